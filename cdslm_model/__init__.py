@@ -1,0 +1,1 @@
+"""The continuous diffusion spoken language model: an empty room for now."""
