@@ -1,3 +1,65 @@
-"""Score what speech-only language models say, with any metric, and fit how it scales."""
+"""Score what speech-only language models say, with any metric, and fit how it scales.
+
+Public names are imported when they are first used, so that the command line starts without what it does not need.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cdslm_eval.audio import Clip
+    from cdslm_eval.contract import (
+        Executor,
+        Failed,
+        Generator,
+        GeneratorInfo,
+        Metric,
+        Options,
+        Recognizer,
+        Skipped,
+    )
+    from cdslm_eval.errors import EvalError
+    from cdslm_eval.hookspecs import hookimpl
+    from cdslm_eval.statistic import JensenShannon, Mean, Quantile, RatioOfSums
 
 __version__ = "0.1.0"
+
+__all__ = [
+    "Clip",
+    "EvalError",
+    "Executor",
+    "Failed",
+    "Generator",
+    "GeneratorInfo",
+    "JensenShannon",
+    "Mean",
+    "Metric",
+    "Options",
+    "Quantile",
+    "RatioOfSums",
+    "Recognizer",
+    "Skipped",
+    "__version__",
+    "hookimpl",
+]
+
+_HOME = {
+    "audio": ("Clip",),
+    "contract": ("Executor", "Failed", "Generator", "GeneratorInfo", "Metric", "Options", "Recognizer", "Skipped"),
+    "errors": ("EvalError",),
+    "hookspecs": ("hookimpl",),
+    "statistic": ("JensenShannon", "Mean", "Quantile", "RatioOfSums"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _HOME.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

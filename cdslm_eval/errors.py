@@ -11,7 +11,8 @@ __all__ = ["AudioError", "EvalError", "PluginError", "StoreError", "UnknownNameE
 class EvalError(Exception):
     """An error that is told in one sentence, without a traceback.
 
-    Plugins raise it (or a subclass) to speak to the user; the command line prints the message and leaves with `exit_code`.
+    Plugins raise it (or a subclass) to speak to the user; the command line prints the message and leaves with
+    `exit_code`.
 
     Args:
         message: One sentence that names the file or field and what to do about it.

@@ -1,0 +1,167 @@
+"""The statistics: data that says how rows become values, so that the host can cache, resample and compare them."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Better", "JensenShannon", "Mean", "Quantile", "RatioOfSums", "Statistic", "WeightedStatistic"]
+
+Better = Literal["lower", "higher", "neither"]
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Statistic(ABC):
+    """How the rows of a system become one or several values.
+
+    Attributes:
+        unit: Unit of the value, where it differs from the metric's.
+        better: Which direction is better, where it differs from the metric's.
+        needs_reference: Whether rows of a reference set are needed beside the system's.
+    """
+
+    unit: str | None = None
+    better: Better | None = None
+    needs_reference: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def columns(self) -> tuple[str, ...]:
+        """Names of the row columns that are read."""
+
+    @abstractmethod
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return the names of the values that the statistic called `name` gives."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class WeightedStatistic(Statistic):
+    """A one-sample statistic that is a function of weighted numeric columns, so that the host can bootstrap it."""
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return `name` itself: one value."""
+        return (name,)
+
+    @abstractmethod
+    def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
+        """Return the statistic under each row of weights.
+
+        Args:
+            columns: float64 `[clips]` for each name in `columns`.
+            weights: float64 `[replicates, clips]`, not negative; how often each clip counts.
+
+        Returns:
+            float64 `[replicates]`, NaN where the value is not defined.
+        """
+
+
+@dataclass(frozen=True)
+class Mean(WeightedStatistic):
+    """Mean of a column over clips.
+
+    Example:
+        >>> Mean("x").evaluate({"x": np.array([1.0, 2.0, 6.0])}, np.ones((1, 3)))
+        array([3.])
+    """
+
+    column: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one column."""
+        return (self.column,)
+
+    def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
+        """Return the weighted means, `[replicates]`."""
+        return _divide(weights @ columns[self.column], weights.sum(axis=1))
+
+
+@dataclass(frozen=True)
+class RatioOfSums(WeightedStatistic):
+    """Sum of one column over the sum of another: errors per word, phones per second of speech.
+
+    Example:
+        >>> columns = {"errors": np.array([1.0, 0.0]), "words": np.array([2.0, 8.0])}
+        >>> RatioOfSums("errors", "words").evaluate(columns, np.ones((1, 2)))
+        array([0.1])
+    """
+
+    numerator: str
+    denominator: str
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Numerator and denominator."""
+        return (self.numerator, self.denominator)
+
+    def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
+        """Return the weighted ratios, `[replicates]`; NaN where the denominator sums to 0."""
+        return _divide(weights @ columns[self.numerator], weights @ columns[self.denominator])
+
+
+@dataclass(frozen=True)
+class Quantile(WeightedStatistic):
+    """Quantile of a column over clips: the least value that at least a share `q` of the weight does not exceed.
+
+    Example:
+        >>> Quantile("x", 0.5).evaluate({"x": np.array([9.0, 1.0, 4.0])}, np.ones((1, 3)))
+        array([4.])
+    """
+
+    column: str
+    q: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.q <= 1.0:
+            raise ValueError(f"a quantile lies in 0..1, not at {self.q}")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one column."""
+        return (self.column,)
+
+    def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
+        """Return the weighted quantiles, `[replicates]`."""
+        values = columns[self.column]
+        if len(values) == 0:
+            return np.full(len(weights), np.nan)
+        order = np.argsort(values, kind="stable")
+        cumulative = np.cumsum(weights[:, order], axis=1)
+        target = self.q * cumulative[:, -1:]
+        # a weight of zero never carries the quantile, hence the first place where the running weight is above 0 too
+        place = np.argmax((cumulative >= target * (1 - 1e-12)) & (cumulative > 0), axis=1)
+        return np.where(cumulative[:, -1] > 0, values[order][place], np.nan)
+
+
+@dataclass(frozen=True)
+class JensenShannon(Statistic):
+    """Jensen-Shannon divergence between n-gram distributions of a sequence column, system against reference.
+
+    Gives one value per order, called `NAME_ORDER`, in bits (0..1).
+    """
+
+    needs_reference: ClassVar[bool] = True
+
+    column: str = "phones"
+    orders: tuple[int, ...] = (1, 2, 3, 4, 5)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one sequence column."""
+        return (self.column,)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return one name per order."""
+        return tuple(f"{name}_{order}" for order in self.orders)
+
+
+def _divide(numerator: Floats, denominator: Floats) -> Floats:
+    out = np.full(np.shape(numerator), np.nan)
+    np.divide(numerator, denominator, out=out, where=denominator != 0)
+    return out
