@@ -99,7 +99,7 @@ class Component(ABC):
         return f"needs pip install {' '.join(f'{name!r}' for name in absent)}" if absent else None
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Return further facts that can move a number (digest of the weights, version of the engine), for the identity."""
+        """Return further facts that can move a number: digest of the weights, version of the engine."""
         return {}
 
     @contextmanager
