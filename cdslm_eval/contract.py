@@ -22,6 +22,7 @@ __all__ = [
     "Generator",
     "GeneratorInfo",
     "Lost",
+    "Measurer",
     "Metric",
     "NoOptions",
     "Options",
@@ -118,6 +119,7 @@ class Measurer(Component):
 
     Attributes:
         needs: What a clip must carry: "audio", "text", "phones", "speaker", "reference_audio", "reference_text".
+        wants: What it uses where a clip has it, and does without where not: a subset of the same names.
         rate_hz: Rate at which clips arrive; None leaves each at its own.
         min_seconds: A shorter clip is skipped by the host.
         accepts_silence: False has silent clips skipped by the host; they never reach the measurement.
@@ -125,6 +127,7 @@ class Measurer(Component):
     """
 
     needs: ClassVar[frozenset[str] | set[str]] = frozenset({"audio"})
+    wants: ClassVar[frozenset[str] | set[str]] = frozenset()
     rate_hz: ClassVar[int | None] = None
     min_seconds: ClassVar[float] = 0.0
     accepts_silence: ClassVar[bool] = True

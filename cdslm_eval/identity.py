@@ -1,0 +1,89 @@
+"""Identity: what two numbers must share before they may be compared, and what one row is a row of."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from cdslm_eval.clips import Source
+from cdslm_eval.contract import Measurer, Recognizer
+
+__all__ = ["Identity", "content_needs", "identify", "needs_phones", "subject"]
+
+
+@dataclass(frozen=True, slots=True)
+class Identity:
+    """Identity of a metric: name, version, options, rate, weights, and its recognizer's.
+
+    Attributes:
+        ident: Short form for tables and keys, such as "pjsd@1+pocketsphinx@1#3f2a90c1d4e5".
+        parts: Everything that went into it.
+    """
+
+    ident: str
+    parts: Mapping[str, Any]
+
+
+def needs_phones(measurer: Measurer) -> bool:
+    """Return whether a recognizer must run first (a recognizer that reads sidecars does not need another)."""
+    return not isinstance(measurer, Recognizer) and "phones" in (set(measurer.needs) | set(measurer.wants))
+
+
+def identify(measurer: Measurer, recognizer: Recognizer | None = None) -> Identity:
+    """Return the identity of a metric or recognizer.
+
+    Args:
+        measurer: The metric or recognizer.
+        recognizer: The one that gives the phones, where `measurer` needs them.
+    """
+    parts: dict[str, Any] = {
+        "name": measurer.name,
+        "version": measurer.version,
+        "options": measurer.options.model_dump(mode="json"),
+        "rate_hz": measurer.rate_hz,
+        "fingerprint": dict(measurer.fingerprint()),
+    }
+    label = f"{measurer.name}@{measurer.version}"
+    if isinstance(measurer, Recognizer):
+        parts["inventory"] = measurer.inventory
+    elif needs_phones(measurer) and recognizer is not None:
+        parts["recognizer"] = dict(identify(recognizer).parts)
+        label += f"+{recognizer.name}@{recognizer.version}"
+    text = json.dumps(parts, sort_keys=True)
+    return Identity(f"{label}#{hashlib.sha256(text.encode()).hexdigest()[:12]}", parts)
+
+
+def content_needs(measurer: Measurer, recognizer: Recognizer | None) -> frozenset[str]:
+    """Return what of a clip decides the row: a metric over phones depends on what its recognizer looks at."""
+    needs = frozenset(measurer.needs)
+    if needs_phones(measurer) and recognizer is not None:
+        needs = (needs - {"phones"}) | frozenset(recognizer.needs)
+    return needs
+
+
+def subject(needs: frozenset[str], source: Source, digest: str | None, reference_digest: str | None) -> str | None:
+    """Return the key of a row: the digest of whatever the row depends on, or None while that is not known.
+
+    Args:
+        needs: As `content_needs` gives it.
+        source: The clip.
+        digest: Digest of its decoded audio, when known.
+        reference_digest: The same of its paired reference.
+    """
+    values: dict[str, str | None] = {
+        "audio": digest,
+        "reference_audio": reference_digest if source.reference else "",
+        "text": source.text or "",
+        "phones": " ".join(source.phones or ()),
+        "speaker": source.speaker or "",
+        "reference_text": source.reference_text or "",
+    }
+    parts = {name: values[name] for name in sorted(needs)}
+    if None in parts.values():
+        return None
+    if needs == {"audio"}:
+        return digest
+    return hashlib.sha256(json.dumps(parts).encode()).hexdigest()

@@ -1,0 +1,280 @@
+"""What happens in a worker: decode each clip once, guard it, and let every wanted metric measure it."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdslm_eval.audio import Clip, Decoded, content_digest, is_silent, read_audio
+from cdslm_eval.clips import Source
+from cdslm_eval.contract import Failed, Measurer, Metric, Recognizer, Skipped
+from cdslm_eval.errors import AudioError, EvalError
+from cdslm_eval.identity import needs_phones
+from cdslm_eval.store import FileFacts, Outcome
+
+__all__ = ["DECODING", "Begun", "Measured", "Read", "Unit", "Workbench"]
+
+DECODING = -1
+"""Stands for the decoder where a measurer's number is asked for."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """One clip and what is wanted of it.
+
+    Attributes:
+        uid: Number of the clip in the run.
+        source: The clip.
+        wanted: Numbers of the measurers to run, the recognizer first.
+        phones: Outcome of the recognizer, where it is known already.
+    """
+
+    uid: int
+    source: Source
+    wanted: tuple[int, ...]
+    phones: Outcome | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Read:
+    """A file was decoded: its facts, or why it could not be."""
+
+    uid: int
+    path: str
+    facts: FileFacts | None
+    reason: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """A measurer starts; a time-out after this is its own."""
+
+    measurer: int
+
+
+@dataclass(frozen=True, slots=True)
+class Measured:
+    """One clip under one measurer; `lasting` is False for a failure that is the machine's, not the clip's."""
+
+    uid: int
+    measurer: int
+    outcome: Outcome
+    lasting: bool = True
+
+
+@dataclass(frozen=True)
+class Workbench:
+    """The worker of a run: opens every measurer once, then measures chunks of clips.
+
+    Attributes:
+        measurers: All measurers of the run; a unit names them by number.
+        recognizer: Number of the one that gives phones to the others, or None.
+        device: Handed to `open`.
+    """
+
+    measurers: tuple[Measurer, ...]
+    recognizer: int | None
+    device: str
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Sequence[Unit]], Iterator[Read | Begun | Measured]]]:
+        """Open the measurers as they are first needed, and hand out the function that measures a chunk."""
+        with ExitStack() as stack:
+            opened: dict[int, str] = {}
+
+            def ready(number: int) -> str:
+                if number not in opened:
+                    try:
+                        stack.enter_context(self.measurers[number].open(self.device))
+                        opened[number] = ""
+                    except Exception as error:  # noqa: BLE001 - a plugin may raise anything; its clips are told why
+                        opened[number] = describe(error)
+                return opened[number]
+
+            yield lambda units: self._measure(units, ready)
+
+    def _measure(self, units: Sequence[Unit], ready: Callable[[int], str]) -> Iterator[Read | Begun | Measured]:
+        clips: dict[int, Clip] = {}
+        for unit in units:
+            yield Begun(DECODING)
+            try:
+                clip, reads = self._decode(unit)
+            except AudioError as error:
+                yield Read(unit.uid, unit.source.path, None, str(error))
+                continue
+            yield from reads
+            clips[unit.uid] = clip
+        phones = {unit.uid: unit.phones for unit in units if unit.phones is not None}
+        numbers = sorted({number for unit in units for number in unit.wanted}, key=lambda n: (n != self.recognizer, n))
+        for number in numbers:
+            yield Begun(number)
+            waiting = [unit for unit in units if number in unit.wanted and unit.uid in clips]
+            if reason := ready(number):
+                for unit in waiting:
+                    yield Measured(unit.uid, number, Outcome("failed", reason, {}), lasting=False)
+                continue
+            for unit, outcome in self._outcomes(number, waiting, clips, phones):
+                if number == self.recognizer:
+                    phones[unit.uid] = outcome
+                yield Measured(unit.uid, number, outcome)
+
+    def _decode(self, unit: Unit) -> tuple[Clip, list[Read]]:
+        """Decode a clip (and its reference) as far as what is wanted looks at audio at all."""
+        source = unit.source
+        needs = {need for number in unit.wanted for need in self.measurers[number].needs}
+        reads: list[Read] = []
+        samples, rate_hz, digest, reference = np.zeros(0, np.float32), 1, "", None
+        if "audio" in needs:
+            audio, facts = _read(source.path)
+            reads.append(Read(unit.uid, source.path, facts))
+            samples, rate_hz, digest = audio.samples, audio.rate_hz, facts.digest
+        if "reference_audio" in needs and source.reference is not None:
+            try:
+                audio, facts = _read(source.reference)
+            except AudioError as error:
+                raise AudioError(f"its reference {source.reference}: {error}") from error
+            reads.append(Read(unit.uid, source.reference, facts))
+            reference = Clip(
+                key=source.key,
+                samples=audio.samples,
+                rate_hz=audio.rate_hz,
+                digest=facts.digest,
+                text=source.reference_text,
+            )
+        clip = Clip(
+            key=source.key,
+            samples=samples,
+            rate_hz=rate_hz,
+            digest=digest,
+            text=source.text,
+            speaker=source.speaker,
+            phones=source.phones,
+            reference=reference,
+        )
+        return clip, reads
+
+    def _outcomes(
+        self, number: int, units: Sequence[Unit], clips: dict[int, Clip], phones: Mapping[int, Outcome]
+    ) -> Iterator[tuple[Unit, Outcome]]:
+        measurer = self.measurers[number]
+        admitted: list[tuple[Unit, Clip]] = []
+        for unit in units:
+            clip = clips[unit.uid]
+            if needs_phones(measurer):
+                given = phones.get(unit.uid)
+                spoken = tuple(given.row["phones"]) if given and given.status == "ok" else None
+                if spoken is None and "phones" in measurer.needs and given is not None:
+                    yield unit, Outcome(given.status, f"no phones: {given.reason}", {})
+                    continue
+                clip = dataclasses.replace(clip, phones=spoken)
+            if refused := _refusal(measurer, clip):
+                yield unit, Outcome("skipped", refused, {})
+            else:
+                at_rate = _resampled(clips, unit.uid, clip, measurer.rate_hz)
+                admitted.append((unit, at_rate))
+        for start in range(0, len(admitted), max(1, measurer.batch_clips)):
+            some = admitted[start : start + max(1, measurer.batch_clips)]
+            yield from zip((unit for unit, _ in some), _rows(measurer, [clip for _, clip in some]), strict=True)
+
+
+def _resampled(clips: dict[int, Clip], uid: int, clip: Clip, rate_hz: int | None) -> Clip:
+    """Return the clip at a rate; a clip is resampled once per rate, however many metrics ask."""
+    if rate_hz is None or rate_hz == clip.rate_hz:
+        return clip.at_rate(rate_hz)
+    # negative keys beside the uid's own hold resampled copies for the length of the task
+    place = -(uid * 1_000_000 + rate_hz)
+    if place not in clips:
+        clips[place] = clip.at_rate(rate_hz)
+    kept = clips[place]
+    return dataclasses.replace(kept, phones=clip.phones)
+
+
+def _read(path: str) -> tuple[Decoded, FileFacts]:
+    try:
+        stat = Path(path).stat()
+    except OSError as error:
+        raise AudioError(f"cannot be read: {error.strerror}") from error
+    audio = read_audio(path)
+    facts = FileFacts(
+        size=stat.st_size,
+        mtime_ns=stat.st_mtime_ns,
+        digest=content_digest(audio.samples, audio.rate_hz),
+        seconds=len(audio.samples) / audio.rate_hz,
+        rate_hz=audio.rate_hz,
+        channels=audio.channels,
+        encoding=audio.encoding,
+        mixdown=audio.mixdown,
+    )
+    return audio, facts
+
+
+def _refusal(measurer: Measurer, clip: Clip) -> str:
+    """Return why the clip lies outside what the measurer is defined for, or ""."""
+    lacking = [need for need in sorted(measurer.needs) if not _has(clip, need)]
+    if lacking:
+        return f"no {' and no '.join(lacking).replace('_', ' ')}"
+    if "audio" in measurer.needs:
+        if len(clip.samples) == 0:
+            return "no samples"
+        if not np.isfinite(clip.samples).all():
+            return "samples that are not finite"
+        if clip.seconds < measurer.min_seconds:
+            return f"under {measurer.min_seconds:g} s"
+        if not measurer.accepts_silence and is_silent(clip.samples):
+            return "silent"
+    return ""
+
+
+def _has(clip: Clip, need: str) -> bool:
+    values: Mapping[str, object] = {
+        "audio": clip.samples,
+        "text": clip.text,
+        "phones": clip.phones,
+        "speaker": clip.speaker,
+        "reference_audio": clip.reference,
+        "reference_text": clip.reference.text if clip.reference else None,
+    }
+    return values.get(need) is not None
+
+
+def _rows(measurer: Measurer, clips: list[Clip]) -> list[Outcome]:
+    """Measure a batch; when it breaks, clip by clip, so that only the guilty one fails."""
+    try:
+        rows = list(measurer.measure(clips))
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the clip is told what
+        if len(clips) == 1:
+            return [Outcome("failed", describe(error), {})]
+        return [outcome for clip in clips for outcome in _rows(measurer, [clip])]
+    if len(rows) != len(clips):
+        reason = f"{measurer.name} gave {len(rows)} rows for {len(clips)} clips"
+        return [Outcome("failed", reason, {}) for _ in clips]
+    return [_checked(measurer, row) for row in rows]
+
+
+def _checked(measurer: Measurer, row: Any) -> Outcome:
+    if isinstance(row, Skipped):
+        return Outcome("skipped", row.reason, {})
+    if isinstance(row, Failed):
+        return Outcome("failed", row.reason, {})
+    if not isinstance(row, Mapping):
+        return Outcome("failed", f"{measurer.name} gave a {type(row).__name__} where a row was wanted", {})
+    for name, value in row.items():
+        if isinstance(value, float | np.floating | np.ndarray) and not np.isfinite(value).all():
+            return Outcome("failed", f"{measurer.name} gave a value that is not finite for {name!r}", {})
+    wanted = {"phones"} if isinstance(measurer, Recognizer) else set()
+    if isinstance(measurer, Metric):
+        wanted = {column for statistic in measurer.statistics.values() for column in statistic.columns}
+    if lacking := sorted(wanted - set(row)):
+        return Outcome("failed", f"{measurer.name} gave a row without {', '.join(lacking)}", {})
+    return Outcome("ok", "", dict(row))
+
+
+def describe(error: Exception) -> str:
+    """Return an error as a reason: our own ones as they are, others with their type."""
+    return str(error) if isinstance(error, EvalError) else f"{type(error).__name__}: {error}".rstrip(": ")
