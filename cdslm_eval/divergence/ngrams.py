@@ -1,0 +1,149 @@
+"""Phone sequences as arrays, and joint tables of their n-grams that never cross the end of a clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+__all__ = ["Ints", "NgramTable", "Order", "PhoneSequences"]
+
+Ints = npt.NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PhoneSequences:
+    """Phones of many clips in one array.
+
+    Attributes:
+        codes: int32 `[phones]`, indices into `inventory`.
+        offsets: int64 `[clips + 1]`; clip i is `codes[offsets[i]:offsets[i + 1]]`.
+        inventory: The phone symbols.
+    """
+
+    codes: npt.NDArray[np.int32]
+    offsets: Ints
+    inventory: tuple[str, ...]
+
+    @classmethod
+    def from_lists(cls, clips: Iterable[Sequence[str]]) -> PhoneSequences:
+        """Encode clips given as lists of phone symbols; an empty clip is kept."""
+        known: dict[str, int] = {}
+        codes = [
+            np.fromiter((known.setdefault(phone, len(known)) for phone in clip), np.int32, len(clip)) for clip in clips
+        ]
+        offsets = np.zeros(len(codes) + 1, np.int64)
+        np.cumsum([len(one) for one in codes], out=offsets[1:])
+        return cls(np.concatenate(codes) if codes else np.zeros(0, np.int32), offsets, tuple(known))
+
+    def __len__(self) -> int:
+        return len(self.offsets) - 1
+
+    @property
+    def lengths(self) -> Ints:
+        """Phones per clip, `[clips]`."""
+        return np.diff(self.offsets)
+
+    def take(self, clips: Ints, last: int | None = None) -> PhoneSequences:
+        """Return some clips, in that order; of the last one only its first `last` phones, if given."""
+        lengths = self.lengths[clips]
+        if last is not None and len(lengths):
+            lengths[-1] = min(lengths[-1], last)
+        offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
+        within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
+        return PhoneSequences(self.codes[np.repeat(self.offsets[clips], lengths) + within], offsets, self.inventory)
+
+    def draw(self, phones: int, rng: np.random.Generator) -> tuple[PhoneSequences, Ints]:
+        """Return random clips up to a phone count (the last one cut), and which clips they are."""
+        if phones >= self.offsets[-1]:
+            return self, np.arange(len(self))
+        order = rng.permutation(len(self))
+        filled = np.cumsum(self.lengths[order])
+        count = int(np.searchsorted(filled, phones)) + 1
+        before = int(filled[count - 2]) if count > 1 else 0
+        return self.take(order[:count], phones - before), order[:count]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Order:
+    """The n-grams of one order, over both sides jointly.
+
+    Attributes:
+        n: The order.
+        gram: int64 `[phones]`, type of the window that starts at each phone; -1 where it would cross the clip's end.
+        prefix, suffix: int64 `[types]`, the (n-1)-gram types that a type begins and ends with (empty for n = 1).
+        first: int64 `[types]`, a place where the type occurs.
+    """
+
+    n: int
+    gram: Ints
+    prefix: Ints
+    suffix: Ints
+    first: Ints
+
+    @property
+    def types(self) -> int:
+        """How many different n-grams there are."""
+        return len(self.first)
+
+
+class NgramTable:
+    """n-grams of a generated and a reference side under one numbering.
+
+    Args:
+        generated, reference: The two sides.
+        orders: Highest order that is wanted.
+
+    Attributes:
+        clip: int64 `[phones]`, clip of each phone; generated clips first, then the reference's.
+        place: int64 `[phones]`, place of each phone within its clip.
+        lengths: int64 `[clips]`, phones per clip.
+        side: bool `[clips]`, True for the reference.
+        orders: `Order` 1 to `orders`.
+        inventory: Symbols of the phones.
+    """
+
+    def __init__(self, generated: PhoneSequences, reference: PhoneSequences, orders: int) -> None:
+        self.inventory = tuple(dict.fromkeys((*generated.inventory, *reference.inventory)))
+        number = {phone: code for code, phone in enumerate(self.inventory)}
+        sides = []
+        for one in (generated, reference):
+            recode = np.array([number[phone] for phone in one.inventory], np.int64)
+            sides.append(recode[one.codes] if len(one.codes) else np.zeros(0, np.int64))
+        self.codes = np.concatenate(sides)
+        self.lengths = np.concatenate([generated.lengths, reference.lengths])
+        self.side = np.arange(len(self.lengths)) >= len(generated)
+        self.clip = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        starts = np.cumsum(self.lengths) - self.lengths
+        self.place = np.arange(len(self.codes)) - starts[self.clip]
+        self.orders = self._orders(orders)
+
+    def _orders(self, highest: int) -> tuple[Order, ...]:
+        count = len(self.inventory)
+        types, first, gram = np.unique(self.codes, return_index=True, return_inverse=True)
+        none = np.zeros(0, np.int64)
+        orders = [Order(1, gram.astype(np.int64), none, none, first.astype(np.int64))]
+        room = self.lengths[self.clip] - self.place
+        for n in range(2, highest + 1):
+            below = orders[-1]
+            starts = np.flatnonzero(room >= n)
+            keys = below.gram[starts] * count + self.codes[starts + n - 1]
+            types, where, inverse = np.unique(keys, return_index=True, return_inverse=True)
+            gram = np.full(len(self.codes), -1, np.int64)
+            gram[starts] = inverse
+            first = starts[where]
+            orders.append(Order(n, gram, types // count, below.gram[first + 1], first))
+        return tuple(orders)
+
+    def counts(self, n: int, limits: Ints) -> Ints:
+        """Return how often each n-gram type occurs when only the first `limits[clip]` phones of each clip count."""
+        order = self.orders[n - 1]
+        chosen = limits[self.clip] - self.place >= n
+        return np.bincount(order.gram[chosen], minlength=order.types)
+
+    def ngram(self, n: int, kind: int) -> tuple[str, ...]:
+        """Return the phones of a type."""
+        start = int(self.orders[n - 1].first[kind])
+        return tuple(self.inventory[code] for code in self.codes[start : start + n])
