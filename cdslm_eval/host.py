@@ -1,0 +1,242 @@
+"""Finds plugins, guards each one, and hands out what they bring; the only file that manages pluggy."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+from pydantic import ValidationError
+
+from cdslm_eval import hookspecs
+from cdslm_eval.contract import Component, Executor, Generator, Metric, Recognizer
+from cdslm_eval.errors import PluginError, UnknownNameError, UsageError, did_you_mean
+
+__all__ = ["GROUP", "KINDS", "Host", "Plugin", "Registered"]
+
+GROUP = "cdslm_eval"
+PIN = "CDSLM_EVAL_PLUGINS"
+BUILT_IN = ("metrics", "recognizers", "generators", "executors")
+KINDS: Mapping[str, tuple[str, type[Component]]] = {
+    "metric": ("cdslm_metrics", Metric),
+    "recognizer": ("cdslm_recognizers", Recognizer),
+    "generator": ("cdslm_generators", Generator),
+    "executor": ("cdslm_executors", Executor),
+}
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Plugin:
+    """What became of one plugin.
+
+    Attributes:
+        name: "distribution:entry".
+        distribution, version: Where it comes from.
+        problems: What went wrong, in sentences; empty when all is well.
+        mend: The pip line that mends it, or "".
+        brings: Kind -> names of what it registered.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    problems: list[str] = field(default_factory=list)
+    mend: str = ""
+    brings: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A component and the plugin that owns it."""
+
+    component: type[Any]
+    owner: Plugin
+
+
+class Host:
+    """All plugins of this environment.
+
+    One that cannot be loaded, or breaks the contract, is kept as data in `plugins`; it stops nothing else.
+
+    Args:
+        pinned: Names of the plugins to load beside the built-in ones ("distribution" or "distribution:entry");
+            None takes `$CDSLM_EVAL_PLUGINS` (a comma-separated list; empty loads none), and without it all.
+    """
+
+    def __init__(self, pinned: Iterable[str] | None = None) -> None:
+        if pinned is None and PIN in os.environ:
+            pinned = [name.strip() for name in os.environ[PIN].split(",") if name.strip()]
+        self.plugins: list[Plugin] = []
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self._found: dict[str, dict[str, Registered]] = {kind: {} for kind in KINDS}
+        self._refused: dict[tuple[str, str], str] = {}
+        for room in BUILT_IN:
+            self._admit(Plugin(f"cdslm-eval:{room}", "cdslm-eval", _own_version()), f"cdslm_eval.{room}")
+        self._discover(None if pinned is None else list(pinned))
+
+    def _discover(self, pinned: list[str] | None) -> None:
+        entries = sorted(entry_points(group=GROUP), key=lambda entry: (_distribution(entry)[0], entry.name))
+        for entry in entries:
+            distribution, version = _distribution(entry)
+            names = {distribution, f"{distribution}:{entry.name}"}
+            if pinned is not None and not names & set(pinned):
+                continue
+            self._admit(Plugin(f"{distribution}:{entry.name}", distribution, version), entry)
+        known = {name for plugin in self.plugins for name in (plugin.name, plugin.distribution)}
+        for name in sorted(set(pinned or ()) - known):
+            distribution = name.partition(":")[0]
+            self.plugins.append(
+                Plugin(
+                    name,
+                    distribution,
+                    "",
+                    [f"{PIN} asks for it, but it is not installed"],
+                    f"pip install {distribution}",
+                )
+            )
+
+    def _admit(self, plugin: Plugin, where: EntryPoint | str) -> None:
+        """Load one plugin and collect what it brings, keeping whatever goes wrong to itself."""
+        self.plugins.append(plugin)
+        try:
+            module = import_module(where) if isinstance(where, str) else where.load()
+            self._manager.register(module, name=plugin.name)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's import may raise anything
+            plugin.problems.append(f"cannot be loaded: {type(error).__name__}: {error}")
+            lacking = error.name if isinstance(error, ModuleNotFoundError) else None
+            plugin.mend = f"pip install {lacking}" if lacking else f"pip install --upgrade {plugin.distribution}"
+            return
+        for caller in self._manager.get_hookcallers(module) or ():
+            if not caller.has_spec():
+                hooks = [hook for hook, _ in KINDS.values()]
+                plugin.problems.append(f"there is no hook {caller.name!r}.{did_you_mean(caller.name, hooks)}")
+        for kind, (hook, wanted) in KINDS.items():
+            for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+                if implementation.plugin_name == plugin.name:
+                    self._collect(plugin, kind, wanted, implementation)
+        if plugin.problems and not plugin.mend:
+            plugin.mend = f"pip install --upgrade {plugin.distribution}"
+
+    def _collect(self, plugin: Plugin, kind: str, wanted: type[Component], implementation: pluggy.HookImpl) -> None:
+        hook = KINDS[kind][0]
+        try:
+            components = list(implementation.function())
+        except Exception as error:  # noqa: BLE001 - a stranger's hook may raise anything
+            plugin.problems.append(f"its hook {hook} raised {type(error).__name__}: {error}")
+            return
+        for component in components:
+            try:
+                _check(component, kind, wanted)
+            except PluginError as error:
+                plugin.problems.append(f"its hook {hook} returned {component!r}: {error}")
+                continue
+            self._register(plugin, kind, component)
+
+    def _register(self, plugin: Plugin, kind: str, component: type[Component]) -> None:
+        """Register a component; a name that two strangers claim belongs to neither, a built-in keeps its own."""
+        name = component.name
+        other = self._found[kind].get(name)
+        if other is None and (kind, name) not in self._refused:
+            self._found[kind][name] = Registered(component, plugin)
+            plugin.brings.setdefault(kind, []).append(name)
+            return
+        first = other.owner.name if other else "another plugin"
+        sentence = f"the {kind} name {name!r} is claimed by {first} and by {plugin.name}"
+        plugin.problems.append(f"{sentence}; pin one of them with {PIN}")
+        plugin.mend = plugin.mend or f"pip uninstall {plugin.distribution}"
+        if other is not None and other.owner.distribution != "cdslm-eval":
+            del self._found[kind][name]
+            other.owner.brings[kind].remove(name)
+            other.owner.problems.append(f"{sentence}; pin one of them with {PIN}")
+            self._refused[kind, name] = sentence
+
+    def registered(self, kind: str) -> dict[str, Registered]:
+        """Return what is there of a kind ("metric", "recognizer", "generator", "executor"), by name."""
+        return dict(sorted(self._found[kind].items()))
+
+    def find(self, kind: str, name: str) -> Registered:
+        """Return a component by name.
+
+        Raises:
+            UnknownNameError: Nobody provides it (with a hint where a broken plugin may have).
+            UsageError: Two plugins claim the name.
+        """
+        if (kind, name) in self._refused:
+            raise UsageError(f"{self._refused[kind, name]}; pin one of them with {PIN}")
+        if name not in self._found[kind]:
+            raise UnknownNameError(kind, name, self._found[kind])
+        return self._found[kind][name]
+
+    def make(self, kind: str, spec: str) -> Any:
+        """Return an instance from a name with options: `name`, `name:value` or `name:key=value,key=value`.
+
+        Raises:
+            UsageError: The name is unknown, an option is, or its value does not fit.
+        """
+        name, _, rest = spec.partition(":")
+        component = self.find(kind, name).component
+        if reason := component.missing():
+            raise UsageError(f"{kind} {name!r} cannot be used here: {reason}")
+        try:
+            return component(component.Options(**_options(component, spec, rest)))
+        except ValidationError as error:
+            known = list(component.Options.model_fields)
+            first = error.errors()[0]
+            field_name = ".".join(str(part) for part in first["loc"])
+            hint = did_you_mean(field_name, known) if first["type"] == "extra_forbidden" else ""
+            said = "is not an option" if first["type"] == "extra_forbidden" else str(first["msg"])
+            raise UsageError(f"{spec!r}: {field_name}: {said}.{hint} Options: {', '.join(known) or 'none'}.") from error
+
+
+def _options(component: type[Component], spec: str, rest: str) -> dict[str, Any]:
+    """Split "value,key=value"; what is not key=value belongs to the positional option, commas and all."""
+    options: dict[str, Any] = {}
+    loose: list[str] = []
+    for part in rest.split(",") if rest else ():
+        match = _OPTION.fullmatch(part)
+        if match and (match[1] in component.Options.model_fields or not component.positional):
+            options[match[1]] = match[2].strip()
+        else:
+            loose.append(part)
+    if loose:
+        if not component.positional:
+            raise UsageError(f"{spec!r}: options are given as key=value, {loose[0]!r} is not")
+        options[component.positional] = ",".join(loose)
+    return options
+
+
+def _check(component: object, kind: str, wanted: type[Component]) -> None:
+    """Refuse what is not a complete component class of its kind."""
+    if not (isinstance(component, type) and issubclass(component, wanted)):
+        raise PluginError(f"not a subclass of {wanted.__name__}")
+    if inspect.isabstract(component):
+        raise PluginError(f"it does not define {', '.join(sorted(component.__abstractmethods__))}")
+    name = getattr(component, "name", None)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        raise PluginError(f"its name {name!r} is not lower-case letters, digits, '_' and '-'")
+    if not isinstance(component.version, str) or not component.version:
+        raise PluginError("its version is not a string such as '1'")
+    if kind == "metric" and not getattr(component, "statistics", None):
+        raise PluginError("it has no statistics, so nothing would come of its rows")
+    if kind == "recognizer" and not isinstance(getattr(component, "inventory", None), str):
+        raise PluginError("it does not name its phone inventory")
+
+
+def _distribution(entry: EntryPoint) -> tuple[str, str]:
+    dist = entry.dist
+    return (dist.name, dist.version) if dist is not None else ("unknown", "")
+
+
+def _own_version() -> str:
+    from cdslm_eval import __version__
+
+    return __version__
