@@ -129,7 +129,7 @@ class Host:
     def _collect(self, plugin: Plugin, kind: str, wanted: type[Component], implementation: pluggy.HookImpl) -> None:
         hook = KINDS[kind][0]
         try:
-            components = list(implementation.function())
+            components: list[Any] = list(implementation.function())  # type: ignore[call-overload]  # pluggy: object
         except Exception as error:  # noqa: BLE001 - a stranger's hook may raise anything
             plugin.problems.append(f"its hook {hook} raised {type(error).__name__}: {error}")
             return

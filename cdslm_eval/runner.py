@@ -281,13 +281,15 @@ class _Run:
     def _blame(self, ident: int, reason: str) -> None:
         """Try the rest of a lost chunk clip by clip; a lone clip's loss is charged to the metric it was in."""
         self._commit()
-        uids = [uid for uid in self._tasks.pop(ident) if self._states[uid].left]
+        lost = self._tasks.pop(ident)
+        uids = [uid for uid in lost if self._states[uid].left]
+        self._close(tuple(uid for uid in lost if uid not in uids))
         if len(uids) > 1:
             self._queue.extendleft((uid,) for uid in reversed(uids))
             return
         for uid in uids:
             state, at = self._states[uid], self._at[ident]
-            guilty = set(state.left) if at == DECODING else {at}
+            guilty = {at} if at in state.left or (at == 0 and self._runner._hears) else set(state.left)  # noqa: SLF001
             name = "decoding" if at == DECODING else self._runner.measurers[at].name
             self._fail(state, guilty, f"{name}: {reason}")
             if state.left:

@@ -1,0 +1,100 @@
+"""`cdslm-eval compare`: is A better than B, and could this sample have shown it?"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cdslm_eval.cli import common
+from cdslm_eval.cli.score import DEFAULT_METRICS, JobsOption, RecognizerOption, SeedOption, StoreOption, split_specs
+
+if TYPE_CHECKING:
+    from cdslm_eval.comparison import Difference
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="compare", no_args_is_help=True)(compare)
+
+
+def compare(
+    a: Annotated[str, typer.Argument(help="Directory or manifest of system A.")],
+    b: Annotated[str, typer.Argument(help="Directory or manifest of system B.")],
+    reference: Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")] = None,
+    metrics: Annotated[str, typer.Option("--metrics", "-m", help="Comma-separated.")] = DEFAULT_METRICS,
+    recognizer: RecognizerOption = "pocketsphinx",
+    store: StoreOption = None,
+    json_to: Annotated[str | None, typer.Option("--json", help="Write JSON to this file, or - .")] = None,
+    jobs: JobsOption = 0,
+    seed: SeedOption = 0,
+) -> None:
+    """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
+
+    Clips with the same keys in both sets are compared in pairs. Divergences are compared by their corrected value at
+    one phone count.
+    """
+    from cdslm_eval.clips import ClipSet
+    from cdslm_eval.comparison import compare as run_compare
+    from cdslm_eval.host import Host
+    from cdslm_eval.runner import Runner
+    from cdslm_eval.store import Store, default_store_path
+
+    host = Host()
+    systems = common.open_systems(host, [a, b], None)
+    real = ClipSet.open(reference, name="reference") if reference else None
+    chosen = [host.make("metric", spec) for spec in split_specs(metrics, list(host.registered("metric")))]
+    hears = host.make("recognizer", recognizer)
+    with Store(store or default_store_path()) as held, common.progress("measuring") as bar:
+        runner = Runner(held, host.make("executor", "local"), hears, jobs=jobs or common.default_jobs())
+        found = run_compare(runner, systems[0], systems[1], real, chosen, seed=seed, progress=bar)
+    names = [one.name for one in systems]
+    if json_to is not None:
+        rows = [{k: _plain(v) for k, v in dataclasses.asdict(one).items()} for one in found]
+        common.write_json(json_to, {"a": names[0], "b": names[1], "differences": rows, "seed": seed})
+    if json_to != "-":
+        typer.echo(_table(names, found))
+
+
+def _plain(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _table(names: list[str], found: list[Difference]) -> str:
+    import io
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=io.StringIO(), width=120)
+    pairing = "paired by key" if found and found[0].paired else "two samples"
+    view = Table(title=Text(f"{names[0]} - {names[1]} ({pairing})"), box=None, title_justify="left")
+    for heading in ("name", "of", "difference", "95 % interval", "p (Holm)", "detectable", "says"):
+        view.add_column(heading, justify="left" if heading in ("name", "of", "says") else "right")
+    for one in found:
+        cells = [one.name, one.quantity, *(_number(v) for v in (one.difference,))]
+        cells += [f"{_number(one.low)} … {_number(one.high)}", _number(one.p_holm), _number(one.detectable)]
+        view.add_row(*(Text(cell) for cell in cells), Text(_says(one, names)))
+    console.print(view)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue().rstrip()
+
+
+def _number(value: float) -> str:
+    return f"{value:.4g}" if math.isfinite(value) else "—"
+
+
+def _says(one: Difference, names: list[str]) -> str:
+    if one.reason or not math.isfinite(one.p_holm):
+        return one.reason
+    if one.p_holm > 0.05:
+        return "no difference shown"
+    if one.better == "neither":
+        return "different"
+    return f"{names[0] if (one.difference < 0) == (one.better == 'lower') else names[1]} is better"

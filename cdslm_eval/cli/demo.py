@@ -1,0 +1,69 @@
+"""`cdslm-eval demo`: the main job from nothing, offline: spoken text as real speech, babble and noise as systems."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cdslm_eval.cli import common
+from cdslm_eval.cli.score import JobsOption, SeedOption, score_systems
+
+if TYPE_CHECKING:
+    from cdslm_eval.clips import ClipSet
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="demo")(demo)
+
+
+def demo(
+    out: Annotated[Path, typer.Option("--out", help="Folder for the sets, the store and the report.")] = Path("demo"),
+    jobs: JobsOption = 0,
+    seed: SeedOption = 0,
+    count: Annotated[int, typer.Option("--count", min=10, help="Clips of each system.")] = 60,
+    seconds: Annotated[float, typer.Option("--seconds", min=1.0, help="Their length.")] = 6.0,
+) -> None:
+    """Speak a text of our own as real speech, babble of order 0 to 3, silence and noise as systems, and score them.
+
+    The babble learns its phone n-grams from a text of its own, so that the reference is disjoint from what the
+    systems were trained on.
+    """
+    from importlib.resources import files
+
+    from cdslm_eval.cli.tables import FORMATS
+    from cdslm_eval.generation import Order, generate_set
+    from cdslm_eval.host import Host
+    from cdslm_eval.report import write_report
+
+    host = Host()
+    texts = files("cdslm_eval.generators") / "texts"
+    real_text, learned_text = (str(texts / name) for name in ("demo_real.txt", "demo_learn.txt"))
+
+    def make(spec: str, name: str, wanted: int, prompts: ClipSet | None = None, own_seed: int = seed) -> ClipSet:
+        made = generate_set(host, Order(spec, prompts, wanted, seconds, own_seed), out / "clips", common.note)
+        made.name = name
+        return made
+
+    with Path(real_text).open(encoding="utf-8") as file:
+        lines = sum(1 for line in file if line.strip())
+    real = make(f"speak:{real_text}", "reference", lines)
+    systems = [make(f"speak:{learned_text}", "other sentences", count, own_seed=seed + 1)]
+    systems += [make(f"babble:{order},text={learned_text}", f"babble:{order}", count) for order in (3, 2, 1, 0)]
+    systems += [make("noise", "noise", count, real), make("silence", "silence", count)]
+    result = score_systems(
+        host,
+        systems,
+        real,
+        "pjsd,signal",
+        recognizer="pocketsphinx",
+        store=out / "store.cdslm",
+        jobs=jobs,
+        seed=seed,
+    )
+    common.write_text("-", FORMATS["table"](result))
+    typer.echo(f"report: {write_report(result, out / 'report')}")

@@ -1,0 +1,63 @@
+"""`cdslm-eval export`: the estimates of a kept run as CSV, JSON or parquet."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from cdslm_eval.cli import common
+from cdslm_eval.cli.score import StoreOption
+from cdslm_eval.errors import UsageError
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="export")(export)
+
+
+def export(
+    to: Annotated[str, typer.Argument(help="A .csv, .json or .parquet file, or - for CSV on stdout.")] = "-",
+    store: StoreOption = None,
+    run: Annotated[int | None, typer.Option("--run", help="Number of the run; default: the last.")] = None,
+    runs: Annotated[bool, typer.Option("--runs", help="List the kept runs instead.")] = False,
+) -> None:
+    """Export the estimates of a run that the store keeps."""
+    from cdslm_eval.cli.tables import records_csv
+    from cdslm_eval.store import Store, default_store_path
+
+    with Store(store or default_store_path(), read_only=True) as held:
+        kept = held.runs()
+        if runs:
+            for one in kept:
+                sets = ", ".join(one["settings"].get("sets", {}))
+                typer.echo(f"{one['id']}\t{one['finished']}\t{one['settings'].get('metrics', '')}\t{sets}")
+            return
+        if not kept:
+            raise UsageError(f"{held.path}: no finished run in this store; `cdslm-eval score` makes one")
+        wanted = kept[-1]["id"] if run is None else run
+        if wanted not in {one["id"] for one in kept}:
+            raise UsageError(f"{held.path}: no run {wanted}; see `cdslm-eval export --runs`")
+        records = held.estimates(wanted)
+        settings = next(one["settings"] for one in kept if one["id"] == wanted)
+    suffix = Path(to).suffix.lower()
+    if to == "-" or suffix == ".csv":
+        common.write_text(to, records_csv(records))
+    elif suffix == ".json":
+        common.write_json(to, {"estimates": records, "settings": settings})
+    elif suffix == ".parquet":
+        _parquet(to, records)
+    else:
+        raise UsageError(f"{to}: exports go to .csv, .json or .parquet")
+
+
+def _parquet(to: str, records: list[dict[str, Any]]) -> None:
+    try:
+        import pyarrow as pa
+        import pyarrow.parquet as pq
+    except ImportError as error:
+        raise UsageError(f"{to}: parquet needs pip install pyarrow") from error
+    pq.write_table(pa.Table.from_pylist(records), to)

@@ -1,0 +1,190 @@
+"""`plugins`, `metrics`, `recognizers`, `generators`, `pairs`, `doctor`: what is there, and what is usable here."""
+
+from __future__ import annotations
+
+import inspect
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cdslm_eval.cli import common
+from cdslm_eval.host import Host
+
+if TYPE_CHECKING:
+    from cdslm_eval.host import Registered
+
+__all__ = ["add_to"]
+
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    for command in (plugins, metrics, recognizers, generators, pairs, doctor):
+        app.command(name=command.__name__)(command)
+
+
+def _show(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:
+    if as_json:
+        common.write_json("-", rows)
+        return
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(box=None, pad_edge=False)
+    for column in columns:
+        table.add_column(column.replace("_", " "))
+    for row in rows:
+        table.add_row(*(Text(_text(row[column])) for column in columns))
+    Console().print(table)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, list | tuple | set | frozenset):
+        return ", ".join(str(one) for one in value)
+    if isinstance(value, dict):
+        return "; ".join(f"{name}: {_text(one)}" for name, one in value.items())
+    return "" if value is None else str(value)
+
+
+def _describe(name: str, one: Registered) -> dict[str, Any]:
+    component = one.component
+    options = {
+        key: None if field.is_required() else field.default for key, field in component.Options.model_fields.items()
+    }
+    return {
+        "name": name,
+        "owner": one.owner.name,
+        "version": component.version,
+        "summary": (inspect.getdoc(component) or "").partition("\n")[0],
+        "options": options,
+        "licence": component.licence,
+        "usable": component.missing() is None,
+        "missing": component.missing(),
+    }
+
+
+def plugins(as_json: JsonOption = False) -> None:
+    """List plugins, broken ones last with the cause and what mends it."""
+    found = sorted(Host().plugins, key=lambda plugin: bool(plugin.problems))
+    rows = [
+        {
+            "name": plugin.name,
+            "version": plugin.version,
+            "brings": plugin.brings,
+            "problems": plugin.problems,
+            "mend": plugin.mend if plugin.problems else "",
+        }
+        for plugin in found
+    ]
+    _show(rows, ("name", "version", "brings"), as_json)
+    if not as_json:
+        for plugin in found:
+            for problem in plugin.problems:
+                typer.echo(f"{plugin.name}: {problem}\n  mend: {plugin.mend}")
+
+
+def metrics(as_json: JsonOption = False) -> None:
+    """List metrics: owner, version, unit, direction, needs, rate, licence."""
+    arrows = {"lower": "↓", "higher": "↑", "neither": ""}
+    rows = []
+    for name, one in Host().registered("metric").items():
+        component = one.component
+        rows.append(
+            {
+                **_describe(name, one),
+                "unit": component.unit,
+                "better": component.better,
+                "direction": arrows[component.better],
+                "needs": sorted(component.needs),
+                "uses": sorted(component.wants),
+                "rate_hz": component.rate_hz,
+                "values": [own for key, statistic in component.statistics.items() for own in statistic.names(key)],
+            }
+        )
+    _show(rows, ("name", "version", "owner", "unit", "direction", "needs", "values", "licence", "missing"), as_json)
+
+
+def recognizers(as_json: JsonOption = False) -> None:
+    """List recognizers: inventory, needs, and whether they work here."""
+    rows = [
+        {**_describe(name, one), "inventory": one.component.inventory, "needs": sorted(one.component.needs)}
+        for name, one in Host().registered("recognizer").items()
+    ]
+    _show(rows, ("name", "version", "owner", "inventory", "needs", "options", "missing"), as_json)
+
+
+def generators(as_json: JsonOption = False) -> None:
+    """List generators and their options."""
+    rows = [
+        {**_describe(name, one), "prompts": sorted(one.component.prompts)}
+        for name, one in Host().registered("generator").items()
+    ]
+    _show(rows, ("name", "version", "owner", "prompts", "options", "summary"), as_json)
+
+
+def pairs(
+    paths: Annotated[list[str] | None, typer.Argument(help="Sets to ask what they offer.")] = None,
+    recognizer: Annotated[str, typer.Option("--recognizer", help="The one that would give phones.")] = "pocketsphinx",
+    as_json: JsonOption = False,
+) -> None:
+    """Show which metric can be run on which set, and what stands in the way."""
+    from cdslm_eval.clips import ClipSet
+
+    host = Host()
+    hears = host.find("recognizer", recognizer.partition(":")[0]).component
+    sets = {path: ClipSet.open(path).offers() for path in paths or ()} or {
+        "any directory of audio": frozenset({"audio"})
+    }
+    rows = []
+    for path, offers in sets.items():
+        heard = offers | {"phones"} if hears.needs <= offers and hears.missing() is None else offers
+        for name, one in host.registered("metric").items():
+            lacking = sorted(set(one.component.needs) - heard)
+            missing = one.component.missing()
+            why = "; ".join(filter(None, [f"no {', '.join(lacking)}" if lacking else "", missing or ""]))
+            rows.append({"set": path, "metric": name, "runs": not why, "why_not": why})
+    _show(rows, ("set", "metric", "runs", "why_not"), as_json)
+
+
+def doctor(as_json: JsonOption = False) -> None:
+    """Say what is usable here, what is missing, and the pip line that mends it."""
+    import importlib.util
+
+    import soundfile
+
+    from cdslm_eval.store import default_store_path
+
+    host = Host()
+    rows: list[dict[str, Any]] = [
+        {"what": "libsndfile", "state": "ok", "detail": soundfile.__libsndfile_version__, "mend": ""},
+        {"what": "store", "state": "ok", "detail": str(default_store_path()), "mend": ""},
+    ]
+    for module, mend in (("torch", "pip install 'cdslm-eval[model]'"), ("pyarrow", "pip install pyarrow")):
+        there = importlib.util.find_spec(module) is not None
+        rows.append(
+            {
+                "what": module,
+                "state": "ok" if there else "absent (optional)",
+                "detail": "",
+                "mend": "" if there else mend,
+            }
+        )
+    for kind in ("metric", "recognizer", "generator", "executor"):
+        for name, one in host.registered(kind).items():
+            missing = one.component.missing()
+            rows.append(
+                {
+                    "what": f"{kind} {name}",
+                    "state": "missing" if missing else "ok",
+                    "detail": one.owner.name,
+                    "mend": missing or "",
+                }
+            )
+    for plugin in host.plugins:
+        rows += [
+            {"what": f"plugin {plugin.name}", "state": "broken", "detail": problem, "mend": plugin.mend}
+            for problem in plugin.problems
+        ]
+    _show(rows, ("what", "state", "detail", "mend"), as_json)

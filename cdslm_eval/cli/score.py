@@ -1,0 +1,192 @@
+"""`cdslm-eval score`: systems against a reference."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cdslm_eval.cli import common
+from cdslm_eval.errors import UsageError
+
+if TYPE_CHECKING:
+    from cdslm_eval.clips import ClipSet
+    from cdslm_eval.host import Host
+    from cdslm_eval.result import ScoreResult
+
+__all__ = ["add_to", "score_systems"]
+
+DEFAULT_METRICS = "pjsd,signal"
+
+StoreOption = Annotated[
+    Path | None, typer.Option("--store", help="Where rows are kept; default: one store per user, in the cache folder.")
+]
+JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Worker processes; 0: one per processor.")]
+SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of every interval, draw and fold.")]
+RecognizerOption = Annotated[
+    str, typer.Option("--recognizer", help="Gives the phones: NAME or NAME:key=value; see `cdslm-eval recognizers`.")
+]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="score", no_args_is_help=True)(score)
+
+
+def score(
+    paths: Annotated[list[str], typer.Argument(help="Directories, manifests, wav.scp files, or generator names.")],
+    reference: Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")] = None,
+    metrics: Annotated[
+        str, typer.Option("--metrics", "-m", help="Comma-separated; options as NAME:key=value.")
+    ] = DEFAULT_METRICS,
+    recognizer: RecognizerOption = "pocketsphinx",
+    store: StoreOption = None,
+    out: Annotated[Path | None, typer.Option("--out", help="Write an HTML report into this folder.")] = None,
+    json_to: Annotated[str | None, typer.Option("--json", help="Write the result as JSON to this file, or - .")] = None,
+    format_as: Annotated[str, typer.Option("--format", help="Of what is printed: table, json, csv or md.")] = "table",
+    jobs: JobsOption = 0,
+    seed: SeedOption = 0,
+    device: Annotated[
+        str, typer.Option("--device", help="auto, cpu, cuda or cuda:N, for metrics with a model.")
+    ] = "auto",
+    fail_budget: Annotated[
+        float, typer.Option("--fail-budget", min=0.0, max=1.0, help="Share of clips that may fail before exit code 1.")
+    ] = 0.05,
+    strict: Annotated[bool, typer.Option("--strict", help="No clip may fail or be skipped.")] = False,
+    time_limit: Annotated[
+        float, typer.Option("--time-limit", min=0.1, help="Seconds that one clip may take before it is ended.")
+    ] = 120.0,
+    keep_failures: Annotated[
+        bool, typer.Option("--keep-failures", help="Do not try again what failed in an earlier run.")
+    ] = False,
+    prompts: Annotated[
+        str | None,
+        typer.Option("--prompts", help="Clips for generators to continue or learn from; default: the reference."),
+    ] = None,
+    count: Annotated[int, typer.Option("--count", min=1, help="Clips that each named generator makes.")] = 100,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Their length.")] = 10.0,
+) -> None:
+    """Score systems: how far is what they say from real speech, and how do they sound?
+
+    A second run over unchanged audio measures nothing again; an interrupted run goes on where it stopped.
+    Exit codes: 0 measured; 1 over the failure budget; 2 the command was wrong; 3 internal error.
+    """
+    from cdslm_eval.cli.tables import FORMATS
+
+    if format_as not in (*FORMATS, "json"):
+        raise UsageError(f"--format {format_as!r}: one of {', '.join((*FORMATS, 'json'))}")
+    from cdslm_eval.clips import ClipSet
+    from cdslm_eval.generation import Order, generate_set
+    from cdslm_eval.host import Host
+    from cdslm_eval.store import default_store_path
+
+    host = Host()
+    where = store or default_store_path()
+    real = ClipSet.open(reference, name="reference") if reference else None
+    prompt_set = ClipSet.open(prompts) if prompts else real
+
+    def make(spec: str) -> ClipSet:
+        folder = where.with_suffix(".clips")
+        return generate_set(host, Order(spec, prompt_set, count, seconds, seed, recognizer), folder, common.note)
+
+    systems = common.open_systems(host, paths, make)
+    result = score_systems(
+        host,
+        systems,
+        real,
+        metrics,
+        recognizer=recognizer,
+        store=where,
+        jobs=jobs,
+        seed=seed,
+        device=device,
+        time_limit_s=time_limit,
+        keep_failures=keep_failures,
+    )
+    _deliver(result, out, json_to, format_as)
+    from cdslm_eval.scoring import over_budget
+
+    sentences = over_budget(result, fail_budget, strict=strict)
+    for sentence in sentences:
+        common.note(f"over the failure budget: {sentence}")
+    if sentences:
+        raise typer.Exit(1)
+
+
+def split_specs(text: str, known: Sequence[str]) -> list[str]:
+    """Split "a:x=1,y=2,b" at the commas that a known name follows; others belong to the options before them."""
+    specs: list[str] = []
+    for part in text.split(","):
+        name = part.strip().partition(":")[0]
+        if specs and name not in known and ("=" in part or ":" in specs[-1]):
+            specs[-1] += f",{part}"
+        else:
+            specs.append(part.strip())
+    if not all(specs):
+        raise UsageError(f"--metrics {text!r}: an empty name between commas")
+    return specs
+
+
+def score_systems(
+    host: Host,
+    systems: Sequence[ClipSet],
+    reference: ClipSet | None,
+    metrics: str,
+    *,
+    recognizer: str,
+    store: Path,
+    jobs: int,
+    seed: int,
+    device: str = "auto",
+    time_limit_s: float = 120.0,
+    keep_failures: bool = False,
+    executor: str = "local",
+) -> ScoreResult:
+    """Score opened systems and keep the run in the store; what `score` and `demo` share."""
+    from cdslm_eval.runner import Runner
+    from cdslm_eval.scoring import score as run_score
+    from cdslm_eval.store import Store
+
+    chosen = [host.make("metric", spec) for spec in split_specs(metrics, list(host.registered("metric")))]
+    if len({metric.name for metric in chosen}) < len(chosen):
+        raise UsageError(f"--metrics {metrics!r}: a metric is named twice")
+    hears = host.make("recognizer", recognizer)
+    settings: dict[str, Any] = {
+        "metrics": metrics,
+        "recognizer": recognizer,
+        "reference": reference.origin if reference else None,
+        "versions": common.seeds_settings(host),
+    }
+    with Store(store) as held, common.progress("scoring") as bar:
+        runner = Runner(
+            held,
+            host.make("executor", executor),
+            hears,
+            jobs=jobs or common.default_jobs(),
+            time_limit_s=time_limit_s,
+            device=device,
+            keep_failures=keep_failures,
+        )
+        result = run_score(runner, systems, reference, chosen, seed=seed, progress=bar, settings=settings)
+        held.put_run(dict(result.settings), [one.as_json() for one in result.estimates])
+    for warning in result.warnings:
+        common.note(f"note: {warning}")
+    return result
+
+
+def _deliver(result: ScoreResult, out: Path | None, json_to: str | None, format_as: str) -> None:
+    from cdslm_eval.cli.tables import FORMATS
+
+    if json_to is not None:
+        common.write_json(json_to, result.as_json())
+    if json_to != "-":
+        if format_as == "json":
+            common.write_json("-", result.as_json())
+        else:
+            common.write_text("-", FORMATS[format_as](result))
+    if out is not None:
+        from cdslm_eval.report import write_report
+
+        common.note(f"report: {write_report(result, out)}")

@@ -1,0 +1,139 @@
+"""Estimates as text: a terminal table, CSV, Markdown."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from cdslm_eval.result import Estimate, ScoreResult
+
+__all__ = ["FORMATS", "rank_key", "ranked"]
+
+_ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
+
+
+def rank_key(one: Estimate) -> float:
+    """Return what a system is ranked by: `corrected` where trusted, else the held-out bound, else the value."""
+    if one.trust in ("ok", "sample_limited") and math.isfinite(one.corrected):
+        return one.corrected
+    if one.trust:
+        return one.held_out_common if math.isfinite(one.held_out_common) else one.held_out
+    return one.value
+
+
+def ranked(estimates: Sequence[Estimate]) -> list[Estimate]:
+    """Return the estimates of one name, best first; unknown ones last.
+
+    Corrected values and held-out bounds are different scales: unless every system's `corrected` is trusted,
+    all are ranked by the held-out bound at their common phone count.
+    """
+    trusted = all(one.trust in ("ok", "sample_limited") or math.isnan(one.value) for one in estimates)
+    sign = -1.0 if estimates and estimates[0].better == "higher" else 1.0
+
+    def key(one: Estimate) -> tuple[bool, float]:
+        value = rank_key(one) if trusted or not one.trust else one.held_out_common
+        return math.isnan(value), sign * value if math.isfinite(value) else 0.0
+
+    return sorted(estimates, key=key)
+
+
+def _number(value: float, digits: int = 4) -> str:
+    return "—" if not math.isfinite(value) else f"{value:.{digits}f}"
+
+
+def _cells(one: Estimate) -> list[str]:
+    interval = f"{_number(one.low)} … {_number(one.high)}" if math.isfinite(one.high) else "—"
+    fixed = _number(one.corrected)
+    if math.isfinite(one.corrected_low):
+        fixed += f" ({_number(one.corrected_low, 3)} … {_number(one.corrected_high, 3)})"
+    held = one.held_out_common if math.isfinite(one.held_out_common) else one.held_out
+    counts = f"{one.n_scored}/{one.n_failed}/{one.n_skipped}"
+    held_text = "—" if math.isnan(held) else _number(max(0.0, held))
+    return [one.system, _number(one.value), interval, _number(one.floor), fixed, held_text, one.trust or "", counts]
+
+
+_HEADINGS = ("system", "value", "low … high", "floor", "corrected (95 %)", "held-out", "trust", "ok/failed/skipped")
+
+
+def _groups(result: ScoreResult) -> dict[str, list[Estimate]]:
+    groups: dict[str, list[Estimate]] = {}
+    for one in result.estimates:
+        groups.setdefault(one.name, []).append(one)
+    return {name: ranked(some) for name, some in groups.items()}
+
+
+def table(result: ScoreResult) -> str:
+    """Return one table per value name for a terminal, best system first."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=io.StringIO(), width=132, force_terminal=False)
+    for name, some in _groups(result).items():
+        first = some[0]
+        kind = f", {first.interval}" if first.interval else ""
+        title = f"{name} {_ARROWS[first.better]} [{first.unit or 'no unit'}{kind}] {first.identity}"
+        if first.common_phones:
+            title += f", held-out at {first.common_phones} phones a side"
+        plain = not any(one.trust for one in some)
+        chosen = [0, 1, 2, 7] if plain else list(range(8))
+        view = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+        for column in chosen:
+            view.add_column(_HEADINGS[column], justify="left" if column in (0, 6) else "right", no_wrap=column != 0)
+        for one in some:
+            view.add_row(*(Text(_cells(one)[column]) for column in chosen))
+        console.print(view)
+        for one in some:
+            if one.reason and math.isnan(one.value):
+                console.print(Text(f"  {one.system}: {one.reason}"))
+        console.print()
+    lost = len(result.failures)
+    if lost:
+        console.print(Text(f"{lost} clip results failed or were skipped (see --json or the report):"))
+        for lack in result.failures[:10]:
+            text = f"  {lack.system}/{lack.clip}, {lack.metric}: {lack.status}: {lack.reason}"
+            console.print(Text(text), soft_wrap=True)
+        if lost > 10:
+            console.print(Text(f"  (+{lost - 10} more)"))
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
+
+
+def comma_separated(result: ScoreResult) -> str:
+    """Return the estimates as CSV with every JSON field; unknown numbers are empty."""
+    return records_csv([one.as_json() for one in result.estimates])
+
+
+def records_csv(records: Sequence[Mapping[str, Any]]) -> str:
+    """Return records of equal fields as CSV."""
+    out = io.StringIO()
+    if records:
+        writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(records)
+    return out.getvalue()
+
+
+def markdown(result: ScoreResult) -> str:
+    """Return one Markdown table per value name, best system first."""
+    lines: list[str] = []
+    for name, some in _groups(result).items():
+        first = some[0]
+        lines += [f"### {_escape(name)} {_ARROWS[first.better]} ({_escape(first.unit)})", ""]
+        lines += ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
+        lines += ["| " + " | ".join(_escape(cell) for cell in _cells(one)) + " |" for one in some]
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _escape(text: str) -> str:
+    """Keep a stranger's string from becoming Markdown or HTML."""
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
+    return "".join("\\" + letter if letter in "\\|`*_[]#" else letter for letter in text)
+
+
+FORMATS: Mapping[str, Callable[[ScoreResult], str]] = {"table": table, "csv": comma_separated, "md": markdown}

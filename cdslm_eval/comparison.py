@@ -1,0 +1,254 @@
+"""Compares two systems, metric by metric: difference, interval, Holm-corrected p, and what could have been seen."""
+
+from __future__ import annotations
+
+import math
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from scipy import stats
+
+from cdslm_eval.clips import ClipSet
+from cdslm_eval.contract import Metric
+from cdslm_eval.divergence import corrected_difference
+from cdslm_eval.errors import UsageError
+from cdslm_eval.estimate import Sample, bootstrap, bootstrap_interval, gather
+from cdslm_eval.runner import Measurement, Progress, Request, Runner
+from cdslm_eval.statistic import JensenShannon, WeightedStatistic
+
+__all__ = ["Difference", "compare", "holm"]
+
+_REPLICATES = 2000
+_Head = tuple[Metric, str, str]  # metric, name of the value, identity
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Difference:
+    """A - B under one value name.
+
+    Attributes:
+        name, unit, better, identity: What was compared.
+        quantity: "corrected" for divergences (at one phone count), "value" otherwise.
+        a, b: Both values; NaN where only the difference is computed.
+        difference, low, high: A - B and its 95 % interval.
+        p_value, p_holm: Two-sided p of no difference, as it is and Holm-corrected over the names.
+        detectable: Smallest difference that this sample would have shown with 80 % power at the 5 % level.
+        paired: Whether clips were compared key by key.
+        method: The test.
+        reason: Why numbers are NaN, or "".
+    """
+
+    name: str
+    unit: str
+    better: str
+    identity: str
+    quantity: str
+    difference: float
+    low: float
+    high: float
+    p_value: float
+    detectable: float
+    paired: bool
+    method: str
+    a: float = math.nan
+    b: float = math.nan
+    p_holm: float = math.nan
+    reason: str = ""
+
+
+def compare(
+    runner: Runner,
+    a: ClipSet,
+    b: ClipSet,
+    reference: ClipSet | None,
+    metrics: Sequence[Metric],
+    *,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> list[Difference]:
+    """Return the difference of two systems under each metric.
+
+    Clips are paired when both sets have the same keys: the same prompts answered by both. Otherwise two samples
+    are resampled apart.
+
+    Raises:
+        UsageError: A metric needs a reference and there is none.
+    """
+    versus = [metric for metric in metrics if any(s.needs_reference for s in metric.statistics.values())]
+    if versus and reference is None:
+        raise UsageError(f"{versus[0].name} compares with real speech: name it with --reference DIR")
+    requests = [Request(a, tuple(metrics)), Request(b, tuple(metrics))]
+    if reference is not None and versus:
+        requests.append(Request(reference, tuple(versus)))
+    measured = runner.run(requests, progress)
+    keys = [{source.key: place for place, source in enumerate(one.sources)} for one in (a, b)]
+    paired = keys[0].keys() == keys[1].keys()
+    found: list[Difference] = []
+    for metric in metrics:
+        samples = [_gather(one, metric) for one in measured[:2]]
+        if paired:
+            samples = _aligned(samples, [a, b])
+        real = _gather(measured[2], metric) if metric in versus else None
+        for name, statistic in metric.statistics.items():
+            identity = measured[0].identity(metric).ident
+            head = (metric, name, identity)
+            if isinstance(statistic, JensenShannon) and real is not None:
+                found += _divergences(head, statistic, samples, real, paired=paired, seed=seed)
+            elif isinstance(statistic, WeightedStatistic):
+                found.append(_weighted(head, statistic, samples, paired=paired, seed=seed))
+    return _with_holm(found)
+
+
+def _gather(one: Measurement, metric: Metric) -> Sample:
+    return gather(one.outcomes(metric), [s.speaker or ("clip", s.key) for s in one.request.clips.sources])
+
+
+def _aligned(samples: list[Sample], sets: Sequence[ClipSet]) -> list[Sample]:
+    """Keep the clips that both samples scored, in one order of keys."""
+    places = [
+        {one.sources[int(clip)].key: row for row, clip in enumerate(sample.scored)}
+        for sample, one in zip(samples, sets, strict=True)
+    ]
+    keys = [key for key in places[0] if key in places[1]]
+    return [_rows(sample, [place[key] for key in keys]) for sample, place in zip(samples, places, strict=True)]
+
+
+def _rows(sample: Sample, rows: list[int]) -> Sample:
+    index = np.array(rows, np.int64)
+    _, clusters = np.unique(sample.clusters[index], return_inverse=True)
+    return Sample(
+        numbers={name: values[index] for name, values in sample.numbers.items()},
+        sequences={name: values.take(index) for name, values in sample.sequences.items()},
+        scored=sample.scored[index],
+        clusters=clusters.astype(np.int64),
+    )
+
+
+def _divergences(
+    head: tuple[Metric, str, str],
+    statistic: JensenShannon,
+    samples: list[Sample],
+    real: Sample,
+    *,
+    paired: bool,
+    seed: int,
+) -> list[Difference]:
+    metric, name, identity = head
+    names = dict(zip(statistic.orders, statistic.names(name), strict=True))
+    common = {
+        "unit": metric.unit,
+        "better": metric.better,
+        "identity": identity,
+        "quantity": "corrected",
+        "paired": paired,
+        "method": "delete-a-group jackknife, t",
+    }
+    column = statistic.column
+    if any(column not in one.sequences for one in (*samples, real)):
+        blank = dict.fromkeys(("difference", "low", "high", "p_value", "detectable"), math.nan)
+        return [Difference(name=own, **common, **blank, reason="no clip was scored") for own in names.values()]  # type: ignore[arg-type]
+    found = corrected_difference(
+        samples[0].sequences[column],
+        samples[1].sequences[column],
+        real.sequences[column],
+        statistic.orders,
+        paired=paired,
+        seed=seed,
+    )
+    return [
+        Difference(
+            name=names[order],
+            difference=one.value,
+            low=one.low,
+            high=one.high,
+            p_value=one.p_value,
+            detectable=one.detectable,
+            reason="" if math.isfinite(one.value) else "too few phones for this order",
+            **common,  # type: ignore[arg-type]
+        )
+        for order, one in found.items()
+    ]
+
+
+def _weighted(
+    head: _Head, statistic: WeightedStatistic, samples: list[Sample], *, paired: bool, seed: int
+) -> Difference:
+    """Compare by bootstrap: the same draws of clusters for both sides when paired, draws of their own otherwise."""
+    metric, name, identity = head
+    sides = []
+    masks = [_applies(sample, statistic) for sample in samples]
+    if paired:
+        masks = [masks[0] & masks[1]] * 2
+    values, counts = [], []
+    for side, (sample, mask) in enumerate(zip(samples, masks, strict=True)):
+        if not mask.any():
+            sides.append(np.full(_REPLICATES, np.nan))
+            values.append(math.nan)
+            counts.append(0)
+            continue
+        columns = {c: sample.numbers[c][mask] for c in statistic.columns}
+        _, clusters = np.unique(sample.clusters[mask], return_inverse=True)
+        own = [seed, zlib.crc32(name.encode()), 0 if paired else side]
+        sides.append(bootstrap(statistic, columns, clusters.astype(np.int64), seed=own, replicates=_REPLICATES))
+        values.append(float(statistic.evaluate(columns, np.ones((1, int(mask.sum()))))[0]))
+        counts.append(int(clusters.max()) + 1)
+    replicates = sides[0] - sides[1]
+    difference = values[0] - values[1]
+    few = min(counts)
+    low, high = bootstrap_interval(replicates, few)
+    finite = replicates[np.isfinite(replicates)]
+    se = float(np.std(finite, ddof=1)) if len(finite) > 1 and few > 1 else math.nan
+    return Difference(
+        name=name,
+        unit=statistic.unit or metric.unit,
+        better=statistic.better or metric.better,
+        identity=identity,
+        quantity="value",
+        a=values[0],
+        b=values[1],
+        difference=difference,
+        low=low,
+        high=high,
+        p_value=_bootstrap_p(difference, finite, se),
+        detectable=float((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * se),
+        paired=paired,
+        method="bootstrap over clips (or speakers)",
+        reason="" if math.isfinite(se) else "needs at least 2 clips (or speakers) a side",
+    )
+
+
+def _applies(sample: Sample, statistic: WeightedStatistic) -> npt.NDArray[np.bool_]:
+    """Return which scored clips have every column of the statistic."""
+    none = np.full(len(sample.scored), np.nan)
+    return np.logical_and.reduce([np.isfinite(sample.numbers.get(column, none)) for column in statistic.columns])
+
+
+def _bootstrap_p(difference: float, replicates: np.ndarray, se: float) -> float:
+    """Return the two-sided p of no difference from replicates centred on it (never 0: one is added to both counts)."""
+    if not math.isfinite(se) or not math.isfinite(difference):
+        return math.nan
+    centred = np.abs(replicates - difference)
+    return float((1 + np.count_nonzero(centred >= abs(difference) * (1 - 1e-12))) / (1 + len(replicates)))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Return Holm-adjusted p values; NaN stays and does not count.
+
+    Source: Holm (1979), "A simple sequentially rejective multiple test procedure".
+    """
+    order = sorted((p, place) for place, p in enumerate(p_values) if math.isfinite(p))
+    adjusted = [math.nan] * len(p_values)
+    running = 0.0
+    for rank, (p, place) in enumerate(order):
+        running = max(running, min(1.0, (len(order) - rank) * p))
+        adjusted[place] = running
+    return adjusted
+
+
+def _with_holm(found: list[Difference]) -> list[Difference]:
+    from dataclasses import replace
+
+    return [replace(one, p_holm=p) for one, p in zip(found, holm([one.p_value for one in found]), strict=True)]

@@ -1,0 +1,18 @@
+"""The recognizers that come with the host."""
+
+from __future__ import annotations
+
+from cdslm_eval.contract import Recognizer
+from cdslm_eval.hookspecs import hookimpl
+
+__all__ = ["cdslm_recognizers"]
+
+
+@hookimpl
+def cdslm_recognizers() -> list[type[Recognizer]]:
+    """Return the built-in recognizers."""
+    from cdslm_eval.recognizers.pocketsphinx import PocketsphinxRecognizer
+    from cdslm_eval.recognizers.sidecar import SidecarRecognizer
+    from cdslm_eval.recognizers.transcript import TranscriptRecognizer
+
+    return [PocketsphinxRecognizer, SidecarRecognizer, TranscriptRecognizer]
