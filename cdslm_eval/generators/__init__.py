@@ -1,8 +1,18 @@
-"""The generators that come with the host."""
+"""The built-in generators: sets on disk, controls, and babble and speech of the bundled espeak-ng."""
 
 from __future__ import annotations
 
 from cdslm_eval.contract import Generator
+from cdslm_eval.generators.babble import BabbleGenerator
+from cdslm_eval.generators.controls import (
+    NoiseGenerator,
+    ResampleGenerator,
+    ReversedGenerator,
+    ShuffledGenerator,
+    SilenceGenerator,
+)
+from cdslm_eval.generators.samples import SamplesGenerator
+from cdslm_eval.generators.speak import SpeakGenerator
 from cdslm_eval.hookspecs import hookimpl
 
 __all__ = ["cdslm_generators"]
@@ -11,4 +21,13 @@ __all__ = ["cdslm_generators"]
 @hookimpl
 def cdslm_generators() -> list[type[Generator]]:
     """Return the built-in generators."""
-    return []
+    return [
+        BabbleGenerator,
+        NoiseGenerator,
+        ResampleGenerator,
+        ReversedGenerator,
+        SamplesGenerator,
+        ShuffledGenerator,
+        SilenceGenerator,
+        SpeakGenerator,
+    ]

@@ -1,9 +1,12 @@
-"""The recognizers that come with the host."""
+"""The built-in recognizers: audio, text or sidecar in, phones out."""
 
 from __future__ import annotations
 
 from cdslm_eval.contract import Recognizer
 from cdslm_eval.hookspecs import hookimpl
+from cdslm_eval.recognizers.pocketsphinx import PocketsphinxRecognizer
+from cdslm_eval.recognizers.sidecar import SidecarRecognizer
+from cdslm_eval.recognizers.transcript import TranscriptRecognizer
 
 __all__ = ["cdslm_recognizers"]
 
@@ -11,8 +14,4 @@ __all__ = ["cdslm_recognizers"]
 @hookimpl
 def cdslm_recognizers() -> list[type[Recognizer]]:
     """Return the built-in recognizers."""
-    from cdslm_eval.recognizers.pocketsphinx import PocketsphinxRecognizer
-    from cdslm_eval.recognizers.sidecar import SidecarRecognizer
-    from cdslm_eval.recognizers.transcript import TranscriptRecognizer
-
     return [PocketsphinxRecognizer, SidecarRecognizer, TranscriptRecognizer]

@@ -1,34 +1,37 @@
-"""Phones that somebody wrote down: `.phones` files beside the audio, or a manifest's column."""
+"""Phones that somebody else wrote: `.phones` sidecars or the `phones` column of a manifest."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
 from cdslm_eval.audio import Clip
-from cdslm_eval.contract import Options, Recognizer
+from cdslm_eval.contract import Failed, Options, Recognizer, Skipped
 
-__all__ = ["SidecarRecognizer"]
+__all__ = ["SidecarOptions", "SidecarRecognizer"]
 
 
 class SidecarOptions(Options):
-    """Options of the sidecar recognizer."""
+    """Options of `sidecar`.
 
-    label: str = ""
-    """Who made the phones and in which inventory; part of the identity, so that different ones are not compared."""
+    Attributes:
+        inventory: What the phone set is called; it only keeps sets of different phones apart.
+    """
+
+    inventory: str = "sidecar"
 
 
 class SidecarRecognizer(Recognizer):
-    """Phones as they stand in `NAME.phones` (white space between them) or in a manifest, for your own recognizer."""
+    """Hands out the phones that came with a clip, for alignments and recognizers of one's own."""
 
     name = "sidecar"
     version = "1"
-    inventory = "as written"
+    inventory = "sidecar"
     needs = frozenset({"phones"})
+    positional = "inventory"
     batch_clips = 64
-    positional = "label"
     Options = SidecarOptions
 
-    def recognize(self, clips: Sequence[Clip]) -> Iterator[list[str]]:
-        """Yield the phones that came with each clip."""
+    def recognize(self, clips: Sequence[Clip]) -> Iterator[Sequence[str] | Skipped | Failed]:
+        """Yield each clip's own phones."""
         for clip in clips:
-            yield list(clip.phones or ())
+            yield Skipped("no phones beside the clip") if clip.phones is None else clip.phones
