@@ -223,7 +223,8 @@ def _weighted(
 def _applies(sample: Sample, statistic: WeightedStatistic) -> npt.NDArray[np.bool_]:
     """Return which scored clips have every column of the statistic."""
     none = np.full(len(sample.scored), np.nan)
-    return np.logical_and.reduce([np.isfinite(sample.numbers.get(column, none)) for column in statistic.columns])
+    columns = [np.isfinite(sample.numbers.get(column, none)) for column in statistic.columns]
+    return np.all(columns, axis=0).astype(np.bool_)
 
 
 def _bootstrap_p(difference: float, replicates: np.ndarray, se: float) -> float:

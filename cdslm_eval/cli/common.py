@@ -80,6 +80,9 @@ def open_systems(host: Host, paths: Sequence[str], make: Any) -> list[ClipSet]:
 
     systems: list[ClipSet] = []
     for path in paths:
+        if len(paths) > 1 and _is_documentation(Path(path)):
+            note(f"note: {path} is passed over: a text, not a set of clips")
+            continue
         if Path(path).exists():
             systems.append(ClipSet.open(path))
             continue
@@ -96,6 +99,11 @@ def open_systems(host: Host, paths: Sequence[str], make: Any) -> list[ClipSet]:
             raise UsageError(f"{error} {hint}") from error
     _tell_apart(systems)
     return systems
+
+
+def _is_documentation(path: Path) -> bool:
+    """Return whether a path is what a shell's DIR/* catches beside the sets: a README, a licence."""
+    return path.is_file() and (path.suffix.lower() in {".md", ".txt", ".rst", ".html", ".pdf"} or not path.suffix)
 
 
 def _tell_apart(systems: list[ClipSet]) -> None:

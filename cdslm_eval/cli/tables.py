@@ -37,7 +37,7 @@ def ranked(estimates: Sequence[Estimate]) -> list[Estimate]:
         value = rank_key(one) if trusted or not one.trust else one.held_out_common
         return math.isnan(value), sign * value if math.isfinite(value) else 0.0
 
-    return sorted(estimates, key=key)
+    return list(estimates) if estimates and estimates[0].better == "neither" else sorted(estimates, key=key)
 
 
 def _number(value: float, digits: int = 4) -> str:

@@ -243,7 +243,7 @@ def compare_held_out(
         reference: Phone sequences of the reference.
         orders: Values of n.
         phones: The common count; by default the smallest among the systems that can be bounded and the reference.
-        draws: Random truncations that are averaged.
+        draws: Random truncations that are averaged; clips are cut so that at least `MIN_CLIPS` take part.
         seed: Randomness.
     """
     orders = tuple(orders)
@@ -255,15 +255,15 @@ def compare_held_out(
         return found, 0
     count = phones or int(min(MAX_PHONES, real.offsets[-1], *(one.offsets[-1] for one in able.values())))
     for name, one in able.items():
-        rng = np.random.default_rng([seed, 0x686F])
         values: dict[int, list[float]] = {n: [] for n in orders}
-        for _ in range(draws):
-            table = NgramTable(one.draw(count, rng)[0], real.draw(count, rng)[0], orders=max(orders))
-            if min((table.lengths[table.side == side] > 0).sum() for side in (False, True)) < MIN_CLIPS:
-                break  # few long clips fill the count: too few to hold out
+        for draw in range(draws):
+            # every system meets the same draw of the reference
+            sides = [side.cut(count, MIN_CLIPS, np.random.default_rng([seed, 0x686F, draw])) for side in (one, real)]
+            table = NgramTable(sides[0], sides[1], orders=max(orders))
+            rng = np.random.default_rng([seed, 0x686F, draw, 1])
             for n, bound in held_out(table, orders, np.arange(len(table.lengths)), rng).items():
                 values[n].append(bound.value)
-        found[name] = {n: float(np.mean(v)) if v else float("nan") for n, v in values.items()}
+        found[name] = {n: float(np.mean(v)) for n, v in values.items()}
     return found, count
 
 

@@ -51,9 +51,32 @@ class PhoneSequences:
         lengths = self.lengths[clips]
         if last is not None and len(lengths):
             lengths[-1] = min(lengths[-1], last)
+        return self._slice(clips, lengths)
+
+    def _slice(self, clips: Ints, lengths: Ints) -> PhoneSequences:
+        """Return the first `lengths` phones of some clips."""
         offsets = np.concatenate([[0], np.cumsum(lengths)]).astype(np.int64)
         within = np.arange(offsets[-1]) - np.repeat(offsets[:-1], lengths)
         return PhoneSequences(self.codes[np.repeat(self.offsets[clips], lengths) + within], offsets, self.inventory)
+
+    def cut(self, phones: int, clips: int, rng: np.random.Generator) -> PhoneSequences:
+        """Return exactly `phones` phones from at least `clips` random clips, the longer ones cut to one length.
+
+        Whole clips would not do: a few long ones fill a small count, and too few clips are left to hold out.
+        """
+        order = rng.permutation(np.flatnonzero(self.lengths))
+        count = max(clips, int(np.searchsorted(np.cumsum(self.lengths[order]), phones)) + 1)
+        chosen = order[:count]
+        lengths = self.lengths[chosen]
+        # the largest common length under which no more than `phones` are taken; the rest goes one by one to the first
+        low, high = 0, int(lengths.max(initial=0))
+        while low < high:
+            middle = (low + high + 1) // 2
+            low, high = (middle, high) if np.minimum(lengths, middle).sum() <= phones else (low, middle - 1)
+        taken = np.minimum(lengths, low)
+        spare = np.flatnonzero(lengths > low)[: max(0, phones - int(taken.sum()))]
+        taken[spare] += 1
+        return self._slice(chosen, taken)
 
     def draw(self, phones: int, rng: np.random.Generator) -> tuple[PhoneSequences, Ints]:
         """Return random clips up to a phone count (the last one cut), and which clips they are."""

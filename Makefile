@@ -1,0 +1,31 @@
+# make demo: the main job, offline once installed. make test: all tests. Each makes .venv when it is missing.
+PYTHON ?= python3
+BIN := .venv/bin
+PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint bench
+
+demo: .venv/demo.done
+	$(BIN)/cdslm-eval demo --out demo
+
+test: .venv/dev.done
+	$(BIN)/python -m pytest -n 2 --dist worksteal --doctest-modules cdslm_eval tests
+
+lint: .venv/dev.done
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/dev.done
+	$(BIN)/python -m pytest benchmarks -q --benchmark-json=benchmarks/results/latest.json
+
+.venv/demo.done: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv .venv
+	$(PIP) -e .
+	touch $@
+
+.venv/dev.done: .venv/demo.done requirements-dev.txt
+	$(PIP) torch==2.13.0
+	$(PIP) -e '.[model]' -r requirements-dev.txt
+	touch $@
