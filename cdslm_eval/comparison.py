@@ -224,7 +224,8 @@ def _applies(sample: Sample, statistic: WeightedStatistic) -> npt.NDArray[np.boo
     """Return which scored clips have every column of the statistic."""
     none = np.full(len(sample.scored), np.nan)
     columns = [np.isfinite(sample.numbers.get(column, none)) for column in statistic.columns]
-    return np.all(columns, axis=0).astype(np.bool_)
+    everywhere: npt.NDArray[np.bool_] = np.all(columns, axis=0)
+    return everywhere
 
 
 def _bootstrap_p(difference: float, replicates: np.ndarray, se: float) -> float:

@@ -258,8 +258,8 @@ def compare_held_out(
         values: dict[int, list[float]] = {n: [] for n in orders}
         for draw in range(draws):
             # every system meets the same draw of the reference
-            sides = [side.cut(count, MIN_CLIPS, np.random.default_rng([seed, 0x686F, draw])) for side in (one, real)]
-            table = NgramTable(sides[0], sides[1], orders=max(orders))
+            cut = [side.cut(count, MIN_CLIPS, np.random.default_rng([seed, 0x686F, draw])) for side in (one, real)]
+            table = NgramTable(cut[0], cut[1], orders=max(orders))
             rng = np.random.default_rng([seed, 0x686F, draw, 1])
             for n, bound in held_out(table, orders, np.arange(len(table.lengths)), rng).items():
                 values[n].append(bound.value)

@@ -1,0 +1,35 @@
+"""Which system is better: by the corrected value where it is trusted, by the held-out bound otherwise."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+
+from cdslm_eval.result import Estimate
+
+__all__ = ["rank_key", "ranked"]
+
+
+def rank_key(one: Estimate) -> float:
+    """Return what a system is ranked by: `corrected` where trusted, else the held-out bound, else the value."""
+    if one.trust in ("ok", "sample_limited") and math.isfinite(one.corrected):
+        return one.corrected
+    if one.trust:
+        return one.held_out_common if math.isfinite(one.held_out_common) else one.held_out
+    return one.value
+
+
+def ranked(estimates: Sequence[Estimate]) -> list[Estimate]:
+    """Return the estimates of one name, best first; unknown ones last.
+
+    Corrected values and held-out bounds are different scales: unless every system's `corrected` is trusted,
+    all are ranked by the held-out bound at their common phone count.
+    """
+    trusted = all(one.trust in ("ok", "sample_limited") or math.isnan(one.value) for one in estimates)
+    sign = -1.0 if estimates and estimates[0].better == "higher" else 1.0
+
+    def key(one: Estimate) -> tuple[bool, float]:
+        value = rank_key(one) if trusted or not one.trust else one.held_out_common
+        return math.isnan(value), sign * value if math.isfinite(value) else 0.0
+
+    return list(estimates) if estimates and estimates[0].better == "neither" else sorted(estimates, key=key)
