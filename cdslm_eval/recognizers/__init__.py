@@ -7,6 +7,7 @@ from cdslm_eval.hookspecs import hookimpl
 from cdslm_eval.recognizers.pocketsphinx import PocketsphinxRecognizer
 from cdslm_eval.recognizers.sidecar import SidecarRecognizer
 from cdslm_eval.recognizers.transcript import TranscriptRecognizer
+from cdslm_eval.recognizers.wav2vec2 import Wav2vec2Recognizer
 
 __all__ = ["cdslm_recognizers"]
 
@@ -14,4 +15,4 @@ __all__ = ["cdslm_recognizers"]
 @hookimpl
 def cdslm_recognizers() -> list[type[Recognizer]]:
     """Return the built-in recognizers."""
-    return [PocketsphinxRecognizer, SidecarRecognizer, TranscriptRecognizer]
+    return [PocketsphinxRecognizer, SidecarRecognizer, TranscriptRecognizer, Wav2vec2Recognizer]
