@@ -5,7 +5,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from cdslm_eval.divergence.ngrams import NgramTable
 
@@ -44,6 +43,8 @@ def carriers(
         count: How many to return of each kind, at most.
         examples: Clips per n-gram, at most.
     """
+    from scipy import stats  # listing metrics must not wait for scipy
+
     a = table.counts(n, np.where(table.side, 0, table.lengths))
     b = table.counts(n, np.where(table.side, table.lengths, 0))
     if not a.sum() or not b.sum():

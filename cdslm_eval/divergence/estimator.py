@@ -6,7 +6,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
 
 from cdslm_eval.divergence.held_out import MIN_CLIPS, HeldOut, held_out
 from cdslm_eval.divergence.ngrams import Ints, NgramTable, PhoneSequences
@@ -193,6 +192,8 @@ def _half_width(replicates: Floats) -> float:
 
     Source: Shao and Tu (1995), "The Jackknife and Bootstrap", section 2.3.
     """
+    from scipy import stats  # here and below: listing metrics must not wait for scipy
+
     count = len(replicates)
     if count < 3:
         return float("nan")
@@ -205,6 +206,8 @@ def _jackknife_se(replicates: Floats) -> float:
 
 
 def _bound_quantile(clips: int) -> float:
+    from scipy import stats
+
     if clips >= 30:
         return float(stats.norm.ppf(_BOUND))
     return float(stats.t.ppf(_BOUND, max(1, clips - 1)))
@@ -286,6 +289,8 @@ class Comparison:
     @classmethod
     def from_jackknife(cls, value: float, replicates: Floats) -> Comparison:
         """Make one from delete-a-group replicates of the difference (t with groups - 1 degrees of freedom)."""
+        from scipy import stats
+
         count = len(replicates)
         se = _jackknife_se(replicates) if count >= 3 else float("nan")
         if not (np.isfinite(se) and np.isfinite(value)):

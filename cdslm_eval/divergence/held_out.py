@@ -15,7 +15,8 @@ __all__ = ["FOLDS", "MIN_CLIPS", "HeldOut", "conditional_probabilities", "held_o
 
 FOLDS = 5
 MIN_CLIPS = 10
-_RIDGE = 0.2
+# twice the ridge at which identical sources of 3 k phones stay within 0.003 in 29 of 30 draws
+_RIDGE = 0.4
 _NEWTON_STEPS = 25
 
 Floats = npt.NDArray[np.float64]
@@ -79,7 +80,7 @@ def held_out(
     highest = max(orders)
     counts = [_cell_counts(table, n, cell) for n in range(1, highest + 1)]
     features = [_features(table, counts, one, orders) for one in range(FOLDS)]
-    clips = len(table.lengths)
+    clips = min(int((table.side == one).sum()) for one in (False, True))
     return {
         n: _stack(table, n, counts[n - 1], [f[n] for f in features], fold, clusters, _RIDGE / clips) for n in orders
     }
@@ -161,7 +162,7 @@ def _logistic(x: Floats, positive: Floats, negative: Floats, ridge: float, start
     Args:
         x: Features `[types, features]`.
         positive, negative: How much of each class a type carries; each class is scaled to weigh one half.
-        ridge: Penalty on half the squared coefficients.
+        ridge: Penalty on the sum of squared coefficients.
         start: First guess `[features]`.
     """
     # a fold may hold none of a class (few clusters): then nothing can be learned, and odds of 1 are honest
@@ -171,15 +172,15 @@ def _logistic(x: Floats, positive: Floats, negative: Floats, ridge: float, start
 
     def objective(beta: Floats) -> float:
         z = x @ beta
-        return float(positive @ np.logaddexp(0, -z) + negative @ np.logaddexp(0, z) + ridge / 2 * beta @ beta)
+        return float(positive @ np.logaddexp(0, -z) + negative @ np.logaddexp(0, z) + ridge * beta @ beta)
 
     beta, now = start, objective(start)
     for _ in range(_NEWTON_STEPS):
         z = x @ beta
         s = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
-        gradient = x.T @ (negative * s - positive * (1 - s)) + ridge * beta
+        gradient = x.T @ (negative * s - positive * (1 - s)) + 2 * ridge * beta
         weight = (positive + negative) * s * (1 - s)
-        hessian = (x * weight[:, None]).T @ x + ridge * np.eye(len(beta))
+        hessian = (x * weight[:, None]).T @ x + 2 * ridge * np.eye(len(beta))
         step = np.linalg.solve(hessian, gradient)
         size = 1.0
         while (then := objective(beta - size * step)) > now and size > 1e-4:

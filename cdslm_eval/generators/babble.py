@@ -28,7 +28,7 @@ class BabbleOptions(Options):
     """Options of `babble`.
 
     Attributes:
-        order: How many phones back the model looks, 0..4.
+        order: n of the n-gram model, 0..4: 0 draws every phone equally often, 1 by frequency, 2 given the one before.
         text: English text to learn from, one utterance a line; without it the phones of the prompts are used.
     """
 
@@ -57,7 +57,7 @@ class BabbleGenerator(Generator):
 
     def info(self) -> GeneratorInfo:
         """Return rate, engine, and what the model is."""
-        model = f"{self.options.order + 1}-gram of phones, unsmoothed, shorter contexts where one was never seen"
+        model = f"{self.options.order}-gram of phones, unsmoothed, shorter contexts where one was never seen"
         return GeneratorInfo(rate_hz=RATE_HZ, conventions={"engine": engine(), "model": model})
 
     def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
@@ -99,18 +99,22 @@ class PhoneModel:
 
     Args:
         sentences: Phone sequences.
-        order: Phones of context, 0 or more.
+        order: n of the model; 0 draws every phone equally often.
     """
 
     def __init__(self, sentences: Sequence[Sequence[str]], order: int) -> None:
-        self._order = order
+        self._context = context = max(0, order - 1)
         counts: dict[tuple[str, ...], dict[str, int]] = {}
         for sentence in sentences:
-            padded = [_END] * order + [*sentence, _END]
-            for place in range(order, len(padded)):
-                for length in range(order + 1):
+            padded = [_END] * context + [*sentence, _END]
+            for place in range(context, len(padded)):
+                for length in range(context + 1):
                     after = counts.setdefault(tuple(padded[place - length : place]), {})
                     after[padded[place]] = after.get(padded[place], 0) + 1
+        if order == 0:
+            alone = counts[()]
+            phones = sum(count for phone, count in alone.items() if phone != _END)
+            counts[()] = {phone: alone[_END] * (len(alone) - 1) if phone == _END else phones for phone in alone}
         self._choices = {
             context: (list(after), np.cumsum(np.fromiter(after.values(), float))) for context, after in counts.items()
         }
@@ -118,15 +122,15 @@ class PhoneModel:
     def draw(self, count: int, rng: np.random.Generator) -> list[list[str]]:
         """Return sentences of `count` phones in all; the last one may be cut short."""
         sentences: list[list[str]] = [[]]
-        history = [_END] * self._order
+        history = [_END] * self._context
         drawn = 0
         while drawn < count:
             phone = self._next(history, rng)
             if phone == _END:
-                # An empty sentence would be a pause and nothing else, which only order 0 can draw.
+                # An empty sentence would be a pause and nothing else, which only orders 0 and 1 can draw.
                 if sentences[-1]:
                     sentences.append([])
-                    history = [_END] * self._order
+                    history = [_END] * self._context
                 continue
             sentences[-1].append(phone)
             history.append(phone)
@@ -134,7 +138,7 @@ class PhoneModel:
         return [sentence for sentence in sentences if sentence]
 
     def _next(self, history: Sequence[str], rng: np.random.Generator) -> str:
-        for length in range(self._order, -1, -1):
+        for length in range(self._context, -1, -1):
             found = self._choices.get(tuple(history[len(history) - length :]))
             if found is not None:
                 phones, cumulated = found

@@ -147,4 +147,5 @@ def test_the_module_itself_imports_no_torch():
     code = (
         "import sys, cdslm_eval.recognizers, cdslm_eval.generators; print({'torch', 'transformers'} & {*sys.modules})"
     )
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True).stdout.strip() == "set()"
+    done = subprocess.run([sys.executable, "-c", code], check=True, capture_output=True, text=True)
+    assert done.stdout.strip() == "set()"
