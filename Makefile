@@ -18,7 +18,7 @@ lint: .venv/dev.done
 	$(BIN)/lint-imports
 
 bench: .venv/dev.done
-	$(BIN)/python -m pytest benchmarks -q --benchmark-json=benchmarks/results/latest.json
+	$(BIN)/python -m pytest benchmarks -q -o python_files="bench_*.py" --benchmark-json=benchmarks/results/latest.json
 
 .venv/demo.done: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

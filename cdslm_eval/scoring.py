@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -65,6 +66,7 @@ def score(
             book.enter(one, metric)
     book.compare()
     digests = {one.request.clips.name: _set_digest(one) for one in measured[: len(systems)]}
+    same = [] if reference is None else [one.name for one in systems if _paths(one) == _paths(reference)]
     if book.real is not None:
         digests[REFERENCE] = _set_digest(book.real)
     return ScoreResult(
@@ -72,7 +74,7 @@ def score(
         failures=tuple(book.failures),
         carriers=tuple(book.carriers),
         exemplars=tuple(book.exemplars),
-        warnings=tuple(dict.fromkeys([*_same_sets(digests), *book.warnings])),
+        warnings=tuple(dict.fromkeys([*_same_sets(digests, same), *book.warnings])),
         settings={**(settings or {}), "seed": seed, "sets": digests},
         clip_paths=book.paths,
     )
@@ -86,17 +88,20 @@ def over_budget(result: ScoreResult, fail_budget: float, *, strict: bool = False
         fail_budget: Share of clips (0..1) that may fail.
         strict: No clip may fail or be skipped.
     """
-    sentences = {}
+    groups: dict[tuple[str, str], list[Estimate]] = {}
     for one in result.estimates:
-        total = one.n_scored + one.n_failed + one.n_skipped
-        lost = one.n_failed + (one.n_skipped if strict else 0)
-        allowed = 0.0 if strict else fail_budget
-        if total and (lost / total > allowed or one.n_scored == 0):
-            what = "failed or were skipped" if strict else "failed"
-            none = ", none was scored" if one.n_scored == 0 else ""
-            name = one.name if one.n_scored == 0 and not one.n_failed else one.metric
-            sentences[one.system, name] = f"{one.system}, {name}: {lost} of {total} clips {what}{none}"
-    return list(sentences.values())
+        groups.setdefault((one.system, one.metric), []).append(one)
+    sentences = []
+    for (system, metric), some in groups.items():
+        # a value may apply to no clip of a metric that was measured; the fullest one tells what was scored
+        best = max(some, key=lambda one: one.n_scored)
+        total = best.n_scored + best.n_failed + best.n_skipped
+        lost = best.n_failed + (best.n_skipped if strict else 0)
+        if total and (best.n_scored == 0 or lost / total > (0.0 if strict else fail_budget)):
+            what = "failed or were skipped" if strict or not best.n_failed else "failed"
+            count = total if best.n_scored == 0 else lost
+            sentences.append(f"{system}, {metric}: {count} of {total} clips {what}")
+    return sentences
 
 
 class _Book:
@@ -238,12 +243,16 @@ def _set_digest(one: Measurement) -> dict[str, Any]:
     }
 
 
-def _same_sets(digests: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    real = digests.get(REFERENCE)
-    if real is None:
-        return []
+def _paths(clips: ClipSet) -> list[str]:
+    return sorted(str(Path(source.path).resolve()) for source in clips.sources)
+
+
+def _same_sets(digests: Mapping[str, Mapping[str, Any]], same_files: Sequence[str]) -> list[str]:
+    """Warn of systems that are the reference, by their files or by their content where it was decoded."""
+    real = digests.get(REFERENCE, {"digest": None})["digest"]
+    alike = {name for name, one in digests.items() if one["decoded"] and one["digest"] == real} - {REFERENCE}
     return [
         f"{name}: the same audio as the reference; its divergence is not that of independent speech (see the floor)"
-        for name, one in digests.items()
-        if name != REFERENCE and one["decoded"] and one["digest"] == real["digest"]
+        for name in digests
+        if name in alike | set(same_files)
     ]

@@ -174,6 +174,7 @@ def shuffled(samples: Samples, segment: int, fade: int, rng: np.random.Generator
     for place, piece in enumerate(order):
         faded = padded[piece * segment : (piece + 1) * segment + fade] * window
         out[place * segment : (place + 1) * segment + fade] += faded
-    rest = pieces * segment
-    out[rest : len(samples)] += samples[rest:] * np.minimum(1.0, np.arange(len(samples) - rest) / max(1, fade))
+    rest = samples[pieces * segment :].copy()
+    rest[:fade] *= window[: min(fade, len(rest))]
+    out[pieces * segment : len(samples)] += rest
     return out[: len(samples)]

@@ -1,0 +1,135 @@
+"""The real command line, one path a feature."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+FIELDS = {
+    "system", "metric", "identity", "name", "value", "low", "high", "floor", "corrected", "corrected_low",
+    "corrected_high", "held_out", "trust", "unit", "better", "n_scored", "n_failed", "n_skipped", "reason",
+}  # fmt: skip
+
+
+@pytest.fixture
+def cli(tmp_path):
+    def call(*arguments, code=0):
+        environment = {**os.environ, "CDSLM_EVAL_STORE": str(tmp_path / "store.cdslm"), "CDSLM_EVAL_PLUGINS": ""}
+        done = subprocess.run(
+            [sys.executable, "-m", "cdslm_eval", *map(str, arguments)],
+            env=environment, capture_output=True, text=True, check=False, cwd=tmp_path,
+        )  # fmt: skip
+        assert done.returncode == code, done.stderr
+        assert "Traceback" not in done.stderr
+        return done
+
+    return call
+
+
+def test_score_gives_the_documented_json_and_ranks_the_nearer_system_first(cli, tone_set):
+    real, near, far = tone_set("real", 25), tone_set("near", 25, 1), tone_set("far", 25, 2, skew=-1.0)
+    done = cli("score", far, near, "-r", real, "--recognizer", "sidecar", "--json", "-")
+    result = json.loads(done.stdout)
+    assert set(result) >= {"estimates", "failures", "settings"}
+    assert set(result["estimates"][0]) >= FIELDS
+    value = {(one["system"], one["name"]): one for one in result["estimates"]}
+    assert {f"pjsd_{n}" for n in range(1, 6)} <= {name for _, name in value}
+    assert value["far", "pjsd_1"]["corrected_low"] > value["near", "pjsd_1"]["corrected_high"]
+    table = cli("score", far, near, "-r", real, "--recognizer", "sidecar").stdout
+    assert table.index("near") < table.index("far")
+    reference = cli("score", real, "-r", real, "--recognizer", "sidecar", "-m", "pjsd").stderr
+    assert "same audio as the reference" in reference
+
+
+def test_compare_export_and_other_formats(cli, tone_set, tmp_path):
+    real, near, far = tone_set("real", 25), tone_set("near", 25, 1), tone_set("far", 25, 2, skew=-1.0)
+    done = cli("compare", far, near, "-r", real, "--recognizer", "sidecar", "-m", "pjsd", "--json", "-")
+    first = json.loads(done.stdout)["differences"][0]
+    assert first["paired"] is True
+    assert first["low"] > 0
+    assert first["p_holm"] < 0.05
+    cli("score", near, "-r", real, "--recognizer", "sidecar", "--format", "md")
+    rows = list(csv.DictReader(io.StringIO(cli("export").stdout)))
+    assert {row["system"] for row in rows} == {"near"}
+    cli("export", tmp_path / "x.parquet")
+    import pandas as pd
+
+    assert set(pd.read_parquet(tmp_path / "x.parquet")["name"]) == {row["name"] for row in rows}
+
+
+def test_everything_odd_ends_normally_with_every_bad_file_named(cli, shared_data):
+    done = cli("score", shared_data / "odd", "-m", "signal", "--recognizer", "sidecar", "--json", "-", code=1)
+    result = json.loads(done.stdout)
+    reasons = {one["clip"]: one["reason"] for one in result["failures"]}
+    assert "not readable" in reasons["generated/text_named"]
+    assert "not finite" in reasons["generated/nan_inf_float"]
+    assert reasons["generated/zero_frames"] == "no samples"
+    (one,) = [one for one in result["estimates"] if one["name"] == "duration"]
+    assert one["n_scored"] + one["n_failed"] + one["n_skipped"] > 50
+    assert one["n_scored"] > 20
+    assert "over the failure budget" in done.stderr
+    cli("score", shared_data / "odd", "-m", "signal", "--recognizer", "sidecar", "--fail-budget", "0.9")
+    cli(
+        "score",
+        shared_data / "odd",
+        "-m",
+        "signal",
+        "--recognizer",
+        "sidecar",
+        "--fail-budget",
+        "0.9",
+        "--strict",
+        code=1,
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["score", "{set}"], "name it with --reference"),
+        (["score", "nowhere", "-r", "{set}"], "no such file"),
+        (["score", "bable:2", "-r", "{set}"], "Did you mean 'babble'"),
+        (["score", "{set}", "-r", "{set}", "--recognizer", "pocketsphink"], "Did you mean 'pocketsphinx'"),
+        (["score", "{set}", "-r", "{set}", "--recognizer", "pocketsphinx:lww=3"], "Did you mean 'lw'"),
+        (["score", "{set}", "-r", "{set}", "--format", "xml"], "one of table"),
+        (["score", "{set}", "{set}", "-r", "{set}"], "named twice"),
+        (["export"], "no such store"),
+        (["score", "{set}", "-m", "signal", "--store", "/proc/nothing/s.cdslm"], "store"),
+    ],
+)
+def test_wrong_commands_are_one_sentence_and_exit_code_two(cli, tone_set, arguments, said):
+    folder = str(tone_set("set", 2))
+    done = cli(*[argument.replace("{set}", folder) for argument in arguments], code=2)
+    assert said in done.stderr
+    assert len(done.stderr.strip().splitlines()) <= 2
+
+
+def test_generate_writes_a_set_that_scores_and_the_seed_decides(cli, tmp_path):
+    text = tmp_path / "t.txt"
+    text.write_text("The quick brown fox jumps over the lazy dog.\nShe sells sea shells by the shore.\n")
+    for name, seed in (("one", 3), ("two", 3), ("three", 4)):
+        cli("generate", f"babble:1,text={text}", "--out", name, "--count", 3, "--seconds", 1, "--seed", seed)
+    one, two, three = ((tmp_path / name / "00001.flac").read_bytes() for name in ("one", "two", "three"))
+    assert one == two != three
+    done = cli("score", "one", "-r", "three", "--recognizer", "sidecar", "-m", "pjsd", "--json", "-")
+    assert json.loads(done.stdout)["estimates"][0]["n_scored"] == 3
+    cli("generate", f"babble:1,text={text}", "--out", "one", code=2)
+    noise = cli("score", "noise", "-r", "one", "--recognizer", "sidecar", "-m", "signal", "--count", 2, "--json", "-")
+    assert {one["system"] for one in json.loads(noise.stdout)["estimates"]} == {"noise"}
+
+
+def test_listings_answer_in_json(cli):
+    assert {"pjsd", "signal"} == {one["name"] for one in json.loads(cli("metrics", "--json").stdout)}
+    assert {"pocketsphinx", "sidecar", "transcript", "wav2vec2"} <= {
+        one["name"] for one in json.loads(cli("recognizers", "--json").stdout)
+    }
+    names = {one["name"] for one in json.loads(cli("generators", "--json").stdout)}
+    assert {"samples", "silence", "noise", "reversed", "shuffled", "resample", "babble"} <= names
+    assert all(one["runs"] for one in json.loads(cli("pairs", "--json").stdout))
+    assert any(one["what"] == "recognizer pocketsphinx" for one in json.loads(cli("doctor", "--json").stdout))

@@ -1,0 +1,129 @@
+"""Metrics that misbehave, importable by worker processes."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import contextmanager
+from typing import ClassVar
+
+import numpy as np
+
+from cdslm_eval import EvalError, Mean, Metric
+
+
+class _Plain(Metric):
+    version = "1"
+    statistics: ClassVar = {"x": Mean("x")}
+
+    def measure(self, clips):
+        for clip in clips:
+            yield {"x": self.one(clip)}
+
+    def one(self, clip):
+        return float(np.sum(clip.samples, dtype=np.float64))
+
+
+class Batched(_Plain):
+    """Likes four clips at once."""
+
+    name = "sums"
+    batch_clips = 4
+
+
+class OneByOne(_Plain):
+    """The same, one by one."""
+
+    name = "sums"
+
+
+class Hangs(_Plain):
+    """Never comes back from one clip."""
+
+    name = "hangs"
+    batch_clips = 5
+
+    def one(self, clip):
+        if clip.key == "c02":
+            time.sleep(600)
+        return super().one(clip)
+
+
+class Dies(_Plain):
+    """Takes its process down at one clip."""
+
+    name = "dies"
+    batch_clips = 5
+
+    def one(self, clip):
+        if clip.key == "c02":
+            os._exit(7)
+        return super().one(clip)
+
+
+class Raises(_Plain):
+    """Raises at one clip, only after the whole batch was looked at."""
+
+    name = "raises"
+    batch_clips = 3
+
+    def measure(self, clips):
+        rows = [{"x": self.one(clip)} for clip in clips]
+        if any(clip.key == "c02" for clip in clips):
+            raise ValueError("not this one")
+        yield from rows
+
+
+class Nan(_Plain):
+    """Gives NaN."""
+
+    name = "nan"
+
+    def one(self, clip):
+        return float("nan")
+
+
+class Lacks(_Plain):
+    """Gives a row without its column."""
+
+    name = "lacks"
+
+    def measure(self, clips):
+        for _ in clips:
+            yield {"y": 1.0}
+
+
+class CannotOpen(_Plain):
+    """Has no weights."""
+
+    name = "cannot_open"
+
+    @contextmanager
+    def open(self, device):
+        raise EvalError("weights.bin is missing; download it")
+        yield
+
+
+class Choosy(_Plain):
+    """Wants a quarter of a second of sound."""
+
+    name = "choosy"
+    min_seconds = 0.25
+    accepts_silence = False
+
+
+class NeedsText(_Plain):
+    """Wants text."""
+
+    name = "needs_text"
+    needs = frozenset({"audio", "text"})
+
+
+class Slow(_Plain):
+    """Takes a while for each clip."""
+
+    name = "slow"
+
+    def one(self, clip):
+        time.sleep(0.1)
+        return super().one(clip)

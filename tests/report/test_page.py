@@ -1,0 +1,118 @@
+"""The report: escaped, self-contained, and working in a real browser."""
+
+from __future__ import annotations
+
+import math
+import re
+import shutil
+import subprocess
+from html.parser import HTMLParser
+
+import pytest
+
+from cdslm_eval.clips import ClipSet
+from cdslm_eval.report import write_report
+from cdslm_eval.result import Carrier, Estimate, Exemplar, Failure, ScoreResult
+
+EVIL = "</title><script>alert('x')</script>\"'<img src=x onerror=alert(1)>$\\frac$"
+
+
+@pytest.fixture
+def result(tone_set):
+    sources = ClipSet.open(tone_set("s", 3)).sources
+
+    def estimate(system, n, value):
+        return Estimate(
+            system=system, metric="pjsd", identity=EVIL, name=f"pjsd_{n}", value=value, low=value / 2, high=value,
+            interval="bounds", floor=value / 3, corrected=value / 2, corrected_low=value / 3, corrected_high=value,
+            held_out=-0.01, held_out_common=0.02, common_phones=700, trust="ok", unit="bits", better="lower",
+            n_scored=3, reason=EVIL if n == 1 else "",
+        )  # fmt: skip
+
+    estimates = [estimate(system, n, 0.1 * n) for system in (EVIL, "plain") for n in (1, 2, 3)]
+    estimates.append(
+        Estimate(system=EVIL, metric="signal", identity="i", name="duration", value=math.nan, reason="none")
+    )
+    return ScoreResult(
+        estimates=tuple(estimates),
+        failures=(Failure(EVIL, EVIL, EVIL, "failed", EVIL),),
+        carriers=(
+            Carrier(
+                system="plain", order=1, ngram=(EVIL, "b"), generated=0.2, reference=0.1, bits=0.01, clips=("c00",)
+            ),
+        ),
+        exemplars=tuple(
+            Exemplar(system="plain", place=place, key=EVIL, path=source.path, score=1.0, phones=(EVIL,))
+            for place, source in zip(("best", "middle", "worst"), sources, strict=True)
+        ),
+        warnings=(EVIL,),
+        settings={"reference": EVIL, "seed": 0},
+        clip_paths={("plain", "c00"): sources[0].path},
+    )
+
+
+class Tags(HTMLParser):
+    def __init__(self):
+        super().__init__()
+        self.seen, self.links = [], []
+
+    def handle_starttag(self, tag, attributes):
+        self.seen.append(tag)
+        self.links += [value for name, value in attributes if name in ("src", "href")]
+        assert not any(name.startswith("on") for name, _ in attributes)
+
+
+def test_nothing_that_strangers_wrote_becomes_html(result, tmp_path):
+    page = write_report(result, tmp_path / "out").read_text()
+    tags = Tags()
+    tags.feed(page)
+    assert "script" not in tags.seen
+    assert "img" not in tags.seen
+    assert tags.seen.count("title") == 1
+    assert "alert(&#39;x&#39;)" in page
+
+
+def test_the_page_stands_alone_and_unknown_numbers_are_dashes(result, tmp_path):
+    page = write_report(result, tmp_path / "out").read_text()
+    tags = Tags()
+    tags.feed(page)
+    assert all(link.startswith(("#", "data:")) for link in tags.links)
+    assert "nan" not in re.sub(r"data:[^\"]*", "", page).lower().replace("banana", "")
+    assert "—" in page
+    assert {path.suffix for path in (tmp_path / "out" / "figures").iterdir()} == {".svg"}
+    assert write_report(result, tmp_path / "again").read_text() == page
+
+
+def test_a_real_browser_shows_the_table_and_can_play(result, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium on this machine")
+    page = write_report(result, tmp_path / "out")
+    text = page.read_text()
+    probe = (
+        "<script>addEventListener('load',()=>{const a=document.querySelector('audio');"
+        "const say=()=>{document.body.dataset.seconds=a.error?-1:a.duration;document.body.dataset.rows="
+        "document.querySelectorAll('#scores tbody tr').length};"
+        "a.preload='auto';a.onloadedmetadata=say;a.load()})</script>"
+    )
+    # the page itself allows no script; the probe goes into a copy
+    probed = tmp_path / "probed.html"
+    probed.write_text(re.sub(r"<meta http-equiv[^>]*>", "", text).replace("</body>", probe + "</body>"))
+
+    def open_in_browser(target):
+        return subprocess.run(
+            [
+                browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--enable-logging=stderr",
+                "--disable-background-networking", "--disable-component-update", "--disable-sync",
+                f"--user-data-dir={tmp_path / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", f"file://{target}",
+            ],
+            capture_output=True, text=True, timeout=120, check=True,
+        )  # fmt: skip
+
+    plain = open_in_browser(page)
+    assert "CONSOLE" not in plain.stderr
+    assert "<table" in plain.stdout
+    dom = open_in_browser(probed).stdout
+    # the decoder took the file: its length is known (0.5 s, and what MP3 frames pad)
+    assert 0.4 < float(re.search(r'data-seconds="([\d.]+)"', dom)[1]) < 0.7
+    assert re.search(r'data-rows="7"', dom)
