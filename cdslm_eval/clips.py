@@ -207,6 +207,7 @@ def _jsonl(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
 
 def _separated(delimiter: str) -> Any:
     def read(path: Path) -> Iterator[tuple[str, Mapping[str, Any]]]:
+        """Yield the rows of a table by its first line's names."""
         rows = csv.DictReader((line for _, line in _lines(path)), delimiter=delimiter)
         if "path" not in (rows.fieldnames or ()):
             raise UsageError(

@@ -89,6 +89,7 @@ class Workbench:
             opened: dict[int, str] = {}
 
             def ready(number: int) -> str:
+                """Open a measurer when it is first needed; return why it could not be, or nothing."""
                 if number not in opened:
                     try:
                         stack.enter_context(self.measurers[number].open(self.device))

@@ -202,6 +202,7 @@ class _Run:
             yield tuple(some)
 
     def go(self) -> None:
+        """Hand out tasks and take in what comes back, committing as it comes."""
         runner = self._runner
         recognizer = 0 if runner._hears else None  # noqa: SLF001 - one class in two parts
         worker = Workbench(tuple(runner.measurers), recognizer, runner.device)

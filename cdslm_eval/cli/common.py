@@ -56,6 +56,7 @@ def progress(what: str) -> Iterator[Progress]:
     start = last = time.monotonic()
 
     def line(done: int, total: int) -> None:
+        """Say how far it is, at most every ten seconds and at the end."""
         nonlocal last
         now = time.monotonic()
         if now - last < 10 and done < total:

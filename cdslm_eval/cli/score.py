@@ -30,43 +30,55 @@ RecognizerOption = Annotated[
 ]
 
 
+PathsArgument = Annotated[list[str], typer.Argument(help="Directories, manifests, wav.scp files, or generator names.")]
+ReferenceOption = Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")]
+MetricsOption = Annotated[str, typer.Option("--metrics", "-m", help="Comma-separated; options as NAME:key=value.")]
+OutOption = Annotated[Path | None, typer.Option("--out", help="Write an HTML report into this folder.")]
+JsonToOption = Annotated[str | None, typer.Option("--json", help="Write the result as JSON to this file, or - .")]
+FormatAsOption = Annotated[str, typer.Option("--format", help="Of what is printed: table, json, csv or md.")]
+DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N, for metrics with a model.")]
+FailBudgetOption = Annotated[
+    float, typer.Option("--fail-budget", min=0.0, max=1.0, help="Share of clips that may fail before exit code 1.")
+]
+StrictOption = Annotated[bool, typer.Option("--strict", help="No clip may fail or be skipped.")]
+TimeLimitOption = Annotated[
+    float, typer.Option("--time-limit", min=0.1, help="Seconds that one clip may take before it is ended.")
+]
+KeepFailuresOption = Annotated[
+    bool, typer.Option("--keep-failures", help="Do not try again what failed in an earlier run.")
+]
+PromptsOption = Annotated[
+    str | None,
+    typer.Option("--prompts", help="Clips for generators to continue or learn from; default: the reference."),
+]
+CountOption = Annotated[int, typer.Option("--count", min=1, help="Clips that each named generator makes.")]
+SecondsOption = Annotated[float, typer.Option("--seconds", min=0.1, help="Their length.")]
+
+
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
     app.command(name="score", no_args_is_help=True)(score)
 
 
 def score(
-    paths: Annotated[list[str], typer.Argument(help="Directories, manifests, wav.scp files, or generator names.")],
-    reference: Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")] = None,
-    metrics: Annotated[
-        str, typer.Option("--metrics", "-m", help="Comma-separated; options as NAME:key=value.")
-    ] = DEFAULT_METRICS,
+    paths: PathsArgument,
+    reference: ReferenceOption = None,
+    metrics: MetricsOption = DEFAULT_METRICS,
     recognizer: RecognizerOption = "pocketsphinx",
     store: StoreOption = None,
-    out: Annotated[Path | None, typer.Option("--out", help="Write an HTML report into this folder.")] = None,
-    json_to: Annotated[str | None, typer.Option("--json", help="Write the result as JSON to this file, or - .")] = None,
-    format_as: Annotated[str, typer.Option("--format", help="Of what is printed: table, json, csv or md.")] = "table",
+    out: OutOption = None,
+    json_to: JsonToOption = None,
+    format_as: FormatAsOption = "table",
     jobs: JobsOption = 0,
     seed: SeedOption = 0,
-    device: Annotated[
-        str, typer.Option("--device", help="auto, cpu, cuda or cuda:N, for metrics with a model.")
-    ] = "auto",
-    fail_budget: Annotated[
-        float, typer.Option("--fail-budget", min=0.0, max=1.0, help="Share of clips that may fail before exit code 1.")
-    ] = 0.05,
-    strict: Annotated[bool, typer.Option("--strict", help="No clip may fail or be skipped.")] = False,
-    time_limit: Annotated[
-        float, typer.Option("--time-limit", min=0.1, help="Seconds that one clip may take before it is ended.")
-    ] = 120.0,
-    keep_failures: Annotated[
-        bool, typer.Option("--keep-failures", help="Do not try again what failed in an earlier run.")
-    ] = False,
-    prompts: Annotated[
-        str | None,
-        typer.Option("--prompts", help="Clips for generators to continue or learn from; default: the reference."),
-    ] = None,
-    count: Annotated[int, typer.Option("--count", min=1, help="Clips that each named generator makes.")] = 100,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Their length.")] = 10.0,
+    device: DeviceOption = "auto",
+    fail_budget: FailBudgetOption = 0.05,
+    strict: StrictOption = False,
+    time_limit: TimeLimitOption = 120.0,
+    keep_failures: KeepFailuresOption = False,
+    prompts: PromptsOption = None,
+    count: CountOption = 100,
+    seconds: SecondsOption = 10.0,
 ) -> None:
     """Score systems: how far is what they say from real speech, and how do they sound?
 
@@ -106,6 +118,11 @@ def score(
         keep_failures=keep_failures,
     )
     _deliver(result, out, json_to, format_as)
+    _judge(result, fail_budget, strict=strict)
+
+
+def _judge(result: ScoreResult, fail_budget: float, *, strict: bool) -> None:
+    """Leave with exit code 1 when more clips failed than may."""
     from cdslm_eval.scoring import over_budget
 
     sentences = over_budget(result, fail_budget, strict=strict)

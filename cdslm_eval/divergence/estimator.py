@@ -234,7 +234,7 @@ def compare_held_out(
     orders: Sequence[int] = ORDERS,
     *,
     phones: int | None = None,
-    draws: int = 5,
+    draws: int | None = None,
     seed: int = 0,
 ) -> tuple[dict[str, dict[int, float]], int]:
     """Return the held-out bound of several systems at one common phone count, and that count.
@@ -246,7 +246,8 @@ def compare_held_out(
         reference: Phone sequences of the reference.
         orders: Values of n.
         phones: The common count; by default the smallest among the systems that can be bounded and the reference.
-        draws: Random truncations that are averaged; clips are cut so that at least `MIN_CLIPS` take part.
+        draws: Random truncations that are averaged; by default 5, and fewer from 20,000 phones on. Clips are cut
+            so that at least `MIN_CLIPS` take part.
         seed: Randomness.
     """
     orders = tuple(orders)
@@ -257,9 +258,11 @@ def compare_held_out(
     if not able or (real.lengths > 0).sum() < MIN_CLIPS:
         return found, 0
     count = phones or int(min(MAX_PHONES, real.offsets[-1], *(one.offsets[-1] for one in able.values())))
+    # the spread between draws falls with their size, and their cost grows with it
+    times = draws or max(1, min(5, 100_000 // max(1, count)))
     for name, one in able.items():
         values: dict[int, list[float]] = {n: [] for n in orders}
-        for draw in range(draws):
+        for draw in range(times):
             # every system meets the same draw of the reference
             cut = [side.cut(count, MIN_CLIPS, np.random.default_rng([seed, 0x686F, draw])) for side in (one, real)]
             table = NgramTable(cut[0], cut[1], orders=max(orders))

@@ -169,17 +169,20 @@ def _logistic(x: Floats, positive: Floats, negative: Floats, ridge: float, start
     if positive.sum() == 0 or negative.sum() == 0:
         return np.zeros_like(start)
     positive, negative = positive / positive.sum() / 2, negative / negative.sum() / 2
+    both = positive + negative
 
     def objective(beta: Floats) -> float:
+        # ln(1 + e^z) once serves both classes: ln(1 + e^-z) = ln(1 + e^z) - z
         z = x @ beta
-        return float(positive @ np.logaddexp(0, -z) + negative @ np.logaddexp(0, z) + ridge * beta @ beta)
+        softplus = np.maximum(z, 0) + np.log1p(np.exp(-np.abs(z)))
+        return float(both @ softplus - positive @ z + ridge * beta @ beta)
 
     beta, now = start, objective(start)
     for _ in range(_NEWTON_STEPS):
         z = x @ beta
         s = 1 / (1 + np.exp(-np.clip(z, -500, 500)))
         gradient = x.T @ (negative * s - positive * (1 - s)) + 2 * ridge * beta
-        weight = (positive + negative) * s * (1 - s)
+        weight = both * s * (1 - s)
         hessian = (x * weight[:, None]).T @ x + 2 * ridge * np.eye(len(beta))
         step = np.linalg.solve(hessian, gradient)
         size = 1.0

@@ -120,6 +120,7 @@ class _Process:
         return f"the worker process ended with exit code {code}"
 
     def kill(self) -> None:
+        """End the process now, whatever it is at."""
         self.alive = False
         with suppress(OSError):
             self.pipe.close()

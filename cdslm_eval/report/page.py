@@ -48,6 +48,7 @@ class _Players:
         self._by_path: dict[str, _Player] = {}
 
     def get(self, path: str, label: str) -> _Player | None:
+        """Return the player of a file, or None when the page is full."""
         if path not in self._by_path:
             if len(self._by_path) >= _MAX_EMBEDDED:
                 return None
