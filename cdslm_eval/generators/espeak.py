@@ -80,6 +80,8 @@ class Espeak:
                 raise EvalError(
                     "espeak-ng does not start; reinstall it with pip install --force-reinstall espeakng-loader"
                 )
+            # left alone, it seeds the noise in its voices by the clock
+            library.espeak_ng_SetRandSeed(ctypes.c_long(1))
             library.espeak_SetSynthCallback(callback)
             if library.espeak_SetVoiceByName(voice.encode()) != 0:
                 raise UsageError(f"espeak-ng has no voice {voice!r}; names look like 'en-us' or 'en-us+f3'")

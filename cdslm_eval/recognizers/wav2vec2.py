@@ -25,6 +25,7 @@ WINDOW_SECONDS = 30.0
 _MIN_SAMPLES = 400  # receptive field of the convolutions
 _FILES = ("config.json", "vocab.json", "model.safetensors")
 _DELIMITERS = frozenset({"|", " ", ""})
+_STRESS = str.maketrans("", "", "ˈˌ")
 
 
 class Wav2vec2Options(Options):
@@ -57,9 +58,9 @@ class Wav2vec2Recognizer(Recognizer):
     Options = Wav2vec2Options
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Return the digests of weights, vocabulary and configuration, and the version of transformers."""
+        """Return the digests of weights, vocabulary and configuration, transformers' version, and the precision."""
         digests = {name: _sha256(path) for name, path in self._files.items()}
-        return {**digests, "transformers": version("transformers")}
+        return {**digests, "transformers": version("transformers"), "precision": _precision(self.options.precision)}
 
     @cached_property
     def _files(self) -> dict[str, Path]:
@@ -86,17 +87,27 @@ class Wav2vec2Recognizer(Recognizer):
         progress = logging.is_progress_bar_enabled()
         logging.disable_progress_bar()
         try:
-            model = AutoModelForCTC.from_pretrained(
-                str(files["config.json"].parent), use_safetensors=True, local_files_only=True, dtype=torch.float32
+            model, report = AutoModelForCTC.from_pretrained(
+                str(files["config.json"].parent),
+                use_safetensors=True,
+                local_files_only=True,
+                dtype=torch.float32,
+                output_loading_info=True,
             )
         except (OSError, ValueError, KeyError) as error:
             raise EvalError(f"wav2vec2 cannot load {self.options.model}: {str(error).splitlines()[0]}") from error
         finally:
             if progress:
                 logging.enable_progress_bar()
+        if report["missing_keys"]:
+            # transformers would fill them at random, differently in each process
+            raise EvalError(
+                f"{self.options.model} lacks {', '.join(sorted(report['missing_keys'])[:3])}: it is not fine-tuned on "
+                "phones; give a phoneme-CTC checkpoint"
+            )
         self._model = model.to(device).eval()
         self._device = torch.device(device)
-        self._symbols = {index: symbol for symbol, index in vocabulary.items()}
+        self._symbols = {index: symbol.translate(_STRESS) for symbol, index in vocabulary.items()}
         self._blank = int(config.get("pad_token_id") or 0)
         # Group norm takes its statistics over the whole padded row, so such a model must see clips unpadded.
         self._padded = config.get("feat_extract_norm", "group") != "group"
@@ -134,10 +145,7 @@ class Wav2vec2Recognizer(Recognizer):
             mask[row, : len(samples)] = 1
         inputs = torch.from_numpy(padded).to(self._device)
         attention = torch.from_numpy(mask).to(self._device) if self._padded else None
-        cuda = self._device.type == "cuda"
-        half = self.options.precision == "bfloat16" or (
-            self.options.precision == "auto" and cuda and torch.cuda.is_bf16_supported()
-        )
+        half = _precision(self.options.precision) == "bfloat16"
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=half):
             logits = self._model(inputs, attention_mask=attention).logits
         best = logits.argmax(-1).cpu().numpy()
@@ -162,6 +170,15 @@ def collapsed(best: npt.NDArray[np.integer[Any]], blank: int) -> list[int]:
         return []
     changes = np.concatenate([[True], best[1:] != best[:-1]])
     return [int(token) for token in best[changes] if token != blank]
+
+
+def _precision(wanted: str) -> str:
+    """Return what a precision comes to on this machine; it asks no device, as the identity knows none."""
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
 
 
 def _is_phone(symbol: str) -> bool:
