@@ -24,6 +24,7 @@ def with_counters(a, b, draws=10):
     rng = np.random.default_rng(0)
 
     def divergence(p, q):
+        """Jensen-Shannon divergence of two Counters."""
         total_p, total_q = sum(p.values()), sum(q.values())
         value = 0.0
         for gram in p.keys() | q.keys():
@@ -45,10 +46,11 @@ def with_counters(a, b, draws=10):
 
 
 def vectorised(a, b):
+    """Plug-in and floor as the package computes them."""
     table = NgramTable(PhoneSequences.from_lists(a), PhoneSequences.from_lists(b), 5)
     clusters = np.arange(len(table.lengths))
-    for n in range(1, 6):
-        plug_in(table, n, clusters)
+    for order in table.orders:
+        plug_in(table, order, clusters)
     # one group: no jackknife replicates, only P and F over 10 draws
     corrected(table, (1, 2, 3, 4, 5), np.zeros(len(table.lengths), np.int64), np.random.default_rng(0))
 

@@ -12,7 +12,8 @@ import numpy as np
 
 from cdslm_eval.clips import ClipSet
 from cdslm_eval.contract import Metric
-from cdslm_eval.divergence import NgramTable, PhonemeJSD, carriers, compare_held_out, overlap
+from cdslm_eval.divergence import MAX_PHONES, NgramTable, PhonemeJSD, carriers, compare_held_out, overlap
+from cdslm_eval.divergence.ngrams import Ints
 from cdslm_eval.errors import UsageError
 from cdslm_eval.estimate import Sample, divergence_estimates, estimates, gather
 from cdslm_eval.result import Carrier, Estimate, Exemplar, Failure, ScoreResult
@@ -158,6 +159,8 @@ class _Book:
             self.warnings.append(
                 f"{system}: in {mute} of {len(phones)} clips no phone was recognised; they add nothing to {name}"
             )
+        rng = np.random.default_rng([self.seed, 0x6C6F])
+        (phones, own), (heard, theirs) = phones.draw(MAX_PHONES, rng), heard.draw(MAX_PHONES, rng)
         table = NgramTable(phones, heard, orders=max(statistic.orders))
         shared = overlap(table, max(statistic.orders), self.seed)
         if shared is not None and shared.suspicious:
@@ -165,17 +168,16 @@ class _Book:
                 f"{system}: {shared.generated:.0%} of its {shared.order}-grams occur in half of the reference, "
                 f"where real speech shares {shared.reference:.0%}: was the reference in its training data?"
             )
-        self._explain(one, table, sample, real, statistic)
+        self._explain(one, table, sample.scored[own], real.scored[theirs], statistic)
         self._listen(one, sample, divergences, statistic)
 
-    def _explain(
-        self, one: Measurement, table: NgramTable, sample: Sample, real: Sample, statistic: JensenShannon
-    ) -> None:
+    def _explain(self, one: Measurement, table: NgramTable, own: Ints, theirs: Ints, statistic: JensenShannon) -> None:
+        """List the n-grams that carry the divergence, and the clips that hold them."""
         assert self.reference is not None  # as in `_reference_sample`
         system = one.request.clips.name
         for order in (n for n in _CARRIER_ORDERS if n in statistic.orders):
             for side, shares in zip((True, False), carriers(table, order), strict=True):
-                owner, indices = (one.request.clips, sample.scored) if side else (self.reference, real.scored)
+                owner, indices = (one.request.clips, own) if side else (self.reference, theirs)
                 for share in shares:
                     sources = [owner.sources[int(indices[clip])] for clip in share.clips]
                     for source in sources:

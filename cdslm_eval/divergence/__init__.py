@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from cdslm_eval.divergence.carriers import NgramShare, carriers
 from cdslm_eval.divergence.estimator import (
+    MAX_PHONES,
     Comparison,
     PhonemeJSD,
     compare_held_out,
@@ -15,6 +16,7 @@ from cdslm_eval.divergence.overlap import Overlap, overlap
 from cdslm_eval.divergence.plugin import jsd
 
 __all__ = [
+    "MAX_PHONES",
     "Comparison",
     "NgramShare",
     "NgramTable",

@@ -104,17 +104,20 @@ def phoneme_jsd(
         _clusters(given, len(one)) for given, one in zip((generated_clusters, reference_clusters), sides, strict=True)
     ]
     rng = np.random.default_rng([seed, 0x6A7364])
-    full = NgramTable(sides[0], sides[1], orders=max(orders))
-    joint = np.concatenate([clusters[0], clusters[1] + (clusters[0].max(initial=-1) + 1)])
-    plain = {n: plug_in(full, n, joint) for n in orders}
     counts = [int(one.offsets[-1]) for one in sides]
+    joint = np.concatenate([clusters[0], clusters[1] + (clusters[0].max(initial=-1) + 1)])
+    large = max(counts) > max_phones
+    full = NgramTable(sides[0], sides[1], orders=0 if large else max(orders))
+    walked = full.walk(max(orders)) if large else iter(full.orders)
+    plain = {order.n: plug_in(full, order, joint) for order in walked if order.n in orders}
     scores_of = np.arange(len(sides[0]))
     table, capped = full, joint
-    if max(counts) > max_phones:
+    if large:
         drawn = [one.draw(max_phones, rng) for one in sides]
         table = NgramTable(drawn[0][0], drawn[1][0], orders=max(orders))
         capped = np.concatenate([joint[drawn[0][1]], joint[len(sides[0]) + drawn[1][1]]])
         scores_of = drawn[0][1]
+        del full
     groups = group_clips(capped, table.side, rng)
     fixed = corrected(table, orders, groups, rng)
     within = _reference_floor(table, orders, rng)

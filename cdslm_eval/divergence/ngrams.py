@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,13 +95,13 @@ class Order:
 
     Attributes:
         n: The order.
-        gram: int64 `[phones]`, type of the window that starts at each phone; -1 where it would cross the clip's end.
+        gram: int32 `[phones]`, type of the window that starts at each phone; -1 where it would cross the clip's end.
         prefix, suffix: int64 `[types]`, the (n-1)-gram types that a type begins and ends with (empty for n = 1).
         first: int64 `[types]`, a place where the type occurs.
     """
 
     n: int
-    gram: Ints
+    gram: npt.NDArray[np.int32]
     prefix: Ints
     suffix: Ints
     first: Ints
@@ -117,11 +117,11 @@ class NgramTable:
 
     Args:
         generated, reference: The two sides.
-        orders: Highest order that is wanted.
+        orders: Highest order that is kept; 0 keeps none, for a `walk` over sets that are large.
 
     Attributes:
-        clip: int64 `[phones]`, clip of each phone; generated clips first, then the reference's.
-        place: int64 `[phones]`, place of each phone within its clip.
+        clip: int32 `[phones]`, clip of each phone; generated clips first, then the reference's.
+        place: int32 `[phones]`, place of each phone within its clip.
         lengths: int64 `[clips]`, phones per clip.
         side: bool `[clips]`, True for the reference.
         orders: `Order` 1 to `orders`.
@@ -133,37 +133,46 @@ class NgramTable:
         number = {phone: code for code, phone in enumerate(self.inventory)}
         sides = []
         for one in (generated, reference):
-            recode = np.array([number[phone] for phone in one.inventory], np.int64)
-            sides.append(recode[one.codes] if len(one.codes) else np.zeros(0, np.int64))
+            recode = np.array([number[phone] for phone in one.inventory], np.int32)
+            sides.append(recode[one.codes] if len(one.codes) else np.zeros(0, np.int32))
         self.codes = np.concatenate(sides)
         self.lengths = np.concatenate([generated.lengths, reference.lengths])
         self.side = np.arange(len(self.lengths)) >= len(generated)
-        self.clip = np.repeat(np.arange(len(self.lengths)), self.lengths)
+        self.clip = np.repeat(np.arange(len(self.lengths), dtype=np.int32), self.lengths)
         starts = np.cumsum(self.lengths) - self.lengths
-        self.place = np.arange(len(self.codes)) - starts[self.clip]
-        self.orders = self._orders(orders)
+        self.place = (np.arange(len(self.codes)) - starts[self.clip]).astype(np.int32)
+        self.orders = tuple(self.walk(orders)) if orders else ()
 
-    def _orders(self, highest: int) -> tuple[Order, ...]:
+    def walk(self, highest: int) -> Iterator[Order]:
+        """Yield orders 1 to `highest`, each from the one before, keeping no other."""
         count = len(self.inventory)
         types, first, gram = np.unique(self.codes, return_index=True, return_inverse=True)
         none = np.zeros(0, np.int64)
-        orders = [Order(1, gram.astype(np.int64), none, none, first.astype(np.int64))]
-        room = self.lengths[self.clip] - self.place
+        below = Order(1, gram.astype(np.int32), none, none, first.astype(np.int64))
+        yield below
         for n in range(2, highest + 1):
-            below = orders[-1]
-            starts = np.flatnonzero(room >= n)
-            keys = below.gram[starts] * count + self.codes[starts + n - 1]
-            types, where, inverse = np.unique(keys, return_index=True, return_inverse=True)
-            gram = np.full(len(self.codes), -1, np.int64)
-            gram[starts] = inverse
-            first = starts[where]
-            orders.append(Order(n, gram, types // count, below.gram[first + 1], first))
-        return tuple(orders)
+            starts = np.flatnonzero(self.lengths[self.clip] - self.place >= n).astype(np.int32)
+            # 32 bits where they suffice: sorting these keys is what a table's time and memory go into
+            wide = np.dtype(np.int32 if below.types * count < 2**31 else np.int64)
+            keys = below.gram[starts].astype(wide)
+            keys *= wide.type(count)
+            keys += self.codes[starts + n - 1]
+            types, inverse = np.unique(keys, return_inverse=True)
+            del keys
+            full: npt.NDArray[np.int32] = np.full(len(self.codes), -1, np.int32)
+            full[starts] = inverse
+            first = np.zeros(len(types), np.int64)
+            first[inverse[::-1]] = starts[::-1]  # the last write, the earliest place, stays
+            below = Order(n, full, (types // count).astype(np.int64), below.gram[first + 1].astype(np.int64), first)
+            yield below
 
     def counts(self, n: int, limits: Ints) -> Ints:
         """Return how often each n-gram type occurs when only the first `limits[clip]` phones of each clip count."""
-        order = self.orders[n - 1]
-        chosen = limits[self.clip] - self.place >= n
+        return self.counts_of(self.orders[n - 1], limits)
+
+    def counts_of(self, order: Order, limits: Ints) -> Ints:
+        """Return the same for an order that `walk` gave."""
+        chosen = limits[self.clip] - self.place >= order.n
         return np.bincount(order.gram[chosen], minlength=order.types)
 
     def ngram(self, n: int, kind: int) -> tuple[str, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.divergence.ngrams import Ints, NgramTable
+from cdslm_eval.divergence.ngrams import Ints, NgramTable, Order
 
 __all__ = ["Corrected", "clustered_se", "corrected", "group_clips", "jsd", "plug_in"]
 
@@ -59,17 +59,17 @@ def clustered_se(sums: npt.NDArray[Any], windows: npt.NDArray[Any], clusters: In
     return float(np.sqrt(count / (count - 1) * np.sum(residuals[used] ** 2)) / total)
 
 
-def plug_in(table: NgramTable, n: int, clusters: Ints) -> tuple[float, float]:
+def plug_in(table: NgramTable, order: Order, clusters: Ints) -> tuple[float, float]:
     """Return the plug-in divergence of all clips and its standard error by the delta method, clustered."""
-    a = table.counts(n, np.where(table.side, 0, table.lengths))
-    b = table.counts(n, np.where(table.side, table.lengths, 0))
+    a = table.counts_of(order, np.where(table.side, 0, table.lengths))
+    b = table.counts_of(order, np.where(table.side, table.lengths, 0))
     value = jsd(a, b)
     if np.isnan(value):
         return value, value
     p, q = a / a.sum(), b / b.sum()
     with np.errstate(divide="ignore"):
         slope_p, slope_q = np.log2(2 * p / (p + q)) / 2, np.log2(2 * q / (p + q)) / 2
-    gram = table.orders[n - 1].gram
+    gram = order.gram
     variance = 0.0
     for side, slope in ((False, slope_p), (True, slope_q)):
         chosen = (gram >= 0) & (table.side[table.clip] == side)
