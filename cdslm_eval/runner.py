@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -16,7 +17,7 @@ from cdslm_eval.store import FileFacts, Outcome, Store
 __all__ = ["Measurement", "Progress", "Request", "Runner"]
 
 _CHUNK_BYTES = 64 << 20
-_COMMIT_EVENTS = 64
+_COMMIT_S = 0.1
 
 Progress = Callable[[int, int], None]
 """Called with (clips done, clips to do)."""
@@ -182,10 +183,13 @@ class _Run:
         self._at: dict[int, int] = {}
         self._queue: deque[tuple[int, ...]] = deque(self._chunks(pending))
         self._events: list[Read | Measured] = []
+        self._committed = time.monotonic()
 
     def _chunks(self, pending: list[int]) -> Iterator[tuple[int, ...]]:
         """Group clips so that batches fill, but neither memory nor the tail of the run grows."""
-        wish = max(measurer.batch_clips for measurer in self._runner.measurers)
+        # the last chunks of a run should keep every process busy, so none is more than a small share of the whole
+        share = -(-len(pending) // (4 * self._runner.jobs))
+        wish = min(share, max(measurer.batch_clips for measurer in self._runner.measurers))
         some: list[int] = []
         size = 0
         for uid in pending:
@@ -216,7 +220,8 @@ class _Run:
                         self._close(self._tasks.pop(ident))
                     case Lost(ident, reason):
                         self._blame(ident, reason)
-                if len(self._events) >= _COMMIT_EVENTS:
+                # ten times a second: a killed run loses little more than what was in flight
+                if time.monotonic() - self._committed > _COMMIT_S:
                     self._commit()
         finally:
             self._commit()
@@ -300,6 +305,7 @@ class _Run:
 
     def _commit(self) -> None:
         events, self._events = self._events, []
+        self._committed = time.monotonic()
         if not events:
             return
         store, runner = self._runner.store, self._runner

@@ -38,14 +38,30 @@ def progress(what: str) -> Iterator[Progress]:
     """Show progress with rate and time left: a bar on a terminal, a quiet line every ten seconds otherwise."""
     if sys.stderr.isatty():
         from rich.console import Console
-        from rich.progress import BarColumn, MofNCompleteColumn, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+        from rich.progress import (
+            BarColumn,
+            MofNCompleteColumn,
+            ProgressColumn,
+            Task,
+            TextColumn,
+            TimeElapsedColumn,
+            TimeRemainingColumn,
+        )
         from rich.progress import Progress as Bar
+        from rich.text import Text
+
+        class Rate(ProgressColumn):
+            """Clips per second."""
+
+            def render(self, task: Task) -> Text:
+                """Return the rate of the last half minute, once it is known."""
+                return Text(f"{task.speed:.1f} clips/s" if task.speed else "")
 
         columns = (
             TextColumn("{task.description}"),
             BarColumn(),
             MofNCompleteColumn(),
-            TextColumn("clips"),
+            Rate(),
             TimeElapsedColumn(),
             TimeRemainingColumn(),
         )

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar
@@ -42,8 +44,8 @@ class PocketsphinxRecognizer(Recognizer):
     Options = PocketsphinxOptions
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Return the version of pocketsphinx, whose wheel holds the model."""
-        return {"pocketsphinx": version("pocketsphinx")}
+        """Return the version of pocketsphinx and the digest of the model in its wheel."""
+        return {"pocketsphinx": version("pocketsphinx"), "model": _model_digest()}
 
     @contextmanager
     def open(self, device: str) -> Iterator[None]:
@@ -88,6 +90,19 @@ def _decoder(lw: float) -> Any:
         cmn="batch",
         loglevel="FATAL",
     )
+
+
+@cache
+def _model_digest() -> str:
+    """Return a SHA-256 over the phone language model and the acoustic model's parameters."""
+    import pocketsphinx
+
+    model = Path(pocketsphinx.get_model_path()) / "en-us"
+    digest = hashlib.sha256()
+    for path in [model / "en-us-phone.lm.bin", *sorted((model / "en-us").iterdir())]:
+        if path.is_file():
+            digest.update(path.read_bytes())
+    return digest.hexdigest()[:16]
 
 
 def _primer() -> np.ndarray[Any, np.dtype[np.int16]]:

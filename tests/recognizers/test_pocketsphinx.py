@@ -57,4 +57,4 @@ def test_samples_that_are_not_finite_are_a_failure():
 
 
 def test_identity_names_the_engine():
-    assert set(PocketsphinxRecognizer().fingerprint()) == {"pocketsphinx"}
+    assert set(PocketsphinxRecognizer().fingerprint()) == {"pocketsphinx", "model"}
