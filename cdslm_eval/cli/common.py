@@ -91,7 +91,7 @@ def open_systems(host: Host, paths: Sequence[str], make: Any) -> list[ClipSet]:
     Args:
         host: Knows the generators.
         paths: Directories, manifests, or generator names with options.
-        make: Called with a generator's spec; returns the set it wrote.
+        make: Called with a generator's spec, returns the set it wrote; None where only sets will do.
     """
     from cdslm_eval.clips import ClipSet
 
@@ -104,6 +104,8 @@ def open_systems(host: Host, paths: Sequence[str], make: Any) -> list[ClipSet]:
             systems.append(ClipSet.open(path))
             continue
         name = path.partition(":")[0]
+        if name in host.registered("generator") and make is None:
+            raise UsageError(f"{path}: a generator; write its clips first: cdslm-eval generate {path} --out DIR")
         if name in host.registered("generator"):
             systems.append(make(path))
             continue

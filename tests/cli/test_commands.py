@@ -99,6 +99,7 @@ def test_everything_odd_ends_normally_with_every_bad_file_named(cli, shared_data
         (["score", "{set}", "-r", "{set}", "--recognizer", "pocketsphinx:lww=3"], "Did you mean 'lw'"),
         (["score", "{set}", "-r", "{set}", "--format", "xml"], "one of table"),
         (["score", "{set}", "{set}", "-r", "{set}"], "named twice"),
+        (["compare", "{set}", "noise", "-r", "{set}"], "write its clips first"),
         (["export"], "no such store"),
         (["score", "{set}", "-m", "signal", "--store", "/proc/nothing/s.cdslm"], "store"),
     ],
