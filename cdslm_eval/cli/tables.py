@@ -25,7 +25,7 @@ def _cells(one: Estimate) -> list[str]:
     fixed = _number(one.corrected)
     if math.isfinite(one.corrected_low):
         fixed += f" ({_number(one.corrected_low, 3)} … {_number(one.corrected_high, 3)})"
-    held = one.held_out_common if math.isfinite(one.held_out_common) else one.held_out
+    held = one.held_out_common if one.common_phones else one.held_out
     counts = f"{one.n_scored}/{one.n_failed}/{one.n_skipped}"
     held_text = "—" if math.isnan(held) else _number(max(0.0, held))
     return [one.system, _number(one.value), interval, _number(one.floor), fixed, held_text, one.trust or "", counts]

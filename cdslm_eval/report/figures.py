@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import math
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -51,7 +52,7 @@ def by_order(system: str, estimates: Sequence[Estimate], orders: Sequence[int]) 
         held = [max(0.0, e.held_out) if math.isfinite(e.held_out) else math.nan for e in estimates]
         axes.plot(orders, held, "s--", color=_ORANGE, ms=4, lw=1.2, label="held-out lower bound")
         axes.set(xlabel="n", ylabel="bits", ylim=(-0.05, 1.05), xticks=list(orders))
-        axes.set_title(system[:60], loc="left", fontsize=9, fontweight="bold")
+        axes.set_title(_shown(system, 60), loc="left", fontsize=9, fontweight="bold")
         axes.legend(frameon=False, fontsize=7.5, loc="upper left")
         return _svg(figure)
 
@@ -101,11 +102,16 @@ def side_by_side(name: str, unit: str, estimates: Sequence[Estimate], quantity: 
             axes.plot([getattr(one, quantity)], [place], "o", color=colour, ms=5)
         if quantity == "corrected":
             axes.axvline(0, color=_INK, lw=0.8, ls=":")
-        axes.set_yticks(range(len(known)), [e.system[:40] for e in reversed(known)])
+        axes.set_yticks(range(len(known)), [_shown(e.system, 40) for e in reversed(known)])
         axes.set_xlabel(
             f"{name}, {quantity} [{unit}]" + ("; grey: above the trusted floor" if quantity == "corrected" else "")
         )
         return _svg(figure)
+
+
+def _shown(text: str, length: int) -> str:
+    """Return a name as a figure can hold it: no control characters, no halves of characters, not too long."""
+    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text[:length])
 
 
 def _gap(value: float) -> float:
@@ -115,6 +121,9 @@ def _gap(value: float) -> float:
 def _svg(figure: Figure) -> str:
     FigureCanvasSVG(figure)
     out = io.StringIO()
-    figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
+    with warnings.catch_warnings():
+        # text stays text in the SVG, so the reader's own fonts draw what this machine's lack
+        warnings.filterwarnings("ignore", message="Glyph .* missing")
+        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
     text = out.getvalue()
     return text[text.index("<svg") :]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import io
+from pathlib import Path
 
 from cdslm_eval.audio import read_audio, resample
 from cdslm_eval.errors import AudioError
@@ -23,6 +24,8 @@ def data_uri(path: str) -> str:
     import numpy as np
     import soundfile as sf
 
+    if not Path(path).is_file():  # a pipe would never end
+        raise AudioError("not a file any more")
     audio = read_audio(path)
     samples = audio.samples[: int(MAX_SECONDS * audio.rate_hz)]
     if not len(samples) or not np.isfinite(samples).all():

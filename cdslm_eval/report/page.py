@@ -111,10 +111,11 @@ def write_report(result: ScoreResult, folder: Path) -> Path:
     )
     try:
         (folder / "figures").mkdir(parents=True, exist_ok=True)
-        for name, svg in drawn.items():
-            (folder / "figures" / f"{_file_name(name)}.svg").write_text(svg, encoding="utf-8")
+        for place, (name, svg) in enumerate(drawn.items()):
+            (folder / "figures" / f"{place:02d}-{_file_name(name)}.svg").write_text(svg, encoding="utf-8")
         (folder / "result.json").write_text(json.dumps(result.as_json(), indent=1, allow_nan=False), encoding="utf-8")
-        (folder / "index.html").write_text(page, encoding="utf-8")
+        # file names need not be UTF-8; what is not becomes a question mark
+        (folder / "index.html").write_text(page, encoding="utf-8", errors="replace")
     except OSError as error:
         kind = StoreError if error.errno == 28 else UsageError
         raise kind(f"{folder}: the report cannot be written: {error.strerror}") from error
