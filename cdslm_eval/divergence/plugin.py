@@ -123,7 +123,8 @@ def corrected(
         rng: Randomness of the draws.
         phones: Phone count of each side; by default the smaller side's.
     """
-    shuffles = [rng.permutation(len(table.lengths)) for _ in range(DRAWS)]
+    # one order chooses clips, another splits them: the first alone would tell the sides apart
+    shuffles = [(rng.permutation(len(table.lengths)), rng.permutation(len(table.lengths))) for _ in range(DRAWS)]
     whole = _draws(table, orders, np.zeros(len(table.lengths), bool), shuffles, phones)
     names = np.unique(group)
     left_out = []
@@ -148,7 +149,7 @@ def _draws(
     table: NgramTable,
     orders: tuple[int, ...],
     out: npt.NDArray[np.bool_],
-    shuffles: list[Ints],
+    shuffles: list[tuple[Ints, Ints]],
     phones: int | None,
 ) -> dict[int, tuple[int, float, float]]:
     """Return (phones per side, P, F) of each order, averaged over draws, with some clips left out."""
@@ -156,10 +157,12 @@ def _draws(
     count = int(min(lengths[table.side].sum(), lengths[~table.side].sum(), phones or np.inf))
     equal: dict[int, list[float]] = {n: [] for n in orders}
     floor: dict[int, list[float]] = {n: [] for n in orders}
-    for shuffle in shuffles:
+    for shuffle, split in shuffles:
         sides = [_limits(lengths, shuffle[table.side[shuffle] == one], count) for one in (False, True)]
-        first = _limits(lengths, shuffle, count)
-        second = _limits(np.where(first > 0, 0, lengths), shuffle, count)
+        # both sides give as many phones to the pool: a large reference must not decide the floor alone
+        pool = sides[0] + sides[1]
+        first = _limits(pool, split, count)
+        second = _limits(np.where(first > 0, 0, pool), split, count)
         for n in orders:
             equal[n].append(jsd(table.counts(n, sides[0]), table.counts(n, sides[1])))
             floor[n].append(jsd(table.counts(n, first), table.counts(n, second)))

@@ -83,14 +83,43 @@ def test_names_of_phones_do_not_matter(seed):
 
 
 def test_identical_uniform_sources_at_three_thousand_phones():
-    found = phoneme_jsd(two_groups(0.5, 3000, 1), two_groups(0.5, 3000, 2))
-    assert found[2].value == pytest.approx(0.208, abs=0.02)
-    assert abs(found[2].corrected) <= 0.03
-    assert abs(found[2].held_out) <= 0.003
-    assert found[3].value == pytest.approx(0.948, abs=0.015)
-    assert abs(found[3].held_out) <= 0.005
-    assert found[3].trust == "bounds_only"
-    assert found[2].corrected_low < 0 < found[2].corrected_high
+    several = [phoneme_jsd(two_groups(0.5, 3000, 2 * s), two_groups(0.5, 3000, 2 * s + 1), seed=s) for s in range(12)]
+    for found in several:
+        assert found[2].value == pytest.approx(0.208, abs=0.02)
+        assert abs(found[2].corrected) <= 0.03
+        assert found[3].value == pytest.approx(0.948, abs=0.015)
+        assert found[3].trust == "bounds_only"
+    for n, limit in ((2, 0.003), (3, 0.005)):
+        assert sum(abs(found[n].held_out) <= limit for found in several) >= 11
+        assert abs(np.mean([found[n].held_out for found in several])) <= limit / 3
+
+
+def markov(chain, phones: int, seed: int) -> list[list[str]]:
+    """Clips of 100 phones from a first-order chain, `chain[i]` the distribution after phone i."""
+    rng = np.random.default_rng(seed)
+    cumulative = chain.cumsum(axis=1)
+    state, said = rng.integers(0, len(chain), phones // 100), []
+    for _ in range(100):
+        state = (cumulative[state] < rng.random((len(state), 1))).sum(axis=1).clip(0, len(chain) - 1)
+        said.append(state)
+    return [[str(phone) for phone in clip] for clip in np.array(said).T]
+
+
+def test_a_larger_reference_does_not_move_corrected():
+    a, b = (np.random.default_rng(s).dirichlet(8 / np.arange(1, 40), 39) for s in (1, 2))
+    said = [markov(0.75 * a + 0.25 * b, 12_000, s) for s in range(5)]
+    means = [
+        np.mean([phoneme_jsd(said[s], markov(a, size, 100 + s), (3,))[3].corrected for s in range(5)])
+        for size in (12_000, 60_000)
+    ]
+    assert means[0] == pytest.approx(means[1], abs=0.01)
+
+
+def test_a_set_against_itself_differs_by_nothing():
+    clips = two_groups(0.5, 3000, 42)
+    for one in phoneme_jsd(clips, clips, orders=(1, 3, 5)).values():
+        assert (one.value, one.low, one.high) == pytest.approx((0, 0, 0), abs=1e-6)
+        assert one.held_out == pytest.approx(0, abs=1e-6)
 
 
 def test_far_sources_at_ten_thousand_phones():
