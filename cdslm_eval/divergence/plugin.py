@@ -157,16 +157,23 @@ def _draws(
     count = int(min(lengths[table.side].sum(), lengths[~table.side].sum(), phones or np.inf))
     equal: dict[int, list[float]] = {n: [] for n in orders}
     floor: dict[int, list[float]] = {n: [] for n in orders}
+    used: list[int] = []
     for shuffle, split in shuffles:
         sides = [_limits(lengths, shuffle[table.side[shuffle] == one], count) for one in (False, True)]
         # both sides give as many phones to the pool: a large reference must not decide the floor alone
         pool = sides[0] + sides[1]
         first = _limits(pool, split, count)
         second = _limits(np.where(first > 0, 0, pool), split, count)
+        # the clip cut for the first set leaves the second short: all four sets go down to its count, or few long
+        # clips would be held against a floor of fewer phones than their own
+        even = int(second.sum())
+        sides = [_limits(one, shuffle, even) for one in sides]
+        first = _limits(first, split, even)
+        used.append(even)
         for n in orders:
             equal[n].append(jsd(table.counts(n, sides[0]), table.counts(n, sides[1])))
             floor[n].append(jsd(table.counts(n, first), table.counts(n, second)))
-    return {n: (count, float(np.mean(equal[n])), float(np.mean(floor[n]))) for n in orders}
+    return {n: (round(np.mean(used)), float(np.mean(equal[n])), float(np.mean(floor[n]))) for n in orders}
 
 
 def _limits(lengths: Ints, order: Ints, phones: int) -> Ints:

@@ -115,6 +115,15 @@ def test_a_larger_reference_does_not_move_corrected():
     assert means[0] == pytest.approx(means[1], abs=0.01)
 
 
+def test_few_long_clips_are_not_corrected_below_zero():
+    found = []
+    for seed in range(60):
+        rng = np.random.default_rng(seed)
+        a, b = ([rng.choice(list("abcdefghijkl"), length).tolist() for length in (80, 90, 400, 420)] for _ in range(2))
+        found.append(phoneme_jsd(a, b, orders=(2,), seed=seed)[2].corrected)
+    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(60)
+
+
 def test_a_set_against_itself_differs_by_nothing():
     clips = two_groups(0.5, 3000, 42)
     for one in phoneme_jsd(clips, clips, orders=(1, 3, 5)).values():
