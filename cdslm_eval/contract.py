@@ -75,7 +75,8 @@ class Component(ABC):
     Attributes:
         name: How users call it; lower case, letters, digits, "_" and "-".
         version: Bumped by every change that can move a number.
-        licence: SPDX name of the licence of its code or weights where it is not the distribution's.
+        licence: SPDX name of the licence of its code where it is not the distribution's.
+        weights_licence: SPDX name of the licence of the weights that it loads; empty where it loads none.
         requires: Importable modules it needs beyond the default install, each with the pip requirement that brings it.
         positional: The option that a bare value sets, as "2" does in "babble:2".
         Options: A pydantic model of the options.
@@ -84,6 +85,7 @@ class Component(ABC):
     name: ClassVar[str]
     version: ClassVar[str] = "1"
     licence: ClassVar[str] = ""
+    weights_licence: ClassVar[str] = ""
     requires: ClassVar[Mapping[str, str]] = {}
     positional: ClassVar[str | None] = None
     Options: ClassVar[type[BaseModel]] = NoOptions
@@ -98,6 +100,14 @@ class Component(ABC):
             requirement for module, requirement in cls.requires.items() if importlib.util.find_spec(module) is None
         ]
         return f"needs pip install {' '.join(f'{name!r}' for name in absent)}" if absent else None
+
+    @classmethod
+    def fetches(cls) -> str | None:
+        """Return what its first use with default options would download, or None where it works offline as it is.
+
+        Looks at the disk as it is now (a cache that is filled needs no network); imports nothing heavy.
+        """
+        return None
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return further facts that can move a number: digest of the weights, version of the engine."""

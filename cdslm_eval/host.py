@@ -16,9 +16,9 @@ from pydantic import ValidationError
 
 from cdslm_eval import hookspecs
 from cdslm_eval.contract import Component, Executor, Generator, Metric, Recognizer
-from cdslm_eval.errors import PluginError, UnknownNameError, UsageError, did_you_mean
+from cdslm_eval.errors import UnknownNameError, UsageError, did_you_mean
 
-__all__ = ["GROUP", "KINDS", "Host", "Plugin", "Registered"]
+__all__ = ["GROUP", "KINDS", "Host", "Plugin", "Registered", "complaint"]
 
 GROUP = "cdslm_eval"
 PIN = "CDSLM_EVAL_PLUGINS"
@@ -134,10 +134,8 @@ class Host:
             plugin.problems.append(f"its hook {hook} raised {type(error).__name__}: {error}")
             return
         for component in components:
-            try:
-                _check(component, kind, wanted)
-            except PluginError as error:
-                plugin.problems.append(f"its hook {hook} returned {component!r}: {error}")
+            if said := complaint(component, kind, wanted):
+                plugin.problems.append(f"its hook {hook} returned {component!r}: {said}")
                 continue
             self._register(plugin, kind, component)
 
@@ -214,21 +212,23 @@ def _options(component: type[Component], spec: str, rest: str) -> dict[str, Any]
     return options
 
 
-def _check(component: object, kind: str, wanted: type[Component]) -> None:
-    """Refuse what is not a complete component class of its kind."""
+def complaint(component: object, kind: str, wanted: type[Component]) -> str:
+    """Return why something is not a complete component class of its kind, or ""."""
     if not (isinstance(component, type) and issubclass(component, wanted)):
-        raise PluginError(f"not a subclass of {wanted.__name__}")
+        return f"not a subclass of {wanted.__name__}"
     if inspect.isabstract(component):
-        raise PluginError(f"it does not define {', '.join(sorted(component.__abstractmethods__))}")
+        return f"it does not define {', '.join(sorted(component.__abstractmethods__))}"
     name = getattr(component, "name", None)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise PluginError(f"its name {name!r} is not lower-case letters, digits, '_' and '-'")
+        return f"its name {name!r} is not lower-case letters, digits, '_' and '-'"
     if not isinstance(component.version, str) or not component.version:
-        raise PluginError("its version is not a string such as '1'")
-    if kind == "metric" and not getattr(component, "statistics", None):
-        raise PluginError("it has no statistics, so nothing would come of its rows")
-    if kind == "recognizer" and not isinstance(getattr(component, "inventory", None), str):
-        raise PluginError("it does not name its phone inventory")
+        return "its version is not a string such as '1'"
+    lacks = {
+        "metric": ("statistics", "it has no statistics, so nothing would come of its rows"),
+        "recognizer": ("inventory", "it does not name its phone inventory"),
+    }
+    attribute, sentence = lacks.get(kind, ("name", ""))
+    return "" if getattr(component, attribute, None) else sentence
 
 
 def _distribution(entry: EntryPoint) -> tuple[str, str]:
