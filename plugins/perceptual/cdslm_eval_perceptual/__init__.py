@@ -1,0 +1,19 @@
+"""Perceptual scores as a plugin of cdslm-eval."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from cdslm_eval.hookspecs import hookimpl
+from cdslm_eval_perceptual.dnsmos import Dnsmos
+
+if TYPE_CHECKING:
+    from cdslm_eval.contract import Metric
+
+__all__ = ["cdslm_metrics"]
+
+
+@hookimpl
+def cdslm_metrics() -> list[type[Metric]]:
+    """Return the metrics."""
+    return [Dnsmos]
