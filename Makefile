@@ -22,9 +22,11 @@ lint: .venv/dev.done
 bench: .venv/dev.done
 	$(BIN)/python -m pytest benchmarks -q -o python_files="bench_*.py" --benchmark-json=benchmarks/results/latest.json
 
-.venv/demo.done: pyproject.toml constraints.txt
+.venv/demo.done: pyproject.toml constraints.txt $(wildcard plugins/perceptual/pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) -e .
+	# DNSMOS stands beside pJSD in the demo where its runtime has a wheel; nothing may be compiled here
+	$(PIP) --only-binary :all: -e ./plugins/perceptual || echo "plugins/perceptual has no wheels for this machine; the demo goes without DNSMOS"
 	touch $@
 
 .venv/dev.done: .venv/demo.done requirements-dev.txt $(wildcard plugins/*/pyproject.toml)
