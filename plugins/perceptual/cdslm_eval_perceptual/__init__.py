@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING
 
 from cdslm_eval.hookspecs import hookimpl
 from cdslm_eval_perceptual.dnsmos import Dnsmos
+from cdslm_eval_perceptual.intrusive import Estoi, Pesq, Stoi
+from cdslm_eval_perceptual.paired import SiSdr
 
 if TYPE_CHECKING:
     from cdslm_eval.contract import Metric
@@ -16,4 +18,4 @@ __all__ = ["cdslm_metrics"]
 @hookimpl
 def cdslm_metrics() -> list[type[Metric]]:
     """Return the metrics."""
-    return [Dnsmos]
+    return [Dnsmos, Pesq, Stoi, Estoi, SiSdr]
