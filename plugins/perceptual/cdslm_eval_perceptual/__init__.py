@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from cdslm_eval.hookspecs import hookimpl
 from cdslm_eval_perceptual.dnsmos import Dnsmos
 from cdslm_eval_perceptual.intrusive import Estoi, Pesq, Stoi
+from cdslm_eval_perceptual.nisqa import NisqaMetric
 from cdslm_eval_perceptual.paired import SiSdr
 
 if TYPE_CHECKING:
@@ -18,4 +19,4 @@ __all__ = ["cdslm_metrics"]
 @hookimpl
 def cdslm_metrics() -> list[type[Metric]]:
     """Return the metrics."""
-    return [Dnsmos, Pesq, Stoi, Estoi, SiSdr]
+    return [Dnsmos, NisqaMetric, Pesq, Stoi, Estoi, SiSdr]
