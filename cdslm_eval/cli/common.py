@@ -17,10 +17,20 @@ from cdslm_eval.errors import EvalError, StoreError, UnknownNameError, UsageErro
 
 if TYPE_CHECKING:
     from cdslm_eval.clips import ClipSet
+    from cdslm_eval.contract import Measurer
     from cdslm_eval.host import Host
     from cdslm_eval.runner import Progress
 
-__all__ = ["default_jobs", "note", "open_systems", "progress", "seeds_settings", "write_json", "write_text"]
+__all__ = [
+    "default_jobs",
+    "note",
+    "open_systems",
+    "progress",
+    "say_licences",
+    "seeds_settings",
+    "write_json",
+    "write_text",
+]
 
 
 def default_jobs() -> int:
@@ -31,6 +41,12 @@ def default_jobs() -> int:
 def note(text: str) -> None:
     """Say something on stderr."""
     typer.echo(text, err=True)
+
+
+def say_licences(measurers: Sequence[Measurer]) -> None:
+    """Name the licences of the weights that are about to be loaded."""
+    if under := [f"{one.name} {one.weights_licence}" for one in measurers if one.weights_licence]:
+        note(f"weights: {', '.join(under)}")
 
 
 @contextmanager

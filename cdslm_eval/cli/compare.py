@@ -48,6 +48,7 @@ def compare(
     systems = common.open_systems(host, [a, b], None)
     real = ClipSet.open(reference, name="reference") if reference else None
     chosen = [host.make("metric", spec) for spec in split_specs(metrics, list(host.registered("metric")))]
+    common.say_licences(chosen)
     hears = host.make("recognizer", recognizer)
     with Store(store or default_store_path()) as held, common.progress("measuring") as bar:
         runner = Runner(held, host.make("executor", "local"), hears, jobs=jobs or common.default_jobs())

@@ -169,6 +169,7 @@ def score_systems(
     chosen = [host.make("metric", spec) for spec in split_specs(metrics, list(host.registered("metric")))]
     if len({metric.name for metric in chosen}) < len(chosen):
         raise UsageError(f"--metrics {metrics!r}: a metric is named twice")
+    common.say_licences(chosen)
     hears = host.make("recognizer", recognizer)
     settings: dict[str, Any] = {
         "metrics": metrics,
