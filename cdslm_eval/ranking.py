@@ -9,10 +9,13 @@ from cdslm_eval.result import Estimate
 
 __all__ = ["rank_key", "ranked"]
 
+# a distance with a singular covariance has no bound to fall back on: its corrected value is the best there is
+_CORRECTED = frozenset({"ok", "sample_limited", "rank_deficient"})
+
 
 def rank_key(one: Estimate) -> float:
     """Return what a system is ranked by: `corrected` where trusted, else the held-out bound, else the value."""
-    if one.trust in ("ok", "sample_limited") and math.isfinite(one.corrected):
+    if one.trust in _CORRECTED and math.isfinite(one.corrected):
         return one.corrected
     if one.trust:
         return one.held_out_common if math.isfinite(one.held_out_common) else one.held_out
@@ -25,7 +28,7 @@ def ranked(estimates: Sequence[Estimate]) -> list[Estimate]:
     Corrected values and held-out bounds are different scales: unless every system's `corrected` is trusted,
     all are ranked by the held-out bound at their common phone count.
     """
-    trusted = all(one.trust in ("ok", "sample_limited") or math.isnan(one.value) for one in estimates)
+    trusted = all(one.trust in _CORRECTED or math.isnan(one.value) for one in estimates)
     sign = -1.0 if estimates and estimates[0].better == "higher" else 1.0
 
     def key(one: Estimate) -> tuple[bool, float]:
