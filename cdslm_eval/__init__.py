@@ -22,7 +22,15 @@ if TYPE_CHECKING:
     )
     from cdslm_eval.errors import EvalError
     from cdslm_eval.hookspecs import hookimpl
-    from cdslm_eval.statistic import JensenShannon, Mean, Quantile, RatioOfSums
+    from cdslm_eval.statistic import (
+        Frechet,
+        JensenShannon,
+        KernelDistance,
+        Mean,
+        PairwiseDistance,
+        Quantile,
+        RatioOfSums,
+    )
 
 __version__ = "0.1.0"
 
@@ -31,12 +39,15 @@ __all__ = [
     "EvalError",
     "Executor",
     "Failed",
+    "Frechet",
     "Generator",
     "GeneratorInfo",
     "JensenShannon",
+    "KernelDistance",
     "Mean",
     "Metric",
     "Options",
+    "PairwiseDistance",
     "Quantile",
     "RatioOfSums",
     "Recognizer",
@@ -50,7 +61,15 @@ _HOME = {
     "contract": ("Executor", "Failed", "Generator", "GeneratorInfo", "Metric", "Options", "Recognizer", "Skipped"),
     "errors": ("EvalError",),
     "hookspecs": ("hookimpl",),
-    "statistic": ("JensenShannon", "Mean", "Quantile", "RatioOfSums"),
+    "statistic": (
+        "Frechet",
+        "JensenShannon",
+        "KernelDistance",
+        "Mean",
+        "PairwiseDistance",
+        "Quantile",
+        "RatioOfSums",
+    ),
 }
 
 

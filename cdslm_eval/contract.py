@@ -134,6 +134,8 @@ class Measurer(Component):
         min_seconds: A shorter clip is skipped by the host.
         accepts_silence: False has silent clips skipped by the host; they never reach the measurement.
         batch_clips: How many clips the measurement likes to see at once; results must not depend on it.
+        rows: Name and version, such as "embedding@1", of rows that several metrics read: with equal options they are
+            measured once. Such metrics inherit `measure` and every declaration above from one class.
     """
 
     needs: ClassVar[frozenset[str] | set[str]] = frozenset({"audio"})
@@ -142,6 +144,7 @@ class Measurer(Component):
     min_seconds: ClassVar[float] = 0.0
     accepts_silence: ClassVar[bool] = True
     batch_clips: ClassVar[int] = 1
+    rows: ClassVar[str] = ""
 
     @abstractmethod
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:

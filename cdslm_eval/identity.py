@@ -21,10 +21,17 @@ class Identity:
     Attributes:
         ident: Short form for tables and keys, such as "pjsd@1+pocketsphinx@1#3f2a90c1d4e5".
         parts: Everything that went into it.
+        rows: The identity that its rows are kept under; that of another where several metrics read the same rows.
     """
 
     ident: str
     parts: Mapping[str, Any]
+    rows: Identity | None = None
+
+    @property
+    def stored(self) -> Identity:
+        """What rows carry: `rows`, or the identity itself."""
+        return self.rows or self
 
 
 def needs_phones(measurer: Measurer) -> bool:
@@ -39,21 +46,35 @@ def identify(measurer: Measurer, recognizer: Recognizer | None = None) -> Identi
         measurer: The metric or recognizer.
         recognizer: The one that gives the phones, where `measurer` needs them.
     """
+    if measurer.rows:
+        rows = _identity(*measurer.rows.rpartition("@")[::2], measurer, recognizer)
+        text = json.dumps([measurer.name, measurer.version, rows.ident])
+        parts = {"name": measurer.name, "version": measurer.version, "rows": dict(rows.parts)}
+        return Identity(
+            f"{measurer.name}@{measurer.version}+{rows.ident.partition('#')[0]}#{_digest(text)}", parts, rows
+        )
+    return _identity(measurer.name, measurer.version, measurer, recognizer)
+
+
+def _identity(name: str, version: str, measurer: Measurer, recognizer: Recognizer | None) -> Identity:
     parts: dict[str, Any] = {
-        "name": measurer.name,
-        "version": measurer.version,
+        "name": name,
+        "version": version,
         "options": measurer.options.model_dump(mode="json"),
         "rate_hz": measurer.rate_hz,
         "fingerprint": dict(measurer.fingerprint()),
     }
-    label = f"{measurer.name}@{measurer.version}"
+    label = f"{name}@{version}"
     if isinstance(measurer, Recognizer):
         parts["inventory"] = measurer.inventory
     elif needs_phones(measurer) and recognizer is not None:
         parts["recognizer"] = dict(identify(recognizer).parts)
         label += f"+{recognizer.name}@{recognizer.version}"
-    text = json.dumps(parts, sort_keys=True)
-    return Identity(f"{label}#{hashlib.sha256(text.encode()).hexdigest()[:12]}", parts)
+    return Identity(f"{label}#{_digest(json.dumps(parts, sort_keys=True))}", parts)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def content_needs(measurer: Measurer, recognizer: Recognizer | None) -> frozenset[str]:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from cdslm_eval.clips import ClipSet, Source
 from cdslm_eval.contract import Executor, Finished, Lost, Measurer, Metric, Produced, Recognizer, Task
+from cdslm_eval.errors import PluginError
 from cdslm_eval.identity import Identity, content_needs, identify, needs_phones, subject
 from cdslm_eval.measure import DECODING, Begun, Measured, Read, Unit, Workbench
 from cdslm_eval.store import FileFacts, Outcome, Store
@@ -57,7 +58,7 @@ class Measurement:
 
     def identity(self, metric: Metric) -> Identity:
         """Return the identity that the metric's rows carry."""
-        return self._runner.identities[self._runner._number[id(metric)]]  # noqa: SLF001 - one class in two parts
+        return self._runner._identity[id(metric)]  # noqa: SLF001 - one class in two parts
 
     def digests(self) -> list[str | None]:
         """Return the content digest of each clip; None where it was not decoded."""
@@ -94,6 +95,7 @@ class Runner:
         self.measurers: list[Measurer] = []
         self.identities: list[Identity] = []
         self._number: dict[int, int] = {}
+        self._identity: dict[int, Identity] = {}
         self._needs: list[frozenset[str]] = []
         self.measured = 0
         """Clips that were sent to a worker in the last run."""
@@ -106,7 +108,7 @@ class Runner:
         self._enlist(requests)
         states: list[list[_State]] = [
             [
-                _State(source, tuple(sorted(self._number[id(metric)] for metric in request.metrics)))
+                _State(source, tuple(sorted({self._number[id(metric)] for metric in request.metrics})))
                 for source in request.clips.sources
             ]
             for request in requests
@@ -121,16 +123,24 @@ class Runner:
 
     def _enlist(self, requests: Sequence[Request]) -> None:
         metrics = list({id(metric): metric for request in requests for metric in request.metrics}.values())
-        self.measurers, self._number = [], {}
+        self._identity = {id(metric): identify(metric, self.recognizer) for metric in metrics}
+        self.measurers, self.identities, self._number = [], [], {}
         if self.recognizer is not None and any(needs_phones(metric) for metric in metrics):
             self.measurers.append(self.recognizer)
+            self.identities.append(identify(self.recognizer, self.recognizer))
+        places: dict[str, int] = {}
         for metric in metrics:
-            self._number[id(metric)] = len(self.measurers)
-            self.measurers.append(metric)
-        self.identities = [identify(measurer, self.recognizer) for measurer in self.measurers]
+            stored = self._identity[id(metric)].stored
+            place = places.setdefault(stored.ident, len(self.measurers))
+            self._number[id(metric)] = place
+            if place == len(self.measurers):
+                self.measurers.append(metric)
+                self.identities.append(stored)
+            elif type(metric).measure is not type(self.measurers[place]).measure:
+                raise PluginError(f"{metric.name} and {self.measurers[place].name} both claim the rows {metric.rows!r}")
         self._needs = [content_needs(measurer, self.recognizer) for measurer in self.measurers]
         with self.store.writing():
-            for identity in self.identities:
+            for identity in {one.ident: one for one in (*self.identities, *self._identity.values())}.values():
                 self.store.put_identity(identity.ident, identity.parts)
 
     @property
