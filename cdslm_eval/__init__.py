@@ -19,10 +19,19 @@ if TYPE_CHECKING:
         Options,
         Recognizer,
         Skipped,
+        Transcriber,
     )
     from cdslm_eval.errors import EvalError
     from cdslm_eval.hookspecs import hookimpl
-    from cdslm_eval.statistic import JensenShannon, Mean, Quantile, RatioOfSums
+    from cdslm_eval.statistic import (
+        Frechet,
+        JensenShannon,
+        KernelDistance,
+        Mean,
+        PairwiseDistance,
+        Quantile,
+        RatioOfSums,
+    )
 
 __version__ = "0.1.0"
 
@@ -31,26 +40,48 @@ __all__ = [
     "EvalError",
     "Executor",
     "Failed",
+    "Frechet",
     "Generator",
     "GeneratorInfo",
     "JensenShannon",
+    "KernelDistance",
     "Mean",
     "Metric",
     "Options",
+    "PairwiseDistance",
     "Quantile",
     "RatioOfSums",
     "Recognizer",
     "Skipped",
+    "Transcriber",
     "__version__",
     "hookimpl",
 ]
 
 _HOME = {
     "audio": ("Clip",),
-    "contract": ("Executor", "Failed", "Generator", "GeneratorInfo", "Metric", "Options", "Recognizer", "Skipped"),
+    "contract": (
+        "Executor",
+        "Failed",
+        "Generator",
+        "GeneratorInfo",
+        "Metric",
+        "Options",
+        "Recognizer",
+        "Skipped",
+        "Transcriber",
+    ),
     "errors": ("EvalError",),
     "hookspecs": ("hookimpl",),
-    "statistic": ("JensenShannon", "Mean", "Quantile", "RatioOfSums"),
+    "statistic": (
+        "Frechet",
+        "JensenShannon",
+        "KernelDistance",
+        "Mean",
+        "PairwiseDistance",
+        "Quantile",
+        "RatioOfSums",
+    ),
 }
 
 

@@ -10,7 +10,21 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Better", "JensenShannon", "Mean", "Quantile", "RatioOfSums", "Statistic", "WeightedStatistic"]
+from cdslm_eval.distances import Distance, FrechetDistance, KernelMMD, pairwise_cosine_distance
+
+__all__ = [
+    "Better",
+    "Frechet",
+    "JensenShannon",
+    "KernelDistance",
+    "Mean",
+    "PairwiseDistance",
+    "Quantile",
+    "RatioOfSums",
+    "Statistic",
+    "VectorDistance",
+    "WeightedStatistic",
+]
 
 Better = Literal["lower", "higher", "neither"]
 Floats = npt.NDArray[np.float64]
@@ -24,11 +38,13 @@ class Statistic(ABC):
         unit: Unit of the value, where it differs from the metric's.
         better: Which direction is better, where it differs from the metric's.
         needs_reference: Whether rows of a reference set are needed beside the system's.
+        wants_reference: Whether they are measured too where there is a reference, and done without where not.
     """
 
     unit: str | None = None
     better: Better | None = None
     needs_reference: ClassVar[bool] = False
+    wants_reference: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -42,7 +58,7 @@ class Statistic(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedStatistic(Statistic):
-    """A one-sample statistic that is a function of weighted numeric columns, so that the host can bootstrap it."""
+    """A one-sample statistic that is a function of weighted numbers or vectors, so that the host can bootstrap it."""
 
     def names(self, name: str) -> tuple[str, ...]:
         """Return `name` itself: one value."""
@@ -53,7 +69,7 @@ class WeightedStatistic(Statistic):
         """Return the statistic under each row of weights.
 
         Args:
-            columns: float64 `[clips]` for each name in `columns`.
+            columns: float64 `[clips]` for each name in `columns`; `[clips, dimensions]` for a vector column.
             weights: float64 `[replicates, clips]`, not negative; how often each clip counts.
 
         Returns:
@@ -137,6 +153,71 @@ class Quantile(WeightedStatistic):
         # a weight of zero never carries the quantile, hence the first place where the running weight is above 0 too
         place = np.argmax((cumulative >= target * (1 - 1e-12)) & (cumulative > 0), axis=1)
         return np.where(cumulative[:, -1] > 0, values[order][place], np.nan)
+
+
+@dataclass(frozen=True)
+class PairwiseDistance(WeightedStatistic):
+    """Mean cosine distance between the vectors of different clips, 0..2: how much a set varies.
+
+    With a reference, its floor is the reference's own value, and clips that copy the reference are named.
+
+    Example:
+        >>> PairwiseDistance("v").evaluate({"v": np.array([[1.0, 0.0], [0.0, 2.0]])}, np.ones((1, 2)))
+        array([1.])
+    """
+
+    wants_reference: ClassVar[bool] = True
+
+    column: str = "embedding"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one vector column."""
+        return (self.column,)
+
+    def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
+        """Return the weighted mean distances, `[replicates]`; NaN with under 2 clips."""
+        return pairwise_cosine_distance(columns[self.column], weights)
+
+
+@dataclass(frozen=True)
+class VectorDistance(Statistic):
+    """A distance between the vectors of a system's clips and those of a reference."""
+
+    needs_reference: ClassVar[bool] = True
+
+    column: str = "embedding"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one vector column."""
+        return (self.column,)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return `name` itself: one value."""
+        return (name,)
+
+    @abstractmethod
+    def against(self, reference: Floats) -> Distance:
+        """Return the distance to a reference, `[clips, dimensions]`, with what it takes from it (a bandwidth) fixed."""
+
+
+@dataclass(frozen=True)
+class Frechet(VectorDistance):
+    """Fréchet distance between Gaussians fitted to both sides: FAD, FID. Its bias is extrapolated away."""
+
+    def against(self, reference: Floats) -> Distance:
+        """Return the Fréchet distance."""
+        return FrechetDistance.against(reference)
+
+
+@dataclass(frozen=True)
+class KernelDistance(VectorDistance):
+    """100 times the unbiased squared MMD under a Gaussian kernel with the reference's median distance: KAD."""
+
+    def against(self, reference: Floats) -> Distance:
+        """Return the kernel distance with the bandwidth of the reference."""
+        return KernelMMD.against(reference)
 
 
 @dataclass(frozen=True)
