@@ -15,7 +15,7 @@ from cdslm_eval.statistic import Better, Mean, Statistic
 from cdslm_eval_embeddings.batching import mask_group_norms, over_windows
 from cdslm_eval_embeddings.checkpoint import Checkpoint
 from cdslm_eval_embeddings.encoder import RATE_HZ, Precision, Vectors, Which
-from cdslm_eval_embeddings.transformer import chosen_device, padded
+from cdslm_eval_embeddings.transformer import chosen_device, inference, padded
 
 __all__ = ["SpeakerOptions", "SpeakerSimilarity"]
 
@@ -113,13 +113,10 @@ class SpeakerSimilarity(Metric):
         return over_windows(clips, self._embed)
 
     def _embed(self, batch: list[Samples]) -> Vectors:
-        import torch
-
         network = self._network
         samples, mask = padded(batch, network.device, normalize=self._checkpoint.normalizes)
         self._expect([len(one) for one in batch])
-        half = self.options.precision == "bfloat16"
-        with torch.inference_mode(), torch.autocast(network.device.type, torch.bfloat16, enabled=half):
+        with inference(network, self.options.precision):
             vectors: Vectors = network(samples, attention_mask=mask).embeddings.float().cpu().numpy()
         return vectors
 
