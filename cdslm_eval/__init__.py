@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Options,
         Recognizer,
         Skipped,
+        Transcriber,
     )
     from cdslm_eval.errors import EvalError
     from cdslm_eval.hookspecs import hookimpl
@@ -52,13 +53,24 @@ __all__ = [
     "RatioOfSums",
     "Recognizer",
     "Skipped",
+    "Transcriber",
     "__version__",
     "hookimpl",
 ]
 
 _HOME = {
     "audio": ("Clip",),
-    "contract": ("Executor", "Failed", "Generator", "GeneratorInfo", "Metric", "Options", "Recognizer", "Skipped"),
+    "contract": (
+        "Executor",
+        "Failed",
+        "Generator",
+        "GeneratorInfo",
+        "Metric",
+        "Options",
+        "Recognizer",
+        "Skipped",
+        "Transcriber",
+    ),
     "errors": ("EvalError",),
     "hookspecs": ("hookimpl",),
     "statistic": (

@@ -15,7 +15,7 @@ import pluggy
 from pydantic import ValidationError
 
 from cdslm_eval import hookspecs
-from cdslm_eval.contract import Component, Executor, Generator, Metric, Recognizer
+from cdslm_eval.contract import Component, Executor, Generator, Metric, Recognizer, Transcriber
 from cdslm_eval.errors import UnknownNameError, UsageError, did_you_mean
 
 __all__ = ["GROUP", "KINDS", "Host", "Plugin", "Registered", "complaint"]
@@ -26,6 +26,7 @@ BUILT_IN = ("metrics", "recognizers", "generators", "executors")
 KINDS: Mapping[str, tuple[str, type[Component]]] = {
     "metric": ("cdslm_metrics", Metric),
     "recognizer": ("cdslm_recognizers", Recognizer),
+    "transcriber": ("cdslm_transcribers", Transcriber),
     "generator": ("cdslm_generators", Generator),
     "executor": ("cdslm_executors", Executor),
 }

@@ -9,9 +9,20 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdslm_eval.clips import ClipSet, Source
-from cdslm_eval.contract import Executor, Finished, Lost, Measurer, Metric, Produced, Recognizer, Task
+from cdslm_eval.contract import (
+    GIVEN,
+    Executor,
+    Finished,
+    Lost,
+    Measurer,
+    Metric,
+    Produced,
+    Recognizer,
+    Task,
+    Transcriber,
+)
 from cdslm_eval.errors import PluginError
-from cdslm_eval.identity import Identity, content_needs, identify, needs_phones, subject
+from cdslm_eval.identity import Identity, content_needs, identify, subject, through
 from cdslm_eval.measure import DECODING, Begun, Measured, Read, Unit, Workbench
 from cdslm_eval.store import FileFacts, Outcome, Store
 
@@ -76,6 +87,7 @@ class Runner:
         time_limit_s: Longest time for one clip under one metric, in seconds.
         device: "auto", "cpu", "cuda".
         keep_failures: Trust failures of earlier runs instead of trying again.
+        transcriber: Gives transcripts to the metrics (and the recognizer) that need them.
     """
 
     def __init__(
@@ -88,14 +100,17 @@ class Runner:
         time_limit_s: float = 120.0,
         device: str = "auto",
         keep_failures: bool = False,
+        transcriber: Transcriber | None = None,
     ) -> None:
-        self.store, self.executor, self.recognizer = store, executor, recognizer
+        self.store, self.executor = store, executor
+        self.givers: dict[str, Measurer] = {one.gives: one for one in (transcriber, recognizer) if one is not None}
         self.jobs, self.time_limit_s, self.device = max(1, jobs), time_limit_s, device
         self._kept = {"ok", "skipped", "failed"} if keep_failures else {"ok", "skipped"}
         self.measurers: list[Measurer] = []
         self.identities: list[Identity] = []
         self._number: dict[int, int] = {}
         self._identity: dict[int, Identity] = {}
+        self._asks: list[frozenset[str]] = []
         self._needs: list[frozenset[str]] = []
         self.measured = 0
         """Clips that were sent to a worker in the last run."""
@@ -123,11 +138,14 @@ class Runner:
 
     def _enlist(self, requests: Sequence[Request]) -> None:
         metrics = list({id(metric): metric for request in requests for metric in request.metrics}.values())
-        self._identity = {id(metric): identify(metric, self.recognizer) for metric in metrics}
-        self.measurers, self.identities, self._number = [], [], {}
-        if self.recognizer is not None and any(needs_phones(metric) for metric in metrics):
-            self.measurers.append(self.recognizer)
-            self.identities.append(identify(self.recognizer, self.recognizer))
+        self._identity = {id(metric): identify(metric, self.givers) for metric in metrics}
+        asking: list[Measurer] = [*metrics]
+        for name in reversed(GIVEN):  # what gives phones may ask for a transcript, never the other way round
+            if any(name in through(one, self.givers) for one in asking):
+                asking.insert(0, self.givers[name])
+        self.measurers = asking[: len(asking) - len(metrics)]
+        self._number = {id(giver): number for number, giver in enumerate(self.measurers)}
+        self.identities = [identify(measurer, self.givers) for measurer in self.measurers]
         places: dict[str, int] = {}
         for metric in metrics:
             stored = self._identity[id(metric)].stored
@@ -138,14 +156,11 @@ class Runner:
                 self.identities.append(stored)
             elif type(metric).measure is not type(self.measurers[place]).measure:
                 raise PluginError(f"{metric.name} and {self.measurers[place].name} both claim the rows {metric.rows!r}")
-        self._needs = [content_needs(measurer, self.recognizer) for measurer in self.measurers]
+        self._asks = [frozenset(through(measurer, self.givers)) for measurer in self.measurers]
+        self._needs = [content_needs(measurer, self.givers) for measurer in self.measurers]
         with self.store.writing():
             for identity in {one.ident: one for one in (*self.identities, *self._identity.values())}.values():
                 self.store.put_identity(identity.ident, identity.parts)
-
-    @property
-    def _hears(self) -> bool:
-        return bool(self.measurers) and isinstance(self.measurers[0], Recognizer)
 
     def _subject(self, state: _State, number: int) -> str | None:
         return subject(self._needs[number], state.source, state.digest, state.reference_digest)
@@ -218,8 +233,7 @@ class _Run:
     def go(self) -> None:
         """Hand out tasks and take in what comes back, committing as it comes."""
         runner = self._runner
-        recognizer = 0 if runner._hears else None  # noqa: SLF001 - one class in two parts
-        worker = Workbench(tuple(runner.measurers), recognizer, runner.device)
+        worker = Workbench(tuple(runner.measurers), runner.device)
         events = runner.executor.run(worker, self._next, runner.jobs)
         try:
             for event in events:
@@ -250,18 +264,22 @@ class _Run:
     def _unit(self, uid: int) -> Unit:
         state = self._states[uid]
         wanted = set(state.left)
-        heard = None
+        given: dict[str, Outcome] = {}
         runner = self._runner
-        if runner._hears and any(needs_phones(runner.measurers[number]) for number in wanted):  # noqa: SLF001
-            heard = state.problems.get(0) or self._stored_phones(state)
-            if heard is None:
-                wanted.add(0)
-        return Unit(uid, state.source, tuple(sorted(wanted)), heard)
+        for name in reversed(GIVEN):
+            if any(name in runner._asks[number] for number in wanted):  # noqa: SLF001 - one class in two parts
+                giver = runner._number[id(runner.givers[name])]  # noqa: SLF001
+                known = state.problems.get(giver) or self._stored(state, giver)
+                if known is None:
+                    wanted.add(giver)
+                else:
+                    given[name] = known
+        return Unit(uid, state.source, tuple(sorted(wanted)), given)
 
-    def _stored_phones(self, state: _State) -> Outcome | None:
+    def _stored(self, state: _State, number: int) -> Outcome | None:
         runner = self._runner
-        one = runner._subject(state, 0)  # noqa: SLF001 - one class in two parts
-        found = next(runner.store.outcomes(runner.identities[0].ident, [one]), None) if one else None
+        one = runner._subject(state, number)  # noqa: SLF001 - one class in two parts
+        found = next(runner.store.outcomes(runner.identities[number].ident, [one]), None) if one else None
         return found if found is not None and found.status in runner._kept else None  # noqa: SLF001
 
     def _take(self, ident: int, value: Begun | Read | Measured) -> None:
@@ -305,7 +323,8 @@ class _Run:
             return
         for uid in uids:
             state, at = self._states[uid], self._at[ident]
-            guilty = {at} if at in state.left or (at == 0 and self._runner._hears) else set(state.left)  # noqa: SLF001
+            gives = at != DECODING and self._runner.measurers[at].gives
+            guilty = {at} if at in state.left or gives else set(state.left)
             name = "decoding" if at == DECODING else self._runner.measurers[at].name
             self._fail(state, guilty, f"{name}: {reason}")
             if state.left:

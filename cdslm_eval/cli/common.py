@@ -17,10 +17,20 @@ from cdslm_eval.errors import EvalError, StoreError, UnknownNameError, UsageErro
 
 if TYPE_CHECKING:
     from cdslm_eval.clips import ClipSet
+    from cdslm_eval.contract import Measurer, Transcriber
     from cdslm_eval.host import Host
     from cdslm_eval.runner import Progress
 
-__all__ = ["default_jobs", "note", "open_systems", "progress", "seeds_settings", "write_json", "write_text"]
+__all__ = [
+    "default_jobs",
+    "note",
+    "open_systems",
+    "progress",
+    "seeds_settings",
+    "transcriber_for",
+    "write_json",
+    "write_text",
+]
 
 
 def default_jobs() -> int:
@@ -118,6 +128,26 @@ def open_systems(host: Host, paths: Sequence[str], make: Any) -> list[ClipSet]:
             raise UsageError(f"{error} {hint}") from error
     _tell_apart(systems)
     return systems
+
+
+DEFAULT_TRANSCRIBER = "whisper"
+
+
+def transcriber_for(measurers: Sequence[Measurer], host: Host, spec: str | None) -> Transcriber | None:
+    """Return the transcriber that a run needs, or None where nothing reads a transcript.
+
+    Raises:
+        UsageError: One is needed, none was named, and the usual one is not installed.
+    """
+    reads = [one.name for one in measurers if "transcript" in {*one.needs, *one.wants}]
+    if not reads:
+        return None
+    if spec is None and DEFAULT_TRANSCRIBER not in host.registered("transcriber"):
+        raise UsageError(
+            f"{reads[0]} reads what a transcriber heard: pip install cdslm-eval-asr, or name one with --transcriber"
+        )
+    made: Transcriber = host.make("transcriber", spec or DEFAULT_TRANSCRIBER)
+    return made
 
 
 def _is_documentation(path: Path) -> bool:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdslm_eval.cli import common
-from cdslm_eval.cli.score import DEFAULT_METRICS, JobsOption, RecognizerOption, SeedOption, StoreOption, split_specs
+from cdslm_eval.cli.score import (
+    DEFAULT_METRICS,
+    JobsOption,
+    RecognizerOption,
+    SeedOption,
+    StoreOption,
+    TranscriberOption,
+    split_specs,
+)
 
 if TYPE_CHECKING:
     from cdslm_eval.comparison import Difference
@@ -28,6 +36,7 @@ def compare(
     reference: Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")] = None,
     metrics: Annotated[str, typer.Option("--metrics", "-m", help="Comma-separated.")] = DEFAULT_METRICS,
     recognizer: RecognizerOption = "pocketsphinx",
+    transcriber: TranscriberOption = None,
     store: StoreOption = None,
     json_to: Annotated[str | None, typer.Option("--json", help="Write JSON to this file, or - .")] = None,
     jobs: JobsOption = 0,
@@ -50,7 +59,13 @@ def compare(
     chosen = [host.make("metric", spec) for spec in split_specs(metrics, list(host.registered("metric")))]
     hears = host.make("recognizer", recognizer)
     with Store(store or default_store_path()) as held, common.progress("measuring") as bar:
-        runner = Runner(held, host.make("executor", "local"), hears, jobs=jobs or common.default_jobs())
+        runner = Runner(
+            held,
+            host.make("executor", "local"),
+            hears,
+            jobs=jobs or common.default_jobs(),
+            transcriber=common.transcriber_for([*chosen, hears], host, transcriber),
+        )
         found = run_compare(runner, systems[0], systems[1], real, chosen, seed=seed, progress=bar)
     names = [one.name for one in systems]
     if json_to is not None:
