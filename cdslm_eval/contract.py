@@ -83,6 +83,7 @@ class Component(ABC):
         version: Bumped by every change that can move a number.
         licence: SPDX name of the licence of its code where it is not the distribution's.
         weights_licence: SPDX name of the licence of the weights that it loads; empty where it loads none.
+        attribution: Whom to name for the weights; shown before they are used, with their licence.
         requires: Importable modules it needs beyond the default install, each with the pip requirement that brings it.
         positional: The option that a bare value sets, as "2" does in "babble:2".
         Options: A pydantic model of the options.
@@ -92,6 +93,7 @@ class Component(ABC):
     version: ClassVar[str] = "1"
     licence: ClassVar[str] = ""
     weights_licence: ClassVar[str] = ""
+    attribution: ClassVar[str] = ""
     requires: ClassVar[Mapping[str, str]] = {}
     positional: ClassVar[str | None] = None
     Options: ClassVar[type[BaseModel]] = NoOptions

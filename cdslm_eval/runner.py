@@ -21,6 +21,7 @@ from cdslm_eval.contract import (
     Task,
     Transcriber,
 )
+from cdslm_eval.errors import EvalError
 from cdslm_eval.identity import Identity, content_needs, identify, subject, through
 from cdslm_eval.measure import DECODING, Begun, Measured, Read, Unit, Workbench
 from cdslm_eval.store import FileFacts, Outcome, Store
@@ -110,6 +111,8 @@ class Runner:
         self._number: dict[int, int] = {}
         self._asks: list[frozenset[str]] = []
         self._needs: list[frozenset[str]] = []
+        self.unusable: dict[str, str] = {}
+        """Name of each metric that could not even be identified in the last run (no weights, say) -> why."""
         self.measured = 0
         """Clips that were sent to a worker in the last run."""
 
@@ -142,10 +145,16 @@ class Runner:
                 self.measurers.insert(0, self.givers[name])
         self._number = {id(measurer): number for number, measurer in enumerate(self.measurers)}
         self._asks = [frozenset(through(measurer, self.givers)) for measurer in self.measurers]
-        self.identities = [identify(measurer, self.givers) for measurer in self.measurers]
+        self.identities, self.unusable = [], {}
+        for measurer in self.measurers:
+            try:
+                self.identities.append(identify(measurer, self.givers))
+            except EvalError as error:  # its clips are told, and the other metrics are measured
+                self.unusable[measurer.name] = str(error)
+                self.identities.append(Identity(f"{measurer.name}@{measurer.version}#unknown", {}))
         self._needs = [content_needs(measurer, self.givers) for measurer in self.measurers]
         with self.store.writing():
-            for identity in self.identities:
+            for identity in (one for one in self.identities if one.parts):
                 self.store.put_identity(identity.ident, identity.parts)
 
     def _subject(self, state: _State, number: int) -> str | None:
@@ -162,6 +171,10 @@ class Runner:
                 state.reference_digest = facts.digest
         for number, identity in enumerate(self.identities):
             those = [state for state in states if number in state.wanted]
+            if why := self.unusable.get(self.measurers[number].name):
+                for state in those:
+                    state.problems[number] = Outcome("failed", why, {})
+                continue
             subjects = [self._subject(state, number) for state in those]
             found = self.store.statuses(identity.ident, {one for one in subjects if one is not None})
             for state, one in zip(those, subjects, strict=True):
