@@ -23,7 +23,18 @@ if TYPE_CHECKING:
     )
     from cdslm_eval.errors import EvalError
     from cdslm_eval.hookspecs import hookimpl
-    from cdslm_eval.statistic import JensenShannon, Mean, Quantile, RatioOfSums
+    from cdslm_eval.statistic import (
+        Frechet,
+        JensenShannon,
+        KernelDistance,
+        Mean,
+        PairwiseDistance,
+        Perplexity,
+        Quantile,
+        RatioOfSums,
+        SelfBleu,
+        Vert,
+    )
 
 __version__ = "0.1.0"
 
@@ -32,17 +43,23 @@ __all__ = [
     "EvalError",
     "Executor",
     "Failed",
+    "Frechet",
     "Generator",
     "GeneratorInfo",
     "JensenShannon",
+    "KernelDistance",
     "Mean",
     "Metric",
     "Options",
+    "PairwiseDistance",
+    "Perplexity",
     "Quantile",
     "RatioOfSums",
     "Recognizer",
+    "SelfBleu",
     "Skipped",
     "Transcriber",
+    "Vert",
     "__version__",
     "hookimpl",
 ]
@@ -62,7 +79,18 @@ _HOME = {
     ),
     "errors": ("EvalError",),
     "hookspecs": ("hookimpl",),
-    "statistic": ("JensenShannon", "Mean", "Quantile", "RatioOfSums"),
+    "statistic": (
+        "Frechet",
+        "JensenShannon",
+        "KernelDistance",
+        "Mean",
+        "PairwiseDistance",
+        "Perplexity",
+        "Quantile",
+        "RatioOfSums",
+        "SelfBleu",
+        "Vert",
+    ),
 }
 
 

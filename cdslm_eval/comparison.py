@@ -8,16 +8,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-import numpy.typing as npt
 from scipy import stats
 
 from cdslm_eval.clips import ClipSet
 from cdslm_eval.contract import Metric
+from cdslm_eval.distances import difference
 from cdslm_eval.divergence import corrected_difference
 from cdslm_eval.errors import UsageError
-from cdslm_eval.estimate import Sample, bootstrap, bootstrap_interval, gather
+from cdslm_eval.estimate import Sample, applicable, between, bootstrap, bootstrap_interval, column, gather, left_out
+from cdslm_eval.jackknife import spread
 from cdslm_eval.runner import Measurement, Progress, Request, Runner
-from cdslm_eval.statistic import JensenShannon, WeightedStatistic
+from cdslm_eval.statistic import JensenShannon, SequenceStatistic, VectorDistance, WeightedStatistic
 
 __all__ = ["Difference", "compare", "holm"]
 
@@ -31,7 +32,7 @@ class Difference:
 
     Attributes:
         name, unit, better, identity: What was compared.
-        quantity: "corrected" for divergences (at one phone count), "value" otherwise.
+        quantity: "corrected" for divergences (at one phone count) and distances of sets, "value" otherwise.
         a, b: Both values; NaN where only the difference is computed.
         difference, low, high: A - B and its 95 % interval.
         p_value, p_holm: Two-sided p of no difference, as it is and Holm-corrected over the names.
@@ -97,6 +98,10 @@ def compare(
             head = (metric, name, identity)
             if isinstance(statistic, JensenShannon) and real is not None:
                 found += _divergences(head, statistic, samples, real, paired=paired, seed=seed)
+            elif isinstance(statistic, VectorDistance) and real is not None:
+                found.append(_distance(head, statistic, samples, real, paired=paired, seed=seed))
+            elif isinstance(statistic, SequenceStatistic):
+                found.append(_sequences(head, statistic, samples, paired=paired, seed=seed))
             elif isinstance(statistic, WeightedStatistic):
                 found.append(_weighted(head, statistic, samples, paired=paired, seed=seed))
     return _with_holm(found)
@@ -122,6 +127,7 @@ def _rows(sample: Sample, rows: list[int]) -> Sample:
     return Sample(
         numbers={name: values[index] for name, values in sample.numbers.items()},
         sequences={name: values.take(index) for name, values in sample.sequences.items()},
+        vectors={name: values[index] for name, values in sample.vectors.items()},
         scored=sample.scored[index],
         clusters=clusters.astype(np.int64),
     )
@@ -173,13 +179,85 @@ def _divergences(
     ]
 
 
+def _distance(
+    head: _Head, statistic: VectorDistance, samples: list[Sample], real: Sample, *, paired: bool, seed: int
+) -> Difference:
+    """Compare the corrected distances to one reference by the influence of every clip."""
+    metric, name, identity = head
+    found = [between(statistic, one, real, seed=seed) for one in samples]
+    a, b = (one[0] for one in found)
+    value, se, few, reason = math.nan, math.nan, 0, next((why for one, why in found if one is None), "")
+    if a is not None and b is not None:
+        masks = [applicable(one, statistic) for one in (*samples, real)]
+        clusters = [one.clusters[mask] for one, mask in zip((*samples, real), masks, strict=True)]
+        value, se, few = difference(a, b, (clusters[0], clusters[1], clusters[2]), paired=paired)
+        reason = "; ".join(f"{side}: {one.reason}" for side, one in (("A", a), ("B", b)) if math.isnan(one.corrected))
+    t = stats.t(max(1, few - 1))
+    known = few > 1 and math.isfinite(se) and math.isfinite(value)
+    half = float(t.ppf(0.975) * se) if known else math.nan
+    p_value = float(2 * t.sf(abs(value) / se)) if known and se > 0 else float(value == 0) if known else math.nan
+    return Difference(
+        name=name,
+        unit=statistic.unit or metric.unit,
+        better=statistic.better or metric.better,
+        identity=identity,
+        quantity="corrected",
+        a=a.corrected if a is not None else math.nan,
+        b=b.corrected if b is not None else math.nan,
+        difference=value,
+        low=value - half,
+        high=value + half,
+        p_value=p_value,
+        detectable=half + float(t.ppf(0.8)) * se,
+        paired=paired,
+        method="infinitesimal jackknife over clips (or speakers), t",
+        reason=reason or ("" if known else "needs at least 2 clips (or speakers) a side"),
+    )
+
+
+def _sequences(
+    head: _Head, statistic: SequenceStatistic, samples: list[Sample], *, paired: bool, seed: int
+) -> Difference:
+    """Compare values of whole sets by leaving groups of clips out, the same groups of both sides when paired."""
+    metric, name, identity = head
+    sides = [left_out(statistic, one, seed=seed) for one in samples]
+    value, se, groups = math.nan, math.nan, 0
+    a, b = (one.value if one else math.nan for one in sides)
+    if sides[0] is not None and sides[1] is not None:
+        value, groups = a - b, min(len(one.without) for one in sides if one)
+        if paired:
+            se, _ = spread(sides[0].without - sides[1].without)
+        else:
+            se = math.hypot(spread(sides[0].without)[0], spread(sides[1].without)[0])
+    known = math.isfinite(se)
+    t = stats.t(max(1, groups - 1))
+    half = float(t.ppf(0.975)) * se
+    return Difference(
+        name=name,
+        unit=statistic.unit or metric.unit,
+        better=statistic.better or metric.better,
+        identity=identity,
+        quantity="value",
+        a=a,
+        b=b,
+        difference=value,
+        low=value - half,
+        high=value + half,
+        p_value=float(2 * t.sf(abs(value) / se)) if known and se > 0 else float(value == 0) if known else math.nan,
+        detectable=half + float(t.ppf(0.8)) * se,
+        paired=paired,
+        method="delete-a-group jackknife, t",
+        reason="" if known else "needs at least 3 clips (of 2 speakers) a side",
+    )
+
+
 def _weighted(
     head: _Head, statistic: WeightedStatistic, samples: list[Sample], *, paired: bool, seed: int
 ) -> Difference:
     """Compare by bootstrap: the same draws of clusters for both sides when paired, draws of their own otherwise."""
     metric, name, identity = head
     sides = []
-    masks = [_applies(sample, statistic) for sample in samples]
+    masks = [applicable(sample, statistic) for sample in samples]
     if paired:
         masks = [masks[0] & masks[1]] * 2
     values, counts = [], []
@@ -189,7 +267,7 @@ def _weighted(
             values.append(math.nan)
             counts.append(0)
             continue
-        columns = {c: sample.numbers[c][mask] for c in statistic.columns}
+        columns = {c: column(sample, c)[mask] for c in statistic.columns}
         _, clusters = np.unique(sample.clusters[mask], return_inverse=True)
         own = [seed, zlib.crc32(name.encode()), 0 if paired else side]
         sides.append(bootstrap(statistic, columns, clusters.astype(np.int64), seed=own, replicates=_REPLICATES))
@@ -218,14 +296,6 @@ def _weighted(
         method="bootstrap over clips (or speakers)",
         reason="" if math.isfinite(se) else "needs at least 2 clips (or speakers) a side",
     )
-
-
-def _applies(sample: Sample, statistic: WeightedStatistic) -> npt.NDArray[np.bool_]:
-    """Return which scored clips have every column of the statistic."""
-    none = np.full(len(sample.scored), np.nan)
-    columns = [np.isfinite(sample.numbers.get(column, none)) for column in statistic.columns]
-    everywhere: npt.NDArray[np.bool_] = np.all(columns, axis=0)
-    return everywhere
 
 
 def _bootstrap_p(difference: float, replicates: np.ndarray, se: float) -> float:

@@ -144,6 +144,8 @@ class Measurer(Component):
         accepts_silence: False has silent clips skipped by the host; they never reach the measurement.
         batch_clips: How many clips the measurement likes to see at once; results must not depend on it.
         gives: Column of its rows that the host hands to those that need it (one of `GIVEN`), or "".
+        rows: Name and version, such as "embedding@1", of rows that several metrics read: with equal options they are
+            measured once. Such metrics inherit `measure` and every declaration above from one class.
     """
 
     needs: ClassVar[frozenset[str] | set[str]] = frozenset({"audio"})
@@ -153,6 +155,7 @@ class Measurer(Component):
     accepts_silence: ClassVar[bool] = True
     batch_clips: ClassVar[int] = 1
     gives: ClassVar[str] = ""
+    rows: ClassVar[str] = ""
 
     @abstractmethod
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:

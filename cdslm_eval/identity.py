@@ -24,10 +24,17 @@ class Identity:
     Attributes:
         ident: Short form for tables and keys, such as "pjsd@1+pocketsphinx@1#3f2a90c1d4e5".
         parts: Everything that went into it.
+        rows: The identity that its rows are kept under; that of another where several metrics read the same rows.
     """
 
     ident: str
     parts: Mapping[str, Any]
+    rows: Identity | None = None
+
+    @property
+    def stored(self) -> Identity:
+        """What rows carry: `rows`, or the identity itself."""
+        return self.rows or self
 
 
 def through(measurer: Measurer, givers: Mapping[str, Measurer]) -> dict[str, Measurer]:
@@ -49,21 +56,35 @@ def identify(measurer: Measurer, givers: Mapping[str, Measurer] = MappingProxyTy
         measurer: A metric, recognizer or transcriber.
         givers: What it may be measured through, as for `through`.
     """
+    if measurer.rows:
+        rows = _identity(*measurer.rows.rpartition("@")[::2], measurer, givers)
+        text = json.dumps([measurer.name, measurer.version, rows.ident])
+        parts = {"name": measurer.name, "version": measurer.version, "rows": dict(rows.parts)}
+        return Identity(
+            f"{measurer.name}@{measurer.version}+{rows.ident.partition('#')[0]}#{_digest(text)}", parts, rows
+        )
+    return _identity(measurer.name, measurer.version, measurer, givers)
+
+
+def _identity(name: str, version: str, measurer: Measurer, givers: Mapping[str, Measurer]) -> Identity:
     parts: dict[str, Any] = {
-        "name": measurer.name,
-        "version": measurer.version,
+        "name": name,
+        "version": version,
         "options": measurer.options.model_dump(mode="json"),
         "rate_hz": measurer.rate_hz,
         "fingerprint": dict(measurer.fingerprint()),
     }
-    label = f"{measurer.name}@{measurer.version}"
+    label = f"{name}@{version}"
     if isinstance(measurer, Recognizer):
         parts["inventory"] = measurer.inventory
-    for name, giver in through(measurer, givers).items():
-        parts[_ROLES[name]] = dict(identify(giver, givers).parts)
+    for given, giver in through(measurer, givers).items():
+        parts[_ROLES[given]] = dict(identify(giver, givers).parts)
         label += f"+{giver.name}@{giver.version}"
-    text = json.dumps(parts, sort_keys=True)
-    return Identity(f"{label}#{hashlib.sha256(text.encode()).hexdigest()[:12]}", parts)
+    return Identity(f"{label}#{_digest(json.dumps(parts, sort_keys=True))}", parts)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
 def content_needs(measurer: Measurer, givers: Mapping[str, Measurer]) -> frozenset[str]:

@@ -61,7 +61,7 @@ def self_bleu(codes: Ints, offsets: Ints, order: int = 2) -> Floats:
         order: Largest n.
 
     Returns:
-        float64 `[sequences]`; 0 where a sequence is too short for an n-gram of some order; NaN when there are no others.
+        float64 `[sequences]`; 0 where a sequence is too short for an n-gram of some order; NaN where it is alone.
     """
     lengths = np.diff(offsets)
     if len(lengths) < 2:
@@ -97,4 +97,4 @@ def _matched(owner: Ints, grams: Ints, sequences: int) -> Floats:
     second[has_second] = counts[by_count][place[has_second] + 1]
     # `gram` numbers run from 0 without gaps, so they index the arrays above
     others = np.where(whose[gram] == holder, second[gram], most[gram])
-    return np.bincount(holder, np.minimum(counts, others), sequences)
+    return np.bincount(holder, np.minimum(counts, others), sequences).astype(np.float64)

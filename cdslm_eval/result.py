@@ -21,15 +21,16 @@ class Estimate:
         system, metric, identity, name: Whose it is, what measured it, and how exactly.
         value: The value; NaN with a reason where it is not known.
         low, high: Its interval, or its bounds; `interval` says which.
-        interval: "95% bootstrap" or "bounds".
+        interval: "95% bootstrap", "95% jackknife" or "bounds".
         floor: What identical sources would score at this sample size.
-        corrected, corrected_low, corrected_high: The value with the floor taken out, and its 95 % interval.
+        floor_clips: Clips a side behind the floor, where it is that of two halves of the reference; 0 otherwise.
+        corrected, corrected_low, corrected_high: The value without its finite-sample bias, and its 95 % interval.
         held_out: A lower bound, 0 in expectation for identical sources; negative values are kept as they are.
         held_out_common: The same at the phone count `common_phones`, shared by all systems of the run.
-        trust: "ok", "sample_limited" or "bounds_only"; "" where the statistic has no such mark.
+        trust: "ok", "sample_limited", "rank_deficient" or "bounds_only"; "" where the statistic has no such mark.
         n_scored, n_failed, n_skipped: Clips behind the value.
         n_reference: Reference clips behind the value, 0 where none are used.
-        reason: Why something is NaN, or "".
+        reason: Why something is NaN or not to be trusted, or "".
     """
 
     system: str
@@ -41,6 +42,7 @@ class Estimate:
     high: float = math.nan
     interval: str = ""
     floor: float = math.nan
+    floor_clips: int = 0
     corrected: float = math.nan
     corrected_low: float = math.nan
     corrected_high: float = math.nan
@@ -105,11 +107,13 @@ class Exemplar:
 
     Attributes:
         system: The system.
-        place: "best", "middle" or "worst".
+        place: "best", "middle", "worst", or "copy" of a reference clip.
         key: The clip.
         path: Its audio file.
-        score: How reference-like its phones are: mean log2-odds under the held-out classifier, higher is more so.
+        score: What it was chosen by; higher is more reference-like.
+        measure: What the score is, with its unit.
         phones: What the recognizer heard.
+        original: Audio file of the reference clip that it copies, or "".
     """
 
     system: str
@@ -117,7 +121,9 @@ class Exemplar:
     key: str
     path: str
     score: float
+    measure: str = "bits, mean log2-odds of being reference speech"
     phones: tuple[str, ...] = ()
+    original: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

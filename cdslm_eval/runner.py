@@ -21,7 +21,7 @@ from cdslm_eval.contract import (
     Task,
     Transcriber,
 )
-from cdslm_eval.errors import EvalError
+from cdslm_eval.errors import EvalError, PluginError
 from cdslm_eval.identity import Identity, content_needs, identify, subject, through
 from cdslm_eval.measure import DECODING, Begun, Measured, Read, Unit, Workbench
 from cdslm_eval.store import FileFacts, Outcome, Store
@@ -69,7 +69,7 @@ class Measurement:
 
     def identity(self, metric: Metric) -> Identity:
         """Return the identity that the metric's rows carry."""
-        return self._runner.identities[self._runner._number[id(metric)]]  # noqa: SLF001 - one class in two parts
+        return self._runner._identity[id(metric)]  # noqa: SLF001 - one class in two parts
 
     def digests(self) -> list[str | None]:
         """Return the content digest of each clip; None where it was not decoded."""
@@ -110,6 +110,7 @@ class Runner:
         self.identities: list[Identity] = []
         self._number: dict[int, int] = {}
         self._asks: list[frozenset[str]] = []
+        self._identity: dict[int, Identity] = {}
         self._needs: list[frozenset[str]] = []
         self.unusable: dict[str, str] = {}
         """Name of each metric that could not even be identified in the last run (no weights, say) -> why."""
@@ -124,7 +125,7 @@ class Runner:
         self._enlist(requests)
         states: list[list[_State]] = [
             [
-                _State(source, tuple(sorted(self._number[id(metric)] for metric in request.metrics)))
+                _State(source, tuple(sorted({self._number[id(metric)] for metric in request.metrics})))
                 for source in request.clips.sources
             ]
             for request in requests
@@ -139,23 +140,38 @@ class Runner:
 
     def _enlist(self, requests: Sequence[Request]) -> None:
         metrics = list({id(metric): metric for request in requests for metric in request.metrics}.values())
-        self.measurers = [*metrics]
+        self._identity, self.unusable = {}, {}
+        self.measurers, self.identities, self._number = [], [], {}
+        asking: list[Measurer] = list(metrics)
         for name in reversed(GIVEN):  # what gives phones may ask for a transcript, never the other way round
-            if any(name in through(measurer, self.givers) for measurer in self.measurers):
-                self.measurers.insert(0, self.givers[name])
-        self._number = {id(measurer): number for number, measurer in enumerate(self.measurers)}
+            if any(name in through(measurer, self.givers) for measurer in asking):
+                asking.insert(0, self.givers[name])
+        places: dict[str, int] = {}
+        for measurer in asking:
+            identity = self._identity[id(measurer)] = self._identified(measurer)
+            place = places.setdefault(identity.stored.ident, len(self.measurers))
+            self._number[id(measurer)] = place
+            if place == len(self.measurers):
+                self.measurers.append(measurer)
+                self.identities.append(identity.stored)
+            elif type(measurer).measure is not type(self.measurers[place]).measure:
+                raise PluginError(
+                    f"{measurer.name} and {self.measurers[place].name} both claim the rows {measurer.rows!r}"
+                )
         self._asks = [frozenset(through(measurer, self.givers)) for measurer in self.measurers]
-        self.identities, self.unusable = [], {}
-        for measurer in self.measurers:
-            try:
-                self.identities.append(identify(measurer, self.givers))
-            except EvalError as error:  # its clips are told, and the other metrics are measured
-                self.unusable[measurer.name] = str(error)
-                self.identities.append(Identity(f"{measurer.name}@{measurer.version}#unknown", {}))
         self._needs = [content_needs(measurer, self.givers) for measurer in self.measurers]
+        known = {one.ident: one for one in (*self.identities, *self._identity.values()) if one.parts}
         with self.store.writing():
-            for identity in (one for one in self.identities if one.parts):
+            for identity in known.values():
                 self.store.put_identity(identity.ident, identity.parts)
+
+    def _identified(self, measurer: Measurer) -> Identity:
+        """Return a measurer's identity, or an empty one: its clips are told why, and the other metrics are measured."""
+        try:
+            return identify(measurer, self.givers)
+        except EvalError as error:
+            self.unusable[measurer.name] = str(error)
+            return Identity(f"{measurer.name}@{measurer.version}#unknown", {})
 
     def _subject(self, state: _State, number: int) -> str | None:
         return subject(self._needs[number], state.source, state.digest, state.reference_digest)

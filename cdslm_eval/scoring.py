@@ -12,13 +12,14 @@ import numpy as np
 
 from cdslm_eval.clips import ClipSet
 from cdslm_eval.contract import Metric
+from cdslm_eval.copies import copies, repeated
 from cdslm_eval.divergence import MAX_PHONES, NgramTable, PhonemeJSD, carriers, compare_held_out, overlap
 from cdslm_eval.divergence.ngrams import Ints
 from cdslm_eval.errors import UsageError
-from cdslm_eval.estimate import Sample, divergence_estimates, estimates, gather
+from cdslm_eval.estimate import Sample, distance_estimate, divergence_estimates, estimates, gather
 from cdslm_eval.result import Carrier, Estimate, Exemplar, Failure, ScoreResult
 from cdslm_eval.runner import Measurement, Progress, Request, Runner
-from cdslm_eval.statistic import JensenShannon
+from cdslm_eval.statistic import JensenShannon, PairwiseDistance, VectorDistance
 
 __all__ = ["REFERENCE", "over_budget", "score"]
 
@@ -51,17 +52,18 @@ def score(
     Raises:
         UsageError: A metric needs a reference and there is none, or two systems have one name.
     """
-    paired = [metric for metric in metrics if any(s.needs_reference for s in metric.statistics.values())]
-    if paired and reference is None:
-        names = ", ".join(metric.name for metric in paired)
+    versus = [metric for metric in metrics if any(s.needs_reference for s in metric.statistics.values())]
+    if versus and reference is None:
+        names = ", ".join(metric.name for metric in versus)
         raise UsageError(f"{names} compares with real speech: name it with --reference DIR")
     if len({one.name for one in systems}) < len(systems):
         raise UsageError("two systems have one name")
     requests = [Request(one, tuple(metrics)) for one in systems]
-    if reference is not None and paired:
-        requests.append(Request(reference, tuple(paired)))
+    beside = [m for m in metrics if m in versus or any(s.wants_reference for s in m.statistics.values())]
+    if reference is not None and beside:
+        requests.append(Request(reference, tuple(beside)))
     measured = runner.run(requests, progress)
-    book = _Book(seed, reference, measured[-1] if reference is not None and paired else None)
+    book = _Book(seed, reference, measured[-1] if reference is not None and beside else None)
     for one in measured[: len(systems)]:
         for metric in metrics:
             book.enter(one, metric)
@@ -134,10 +136,17 @@ class _Book:
         """Estimate one metric of one system."""
         system, identity = one.request.clips.name, one.identity(metric).ident
         sample = self._sample(one, metric)
-        self.estimates += estimates(system, metric, identity, sample, seed=self.seed)
+        wants = self.real is not None and any(s.wants_reference for s in metric.statistics.values())
+        real = self._reference_sample(metric) if wants else None
+        self.estimates += estimates(system, metric, identity, sample, seed=self.seed, reference=real)
         for name, statistic in metric.statistics.items():
             if isinstance(statistic, JensenShannon):
                 self._diverge(one, metric, name, statistic, sample)
+            elif isinstance(statistic, VectorDistance):
+                real = self._reference_sample(metric)
+                self.estimates.append(distance_estimate(system, metric, identity, name, sample, real, seed=self.seed))
+            elif isinstance(statistic, PairwiseDistance):
+                self._vary(one, metric, statistic, sample)
 
     def _reference_sample(self, metric: Metric) -> Sample:
         assert self.real is not None  # `score` refuses such a metric without a reference
@@ -170,6 +179,14 @@ class _Book:
             )
         self._explain(one, table, sample.scored[own], real.scored[theirs], statistic)
         self._listen(one, sample, divergences, statistic)
+
+    def _vary(self, one: Measurement, metric: Metric, statistic: PairwiseDistance, sample: Sample) -> None:
+        """Name the clips of a system that copy each other, or the reference."""
+        self.warnings += repeated(one)
+        if self.real is not None:
+            found = copies(one, self.real, sample, self._reference_sample(metric), statistic.column)
+            self.warnings += found.warnings
+            self.exemplars += found.exemplars
 
     def _explain(self, one: Measurement, table: NgramTable, own: Ints, theirs: Ints, statistic: JensenShannon) -> None:
         """List the n-grams that carry the divergence, and the clips that hold them."""

@@ -6,7 +6,7 @@ import sys
 
 import typer
 
-from cdslm_eval.cli import compare, demo, export, generate, listing, new_plugin, score
+from cdslm_eval.cli import compare, demo, export, generate, ladder, listing, new_plugin, score
 from cdslm_eval.errors import EvalError
 
 __all__ = ["app", "main"]
@@ -18,7 +18,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (score, compare, generate, export, demo, listing, new_plugin):
+for group in (score, compare, generate, export, ladder, demo, listing, new_plugin):
     group.add_to(app)
 
 

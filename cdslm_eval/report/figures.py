@@ -18,6 +18,7 @@ from cdslm_eval.result import Estimate
 __all__ = ["by_order", "side_by_side"]
 
 _INK, _BLUE, _ORANGE, _GREY = "#1b1f24", "#2f6f9f", "#c8641e", "#9aa4ae"
+_DOUBTED = frozenset({"bounds_only", "rank_deficient"})
 _STYLE: Any = {
     "svg.hashsalt": "cdslm-eval",
     "svg.fonttype": "none",
@@ -95,7 +96,7 @@ def side_by_side(name: str, unit: str, estimates: Sequence[Estimate], quantity: 
         ends = ("corrected_low", "corrected_high") if quantity == "corrected" else ("low", "high")
         for place, one in enumerate(reversed(known)):
             low, high = (getattr(one, end) for end in ends)
-            faint = one.trust == "bounds_only"
+            faint = one.trust in _DOUBTED
             colour = _GREY if faint else _BLUE
             if math.isfinite(low) and math.isfinite(high):
                 axes.plot([low, high], [place, place], color=colour, lw=2, solid_capstyle="round")
@@ -104,7 +105,7 @@ def side_by_side(name: str, unit: str, estimates: Sequence[Estimate], quantity: 
             axes.axvline(0, color=_INK, lw=0.8, ls=":")
         axes.set_yticks(range(len(known)), [_shown(e.system, 40) for e in reversed(known)])
         axes.set_xlabel(
-            f"{name}, {quantity} [{unit}]" + ("; grey: above the trusted floor" if quantity == "corrected" else "")
+            f"{name}, {quantity} [{unit}]" + ("; grey: not to be trusted" if quantity == "corrected" else "")
         )
         return _svg(figure)
 

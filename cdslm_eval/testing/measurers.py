@@ -215,7 +215,9 @@ def _statistics(metric: Metric) -> None:
             continue
         held = [row for row in rows if all(row[column] is not None for column in statistic.columns)]
         if held:
-            columns = {column: np.array([float(row[column]) for row in held]) for column in statistic.columns}
+            columns = {
+                column: np.array([np.asarray(row[column], float) for row in held]) for column in statistic.columns
+            }
             (value,) = statistic.evaluate(columns, np.ones((1, len(held))))
             demand(bool(np.isfinite(value)), f"{name} of five spoken sentences is {value}")
 
