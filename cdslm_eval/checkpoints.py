@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from cdslm_eval.errors import EvalError
 
-__all__ = ["Checkpoint", "find_checkpoint", "is_cached", "sha256_of"]
+__all__ = ["SAFE", "Checkpoint", "Wanted", "demand_digest", "find_checkpoint", "is_cached", "sha256_of"]
 
 Wanted = Sequence[str | tuple[str, ...]]
 """File names that a model needs; a tuple lists alternatives, any one of which will do."""
@@ -55,7 +55,7 @@ def find_checkpoint(model: str, wanted: Wanted, *, asker: str, revision: str | N
     if Path(model).is_dir():
         _complete(Path(model), wanted, model, asker)
         return Checkpoint(Path(model))
-    if Path(model).is_absolute() or model.startswith((".", "~")) or model.count("/") != 1:
+    if Path(model).is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
         raise EvalError(f"{asker}: {model}: no such folder, nor a name on the hub such as owner/model")
     try:
         import huggingface_hub as hub
@@ -80,6 +80,18 @@ def find_checkpoint(model: str, wanted: Wanted, *, asker: str, revision: str | N
         f"{asker}: {model}{said} is neither in the cache of this machine nor to be had from the hub; where there is a "
         f"network, download {_listed(wanted)} and give their folder as model=FOLDER"
     )
+
+
+def demand_digest(path: Path, sha256: str | None, asker: str) -> None:
+    """Refuse a file whose SHA-256 is not the one that was asked for; None asks for none.
+
+    Raises:
+        EvalError: The digest is another; the message has both.
+    """
+    if sha256 is not None and sha256_of(path) != sha256.lower():
+        raise EvalError(
+            f"{asker}: {path} has SHA-256 {sha256_of(path)}, not {sha256} as asked; download it again or mend sha256="
+        )
 
 
 def is_cached(model: str, name: str = "config.json") -> bool:

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cdslm_eval.checkpoints import find_checkpoint, sha256_of
+from cdslm_eval.checkpoints import demand_digest, find_checkpoint, sha256_of
 from cdslm_eval.errors import EvalError
 
 __all__ = ["AXES", "Loaded", "Weights", "find_weights"]
@@ -101,11 +101,7 @@ def find_weights(model: str, revision: str | None, sha256: str | None) -> Weight
     else:
         here = find_checkpoint(model, _FILES, asker="aesthetics", revision=revision)
         found = Weights(here.folder / "model.safetensors", here.folder / "config.json", here.revision)
-    if sha256 is not None and sha256_of(found.path) != sha256.lower():
-        raise EvalError(
-            f"aesthetics: {found.path} has SHA-256 {sha256_of(found.path)}, not {sha256} as asked; download it again "
-            "or mend sha256="
-        )
+    demand_digest(found.path, sha256, "aesthetics")
     return found
 
 
