@@ -77,8 +77,8 @@ def _identity(name: str, version: str, measurer: Measurer, givers: Mapping[str, 
     label = f"{name}@{version}"
     if isinstance(measurer, Recognizer):
         parts["inventory"] = measurer.inventory
-    for role, giver in through(measurer, givers).items():
-        parts[_ROLES[role]] = dict(identify(giver, givers).parts)
+    for given, giver in through(measurer, givers).items():
+        parts[_ROLES[given]] = dict(identify(giver, givers).parts)
         label += f"+{giver.name}@{giver.version}"
     return Identity(f"{label}#{_digest(json.dumps(parts, sort_keys=True))}", parts)
 

@@ -21,7 +21,7 @@ from cdslm_eval.contract import (
     Task,
     Transcriber,
 )
-from cdslm_eval.errors import PluginError
+from cdslm_eval.errors import EvalError, PluginError
 from cdslm_eval.identity import Identity, content_needs, identify, subject, through
 from cdslm_eval.measure import DECODING, Begun, Measured, Read, Unit, Workbench
 from cdslm_eval.store import FileFacts, Outcome, Store
@@ -109,9 +109,11 @@ class Runner:
         self.measurers: list[Measurer] = []
         self.identities: list[Identity] = []
         self._number: dict[int, int] = {}
-        self._identity: dict[int, Identity] = {}
         self._asks: list[frozenset[str]] = []
+        self._identity: dict[int, Identity] = {}
         self._needs: list[frozenset[str]] = []
+        self.unusable: dict[str, str] = {}
+        """Name of each metric that could not even be identified in the last run (no weights, say) -> why."""
         self.measured = 0
         """Clips that were sent to a worker in the last run."""
 
@@ -138,29 +140,38 @@ class Runner:
 
     def _enlist(self, requests: Sequence[Request]) -> None:
         metrics = list({id(metric): metric for request in requests for metric in request.metrics}.values())
-        self._identity = {id(metric): identify(metric, self.givers) for metric in metrics}
-        asking: list[Measurer] = [*metrics]
+        self._identity, self.unusable = {}, {}
+        self.measurers, self.identities, self._number = [], [], {}
+        asking: list[Measurer] = list(metrics)
         for name in reversed(GIVEN):  # what gives phones may ask for a transcript, never the other way round
-            if any(name in through(one, self.givers) for one in asking):
+            if any(name in through(measurer, self.givers) for measurer in asking):
                 asking.insert(0, self.givers[name])
-        self.measurers = asking[: len(asking) - len(metrics)]
-        self._number = {id(giver): number for number, giver in enumerate(self.measurers)}
-        self.identities = [identify(measurer, self.givers) for measurer in self.measurers]
         places: dict[str, int] = {}
-        for metric in metrics:
-            stored = self._identity[id(metric)].stored
-            place = places.setdefault(stored.ident, len(self.measurers))
-            self._number[id(metric)] = place
+        for measurer in asking:
+            identity = self._identity[id(measurer)] = self._identified(measurer)
+            place = places.setdefault(identity.stored.ident, len(self.measurers))
+            self._number[id(measurer)] = place
             if place == len(self.measurers):
-                self.measurers.append(metric)
-                self.identities.append(stored)
-            elif type(metric).measure is not type(self.measurers[place]).measure:
-                raise PluginError(f"{metric.name} and {self.measurers[place].name} both claim the rows {metric.rows!r}")
+                self.measurers.append(measurer)
+                self.identities.append(identity.stored)
+            elif type(measurer).measure is not type(self.measurers[place]).measure:
+                raise PluginError(
+                    f"{measurer.name} and {self.measurers[place].name} both claim the rows {measurer.rows!r}"
+                )
         self._asks = [frozenset(through(measurer, self.givers)) for measurer in self.measurers]
         self._needs = [content_needs(measurer, self.givers) for measurer in self.measurers]
+        known = {one.ident: one for one in (*self.identities, *self._identity.values()) if one.parts}
         with self.store.writing():
-            for identity in {one.ident: one for one in (*self.identities, *self._identity.values())}.values():
+            for identity in known.values():
                 self.store.put_identity(identity.ident, identity.parts)
+
+    def _identified(self, measurer: Measurer) -> Identity:
+        """Return a measurer's identity, or an empty one: its clips are told why, and the other metrics are measured."""
+        try:
+            return identify(measurer, self.givers)
+        except EvalError as error:
+            self.unusable[measurer.name] = str(error)
+            return Identity(f"{measurer.name}@{measurer.version}#unknown", {})
 
     def _subject(self, state: _State, number: int) -> str | None:
         return subject(self._needs[number], state.source, state.digest, state.reference_digest)
@@ -176,6 +187,10 @@ class Runner:
                 state.reference_digest = facts.digest
         for number, identity in enumerate(self.identities):
             those = [state for state in states if number in state.wanted]
+            if why := self.unusable.get(self.measurers[number].name):
+                for state in those:
+                    state.problems[number] = Outcome("failed", why, {})
+                continue
             subjects = [self._subject(state, number) for state in those]
             found = self.store.statuses(identity.ident, {one for one in subjects if one is not None})
             for state, one in zip(those, subjects, strict=True):

@@ -77,7 +77,7 @@ def score(
         failures=tuple(book.failures),
         carriers=tuple(book.carriers),
         exemplars=tuple(book.exemplars),
-        warnings=tuple(dict.fromkeys([*_same_sets(digests, same), *book.warnings])),
+        warnings=tuple(dict.fromkeys([*runner.unusable.values(), *_same_sets(digests, same), *book.warnings])),
         settings={**(settings or {}), "seed": seed, "sets": digests},
         clip_paths=book.paths,
     )

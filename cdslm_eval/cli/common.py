@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,12 +17,13 @@ from cdslm_eval.errors import EvalError, StoreError, UnknownNameError, UsageErro
 
 if TYPE_CHECKING:
     from cdslm_eval.clips import ClipSet
-    from cdslm_eval.contract import Measurer, Transcriber
+    from cdslm_eval.contract import Component, Measurer, Transcriber
     from cdslm_eval.host import Host
     from cdslm_eval.runner import Progress
 
 __all__ = [
     "default_jobs",
+    "name_the_weights",
     "note",
     "open_systems",
     "progress",
@@ -155,6 +156,13 @@ def transcriber_for(measurers: Sequence[Measurer], host: Host, spec: str | None)
         )
     made: Transcriber = host.make("transcriber", spec or DEFAULT_TRANSCRIBER)
     return made
+
+
+def name_the_weights(components: Iterable[Component | None]) -> None:
+    """Say on stderr whose weights are used and under which licence, before they are."""
+    for one in components:
+        if one is not None and one.weights_licence:
+            note(f"note: {one.name} uses {one.attribution or 'weights'}, licence {one.weights_licence}")
 
 
 def _is_documentation(path: Path) -> bool:

@@ -68,6 +68,8 @@ def compare(
             transcriber=common.transcriber_for([*chosen, hears], host, transcriber),
         )
         found = run_compare(runner, systems[0], systems[1], real, chosen, seed=seed, progress=bar)
+    for sentence in dict.fromkeys(runner.unusable.values()):
+        common.note(f"note: {sentence}")
     names = [one.name for one in systems]
     if json_to is not None:
         rows = [{k: _plain(v) for k, v in dataclasses.asdict(one).items()} for one in found]

@@ -178,6 +178,7 @@ def score_systems(
     common.say_licences(chosen)
     hears = host.make("recognizer", recognizer)
     writes = common.transcriber_for([*chosen, hears], host, transcriber)
+    common.name_the_weights([*chosen, hears if any("phones" in one.needs for one in chosen) else None, writes])
     settings: dict[str, Any] = {
         "metrics": metrics,
         "recognizer": recognizer,
