@@ -294,9 +294,9 @@ class Shards:
         """
         ends = np.cumsum([clip["frames"] for clip in self.clips])
         starts = np.concatenate([[0], ends[:-1]])
-        opens = [
-            not (join_speakers and before and after["speaker"] is not None and after["speaker"] == before["speaker"])
-            for before, after in itertools.pairwise([None, *self.clips])
+        opens = [True] + [
+            not join_speakers or after["speaker"] is None or after["speaker"] != before["speaker"]
+            for before, after in itertools.pairwise(self.clips)
         ]
         first = np.flatnonzero(opens)
         return np.stack([starts[first], ends[np.append(first[1:], len(self.clips)) - 1]], axis=1).astype(np.int64)

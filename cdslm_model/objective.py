@@ -42,7 +42,7 @@ class Batch:
 
     def split(self, size: int) -> Iterator[Batch]:
         """Yield batches of at most `size` windows."""
-        pieces = (value.split(size) for value in (self.context, self.clean, self.noise, self.time))
+        pieces = (torch.split(value, size) for value in (self.context, self.clean, self.noise, self.time))
         for piece in zip(*pieces, strict=True):
             yield Batch(*piece)
 
