@@ -155,17 +155,16 @@ def prepare(
         _check_known(folder, records, recordings, known, spec)
         report = Prepared(clips=len(known), frames=sum(record["frames"] for record in records))
         fresh = [recording for recording in recordings if recording.name not in known]
-        log_mel, shard, number = LogMel(spec), _Shard(), len(records)
+        shard, number = _Shard(), len(records)
         done = len(recordings) - len(fresh)
-        for recording, heard in _heard(fresh, spec.rate_hz, jobs):
+        for recording, heard, log_mel in _heard(fresh, LogMel(spec), jobs):
             done += 1
             if progress:
                 progress(done, len(recordings))
             if isinstance(heard, str):
                 report.left_out[recording.name] = heard
                 continue
-            with torch.inference_mode():
-                shard.add(recording, heard, log_mel(torch.from_numpy(heard.samples)[None])[0])
+            shard.add(recording, heard, log_mel)
             report.added += 1
             if shard.frames >= SHARD_FRAMES:
                 shard.close(folder, number, spec)
@@ -181,26 +180,34 @@ def prepare(
         return report
 
 
-def _heard(recordings: Sequence[Recording], rate_hz: int, jobs: int) -> Iterator[tuple[Recording, Heard | str]]:
-    """Yield recordings decoded, in order, a few of them ahead in threads; a string says why one cannot be used."""
+def _heard(
+    recordings: Sequence[Recording], log_mel: LogMel, jobs: int
+) -> Iterator[tuple[Recording, Heard | str, Tensor]]:
+    """Yield recordings with their log-mels, in order, made a few ahead in threads; a string says why there is none."""
 
-    def hear(recording: Recording) -> Heard | str:
+    def hear(recording: Recording) -> tuple[Heard | str, Tensor]:
+        nothing = torch.empty(0, log_mel.spec.mels)
         try:
-            heard = recording.hear(rate_hz)
+            heard = recording.hear(log_mel.spec.rate_hz)
         except DataError as error:
-            return str(error)
-        return "nothing but silence" if heard.silent else heard
+            return str(error), nothing
+        if heard.silent:
+            return "nothing but silence", nothing
+        with torch.inference_mode():
+            mels = log_mel(torch.from_numpy(heard.samples)[None])[0]
+        return (heard if len(mels) else "shorter than one frame"), mels
 
-    waiting: deque[tuple[Recording, Future[Heard | str]]] = deque()
+    waiting: deque[tuple[Recording, Future[tuple[Heard | str, Tensor]]]] = deque()
     rest = iter(recordings)
     with ThreadPoolExecutor(max(1, jobs)) as pool:
         for recording in itertools.islice(rest, _LOOKAHEAD * max(1, jobs)):
             waiting.append((recording, pool.submit(hear, recording)))
         while waiting:
-            recording, heard = waiting.popleft()
+            recording, answer = waiting.popleft()
             for after in itertools.islice(rest, 1):
                 waiting.append((after, pool.submit(hear, after)))
-            yield recording, heard.result()
+            heard, mels = answer.result()
+            yield recording, heard, mels
 
 
 def _records(folder: Path) -> list[dict[str, Any]]:

@@ -193,7 +193,13 @@ def recordings(paths: Sequence[str]) -> dict[str, list[ClipRecording]]:
 
 
 def roundtrip(path: str, vocoder: str, count: int, out: str | None) -> dict[str, float]:
-    """Return what a vocoder loses on the first clips of a set, on average; write what comes back where that is asked for.
+    """Return what a vocoder loses on the first clips of a set, on average.
+
+    Args:
+        path: Directory or manifest.
+        vocoder: Its name.
+        count: How many of the clips.
+        out: Folder for what comes back, where that is wanted.
 
     Raises:
         ModelError: The set cannot be read, or there is no such vocoder.

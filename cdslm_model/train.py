@@ -121,14 +121,14 @@ class _Runs:
         self.per_step = {
             "steps": 1.0,
             "flops": settings.batch_size * float(flops.training(config, *shape).total),
-            "tokens": settings.batch_size * float(next(iter(tokens.values()))),
+            "tokens": settings.batch_size * float(tokens["network"]),
             "six_nd": settings.batch_size * float(flops.six_nd(config, *shape)),
         }
         self.conventions = {
             "parameters": "all trainable parameters",
-            "tokens": next(iter(tokens)),
+            "tokens": "mel tokens of context and continuation that entered the network",
             "flops": "exact training FLOPs (3 x forward), validation not counted",
-            **{f"tokens as {name}": f"{count * settings.batch_size} a step" for name, count in tokens.items()},
+            **{f"tokens, {name}": f"{count * settings.batch_size} a step" for name, count in tokens.items()},
         }
         steps = sorted({length.steps(self.per_step) for length in order.lengths})
         warmup = min(settings.warmup_steps, max(1, steps[0] // 10))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from typing import Annotated
 
 import typer
@@ -64,7 +65,7 @@ def roundtrip(
     _show(measure(audio, vocoder, count, out), as_json)
 
 
-def _show(values: dict[str, float], as_json: bool) -> None:
+def _show(values: Mapping[str, float], as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(values))
         return

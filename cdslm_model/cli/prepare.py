@@ -25,10 +25,14 @@ def prepare(
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Threads that decode.")] = os.cpu_count() or 1,
 ) -> None:
     """Write log-mels of speech into shards; what is there already is passed over, so that a call can be repeated."""
+    import torch
+
     from cdslm_model import data
     from cdslm_model.mel import MelSpec
     from cdslm_model.plugin import recordings
 
+    # Clips are what goes in parallel here: threads within each of their short transforms would only wait for each other
+    torch.set_num_threads(1)
     for split, clips in sorted(recordings(audio).items()):
         folder = out / split
         report = data.prepare(clips, folder, MelSpec(), jobs=jobs, progress=_progress(str(folder)))

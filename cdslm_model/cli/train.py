@@ -130,6 +130,6 @@ def _show(result: dict[str, object], out: Path, as_json: bool) -> None:
     for one in [*(branches if isinstance(branches, list) else []), result]:
         typer.echo(
             f"{out / str(one.get('folder', ''))}: validation loss {one['val_loss']:.5f} (best constant "
-            f"{one['constant_loss']:.5f}) after {one['steps']} steps, N {one['parameters']:.4g}, D {one['tokens']:.4g}, "
-            f"C {one['flops']:.4g} FLOPs"
+            f"{one['constant_loss']:.5f}) after {one['steps']} steps; N {one['parameters']:.4g}, "
+            f"D {one['tokens']:.4g}, C {one['flops']:.4g} FLOPs"
         )
