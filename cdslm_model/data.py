@@ -269,7 +269,7 @@ class Shards:
         path = self.folder / f"shard-{number:05d}.npy"
         try:
             mels: npt.NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise DataError(f"{path}: missing or damaged ({error}); prepare the folder anew") from error
         if mels.shape != (record["frames"], self.spec.mels) or mels.dtype != np.float16:
             raise DataError(f"{path}: damaged: {mels.shape} {mels.dtype}, not what its list of clips says")
