@@ -17,7 +17,7 @@ from cdslm_eval.errors import UsageError
 if TYPE_CHECKING:
     from cdslm_eval.table import RunTable
 
-__all__ = ["Law", "Output", "Resampling", "Rows", "pairs", "quantities"]
+__all__ = ["Fitting", "Output", "Resampling", "Rows", "pairs", "quantities"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
-class Law:
+class Fitting:
     """What is fitted, and how."""
 
     law: Annotated[str, typer.Option("--law", help="chinchilla, gamma, shared or power.")] = "chinchilla"
