@@ -13,13 +13,10 @@ import numpy.typing as npt
 
 from cdslm_eval.errors import EvalError, UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap
-from cdslm_eval.scaling.downstream import Downstream, compare_downstream
 from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.flags import Flag
-from cdslm_eval.scaling.isoflop import IsoFlops, fit_isoflops
 from cdslm_eval.scaling.trends import NearRange, Trends, near_ranges, trends
 from cdslm_eval.scaling.validation import Holdout
-from cdslm_eval.scaling.verdict import Verdict, judge
 from cdslm_eval.table import RunTable
 
 __all__ = ["Settings", "Study", "round_budgets", "study"]
@@ -104,7 +101,7 @@ class Study:
         if self.fit is not None:
             return self.fit.headline
         if not self.settings.law and self.isoflops is not None:
-            return f"{self.metric} at {len(self.isoflops.curves)} budgets, {len(self.table)} rows: a parabola in ln N each"
+            return self.isoflops.headline
         return f"NO LAW: {self.missing.get('law', 'none was asked for')}"
 
     @property
@@ -170,7 +167,7 @@ class _Parts:
         """Return the part, or None with the reason kept."""
         try:
             return make()
-        except EvalError as error:
+        except (EvalError, ImportError) as error:
             self.missing[name] = str(error)
             return None
 
@@ -223,12 +220,15 @@ def _of_law(fit: LawFit, asked: Settings, parts: _Parts) -> dict[str, Any]:
 
 
 def _isoflops(table: RunTable, metric: str, asked: Settings) -> IsoFlops:
-    return fit_isoflops(table, metric, level=asked.level)
+    from cdslm_eval.scaling.isoflop import fit_isoflops
+    return fit_isoflops(table, metric, bounds=asked.bounds, better=asked.better, seed=asked.seed)
 
 
 def _downstream(table: RunTable, metric: str, loss: str, asked: Settings) -> Downstream:
+    from cdslm_eval.scaling.downstream import compare_downstream
     return compare_downstream(table, metric, loss)
 
 
 def _verdict(table: RunTable, metric: str, asked: Settings) -> Verdict:
+    from cdslm_eval.scaling.verdict import judge
     return judge(table, metric, better=asked.better, baseline=asked.baseline, noise=asked.noise)

@@ -5,82 +5,97 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cdslm_eval.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
 from cdslm_eval.scaling.figures.parts import Budgets, band, canvas, label, legend, logarithmic, paper_style, points
 
 if TYPE_CHECKING:
+    from cdslm_eval.scaling.isoflop import IsoFlop
     from cdslm_eval.scaling.study import Study
 
 __all__ = ["curvature", "isoflop_curves", "near_optimal", "optima"]
 
 
 def isoflop_curves(study: Study) -> Figure | None:
-    """Draw the metric against N: rows, the law's curve per budget, and stars where each budget's parabola is best.
+    """Draw the metric against N: rows, the law's curve per budget, and stars where each budget's own curve is best.
 
     Args:
         study: With budgets.
     """
     iso = study.isoflops
-    if iso is None or not iso.curves:
+    if iso is None:
         return None
     with paper_style():
-        figure, (axes,) = canvas(width=5.2, height=3.6)
-        colours = Budgets([curve.C for curve in iso.curves])
-        used, test = study.table.train, study.table.test
-        for rows, marker, filled in ((used, "o", True), (test, "D", False)):
-            if rows.any():
-                inks = [colours.of(C) for C in study.table.C[rows]]
-                axes.scatter(
-                    study.table.N[rows],
-                    study.values[rows],
-                    s=13,
-                    marker=marker,
-                    facecolors=inks if filled else "white",
-                    edgecolors=inks,
-                    linewidths=0.8,
-                    zorder=2,
-                )
-        _curves(axes, study, colours)
-        _style_keys(axes, study, held_out=bool(test.any()))
-        logarithmic(axes, y=study.positive, name="N, parameters")
-        axes.set_ylabel(label(study.label))
+        figure, (axes,) = canvas(width=5.6, height=3.8)
+        colours = Budgets(study.table.C)
+        for rows, marker, filled in ((~study.test, "o", True), (study.test, "D", False)):
+            inks = [colours.of(C) for C in study.table.C[rows]]
+            axes.scatter(
+                study.table.N[rows],
+                study.values[rows],
+                s=11,
+                marker=marker,
+                facecolors=inks if filled else "white",
+                edgecolors=inks,
+                linewidths=0.7,
+                zorder=2,
+            )
+        positive = bool(np.nanmin(study.values) > 0)
+        spread = np.nanmin(study.values), np.nanmax(study.values)
+        for budget in iso.budgets:
+            _curve(axes, study, budget, colours)
+        margin = (spread[1] / spread[0]) ** 0.04 if positive else 0.04 * (spread[1] - spread[0])
+        axes.set_ylim(*((spread[0] / margin, spread[1] * margin) if positive else (spread[0] - margin, spread[1] + margin)))
+        _keys(axes, study)
+        logarithmic(axes, y=positive, name="N, parameters")
+        axes.set_ylabel(label(study.metric))
         colours.bar(figure, axes)
     return figure
 
 
-def _curves(axes, study: Study, colours: Budgets) -> None:  # type: ignore[no-untyped-def]
-    """Draw per budget what the law says, what the parabola says where there is no law, and the star."""
-    for curve in study.isoflops.curves:  # type: ignore[union-attr]
-        ink = colours.of(curve.C)
-        N = np.geomspace(curve.N.min() / 1.25, curve.N.max() * 1.25, 120)
-        drawn = study.law_at(N, curve.C)
-        if drawn is not None:
-            axes.plot(N, drawn, "-", color=ink, lw=1.0)
-        else:
-            axes.plot(N, curve.parabola(N), "-", color=ink, lw=1.0)
-        if curve.inside:
-            axes.plot(curve.optimum_N, curve.optimum_value, "*", color=ink, ms=9, mec="white", mew=0.6, zorder=4)
+def _curve(axes: Axes, study: Study, budget: IsoFlop, colours: Budgets) -> None:
+    """Draw what the law says under a budget, or its own curve where there is no law, and the star."""
+    if budget.chosen is None:
+        return
+    iso, ink = study.isoflops, colours.of(budget.C)
+    assert iso is not None
+    N = iso.table.N[budget.rows]
+    grid = np.geomspace(N.min() / 1.2, N.max() * 1.2, 120)
+    if study.fit is not None:
+        value = study.fit.law.predict(grid, budget.C / (study.fit.law.k * grid))
+    else:
+        value = iso.axis.restore(budget.chosen.value(grid))
+    axes.plot(grid, value, "-", color=ink, lw=0.9, alpha=0.9)
+    if budget.has_optimum:
+        axes.plot(budget.N, budget.loss, "*", color=ink, ms=8.5, mec="white", mew=0.6, zorder=4)
 
 
-def _style_keys(axes, study: Study, *, held_out: bool) -> None:  # type: ignore[no-untyped-def]
+def _keys(axes: Axes, study: Study) -> None:
     """Say in the legend what dots, lines and stars are, once, in one ink."""
-    axes.plot([], [], "o", color=INK, ms=3.6, label="row")
-    if held_out:
-        axes.plot([], [], "D", color=INK, mfc="white", ms=3.6, label="row held out")
-    axes.plot([], [], "-", color=INK, lw=1.0, label="law" if study.law is not None else "parabola in ln N")
-    axes.plot([], [], "*", color=INK, ms=8, mec="white", mew=0.6, label="optimum of the budget's parabola")
+    axes.plot([], [], "o", color=INK, ms=3.2, label="row")
+    if study.test.any():
+        axes.plot([], [], "D", color=INK, mfc="white", ms=3.2, label="row held out")
+    axes.plot([], [], "-", color=INK, lw=0.9, label="law under a budget" if study.fit else "curve of a budget")
+    axes.plot([], [], "*", color=INK, ms=7.5, mec="white", mew=0.6, label="optimum of a budget's own curve")
     if study.trends is not None:
-        axes.plot(
-            study.trends.N.value, study.trends.loss.value, ls=(0, (1, 1.2)), color=INK, lw=1.1, label="optimum of the law"
-        )
+        best = study.trends
+        axes.plot(best.N.value, best.loss.value, ls=(0, (1, 1.2)), color=INK, lw=1.2, label="optimum of the law")
     legend(axes)
+
+
+def _own(study: Study, key: str) -> tuple[np.ndarray, ...]:
+    """Return C, value, low, high of a quantity over the budgets that have an optimum of their own."""
+    assert study.isoflops is not None
+    rows = [(one.C, getattr(one, key), *getattr(one, f"{key}_interval")) for one in study.isoflops.optima]
+    return tuple(np.array(rows, float).reshape(-1, 4).T)
 
 
 def optima(study: Study) -> Figure | None:
     """Draw N*, D* and r* = D*/N* against C: the law with its band, budgets with whiskers, their own power law."""
-    if study.trends is None and study.isoflops is None:
+    iso = study.isoflops
+    if study.trends is None and (iso is None or not iso.optima):
         return None
     with paper_style():
         figure, panels = canvas(3, width=2.5, height=2.5)
@@ -88,12 +103,12 @@ def optima(study: Study) -> Figure | None:
         for axes, key, name in zip(panels, ("N", "D", "ratio"), names, strict=True):
             if study.trends is not None:
                 band(axes, getattr(study.trends, key), name="law, with interval")
-            if study.isoflops is not None:
-                found = study.budget_optima(key)
-                points(axes, found.C, found.value, found.low, found.high, name="budget's parabola", color=ORANGE)
-                line = study.budget_line(key)
-                if line is not None:
-                    axes.plot(line.C, line.value, ls=(0, (4, 2)), color=ORANGE, lw=1.0, label="power law of budgets")
+            if iso is not None:
+                points(axes, *_own(study, key), name="budget by itself", color=ORANGE)
+                power = getattr(iso, f"{key}_law")
+                if power is not None:
+                    C = np.array([iso.optima[0].C, iso.optima[-1].C])
+                    axes.plot(C, power.value(C), ls=(0, (4, 2)), color=ORANGE, lw=1.0, label="power law of budgets")
             logarithmic(axes, y=True, name="C [FLOP]")
             axes.set_ylabel(name)
         legend(panels[0])
@@ -102,20 +117,28 @@ def optima(study: Study) -> Figure | None:
 
 def curvature(study: Study) -> Figure | None:
     """Draw kappa, the isoFLOP's second derivative in ln N at its optimum, against C: law and data."""
-    if study.trends is None and study.isoflops is None:
+    iso = study.isoflops
+    if study.trends is None and (iso is None or not iso.optima):
         return None
     with paper_style():
-        figure, (axes,) = canvas(width=3.6, height=2.7)
+        figure, (axes,) = canvas(width=3.8, height=2.7)
         if study.trends is not None:
             band(axes, study.trends.kappa, name="law, with interval")
-        if study.isoflops is not None:
-            found = study.budget_optima("kappa")
-            points(axes, found.C, found.value, found.low, found.high, name="budget's parabola", color=ORANGE)
+        if iso is not None:
+            C, value, low, high = _own(study, "kappa")
+            points(axes, C, value, low, high, name="budget by itself", color=ORANGE)
+            # a budget of few rows may know nothing of its curvature: whiskers do not set the scale
+            top = np.nanmax([np.nanquantile(value, 0.9) if len(value) else 0.0, *_tops(study)])
+            axes.set_ylim(-0.08 * top, 1.6 * top)
         logarithmic(axes, name="C [FLOP]")
         axes.axhline(0, color=GREY, lw=0.7, zorder=0)
-        axes.set_ylabel("curvature κ at the optimum,\n" + label(f"{study.label} per (ln N)²", 70))
+        axes.set_ylabel("curvature κ at the optimum,\n" + label(f"{study.metric} per (ln N)²", 70))
         legend(axes)
     return figure
+
+
+def _tops(study: Study) -> list[float]:
+    return [] if study.trends is None else [float(np.nanmax(study.trends.kappa.value))]
 
 
 def near_optimal(study: Study) -> Figure | None:
@@ -126,10 +149,11 @@ def near_optimal(study: Study) -> Figure | None:
         figure, panels = canvas(2, width=3.1, height=2.6)
         for axes, key in zip(panels, ("N", "D"), strict=True):
             for one, color in zip(study.near, (BLUE, GREEN, PURPLE), strict=False):
-                low, high = (getattr(one, f"{key}_{end}") / getattr(study.trends, key).value for end in ("low", "high"))
-                axes.fill_between(one.C, low, high, color=color, alpha=0.18, lw=0)
-                axes.plot(one.C, low, color=color, lw=1.0)
-                axes.plot(one.C, high, color=color, lw=1.0, label=one.name)
+                best = getattr(study.trends, key).value
+                low, high = getattr(one, f"{key}_low"), getattr(one, f"{key}_high")
+                axes.fill_between(low.C, low.value / best, high.value / best, color=color, alpha=0.16, lw=0)
+                axes.plot(low.C, low.value / best, color=color, lw=1.1)
+                axes.plot(low.C, high.value / best, color=color, lw=1.1, label=one.name)
             axes.axhline(1.0, color=INK, lw=0.8, ls=":")
             logarithmic(axes, y=True, name="C [FLOP]")
             axes.set_ylabel(f"{key} / {key}*")

@@ -15,12 +15,21 @@ from cdslm_eval.scaling.figures.parts import canvas, floor_line, label, legend, 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.study import Study
 
-__all__ = ["bootstrap_pairs", "metric_against_loss", "predicted_against_actual", "residuals"]
+__all__ = ["bootstrap_pairs", "metric_against_loss", "predicted_against_actual", "residuals", "rollout"]
+
+
+_RESIDUALS = {
+    "log": "ln({metric} / law)",
+    "identity": "({metric} − law) / median |{metric}|",
+    "logit": "logit {metric} − logit law",
+}
+# of the coefficients the logarithms: A and B themselves are skewed over decades
+_SHOWN = {"E": "E", "log_A": "ln A", "alpha": "α", "log_B": "ln B", "beta": "β", "gamma": "γ"}
 
 
 def residuals(study: Study) -> Figure | None:
     """Draw what the law leaves over against N, D and C, with running medians; structure here is a wrong form."""
-    if study.law is None:
+    if study.fit is None:
         return None
     with paper_style():
         figure, panels = canvas(3, width=2.5, height=2.3)
@@ -29,7 +38,7 @@ def residuals(study: Study) -> Figure | None:
             x = getattr(study.table, column)
             axes.axhline(0, color=GREY, lw=0.8, zorder=0)
             _train_and_test(axes, study, x, left)
-            train = study.table.train
+            train = ~study.test
             axes.plot(*_running_median(x[train], left[train]), color=BLUE, lw=1.4, label="running median")
             logarithmic(axes, name=name)
         # one scale for all three, wide enough for all but the wildest rows
@@ -38,13 +47,13 @@ def residuals(study: Study) -> Figure | None:
             axes.set_ylim(-reach, reach)
         for axes in panels[1:]:
             axes.tick_params(labelleft=False)
-        panels[0].set_ylabel(label(study.residual_label, 70))
+        panels[0].set_ylabel(label(_RESIDUALS[study.fit.link].format(metric=study.metric), 70))
         legend(panels[0])
     return figure
 
 
 def _train_and_test(axes: Axes, study: Study, x: np.ndarray, y: np.ndarray) -> None:
-    train, test = study.table.train, study.table.test
+    train, test = ~study.test, study.test
     axes.plot(x[train], y[train], "o", color=INK, ms=2.6, alpha=0.55, mew=0, label="fitted")
     if test.any():
         axes.plot(x[test], y[test], "D", color=ORANGE, ms=3.6, mfc="white", mew=0.9, label="held out")
@@ -62,7 +71,7 @@ def _running_median(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarra
 
 def predicted_against_actual(study: Study) -> Figure | None:
     """Draw predictions against what was measured, rows held out apart."""
-    if study.law is None:
+    if study.fit is None:
         return None
     with paper_style():
         figure, (axes,) = canvas(width=3.2, height=3.2)
@@ -72,9 +81,29 @@ def predicted_against_actual(study: Study) -> Figure | None:
         ends = [both.min() - pad, both.max() + pad]
         axes.plot(ends, ends, color=GREY, lw=0.8, zorder=0)
         _train_and_test(axes, study, study.values, study.predicted)
-        axes.set(xlabel=label(f"measured {study.label}"), ylabel=label(f"predicted {study.label}"), xlim=ends, ylim=ends)
+        axes.set(xlabel=label(f"measured {study.metric}"), ylabel=label(f"predicted {study.metric}"), xlim=ends, ylim=ends)
         axes.set_aspect("equal")
         legend(axes)
+    return figure
+
+
+def rollout(study: Study) -> Figure | None:
+    """Draw for each budget the errors of a law that was fitted to the smaller ones alone."""
+    if not study.rollout or study.fit is None:
+        return None
+    with paper_style():
+        figure, (axes,) = canvas(width=3.6, height=2.6)
+        axes.axhline(0, color=GREY, lw=0.8, zorder=0)
+        for step in study.rollout:
+            C = float(np.exp(np.log(step.rows.C).mean()))
+            low, middle, high = np.quantile(step.errors, [0.05, 0.5, 0.95])
+            axes.plot([C, C], [low, high], color=BLUE, lw=1.0)
+            axes.plot(C, middle, "o", color=BLUE, ms=3.6)
+        reach = 1.15 * max(float(np.quantile(np.abs([np.median(step.errors) for step in study.rollout]), 0.9)), 1e-12)
+        spread = 1.15 * float(np.quantile(np.abs(np.concatenate([step.errors for step in study.rollout])), 0.97))
+        axes.set_ylim(-max(reach, spread), max(reach, spread))
+        logarithmic(axes, name="C [FLOP] of the predicted budget")
+        axes.set_ylabel(label(_RESIDUALS[study.fit.link].format(metric=study.metric), 70))
     return figure
 
 
@@ -93,16 +122,18 @@ def metric_against_loss(study: Study) -> Figure | None:
             axes.plot(grid, curve, color=BLUE, label="metric as a function of loss")
         if study.baseline is not None:
             floor_line(axes, study.baseline, "real data", GREEN)
-        axes.set(xlabel=label(down.loss), ylabel=label(study.label))
+        axes.set(xlabel=label(down.loss), ylabel=label(study.metric))
         legend(axes)
     return figure
 
 
 def bootstrap_pairs(study: Study) -> Figure | None:
     """Draw every pair of parameters over the bootstrap's replicates, the estimate as a cross, and their histograms."""
-    if study.bootstrap is None:
+    if study.bootstrap is None or study.fit is None:
         return None
-    names, drawn, at = study.bootstrap_columns()
+    names = [name for name in _SHOWN if name in study.bootstrap.parameters]
+    drawn = np.stack([study.bootstrap.replicates(name) for name in names], axis=1)
+    at = [study.fit.parameters[name] for name in names]
     size = len(names)
     with paper_style():
         figure, panels = canvas(size, size, width=1.35, height=1.25)
@@ -121,11 +152,11 @@ def bootstrap_pairs(study: Study) -> Figure | None:
                 axes.plot(at[column], at[row], "+", color=INK, ms=7, mew=1.1)
                 axes.yaxis.set_major_locator(MaxNLocator(3))
             axes.xaxis.set_major_locator(MaxNLocator(3))
-            for shown, name, put, ticks in (
+            for wanted, name, put, ticks in (
                 (row == size - 1, names[column], axes.set_xlabel, "labelbottom"),
                 (column == 0 and row > 0, names[row], axes.set_ylabel, "labelleft"),
             ):
-                axes.tick_params(**{ticks: shown})
-                if shown:
-                    put(name)
+                axes.tick_params(**{ticks: wanted})
+                if wanted:
+                    put(_SHOWN[name])
     return figure
