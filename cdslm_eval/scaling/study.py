@@ -15,7 +15,7 @@ from cdslm_eval.errors import EvalError, UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.flags import Flag
-from cdslm_eval.scaling.trends import NearRange, Trends, near_ranges, trends
+from cdslm_eval.scaling.frontier import NearRange, Frontier, near_ranges, frontier
 from cdslm_eval.scaling.validation import Holdout
 from cdslm_eval.table import RunTable
 
@@ -71,7 +71,7 @@ class Study:
         settings: What was asked for.
         fit, bootstrap: The law and its replicates.
         isoflops: Each budget by itself.
-        trends, optima: What the law says along a grid of C (for figures), and at round budgets (for tables).
+        frontier, optima: What the law says along a grid of C (for figures), and at round budgets (for tables).
         near, near_optima: The same of the near-optimal ranges.
         holdout, rollout: How well the law predicts what it was not fitted to.
         downstream: The metric through the loss.
@@ -85,8 +85,8 @@ class Study:
     fit: LawFit | None = None
     bootstrap: Bootstrap | None = None
     isoflops: IsoFlops | None = None
-    trends: Trends | None = None
-    optima: Trends | None = None
+    frontier: Frontier | None = None
+    optima: Frontier | None = None
     near: tuple[NearRange, ...] = ()
     near_optima: tuple[NearRange, ...] = ()
     holdout: Holdout | None = None
@@ -210,8 +210,8 @@ def _of_law(fit: LawFit, asked: Settings, parts: _Parts) -> dict[str, Any]:
     rows = np.concatenate([fit.table.C, fit.test.C])
     grid = np.geomspace(rows.min(), max(rows.max(), *asked.budgets, 0.0), 80)
     told = round_budgets(rows, asked.budgets)
-    for name, C in (("trends", grid), ("optima", told)):
-        found[name] = parts.attempt(name, lambda C=C: trends(fit, draws, C, asked.level))  # type: ignore[misc]
+    for name, C in (("frontier", grid), ("optima", told)):
+        found[name] = parts.attempt(name, lambda C=C: frontier(fit, draws, C, asked.level))  # type: ignore[misc]
     for name, C in (("near", grid), ("near_optima", told)):
         found[name] = parts.attempt(name, lambda C=C: near_ranges(fit, draws, C, asked.level)) or ()  # type: ignore[misc]
     found["holdout"] = parts.attempt("holdout", fit.holdout)

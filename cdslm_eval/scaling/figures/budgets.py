@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cdslm_eval.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
-from cdslm_eval.scaling.figures.parts import Budgets, band, canvas, label, legend, logarithmic, paper_style, points
+from cdslm_eval.scaling.figures.parts import Budgets, band, canvas, label, legend, legend_below, logarithmic, paper_style, points
 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.isoflop import IsoFlop
@@ -79,8 +79,8 @@ def _keys(axes: Axes, study: Study) -> None:
         axes.plot([], [], "D", color=INK, mfc="white", ms=3.2, label="row held out")
     axes.plot([], [], "-", color=INK, lw=0.9, label="law under a budget" if study.fit else "curve of a budget")
     axes.plot([], [], "*", color=INK, ms=7.5, mec="white", mew=0.6, label="optimum of a budget's own curve")
-    if study.trends is not None:
-        best = study.trends
+    if study.frontier is not None:
+        best = study.frontier
         axes.plot(best.N.value, best.loss.value, ls=(0, (1, 1.2)), color=INK, lw=1.2, label="optimum of the law")
     legend(axes)
 
@@ -95,35 +95,49 @@ def _own(study: Study, key: str) -> tuple[np.ndarray, ...]:
 def optima(study: Study) -> Figure | None:
     """Draw N*, D* and r* = D*/N* against C: the law with its band, budgets with whiskers, their own power law."""
     iso = study.isoflops
-    if study.trends is None and (iso is None or not iso.optima):
+    if study.frontier is None and (iso is None or not iso.optima):
         return None
     with paper_style():
         figure, panels = canvas(3, width=2.5, height=2.5)
         names = ("N*, parameters", "D*, tokens", "r* = D*/N*, tokens per parameter")
         for axes, key, name in zip(panels, ("N", "D", "ratio"), names, strict=True):
-            if study.trends is not None:
-                band(axes, getattr(study.trends, key), name="law, with interval")
+            if study.frontier is not None:
+                band(axes, getattr(study.frontier, key), name="law, with interval")
             if iso is not None:
                 points(axes, *_own(study, key), name="budget by itself", color=ORANGE)
                 power = getattr(iso, f"{key}_law")
                 if power is not None:
                     C = np.array([iso.optima[0].C, iso.optima[-1].C])
                     axes.plot(C, power.value(C), ls=(0, (4, 2)), color=ORANGE, lw=1.0, label="power law of budgets")
+                _hold_scale(axes, study, key)
             logarithmic(axes, y=True, name="C [FLOP]")
             axes.set_ylabel(name)
-        legend(panels[0])
+        legend_below(figure, panels[0])
     return figure
+
+
+def _hold_scale(axes: Axes, study: Study, key: str) -> None:
+    """Let lines and points set the scale: the whisker of a budget of few rows may span decades."""
+    _, value, _, _ = _own(study, key)
+    seen = [value]
+    if study.frontier is not None:
+        along = getattr(study.frontier, key)
+        seen += [along.value, along.low, along.high]
+    known = np.concatenate(seen)
+    known = known[np.isfinite(known) & (known > 0)]
+    if len(known):
+        axes.set_ylim(known.min() / 1.6, known.max() * 1.6)
 
 
 def curvature(study: Study) -> Figure | None:
     """Draw kappa, the isoFLOP's second derivative in ln N at its optimum, against C: law and data."""
     iso = study.isoflops
-    if study.trends is None and (iso is None or not iso.optima):
+    if study.frontier is None and (iso is None or not iso.optima):
         return None
     with paper_style():
         figure, (axes,) = canvas(width=3.8, height=2.7)
-        if study.trends is not None:
-            band(axes, study.trends.kappa, name="law, with interval")
+        if study.frontier is not None:
+            band(axes, study.frontier.kappa, name="law, with interval")
         if iso is not None:
             C, value, low, high = _own(study, "kappa")
             points(axes, C, value, low, high, name="budget by itself", color=ORANGE)
@@ -138,18 +152,18 @@ def curvature(study: Study) -> Figure | None:
 
 
 def _tops(study: Study) -> list[float]:
-    return [] if study.trends is None else [float(np.nanmax(study.trends.kappa.value))]
+    return [] if study.frontier is None else [float(np.nanmax(study.frontier.kappa.value))]
 
 
 def near_optimal(study: Study) -> Figure | None:
     """Draw the ranges of N and of D that stay within epsilon of the optimum, relative to the optimum, against C."""
-    if study.trends is None or not study.near:
+    if study.frontier is None or not study.near:
         return None
     with paper_style():
         figure, panels = canvas(2, width=3.1, height=2.6)
         for axes, key in zip(panels, ("N", "D"), strict=True):
             for one, color in zip(study.near, (BLUE, GREEN, PURPLE), strict=False):
-                best = getattr(study.trends, key).value
+                best = getattr(study.frontier, key).value
                 low, high = getattr(one, f"{key}_low"), getattr(one, f"{key}_high")
                 axes.fill_between(low.C, low.value / best, high.value / best, color=color, alpha=0.16, lw=0)
                 axes.plot(low.C, low.value / best, color=color, lw=1.1)
@@ -157,5 +171,6 @@ def near_optimal(study: Study) -> Figure | None:
             axes.axhline(1.0, color=INK, lw=0.8, ls=":")
             logarithmic(axes, y=True, name="C [FLOP]")
             axes.set_ylabel(f"{key} / {key}*")
-        legend(panels[1], title="within")
+        panels[0].set_ylim(top=2.5 * panels[0].get_ylim()[1])
+        legend(panels[0], title="within", loc="upper left", ncol=3, columnspacing=1.0)
     return figure

@@ -11,14 +11,14 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
-from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, NullFormatter
+from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 
 from cdslm_eval.drawing import BLUE, GREY, INK, shown, style
 
 if TYPE_CHECKING:
-    from cdslm_eval.scaling.trends import Trend
+    from cdslm_eval.scaling.frontier import Band
 
-__all__ = ["Budgets", "band", "canvas", "label", "legend", "logarithmic", "paper_style", "points"]
+__all__ = ["Budgets", "band", "canvas", "floor_line", "label", "legend", "legend_below", "logarithmic", "paper_style", "points"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -51,7 +51,7 @@ def label(text: str, length: int = 60) -> str:
 
 
 def logarithmic(axes: Axes, *, x: bool = True, y: bool = False, name: str = "") -> None:
-    """Make axes logarithmic with few labels; a span under a decade and a half is labelled in plain numbers.
+    """Make axes logarithmic with few labels; a span under a decade is labelled in plain numbers.
 
     Args:
         axes: Drawn already, so that its limits are known.
@@ -67,12 +67,11 @@ def logarithmic(axes: Axes, *, x: bool = True, y: bool = False, name: str = "") 
         scale("log")
         low, high = limits()
         decades = np.log10(high / low) if 0 < low < high else 0.0
-        if decades > 1.5:
+        if decades > 1:
             axis.set_major_locator(LogLocator(numticks=6))
             axis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=True))
         else:
-            subs = (1.0, 1.5, 2.0, 3.0, 5.0, 7.0) if decades > 0.5 else tuple(np.arange(1, 10, 0.5 if decades > 0.2 else 0.1))
-            axis.set_major_locator(LogLocator(subs=subs, numticks=8))
+            axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}" if value < 1e4 else _short(value)))
         axis.set_minor_formatter(NullFormatter())
     if name:
@@ -84,12 +83,12 @@ def _short(value: float) -> str:
     return rf"${value / 10.0**exponent:.3g}\times10^{{{exponent}}}$"
 
 
-def band(axes: Axes, trend: Trend, *, color: str = BLUE, name: str = "", line: str = "-", **more: Any) -> None:
+def band(axes: Axes, along: Band, *, color: str = BLUE, name: str = "", line: str = "-", **more: Any) -> None:
     """Draw a quantity against C with its interval as a band; without intervals the line alone."""
-    known = np.isfinite(trend.low) & np.isfinite(trend.high)
+    known = np.isfinite(along.low) & np.isfinite(along.high)
     if known.any():
-        axes.fill_between(trend.C, trend.low, trend.high, where=known.tolist(), color=color, alpha=0.2, lw=0)
-    axes.plot(trend.C, trend.value, line, color=color, label=name, **more)
+        axes.fill_between(along.C, along.low, along.high, where=known.tolist(), color=color, alpha=0.2, lw=0)
+    axes.plot(along.C, along.value, line, color=color, label=name, **more)
 
 
 def points(
@@ -143,11 +142,18 @@ class Budgets:
 
 
 def legend(axes: Axes, **more: Any) -> None:
-    """Draw a legend where something is labelled."""
+    """Draw a legend inside, where something is labelled."""
     if axes.get_legend_handles_labels()[1]:
-        axes.legend(**{"loc": "best", "handlelength": 1.6, **more})
+        axes.legend(**{"loc": "best", **more})
+
+
+def legend_below(figure: Figure, axes: Axes, columns: int = 4) -> None:
+    """Draw the legend of one panel under all of them."""
+    handles, names = axes.get_legend_handles_labels()
+    if names:
+        figure.legend(handles, names, loc="outside lower center", ncol=columns)
 
 
 def floor_line(axes: Axes, value: float, name: str, color: str = GREY) -> None:
-    """Draw a horizontal reference line with its name at the right end."""
+    """Draw a horizontal reference line, named in the legend."""
     axes.axhline(value, color=color, lw=0.9, ls=(0, (4, 2)), label=name, zorder=1)

@@ -34,17 +34,19 @@ def residuals(study: Study) -> Figure | None:
     with paper_style():
         figure, panels = canvas(3, width=2.5, height=2.3)
         left = study.residuals
+        # one scale for all three, wide enough for all but the wildest rows, which stand at its edge as triangles
+        reach = 1.15 * max(float(np.nanquantile(np.abs(left), 0.98)), 1e-12)
+        held = np.clip(left, -0.97 * reach, 0.97 * reach)
         for axes, column, name in zip(panels, "NDC", ("N, parameters", "D, tokens", "C [FLOP]"), strict=True):
             x = getattr(study.table, column)
             axes.axhline(0, color=GREY, lw=0.8, zorder=0)
-            _train_and_test(axes, study, x, left)
+            _train_and_test(axes, study, x, np.where(held == left, left, np.nan))
+            for mark, side in (("^", held < left), ("v", held > left)):
+                axes.plot(x[side], held[side], mark, color=INK, ms=3.4, alpha=0.7, mew=0)
+            axes.set_ylim(-reach, reach)
             train = ~study.test
             axes.plot(*_running_median(x[train], left[train]), color=BLUE, lw=1.4, label="running median")
             logarithmic(axes, name=name)
-        # one scale for all three, wide enough for all but the wildest rows
-        reach = 1.15 * max(float(np.nanquantile(np.abs(left), 0.995)), 1e-12)
-        for axes in panels:
-            axes.set_ylim(-reach, reach)
         for axes in panels[1:]:
             axes.tick_params(labelleft=False)
         panels[0].set_ylabel(label(_RESIDUALS[study.fit.link].format(metric=study.metric), 70))

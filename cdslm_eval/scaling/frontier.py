@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.fit import LawFit
 
-__all__ = ["EPSILONS", "KEYS", "NearRange", "Trend", "Trends", "near_ranges", "trends"]
+__all__ = ["EPSILONS", "KEYS", "NearRange", "Band", "Frontier", "near_ranges", "frontier"]
 
 Floats = npt.NDArray[np.float64]
 KEYS = ("N", "D", "ratio", "loss", "kappa")
@@ -18,7 +18,7 @@ EPSILONS = ((0.001, True), (0.01, True), (0.05, True))
 
 
 @dataclass(frozen=True, slots=True)
-class Trend:
+class Band:
     """A quantity at budgets, with its interval (NaN where it has none); every field `[budgets]`."""
 
     C: Floats
@@ -28,14 +28,14 @@ class Trend:
 
 
 @dataclass(frozen=True, slots=True)
-class Trends:
+class Frontier:
     """N*, D*, r* = D*/N*, the metric and the curvature at the optimum, along C."""
 
-    N: Trend
-    D: Trend
-    ratio: Trend
-    loss: Trend
-    kappa: Trend
+    N: Band
+    D: Band
+    ratio: Band
+    loss: Band
+    kappa: Band
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,11 +50,11 @@ class NearRange:
 
     epsilon: float
     relative: bool
-    N_low: Trend
-    N_high: Trend
-    D_low: Trend
-    D_high: Trend
-    width: Trend
+    N_low: Band
+    N_high: Band
+    D_low: Band
+    D_high: Band
+    width: Band
 
     @property
     def name(self) -> str:
@@ -62,7 +62,7 @@ class NearRange:
         return f"{100 * self.epsilon:g} % of L*" if self.relative else f"{self.epsilon:g}"
 
 
-def trends(fit: LawFit, bootstrap: Bootstrap | None, C: Floats, level: float) -> Trends:
+def frontier(fit: LawFit, bootstrap: Bootstrap | None, C: Floats, level: float) -> Frontier:
     """Return what the law says at budgets, with percentile intervals where there is a bootstrap.
 
     Args:
@@ -73,22 +73,22 @@ def trends(fit: LawFit, bootstrap: Bootstrap | None, C: Floats, level: float) ->
     """
     best = fit.optimum(C)
     ends = None if bootstrap is None else bootstrap.optimum(C, level)
-    return Trends(**{key: _trend(C, getattr(best, key), getattr(ends, key, None)) for key in KEYS})
+    return Frontier(**{key: _band(C, getattr(best, key), getattr(ends, key, None)) for key in KEYS})
 
 
 def near_ranges(fit: LawFit, bootstrap: Bootstrap | None, C: Floats, level: float) -> tuple[NearRange, ...]:
-    """Return the near-optimal ranges at a tenth of a percent, one percent and five percent; arguments as in `trends`."""
+    """Return the near-optimal ranges at a tenth of a percent, one percent and five percent; arguments as in `frontier`."""
     found = []
     for epsilon, relative in EPSILONS:
         best = fit.near_optimal(C, epsilon, relative=relative)
         ends = {} if bootstrap is None else bootstrap.near_optimal(C, epsilon, level, relative=relative)
         names = ("N_low", "N_high", "D_low", "D_high", "width")
-        parts = {name: _trend(C, getattr(best, name), ends.get(name)) for name in names}
+        parts = {name: _band(C, getattr(best, name), ends.get(name)) for name in names}
         found.append(NearRange(epsilon, relative, **parts))
     return tuple(found)
 
 
-def _trend(C: Floats, value: Floats, ends: tuple[Floats, Floats] | None) -> Trend:
+def _band(C: Floats, value: Floats, ends: tuple[Floats, Floats] | None) -> Band:
     unknown = np.full(np.shape(C), np.nan)
     low, high = ends or (unknown, unknown)
-    return Trend(C, np.asarray(value), np.asarray(low), np.asarray(high))
+    return Band(C, np.asarray(value), np.asarray(low), np.asarray(high))
