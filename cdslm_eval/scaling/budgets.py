@@ -52,9 +52,14 @@ def find_budgets(table: RunTable, tolerance: float = 0.15) -> Budgets:
         order = np.argsort(log_c, kind="stable")
         for number, group in enumerate(_slices(log_c[order], tolerance)):
             label[order[group]] = number
-    means = np.array([log_c[label == group].mean() for group in range(label.max() + 1)]) if len(table) else np.empty(0)
+    means = np.array([_mean(table.C[label == group]) for group in range(label.max() + 1)]) if len(table) else np.empty(0)
     rank = np.argsort(np.argsort(means, kind="stable"), kind="stable")
-    return Budgets(np.exp(np.sort(means)), rank[label].astype(np.intp), declared)
+    return Budgets(np.sort(means), rank[label].astype(np.intp), declared)
+
+
+def _mean(budgets: Floats) -> float:
+    """Return the geometric mean; equal budgets keep their exact value."""
+    return float(budgets[0] if np.ptp(budgets) == 0 else np.exp(np.log(budgets).mean()))
 
 
 def _slices(ordered: Floats, tolerance: float) -> list[slice]:
