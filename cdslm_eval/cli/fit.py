@@ -2,17 +2,32 @@
 
 from __future__ import annotations
 
+import dataclasses
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import click
 import typer
 from typer.core import TyperGroup
 
-from cdslm_eval.cli import common
-from cdslm_eval.cli.fit_options import Budgets, Judging, Law, Output, Resampling, Rows, quantities
+from cdslm_eval.cli import common, fit_plan
+from cdslm_eval.cli.fit_options import (
+    BudgetsOption,
+    Fitting,
+    JsonToOption,
+    Judging,
+    Output,
+    Resampling,
+    Rows,
+    deliver,
+    quantities,
+)
 from cdslm_eval.cli.spread import spread
 from cdslm_eval.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from cdslm_eval.scaling.study import Settings, Study
 
 __all__ = ["add_to"]
 
@@ -55,38 +70,34 @@ def add_to(app: typer.Typer) -> None:
         epilog=EXAMPLES,
         no_args_is_help=True,
     )
-    for command in (law, isoflop, downstream, verdict, predict, simulate, plan):
+    for command in (law, isoflop, downstream, verdict, predict, fit_plan.simulate, fit_plan.plan):
         group.command(name=command.__name__, no_args_is_help=True)(spread(command))
     app.add_typer(group, name="fit")
 
 
-def law(rows: Rows, fitting: Law, resampling: Resampling, judging: Judging, budgets: Budgets, output: Output) -> None:
+def law(
+    rows: Rows, fitting: Fitting, resampling: Resampling, judging: Judging, output: Output, C: BudgetsOption = None
+) -> None:
     """Fit a law, and say what follows: optima, curvature, near-optimal range, verdict.
 
-    Exit codes: 0 fitted (also when the fit cannot be trusted: the first line says so); 2 the command or the table was
-    wrong; 3 internal error.
+    Exit codes: 0 fitted (a fit that cannot be trusted says so in its first line); 2 the command or the table was wrong;
+    3 internal error.
     """
     from cdslm_eval.cli.fit_text import law_text
-    from cdslm_eval.scaling.document import study_document
-    from cdslm_eval.scaling.study import study
 
-    done = study(rows.read(), rows.metric, **fitting.settings(), **resampling.settings(), **judging.settings(), **budgets.settings())
-    output.deliver(study_document(done), lambda: law_text(done), _page(done))
+    _study(rows, _settings(fitting, resampling, judging, budgets=quantities("--C", C)), output, law_text)
 
 
-def isoflop(rows: Rows, fitting: Law, resampling: Resampling, output: Output) -> None:
-    """Fit a parabola in ln N to each budget: N*, D*, r* and curvature from the data alone, and their power laws."""
+def isoflop(rows: Rows, fitting: Fitting, resampling: Resampling, output: Output) -> None:
+    """Fit a curve in ln N to each budget: N*, D*, r* and curvature from the data alone, and their power laws."""
     from cdslm_eval.cli.fit_text import isoflop_text
-    from cdslm_eval.scaling.document import study_document
-    from cdslm_eval.scaling.study import study
 
-    done = study(rows.read(), rows.metric, **fitting.settings(), **resampling.settings(), parts=("isoflops",))
-    output.deliver(study_document(done), lambda: isoflop_text(done), _page(done))
+    _study(rows, _settings(fitting, resampling, law=False), output, isoflop_text)
 
 
 def downstream(
     rows: Rows,
-    fitting: Law,
+    fitting: Fitting,
     resampling: Resampling,
     judging: Judging,
     output: Output,
@@ -96,31 +107,25 @@ def downstream(
     if rows.metric == loss:
         raise UsageError(f"--metric {rows.metric!r} is the loss itself; name a metric that depends on it")
     from cdslm_eval.cli.fit_text import downstream_text
-    from cdslm_eval.scaling.document import study_document
-    from cdslm_eval.scaling.study import study
 
-    done = study(rows.read(), rows.metric, loss=loss, **fitting.settings(), **resampling.settings(), **judging.settings())
-    output.deliver(study_document(done), lambda: downstream_text(done), _page(done))
+    _study(rows, _settings(fitting, resampling, judging, loss=loss), output, downstream_text)
 
 
-def verdict(rows: Rows, fitting: Law, resampling: Resampling, judging: Judging, output: Output) -> None:
+def verdict(rows: Rows, fitting: Fitting, resampling: Resampling, judging: Judging, output: Output) -> None:
     """Say whether a metric scales, saturates, is flat or worsens, and whether real data's value is reachable."""
     from cdslm_eval.cli.fit_text import verdict_text
-    from cdslm_eval.scaling.document import study_document
-    from cdslm_eval.scaling.study import study
 
-    done = study(rows.read(), rows.metric, **fitting.settings(), **resampling.settings(), **judging.settings())
-    output.deliver(study_document(done), lambda: verdict_text(done), _page(done))
+    _study(rows, _settings(fitting, resampling, judging), output, verdict_text)
 
 
 def predict(
     rows: Rows,
-    fitting: Law,
+    fitting: Fitting,
     resampling: Resampling,
-    output: Output,
-    C: Annotated[list[str] | None, typer.Option("--C", help="Budgets in FLOPs: 1e23, or 1e21,1e22,1e23.")] = None,
-    N: Annotated[list[str] | None, typer.Option("--N", help="Parameters, such as 7B; with --D.")] = None,
-    D: Annotated[list[str] | None, typer.Option("--D", help="Tokens, such as 1.4T; with --N.")] = None,
+    json_to: JsonToOption = None,
+    C: BudgetsOption = None,
+    N: Annotated[list[str] | None, typer.Option("--N", help="Parameters of models, such as 7B; with --D.")] = None,
+    D: Annotated[list[str] | None, typer.Option("--D", help="Their tokens, such as 1.4T.")] = None,
 ) -> None:
     """Predict the metric at the optimum of budgets, or for given models, with confidence and prediction intervals."""
     budgets, models, tokens = quantities("--C", C), quantities("--N", N), quantities("--D", D)
@@ -132,7 +137,33 @@ def predict(
     from cdslm_eval.scaling.document import predictions_document
     from cdslm_eval.scaling.predictions import predictions
 
-    done = predictions(
-        rows.read(), rows.metric, budgets, list(zip(models, tokens, strict=True)), **fitting.settings(), **resampling.settings()
-    )
-    output.deliver(predictions_document(done), lambda: predictions_text(done), None)
+    asked = _settings(fitting, resampling, budgets=budgets)
+    done = predictions(rows.read(), rows.metric, asked, list(zip(models, tokens, strict=True)))
+    deliver(predictions_document(done), lambda: predictions_text(done), json_to)
+
+
+def _settings(
+    fitting: Fitting,
+    resampling: Resampling,
+    judging: Judging | None = None,
+    *,
+    budgets: Sequence[float] = (),
+    **more: Any,
+) -> Settings:
+    from cdslm_eval.scaling.study import Settings
+
+    given = {} if judging is None else dataclasses.asdict(judging)
+    return Settings(**fitting.settings(), **dataclasses.asdict(resampling), **given, budgets=tuple(budgets), **more)
+
+
+def _study(rows: Rows, asked: Settings, output: Output, text: Callable[[Study], str]) -> None:
+    """Study, print, write."""
+    from cdslm_eval.scaling.document import study_document
+    from cdslm_eval.scaling.study import study
+
+    done = study(rows.read(), rows.metric, asked)
+    deliver(study_document(done), lambda: text(done), output.json_to)
+    if output.out is not None:
+        from cdslm_eval.report.fit import write_fit_report
+
+        common.note(f"report: {write_fit_report(done, output.out)}")

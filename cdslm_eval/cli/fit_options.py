@@ -17,7 +17,9 @@ from cdslm_eval.errors import UsageError
 if TYPE_CHECKING:
     from cdslm_eval.table import RunTable
 
-__all__ = ["Fitting", "Output", "Resampling", "Rows", "pairs", "quantities"]
+__all__ = [
+    "BudgetsOption", "Fitting", "JsonToOption", "Judging", "Output", "Resampling", "Rows", "deliver", "pairs", "quantities",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,9 @@ class Fitting:
     delta: Annotated[float, typer.Option("--delta", help="Huber's delta, on the scale of the link.")] = 1e-3
     link: Annotated[
         str | None,
-        typer.Option("--link", help="Scale of the residuals: log, identity or logit. Default: logit with bounds, else log."),
+        typer.Option(
+            "--link", help="Scale of the residuals: log, identity or logit. Default: logit with bounds, else log."
+        ),
     ] = None
     bounds: Annotated[
         str | None, typer.Option("--bounds", help="Values the metric cannot leave: 1,5 for a MOS, 0,1 for a share.")
@@ -132,22 +136,40 @@ class Resampling:
 
 
 @dataclass(frozen=True, slots=True)
+class Judging:
+    """What a verdict is asked for."""
+
+    baseline: Annotated[
+        float | None, typer.Option("--baseline", help="The metric's value on real data: is it within reach?")
+    ] = None
+    noise: Annotated[
+        float | None, typer.Option("--noise", help="Standard deviation of the metric between runs alike.")
+    ] = None
+
+
+JsonToOption = Annotated[str | None, typer.Option("--json", help="Write full-precision JSON to this file, or - .")]
+BudgetsOption = Annotated[
+    list[str] | None, typer.Option("--C", help="Budgets in FLOPs whose optimum is told: 1e23, or 1e21,1e22.")
+]
+
+
+@dataclass(frozen=True, slots=True)
 class Output:
     """Where results go."""
 
     out: Annotated[
-        Path | None, typer.Option("--out", help="Write figures (SVG, PNG), fit.json and one HTML page into this folder.")
+        Path | None,
+        typer.Option("--out", help="Write figures (SVG, PNG), fit.json and one HTML page into this folder."),
     ] = None
-    json_to: Annotated[str | None, typer.Option("--json", help="Write full-precision JSON to this file, or - .")] = None
+    json_to: JsonToOption = None
 
-    def deliver(self, document: dict[str, Any], text: Callable[[], str], page: Callable[[Path], Path] | None) -> None:
-        """Print the text (unless JSON goes to stdout), write the JSON and the page."""
-        if self.json_to is not None:
-            common.write_json(self.json_to, document)
-        if self.json_to != "-":
-            common.write_text("-", text())
-        if self.out is not None and page is not None:
-            common.note(f"report: {page(self.out)}")
+
+def deliver(document: dict[str, Any], text: Callable[[], str], json_to: str | None) -> None:
+    """Write the JSON where it is wanted, and print the text unless JSON goes to stdout."""
+    if json_to is not None:
+        common.write_json(json_to, document)
+    if json_to != "-":
+        common.write_text("-", text())
 
 
 def pairs(option: str, given: list[str] | None) -> dict[str, str]:

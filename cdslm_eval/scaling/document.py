@@ -11,12 +11,13 @@ from typing import Any
 import numpy as np
 
 from cdslm_eval.scaling.fit import LawFit
+from cdslm_eval.scaling.frontier import KEYS, Band, Frontier, NearRange
 from cdslm_eval.scaling.isoflop import IsoFlop, IsoFlops
 from cdslm_eval.scaling.power_law import PowerLaw
 from cdslm_eval.scaling.predictions import Predicted, Predictions
 from cdslm_eval.scaling.study import Settings, Study
-from cdslm_eval.scaling.frontier import KEYS, NearRange, Band, Frontier
 from cdslm_eval.scaling.validation import Holdout
+from cdslm_eval.scaling.verdict import Verdict
 from cdslm_eval.scaling.wording import estimator_words
 from cdslm_eval.table import RunTable
 
@@ -65,7 +66,7 @@ def study_document(study: Study) -> dict[str, Any]:
         "rollout": [_holdout(step) for step in study.rollout],
         "downstream": study.downstream,
         "flags": list(study.flags),
-        "verdict": study.verdict,
+        "verdict": None if study.verdict is None else _verdict(study.verdict),
         "missing": study.missing,
         "settings": settings_document(study.table, study.metric, study.settings),
     }
@@ -98,7 +99,11 @@ def _intervals(study: Study) -> dict[str, Any]:
     exponents: dict[str, Any] = {}
     if fit is not None and fit.form != "power":
         curve = fit.law.curve
-        values = {"N_exponent": curve.N_exponent, "D_exponent": 1 - curve.N_exponent, "ratio_exponent": curve.ratio_exponent}
+        values = {
+            "N_exponent": curve.N_exponent,
+            "D_exponent": 1 - curve.N_exponent,
+            "ratio_exponent": curve.ratio_exponent,
+        }
         for name, value in values.items():
             low, high = (math.nan, math.nan) if draws is None else draws.interval(name, level)
             exponents[name] = {"value": float(value), "low": low, "high": high, "sign_established": low * high > 0}
@@ -108,6 +113,12 @@ def _intervals(study: Study) -> dict[str, Any]:
         "exponents": exponents,
         "bootstrap": None if draws is None else draws.sentence,
     }
+
+
+def _verdict(found: Verdict) -> dict[str, Any]:
+    """Return a verdict with its evidence; the law behind it as its parameters."""
+    fields = {one.name: getattr(found, one.name) for one in dataclasses.fields(found) if one.name != "fit"}
+    return {**fields, "sentence": found.sentence, "parameters": None if found.fit is None else found.fit.parameters}
 
 
 def _optimum(found: Frontier) -> list[dict[str, Any]]:

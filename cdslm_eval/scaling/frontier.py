@@ -10,7 +10,7 @@ import numpy.typing as npt
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.fit import LawFit
 
-__all__ = ["EPSILONS", "KEYS", "NearRange", "Band", "Frontier", "near_ranges", "frontier"]
+__all__ = ["EPSILONS", "KEYS", "Band", "Frontier", "NearRange", "frontier", "near_ranges"]
 
 Floats = npt.NDArray[np.float64]
 KEYS = ("N", "D", "ratio", "loss", "kappa")

@@ -11,8 +11,8 @@ import numpy as np
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.flags import Flag
-from cdslm_eval.scaling.study import Settings
 from cdslm_eval.scaling.frontier import KEYS, frontier
+from cdslm_eval.scaling.study import Settings
 from cdslm_eval.table import RunTable
 
 __all__ = ["Predicted", "Predictions", "predictions"]

@@ -15,7 +15,7 @@ from cdslm_eval.errors import EvalError, UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.flags import Flag
-from cdslm_eval.scaling.frontier import NearRange, Frontier, near_ranges, frontier
+from cdslm_eval.scaling.frontier import Frontier, NearRange, frontier, near_ranges
 from cdslm_eval.scaling.validation import Holdout
 from cdslm_eval.table import RunTable
 
@@ -221,14 +221,30 @@ def _of_law(fit: LawFit, asked: Settings, parts: _Parts) -> dict[str, Any]:
 
 def _isoflops(table: RunTable, metric: str, asked: Settings) -> IsoFlops:
     from cdslm_eval.scaling.isoflop import fit_isoflops
+
     return fit_isoflops(table, metric, bounds=asked.bounds, better=asked.better, seed=asked.seed)
 
 
 def _downstream(table: RunTable, metric: str, loss: str, asked: Settings) -> Downstream:
     from cdslm_eval.scaling.downstream import compare_downstream
+
     return compare_downstream(table, metric, loss)
 
 
 def _verdict(table: RunTable, metric: str, asked: Settings) -> Verdict:
     from cdslm_eval.scaling.verdict import judge
-    return judge(table, metric, better=asked.better, baseline=asked.baseline, noise=asked.noise)
+
+    return judge(
+        table,
+        metric,
+        better=asked.better,
+        baseline=asked.baseline,
+        noise=asked.noise,
+        form=asked.form,
+        link="logit" if asked.link == "logit" else "identity",
+        bounds=asked.bounds,
+        by=asked.by,
+        replicates=max(200, asked.replicates),
+        level=asked.level,
+        seed=asked.seed,
+    )

@@ -9,7 +9,17 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cdslm_eval.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
-from cdslm_eval.scaling.figures.parts import Budgets, band, canvas, label, legend, legend_below, logarithmic, paper_style, points
+from cdslm_eval.scaling.figures.parts import (
+    Budgets,
+    band,
+    canvas,
+    label,
+    legend,
+    legend_below,
+    logarithmic,
+    paper_style,
+    points,
+)
 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.isoflop import IsoFlop
@@ -47,7 +57,9 @@ def isoflop_curves(study: Study) -> Figure | None:
         for budget in iso.budgets:
             _curve(axes, study, budget, colours)
         margin = (spread[1] / spread[0]) ** 0.04 if positive else 0.04 * (spread[1] - spread[0])
-        axes.set_ylim(*((spread[0] / margin, spread[1] * margin) if positive else (spread[0] - margin, spread[1] + margin)))
+        axes.set_ylim(
+            *((spread[0] / margin, spread[1] * margin) if positive else (spread[0] - margin, spread[1] + margin))
+        )
         _keys(axes, study)
         logarithmic(axes, y=positive, name="N, parameters")
         axes.set_ylabel(label(study.metric))

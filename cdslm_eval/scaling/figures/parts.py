@@ -18,7 +18,18 @@ from cdslm_eval.drawing import BLUE, GREY, INK, shown, style
 if TYPE_CHECKING:
     from cdslm_eval.scaling.frontier import Band
 
-__all__ = ["Budgets", "band", "canvas", "floor_line", "label", "legend", "legend_below", "logarithmic", "paper_style", "points"]
+__all__ = [
+    "Budgets",
+    "band",
+    "canvas",
+    "floor_line",
+    "label",
+    "legend",
+    "legend_below",
+    "logarithmic",
+    "paper_style",
+    "points",
+]
 
 Floats = npt.NDArray[np.float64]
 

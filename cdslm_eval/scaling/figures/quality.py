@@ -83,7 +83,9 @@ def predicted_against_actual(study: Study) -> Figure | None:
         ends = [both.min() - pad, both.max() + pad]
         axes.plot(ends, ends, color=GREY, lw=0.8, zorder=0)
         _train_and_test(axes, study, study.values, study.predicted)
-        axes.set(xlabel=label(f"measured {study.metric}"), ylabel=label(f"predicted {study.metric}"), xlim=ends, ylim=ends)
+        axes.set(
+            xlabel=label(f"measured {study.metric}"), ylabel=label(f"predicted {study.metric}"), xlim=ends, ylim=ends
+        )
         axes.set_aspect("equal")
         legend(axes)
     return figure
