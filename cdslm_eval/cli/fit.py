@@ -7,7 +7,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
-import click
 import typer
 from typer.core import TyperGroup
 
@@ -49,7 +48,7 @@ Examples:\n
 class DefaultGroup(TyperGroup):
     """A group that runs its default command when the first argument names no other."""
 
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Put the default command in front, unless help is asked for, a command is named, or one is misspelt."""
         if args and args[0] not in self.commands and args[0] not in {"--help", "-h"}:
             first = args[0]
@@ -108,7 +107,7 @@ def downstream(
         raise UsageError(f"--metric {rows.metric!r} is the loss itself; name a metric that depends on it")
     from cdslm_eval.cli.fit_text import downstream_text
 
-    _study(rows, _settings(fitting, resampling, judging, loss=loss), output, downstream_text)
+    _study(rows, _settings(fitting, resampling, judging, link="identity", loss=loss), output, downstream_text)
 
 
 def verdict(rows: Rows, fitting: Fitting, resampling: Resampling, judging: Judging, output: Output) -> None:
@@ -147,13 +146,14 @@ def _settings(
     resampling: Resampling,
     judging: Judging | None = None,
     *,
+    link: str = "log",
     budgets: Sequence[float] = (),
     **more: Any,
 ) -> Settings:
     from cdslm_eval.scaling.study import Settings
 
     given = {} if judging is None else dataclasses.asdict(judging)
-    return Settings(**fitting.settings(), **dataclasses.asdict(resampling), **given, budgets=tuple(budgets), **more)
+    return Settings(**fitting.settings(link), **dataclasses.asdict(resampling), **given, budgets=tuple(budgets), **more)
 
 
 def _study(rows: Rows, asked: Settings, output: Output, text: Callable[[Study], str]) -> None:

@@ -18,8 +18,17 @@ if TYPE_CHECKING:
     from cdslm_eval.table import RunTable
 
 __all__ = [
-    "BudgetsOption", "Fitting", "JsonToOption", "Judging", "Output", "Resampling", "Rows", "deliver", "pairs", "quantities",
-]  # fmt: skip
+    "BudgetsOption",
+    "Fitting",
+    "JsonToOption",
+    "Judging",
+    "Output",
+    "Resampling",
+    "Rows",
+    "deliver",
+    "pairs",
+    "quantities",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,7 +113,7 @@ class Fitting:
     link: Annotated[
         str | None,
         typer.Option(
-            "--link", help="Scale of the residuals: log, identity or logit. Default: logit with bounds, else log."
+            "--link", help="Scale of residuals: log, identity or logit. Default: logit with --bounds, else log."
         ),
     ] = None
     bounds: Annotated[
@@ -112,14 +121,18 @@ class Fitting:
     ] = None
     better: Annotated[str, typer.Option("--better", help="Which way the metric improves: lower or higher.")] = "lower"
 
-    def settings(self) -> dict[str, Any]:
-        """Return the keyword arguments of a fit."""
+    def settings(self, default: str = "log") -> dict[str, Any]:
+        """Return the keyword arguments of a fit.
+
+        Args:
+            default: Link of a metric that has no bounds and falls.
+        """
         bounds = _bounds(self.bounds)
         return {
             "form": self.law,
             "estimator": self.estimator,
             "delta": self.delta,
-            "link": self.link or ("logit" if bounds else "log"),
+            "link": self.link or ("logit" if bounds else "identity" if self.better == "higher" else default),
             "bounds": bounds,
             "better": self.better,
         }

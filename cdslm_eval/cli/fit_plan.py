@@ -53,7 +53,7 @@ class Planned:
             parameters = {name: float(value) for name, value in (given or CHINCHILLA).items()}
         except ValueError as error:
             raise UsageError(f"--law {','.join(self.law or ())!r}: {error}") from error
-        return Law.of(self.form, k=self.k, **parameters)
+        return Law.of(self.form, k=self.k, axis=None, **parameters)
 
     def plan(self) -> Plan:
         """Return the runs."""

@@ -22,7 +22,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
         command: A function of dataclasses and plain typer parameters.
     """
     hints = typing.get_type_hints(command, include_extras=True)
-    groups = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
+    groups: dict[str, Any] = {name: hint for name, hint in hints.items() if dataclasses.is_dataclass(hint)}
     parameters: list[inspect.Parameter] = []
     for name, parameter in inspect.signature(command).parameters.items():
         if name in groups:
@@ -40,7 +40,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
 
     spread_out.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
     spread_out.__annotations__ = {one.name: one.annotation for one in parameters}
-    del spread_out.__wrapped__  # type: ignore[attr-defined]  # else its signature would be read instead
+    del spread_out.__wrapped__  # else its signature would be read instead
     return spread_out
 
 

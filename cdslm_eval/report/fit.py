@@ -132,8 +132,8 @@ def _near(study: Study) -> _Section | None:
     if not study.near_optima:
         return None
     words = (
-        "How far a model may be from the best size. Both the width and the curvature are said twice: by the law, whose form "
-        "makes the curvature fall with compute, and by each budget's own curve, which does not know the law."
+        "How far a model may be from the best size. The curvature is told twice: by the law, whose form makes it fall "
+        "with compute, and by each budget's own curve, which does not know the law."
     )
     return _Section(
         "near",
@@ -164,8 +164,9 @@ def _verdict(study: Study) -> _Section | None:
     if found is None:
         return None
     judged = (
-        f"Noise of one run {found.noise:.3g}; changes up to {found.margin:.3g} count as none. The verdict rests on a regression "
-        "without a law, and on a law fitted on an absolute scale, so its limit may differ a little from the law above."
+        f"Noise of one run {found.noise:.3g}; changes up to {found.margin:.3g} count as none. The verdict rests on a "
+        "regression without a law, and on a law fitted by Huber with a delta of that noise, so its limit may differ "
+        "a little from the law above."
     )
     reach = () if found.reach is None else (f"Baseline {found.reach.label}: {found.reach.sentence}.",)
     return _Section("verdict", f"Verdict: {found.label}", (*(f"{one}." for one in found.evidence), *reach, judged))

@@ -1,4 +1,4 @@
-"""A study as a JSON document: full precision, an interval with every number, null with a reason for what is not known."""
+"""A study as a JSON document: full precision, intervals, and null with a reason for what is not known."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cdslm_eval.scaling.downstream import Downstream
 from cdslm_eval.scaling.fit import LawFit
 from cdslm_eval.scaling.frontier import KEYS, Band, Frontier, NearRange
 from cdslm_eval.scaling.isoflop import IsoFlop, IsoFlops
@@ -28,19 +29,15 @@ EXPONENTS = {"N_exponent": "N*", "D_exponent": "D*", "ratio_exponent": "r* = D*/
 
 def plain(value: Any) -> Any:
     """Return a value as JSON holds it: arrays as lists, dataclasses as objects, what is not finite as null."""
-    if isinstance(value, np.ndarray):
-        return [plain(one) for one in value.tolist()]
-    if isinstance(value, np.generic):
-        return plain(value.item())
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
+    if isinstance(value, np.ndarray | np.generic):
+        value = value.tolist()
     if isinstance(value, Mapping):
         return {str(name): plain(one) for name, one in value.items()}
     if isinstance(value, list | tuple):
         return [plain(one) for one in value]
     if dataclasses.is_dataclass(value) and not isinstance(value, type):
         return {one.name: plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
-    return value
+    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def study_document(study: Study) -> dict[str, Any]:
@@ -64,7 +61,7 @@ def study_document(study: Study) -> dict[str, Any]:
         "isoflops": None if study.isoflops is None else _isoflops(study.isoflops),
         "holdout": None if held is None else _holdout(held),
         "rollout": [_holdout(step) for step in study.rollout],
-        "downstream": study.downstream,
+        "downstream": None if study.downstream is None else _downstream(study.downstream),
         "flags": list(study.flags),
         "verdict": None if study.verdict is None else _verdict(study.verdict),
         "missing": study.missing,
@@ -112,6 +109,42 @@ def _intervals(study: Study) -> dict[str, Any]:
         "standard_errors": {} if draws is None else {name: draws.standard_error(name) for name in names},
         "exponents": exponents,
         "bootstrap": None if draws is None else draws.sentence,
+    }
+
+
+def _downstream(found: Downstream) -> dict[str, Any]:
+    """Return the three ways to a downstream metric, with their held-out errors."""
+    staged = {
+        one.name: {
+            "law": dict(one.law.parameters),
+            "intercept": one.map.intercept,
+            "slope": one.map.slope,
+            "spread": one.map.spread,
+            "objective": one.objective,
+            "rank_deficiency": one.rank_deficiency,
+            "flags": list(one.flags),
+        }
+        for one in (found.two_stage, found.fused)
+    }
+    return {
+        "headline": found.headline,
+        "loss": found.loss,
+        "link": found.axis.link.name,
+        "best": found.best,
+        "tied": found.tied,
+        "direct": None if found.direct is None else law_document(found.direct),
+        **staged,
+        "held_out": {
+            one.method: {
+                "rmse_beyond": one.rmse_beyond,
+                "n_beyond": len(one.beyond),
+                "rmse_within": one.rmse_within,
+                "n_within": len(one.within),
+                "reason": one.reason,
+            }
+            for one in found.scores
+        },
+        "flags": list(found.flags),
     }
 
 

@@ -77,7 +77,7 @@ def frontier(fit: LawFit, bootstrap: Bootstrap | None, C: Floats, level: float) 
 
 
 def near_ranges(fit: LawFit, bootstrap: Bootstrap | None, C: Floats, level: float) -> tuple[NearRange, ...]:
-    """Return the near-optimal ranges at a tenth of a percent, one percent and five percent; arguments as in `frontier`."""
+    """Return the near-optimal ranges of 0.1 %, 1 % and 5 %; arguments as in `frontier`."""
     found = []
     for epsilon, relative in EPSILONS:
         best = fit.near_optimal(C, epsilon, relative=relative)

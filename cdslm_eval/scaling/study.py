@@ -13,10 +13,13 @@ import numpy.typing as npt
 
 from cdslm_eval.errors import EvalError, UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap
+from cdslm_eval.scaling.downstream import Downstream, compare_downstream
 from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.frontier import Frontier, NearRange, frontier, near_ranges
+from cdslm_eval.scaling.isoflop import IsoFlops, fit_isoflops
 from cdslm_eval.scaling.validation import Holdout
+from cdslm_eval.scaling.verdict import Verdict, judge
 from cdslm_eval.table import RunTable
 
 __all__ = ["Settings", "Study", "round_budgets", "study"]
@@ -167,7 +170,7 @@ class _Parts:
         """Return the part, or None with the reason kept."""
         try:
             return make()
-        except (EvalError, ImportError) as error:
+        except EvalError as error:
             self.missing[name] = str(error)
             return None
 
@@ -220,20 +223,16 @@ def _of_law(fit: LawFit, asked: Settings, parts: _Parts) -> dict[str, Any]:
 
 
 def _isoflops(table: RunTable, metric: str, asked: Settings) -> IsoFlops:
-    from cdslm_eval.scaling.isoflop import fit_isoflops
-
     return fit_isoflops(table, metric, bounds=asked.bounds, better=asked.better, seed=asked.seed)
 
 
 def _downstream(table: RunTable, metric: str, loss: str, asked: Settings) -> Downstream:
-    from cdslm_eval.scaling.downstream import compare_downstream
-
-    return compare_downstream(table, metric, loss)
+    return compare_downstream(
+        table, metric, loss, form=asked.form, link=asked.link, better=asked.better, bounds=asked.bounds, seed=asked.seed
+    )
 
 
 def _verdict(table: RunTable, metric: str, asked: Settings) -> Verdict:
-    from cdslm_eval.scaling.verdict import judge
-
     return judge(
         table,
         metric,
@@ -241,7 +240,7 @@ def _verdict(table: RunTable, metric: str, asked: Settings) -> Verdict:
         baseline=asked.baseline,
         noise=asked.noise,
         form=asked.form,
-        link="logit" if asked.link == "logit" else "identity",
+        link=asked.link,
         bounds=asked.bounds,
         by=asked.by,
         replicates=max(200, asked.replicates),

@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+from cdslm_eval.scaling.downstream import Downstream
 from cdslm_eval.scaling.frontier import Band, Frontier, NearRange
 from cdslm_eval.scaling.isoflop import IsoFlops
 from cdslm_eval.scaling.predictions import Predicted
@@ -14,9 +15,17 @@ from cdslm_eval.scaling.validation import Holdout
 from cdslm_eval.scaling.wording import between, count, estimator_words, plain, sign_words
 
 __all__ = [
-    "View", "estimator_line", "exponent_lines", "isoflop_view", "near_view", "optimum_view", "parameter_view",
-    "predicted_view", "rollout_view",
-]  # fmt: skip
+    "View",
+    "downstream_view",
+    "estimator_line",
+    "exponent_lines",
+    "isoflop_view",
+    "near_view",
+    "optimum_view",
+    "parameter_view",
+    "predicted_view",
+    "rollout_view",
+]
 
 _NAMES = {
     "E": "E",
@@ -38,6 +47,24 @@ class View:
     headings: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     note: str = ""
+
+
+def downstream_view(found: Downstream) -> View:
+    """Return the three ways to a downstream metric, by their errors on held-out rows."""
+    names = {"direct": "direct", "two_stage": "two-stage (of the loss)", "fused": "fused (with the loss)"}
+    rows = []
+    for one in found.scores:
+        mark = " (best)" if one.method == found.best else " (not surely worse)" if one.method in found.tied else ""
+        lost = {"two_stage": found.two_stage, "fused": found.fused}
+        rank = lost[one.method].rank_deficiency if one.method in lost else 0
+        cells = (plain(one.rmse_beyond, 3), str(len(one.beyond)), plain(one.rmse_within, 3), str(len(one.within)))
+        rows.append((f"{names[one.method]}{mark}", *cells, str(rank), one.reason))
+    headings = ("", "RMSE beyond", "rows", "RMSE within", "rows", "undetermined", "remark")
+    note = (
+        f"errors on the {found.axis.link.name} scale of {found.metric}; beyond: the largest budgets, from the "
+        "smaller; within: cross-validation"
+    )
+    return View("Three ways to the metric", headings, tuple(rows), note)
 
 
 def estimator_line(study: Study) -> str:

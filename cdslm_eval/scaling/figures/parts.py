@@ -148,7 +148,7 @@ class Budgets:
         cut = ListedColormap(self.map(np.linspace(0, self._reach, 200)))
         drawn = figure.colorbar(ScalarMappable(self.norm, cut), ax=axes, pad=0.02, aspect=28, fraction=0.05)
         drawn.set_label(name)
-        drawn.outline.set_visible(False)  # type: ignore[operator]
+        drawn.outline.set_visible(False)
         drawn.ax.minorticks_off()
 
 

@@ -118,14 +118,13 @@ def metric_against_loss(study: Study) -> Figure | None:
         return None
     with paper_style():
         figure, (axes,) = canvas(width=3.8, height=2.8)
-        loss = study.table.metrics[down.loss]
+        loss = study.table.metric(down.loss)
         _train_and_test(axes, study, loss, study.values)
         grid = np.linspace(np.nanmin(loss), np.nanmax(loss), 200)
-        curve = study.metric_of_loss(grid)
-        if curve is not None:
-            axes.plot(grid, curve, color=BLUE, label="metric as a function of loss")
-        if study.baseline is not None:
-            floor_line(axes, study.baseline, "real data", GREEN)
+        for staged, line, name in ((down.two_stage, "-", "function of the loss"), (down.fused, "--", "fitted jointly")):
+            axes.plot(grid, staged.map.value(grid), line, color=BLUE, label=name)
+        if study.settings.baseline is not None:
+            floor_line(axes, study.settings.baseline, "real data", GREEN)
         axes.set(xlabel=label(down.loss), ylabel=label(study.metric))
         legend(axes)
     return figure
@@ -157,10 +156,18 @@ def bootstrap_pairs(study: Study) -> Figure | None:
                 axes.yaxis.set_major_locator(MaxNLocator(3))
             axes.xaxis.set_major_locator(MaxNLocator(3))
             for wanted, name, put, ticks in (
-                (row == size - 1, names[column], axes.set_xlabel, "labelbottom"),
-                (column == 0 and row > 0, names[row], axes.set_ylabel, "labelleft"),
+                (row == size - 1, names[column], axes.set_xlabel, _bottom),
+                (column == 0 and row > 0, names[row], axes.set_ylabel, _left),
             ):
-                axes.tick_params(**{ticks: wanted})
+                ticks(axes, wanted)
                 if wanted:
                     put(_SHOWN[name])
     return figure
+
+
+def _bottom(axes: Axes, wanted: bool) -> None:
+    axes.tick_params(labelbottom=wanted)
+
+
+def _left(axes: Axes, wanted: bool) -> None:
+    axes.tick_params(labelleft=wanted)
