@@ -23,7 +23,8 @@ if TYPE_CHECKING:
 __all__ = ["write_fit_report"]
 
 _MOST_EXCLUDED = 200
-_NARROW = {"curvature", "predicted", "rollout", "metric-loss"}
+# at this width the figures' 8 pt letters are as large as the page's small print
+_REM_PER_INCH = 7.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +33,7 @@ class _Picture:
 
     svg: Markup
     caption: str
-    narrow: bool
+    width_rem: float
 
 
 @dataclass(slots=True)
@@ -75,9 +76,11 @@ def write_fit_report(study: Study, folder: Path) -> Path:
     for place, (name, figure, caption) in enumerate(draw(study)):
         with paper_style():
             drawn = svg(figure)
+            # laid out by now; a second time would find the same
+            figure.set_layout_engine("none")
             files[f"figures/{name}.svg"] = drawn
             files[f"figures/{name}.png"] = png(figure)
-        pictures[name] = _Picture(inline(drawn, place), caption, name in _NARROW)
+        pictures[name] = _Picture(inline(drawn, place), caption, round(_REM_PER_INCH * figure.get_figwidth() + 1, 1))
     document = study_document(study)
     sections = [
         one
@@ -92,6 +95,7 @@ def write_fit_report(study: Study, folder: Path) -> Path:
         .render(
             metric=shown(study.metric),
             headline=study.headline,
+            verdict="" if study.verdict is None else f"{study.verdict.sentence}.",
             warnings=_warnings(study),
             sections=sections,
             data=_data(study),
@@ -139,7 +143,7 @@ def _near(study: Study) -> _Section | None:
         "near",
         "Near-optimal range and curvature",
         (words,),
-        (views.near_view(study.near_optima, study.settings.level),),
+        (views.near_view(study.near_optima[1:2], study.settings.level),),
     )
 
 
