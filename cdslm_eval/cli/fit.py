@@ -69,8 +69,10 @@ def add_to(app: typer.Typer) -> None:
         epilog=EXAMPLES,
         no_args_is_help=True,
     )
-    for command in (law, isoflop, downstream, verdict, predict, fit_plan.simulate, fit_plan.plan):
+    for command in (law, isoflop, downstream, verdict, predict):
         group.command(name=command.__name__, no_args_is_help=True)(spread(command))
+    for command in (fit_plan.simulate, fit_plan.plan):
+        group.command(name=command.__name__)(spread(command))
     app.add_typer(group, name="fit")
 
 

@@ -18,6 +18,10 @@ if TYPE_CHECKING:
 __all__ = ["downstream_text", "isoflop_text", "law_text", "predictions_text", "table_text", "verdict_text"]
 
 
+# the other verdicts rest on a regression alone
+_BY_LAW = {"scales", "saturates"}
+
+
 def table_text(view: View) -> str:
     """Return a view as a terminal table."""
     from rich.console import Console
@@ -75,10 +79,13 @@ def verdict_text(study: Study) -> str:
     judged = (
         f"Noise of one run {found.noise:.3g}, changes up to {found.margin:.3g} count as none, level {found.level:g}."
     )
-    evidence = "\n".join(f"  - {one}" for one in found.evidence)
-    reach = "" if found.reach is None else f"Baseline: {found.reach.label}: {found.reach.sentence}."
-    first = f"{found.label.upper()}: {found.sentence}."
-    return _blocks([first, f"Evidence:\n{evidence}", reach, judged, _flags(study.flags), _data(study)])
+    doubts = [flag.sentence for flag in study.flags if flag.doubt]
+    trust = (
+        f" THE LAW BEHIND IT IS NOT TO BE TRUSTED: {'; '.join(doubts)}." if doubts and found.label in _BY_LAW else ""
+    )
+    further = "\n".join(f"{one[0].upper()}{one[1:]}." for one in found.evidence[1:])
+    first = f"{found.label.upper()}: {found.sentence}.{trust}"
+    return _blocks([first, further, judged, _flags(study.flags), _data(study), _missing(study)])
 
 
 def downstream_text(study: Study) -> str:
@@ -94,7 +101,7 @@ def downstream_text(study: Study) -> str:
 
 def predictions_text(found: Predictions) -> str:
     """Return predictions."""
-    blocks = [found.fit.headline]
+    blocks = [found.headline]
     level, metric = found.settings.level, found.fit.metric
     if found.optima:
         blocks.append(table_text(views.predicted_view(found.optima, metric, level, "Optima of budgets")))

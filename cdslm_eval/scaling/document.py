@@ -53,7 +53,7 @@ def study_document(study: Study) -> dict[str, Any]:
     held = study.holdout
     document = {
         "headline": study.headline,
-        "trusted": study.fit is not None and study.fit.trusted,
+        "trusted": study.fit is not None and not any(flag.doubt for flag in study.flags),
         "law": None if study.fit is None else law_document(study.fit),
         **_intervals(study),
         "optimum": [] if study.optima is None else _optimum(study.optima),
@@ -239,8 +239,8 @@ def predictions_document(predictions: Predictions) -> dict[str, Any]:
     """Return what `cdslm-eval fit predict --json` writes."""
     found: dict[str, Any] = plain(
         {
-            "headline": predictions.fit.headline,
-            "trusted": predictions.fit.trusted,
+            "headline": predictions.headline,
+            "trusted": not any(flag.doubt for flag in predictions.flags),
             "law": law_document(predictions.fit),
             "optimum": [_predicted(one) for one in predictions.optima],
             "models": [_predicted(one) for one in predictions.models],

@@ -71,8 +71,10 @@ def frontier(fit: LawFit, bootstrap: Bootstrap | None, C: Floats, level: float) 
         C: Budgets in FLOPs.
         level: Of the intervals.
     """
-    best = fit.optimum(C)
-    ends = None if bootstrap is None else bootstrap.optimum(C, level)
+    # a law that the data do not determine may put its optimum beyond all numbers, which is told as unknown
+    with np.errstate(all="ignore"):
+        best = fit.optimum(C)
+        ends = None if bootstrap is None else bootstrap.optimum(C, level)
     return Frontier(**{key: _band(C, getattr(best, key), getattr(ends, key, None)) for key in KEYS})
 
 
@@ -80,8 +82,9 @@ def near_ranges(fit: LawFit, bootstrap: Bootstrap | None, C: Floats, level: floa
     """Return the near-optimal ranges of 0.1 %, 1 % and 5 %; arguments as in `frontier`."""
     found = []
     for epsilon, relative in EPSILONS:
-        best = fit.near_optimal(C, epsilon, relative=relative)
-        ends = {} if bootstrap is None else bootstrap.near_optimal(C, epsilon, level, relative=relative)
+        with np.errstate(all="ignore"):
+            best = fit.near_optimal(C, epsilon, relative=relative)
+            ends = {} if bootstrap is None else bootstrap.near_optimal(C, epsilon, level, relative=relative)
         names = ("N_low", "N_high", "D_low", "D_high", "width")
         parts = {name: _band(C, getattr(best, name), ends.get(name)) for name in names}
         found.append(NearRange(epsilon, relative, **parts))

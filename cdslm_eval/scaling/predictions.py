@@ -12,7 +12,7 @@ from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.frontier import KEYS, frontier
-from cdslm_eval.scaling.study import Settings
+from cdslm_eval.scaling.study import Settings, first_line
 from cdslm_eval.table import RunTable
 
 __all__ = ["Predicted", "Predictions", "predictions"]
@@ -60,6 +60,11 @@ class Predictions:
     optima: tuple[Predicted, ...]
     models: tuple[Predicted, ...]
     flags: tuple[Flag, ...]
+
+    @property
+    def headline(self) -> str:
+        """The first line: the law, or why its answers cannot be trusted."""
+        return first_line(self.fit, self.flags)
 
 
 def predictions(

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.errors import EvalError, UsageError
+from cdslm_eval.errors import EvalError, UnknownNameError, UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.downstream import Downstream, compare_downstream
 from cdslm_eval.scaling.fit import LawFit, fit_law
@@ -22,7 +22,7 @@ from cdslm_eval.scaling.validation import Holdout
 from cdslm_eval.scaling.verdict import Verdict, judge
 from cdslm_eval.table import RunTable
 
-__all__ = ["Settings", "Study", "round_budgets", "study"]
+__all__ = ["Settings", "Study", "first_line", "round_budgets", "study"]
 
 Floats = npt.NDArray[np.float64]
 Part = TypeVar("Part")
@@ -102,7 +102,7 @@ class Study:
     def headline(self) -> str:
         """The first line: the law or why it cannot be trusted."""
         if self.fit is not None:
-            return self.fit.headline
+            return first_line(self.fit, self.flags)
         if not self.settings.law and self.isoflops is not None:
             return self.isoflops.headline
         return f"NO LAW: {self.missing.get('law', 'none was asked for')}"
@@ -141,6 +141,14 @@ class Study:
         return axis.target(self.values) - axis.target(self.predicted)
 
 
+def first_line(fit: LawFit, flags: Sequence[Flag]) -> str:
+    """Return the first line of what a law says: the law, or why it, or what is asked of it, cannot be trusted."""
+    beyond = [flag.sentence for flag in flags if flag.doubt and flag not in fit.flags]
+    if not beyond:
+        return fit.headline
+    return f"NOT TO BE TRUSTED where it was asked: {'; '.join(beyond)}. {fit.headline}"
+
+
 def round_budgets(C: Floats, more: Sequence[float] = ()) -> Floats:
     """Return the decades within the range of C (with threes between, where there are under four), and `more`.
 
@@ -167,9 +175,11 @@ class _Parts:
         self.missing: dict[str, str] = {}
 
     def attempt(self, name: str, make: Callable[[], Part]) -> Part | None:
-        """Return the part, or None with the reason kept."""
+        """Return the part, or None with the reason kept; a name that nobody knows is the user's to mend."""
         try:
             return make()
+        except UnknownNameError:
+            raise
         except EvalError as error:
             self.missing[name] = str(error)
             return None
@@ -213,7 +223,8 @@ def _of_law(fit: LawFit, asked: Settings, parts: _Parts) -> dict[str, Any]:
     rows = np.concatenate([fit.table.C, fit.test.C])
     grid = np.geomspace(rows.min(), max(rows.max(), *asked.budgets, 0.0), 80)
     told = round_budgets(rows, asked.budgets)
-    for name, C in (("frontier", grid), ("optima", told)):
+    grids = {"optima": told, **({"frontier": grid} if grid[-1] > 1.01 * grid[0] else {})}
+    for name, C in grids.items():
         found[name] = parts.attempt(name, lambda C=C: frontier(fit, draws, C, asked.level))  # type: ignore[misc]
     for name, C in (("near", grid), ("near_optima", told)):
         found[name] = parts.attempt(name, lambda C=C: near_ranges(fit, draws, C, asked.level)) or ()  # type: ignore[misc]

@@ -20,6 +20,7 @@ from cdslm_eval.scaling.figures.parts import (
     paper_style,
     points,
 )
+from cdslm_eval.scaling.frontier import Band
 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.isoflop import IsoFlop
@@ -114,29 +115,38 @@ def optima(study: Study) -> Figure | None:
         names = ("N*, parameters", "D*, tokens", "r* = D*/N*, tokens per parameter")
         for axes, key, name in zip(panels, ("N", "D", "ratio"), names, strict=True):
             if study.frontier is not None:
-                band(axes, getattr(study.frontier, key), name="law, with interval")
+                band(axes, _framed(study, key, getattr(study.frontier, key)), name="law, with interval")
             if iso is not None:
                 points(axes, *_own(study, key), name="budget by itself", color=ORANGE)
                 power = getattr(iso, f"{key}_law")
                 if power is not None:
                     C = np.array([iso.optima[0].C, iso.optima[-1].C])
                     axes.plot(C, power.value(C), ls=(0, (4, 2)), color=ORANGE, lw=1.0, label="power law of budgets")
-                _hold_scale(axes, study, key)
+            _hold_scale(axes, study, key)
             logarithmic(axes, y=True, name="C [FLOP]")
             axes.set_ylabel(name)
         legend_below(figure, panels[0])
     return figure
 
 
+def _framed(study: Study, key: str, band: Band) -> Band:
+    """Return a band cut a hundred times beyond the samples: an undetermined law's ends lie beyond all numbers."""
+    table = study.table
+    sampled = {"N": table.N, "D": table.D, "ratio": table.D / table.N}[key]
+    ends = sampled.min() / 100, sampled.max() * 100
+    return Band(
+        band.C, *(np.clip(np.nan_to_num(side, nan=np.inf), *ends) for side in (band.value, band.low, band.high))
+    )
+
+
 def _hold_scale(axes: Axes, study: Study, key: str) -> None:
     """Let lines and points set the scale: the whisker of a budget of few rows may span decades."""
-    _, value, _, _ = _own(study, key)
-    seen = [value]
+    seen = [] if study.isoflops is None else [_own(study, key)[1]]
     if study.frontier is not None:
-        along = getattr(study.frontier, key)
-        seen += [along.value, along.low, along.high]
+        law = _framed(study, key, getattr(study.frontier, key))
+        seen += [law.value, law.low, law.high]
     known = np.concatenate(seen)
-    known = known[np.isfinite(known) & (known > 0)]
+    known = known[np.isfinite(known)]
     if len(known):
         axes.set_ylim(known.min() / 1.6, known.max() * 1.6)
 
@@ -154,8 +164,9 @@ def curvature(study: Study) -> Figure | None:
             C, value, low, high = _own(study, "kappa")
             points(axes, C, value, low, high, name="budget by itself", color=ORANGE)
             # a budget of few rows may know nothing of its curvature: whiskers do not set the scale
-            top = np.nanmax([np.nanquantile(value, 0.9) if len(value) else 0.0, *_tops(study)])
-            axes.set_ylim(-0.08 * top, 1.6 * top)
+            top = 1.6 * max([float(np.quantile(value, 0.9)) if len(value) else 0.0, *_tops(study)])
+            if top > 0:
+                axes.set_ylim(-0.05 * top, top)
         logarithmic(axes, name="C [FLOP]")
         axes.axhline(0, color=GREY, lw=0.7, zorder=0)
         axes.set_ylabel("curvature κ at the optimum,\n" + label(f"{study.metric} per (ln N)²", 70))
@@ -164,12 +175,23 @@ def curvature(study: Study) -> Figure | None:
 
 
 def _tops(study: Study) -> list[float]:
-    return [] if study.frontier is None else [float(np.nanmax(study.frontier.kappa.value))]
+    if study.frontier is None:
+        return []
+    kappa = study.frontier.kappa.value
+    return [float(one) for one in kappa[np.isfinite(kappa)]]
+
+
+def _within_reason(ratio: np.ndarray) -> np.ndarray:
+    """Return ratios that a figure can hold; a law that the data do not determine has ranges beyond all numbers."""
+    return np.where(np.isfinite(ratio) & (ratio > 1e-6) & (ratio < 1e6), ratio, np.nan)
 
 
 def near_optimal(study: Study) -> Figure | None:
     """Draw the ranges of N and of D that stay within epsilon of the optimum, relative to the optimum, against C."""
     if study.frontier is None or not study.near:
+        return None
+    middle = study.near[len(study.near) // 2]
+    if not np.isfinite(_within_reason(np.exp(middle.width.value))).any():
         return None
     with paper_style():
         figure, panels = canvas(2, width=3.1, height=2.6)
@@ -177,9 +199,10 @@ def near_optimal(study: Study) -> Figure | None:
             for one, color in zip(study.near, (BLUE, GREEN, PURPLE), strict=False):
                 best = getattr(study.frontier, key).value
                 low, high = getattr(one, f"{key}_low"), getattr(one, f"{key}_high")
-                axes.fill_between(low.C, low.value / best, high.value / best, color=color, alpha=0.16, lw=0)
-                axes.plot(low.C, low.value / best, color=color, lw=1.1)
-                axes.plot(low.C, high.value / best, color=color, lw=1.1, label=one.name)
+                below, above = (_within_reason(end.value / best) for end in (low, high))
+                axes.fill_between(low.C, below, above, color=color, alpha=0.16, lw=0)
+                axes.plot(low.C, below, color=color, lw=1.1)
+                axes.plot(low.C, above, color=color, lw=1.1, label=one.name)
             axes.axhline(1.0, color=INK, lw=0.8, ls=":")
             logarithmic(axes, y=True, name="C [FLOP]")
             axes.set_ylabel(f"{key} / {key}*")

@@ -69,14 +69,16 @@ def logarithmic(axes: Axes, *, x: bool = True, y: bool = False, name: str = "") 
         x, y: Which of the two.
         name: The label of the x axis.
     """
-    for chosen, axis, scale, limits in (
-        (x, axes.xaxis, axes.set_xscale, axes.get_xlim),
-        (y, axes.yaxis, axes.set_yscale, axes.get_ylim),
-    ):
+    for chosen, letter in ((x, "x"), (y, "y")):
         if not chosen:
             continue
-        scale("log")
-        low, high = limits()
+        axis, hold = getattr(axes, f"{letter}axis"), getattr(axes, f"set_{letter}lim")
+        least, most = getattr(axes.dataLim, f"interval{letter}")
+        if least > 0 and most < 1.05 * least:
+            # one budget or one size: matplotlib would stretch rounding errors over the axis
+            hold(least / 2, most * 2)
+        getattr(axes, f"set_{letter}scale")("log")
+        low, high = getattr(axes, f"get_{letter}lim")()
         decades = np.log10(high / low) if 0 < low < high else 0.0
         if decades > 1:
             axis.set_major_locator(LogLocator(numticks=6))
