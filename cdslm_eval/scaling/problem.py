@@ -61,7 +61,7 @@ class LawProblem:
         """Return u `[S, n]`, its jacobian `[S, n, P]`, and weights `[S, n]` -> the weighted sum of its Hessians."""
         excess = self.form.excess(theta, self.x)
         floor = self._floor(theta[:, :1])
-        slope = floor if self.axis.link.positive_floor else np.ones_like(floor)
+        slope = floor if self.axis.link.positive_floor else np.full_like(floor, self.typical)
         first = np.broadcast_to(slope[:, :, None], (*excess.value.shape, 1))
         jacobian = np.concatenate([first, excess.jacobian], axis=2)
 

@@ -163,12 +163,15 @@ _SHARP = 1e-3
 
 
 def _stages(estimator: Estimator, data: _Data, theta: Floats) -> list[Estimator]:
-    """Return Huber estimators from the spread of the residuals down to the wanted delta, each a tenth of the last."""
+    """Return Huber estimators from ten times the spread of the residuals down to the wanted delta, each a tenth of the last.
+
+    The first is all but least squares, whose valleys are smooth; rows far off hold no sway over it all the same.
+    """
     if estimator.name == "least_squares":
         return []
     wanted = estimator.delta if estimator.name == "huber" else 0.0
-    spread = data.spread(theta)
-    wanted = max(wanted, _SHARP * spread)
+    spread = 10 * data.spread(theta)
+    wanted = max(wanted, _SHARP * spread / 10)
     steps = max(0, int(np.ceil(np.log10(spread / wanted)))) if spread > 0 else 0
     return [estimator.smooth(spread * (wanted / spread) ** (k / steps)) for k in range(steps)]
 
@@ -230,6 +233,7 @@ def _descend(data: _Data, estimator: Estimator, theta: Floats, steps: int, toler
         step = _step(gradient[active], hessian[active], scale[active], damping[active])
         trial = np.clip(theta[active] + step, data.problem.low, data.problem.high)
         new = data.cost(estimator, trial, active)
+        trial, new = _back_to_valley(data, estimator, trial, new, cost[active], active, damping[active])
         better = new < cost[active]
         # next to the optimum the cost is flat to rounding: a step is then good when the gradient falls
         tied = ~better & (new <= cost[active] * (1 + 1e-13))
@@ -247,6 +251,39 @@ def _descend(data: _Data, estimator: Estimator, theta: Floats, steps: int, toler
         damping[active] = np.where(keep, np.maximum(damping[active] / 8, 1e-12), damping[active] * 6)
         active = active[(norm[active] > tolerance) & (damping[active] < 1e9)]
     return theta, norm, np.isfinite(cost) & (norm <= max(1e-5, tolerance))
+
+
+def _back_to_valley(
+    data: _Data,
+    estimator: Estimator,
+    trial: Floats,
+    new: Floats,
+    cost: Floats,
+    active: npt.NDArray[np.intp],
+    damping: Floats,
+) -> tuple[Floats, Floats]:
+    """Mend steps that went up: a long step along a curved valley leaves its floor, and a stiff step leads back.
+
+    Damping holds the soft directions, in which the step has gone far, and lets the stiff ones give way. Without it the
+    search creeps along the valley in which a floor, a coefficient and its exponent trade off.
+    """
+    for _ in range(_CORRECTIONS):
+        bad = np.flatnonzero(np.isfinite(new) & (new >= cost))
+        if not len(bad):
+            break
+        gradient, hessian, scale = data.system(estimator, trial[bad], active[bad])
+        step = _step(gradient, hessian, scale, np.maximum(_STIFF, 10 * damping[bad]))
+        mended = np.clip(trial[bad] + step, data.problem.low, data.problem.high)
+        value = data.cost(estimator, mended, active[bad])
+        lower = value < new[bad]
+        trial[bad[lower]], new[bad[lower]] = mended[lower], value[lower]
+        if not lower.any():
+            break
+    return trial, new
+
+
+_CORRECTIONS = 2
+_STIFF = 0.05
 
 
 def _norm(gradient: Floats, scale: Floats, cost: Floats) -> Floats:
