@@ -6,19 +6,19 @@ import sys
 
 import typer
 
-from cdslm_eval.cli import compare, demo, export, generate, ladder, listing, new_plugin, score
+from cdslm_eval.cli import compare, demo, export, fit, generate, ladder, listing, new_plugin, score
 from cdslm_eval.errors import EvalError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="cdslm-eval",
-    help="Score what speech-only language models say, through plugins, with intervals and floors.",
+    help="Score what speech-only language models say, through plugins, with intervals and floors; fit how it scales.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (score, compare, generate, export, ladder, demo, listing, new_plugin):
+for group in (score, compare, fit, generate, export, ladder, demo, listing, new_plugin):
     group.add_to(app)
 
 
