@@ -181,11 +181,25 @@ class Host:
             UsageError: The name is unknown, an option is, or its value does not fit.
         """
         name, _, rest = spec.partition(":")
-        component = self.find(kind, name).component
+        return self.build(kind, name, _options(self.find(kind, name).component, spec, rest), spec)
+
+    def build(self, kind: str, name: str, options: Mapping[str, Any], spec: str = "") -> Any:
+        """Return an instance from a name and its options.
+
+        Args:
+            kind: What it is.
+            name: Its name.
+            options: Its options by name.
+            spec: How the user wrote it, for messages.
+
+        Raises:
+            UsageError: The name is unknown, an option is, or its value does not fit.
+        """
+        component, spec = self.find(kind, name).component, spec or name
         if reason := component.missing():
             raise UsageError(f"{kind} {name!r} cannot be used here: {reason}")
         try:
-            return component(component.Options(**_options(component, spec, rest)))
+            return component(component.Options(**options))
         except ValidationError as error:
             known = list(component.Options.model_fields)
             first = error.errors()[0]

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from cdslm_eval.host import Host
     from cdslm_eval.runner import Progress
 
-__all__ = ["default_jobs", "note", "open_systems", "progress", "seeds_settings", "write_json", "write_text"]
+__all__ = ["default_jobs", "note", "open_systems", "progress", "write_json", "write_text"]
 
 
 def default_jobs() -> int:
@@ -135,24 +135,6 @@ def _tell_apart(systems: list[ClipSet]) -> None:
         for one in again:
             one.name = "/".join(Path(one.origin).resolve().with_suffix("").parts[-depth:])
     raise UsageError(f"the same set is named twice: {again[0].origin}")
-
-
-def seeds_settings(host: Host) -> dict[str, Any]:
-    """Return the versions that a reader needs to repeat a run."""
-    import platform
-
-    import numpy as np
-    import scipy
-
-    from cdslm_eval import __version__
-
-    return {
-        "cdslm_eval": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "plugins": {plugin.name: plugin.version for plugin in host.plugins if not plugin.problems},
-    }
 
 
 def write_json(target: str, value: Any) -> None:

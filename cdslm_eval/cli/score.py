@@ -162,6 +162,7 @@ def score_systems(
     executor: str = "local",
 ) -> ScoreResult:
     """Score opened systems and keep the run in the store; what `score` and `demo` share."""
+    from cdslm_eval.provenance import host_facts, versions
     from cdslm_eval.runner import Runner
     from cdslm_eval.scoring import score as run_score
     from cdslm_eval.store import Store
@@ -174,7 +175,8 @@ def score_systems(
         "metrics": metrics,
         "recognizer": recognizer,
         "reference": reference.origin if reference else None,
-        "versions": common.seeds_settings(host),
+        "versions": versions(host),
+        "host": host_facts(),
     }
     with Store(store) as held, common.progress("scoring") as bar:
         runner = Runner(
