@@ -260,8 +260,8 @@ class Store:
         for some in _chunks(list(subjects), 500):
             marks = ",".join("?" * len(some))
             query = f"SELECT * FROM rows WHERE identity = ? AND subject IN ({marks})"  # noqa: S608 - only marks
-            with source._told():  # noqa: SLF001 - another of the same class
-                found = source._db.execute(query, [identity, *some]).fetchall()  # noqa: SLF001
+            with source._told():
+                found = source._db.execute(query, [identity, *some]).fetchall()
             self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?,?,?,?,?)", found)
 
     def absorb(self, other: Path) -> dict[str, int]:

@@ -59,7 +59,9 @@ def _case(suite: str, one: Judgement) -> ET.Element:
 
 
 def _budget(suite: str, sentence: str) -> ET.Element:
-    case = ET.Element("testcase", {"classname": f"{_clean(suite)}.failure budget", "name": _clean(sentence), "time": "0"})
+    case = ET.Element(
+        "testcase", {"classname": f"{_clean(suite)}.failure budget", "name": _clean(sentence), "time": "0"}
+    )
     ET.SubElement(case, "failure", {"message": _clean(sentence), "type": "budget"}).text = _clean(sentence)
     return case
 

@@ -26,7 +26,9 @@ def escape(text: str) -> str:
 def suite_markdown(result: SuiteResult) -> str:
     """Return the verdict first, then gates, changes, and the values with their intervals."""
     failed = sum(not one.passed for one in result.judgements)
-    verdict = f"{failed} of {len(result.judgements)} gates failed" if failed else f"all {len(result.judgements)} gates passed"
+    verdict = (
+        f"{failed} of {len(result.judgements)} gates failed" if failed else f"all {len(result.judgements)} gates passed"
+    )
     lines = [f"## {escape(result.name)}: {verdict if result.judgements else 'measured, no gates'}", ""]
     lines += [f"- over the failure budget: {escape(one)}" for one in result.over_budget]
     lines += [""] if result.over_budget else []
@@ -71,7 +73,13 @@ def _changes(result: SuiteResult) -> list[str]:
         lines += [f"{same} systems have the audio they had.", ""]
     order = sorted(moved, key=lambda one: (one.verdict not in ("worse", "better", "changed"), one.p_holm))
     rows = [
-        [one.verdict, escape(one.system), escape(one.name), _interval(one.difference, one.low, one.high), _number(one.p_holm)]
+        [
+            one.verdict,
+            escape(one.system),
+            escape(one.name),
+            _interval(one.difference, one.low, one.high),
+            _number(one.p_holm),
+        ]
         for one in order
     ]
     return lines + (_table(("says", "system", "value", "now − recorded (95 %)", "p (Holm)"), rows) if rows else [])
@@ -89,7 +97,7 @@ def _values(result: SuiteResult) -> list[str]:
     if not rows:
         return []
     table = _table(("value", *(escape(one) for one in result.scores.systems)), rows)
-    note = "Divergences and distances: corrected for the floor of the sample size where that can be trusted, else their bounds."
+    note = "Divergences and distances: corrected for the floor of the sample size where trusted, else their bounds."
     return ["<details><summary>All values, with 95 % intervals</summary>", "", note, "", *table, "</details>", ""]
 
 
@@ -111,7 +119,9 @@ def _provenance(result: SuiteResult) -> list[str]:
         f"cdslm-eval {versions.get('cdslm_eval')}",
         f"Python {versions.get('python')}",
     ]
-    facts += [f"{name} {one['clips']} clips {str(one['digest'])[:12]}" for name, one in settings.get("sets", {}).items()]
+    facts += [
+        f"{name} {one['clips']} clips {str(one['digest'])[:12]}" for name, one in settings.get("sets", {}).items()
+    ]
     return [f"<sub>{escape(' · '.join(facts))}</sub>"]
 
 

@@ -19,7 +19,7 @@ from cdslm_eval.report import figures
 from cdslm_eval.report.listen import data_uri
 from cdslm_eval.result import Carrier, Estimate, Exemplar, ScoreResult
 
-__all__ = ["write_report"]
+__all__ = ["TRUST", "Players", "write_report"]
 
 _MAX_FAILURES = 200
 _MAX_NGRAMS = 6
@@ -43,7 +43,7 @@ class _Player:
     problem: str
 
 
-class _Players:
+class Players:
     """Embeds each clip once, up to a number of them."""
 
     def __init__(self) -> None:
@@ -62,6 +62,7 @@ class _Players:
         return self._by_path[path]
 
     def all(self) -> list[_Player]:
+        """Return the players, in the order in which they were asked for."""
         return list(self._by_path.values())
 
 
@@ -84,7 +85,7 @@ def write_report(result: ScoreResult, folder: Path) -> Path:
         groups.setdefault(one.name, []).append(one)
     groups = {name: ranked(some) for name, some in groups.items()}
     drawn = _figures(result, groups)
-    players = _Players()
+    players = Players()
     exemplars = [(one, _heard(one, players)) for one in result.exemplars]
     ngrams = {system: _ngrams(result, system, players) for system in result.systems}
     environment = Environment(
@@ -123,7 +124,7 @@ def write_report(result: ScoreResult, folder: Path) -> Path:
     return folder / "index.html"
 
 
-def _heard(one: Exemplar, players: _Players) -> list[_Player]:
+def _heard(one: Exemplar, players: Players) -> list[_Player]:
     """Return the players of an exemplar: the clip, and the reference clip that it copies."""
     found = [players.get(one.path, f"{one.system}, {one.key}")]
     if one.original:
@@ -166,7 +167,7 @@ def _file_name(name: str) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "figure"
 
 
-def _ngrams(result: ScoreResult, system: str, players: _Players) -> dict[str, list[tuple[Carrier, list[_Player]]]]:
+def _ngrams(result: ScoreResult, system: str, players: Players) -> dict[str, list[tuple[Carrier, list[_Player]]]]:
     """Return the heaviest n-grams of a system, over- and under-used, each with clips to hear it in."""
     found: dict[str, list[tuple[Carrier, list[_Player]]]] = {}
     for title, over in (("Over-used", True), ("Under-used", False)):

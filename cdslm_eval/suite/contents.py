@@ -1,4 +1,4 @@
-"""Learns what files hold before anything is measured, so that copies and files from another machine are not measured again."""
+"""Learns what files hold before anything is measured, so that copies are not measured again."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from cdslm_eval.store import Store
 from cdslm_eval.suite.against import changes, comparable, refuse_other_identities
 from cdslm_eval.suite.contents import learn_contents
 from cdslm_eval.suite.judge import judge, measured_difference, measured_value
-from cdslm_eval.suite.keep import key_of, kept_differences, kept_scores
+from cdslm_eval.suite.keep import kept_differences, kept_scores, key_of
 from cdslm_eval.suite.plan import Plan
 from cdslm_eval.suite.record import Record, history, put_roster, records_folder
 
@@ -157,7 +157,9 @@ class _SuiteRun:
         settings = {"suite": self._suite_settings(), "shard": shard}
         self.store.put_run(settings, [])
         return SuiteResult(
-            name=self.plan.suite.spec.name, scores=ScoreResult(estimates=(), settings=settings), cells=tuple(self.plan.cells)
+            name=self.plan.suite.spec.name,
+            scores=ScoreResult(estimates=(), settings=settings),
+            cells=tuple(self.plan.cells),
         )
 
     def finish(self) -> SuiteResult:
@@ -179,7 +181,9 @@ class _SuiteRun:
             cells=tuple(plan.cells),
             changes=changes(against, same),
             over_budget=tuple(
-                over_budget(dataclasses.replace(scores, estimates=tuple(asked)), spec.budget.failures, strict=spec.budget.strict)
+                over_budget(
+                    dataclasses.replace(scores, estimates=tuple(asked)), spec.budget.failures, strict=spec.budget.strict
+                )
             ),
             past=tuple(history(records_folder(self.wish.store), spec.name)),
         )
@@ -194,9 +198,13 @@ class _SuiteRun:
     def _summary(self, reference: str | None, systems: list[str]) -> ScoreResult:
         measured = [self.systems[one] for one in systems]
         real = self.references.get(reference) if reference else None
-        marks = [(name, [self._mark(one, m) for m in self.metrics]) for name, one in zip(systems, measured, strict=True)]
+        marks = [
+            (name, [self._mark(one, m) for m in self.metrics]) for name, one in zip(systems, measured, strict=True)
+        ]
         beside = [self._mark(real, m) for m in real.request.metrics] if real else []
-        key = key_of("scores", self.plan.suite.spec.seed, reference, marks, beside, [repr(m.statistics) for m in self.metrics])
+        key = key_of(
+            "scores", self.plan.suite.spec.seed, reference, marks, beside, [repr(m.statistics) for m in self.metrics]
+        )
         clips = real.request.clips if real else None
         seed = self.plan.suite.spec.seed
         return kept_scores(self.store, key, lambda: summarise(measured, real, self.metrics, reference=clips, seed=seed))
@@ -206,14 +214,21 @@ class _SuiteRun:
             self._sides[system, metric.name] = side_of(self.systems[system], metric)
         return self._sides[system, metric.name]
 
-    def _difference(self, system: str, metric: Metric, other: str, mark: object, side: Callable[[], Side]) -> list[Difference]:
+    def _difference(
+        self, system: str, metric: Metric, other: str, mark: object, side: Callable[[], Side]
+    ) -> list[Difference]:
         """Return a system minus something else under a metric."""
         reference = self.plan.references_of[system]
         real = self.references.get(reference) if reference else None
         versus = real if any(one.needs_reference for one in metric.statistics.values()) else None
         seed = self.plan.suite.spec.seed
         key = key_of(
-            "difference", seed, other, mark, self._mark(self.systems[system], metric), versus and self._mark(versus, metric)
+            "difference",
+            seed,
+            other,
+            mark,
+            self._mark(self.systems[system], metric),
+            versus and self._mark(versus, metric),
         )
 
         def make() -> list[Difference]:
@@ -303,7 +318,15 @@ def _named(found: Sequence[Difference], name: str) -> Difference:
     blank = dict.fromkeys(("difference", "low", "high", "p_value", "detectable"), float("nan"))
     why = "the recorded run has no such value for this system"
     return Difference(
-        name=name, unit="", better="neither", identity="", quantity="value", paired=False, method="", reason=why, **blank
+        name=name,
+        unit="",
+        better="neither",
+        identity="",
+        quantity="value",
+        paired=False,
+        method="",
+        reason=why,
+        **blank,
     )
 
 

@@ -1,11 +1,11 @@
 """The language of gates: a quantity, a comparison, a bound; a grammar of its own, nothing is evaluated.
 
-    gate     = quantity op bound
-    quantity = NAME [ "." part ] [ "." end ]
-    part     = "value" | "corrected" | "held_out" | "floor"
-    end      = "low" | "high"
-    op       = "<" | "<=" | ">" | ">="
-    bound    = NUMBER | ( "baseline" | "recorded" ) [ ( "+" | "-" ) NUMBER ]
+gate     = quantity op bound
+quantity = NAME [ "." part ] [ "." end ]
+part     = "value" | "corrected" | "held_out" | "floor"
+end      = "low" | "high"
+op       = "<" | "<=" | ">" | ">="
+bound    = NUMBER | ( "baseline" | "recorded" ) [ ( "+" | "-" ) NUMBER ]
 """
 
 from __future__ import annotations
@@ -29,7 +29,9 @@ OPERATORS: dict[str, Callable[[float, float], bool]] = {
     ">=": operator.ge,
 }
 _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
-_TOKEN = re.compile(rf"\s*(?:(?P<op><=|>=|<|>|==|!=|=)|(?P<number>{_NUMBER})|(?P<sign>[+-])|(?P<word>[A-Za-z_][\w.-]*))")
+_TOKEN = re.compile(
+    rf"\s*(?:(?P<op><=|>=|<|>|==|!=|=)|(?P<number>{_NUMBER})|(?P<sign>[+-])|(?P<word>[A-Za-z_][\w.-]*))"
+)
 
 
 @dataclass(frozen=True, slots=True)

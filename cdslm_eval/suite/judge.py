@@ -151,7 +151,8 @@ def _sentence(gate: Gate, system: str, found: Measured, status: str) -> str:
     interval = "" if found.exact else f" ({found.low:.4g} … {found.high:.4g})"
     verb = {"pass": "holds", "fail": "does not hold", "undecided": "is undecided"}[status]
     against = f" [{found.quantity}]" if gate.against or gate.part != "value" else ""
-    return f"{system}: {gate.text} {verb}: {found.value:.4g}{interval}{against}, bound {gate.number:.4g}, {found.clips} clips"
+    measured = f"{found.value:.4g}{interval}{against}"
+    return f"{system}: {gate.text} {verb}: {measured}, bound {gate.number:.4g}, {found.clips} clips"
 
 
 def _more_clips(found: Measured, bound: float) -> int | None:

@@ -12,7 +12,7 @@ from cdslm_eval.comparison import Difference
 from cdslm_eval.result import Carrier, Estimate, Exemplar, Failure, ScoreResult
 from cdslm_eval.store import Store
 
-__all__ = ["key_of", "kept_differences", "kept_scores"]
+__all__ = ["kept_differences", "kept_scores", "key_of"]
 
 _SETTINGS = "settings"
 

@@ -123,7 +123,8 @@ def parse_suite(text: str, path: Path) -> Suite:
 def _said(where: Sequence[str | int], kind: str, message: str) -> str:
     if kind == "extra_forbidden":
         known = list(_model_at(where[:-1]).model_fields)
-        return f"there is no such key.{did_you_mean(str(where[-1]), known) or f' Keys here: {", ".join(known)}.'}"
+        hint = did_you_mean(str(where[-1]), known) or f" Keys here: {', '.join(known)}."
+        return f"there is no such key.{hint}"
     if kind == "missing":
         return "is missing"
     return message.removeprefix("Value error, ")

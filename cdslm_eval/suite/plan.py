@@ -18,7 +18,7 @@ from cdslm_eval.judgement import Cell
 from cdslm_eval.statistic import JensenShannon, Statistic
 from cdslm_eval.suite.gates import Gate, parse_gate
 from cdslm_eval.suite.load import Problems, Suite
-from cdslm_eval.suite.model import SetSpec, SystemSpec
+from cdslm_eval.suite.model import GateSpec, SetSpec, SystemSpec
 
 __all__ = ["Plan", "PlannedGate", "make_plan"]
 
@@ -138,7 +138,9 @@ def make_plan(suite: Suite, host: Host, *, only: Sequence[str] = (), recorded: b
     problems.tell()
     _select(plan, only)
     for system in plan.systems:
-        plan.cells += [Cell(system, name, _lacking(plan, system, m), m.fetches() or "") for name, m in plan.metrics.items()]
+        plan.cells += [
+            Cell(system, name, _lacking(plan, system, m), m.fetches() or "") for name, m in plan.metrics.items()
+        ]
     _gates(plan, problems, recorded=recorded, narrowed=bool(only))
     problems.tell()
     return plan
@@ -170,7 +172,9 @@ def _components(plan: Plan, problems: Problems) -> None:
 def _from_folder(suite: Suite, options: Mapping[str, Any]) -> dict[str, Any]:
     """Let option texts that start with ./ or ../ stand from the suite's folder."""
     return {
-        key: str((suite.folder / value).resolve()) if isinstance(value, str) and value.startswith(("./", "../")) else value
+        key: str((suite.folder / value).resolve())
+        if isinstance(value, str) and value.startswith(("./", "../"))
+        else value
         for key, value in options.items()
     }
 
@@ -179,10 +183,16 @@ def _sets(plan: Plan, problems: Problems) -> None:
     """Resolve names, find cycles, open what is there, and put generators behind their prompts."""
     spec = plan.suite.spec
     alone = next(iter(spec.references)) if len(spec.references) == 1 else None
-    for where, name in ((("reference",), spec.reference), *((("systems", s, "reference"), o.reference) for s, o in spec.systems.items())):
+    for where, name in (
+        (("reference",), spec.reference),
+        *((("systems", s, "reference"), o.reference) for s, o in spec.systems.items()),
+    ):
         if name is not None and name not in spec.references:
             problems.add(where, f"there is no reference {name!r}.{_near(name, spec.references)}")
-    for where, name in ((("baseline",), spec.baseline), *((("systems", s, "baseline"), o.baseline) for s, o in spec.systems.items())):
+    for where, name in (
+        (("baseline",), spec.baseline),
+        *((("systems", s, "baseline"), o.baseline) for s, o in spec.systems.items()),
+    ):
         if name is not None and name not in spec.systems:
             problems.add(where, f"there is no system {name!r}.{_near(name, spec.systems)}")
     plan.references_of = {name: one.reference or spec.reference or alone for name, one in spec.systems.items()}
@@ -288,6 +298,7 @@ def _lacking(plan: Plan, system: str, metric: Metric) -> str:
 
 
 def _gates(plan: Plan, problems: Problems, *, recorded: bool, narrowed: bool) -> None:
+    """Read every gate, and lay it out for every system that it holds for."""
     spec = plan.suite.spec
     values: dict[str, tuple[str, Statistic]] = {}
     for metric in plan.metrics.values():
@@ -295,36 +306,50 @@ def _gates(plan: Plan, problems: Problems, *, recorded: bool, narrowed: bool) ->
             values |= dict.fromkeys(statistic.names(key), (metric.name, statistic))
     for number, one in enumerate(spec.gates):
         where: tuple[str | int, ...] = ("gates", number, "gate")
+        for name in one.systems or ():
+            if name not in spec.systems:
+                problems.add(("gates", number, "systems"), f"there is no system {name!r}.{_near(name, spec.systems)}")
         try:
             gate = parse_gate(one.gate)
         except UsageError as error:
             problems.add(where, str(error))
             continue
-        if gate.name not in values:
-            if not narrowed:
-                problems.add(where, f"no metric of the suite measures {gate.name!r}.{_near(gate.name, values)}")
-            continue
-        metric_name, statistic = values[gate.name]
-        if why := _senseless(gate, statistic, recorded=recorded):
+        if gate.name in values:
+            why = _senseless(gate, values[gate.name][1], recorded=recorded)
+        else:
+            why = f"no metric of the suite measures {gate.name!r}.{_near(gate.name, values)}"
+        if not why:
+            _lay_out(plan, problems, where, one, gate, values[gate.name])
+        elif gate.name in values or not narrowed:
             problems.add(where, why)
+
+
+def _lay_out(
+    plan: Plan,
+    problems: Problems,
+    where: tuple[str | int, ...],
+    one: GateSpec,
+    gate: Gate,
+    measured_by: tuple[str, Statistic],
+) -> None:
+    """Add a gate for each of its systems that are in the run."""
+    spec, (metric_name, statistic) = plan.suite.spec, measured_by
+    blocked = {cell.system: cell.why_not for cell in plan.cells if cell.metric == metric_name and cell.why_not}
+    for system in one.systems if one.systems is not None else plan.systems:
+        if system not in plan.references_of:
             continue
-        for name in one.systems or ():
-            if name not in spec.systems:
-                problems.add(("gates", number, "systems"), f"there is no system {name!r}.{_near(name, spec.systems)}")
-        for system in one.systems if one.systems is not None else plan.systems:
-            if system not in plan.references_of:
-                continue
-            baseline = one.baseline or spec.systems[system].baseline or spec.baseline or ""
-            if gate.against == "baseline":
-                if one.systems is None and baseline == system:
-                    continue
-                if why := _bad_baseline(plan, system, baseline, statistic):
-                    problems.add(where, f"{system}: {why}")
-                    continue
-            if why := next((c.why_not for c in plan.cells if (c.system, c.metric) == (system, metric_name)), ""):
-                problems.add(where, f"{system} is not measured under {metric_name}: {why}")
-                continue
-            plan.gates.append(PlannedGate(gate, one.name or one.gate, system, baseline, one.undecided or spec.undecided))
+        baseline = one.baseline or spec.systems[system].baseline or spec.baseline or ""
+        to_baseline = gate.against == "baseline"
+        if to_baseline and one.systems is None and baseline == system:
+            continue
+        why = _bad_baseline(plan, system, baseline, statistic) if to_baseline else ""
+        if not why and system in blocked:
+            why = f"is not measured under {metric_name}: {blocked[system]}"
+        if why:
+            problems.add(where, f"{system}: {why}")
+        else:
+            undecided = one.undecided or spec.undecided
+            plan.gates.append(PlannedGate(gate, one.name or one.gate, system, baseline, undecided))
 
 
 def _senseless(gate: Gate, statistic: Statistic, *, recorded: bool) -> str:
