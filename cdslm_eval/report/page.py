@@ -17,7 +17,7 @@ from cdslm_eval.report.html import environment, file_name, inline, write_files
 from cdslm_eval.report.listen import data_uri
 from cdslm_eval.result import Carrier, Estimate, Exemplar, ScoreResult
 
-__all__ = ["write_report"]
+__all__ = ["TRUST", "Players", "write_report"]
 
 _MAX_FAILURES = 200
 _MAX_NGRAMS = 6
@@ -41,7 +41,7 @@ class _Player:
     problem: str
 
 
-class _Players:
+class Players:
     """Embeds each clip once, up to a number of them."""
 
     def __init__(self) -> None:
@@ -60,6 +60,7 @@ class _Players:
         return self._by_path[path]
 
     def all(self) -> list[_Player]:
+        """Return the players, in the order in which they were asked for."""
         return list(self._by_path.values())
 
 
@@ -82,7 +83,7 @@ def write_report(result: ScoreResult, folder: Path) -> Path:
         groups.setdefault(one.name, []).append(one)
     groups = {name: ranked(some) for name, some in groups.items()}
     drawn = _figures(result, groups)
-    players = _Players()
+    players = Players()
     exemplars = [(one, _heard(one, players)) for one in result.exemplars]
     ngrams = {system: _ngrams(result, system, players) for system in result.systems}
     templates = environment()
@@ -107,7 +108,7 @@ def write_report(result: ScoreResult, folder: Path) -> Path:
     return folder / "index.html"
 
 
-def _heard(one: Exemplar, players: _Players) -> list[_Player]:
+def _heard(one: Exemplar, players: Players) -> list[_Player]:
     """Return the players of an exemplar: the clip, and the reference clip that it copies."""
     found = [players.get(one.path, f"{one.system}, {one.key}")]
     if one.original:
@@ -139,7 +140,7 @@ def _figures(result: ScoreResult, groups: dict[str, list[Estimate]]) -> dict[str
     return drawn
 
 
-def _ngrams(result: ScoreResult, system: str, players: _Players) -> dict[str, list[tuple[Carrier, list[_Player]]]]:
+def _ngrams(result: ScoreResult, system: str, players: Players) -> dict[str, list[tuple[Carrier, list[_Player]]]]:
     """Return the heaviest n-grams of a system, over- and under-used, each with clips to hear it in."""
     found: dict[str, list[tuple[Carrier, list[_Player]]]] = {}
     for title, over in (("Over-used", True), ("Under-used", False)):
