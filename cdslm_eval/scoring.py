@@ -131,9 +131,11 @@ def over_budget(result: ScoreResult, fail_budget: float, *, strict: bool = False
         total = best.n_scored + best.n_failed + best.n_skipped
         lost = best.n_failed + (best.n_skipped if strict else 0)
         if total and (best.n_scored == 0 or lost / total > (0.0 if strict else fail_budget)):
-            what = "failed or were skipped" if strict or not best.n_failed else "failed"
-            count = total if best.n_scored == 0 else lost
-            sentences.append(f"{system}, {metric}: {count} of {total} clips {what}")
+            if best.n_scored == 0:
+                how = f"{best.n_failed} failed, {best.n_skipped} were skipped"
+                sentences.append(f"{system}, {metric}: none of {total} clips was scored ({how})")
+                continue
+            sentences.append(f"{system}, {metric}: {lost} of {total} clips failed{' or were skipped' * strict}")
     return sentences
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pytest
@@ -168,3 +170,19 @@ def test_a_network_that_is_missing_or_another_one_is_named_with_what_mends_it(tm
 @pytest.mark.parametrize("check", check_metric(Dnsmos), ids=str)
 def test_the_contract(check):
     check()
+
+
+def test_scoring_needs_neither_librosa_nor_the_code_of_speechmos():
+    code = (
+        "import sys, numpy as np\n"
+        "sys.modules['librosa'] = sys.modules['requests'] = None\n"
+        "from cdslm_eval.audio import Clip\n"
+        "from cdslm_eval_perceptual.dnsmos import Dnsmos\n"
+        "noise = 0.1 * np.random.default_rng(0).standard_normal(80_000).astype(np.float32)\n"
+        "metric = Dnsmos()\n"
+        "with metric.open('cpu'):\n"
+        "    (row,) = metric.measure([Clip(key='x', samples=noise, rate_hz=16_000)])\n"
+        "print(row['windows'], 'speechmos' in sys.modules, 1 < row['p808'] < 5)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["1", "False", "True"]

@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
+import soundfile as sf
 from cdslm_eval_perceptual.intrusive import Estoi, Pesq, PesqOptions, Stoi
 from cdslm_eval_perceptual.paired import PairedOptions, SiSdr, SiSdrOptions, si_sdr
 from hypothesis import given
@@ -146,3 +152,28 @@ def test_wide_band_at_8_khz_is_refused_and_narrow_band_arrives_at_it():
 @pytest.mark.parametrize("check", METRIC_CHECKS, ids=str)
 def test_the_contract(metric, check):
     check(metric)
+
+
+def test_a_reference_that_cannot_be_read_fails_paired_metrics_alone(tmp_path, pair):
+    sf.write(tmp_path / "tested.wav", pair[1], 16_000)
+    sf.write(tmp_path / "real.wav", pair[0], 16_000)
+    manifest = tmp_path / "pairs.jsonl"
+    lines = [
+        {"key": "good", "path": "tested.wav", "reference": "real.wav"},
+        {"key": "broken", "path": "tested.wav", "reference": "absent.wav"},
+        {"key": "alone", "path": "tested.wav"},
+    ]
+    manifest.write_text("\n".join(map(json.dumps, lines)))
+    environment = {**os.environ, "CDSLM_EVAL_STORE": str(tmp_path / "store.cdslm")}
+    done = subprocess.run(
+        [sys.executable, "-m", "cdslm_eval", "score", manifest, "-m", "pesq,si_sdr,signal", "--json", "-"],
+        env=environment, capture_output=True, text=True, check=False, cwd=tmp_path,
+    )  # fmt: skip
+    assert done.returncode == 1, done.stderr
+    result = json.loads(done.stdout)
+    counts = {one["name"]: (one["n_scored"], one["n_failed"], one["n_skipped"]) for one in result["estimates"]}
+    assert counts["pesq"] == counts["si_sdr"] == (1, 1, 1)
+    assert counts["duration"] == (3, 0, 0)
+    reasons = {one["clip"]: one["reason"] for one in result["failures"]}
+    assert "absent.wav: cannot be read" in reasons["broken"]
+    assert reasons["alone"] == "no reference audio"
