@@ -109,6 +109,7 @@ def subject(needs: frozenset[str], source: Source, digest: str | None, reference
         "reference_audio": reference_digest if source.reference else "",
         "text": source.text or "",
         "phones": " ".join(source.phones or ()),
+        "transcript": "",  # a set brings none: without a transcriber no clip has one
         "speaker": source.speaker or "",
         "reference_text": source.reference_text or "",
     }

@@ -13,7 +13,7 @@ from cdslm_eval.audio import Clip, Samples, frame_levels_dbfs, is_silent
 from cdslm_eval.batching import length_batches
 from cdslm_eval.checkpoints import SAFE, Checkpoint, Wanted, find_checkpoint, is_cached
 from cdslm_eval.contract import Failed, Skipped, Transcriber
-from cdslm_eval.errors import EvalError
+from cdslm_eval.errors import EvalError, did_you_mean
 from cdslm_eval_asr.models import ModelOptions, check_weights, device_of, facts_of, load, precision_of, quiet
 
 __all__ = ["Whisper", "WhisperOptions", "windows"]
@@ -108,9 +108,16 @@ class Whisper(Transcriber):
 
     def _spoken(self, generation: Any) -> dict[str, str]:
         """Return language and task as the checkpoint takes them: an English-only one takes neither."""
+        from transformers.models.whisper.tokenization_whisper import LANGUAGES, TO_LANGUAGE_CODE
+
+        language = self.options.language.lower()
         if getattr(generation, "is_multilingual", True):
-            return {"language": self.options.language, "task": self.options.task}
-        if self.options.language.lower() not in ("en", "english") or self.options.task != "transcribe":
+            known = {token.strip("<|>") for token in getattr(generation, "lang_to_id", {})}
+            if TO_LANGUAGE_CODE.get(language, language) not in known:
+                hint = did_you_mean(language, [*known, *(LANGUAGES[code] for code in known if code in LANGUAGES)])
+                raise EvalError(f"{self.options.model} knows no language {self.options.language!r}.{hint}")
+            return {"language": language, "task": self.options.task}
+        if language not in ("en", "english") or self.options.task != "transcribe":
             raise EvalError(f"{self.options.model} knows English only: language={self.options.language} needs another")
         return {}
 

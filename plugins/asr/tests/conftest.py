@@ -10,28 +10,8 @@ from cdslm_eval.audio import Clip
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
-WORDS = [
-    "the",
-    "boat",
-    "came",
-    "in",
-    "late",
-    "nobody",
-    "asked",
-    "old",
-    "man",
-    "why",
-    "he",
-    "had",
-    "painted",
-    "every",
-    "door",
-    "house",
-    "green",
-    "seven",
-    "birds",
-    "rain",
-]
+WORDS = """the boat came in late nobody asked old man why he had painted every door
+house green seven birds rain""".split()  # noqa: SIM905
 SPECIALS = (
     "<|endoftext|>",
     "<|startoftranscript|>",
@@ -76,7 +56,7 @@ def whisper_folder(where, multilingual=True):
         encoder_ffn_dim=32,
         decoder_ffn_dim=64,
         max_source_positions=1500,
-        max_target_positions=64,
+        max_target_positions=32,
         decoder_start_token_id=start,
         bos_token_id=end,
         eos_token_id=end,
@@ -85,20 +65,19 @@ def whisper_folder(where, multilingual=True):
     model = transformers.WhisperForConditionalGeneration(config)
     with torch.no_grad():  # what is heard must decide what is said: a random network listens to itself only
         for layer in model.model.decoder.layers:
-            layer.encoder_attn.out_proj.weight.mul_(60)
-        model.model.encoder.conv1.weight.mul_(8)
-        model.model.decoder.embed_tokens.weight.mul_(20)
-        model.model.decoder.embed_positions.weight.mul_(40)
-    names = {"<|en|>": ids["<|en|>"], "<|de|>": ids["<|de|>"]} if multilingual else {}
+            layer.encoder_attn.out_proj.weight.mul_(20)
+        model.model.encoder.conv1.weight.mul_(30)
+        model.model.decoder.embed_positions.weight.mul_(20)
+    tasks = {"transcribe": ids["<|transcribe|>"], "translate": ids["<|translate|>"]}
+    names = {"lang_to_id": {name: ids[name] for name in ("<|en|>", "<|de|>")}, "task_to_id": tasks}
     model.generation_config = transformers.GenerationConfig(
         decoder_start_token_id=start,
         bos_token_id=end,
         eos_token_id=end,
         pad_token_id=end,
-        max_length=64,
+        max_length=32,
         is_multilingual=multilingual,
-        lang_to_id=names,
-        task_to_id={"transcribe": ids["<|transcribe|>"], "translate": ids["<|translate|>"]} if multilingual else {},
+        **(names if multilingual else {}),
         no_timestamps_token_id=ids["<|notimestamps|>"],
         suppress_tokens=[*range(256), *(one for name, one in ids.items() if name != "<|endoftext|>")],
         begin_suppress_tokens=[],

@@ -33,8 +33,9 @@ def step_by_step(folder, clip, language, task):
     tokens = tokenizer.convert_tokens_to_ids(prefix)
     said = []
     with torch.inference_mode():
-        while len(said) < min(56, 32 + int(30 * clip.seconds)):
-            logits = model(features, decoder_input_ids=torch.tensor([tokens + said])).logits[0, -1]
+        encoded = model.model.encoder(features)
+        while len(said) < 32 - 8:
+            logits = model(encoder_outputs=encoded, decoder_input_ids=torch.tensor([tokens + said])).logits[0, -1]
             logits[model.generation_config.suppress_tokens] = -torch.inf
             if int(logits.argmax()) == model.generation_config.eos_token_id:
                 break
@@ -83,6 +84,11 @@ def test_a_long_clip_says_what_its_windows_say_and_silence_says_nothing(whisper,
 def test_an_english_checkpoint_refuses_other_languages(english_whisper, clips):
     with pytest.raises(EvalError, match="knows English only"):
         transcribed(english_whisper, clips[:1], language="de")
+
+
+def test_a_language_that_it_does_not_know_is_refused(whisper, clips):
+    with pytest.raises(EvalError, match="Did you mean 'german'"):
+        transcribed(whisper, clips[:1], language="germann")
 
 
 def test_language_and_weights_are_part_of_the_identity(whisper):
