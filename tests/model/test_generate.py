@@ -90,7 +90,7 @@ def test_values_lie_where_speech_lies(model, contexts, shards):
 def test_the_generator_keeps_the_contract(trained, corpus):
     host = Host()
     assert all(not plugin.problems for plugin in host.plugins if plugin.name == "cdslm-eval:model")
-    generator = host.make("generator", f"cdslm:{trained},steps=3")
+    generator = host.make("generator", f"cdslm:{trained},steps=3,vocoder=griffin-lim:3")
     info = generator.info()
     assert (info.parameters, info.tokens, info.rate_hz) == (597_584, 40 * 4 * 60, 24_000)
     assert info.flops == json.loads((trained / "result.json").read_text())["flops"]
@@ -102,7 +102,7 @@ def test_the_generator_keeps_the_contract(trained, corpus):
     assert all(abs(clip.seconds - 0.6) < 0.01 and clip.rate_hz == 24_000 for clip in clips)
     few = list(generator.clips(prompts, 2, 0.6, 3))
     np.testing.assert_allclose(few[1].samples, clips[1].samples, atol=0.02)
-    alone = host.make("generator", f"cdslm:{trained},steps=3,context=none")
+    alone = host.make("generator", f"cdslm:{trained},steps=3,context=none,vocoder=griffin-lim:3")
     assert alone.prompts == frozenset()
     assert len(list(alone.clips([], 2, 0.3, 0))) == 2
     with pytest.raises(UsageError, match="context=none"):
@@ -142,6 +142,7 @@ def test_a_checkpoint_of_another_mel_spec_is_refused(trained, tmp_path):
 def test_generate_from_the_command_line(trained, corpus, tmp_path):
     out = tmp_path / "clips"
     options = ("--prompts", corpus / "valid", "--count", "3", "--seconds", "0.5", "--steps", "3", "--context", "start")
+    options += ("--vocoder", "griffin-lim:3")
     done = cdslm("generate", trained, "--out", out, *options)
     assert done.returncode == 0, done.stderr
     clips = ClipSet.open(out)
@@ -165,7 +166,7 @@ def test_params_flops_and_roundtrip(inside, corpus, tmp_path):
     values = json.loads(inside("flops", "--depth", "2", "--json").stdout)
     assert values["training"] == 3 * values["forward"]
     back = tmp_path / "back"
-    done = inside("roundtrip", corpus / "valid", "--count", "2", "--out", back, "--json")
+    done = inside("roundtrip", corpus / "valid", "--count", "2", "--out", back, "--json", "--vocoder", "griffin-lim:20")
     measured = json.loads(done.stdout)
     assert measured["clips"] == 2
     assert 0 < measured["log_mel_rmse_db"] < 12
