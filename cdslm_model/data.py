@@ -285,7 +285,7 @@ class Shards:
 
     def read(self, start: int, stop: int) -> Tensor:
         """Return frames start..stop of all that there are, across shards, float32 `[stop - start, mels]`."""
-        parts = []
+        parts = [np.zeros((0, self.spec.mels), np.float16)]
         for shard in range(int(np.searchsorted(self.starts, start, "right")) - 1, len(self._mels)):
             first = int(self.starts[shard])
             if first >= stop:

@@ -20,6 +20,7 @@ from cdslm_model.loop import Trainer, noted_signals, run
 from cdslm_model.objective import Validation
 from cdslm_model.schedule import WarmupStableDecay
 from cdslm_model.settings import Settings
+from cdslm_model.vocoder import find as find_vocoder
 
 __all__ = ["RESULT", "Length", "Order", "open_splits", "train"]
 
@@ -171,6 +172,8 @@ class _Runs:
             )
         if held_out.spec.digest != self.shards.spec.digest:
             raise DataError(f"{order.valid}: its mel spec is not that of {order.data}; prepare both with the same one")
+        # Found now, so that a run does not end with log-mels that nothing can speak
+        find_vocoder(order.settings.vocoder, self.shards.spec)
         self.normalizer = self.shards.normalizer()
         shape = (config.context_frames, config.continuation_frames, order.settings.join_speakers)
         self.windows = Windows(self.shards, *shape)
