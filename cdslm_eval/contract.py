@@ -139,7 +139,7 @@ class Measurer(Component):
         needs: What a clip must carry: "audio", "text", "speaker", "reference_audio", "reference_text"; or be given by
             a measurer that runs before: "phones" by the recognizer, "transcript" by the transcriber.
         wants: What it uses where a clip has it, and does without where not: a subset of the same names.
-        rate_hz: Rate at which clips arrive; None leaves each at its own.
+        rate_hz: Rate at which clips arrive; None leaves each at its own. An instance may set its own, from an option.
         min_seconds: A shorter clip is skipped by the host.
         accepts_silence: False has silent clips skipped by the host; they never reach the measurement.
         batch_clips: How many clips the measurement likes to see at once; results must not depend on it.
@@ -150,7 +150,7 @@ class Measurer(Component):
 
     needs: ClassVar[frozenset[str] | set[str]] = frozenset({"audio"})
     wants: ClassVar[frozenset[str] | set[str]] = frozenset()
-    rate_hz: ClassVar[int | None] = None
+    rate_hz: int | None = None
     min_seconds: ClassVar[float] = 0.0
     accepts_silence: ClassVar[bool] = True
     batch_clips: ClassVar[int] = 1

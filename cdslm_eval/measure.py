@@ -17,7 +17,7 @@ from cdslm_eval.contract import GIVEN, Failed, Measurer, Metric, Skipped
 from cdslm_eval.errors import AudioError, EvalError
 from cdslm_eval.store import FileFacts, Outcome
 
-__all__ = ["DECODING", "Begun", "Measured", "Read", "Unit", "Workbench"]
+__all__ = ["DECODING", "Begun", "Measured", "Read", "Unit", "Workbench", "read_with_facts"]
 
 DECODING = -1
 """Stands for the decoder where a measurer's number is asked for."""
@@ -100,15 +100,18 @@ class Workbench:
 
     def _measure(self, units: Sequence[Unit], ready: Callable[[int], str]) -> Iterator[Read | Begun | Measured]:
         clips: dict[int, Clip] = {}
+        unpaired: dict[int, str] = {}
         for unit in units:
             yield Begun(DECODING)
             try:
-                clip, reads = self._decode(unit)
+                clip, reads, problem = self._decode(unit)
             except AudioError as error:
                 yield Read(unit.uid, unit.source.path, None, str(error))
                 continue
             yield from reads
             clips[unit.uid] = clip
+            if problem:
+                unpaired[unit.uid] = problem
         given = {unit.uid: dict(unit.given) for unit in units}
         for number in sorted({number for unit in units for number in unit.wanted}):
             gives = self.measurers[number].gives
@@ -118,36 +121,46 @@ class Workbench:
                 for unit in waiting:
                     yield Measured(unit.uid, number, Outcome("failed", reason, {}), lasting=False)
                 continue
+            if "reference_audio" in self.measurers[number].needs:
+                for unit in waiting:
+                    if unit.uid in unpaired:
+                        yield Measured(unit.uid, number, Outcome("failed", unpaired[unit.uid], {}), lasting=False)
+                waiting = [unit for unit in waiting if unit.uid not in unpaired]
             for unit, outcome in self._outcomes(number, waiting, clips, given):
                 if gives:
                     given[unit.uid].setdefault(gives, outcome)
                 yield Measured(unit.uid, number, outcome)
 
-    def _decode(self, unit: Unit) -> tuple[Clip, list[Read]]:
-        """Decode a clip (and its reference) as far as what is wanted looks at audio at all."""
+    def _decode(self, unit: Unit) -> tuple[Clip, list[Read], str]:
+        """Decode a clip (and its reference) as far as what is wanted looks at audio at all.
+
+        A reference that cannot be read is a problem of those alone who need it; it is told in the last value.
+        """
         source = unit.source
         needs = {need for number in unit.wanted for need in self.measurers[number].needs}
         wants = {want for number in unit.wanted for want in self.measurers[number].wants}
         reads: list[Read] = []
-        samples, rate_hz, digest, reference = np.zeros(0, np.float32), 1, "", None
+        samples, rate_hz, digest, problem = np.zeros(0, np.float32), 1, "", ""
+        reference = None
         if "audio" in needs:
-            audio, facts = _read(source.path)
+            audio, facts = read_with_facts(source.path)
             reads.append(Read(unit.uid, source.path, facts))
             samples, rate_hz, digest = audio.samples, audio.rate_hz, facts.digest
         if "reference_audio" in needs and source.reference is not None:
             try:
-                audio, facts = _read(source.reference)
+                audio, facts = read_with_facts(source.reference)
             except AudioError as error:
-                raise AudioError(f"its reference {source.reference}: {error}") from error
-            reads.append(Read(unit.uid, source.reference, facts))
-            reference = Clip(
-                key=source.key,
-                samples=audio.samples,
-                rate_hz=audio.rate_hz,
-                digest=facts.digest,
-                text=source.reference_text,
-            )
-        elif "reference_text" in needs | wants and source.reference_text is not None:
+                problem = f"its reference {source.reference}: {error}"
+            else:
+                reads.append(Read(unit.uid, source.reference, facts))
+                reference = Clip(
+                    key=source.key,
+                    samples=audio.samples,
+                    rate_hz=audio.rate_hz,
+                    digest=facts.digest,
+                    text=source.reference_text,
+                )
+        if reference is None and "reference_text" in needs | wants and source.reference_text is not None:
             reference = Clip(key=source.key, samples=samples[:0], rate_hz=rate_hz, text=source.reference_text)
         clip = Clip(
             key=source.key,
@@ -159,7 +172,7 @@ class Workbench:
             phones=source.phones,
             reference=reference,
         )
-        return clip, reads
+        return clip, reads, problem
 
     def _outcomes(
         self, number: int, units: Sequence[Unit], clips: dict[int, Clip], given: Mapping[int, Mapping[str, Outcome]]
@@ -216,7 +229,12 @@ def _resampled(clips: dict[int, Clip], uid: int, clip: Clip, rate_hz: int | None
     return dataclasses.replace(kept, phones=clip.phones, transcript=clip.transcript)
 
 
-def _read(path: str) -> tuple[Decoded, FileFacts]:
+def read_with_facts(path: str) -> tuple[Decoded, FileFacts]:
+    """Decode a file and say what it holds.
+
+    Raises:
+        AudioError: It cannot be read.
+    """
     try:
         stat = Path(path).stat()
     except OSError as error:

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +27,7 @@ from cdslm_eval.identity import Identity, content_needs, identify, subject, thro
 from cdslm_eval.measure import DECODING, Begun, Measured, Read, Unit, Workbench
 from cdslm_eval.store import FileFacts, Outcome, Store
 
-__all__ = ["Measurement", "Progress", "Request", "Runner"]
+__all__ = ["Measurement", "Progress", "Request", "Runner", "unchanged"]
 
 _CHUNK_BYTES = 64 << 20
 _COMMIT_S = 0.1
@@ -70,6 +71,29 @@ class Measurement:
     def identity(self, metric: Metric) -> Identity:
         """Return the identity that the metric's rows carry."""
         return self._runner._identity[id(metric)]  # noqa: SLF001 - one class in two parts
+
+    @property
+    def unusable(self) -> Mapping[str, str]:
+        """Name of each metric of the run that could not even be identified (no weights, say) -> why."""
+        return self._runner.unusable
+
+    def subjects(self, metric: Metric) -> list[str | None]:
+        """Return the key of each clip's row under a metric; None where the clip was not decoded."""
+        number = self._runner._number[id(metric)]  # noqa: SLF001 - one class in two parts
+        return [self._runner._subject(state, number) for state in self._states]  # noqa: SLF001
+
+    def fingerprint(self, metric: Metric) -> str:
+        """Return a digest of all that the metric's outcomes on this set depend on, without reading rows."""
+        subjects, ident = self.subjects(metric), self.identity(metric)
+        known = self._runner.store.statuses(ident.stored.ident, {one for one in subjects if one})
+        number = self._runner._number[id(metric)]  # noqa: SLF001 - one class in two parts
+        own = hashlib.sha256(ident.ident.encode())
+        for state, one in zip(self._states, subjects, strict=True):
+            problem = state.problems.get(number)
+            source = state.source
+            line = (source.key, source.speaker, source.path, one, known.get(one or ""), problem and problem.reason)
+            own.update(repr(line).encode("utf-8", "surrogatepass"))
+        return own.hexdigest()
 
     def digests(self) -> list[str | None]:
         """Return the content digest of each clip; None where it was not decoded."""
@@ -132,10 +156,14 @@ class Runner:
         ]
         flat = [state for some in states for state in some]
         self._look_up(flat)
+        twins = self._twins(flat)
         pending = [uid for uid, state in enumerate(flat) if state.left]
         self.measured = len(pending)
         if pending:
             _Run(self, flat, pending, progress).go()
+        for state, number, first in twins:
+            if number in first.problems:
+                state.problems[number] = first.problems[number]
         return [Measurement(request, self, some) for request, some in zip(requests, states, strict=True)]
 
     def _enlist(self, requests: Sequence[Request]) -> None:
@@ -179,7 +207,7 @@ class Runner:
     def _look_up(self, states: list[_State]) -> None:
         """Take digests from the index of files, and find which rows are there already."""
         paths = {path for state in states for path in (state.source.path, state.source.reference) if path}
-        known = {path: facts for path, facts in self.store.files(sorted(paths)).items() if _unchanged(path, facts)}
+        known = {path: facts for path, facts in self.store.files(sorted(paths)).items() if unchanged(path, facts)}
         for state in states:
             if facts := known.get(state.source.path):
                 state.digest = facts.digest
@@ -197,6 +225,19 @@ class Runner:
                 if one is None or found.get(one) not in self._kept:
                     state.left.add(number)
 
+    def _twins(self, states: list[_State]) -> list[tuple[_State, int, _State]]:
+        """Leave each row to the first of the clips that are known to share it; return (clip, measurer, first)."""
+        firsts: dict[tuple[int, str], _State] = {}
+        twins = []
+        for state in states:
+            for number in sorted(state.left):
+                key = self._subject(state, number)
+                first = state if key is None else firsts.setdefault((number, key), state)
+                if first is not state:
+                    state.left.discard(number)
+                    twins.append((state, number, first))
+        return twins
+
     def _outcomes(self, states: Sequence[_State], number: int) -> Iterator[Outcome]:
         lost = Outcome("failed", "was not measured", {})
         subjects = (self._subject(state, number) or "" for state in states)
@@ -205,7 +246,8 @@ class Runner:
             yield state.problems.get(number) or outcome or lost
 
 
-def _unchanged(path: str, facts: FileFacts) -> bool:
+def unchanged(path: str, facts: FileFacts) -> bool:
+    """Return whether a file still has the size and time of change that its facts vouch for."""
     try:
         stat = Path(path).stat()
     except OSError:
