@@ -198,21 +198,8 @@ def compare_downstream(
     held_out = test if held else next((unseen for kind, _, unseen in fits if kind == "beyond"), train.select([]))
     flags = (*loss_fit.flags, *fused.flags)
     return Downstream(
-        metric,
-        loss,
-        axis,
-        train,
-        direct,
-        loss_fit,
-        two_stage,
-        fused,
-        scores,
-        held_out,
-        best,
-        tied,
-        reasons,
-        usable.excluded,
-        flags,
+        metric, loss, axis, train, direct, loss_fit, two_stage, fused, scores, held_out, best, tied, reasons,
+        usable.excluded, flags,
     )
 
 
