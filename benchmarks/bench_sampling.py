@@ -28,7 +28,7 @@ def test_guided_step_against_two_forward_passes(benchmark):
     grid = times(process, STEPS)
     predict = guided(lambda streams, time: model(streams, time.float()), (context,), (silence,), 2.0)
 
-    nothing = guided(lambda streams, time: streams[-1], (context,), (silence,), 2.0)
+    nothing = guided(lambda streams, _: streams[-1], (context,), (silence,), 2.0)
 
     def sample(with_network=predict):
         with torch.inference_mode():
