@@ -170,7 +170,8 @@ def fit_fused(loss_fit: LawFit, values: Floats, first: MetricMap, *, keep_loss: 
         values: The metric on those rows.
         first: The map fitted alone.
         keep_loss: Whether the residuals of the loss stay in the objective. Without them only intercept + slope E,
-            slope A and slope B are determined, not the five themselves: the objective is rank-deficient by two, and says so.
+            slope A and slope B are determined, not the five themselves: the objective is rank-deficient by two, and
+            says so.
     """
     rows, axis = loss_fit.table, first.axis
     loss = rows.metric(loss_fit.metric)
