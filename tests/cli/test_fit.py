@@ -137,7 +137,9 @@ def test_a_simulated_table_gives_back_its_law_and_predictions_follow_it(fit):
 
 
 def test_planning_narrows_with_repeats_and_stops_when_narrow_enough(fit):
-    plans = [json.loads(fit("plan", "--law", LAW, "--repeats", n, "--simulations", 100, "--json", "-")[0]) for n in (1, 8)]
+    plans = [
+        json.loads(fit("plan", "--law", LAW, "--repeats", n, "--simulations", 100, "--json", "-")[0]) for n in (1, 8)
+    ]
     assert plans[1]["runs"] == 8 * plans[0]["runs"]
     # eight times the runs: intervals narrower by the square root of eight, as far as 100 tables tell
     assert plans[0]["widths"]["alpha"] / plans[1]["widths"]["alpha"] == pytest.approx(math.sqrt(8), rel=0.3)
@@ -198,9 +200,10 @@ def test_what_is_misspelt_is_named_with_what_was_meant(fit, table):
     assert "Did you mean 'loss'?" in fit(name, "--metric", "los", code=2)[1]
     assert "Did you mean 'isoflop'?" in fit("isoflops", name, code=2)[1]
     assert "Did you mean 'chinchilla'?" in fit(name, "--law", "chinchila", code=2)[1]
-    assert "Did you mean 'tokens'?" in fit(
-        table("t.csv", [{"N": 1, "C": 2, "tokens": 3, "loss": 1}]), "--columns", "D=tokns", code=2
-    )[1]
+    assert (
+        "Did you mean 'tokens'?"
+        in fit(table("t.csv", [{"N": 1, "C": 2, "tokens": 3, "loss": 1}]), "--columns", "D=tokns", code=2)[1]
+    )
     assert "no such file" in fit("absent.csv", code=2)[1]
     assert "none of 15 rows" in fit(name, "--where", "C<1", code=2)[1]
     assert "each model needs its tokens" in fit("predict", name, "--N", "7B", code=2)[1]

@@ -8,18 +8,15 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = [
-    (path.name, block)
-    for path in sorted((ROOT / "docs").glob("*.md"))
-    # the tutorials' blocks are files of a plugin, which tests/scaffold installs and tests
-    if not path.name.startswith("writing-a-")
-    for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
-]
+# the tutorials' blocks are files of a plugin, which tests/scaffold installs and tests
+PAGES = [path for path in sorted((ROOT / "docs").glob("*.md")) if not path.name.startswith("writing-a-")]
 
 
-@pytest.mark.parametrize(("name", "block"), BLOCKS, ids=[f"{name}-{n}" for n, (name, _) in enumerate(BLOCKS)])
-def test_a_block_runs(name, block):
-    exec(compile(block, name, "exec"), {"__name__": name})
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def test_the_blocks_of_a_page_run_one_after_the_other(page):
+    space: dict[str, object] = {"__name__": page.name}
+    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
+        exec(compile(block, page.name, "exec"), space)
 
 
 def test_the_readme_names_every_module():
