@@ -31,7 +31,7 @@ KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 HOP, RECEPTIVE = 320, 400  # of all convolutions together, in samples
 FRAMES = (WINDOW - RECEPTIVE) // HOP + 1
 FIRST_FRAMES = (WINDOW - KERNELS[0]) // STRIDES[0] + 1
-_SECONDS = {"cpu": 30, "cuda": 640}  # of padded audio in one batch
+_SECONDS = {"cpu": 10, "cuda": 640}  # of padded audio in one batch; more of it leaves a processor's caches
 
 
 class Network:
