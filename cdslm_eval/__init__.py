@@ -29,8 +29,11 @@ if TYPE_CHECKING:
         KernelDistance,
         Mean,
         PairwiseDistance,
+        Perplexity,
         Quantile,
         RatioOfSums,
+        SelfBleu,
+        Vert,
     )
 
 __version__ = "0.1.0"
@@ -49,11 +52,14 @@ __all__ = [
     "Metric",
     "Options",
     "PairwiseDistance",
+    "Perplexity",
     "Quantile",
     "RatioOfSums",
     "Recognizer",
+    "SelfBleu",
     "Skipped",
     "Transcriber",
+    "Vert",
     "__version__",
     "hookimpl",
 ]
@@ -79,8 +85,11 @@ _HOME = {
         "KernelDistance",
         "Mean",
         "PairwiseDistance",
+        "Perplexity",
         "Quantile",
         "RatioOfSums",
+        "SelfBleu",
+        "Vert",
     ),
 }
 

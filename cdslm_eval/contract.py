@@ -83,6 +83,7 @@ class Component(ABC):
         version: Bumped by every change that can move a number.
         licence: SPDX name of the licence of its code where it is not the distribution's.
         weights_licence: SPDX name of the licence of the weights that it loads; empty where it loads none.
+        attribution: Whom to name for the weights; shown before they are used, with their licence.
         requires: Importable modules it needs beyond the default install, each with the pip requirement that brings it.
         positional: The option that a bare value sets, as "2" does in "babble:2".
         Options: A pydantic model of the options.
@@ -92,6 +93,7 @@ class Component(ABC):
     version: ClassVar[str] = "1"
     licence: ClassVar[str] = ""
     weights_licence: ClassVar[str] = ""
+    attribution: ClassVar[str] = ""
     requires: ClassVar[Mapping[str, str]] = {}
     positional: ClassVar[str | None] = None
     Options: ClassVar[type[BaseModel]] = NoOptions
@@ -141,9 +143,9 @@ class Measurer(Component):
         min_seconds: A shorter clip is skipped by the host.
         accepts_silence: False has silent clips skipped by the host; they never reach the measurement.
         batch_clips: How many clips the measurement likes to see at once; results must not depend on it.
+        gives: Column of its rows that the host hands to those that need it (one of `GIVEN`), or "".
         rows: Name and version, such as "embedding@1", of rows that several metrics read: with equal options they are
             measured once. Such metrics inherit `measure` and every declaration above from one class.
-        gives: Column of its rows that the host hands to those that need it (one of `GIVEN`), or "".
     """
 
     needs: ClassVar[frozenset[str] | set[str]] = frozenset({"audio"})
@@ -152,8 +154,8 @@ class Measurer(Component):
     min_seconds: ClassVar[float] = 0.0
     accepts_silence: ClassVar[bool] = True
     batch_clips: ClassVar[int] = 1
-    rows: ClassVar[str] = ""
     gives: ClassVar[str] = ""
+    rows: ClassVar[str] = ""
 
     @abstractmethod
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:

@@ -77,8 +77,8 @@ def _identity(name: str, version: str, measurer: Measurer, givers: Mapping[str, 
     label = f"{name}@{version}"
     if isinstance(measurer, Recognizer):
         parts["inventory"] = measurer.inventory
-    for role, giver in through(measurer, givers).items():
-        parts[_ROLES[role]] = dict(identify(giver, givers).parts)
+    for given, giver in through(measurer, givers).items():
+        parts[_ROLES[given]] = dict(identify(giver, givers).parts)
         label += f"+{giver.name}@{giver.version}"
     return Identity(f"{label}#{_digest(json.dumps(parts, sort_keys=True))}", parts)
 
@@ -109,6 +109,7 @@ def subject(needs: frozenset[str], source: Source, digest: str | None, reference
         "reference_audio": reference_digest if source.reference else "",
         "text": source.text or "",
         "phones": " ".join(source.phones or ()),
+        "transcript": "",  # a set brings none: without a transcriber no clip has one
         "speaker": source.speaker or "",
         "reference_text": source.reference_text or "",
     }

@@ -17,7 +17,7 @@ from cdslm_eval.contract import GIVEN, Failed, Measurer, Metric, Skipped
 from cdslm_eval.errors import AudioError, EvalError
 from cdslm_eval.store import FileFacts, Outcome
 
-__all__ = ["DECODING", "Begun", "Measured", "Read", "Unit", "Workbench"]
+__all__ = ["DECODING", "Begun", "Measured", "Read", "Unit", "Workbench", "read_with_facts"]
 
 DECODING = -1
 """Stands for the decoder where a measurer's number is asked for."""
@@ -143,12 +143,12 @@ class Workbench:
         samples, rate_hz, digest, problem = np.zeros(0, np.float32), 1, "", ""
         reference = None
         if "audio" in needs:
-            audio, facts = _read(source.path)
+            audio, facts = read_with_facts(source.path)
             reads.append(Read(unit.uid, source.path, facts))
             samples, rate_hz, digest = audio.samples, audio.rate_hz, facts.digest
         if "reference_audio" in needs and source.reference is not None:
             try:
-                audio, facts = _read(source.reference)
+                audio, facts = read_with_facts(source.reference)
             except AudioError as error:
                 problem = f"its reference {source.reference}: {error}"
             else:
@@ -229,7 +229,12 @@ def _resampled(clips: dict[int, Clip], uid: int, clip: Clip, rate_hz: int | None
     return dataclasses.replace(kept, phones=clip.phones, transcript=clip.transcript)
 
 
-def _read(path: str) -> tuple[Decoded, FileFacts]:
+def read_with_facts(path: str) -> tuple[Decoded, FileFacts]:
+    """Decode a file and say what it holds.
+
+    Raises:
+        AudioError: It cannot be read.
+    """
     try:
         stat = Path(path).stat()
     except OSError as error:

@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cdslm_eval.errors import UsageError, did_you_mean
 from cdslm_eval.statistic import Better
 
 __all__ = ["Carrier", "Estimate", "Exemplar", "Failure", "ScoreResult"]
@@ -152,6 +153,24 @@ class ScoreResult:
     def systems(self) -> tuple[str, ...]:
         """The systems, in order."""
         return tuple(dict.fromkeys(estimate.system for estimate in self.estimates))
+
+    def estimate(self, name: str, system: str | None = None) -> Estimate:
+        """Return one value.
+
+        Args:
+            name: Name of the value, such as "pjsd_2".
+            system: Whose; None where there is one system.
+
+        Raises:
+            UsageError: Nothing of that name was measured, or of several systems none was named.
+        """
+        found = [one for one in self.estimates if one.name == name and system in (None, one.system)]
+        if len(found) != 1:
+            names = dict.fromkeys(one.name for one in self.estimates)
+            what = "several systems have" if found else "no system has"
+            hint = did_you_mean(name, names) if not found else f" Name one of {', '.join(self.systems)}."
+            raise UsageError(f"{what} a value {name!r}.{hint}")
+        return found[0]
 
     def as_json(self) -> dict[str, Any]:
         """Return what `score --json` writes."""

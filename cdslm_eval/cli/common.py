@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,18 +17,16 @@ from cdslm_eval.errors import EvalError, StoreError, UnknownNameError, UsageErro
 
 if TYPE_CHECKING:
     from cdslm_eval.clips import ClipSet
-    from cdslm_eval.contract import Measurer, Transcriber
+    from cdslm_eval.contract import Component
     from cdslm_eval.host import Host
     from cdslm_eval.runner import Progress
 
 __all__ = [
     "default_jobs",
+    "name_the_weights",
     "note",
     "open_systems",
     "progress",
-    "say_licences",
-    "seeds_settings",
-    "transcriber_for",
     "write_json",
     "write_text",
 ]
@@ -42,12 +40,6 @@ def default_jobs() -> int:
 def note(text: str) -> None:
     """Say something on stderr."""
     typer.echo(text, err=True)
-
-
-def say_licences(measurers: Sequence[Measurer]) -> None:
-    """Name the licences of the weights that are about to be loaded."""
-    if under := [f"{one.name} {one.weights_licence}" for one in measurers if one.weights_licence]:
-        note(f"weights: {', '.join(under)}")
 
 
 @contextmanager
@@ -137,24 +129,11 @@ def open_systems(host: Host, paths: Sequence[str], make: Any) -> list[ClipSet]:
     return systems
 
 
-DEFAULT_TRANSCRIBER = "whisper"
-
-
-def transcriber_for(measurers: Sequence[Measurer], host: Host, spec: str | None) -> Transcriber | None:
-    """Return the transcriber that a run needs, or None where nothing reads a transcript.
-
-    Raises:
-        UsageError: One is needed, none was named, and the usual one is not installed.
-    """
-    reads = [one.name for one in measurers if "transcript" in {*one.needs, *one.wants}]
-    if not reads:
-        return None
-    if spec is None and DEFAULT_TRANSCRIBER not in host.registered("transcriber"):
-        raise UsageError(
-            f"{reads[0]} reads what a transcriber heard: pip install cdslm-eval-asr, or name one with --transcriber"
-        )
-    made: Transcriber = host.make("transcriber", spec or DEFAULT_TRANSCRIBER)
-    return made
+def name_the_weights(components: Iterable[Component | None]) -> None:
+    """Say on stderr whose weights are used and under which licence, before they are."""
+    for one in components:
+        if one is not None and one.weights_licence:
+            note(f"note: {one.name} uses {one.attribution or 'weights'}, licence {one.weights_licence}")
 
 
 def _is_documentation(path: Path) -> bool:
@@ -172,24 +151,6 @@ def _tell_apart(systems: list[ClipSet]) -> None:
         for one in again:
             one.name = "/".join(Path(one.origin).resolve().with_suffix("").parts[-depth:])
     raise UsageError(f"the same set is named twice: {again[0].origin}")
-
-
-def seeds_settings(host: Host) -> dict[str, Any]:
-    """Return the versions that a reader needs to repeat a run."""
-    import platform
-
-    import numpy as np
-    import scipy
-
-    from cdslm_eval import __version__
-
-    return {
-        "cdslm_eval": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "plugins": {plugin.name: plugin.version for plugin in host.plugins if not plugin.problems},
-    }
 
 
 def write_json(target: str, value: Any) -> None:

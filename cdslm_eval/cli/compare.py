@@ -49,7 +49,7 @@ def compare(
     """
     from cdslm_eval.clips import ClipSet
     from cdslm_eval.comparison import compare as run_compare
-    from cdslm_eval.host import Host
+    from cdslm_eval.host import Host, transcriber_for
     from cdslm_eval.runner import Runner
     from cdslm_eval.store import Store, default_store_path
 
@@ -57,7 +57,7 @@ def compare(
     systems = common.open_systems(host, [a, b], None)
     real = ClipSet.open(reference, name="reference") if reference else None
     chosen = [host.make("metric", spec) for spec in split_specs(metrics, list(host.registered("metric")))]
-    common.say_licences(chosen)
+    common.name_the_weights(chosen)
     hears = host.make("recognizer", recognizer)
     with Store(store or default_store_path()) as held, common.progress("measuring") as bar:
         runner = Runner(
@@ -65,9 +65,11 @@ def compare(
             host.make("executor", "local"),
             hears,
             jobs=jobs or common.default_jobs(),
-            transcriber=common.transcriber_for([*chosen, hears], host, transcriber),
+            transcriber=transcriber_for([*chosen, hears], host, transcriber),
         )
         found = run_compare(runner, systems[0], systems[1], real, chosen, seed=seed, progress=bar)
+    for sentence in dict.fromkeys(runner.unusable.values()):
+        common.note(f"note: {sentence}")
     names = [one.name for one in systems]
     if json_to is not None:
         rows = [{k: _plain(v) for k, v in dataclasses.asdict(one).items()} for one in found]

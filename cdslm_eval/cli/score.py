@@ -168,6 +168,8 @@ def score_systems(
     executor: str = "local",
 ) -> ScoreResult:
     """Score opened systems and keep the run in the store; what `score` and `demo` share."""
+    from cdslm_eval.host import transcriber_for
+    from cdslm_eval.provenance import host_facts, versions
     from cdslm_eval.runner import Runner
     from cdslm_eval.scoring import score as run_score
     from cdslm_eval.store import Store
@@ -175,15 +177,16 @@ def score_systems(
     chosen = [host.make("metric", spec) for spec in split_specs(metrics, list(host.registered("metric")))]
     if len({metric.name for metric in chosen}) < len(chosen):
         raise UsageError(f"--metrics {metrics!r}: a metric is named twice")
-    common.say_licences(chosen)
     hears = host.make("recognizer", recognizer)
-    writes = common.transcriber_for([*chosen, hears], host, transcriber)
+    writes = transcriber_for([*chosen, hears], host, transcriber)
+    common.name_the_weights([*chosen, hears if any("phones" in one.needs for one in chosen) else None, writes])
     settings: dict[str, Any] = {
         "metrics": metrics,
         "recognizer": recognizer,
         "transcriber": None if writes is None else transcriber or writes.name,
         "reference": reference.origin if reference else None,
-        "versions": common.seeds_settings(host),
+        "versions": versions(host),
+        "host": host_facts(),
     }
     with Store(store) as held, common.progress("scoring") as bar:
         runner = Runner(
