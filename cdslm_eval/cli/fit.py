@@ -71,8 +71,8 @@ def add_to(app: typer.Typer) -> None:
     )
     for command in (law, isoflop, downstream, verdict, predict):
         group.command(name=command.__name__, no_args_is_help=True)(spread(command))
-    for command in (fit_plan.simulate, fit_plan.plan):
-        group.command(name=command.__name__)(spread(command))
+    for rehearsal in (fit_plan.simulate, fit_plan.plan):
+        group.command(name=rehearsal.__name__)(spread(rehearsal))
     app.add_typer(group, name="fit")
 
 
