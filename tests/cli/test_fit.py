@@ -7,6 +7,7 @@ import json
 import math
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -85,8 +86,7 @@ def test_the_published_fit_comes_out_of_the_command_line(fit, shared_data):
     assert all(low < far[key] < high for key, (low, high) in far["intervals"].items())
     assert {"settings", "flags", "verdict", "isoflops"} <= set(found)
     assert "report/index.html" in err
-    with open("report/fit.json") as file:
-        assert json.load(file) == found
+    assert json.loads(Path("report/fit.json").read_text()) == found
 
 
 def test_words_say_which_estimator_and_which_sign(fit, shared_data):
