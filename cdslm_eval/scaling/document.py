@@ -14,6 +14,7 @@ from cdslm_eval.scaling.downstream import Downstream
 from cdslm_eval.scaling.fit import LawFit
 from cdslm_eval.scaling.frontier import KEYS, Band, Frontier, NearRange
 from cdslm_eval.scaling.isoflop import IsoFlop, IsoFlops
+from cdslm_eval.scaling.metric_map import MetricMap
 from cdslm_eval.scaling.power_law import PowerLaw
 from cdslm_eval.scaling.predictions import Predicted, Predictions
 from cdslm_eval.scaling.study import Settings, Study
@@ -117,8 +118,7 @@ def _downstream(found: Downstream) -> dict[str, Any]:
     staged = {
         one.name: {
             "law": dict(one.law.parameters),
-            "intercept": one.map.intercept,
-            "slope": one.map.slope,
+            **_line(one.map),
             "spread": one.map.spread,
             "objective": one.objective,
             "rank_deficiency": one.rank_deficiency,
@@ -146,6 +146,14 @@ def _downstream(found: Downstream) -> dict[str, Any]:
         },
         "flags": list(found.flags),
     }
+
+
+def _line(found: MetricMap) -> dict[str, float]:
+    """Return the line in the loss: of the metric itself under the identity link, else of its link."""
+    if found.axis.link.name != "identity":
+        return {"intercept": found.intercept, "slope": found.slope}
+    start, end = found.value([0.0, 1.0])
+    return {"intercept": float(start), "slope": float(end - start)}
 
 
 def _verdict(found: Verdict) -> dict[str, Any]:

@@ -85,8 +85,8 @@ def near_ranges(fit: LawFit, bootstrap: Bootstrap | None, C: Floats, level: floa
         with np.errstate(all="ignore"):
             best = fit.near_optimal(C, epsilon, relative=relative)
             ends = {} if bootstrap is None else bootstrap.near_optimal(C, epsilon, level, relative=relative)
-        names = ("N_low", "N_high", "D_low", "D_high", "width")
-        parts = {name: _band(C, getattr(best, name), ends.get(name)) for name in names}
+            names = ("N_low", "N_high", "D_low", "D_high", "width")
+            parts = {name: _band(C, getattr(best, name), ends.get(name)) for name in names}
         found.append(NearRange(epsilon, relative, **parts))
     return tuple(found)
 

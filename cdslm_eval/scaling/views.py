@@ -6,6 +6,8 @@ import math
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
+import numpy as np
+
 from cdslm_eval.scaling.downstream import Downstream
 from cdslm_eval.scaling.frontier import Band, Frontier, NearRange
 from cdslm_eval.scaling.isoflop import IsoFlops
@@ -150,9 +152,9 @@ def near_view(found: tuple[NearRange, ...], level: float) -> View:
             for key in ("N", "D"):
                 low, high = getattr(near, f"{key}_low"), getattr(near, f"{key}_high")
                 cells.append(between(low.value[place], high.value[place], 3, counts=True))
-            wide = math.exp(near.width.value[place])
-            ends = _ends(math.exp(near.width.low[place]), math.exp(near.width.high[place]))
-            rows.append((plain(C, 3), near.name, *cells, f"{plain(wide, 3)}x{ends}"))
+            with np.errstate(over="ignore"):
+                wide, *ends = np.exp([near.width.value[place], near.width.low[place], near.width.high[place]]).tolist()
+            rows.append((plain(C, 3), near.name, *cells, f"{plain(wide, 3)}x{_ends(*ends)}"))
     rows.sort(key=lambda row: float(row[0]))
     headings = ("C [FLOP]", "within", "N from … to", "D from … to", f"N high / N low [{_percent(level)}]")
     return View("Near-optimal models", headings, tuple(rows))

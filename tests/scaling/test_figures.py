@@ -1,0 +1,139 @@
+"""Figures of a study: they show the numbers they claim to, stand alone, and survive tables that determine nothing."""
+
+from __future__ import annotations
+
+import math
+from xml.etree import ElementTree as ET
+
+import numpy as np
+import pytest
+
+from cdslm_eval.drawing import png, svg
+from cdslm_eval.scaling.figures import FIGURES, budgets, draw, quality
+from cdslm_eval.scaling.figures.parts import paper_style
+from cdslm_eval.scaling.law import Law
+from cdslm_eval.scaling.simulate import Plan, simulate
+from cdslm_eval.scaling.study import Settings, study
+from cdslm_eval.table import RunTable
+
+LAW = Law.of("chinchilla", E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.37)
+EVIL = r"</svg><script>$\frac{1}{$ & _x"
+
+
+def rows(noise=0.004, seed=0, budgets=(1e18, 5e18, 2e19, 1e20, 1e21)):
+    records = simulate(LAW, Plan(budgets, 7, 12.0), noise, seed).to_records()
+    for row in records:
+        row["split"] = "test" if row["C"] > 5e20 else "train"
+        row["mos"] = 5.0 - 0.9 * row["loss"]
+        row[EVIL] = row["loss"]
+    return RunTable.from_records(records)
+
+
+@pytest.fixture(scope="module")
+def done():
+    asked = Settings(replicates=200, better="higher", link="identity", loss="loss", baseline=3.0)
+    return study(rows(), "loss", Settings(replicates=200)), study(rows(), "mos", asked)
+
+
+def test_every_figure_is_drawn_and_stands_alone(done):
+    plain, through_loss = done
+    names = {name for one in done for name, _, _ in draw(one)}
+    assert names == set(FIGURES)
+    assert "metric-loss" not in {name for name, _, _ in draw(plain)}
+    for _, figure, caption in draw(through_loss):
+        with paper_style():
+            text, picture = svg(figure), png(figure, 60)
+            assert svg(figure) == text
+        tree = ET.fromstring(text)
+        # letters are paths: no reader needs our fonts
+        assert not [one for one in tree.iter() if one.tag.endswith("}text")]
+        links = [value for one in tree.iter() for name, value in one.attrib.items() if name.endswith("href")]
+        assert all(link.startswith(("#", "data:image/png")) for link in links)
+        assert picture.startswith(b"\x89PNG")
+        assert caption.endswith(".")
+
+
+def lines(axes, label):
+    return next(line for line in axes.get_lines() if line.get_label() == label)
+
+
+def test_isoflop_curves_are_the_law_and_stars_the_budgets_optima(done):
+    study_, _ = done
+    axes = budgets.isoflop_curves(study_).axes[0]
+    dots = lines(axes, "optimum of the law")
+    N, loss = dots.get_xdata(), dots.get_ydata()
+    # under C = 6 N D no other N is better: the dots are minima of the law's own values
+    for size, value in zip(N[::20], loss[::20], strict=True):
+        C = study_.frontier.N.C[np.argmin(abs(N - size))]
+        assert value == pytest.approx(float(study_.fit.law.predict(size, C / 6 / size)), rel=1e-9)
+        assert value <= study_.fit.law.predict(size * 1.1, C / 6 / size / 1.1)
+        assert value <= study_.fit.law.predict(size / 1.1, C / 6 / size * 1.1)
+    stars = {
+        float(line.get_xdata()[0]) for line in axes.get_lines() if line.get_marker() == "*" and len(line.get_xdata())
+    }
+    assert stars == {one.N for one in study_.isoflops.optima}
+    assert axes.get_xscale() == axes.get_yscale() == "log"
+
+
+def test_panels_name_their_quantity_and_unit_and_bands_hold_the_line(done):
+    study_, _ = done
+    panels = budgets.optima(study_).axes
+    assert [axes.get_ylabel() for axes in panels] == [
+        "N*, parameters", "D*, tokens", "r* = D*/N*, tokens per parameter",
+    ]  # fmt: skip
+    assert {axes.get_xlabel() for axes in panels} == {"C [FLOP]"}
+    for key in ("N", "D", "ratio", "kappa"):
+        band = getattr(study_.frontier, key)
+        assert np.all(band.low <= band.value)
+        assert np.all(band.value <= band.high)
+    # what the data were drawn from lies within the band at every sampled budget
+    truth = LAW.optimum(study_.optima.N.C).N
+    assert np.all((study_.optima.N.low < truth) & (truth < study_.optima.N.high))
+
+
+def test_residuals_hide_no_row(done):
+    study_, _ = done
+    for axes in quality.residuals(study_).axes:
+        low, high = axes.get_ylim()
+        shown = np.concatenate(
+            [np.asarray(line.get_ydata(), float) for line in axes.get_lines() if line.get_marker() in "oD^v"]
+        )
+        shown = shown[np.isfinite(shown)]
+        assert len(shown) == len(study_.table)
+        assert np.all((low < shown) & (shown < high))
+
+
+def test_real_data_and_held_out_rows_are_marked(done):
+    _, study_ = done
+    axes = quality.metric_against_loss(study_).axes[0]
+    assert set(lines(axes, "real data").get_ydata()) == {3.0}
+    assert len(lines(axes, "held out").get_xdata()) == int(study_.test.sum()) == 7
+    slope = np.polyfit(
+        lines(axes, "function of the loss").get_xdata(), lines(axes, "function of the loss").get_ydata(), 1
+    )
+    assert slope == pytest.approx([-0.9, 5.0], rel=1e-3)
+
+
+def flat(table):
+    return [{**row, "loss": 0.3 + 0.01 * math.sin(78.233 * place)} for place, row in enumerate(table.to_records())]
+
+
+@pytest.mark.parametrize(
+    ("table", "metric", "replicates"),
+    [
+        (rows(), EVIL, 0),
+        (RunTable.from_records(flat(rows())), "loss", 50),
+        (rows(budgets=(1e19,)), "loss", 50),
+        (RunTable.from_records([{**row, "N": 1e8} for row in rows().to_records()]), "loss", 50),
+    ],
+    ids=["a hostile name", "a flat metric", "one budget", "one size"],
+)
+def test_figures_of_odd_tables_are_drawn_all_the_same(table, metric, replicates):
+    found = study(table, metric, Settings(replicates=replicates))
+    seen = set()
+    for name, figure, _ in draw(found):
+        with paper_style():
+            ET.fromstring(svg(figure))
+        seen.add(name)
+    assert "isoflop" in seen
+    assert "predicted" in seen or found.fit is None
