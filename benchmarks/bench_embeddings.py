@@ -14,7 +14,7 @@ pytest.importorskip("cdslm_eval_embeddings", reason="needs plugins/embeddings")
 RATE_HZ = 16_000
 
 
-def mixed_clips(count: int = 32, shortest_s: float = 0.3, longest_s: float = 4.0):
+def mixed_clips(count: int = 64, shortest_s: float = 0.3, longest_s: float = 4.0):
     """Clips of 0.3 to 4 s, most of them short, as a set of utterances is."""
     rng = np.random.default_rng(0)
     seconds = shortest_s * (longest_s / shortest_s) ** rng.random(count)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import itertools
 import sys
 
 import librosa
@@ -73,7 +74,7 @@ def test_specs_differ_by_digest_and_impossible_ones_are_refused():
 def test_the_normalizer_of_pieces_is_that_of_the_whole(cuts, seed):
     values = torch.randn(100, 3, generator=torch.Generator().manual_seed(seed)) * torch.tensor([1.0, 5.0, 0.1]) - 1e3
     edges = [0, *sorted(set(cuts)), 100]
-    fitted = Normalizer.fit(values[low:high] for low, high in zip(edges[:-1], edges[1:], strict=True))
+    fitted = Normalizer.fit(values[low:high] for low, high in itertools.pairwise(edges))
     torch.testing.assert_close(fitted.mean.double(), values.double().mean(0))
     torch.testing.assert_close(fitted.std.double(), values.double().std(0, correction=0))
     again = Normalizer.from_dict(fitted.as_dict())
@@ -83,7 +84,7 @@ def test_the_normalizer_of_pieces_is_that_of_the_whole(cuts, seed):
 
 @pytest.mark.parametrize("values", [{"mean": [0.0]}, {"mean": [0.0], "std": [0.0]}, {"mean": [0.0], "std": [1.0, 1.0]}])
 def test_a_normalizer_that_cannot_be_is_refused(values):
-    with pytest.raises(ModelError, match="mean and std|one value per band"):
+    with pytest.raises(ModelError, match=r"mean and std|one value per band"):
         Normalizer.from_dict(values)
     with pytest.raises(ModelError, match="above 0"):
         Normalizer.fit([torch.zeros(5, 2)])
