@@ -189,7 +189,6 @@ def _components(plan: Plan, problems: Problems) -> None:
             plan.recognizer = made
     for name, options in spec.metrics.items():
         try:
-<<<<<<< HEAD
             plan.metrics[name] = host.build("metric", name, _located(plan.suite, options))
         except (EvalError, OSError) as error:
             problems.add(("metrics", name), str(error))
@@ -201,11 +200,6 @@ def _components(plan: Plan, problems: Problems) -> None:
     for name, metric in plan.metrics.items():
         try:
             plan.identities[name] = identify(metric, plan.givers)
-=======
-            metric = host.build("metric", name, _located(plan.suite, options))
-            plan.identities[name] = identify(metric, plan.recognizer)
-            plan.metrics[name] = metric
->>>>>>> suite
         except (EvalError, OSError) as error:
             problems.add(("metrics", name), str(error))
 
