@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import importlib.metadata
+import importlib
 import itertools
 import sys
 
@@ -95,7 +95,7 @@ def test_a_normalizer_that_cannot_be_is_refused(values):
 def test_the_round_trip_of_griffin_lim_is_near_and_better_than_one_iteration():
     samples = voice(1.5)
     near, far = (roundtrip(samples, find(name, MelSpec())) for name in ("griffin-lim", "griffin-lim:1"))
-    assert near["log_mel_rmse_db"] < 1.5 < far["log_mel_rmse_db"]
+    assert near["log_mel_rmse_db"] < 2.0 < far["log_mel_rmse_db"]
     assert near["spectral_convergence"] < 0.15 < far["spectral_convergence"]
     with pytest.raises(ModelError, match="at least one frame"):
         roundtrip(samples[:, :200], find("griffin-lim", MelSpec()))
@@ -124,7 +124,7 @@ def brought(tmp_path, monkeypatch):
         "griffin-lim = some_vocoders:same\n"
     )
     monkeypatch.syspath_prepend(str(tmp_path))
-    importlib.metadata.MetadataPathFinder.invalidate_caches()
+    importlib.invalidate_caches()
     yield
     sys.modules.pop("some_vocoders", None)
 
