@@ -9,17 +9,17 @@ import numpy as np
 import pytest
 
 ROOT = Path(__file__).parents[2]
-BLOCKS = [
-    (path.name, block)
+PAGES = {
+    path.name: re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
     for path in sorted((ROOT / "docs").glob("*.md"))
-    for block in re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
-]
+}
 
 
-@pytest.mark.parametrize(("name", "block"), BLOCKS, ids=[f"{name}-{n}" for n, (name, _) in enumerate(BLOCKS)])
-def test_a_block_runs(name, block):
+@pytest.mark.parametrize("name", [name for name, blocks in PAGES.items() if blocks])
+def test_the_blocks_of_a_page_run_one_after_the_other(name):
     space: dict[str, object] = {"__name__": name}
-    exec(compile(block, name, "exec"), space)
+    for number, block in enumerate(PAGES[name], 1):
+        exec(compile(block, f"{name}, block {number}", "exec"), space)
     metrics = [value for value in space.values() if isinstance(value, type) and hasattr(value, "statistics")]
     for metric in metrics:
         from cdslm_eval import Clip, Metric
