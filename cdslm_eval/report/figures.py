@@ -14,6 +14,7 @@ from cdslm_eval.result import Estimate
 
 __all__ = ["by_order", "side_by_side"]
 
+_DOUBTED = frozenset({"bounds_only", "rank_deficient"})
 # text stays text, so the reader's own fonts draw what this machine's lack; a system's name may hold dollar signs
 _TEXT: Any = {"svg__fonttype": "none", "text__parse_math": False}
 
@@ -78,7 +79,7 @@ def side_by_side(name: str, unit: str, estimates: Sequence[Estimate], quantity: 
         ends = ("corrected_low", "corrected_high") if quantity == "corrected" else ("low", "high")
         for place, one in enumerate(reversed(known)):
             low, high = (getattr(one, end) for end in ends)
-            faint = one.trust == "bounds_only"
+            faint = one.trust in _DOUBTED
             colour = GREY if faint else BLUE
             if math.isfinite(low) and math.isfinite(high):
                 axes.plot([low, high], [place, place], color=colour, lw=2, solid_capstyle="round")
@@ -87,6 +88,6 @@ def side_by_side(name: str, unit: str, estimates: Sequence[Estimate], quantity: 
             axes.axvline(0, color=INK, lw=0.8, ls=":")
         axes.set_yticks(range(len(known)), [shown(e.system, 40) for e in reversed(known)])
         axes.set_xlabel(
-            f"{name}, {quantity} [{unit}]" + ("; grey: above the trusted floor" if quantity == "corrected" else "")
+            f"{name}, {quantity} [{unit}]" + ("; grey: not to be trusted" if quantity == "corrected" else "")
         )
         return svg(figure)

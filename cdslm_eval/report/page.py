@@ -11,20 +11,22 @@ from pathlib import Path
 from typing import Any
 
 from cdslm_eval.errors import AudioError
+from cdslm_eval.ranking import ranked, shown_columns
 from cdslm_eval.report import figures
 from cdslm_eval.report.html import environment, file_name, inline, write_files
 from cdslm_eval.report.listen import data_uri
-from cdslm_eval.result import Carrier, Estimate, ScoreResult
+from cdslm_eval.result import Carrier, Estimate, Exemplar, ScoreResult
 
-__all__ = ["write_report"]
+__all__ = ["TRUST", "Players", "write_report"]
 
 _MAX_FAILURES = 200
 _MAX_NGRAMS = 6
 _MAX_EMBEDDED = 80
 _ORDER = re.compile(r"(.*)_(\d+)")
 TRUST = {
-    "ok": "floor under 0.05: the corrected value can be quoted",
-    "sample_limited": "floor under 0.25: corrected, but more phones would help",
+    "ok": "floor under 0.05 (of a bit, or of a distance's scale): the corrected value can be quoted",
+    "sample_limited": "floor above that: corrected, but more speech would help",
+    "rank_deficient": "no more clips than dimensions: good to order systems of like size, not to quote",
     "bounds_only": "floor above 0.25: believe the bounds, not the point",
 }
 
@@ -39,7 +41,7 @@ class _Player:
     problem: str
 
 
-class _Players:
+class Players:
     """Embeds each clip once, up to a number of them."""
 
     def __init__(self) -> None:
@@ -58,6 +60,7 @@ class _Players:
         return self._by_path[path]
 
     def all(self) -> list[_Player]:
+        """Return the players, in the order in which they were asked for."""
         return list(self._by_path.values())
 
 
@@ -75,21 +78,20 @@ def write_report(result: ScoreResult, folder: Path) -> Path:
         UsageError: The folder cannot be written.
         StoreError: The disk is full.
     """
-    from cdslm_eval.ranking import ranked
-
     groups: dict[str, list[Estimate]] = {}
     for one in result.estimates:
         groups.setdefault(one.name, []).append(one)
     groups = {name: ranked(some) for name, some in groups.items()}
     drawn = _figures(result, groups)
-    players = _Players()
-    exemplars = [(one, players.get(one.path, f"{one.system}, {one.key}")) for one in result.exemplars]
+    players = Players()
+    exemplars = [(one, _heard(one, players)) for one in result.exemplars]
     ngrams = {system: _ngrams(result, system, players) for system in result.systems}
     templates = environment()
     templates.filters["plain"] = lambda value: max(0.0, value) if math.isfinite(value) else value
     page = templates.get_template("report.html.j2").render(
         result=result,
         groups=groups,
+        columns={name: shown_columns(some) for name, some in groups.items()},
         scales={name: _scale(some) for name, some in groups.items()},
         figures=[(name, inline(svg, place)) for place, (name, svg) in enumerate(drawn.items())],
         exemplars=exemplars,
@@ -106,12 +108,20 @@ def write_report(result: ScoreResult, folder: Path) -> Path:
     return folder / "index.html"
 
 
+def _heard(one: Exemplar, players: Players) -> list[_Player]:
+    """Return the players of an exemplar: the clip, and the reference clip that it copies."""
+    found = [players.get(one.path, f"{one.system}, {one.key}")]
+    if one.original:
+        found.append(players.get(one.original, f"reference, {Path(one.original).name}"))
+    return [player for player in found if player is not None]
+
+
 def _figures(result: ScoreResult, groups: dict[str, list[Estimate]]) -> dict[str, str]:
     """Return name -> SVG: the overview first, then one figure per system, then other metrics."""
     divergences: dict[str, dict[int, list[Estimate]]] = {}
     for name, some in groups.items():
         match = _ORDER.fullmatch(name)
-        if match and any(one.trust for one in some):
+        if match and any(one.interval == "bounds" for one in some):
             divergences.setdefault(match[1], {})[int(match[2])] = some
     drawn: dict[str, str] = {}
     for name, orders in divergences.items():
@@ -124,12 +134,13 @@ def _figures(result: ScoreResult, groups: dict[str, list[Estimate]]) -> dict[str
             if len(present) == len(orders):
                 drawn[f"{name} by order, {system}"] = figures.by_order(system, present, sorted(orders))
     for name, some in groups.items():
-        if not any(one.trust for one in some) and any(math.isfinite(one.value) for one in some):
-            drawn[name] = figures.side_by_side(name, some[0].unit, some, "value")
+        if not any(one.interval == "bounds" for one in some) and any(math.isfinite(one.value) for one in some):
+            quantity = "corrected" if any(one.trust for one in some) else "value"
+            drawn[name] = figures.side_by_side(name, some[0].unit, some, quantity)
     return drawn
 
 
-def _ngrams(result: ScoreResult, system: str, players: _Players) -> dict[str, list[tuple[Carrier, list[_Player]]]]:
+def _ngrams(result: ScoreResult, system: str, players: Players) -> dict[str, list[tuple[Carrier, list[_Player]]]]:
     """Return the heaviest n-grams of a system, over- and under-used, each with clips to hear it in."""
     found: dict[str, list[tuple[Carrier, list[_Player]]]] = {}
     for title, over in (("Over-used", True), ("Under-used", False)):
