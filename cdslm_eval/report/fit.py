@@ -49,10 +49,9 @@ class _Section:
 
 # section -> the figures that stand in it
 _PLACES = {
-    "fit": ("bootstrap",),
     "optima": ("isoflop", "optima"),
     "near": ("near-optimal", "curvature"),
-    "quality": ("residuals", "predicted", "rollout"),
+    "quality": ("residuals", "predicted", "rollout", "bootstrap"),
     "downstream": ("metric-loss",),
 }
 

@@ -166,7 +166,7 @@ def isoflop_view(found: IsoFlops) -> View:
     for one in found.budgets:
         kind = "—" if one.chosen is None else {2: "parabola", 3: "cubic"}[one.chosen.degree]
         if not one.has_optimum:
-            rows.append((plain(one.C, 3), str(len(one.rows)), kind, one.reason, "", "", "", ""))
+            rows.append((plain(one.C, 3), str(len(one.rows)), kind, *["—"] * 5, one.reason))
             continue
         rows.append(
             (
@@ -178,9 +178,10 @@ def isoflop_view(found: IsoFlops) -> View:
                 f"{plain(one.ratio, 3)}{_ends(*one.ratio_interval)}",
                 f"{plain(one.loss)}{_ends(*one.loss_interval)}",
                 f"{plain(one.kappa, 3)}{_ends(*one.kappa_interval)}",
+                "",
             )
         )
-    headings = ("C [FLOP]", "rows", "curve", "N*", "D*", "r* = D*/N*", f"{found.metric} there", "kappa")
+    headings = ("C [FLOP]", "rows", "curve", "N*", "D*", "r* = D*/N*", f"{found.metric} there", "kappa", "remark")
     return View("Each budget by itself (95 % interval in brackets)", headings, tuple(rows))
 
 

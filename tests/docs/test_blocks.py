@@ -8,15 +8,19 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-# the tutorials' blocks are files of a plugin, which tests/scaffold installs and tests
-PAGES = [path for path in sorted((ROOT / "docs").glob("*.md")) if not path.name.startswith("writing-a-")]
+PAGES = {
+    path.name: re.findall(r"```python\n(.*?)```", path.read_text(), re.DOTALL)
+    for path in sorted((ROOT / "docs").glob("*.md"))
+    # the tutorials' blocks are files of a plugin, which tests/scaffold installs and tests
+    if not path.name.startswith("writing-a-")
+}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_the_blocks_of_a_page_run_one_after_the_other(page):
-    space: dict[str, object] = {"__name__": page.name}
-    for block in re.findall(r"```python\n(.*?)```", page.read_text(), re.DOTALL):
-        exec(compile(block, page.name, "exec"), space)
+@pytest.mark.parametrize("name", [name for name, blocks in PAGES.items() if blocks])
+def test_the_blocks_of_a_page_run_one_after_the_other(name):
+    space: dict[str, object] = {"__name__": name}
+    for number, block in enumerate(PAGES[name], 1):
+        exec(compile(block, f"{name}, block {number}", "exec"), space)
 
 
 def test_the_readme_names_every_module():

@@ -77,8 +77,8 @@ def test_a_real_browser_shows_it_from_a_phones_width_on(folder, tmp_path):
     text = (folder / "index.html").read_text()
     # the page itself allows no script; the probe goes into a copy, in a frame as wide as a phone
     frame = (
-        "<iframe id=f width=360 height=800 srcdoc=''></iframe><script>onload=()=>{f.onload=()=>{"
-        "const d=f.contentDocument;"
+        "<iframe id=f width=360 height=800 srcdoc=''></iframe><script>"
+        "onload=()=>{f.onload=()=>{const d=f.contentDocument;"
         "document.body.dataset.wide=d.documentElement.scrollWidth;document.body.dataset.drawn="
         "[...d.querySelectorAll('figure svg')].filter(s=>s.getBoundingClientRect().width>100).length};"
         "f.srcdoc=PAGE}</script>"
