@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
+import torch
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 LENGTH = ("--context-seconds", "0.25", "--continuation-seconds", "0.5")
@@ -60,6 +61,15 @@ def vowels(rng: np.random.Generator, seconds: float, rate_hz: int = 16_000) -> n
         pitch = np.interp(t, np.linspace(0, seconds, len(knots)), knots)
         wave += np.sin(2 * np.pi * np.cumsum(pitch) / rate_hz)
     return (0.1 * wave + 0.003 * rng.standard_normal(len(t))).astype(np.float32)
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    """Small networks are fastest on one thread, and tests run side by side."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
