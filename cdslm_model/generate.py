@@ -144,6 +144,7 @@ class Continuer:
             (contexts.to(self.device),),
             (silence.to(self.device),),
             manner.guidance,
+            one_batch=self.device.type != "cpu",
         )
         grid = times(self.process, manner.steps)
         return find_sampler(manner.sampler)(predict, noise.to(self.device), grid, self.process).cpu()

@@ -146,16 +146,25 @@ def find_sampler(name: str) -> Sampler:
     return SAMPLERS[name]
 
 
-def guided(network: Network, conditions: tuple[Tensor, ...], silence: tuple[Tensor, ...], guidance: float) -> Predict:
+def guided(
+    network: Network,
+    conditions: tuple[Tensor, ...],
+    silence: tuple[Tensor, ...],
+    guidance: float,
+    *,
+    one_batch: bool = True,
+) -> Predict:
     """Return a prediction steered towards its conditions: p(silence) + guidance (p(conditions) - p(silence)).
 
-    Both predictions are made in one batch; at a guidance of 1 (or 0) the other one is not made at all.
+    At a guidance of 1 (or 0) the other prediction is not made at all.
 
     Args:
         network: Says a prediction from streams and time.
         conditions: Streams `[batch, frames_i, mels]` to condition on.
         silence: The same streams with silence in the place of speech.
         guidance: 0 ignores the conditions, 1 is the model as trained, more exaggerates them.
+        one_batch: Whether both predictions are made in one batch, which fills a GPU. A processor is as fast on two
+            batches, whose buffers are half the size, and faster where the large ones are given back to the system.
 
     Source:
         Ho & Salimans 2022; silence at inference without dropout in training: Ramapuram et al. 2026.
@@ -163,15 +172,21 @@ def guided(network: Network, conditions: tuple[Tensor, ...], silence: tuple[Tens
     alone = {0.0: silence, 1.0: conditions}.get(guidance)
     if alone is not None:
         return lambda x, time: network((*alone, x), time)
+
+    def in_turn(x: Tensor, time: Tensor) -> Tensor:
+        """Evaluate one after the other and mix them."""
+        return torch.lerp(network((*silence, x), time), network((*conditions, x), time), guidance)
+
+    if not one_batch:
+        return in_turn
     both = tuple(torch.cat(pair) for pair in zip(conditions, silence, strict=True))
 
-    def predict(x: Tensor, time: Tensor) -> Tensor:
+    def at_once(x: Tensor, time: Tensor) -> Tensor:
         """Evaluate both in one batch and mix them."""
-        answer = network((*both, torch.cat((x, x))), torch.cat((time, time)))
-        towards, without = answer.chunk(2)
+        towards, without = network((*both, torch.cat((x, x))), torch.cat((time, time))).chunk(2)
         return torch.lerp(without, towards, guidance)
 
-    return predict
+    return at_once
 
 
 def random_source(seed: int, *place: int | str) -> np.random.Generator:

@@ -125,6 +125,9 @@ def test_guidance_mixes_both_predictions_in_one_batch():
         found = guided(network, (speech,), (silence,), guidance)(x, time)
         torch.testing.assert_close(found, without + guidance * (towards - without))
     assert batches == [2, 4, 2, 4], "one batch of both, and one alone where the other does not count"
+    in_turn = guided(network, (speech,), (silence,), 3.0, one_batch=False)(x, time)
+    torch.testing.assert_close(in_turn, found)
+    assert batches[4:] == [2, 2]
 
 
 @given(st.integers(0, 2**40), st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 40))
