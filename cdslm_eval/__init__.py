@@ -19,6 +19,7 @@ if TYPE_CHECKING:
         Options,
         Recognizer,
         Skipped,
+        Transcriber,
     )
     from cdslm_eval.errors import EvalError
     from cdslm_eval.hookspecs import hookimpl
@@ -28,8 +29,11 @@ if TYPE_CHECKING:
         KernelDistance,
         Mean,
         PairwiseDistance,
+        Perplexity,
         Quantile,
         RatioOfSums,
+        SelfBleu,
+        Vert,
     )
 
 __version__ = "0.1.0"
@@ -48,17 +52,31 @@ __all__ = [
     "Metric",
     "Options",
     "PairwiseDistance",
+    "Perplexity",
     "Quantile",
     "RatioOfSums",
     "Recognizer",
+    "SelfBleu",
     "Skipped",
+    "Transcriber",
+    "Vert",
     "__version__",
     "hookimpl",
 ]
 
 _HOME = {
     "audio": ("Clip",),
-    "contract": ("Executor", "Failed", "Generator", "GeneratorInfo", "Metric", "Options", "Recognizer", "Skipped"),
+    "contract": (
+        "Executor",
+        "Failed",
+        "Generator",
+        "GeneratorInfo",
+        "Metric",
+        "Options",
+        "Recognizer",
+        "Skipped",
+        "Transcriber",
+    ),
     "errors": ("EvalError",),
     "hookspecs": ("hookimpl",),
     "statistic": (
@@ -67,8 +85,11 @@ _HOME = {
         "KernelDistance",
         "Mean",
         "PairwiseDistance",
+        "Perplexity",
         "Quantile",
         "RatioOfSums",
+        "SelfBleu",
+        "Vert",
     ),
 }
 

@@ -15,9 +15,10 @@ from cdslm_eval.contract import Metric
 from cdslm_eval.distances import difference
 from cdslm_eval.divergence import corrected_difference
 from cdslm_eval.errors import UsageError
-from cdslm_eval.estimate import Sample, applicable, between, bootstrap, bootstrap_interval, column, gather
+from cdslm_eval.estimate import Sample, applicable, between, bootstrap, bootstrap_interval, column, gather, left_out
+from cdslm_eval.jackknife import spread
 from cdslm_eval.runner import Measurement, Progress, Request, Runner
-from cdslm_eval.statistic import JensenShannon, VectorDistance, WeightedStatistic
+from cdslm_eval.statistic import JensenShannon, SequenceStatistic, VectorDistance, WeightedStatistic
 
 __all__ = ["Difference", "Side", "compare", "differences", "holm", "side_of", "with_holm"]
 
@@ -133,6 +134,8 @@ def differences(
             found += _divergences(head, statistic, samples, real, paired=paired, seed=seed)
         elif isinstance(statistic, VectorDistance) and real is not None:
             found.append(_distance(head, statistic, samples, real, paired=paired, seed=seed))
+        elif isinstance(statistic, SequenceStatistic):
+            found.append(_sequences(head, statistic, samples, paired=paired, seed=seed))
         elif isinstance(statistic, WeightedStatistic):
             found.append(_weighted(head, statistic, samples, paired=paired, seed=seed))
     return found
@@ -236,6 +239,42 @@ def _distance(
         paired=paired,
         method="infinitesimal jackknife over clips (or speakers), t",
         reason=reason or ("" if known else "needs at least 2 clips (or speakers) a side"),
+    )
+
+
+def _sequences(
+    head: _Head, statistic: SequenceStatistic, samples: list[Sample], *, paired: bool, seed: int
+) -> Difference:
+    """Compare values of whole sets by leaving groups of clips out, the same groups of both sides when paired."""
+    metric, name, identity = head
+    sides = [left_out(statistic, one, seed=seed) for one in samples]
+    value, se, groups = math.nan, math.nan, 0
+    a, b = (one.value if one else math.nan for one in sides)
+    if sides[0] is not None and sides[1] is not None:
+        value, groups = a - b, min(len(one.without) for one in sides if one)
+        if paired:
+            se, _ = spread(sides[0].without - sides[1].without)
+        else:
+            se = math.hypot(spread(sides[0].without)[0], spread(sides[1].without)[0])
+    known = math.isfinite(se)
+    t = stats.t(max(1, groups - 1))
+    half = float(t.ppf(0.975)) * se
+    return Difference(
+        name=name,
+        unit=statistic.unit or metric.unit,
+        better=statistic.better or metric.better,
+        identity=identity,
+        quantity="value",
+        a=a,
+        b=b,
+        difference=value,
+        low=value - half,
+        high=value + half,
+        p_value=float(2 * t.sf(abs(value) / se)) if known and se > 0 else float(value == 0) if known else math.nan,
+        detectable=half + float(t.ppf(0.8)) * se,
+        paired=paired,
+        method="delete-a-group jackknife, t",
+        reason="" if known else "needs at least 3 clips (of 2 speakers) a side",
     )
 
 

@@ -17,8 +17,9 @@ from cdslm_eval.contract import Metric
 from cdslm_eval.distances import SetDistance, set_distance
 from cdslm_eval.divergence import PhonemeJSD, PhoneSequences, phoneme_jsd
 from cdslm_eval.errors import PluginError
+from cdslm_eval.jackknife import Jackknifed, grouped, jackknife, spread
 from cdslm_eval.result import Estimate
-from cdslm_eval.statistic import JensenShannon, Statistic, VectorDistance, WeightedStatistic
+from cdslm_eval.statistic import JensenShannon, SequenceStatistic, Statistic, VectorDistance, WeightedStatistic
 from cdslm_eval.store import Outcome
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "divergence_estimates",
     "estimates",
     "gather",
+    "left_out",
 ]
 
 REPLICATES = 1000
@@ -200,7 +202,31 @@ def estimates(
                 floor = float(statistic.evaluate(_columns(reference, statistic), _once(reference, statistic))[0])
                 one = dataclasses.replace(one, floor=floor, n_reference=len(reference.scored))
             found.append(one)
+        elif isinstance(statistic, SequenceStatistic):
+            frame = _frame(system, metric, identity, name, statistic, sample)
+            found.append(_sequences(frame, statistic, sample, seed))
     return found
+
+
+def left_out(statistic: SequenceStatistic, sample: Sample, *, seed: int) -> Jackknifed | None:
+    """Return a statistic of sequences with and without each group of clips, or None where no clip was scored."""
+    sequences = sample.sequences.get(statistic.sequences)
+    if sequences is None:
+        return None
+    numbers = {one: column(sample, one) for one in statistic.columns if one != statistic.sequences}
+    return jackknife(statistic, sequences, numbers, grouped(sample.clusters, seed))
+
+
+def _sequences(frame: dict[str, Any], statistic: SequenceStatistic, sample: Sample, seed: int) -> Estimate:
+    found = left_out(statistic, sample, seed=seed)
+    if found is None:
+        return Estimate(**frame, value=math.nan, reason=_why_none(sample, 0))
+    _, half = spread(found.without)
+    reason = "" if math.isfinite(half) else "an interval needs at least 3 clips (of 2 speakers)"
+    low, high = max(0.0, found.value - half), min(1.0, found.value + half)
+    if not math.isfinite(half):
+        low = high = math.nan
+    return Estimate(**frame, value=found.value, low=low, high=high, interval="95% jackknife", reason=reason)
 
 
 def _columns(sample: Sample, statistic: WeightedStatistic) -> dict[str, Floats]:
@@ -259,7 +285,7 @@ def column(sample: Sample, name: str) -> Floats:
 def applicable(sample: Sample, statistic: Statistic) -> npt.NDArray[np.bool_]:
     """Return which scored clips have every column of a statistic, `[scored clips]`."""
     everywhere = np.ones(len(sample.scored), bool)
-    for name in statistic.columns:
+    for name in (one for one in statistic.columns if one not in sample.sequences):
         values = sample.vectors.get(name, sample.numbers.get(name, np.full(len(sample.scored), np.nan)))
         everywhere &= np.isfinite(values) if values.ndim == 1 else np.isfinite(values[:, 0])
     return everywhere

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -15,17 +15,19 @@ import pluggy
 from pydantic import ValidationError
 
 from cdslm_eval import hookspecs
-from cdslm_eval.contract import Component, Executor, Generator, Metric, Recognizer
+from cdslm_eval.contract import Component, Executor, Generator, Measurer, Metric, Recognizer, Transcriber
 from cdslm_eval.errors import UnknownNameError, UsageError, did_you_mean
 
-__all__ = ["GROUP", "KINDS", "Host", "Plugin", "Registered", "complaint"]
+__all__ = ["GROUP", "KINDS", "Host", "Plugin", "Registered", "complaint", "transcriber_for"]
 
 GROUP = "cdslm_eval"
 PIN = "CDSLM_EVAL_PLUGINS"
+DEFAULT_TRANSCRIBER = "whisper"
 BUILT_IN = ("metrics", "recognizers", "generators", "executors")
 KINDS: Mapping[str, tuple[str, type[Component]]] = {
     "metric": ("cdslm_metrics", Metric),
     "recognizer": ("cdslm_recognizers", Recognizer),
+    "transcriber": ("cdslm_transcribers", Transcriber),
     "generator": ("cdslm_generators", Generator),
     "executor": ("cdslm_executors", Executor),
 }
@@ -207,6 +209,23 @@ class Host:
             hint = did_you_mean(field_name, known) if first["type"] == "extra_forbidden" else ""
             said = "is not an option" if first["type"] == "extra_forbidden" else str(first["msg"])
             raise UsageError(f"{spec!r}: {field_name}: {said}.{hint} Options: {', '.join(known) or 'none'}.") from error
+
+
+def transcriber_for(measurers: Sequence[Measurer], host: Host, spec: str | None) -> Transcriber | None:
+    """Return the transcriber that a run needs, or None where nothing reads a transcript.
+
+    Raises:
+        UsageError: One is needed, none was named, and the usual one is not installed.
+    """
+    reads = [one.name for one in measurers if "transcript" in {*one.needs, *one.wants}]
+    if not reads:
+        return None
+    if spec is None and DEFAULT_TRANSCRIBER not in host.registered("transcriber"):
+        raise UsageError(
+            f"{reads[0]} reads what a transcriber heard: pip install cdslm-eval-asr, or name one with --transcriber"
+        )
+    made: Transcriber = host.make("transcriber", spec or DEFAULT_TRANSCRIBER)
+    return made
 
 
 def _options(component: type[Component], spec: str, rest: str) -> dict[str, Any]:

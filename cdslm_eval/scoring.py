@@ -98,6 +98,7 @@ def summarise(
             book.enter(one, metric)
     book.compare()
     digests = {one.request.clips.name: set_digest(one) for one in measured}
+    unusable = [why for one in measured[:1] for why in one.unusable.values()]
     same = [] if reference is None else [one.name for one in systems if _paths(one) == _paths(reference)]
     if book.real is not None:
         digests[REFERENCE] = set_digest(book.real)
@@ -106,7 +107,7 @@ def summarise(
         failures=tuple(book.failures),
         carriers=tuple(book.carriers),
         exemplars=tuple(book.exemplars),
-        warnings=tuple(dict.fromkeys([*_same_sets(digests, same), *book.warnings])),
+        warnings=tuple(dict.fromkeys([*unusable, *_same_sets(digests, same), *book.warnings])),
         settings={**(settings or {}), "seed": seed, "sets": digests},
         clip_paths=book.paths,
     )
@@ -130,9 +131,11 @@ def over_budget(result: ScoreResult, fail_budget: float, *, strict: bool = False
         total = best.n_scored + best.n_failed + best.n_skipped
         lost = best.n_failed + (best.n_skipped if strict else 0)
         if total and (best.n_scored == 0 or lost / total > (0.0 if strict else fail_budget)):
-            what = "failed or were skipped" if strict or not best.n_failed else "failed"
-            count = total if best.n_scored == 0 else lost
-            sentences.append(f"{system}, {metric}: {count} of {total} clips {what}")
+            if best.n_scored == 0:
+                how = f"{best.n_failed} failed, {best.n_skipped} were skipped"
+                sentences.append(f"{system}, {metric}: none of {total} clips was scored ({how})")
+                continue
+            sentences.append(f"{system}, {metric}: {lost} of {total} clips failed{' or were skipped' * strict}")
     return sentences
 
 

@@ -11,6 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.distances import Distance, FrechetDistance, KernelMMD, pairwise_cosine_distance
+from cdslm_eval.repetition import self_bleu
 
 __all__ = [
     "Better",
@@ -19,15 +20,20 @@ __all__ = [
     "KernelDistance",
     "Mean",
     "PairwiseDistance",
+    "Perplexity",
     "Quantile",
     "RatioOfSums",
+    "SelfBleu",
+    "SequenceStatistic",
     "Statistic",
     "VectorDistance",
+    "Vert",
     "WeightedStatistic",
 ]
 
 Better = Literal["lower", "higher", "neither"]
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,6 +125,21 @@ class RatioOfSums(WeightedStatistic):
     def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
         """Return the weighted ratios, `[replicates]`; NaN where the denominator sums to 0."""
         return _divide(weights @ columns[self.numerator], weights @ columns[self.denominator])
+
+
+@dataclass(frozen=True)
+class Perplexity(RatioOfSums):
+    """Exponential of a ratio of sums: negative log-likelihood in nats over tokens, of all clips together.
+
+    Example:
+        >>> columns = {"nll": np.array([0.0, np.log(16)]), "tokens": np.array([2.0, 2.0])}
+        >>> Perplexity("nll", "tokens").evaluate(columns, np.ones((1, 2)))
+        array([2.])
+    """
+
+    def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
+        """Return the weighted perplexities, `[replicates]`; NaN where there is no token."""
+        return np.exp(super().evaluate(columns, weights))
 
 
 @dataclass(frozen=True)
@@ -218,6 +239,68 @@ class KernelDistance(VectorDistance):
     def against(self, reference: Floats) -> Distance:
         """Return the kernel distance with the bandwidth of the reference."""
         return KernelMMD.against(reference)
+
+
+@dataclass(frozen=True)
+class SequenceStatistic(Statistic):
+    """A value of a whole set of sequences that weights cannot give: a copy of a clip would be a repetition.
+
+    Its interval comes from leaving clips out.
+
+    Attributes:
+        sequences: The sequence column.
+        order: Largest n of the n-grams.
+    """
+
+    sequences: str = "words"
+    order: int = 2
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The sequence column, and the number columns if there are any."""
+        return (self.sequences,)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return `name` itself: one value."""
+        return (name,)
+
+    @abstractmethod
+    def evaluate(self, codes: Ints, offsets: Ints, numbers: Mapping[str, Floats]) -> float:
+        """Return the value of a set.
+
+        Args:
+            codes: Symbols as integers, `[symbols]`, clip after clip.
+            offsets: Where each clip starts, and the end, `[clips + 1]`.
+            numbers: float64 `[clips]` for each of the number columns.
+        """
+
+
+@dataclass(frozen=True)
+class SelfBleu(SequenceStatistic):
+    """Mean over clips of the BLEU with all other clips as references, 0..1: how much a set repeats itself."""
+
+    def evaluate(self, codes: Ints, offsets: Ints, numbers: Mapping[str, Floats]) -> float:
+        """Return self-BLEU; NaN with under 2 clips."""
+        del numbers
+        found = self_bleu(codes, offsets, self.order)
+        return float(found.mean()) if len(found) else float("nan")
+
+
+@dataclass(frozen=True)
+class Vert(SequenceStatistic):
+    """VERT, 0..1: geometric mean of self-BLEU and of the mean of an auto-BLEU column; low is diverse."""
+
+    auto_bleu: str = "auto_bleu"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The sequences, and the auto-BLEU of each."""
+        return (self.sequences, self.auto_bleu)
+
+    def evaluate(self, codes: Ints, offsets: Ints, numbers: Mapping[str, Floats]) -> float:
+        """Return VERT; NaN with under 2 clips."""
+        between = SelfBleu(self.sequences, self.order).evaluate(codes, offsets, {})
+        return float(np.sqrt(between * numbers[self.auto_bleu].mean())) if len(offsets) > 2 else float("nan")
 
 
 @dataclass(frozen=True)

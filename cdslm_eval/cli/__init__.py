@@ -10,6 +10,7 @@ from cdslm_eval.cli import (
     compare,
     demo,
     export,
+    fit,
     generate,
     ladder,
     listing,
@@ -26,12 +27,26 @@ __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="cdslm-eval",
-    help="Score what speech-only language models say, through plugins, with intervals and floors.",
+    help="Score what speech-only language models say, through plugins, with intervals and floors; fit how it scales.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (score, compare, run, record, merge, rerun, generate, export, ladder, demo, listing, new_plugin):
+for group in (
+    score,
+    compare,
+    fit,
+    run,
+    record,
+    merge,
+    rerun,
+    generate,
+    export,
+    ladder,
+    demo,
+    listing,
+    new_plugin,
+):
     group.add_to(app)
 
 

@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,19 @@ from cdslm_eval.errors import EvalError, StoreError, UnknownNameError, UsageErro
 
 if TYPE_CHECKING:
     from cdslm_eval.clips import ClipSet
+    from cdslm_eval.contract import Component
     from cdslm_eval.host import Host
     from cdslm_eval.runner import Progress
 
-__all__ = ["default_jobs", "note", "open_systems", "progress", "write_json", "write_text"]
+__all__ = [
+    "default_jobs",
+    "name_the_weights",
+    "note",
+    "open_systems",
+    "progress",
+    "write_json",
+    "write_text",
+]
 
 
 def default_jobs() -> int:
@@ -118,6 +127,13 @@ def open_systems(host: Host, paths: Sequence[str], make: Any) -> list[ClipSet]:
             raise UsageError(f"{error} {hint}") from error
     _tell_apart(systems)
     return systems
+
+
+def name_the_weights(components: Iterable[Component | None]) -> None:
+    """Say on stderr whose weights are used and under which licence, before they are."""
+    for one in components:
+        if one is not None and one.weights_licence:
+            note(f"note: {one.name} uses {one.attribution or 'weights'}, licence {one.weights_licence}")
 
 
 def _is_documentation(path: Path) -> bool:

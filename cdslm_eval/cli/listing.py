@@ -1,4 +1,4 @@
-"""`plugins`, `metrics`, `recognizers`, `generators`, `pairs`, `doctor`: what is there, and what is usable here."""
+"""`plugins`, `metrics`, `pairs`, `doctor` and a list per kind of component: what is there, and what is usable here."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdslm_eval.cli import common
-from cdslm_eval.host import Host
+from cdslm_eval.host import KINDS, Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -22,7 +22,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (plugins, metrics, recognizers, generators, pairs, doctor):
+    for command in (plugins, metrics, recognizers, transcribers, generators, pairs, doctor):
         app.command(name=command.__name__)(command)
 
 
@@ -167,6 +167,15 @@ def recognizers(as_json: JsonOption = False) -> None:
     _show(rows, ("name", "version", "owner", "inventory", "needs", "options", "works"), as_json)
 
 
+def transcribers(as_json: JsonOption = False) -> None:
+    """List transcribers (speech to text, for metrics that read what was said), and whether they work here."""
+    rows = [
+        {**_describe(name, one), "needs": sorted(one.component.needs)}
+        for name, one in Host().registered("transcriber").items()
+    ]
+    _show(rows, ("name", "version", "owner", "needs", "options", "works"), as_json)
+
+
 def generators(as_json: JsonOption = False) -> None:
     """List generators and their options."""
     rows = [
@@ -189,8 +198,11 @@ def pairs(
     sets = {path: ClipSet.open(path).offers() for path in paths or ()} or {
         "any directory of audio": frozenset({"audio"})
     }
+    writers = [one.component for one in host.registered("transcriber").values() if one.component.missing() is None]
     rows = []
-    for path, offers in sets.items():
+    for path, offered in sets.items():
+        written = any(one.needs <= offered for one in writers)
+        offers = offered | {"transcript"} if written else offered
         heard = offers | {"phones"} if hears.needs <= offers and hears.missing() is None else offers
         for name, one in host.registered("metric").items():
             lacking = sorted(set(one.component.needs) - heard)
@@ -223,7 +235,7 @@ def doctor(as_json: JsonOption = False) -> None:
                 "mend": "" if there else mend,
             }
         )
-    for kind in ("metric", "recognizer", "generator", "executor"):
+    for kind in KINDS:
         for name, one in host.registered(kind).items():
             missing = one.component.missing()
             rows.append(

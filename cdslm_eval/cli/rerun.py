@@ -98,6 +98,7 @@ def _score(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: 
         ClipSet.open(reference, name=REFERENCE) if reference else None,
         settings["metrics"],
         recognizer=settings["recognizer"],
+        transcriber=settings.get("transcriber"),
         store=store or default_store_path(),
         jobs=jobs,
         seed=settings["seed"],

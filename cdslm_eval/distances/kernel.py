@@ -77,7 +77,7 @@ def median_distance(vectors: Vectors) -> float:
         vectors = vectors[np.sort(chosen)]
     centred = vectors - vectors.mean(axis=0, dtype=np.float64)
     squares = _squared_distances(centred, centred)
-    return float(np.sqrt(np.median(squares[np.triu_indices(len(vectors), 1)])))
+    return float(np.median(np.sqrt(squares[np.triu_indices(len(vectors), 1)])))
 
 
 def _sums(x: Floats, y: Floats, bandwidth: float) -> tuple[Floats, Floats]:

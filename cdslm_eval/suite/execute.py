@@ -120,6 +120,7 @@ class _SuiteRun:
             time_limit_s=spec.budget.clip_seconds,
             device=wish.device or spec.run.device,
             keep_failures=wish.keep_failures,
+            transcriber=plan.transcriber,
         )
         self.groups: dict[str | None, list[str]] = {}
         for system, reference in plan.references_of.items():
@@ -144,7 +145,7 @@ class _SuiteRun:
             owners += [(self.systems, one) for one in systems]
             if reference and len(asked) > len(systems):
                 owners.append((self.references, reference))
-        if any("audio" in one.needs for one in (*self.metrics, self.plan.recognizer) if one is not None):
+        if any("audio" in one.needs for one in (*self.metrics, *self.plan.givers.values())):
             sets = [one.clips for one in requests]
             learn_contents(self.store, self.runner.executor, sets, self.wish.jobs)
         for (book, name), one in zip(owners, self.runner.run(requests, self.wish.progress), strict=True):
@@ -301,6 +302,7 @@ class _SuiteRun:
             "suite": self._suite_settings(),
             "seed": spec.seed,
             "recognizer": spec.recognizer,
+            "transcriber": None if plan.transcriber is None else spec.transcriber or plan.transcriber.name,
             "reference": ", ".join(origins) or None,
             "references": plan.references_of,
             "metrics": {name: dict(one.parts) for name, one in plan.identities.items() if name in plan.metrics},

@@ -102,6 +102,8 @@ class SuiteSpec(_Table):
     """Seed of every interval, draw, fold and generator."""
     recognizer: str = "pocketsphinx"
     """Gives the phones: NAME or NAME:key=value."""
+    transcriber: str | None = None
+    """Gives transcripts to the metrics that read them: NAME or NAME:key=value."""
     reference: str | None = None
     """The reference set of systems that name none; default: the only one there is."""
     baseline: str | None = None

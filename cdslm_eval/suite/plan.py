@@ -9,11 +9,11 @@ from pathlib import Path
 from typing import Any, Literal
 
 from cdslm_eval.clips import ClipSet
-from cdslm_eval.contract import Metric, Recognizer
+from cdslm_eval.contract import Measurer, Metric, Recognizer, Transcriber
 from cdslm_eval.errors import EvalError, UsageError, did_you_mean
 from cdslm_eval.generation import Order, generate_set
-from cdslm_eval.host import Host
-from cdslm_eval.identity import Identity, identify, needs_phones
+from cdslm_eval.host import Host, transcriber_for
+from cdslm_eval.identity import Identity, identify, through
 from cdslm_eval.judgement import Cell
 from cdslm_eval.statistic import JensenShannon, Statistic
 from cdslm_eval.suite.gates import Gate, parse_gate
@@ -52,6 +52,7 @@ class Plan:
         metrics: By name.
         identities: Identity of each metric.
         recognizer: Gives phones.
+        transcriber: Gives transcripts, where a metric or the recognizer reads them.
         references_of: System -> name of its reference, or None.
         order: Every set in an order in which generators find their prompts: ("references" or "systems", name).
         opened: The sets that are files, by the same names.
@@ -64,11 +65,17 @@ class Plan:
     metrics: dict[str, Metric] = field(default_factory=dict)
     identities: dict[str, Identity] = field(default_factory=dict)
     recognizer: Recognizer | None = None
+    transcriber: Transcriber | None = None
     references_of: dict[str, str | None] = field(default_factory=dict)
     order: list[tuple[str, str]] = field(default_factory=list)
     opened: dict[tuple[str, str], ClipSet] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     gates: list[PlannedGate] = field(default_factory=list)
+
+    @property
+    def givers(self) -> dict[str, Measurer]:
+        """What is given to metrics ("phones", "transcript") -> who gives it."""
+        return {one.gives: one for one in (self.transcriber, self.recognizer) if one is not None}
 
     @property
     def systems(self) -> list[str]:
@@ -167,7 +174,7 @@ def make_plan(suite: Suite, host: Host, *, only: Sequence[str] = (), recorded: b
 
 
 def _components(plan: Plan, problems: Problems) -> None:
-    """Make the recognizer, the executor (to see that it can be made) and the metrics."""
+    """Make the recognizer, the executor (to see that it can be made), the metrics, and what writes for them."""
     spec, host = plan.suite.spec, plan.host
     for where, kind, wanted in (
         (("recognizer",), "recognizer", spec.recognizer),
@@ -182,9 +189,17 @@ def _components(plan: Plan, problems: Problems) -> None:
             plan.recognizer = made
     for name, options in spec.metrics.items():
         try:
-            metric = host.build("metric", name, _located(plan.suite, options))
-            plan.identities[name] = identify(metric, plan.recognizer)
-            plan.metrics[name] = metric
+            plan.metrics[name] = host.build("metric", name, _located(plan.suite, options))
+        except (EvalError, OSError) as error:
+            problems.add(("metrics", name), str(error))
+    try:
+        readers = [one for one in (*plan.metrics.values(), plan.recognizer) if one is not None]
+        plan.transcriber = transcriber_for(readers, host, spec.transcriber)
+    except EvalError as error:
+        problems.add(("transcriber",), str(error))
+    for name, metric in plan.metrics.items():
+        try:
+            plan.identities[name] = identify(metric, plan.givers)
         except (EvalError, OSError) as error:
             problems.add(("metrics", name), str(error))
 
@@ -301,8 +316,9 @@ def _lacking(plan: Plan, system: str, metric: Metric) -> str:
     if clips is None:
         return ""  # what a generator's clips carry is known once they are written
     offers = set(clips.offers())
-    if plan.recognizer is not None and needs_phones(metric) and set(plan.recognizer.needs) <= offers:
-        offers.add("phones")
+    for given, giver in reversed(through(metric, plan.givers).items()):
+        if set(giver.needs) <= offers | set(through(giver, plan.givers)):
+            offers.add(given)
     lacking = sorted(set(metric.needs) - offers)
     return f"its clips have no {' and no '.join(lacking)}".replace("_", " ") if lacking else ""
 

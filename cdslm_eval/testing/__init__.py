@@ -1,4 +1,4 @@
-"""Conformance kit: named checks that every metric, recognizer and generator must pass, for one line of pytest.
+"""Conformance kit: named checks for metrics, recognizers, transcribers and generators, for one line of pytest.
 
 ```python
 import pytest
@@ -18,16 +18,25 @@ parametrise over the bare `METRIC_CHECKS` and call `check(metric)`.
 
 from cdslm_eval.testing.check import Bound, Check, ConformanceError
 from cdslm_eval.testing.generators import GENERATOR_CHECKS, check_generator
-from cdslm_eval.testing.measurers import METRIC_CHECKS, RECOGNIZER_CHECKS, check_metric, check_recognizer
+from cdslm_eval.testing.measurers import (
+    METRIC_CHECKS,
+    RECOGNIZER_CHECKS,
+    TRANSCRIBER_CHECKS,
+    check_metric,
+    check_recognizer,
+    check_transcriber,
+)
 
 __all__ = [
     "GENERATOR_CHECKS",
     "METRIC_CHECKS",
     "RECOGNIZER_CHECKS",
+    "TRANSCRIBER_CHECKS",
     "Bound",
     "Check",
     "ConformanceError",
     "check_generator",
     "check_metric",
     "check_recognizer",
+    "check_transcriber",
 ]

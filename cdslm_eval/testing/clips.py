@@ -47,7 +47,7 @@ def _spoken() -> tuple[Clip, ...]:
             clips.append(dataclasses.replace(_clip(f"clip{number}", noisy, text), reference=real))
     phones = phonemize([clip.text or "" for clip in clips])
     return tuple(
-        dataclasses.replace(clip, phones=tuple(said), speaker=f"s{number % 2}")
+        dataclasses.replace(clip, phones=tuple(said), transcript=clip.text, speaker=f"s{number % 2}")
         for number, (clip, said) in enumerate(zip(clips, phones, strict=True))
     )
 
@@ -112,5 +112,11 @@ def _clip(key: str, samples: Samples, text: str | None) -> Clip:
 def _beside_speech(key: str, samples: Samples) -> Clip:
     """Return a clip that has, but for its samples, what a spoken one has."""
     return dataclasses.replace(
-        spoken()[0], key=key, samples=samples, digest=content_digest(samples, _RATE_HZ), text="", phones=()
+        spoken()[0],
+        key=key,
+        samples=samples,
+        digest=content_digest(samples, _RATE_HZ),
+        text="",
+        phones=(),
+        transcript="",
     )

@@ -1,4 +1,4 @@
-"""What every metric and recognizer must keep, each demand a check of its own."""
+"""What every metric, recognizer and transcriber must keep, each demand a check of its own."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 
 from cdslm_eval.audio import Clip
-from cdslm_eval.clips import ClipSet
-from cdslm_eval.contract import Failed, Measurer, Metric, Recognizer, Skipped
+from cdslm_eval.clips import ClipSet, Source
+from cdslm_eval.contract import Failed, Measurer, Metric, Recognizer, Skipped, Transcriber
 from cdslm_eval.identity import identify
 from cdslm_eval.measure import Measured, Unit, Workbench
 from cdslm_eval.store import Outcome, Store
@@ -21,7 +21,14 @@ from cdslm_eval.testing.check import Bound, Check, Subject, bind, children, dema
 from cdslm_eval.testing.clips import empty, odd, silent, spoken, written
 from cdslm_eval.testing.rows import demand_close, demand_columns, demand_finite
 
-__all__ = ["METRIC_CHECKS", "RECOGNIZER_CHECKS", "check_metric", "check_recognizer"]
+__all__ = [
+    "METRIC_CHECKS",
+    "RECOGNIZER_CHECKS",
+    "TRANSCRIBER_CHECKS",
+    "check_metric",
+    "check_recognizer",
+    "check_transcriber",
+]
 
 _HANG_S = 60.0
 
@@ -29,14 +36,14 @@ _HANG_S = 60.0
 def _declares(measurer: Measurer) -> None:
     from cdslm_eval.host import KINDS, complaint
 
-    kind = "recognizer" if isinstance(measurer, Recognizer) else "metric"
+    kind = next(kind for kind in ("recognizer", "transcriber", "metric") if isinstance(measurer, KINDS[kind][1]))
     said = complaint(type(measurer), kind, KINDS[kind][1])
     demand(not said, f"{type(measurer).__name__}: {said}")
     demand(
         bool((type(measurer).__doc__ or "").strip()),
         f"{measurer.name} has no docstring; `metrics` shows its first line",
     )
-    known = {"audio", "text", "phones", "speaker", "reference_audio", "reference_text"}
+    known = {"audio", "text", "phones", "transcript", "speaker", "reference_audio", "reference_text"}
     asked = set(measurer.needs) | set(measurer.wants)
     demand(asked <= known, f"needs and wants may name {', '.join(sorted(known))}, not {sorted(asked - known)}")
     demand(measurer.rate_hz is None or measurer.rate_hz > 0, f"rate_hz is {measurer.rate_hz!r}")
@@ -154,12 +161,13 @@ def _time_limit(measurer: Measurer) -> None:
     from cdslm_eval.runner import Request, Runner
 
     before = children()
-    asked: Any = _ThroughRecognizer(measurer) if isinstance(measurer, Recognizer) else measurer
+    asked: Any = measurer if isinstance(measurer, Metric) else _READERS[measurer.gives]()
     with tempfile.TemporaryDirectory() as folder:
         clips = ClipSet("clips", written(spoken()[:2], Path(folder)))
         with Store(Path(folder) / "store.cdslm") as store:
             recognizer = measurer if isinstance(measurer, Recognizer) else _sidecar()
-            runner = Runner(store, LocalExecutor(), recognizer, time_limit_s=1e-9)
+            transcriber = measurer if isinstance(measurer, Transcriber) else None
+            runner = Runner(store, LocalExecutor(), recognizer, time_limit_s=1e-9, transcriber=transcriber)
             (measurement,) = runner.run([Request(clips, (asked,))])
             outcomes = list(measurement.outcomes(asked))
     demand(len(outcomes) == 2, f"{len(outcomes)} outcomes for 2 clips under a time limit")
@@ -167,21 +175,27 @@ def _time_limit(measurer: Measurer) -> None:
     demand(children() <= before, "a worker process is left behind")
 
 
-class _ThroughRecognizer(Metric):
-    """Asks for phones, so that a run opens the recognizer."""
+class _Reads(Metric):
+    """Asks for what another measurer gives, so that a run opens that one."""
 
-    name = "phones"
-    needs = frozenset({"phones"})
+    name = "reads"
     statistics = {}  # noqa: RUF012 - declared by the contract as a ClassVar
 
-    def __init__(self, recognizer: Recognizer) -> None:
-        super().__init__()
-        self.recognizer = recognizer
-
     def measure(self, clips: Sequence[Clip]) -> Iterator[dict[str, int]]:
-        """Yield the number of phones."""
+        """Yield how many phones or characters there are."""
         for clip in clips:
-            yield {"phones": len(clip.phones or ())}
+            yield {"length": len(clip.transcript or clip.phones or ())}
+
+
+class _ReadsPhones(_Reads):
+    needs = frozenset({"phones"})
+
+
+class _ReadsTranscript(_Reads):
+    needs = frozenset({"transcript"})
+
+
+_READERS = {"phones": _ReadsPhones, "transcript": _ReadsTranscript}
 
 
 def _sidecar() -> Recognizer:
@@ -215,6 +229,12 @@ def _phones(recognizer: Recognizer) -> None:
                f"phones are strings without white space, not {phones[:5]!r}")  # fmt: skip
 
 
+def _words(transcriber: Transcriber) -> None:
+    for one in _outcomes(transcriber, spoken()):
+        text = one.row.get("transcript") if one.status == "ok" else ""
+        demand(isinstance(text, str), f"a transcript is text, not {text!r}")
+
+
 def _admitted(measurer: Measurer) -> list[Clip]:
     """Return the spoken clips as the host would hand them over."""
     return [clip.at_rate(measurer.rate_hz) for clip in spoken() if clip.seconds >= max(measurer.min_seconds, 1e-9)]
@@ -228,18 +248,23 @@ def _measured(measurers: Sequence[Measurer], clips: Sequence[Clip]) -> list[list
     """Return the outcome of each clip under each measurer, decoded and guarded as in a worker of a run."""
     with tempfile.TemporaryDirectory() as folder, _bench(measurers) as work:
         sources = written(tuple(clips), Path(folder))
-        units = [
-            Unit(uid, source, tuple(range(len(measurers))), Outcome("ok", "", {"phones": list(source.phones or ())}))
-            for uid, source in enumerate(sources)
-        ]
+        units = [Unit(uid, source, tuple(range(len(measurers))), _given(source)) for uid, source in enumerate(sources)]
         found = {(one.measurer, one.uid): one.outcome for one in work(units) if isinstance(one, Measured)}
     return [[found[number, uid] for uid in range(len(clips))] for number in range(len(measurers))]
 
 
 @contextmanager
 def _bench(measurers: Sequence[Measurer]) -> Iterator[Any]:
-    with Workbench(tuple(measurers), None, "cpu").open() as work:
+    with Workbench(tuple(measurers), "cpu").open() as work:
         yield work
+
+
+def _given(source: Source) -> dict[str, Outcome]:
+    """Return what a recognizer and a transcriber that make no mistake give."""
+    return {
+        "phones": Outcome("ok", "", {"phones": list(source.phones or ())}),
+        "transcript": Outcome("ok", "", {"transcript": source.text or ""}),
+    }
 
 
 def _outcome(row: Any) -> Outcome:
@@ -268,6 +293,7 @@ _BOTH = (
 )
 METRIC_CHECKS = (*_BOTH, Check("statistics are numbers", _statistics))
 RECOGNIZER_CHECKS = (*_BOTH, Check("phones are symbols", _phones))
+TRANSCRIBER_CHECKS = (*_BOTH, Check("transcripts are text", _words))
 
 
 def check_metric(metric: Subject) -> list[Bound]:
@@ -282,3 +308,8 @@ def check_metric(metric: Subject) -> list[Bound]:
 def check_recognizer(recognizer: Subject) -> list[Bound]:
     """Return the checks that every recognizer must pass, each ready to be called."""
     return bind(RECOGNIZER_CHECKS, recognizer)
+
+
+def check_transcriber(transcriber: Subject) -> list[Bound]:
+    """Return the checks that every transcriber must pass, each ready to be called."""
+    return bind(TRANSCRIBER_CHECKS, transcriber)

@@ -131,7 +131,10 @@ class Checkpoint:
         from huggingface_hub import try_to_load_from_cache
 
         if not online:
-            cached = try_to_load_from_cache(self.which.model, name, revision=self.which.revision)
+            try:
+                cached = try_to_load_from_cache(self.which.model, name, revision=self.which.revision)
+            except ValueError as error:  # not of the form owner/name
+                raise UsageError(f"model={self.which.model}: no such folder, and no name on the hub") from error
             return Path(cached) if isinstance(cached, str) else None
         from transformers.utils.hub import cached_file
 

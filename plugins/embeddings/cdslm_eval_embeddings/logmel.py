@@ -70,9 +70,10 @@ def _filters() -> npt.NDArray[np.float32]:
     Source: O'Shaughnessy (1987), "Speech Communication", for mel = 2595 log10(1 + f / 700).
     """
     ends = 2595 * np.log10(1 + np.array([LOW_HZ, HIGH_HZ]) / 700)
-    edges = 700 * (10 ** (np.linspace(*ends, BANDS + 2) / 2595) - 1)
+    edges = 700 * (10 ** (np.linspace(ends[0], ends[1], BANDS + 2) / 2595) - 1)
     bins = np.arange(_FFT // 2 + 1) * RATE_HZ / _FFT
     rising = (bins[:, None] - edges[:-2]) / (edges[1:-1] - edges[:-2])
     falling = (edges[2:] - bins[:, None]) / (edges[2:] - edges[1:-1])
     triangles = np.maximum(0, np.minimum(rising, falling))
-    return (triangles / triangles.sum(axis=0)).astype(np.float32)
+    filters: npt.NDArray[np.float32] = (triangles / triangles.sum(axis=0)).astype(np.float32)
+    return filters

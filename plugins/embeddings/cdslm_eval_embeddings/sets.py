@@ -10,9 +10,9 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from cdslm_eval.audio import Clip
-from cdslm_eval.contract import Metric, Options, Row
+from cdslm_eval.contract import Metric, Options, Row, Skipped
 from cdslm_eval.statistic import Better, Frechet, KernelDistance, PairwiseDistance, Statistic
-from cdslm_eval_embeddings.encoder import ENCODERS, RATE_HZ, Encoder, Precision, Which
+from cdslm_eval_embeddings.encoder import ENCODERS, RATE_HZ, Encoder, Precision, Which, refusal
 
 __all__ = ["Diversity", "EmbeddingOptions", "Fad", "Kad"]
 
@@ -70,10 +70,13 @@ class _EmbeddingMetric(Metric):
         with self._encoder.open(device):
             yield
 
-    def measure(self, clips: Sequence[Clip]) -> Iterator[Row]:
+    def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped]:
         """Yield the embedding of each clip."""
-        for vector in self._encoder.encode([clip.samples for clip in clips]):
-            yield {"embedding": vector}
+        refused = [refusal(clip, self.min_seconds) for clip in clips]
+        fit = [clip.samples for clip, why in zip(clips, refused, strict=True) if not why]
+        vectors = iter(self._encoder.encode(fit) if fit else ())
+        for why in refused:
+            yield Skipped(why) if why else {"embedding": next(vectors)}
 
 
 class Fad(_EmbeddingMetric):

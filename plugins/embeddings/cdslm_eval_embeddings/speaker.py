@@ -9,13 +9,13 @@ from typing import ClassVar
 
 import numpy as np
 
-from cdslm_eval.audio import Clip, Samples, is_silent
+from cdslm_eval.audio import Clip, Samples
 from cdslm_eval.contract import Metric, Options, Row, Skipped
 from cdslm_eval.statistic import Better, Mean, Statistic
 from cdslm_eval_embeddings.batching import mask_group_norms, over_windows
 from cdslm_eval_embeddings.checkpoint import Checkpoint
-from cdslm_eval_embeddings.encoder import RATE_HZ, Precision, Vectors, Which
-from cdslm_eval_embeddings.transformer import chosen_device, padded
+from cdslm_eval_embeddings.encoder import RATE_HZ, Precision, Vectors, Which, refusal
+from cdslm_eval_embeddings.transformer import chosen_device, inference, padded
 
 __all__ = ["SpeakerOptions", "SpeakerSimilarity"]
 
@@ -94,7 +94,7 @@ class SpeakerSimilarity(Metric):
 
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped]:
         """Yield the similarity of each clip to its reference."""
-        refused = [_refused(clip.reference) for clip in clips]
+        refused = [_refused(clip) for clip in clips]
         heard: dict[int, Samples] = {}
         for clip, why in zip(clips, refused, strict=True):
             if not why and clip.reference is not None:
@@ -113,23 +113,19 @@ class SpeakerSimilarity(Metric):
         return over_windows(clips, self._embed)
 
     def _embed(self, batch: list[Samples]) -> Vectors:
-        import torch
-
         network = self._network
         samples, mask = padded(batch, network.device, normalize=self._checkpoint.normalizes)
         self._expect([len(one) for one in batch])
-        half = self.options.precision == "bfloat16"
-        with torch.inference_mode(), torch.autocast(network.device.type, torch.bfloat16, enabled=half):
+        with inference(network, self.options.precision):
             vectors: Vectors = network(samples, attention_mask=mask).embeddings.float().cpu().numpy()
         return vectors
 
 
-def _refused(reference: Clip | None) -> str:
-    """Return why a reference has no speaker to compare with, or ""."""
-    if reference is None:
+def _refused(clip: Clip) -> str:
+    """Return why a clip or its reference has no speaker to compare, or ""."""
+    if why := refusal(clip, SpeakerSimilarity.min_seconds):
+        return why
+    if clip.reference is None:
         return "no reference audio"
-    if not np.isfinite(reference.samples).all():
-        return "its reference has samples that are not finite"
-    if reference.seconds < SpeakerSimilarity.min_seconds:
-        return f"its reference is under {SpeakerSimilarity.min_seconds:g} s"
-    return "its reference is silent" if is_silent(reference.samples) else ""
+    why = refusal(clip.reference, SpeakerSimilarity.min_seconds)
+    return f"its reference: {why}" if why else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,12 +14,12 @@ from cdslm_eval.audio import Samples
 from cdslm_eval.errors import UsageError
 from cdslm_eval_embeddings.batching import mask_group_norms, over_windows
 from cdslm_eval_embeddings.checkpoint import Checkpoint
-from cdslm_eval_embeddings.encoder import Encoder, Vectors
+from cdslm_eval_embeddings.encoder import Encoder, Precision, Vectors
 
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["HubertEncoder", "Wav2Vec2Encoder", "WavLMEncoder", "chosen_device", "padded"]
+__all__ = ["HubertEncoder", "Wav2Vec2Encoder", "WavLMEncoder", "chosen_device", "cut_after", "inference", "padded"]
 
 
 class _WaveformEncoder(Encoder):
@@ -59,8 +60,7 @@ class _WaveformEncoder(Encoder):
         network = self._network
         samples, mask = padded(batch, network.device, normalize=self.checkpoint.normalizes)
         self._expect([len(one) for one in batch])
-        half = self.which.precision == "bfloat16"
-        with torch.inference_mode(), torch.autocast(network.device.type, torch.bfloat16, enabled=half):
+        with inference(network, self.which.precision):
             hidden = network(samples, attention_mask=mask).last_hidden_state.float()
         frames = network._get_feat_extract_output_lengths(mask.sum(dim=1))  # noqa: SLF001 - transformers' own name
         real = (torch.arange(hidden.shape[1], device=hidden.device) < frames[:, None])[..., None]
@@ -119,6 +119,22 @@ def chosen_device(wanted: str) -> torch.device:
     if wanted.startswith("cuda") and not torch.cuda.is_available():
         raise UsageError(f"--device {wanted}: torch finds no GPU here")
     return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
+
+
+@contextmanager
+def inference(network: Any, precision: Precision) -> Iterator[None]:
+    """Compute without gradients, in the wanted precision."""
+    import torch
+
+    half = precision == "bfloat16"
+    with (
+        warnings.catch_warnings(),
+        torch.inference_mode(),
+        torch.autocast(network.device.type, torch.bfloat16, enabled=half),
+    ):
+        # WavLM's attention hands torch a mask and a bias of two types; nothing that a user could mend
+        warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
+        yield
 
 
 def padded(batch: Sequence[Samples], device: torch.device, *, normalize: bool) -> tuple[torch.Tensor, torch.Tensor]:

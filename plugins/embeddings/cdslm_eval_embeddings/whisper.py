@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
+from typing import Any
 
 import numpy as np
 
@@ -12,7 +13,7 @@ from cdslm_eval.audio import Samples
 from cdslm_eval_embeddings.batching import over_windows
 from cdslm_eval_embeddings.checkpoint import Checkpoint
 from cdslm_eval_embeddings.encoder import RATE_HZ, Encoder, Vectors
-from cdslm_eval_embeddings.transformer import chosen_device, cut_after
+from cdslm_eval_embeddings.transformer import chosen_device, cut_after, inference
 
 __all__ = ["WhisperEncoder"]
 
@@ -40,10 +41,9 @@ class WhisperEncoder(Encoder):
 
         network = self.checkpoint.load(AutoModel).get_encoder()
         cut_after(network, self.which, normalised_last=True)
-        self._seconds = network.config.max_source_positions * _FRAME_SAMPLES / RATE_HZ
-        self._features = WhisperFeatureExtractor(
-            feature_size=network.config.num_mel_bins, chunk_length=self._seconds, hop_length=_HOP, n_fft=400
-        )
+        extractor: Any = WhisperFeatureExtractor  # its constructor carries no types
+        self._features = extractor(feature_size=network.config.num_mel_bins, hop_length=_HOP)
+        self._samples = network.config.max_source_positions * _FRAME_SAMPLES
         self._network = network.to(chosen_device(device))
         try:
             yield
@@ -52,7 +52,7 @@ class WhisperEncoder(Encoder):
 
     def encode(self, clips: Sequence[Samples]) -> Vectors:
         """Return the mean output of the layer, float32 `[clips, hidden size]`."""
-        return over_windows(clips, self._embed, self._seconds)
+        return over_windows(clips, self._embed, self._samples / RATE_HZ)
 
     def _embed(self, batch: list[Samples]) -> Vectors:
         """Run a few windows at once: each costs the full length, however short the clip."""
@@ -62,9 +62,10 @@ class WhisperEncoder(Encoder):
         import torch
 
         network = self._network
-        features = self._features(batch, sampling_rate=RATE_HZ, return_tensors="pt").input_features
-        half = self.which.precision == "bfloat16"
-        with torch.inference_mode(), torch.autocast(network.device.type, torch.bfloat16, enabled=half):
+        features = self._features(
+            batch, sampling_rate=RATE_HZ, max_length=self._samples, return_tensors="pt"
+        ).input_features
+        with inference(network, self.which.precision):
             hidden = network(features.to(network.device)).last_hidden_state.float()
         means = [
             rows[: max(1, -(-len(samples) // _FRAME_SAMPLES))].mean(dim=0)

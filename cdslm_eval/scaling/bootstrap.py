@@ -1,0 +1,199 @@
+"""Bootstrap: a fit's law on resampled tables, and the intervals of everything that follows from it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from cdslm_eval.errors import UnknownNameError, UsageError
+from cdslm_eval.scaling.budgets import find_budgets
+from cdslm_eval.scaling.law import Curve, curve_of
+from cdslm_eval.scaling.links import Axis
+
+if TYPE_CHECKING:
+    from cdslm_eval.scaling.fit import LawFit
+    from cdslm_eval.table import RunTable
+
+__all__ = ["Bootstrap", "OptimumIntervals", "bootstrap_fit", "resampling_weights"]
+
+Floats = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+Band = tuple[Floats, Floats]
+_LOG_LARGEST = 700.0
+
+
+@dataclass(frozen=True, slots=True)
+class OptimumIntervals:
+    """Percentile intervals of the compute-optimal models, each (low, high) with the shape of C."""
+
+    C: Floats
+    N: Band
+    D: Band
+    ratio: Band
+    loss: Band
+    kappa: Band
+    level: float
+
+
+@dataclass(frozen=True, eq=False)
+class Bootstrap:
+    """Replicates of a fit.
+
+    Attributes:
+        parameters: Name (E, A, B, log_A, log_B, alpha, beta, gamma) -> its replicates `[replicates]`.
+        objective: `[replicates]`.
+        converged: Which replicates came to an optimum, `[replicates]`; the others count in intervals all the same, since
+            leaving them out would favour the samples that are easy to fit.
+        by: What was resampled: "row", "run" or "isoflop".
+        units: How many of these there were to draw from.
+        seed: Of the draw.
+        axis, k: Of the law.
+    """
+
+    parameters: Mapping[str, Floats]
+    objective: Floats
+    converged: npt.NDArray[np.bool_]
+    by: str
+    units: int
+    seed: int
+    axis: Axis
+    k: float
+
+    def __len__(self) -> int:
+        return len(self.objective)
+
+    @property
+    def sentence(self) -> str:
+        """Say what was done."""
+        bad = int(np.sum(~self.converged))
+        return f"{len(self)} replicates by {self.by} ({self.units} of them), {bad or 'none'} without an optimum"
+
+    def replicates(self, name: str) -> Floats:
+        """Return a parameter's replicates, or "ratio_exponent", "N_exponent" or "D_exponent"."""
+        derived = {
+            "ratio_exponent": lambda: self.curve().ratio_exponent,
+            "N_exponent": lambda: self.curve().N_exponent,
+            "D_exponent": lambda: 1 - self.curve().N_exponent,
+        }
+        if name in derived:
+            return np.asarray(derived[name](), float)
+        if name not in self.parameters:
+            raise UnknownNameError("parameter", name, [*self.parameters, *derived])
+        return self.parameters[name]
+
+    def interval(self, name: str, level: float = 0.95) -> Interval:
+        """Return the percentile interval of a parameter."""
+        low, high = _band(self.replicates(name), level)
+        return float(low), float(high)
+
+    def standard_error(self, name: str) -> float:
+        """Return the standard deviation of a parameter over the replicates."""
+        return float(np.std(self.replicates(name), ddof=1))
+
+    def ratio_exponent(self, level: float = 0.95) -> Interval:
+        """Return the interval of r*'s exponent, (alpha - beta) / (alpha + beta): r* falls with C iff alpha < beta."""
+        return self.interval("ratio_exponent", level)
+
+    def curve(self, ndim: int = 0) -> Curve:
+        """Return the replicate laws, shaped `[replicates, 1, ...]` to broadcast against points of `ndim` dimensions."""
+        shape = (-1, *(1,) * ndim)
+        return curve_of({name: values.reshape(shape) for name, values in self.parameters.items()}, self.axis, self.k)
+
+    def optimum(self, C: npt.ArrayLike, level: float = 0.95) -> OptimumIntervals:
+        """Return intervals of the compute-optimal models at budgets C."""
+        C = np.asarray(C, float)
+        curve = self.curve(C.ndim)
+        log_n = np.clip(curve.log_n_optimum(C), -_LOG_LARGEST, _LOG_LARGEST)
+        log_d = np.clip(np.log(C) - np.log(self.k) - log_n, -_LOG_LARGEST, _LOG_LARGEST)
+        u = curve.frontier(C)
+        kappa = curve.gamma * curve.alpha * curve.beta * (u - curve.floor)
+        ratio = np.exp(np.clip(log_d - log_n, -_LOG_LARGEST, _LOG_LARGEST))
+        return OptimumIntervals(
+            C,
+            _band(np.exp(log_n), level),
+            _band(np.exp(log_d), level),
+            _band(ratio, level),
+            _band(self.axis.restore(u), level),
+            _band(kappa, level),
+            level,
+        )
+
+    def kappa(self, C: npt.ArrayLike, level: float = 0.95) -> Band:
+        """Return the interval of the isoFLOP's curvature at budgets C."""
+        return self.optimum(C, level).kappa
+
+    def near_optimal(
+        self, C: npt.ArrayLike, epsilon: npt.ArrayLike, level: float = 0.95, *, relative: bool = False
+    ) -> dict[str, Band]:
+        """Return intervals of the bounds of the near-optimal range: "N_low", "N_high", "D_low", "D_high", "width"."""
+        C = np.asarray(C, float)
+        with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
+            found = self.curve(C.ndim).near_optimal(C, epsilon, relative=relative)
+            return {
+                name: _band(getattr(found, name), level) for name in ("N_low", "N_high", "D_low", "D_high", "width")
+            }
+
+    def value(self, N: npt.ArrayLike, D: npt.ArrayLike) -> Floats:
+        """Return the metric under every replicate, `[replicates, ...]`."""
+        n, d = np.broadcast_arrays(np.asarray(N, float), np.asarray(D, float))
+        return self.axis.restore(self.curve(n.ndim).value(n, d))
+
+    def reach(self, value: float) -> Floats:
+        """Return the least budget at which each replicate's optimum is as good as `value`, `[replicates]`; inf if none."""
+        return self.curve().reach(self.axis.orient(value))
+
+
+def _band(values: Floats, level: float) -> Band:
+    # the quantile must be one of the values: between a finite and an infinite one there is no interpolation
+    tails = [(1 - level) / 2, (1 + level) / 2]
+    low, high = np.quantile(values, tails, axis=0, method="closest_observation")
+    return np.asarray(low), np.asarray(high)
+
+
+def resampling_weights(
+    table: RunTable, by: str, replicates: int, seed: int, tolerance: float = 0.15
+) -> tuple[Floats, int]:
+    """Return how often each row counts in each replicate, `[replicates, rows]`, and from how many units was drawn.
+
+    Raises:
+        UsageError: There are fewer than three units.
+        UnknownNameError: No such way of resampling.
+    """
+    groups = {
+        "row": lambda: np.arange(len(table)),
+        "run": lambda: np.unique(table.run, return_inverse=True)[1],
+        "isoflop": lambda: find_budgets(table, tolerance).label,
+    }
+    if by not in groups:
+        raise UnknownNameError("way of resampling", by, groups)
+    if replicates < 2:
+        raise UsageError(f"a bootstrap needs at least 2 replicates, not {replicates}")
+    label = groups[by]()
+    units = int(label.max()) + 1
+    if units < 3:
+        raise UsageError(f"{table.source}: {units} {by}(s) are too few to resample; bootstrap by row instead")
+    counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), replicates).astype(float)
+    return counts[:, label] * table.weight, units
+
+
+def bootstrap_fit(fit: LawFit, by: str, replicates: int, seed: int, tolerance: float) -> Bootstrap:
+    """Refit every replicate from the fit's own optimum; see `LawFit.bootstrap`.
+
+    A replicate whose search ends without an optimum is tried again through the homotopy.
+    """
+    weights, units = resampling_weights(fit.table, by, replicates, seed, tolerance)
+    least = fit.estimator_.name == "lad"
+    solution = fit.solve(weights, homotopy=least)
+    theta, objective, converged = solution.theta.copy(), solution.objective.copy(), solution.converged.copy()
+    again = np.flatnonzero(~converged)
+    if len(again):
+        start = np.repeat(fit.theta[None], len(again), axis=0)
+        second = fit.solve(weights[again], start, homotopy=not least)
+        better = second.objective < objective[again]
+        theta[again[better]], objective[again[better]] = second.theta[better], second.objective[better]
+        converged[again[better]] = second.converged[better]
+    return Bootstrap(fit.problem.natural(theta), objective, converged, by, units, seed, fit.law.axis, fit.law.k)

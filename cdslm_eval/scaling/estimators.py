@@ -1,0 +1,69 @@
+"""Estimators: what a residual costs, as data."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cdslm_eval.errors import UnknownNameError, UsageError
+
+__all__ = ["ESTIMATORS", "Estimator", "make_estimator"]
+
+Floats = npt.NDArray[np.float64]
+ESTIMATORS = ("huber", "lad", "least_squares")
+
+
+@dataclass(frozen=True, slots=True)
+class Estimator:
+    """Sum of Huber's rho over residuals; its two limits are least squares and least absolute deviations.
+
+    Attributes:
+        name: "huber", "lad" or "least_squares".
+        delta: Where rho turns from r^2 / 2 into delta (|r| - delta / 2); infinite for least squares, 0 for LAD (|r|).
+
+    Source: Huber, "Robust Estimation of a Location Parameter" (1964); Hoffmann et al., arXiv 2203.15556, section D.2.
+    """
+
+    name: str
+    delta: float
+
+    def cost(self, r: Floats) -> Floats:
+        """Return rho(r)."""
+        size = np.abs(r)
+        if self.name == "lad":
+            return size
+        # r^2 / 2 within delta, linear beyond; one expression without branches: m (|r| - m / 2), m = min(|r|, delta)
+        inner = np.minimum(size, self.delta)
+        cost: Floats = inner * (size - inner / 2)
+        return cost
+
+    def smooth(self, delta: float) -> Estimator:
+        """Return the Huber estimator of another `delta`, on the way to this one."""
+        return Estimator("huber", delta)
+
+    def slopes(self, r: Floats) -> tuple[Floats, Floats]:
+        """Return rho'(r) and rho''(r) (0 at the kinks)."""
+        if self.name == "lad":
+            return np.sign(r), np.zeros_like(r)
+        return np.clip(r, -self.delta, self.delta), (np.abs(r) <= self.delta).astype(float)
+
+
+def make_estimator(name: str, delta: float = 1e-3) -> Estimator:
+    """Return an estimator by name.
+
+    Args:
+        name: "huber", "lad" (least absolute deviations) or "least_squares".
+        delta: Huber's delta on the residual scale of the link, above 0; not used by the other two.
+
+    Raises:
+        UnknownNameError: No such estimator.
+        UsageError: `delta` is not above 0.
+    """
+    limits = {"lad": 0.0, "least_squares": np.inf, "huber": delta}
+    if name not in limits:
+        raise UnknownNameError("estimator", name, ESTIMATORS)
+    if not delta > 0:
+        raise UsageError(f"Huber's delta must be above 0, not {delta}")
+    return Estimator(name, limits[name])

@@ -1,0 +1,222 @@
+"""Flags: what a reader of a fit must know; a doubt means that the fit is not to be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cdslm_eval.scaling.budgets import find_budgets
+from cdslm_eval.scaling.estimators import Estimator
+from cdslm_eval.scaling.law import Law
+from cdslm_eval.scaling.problem import LawProblem, box_sides
+from cdslm_eval.scaling.solver import Solution, minimise
+from cdslm_eval.table import RunTable
+
+__all__ = ["Flag", "extrapolation_flags", "fit_flags", "table_flags"]
+
+Floats = npt.NDArray[np.float64]
+_SAME_OBJECTIVE = 1e-6  # relative: two seeds that come this near found one optimum
+_RIVAL_OBJECTIVE = 1e-3  # relative: another optimum this near is a rival
+_CHI_SQUARE = 3.841458820694124  # 95 % quantile with one degree of freedom
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """One thing that a reader must know.
+
+    Attributes:
+        name: Short name, such as "E_unidentified".
+        sentence: What it means here, without a full stop.
+        value: The number behind it.
+        doubt: Whether it forbids trusting the fit.
+    """
+
+    name: str
+    sentence: str
+    value: float
+    doubt: bool = True
+
+
+def fit_flags(
+    problem: LawProblem,
+    estimator: Estimator,
+    table: RunTable,
+    u: Floats,
+    solution: Solution,
+    start: Floats,
+    law: Law,
+) -> tuple[Flag, ...]:
+    """Return what the search itself says about its result."""
+    best = int(np.argmin(solution.objective))
+    theta = solution.theta[best]
+    target = problem.axis.link.forward(u)[0]
+    flags: list[Flag] = []
+    if np.ptp(target) <= 1e-12 * max(1.0, float(np.max(np.abs(target)))):
+        flags.append(Flag("constant", "the metric is the same in every row, so there is nothing to fit", 0.0))
+        return tuple(flags)
+    flags += [
+        Flag("at_bound", f"{name} stands at a bound of the search", float(theta[problem.form.inner.index(name)]))
+        for name in box_sides(problem, theta)
+    ]
+    if not solution.converged[best]:
+        norm = float(solution.gradient[best])
+        flags.append(Flag("gradient", f"the search did not come to an optimum (scaled gradient {norm:.1e})", norm))
+    flags += _identification(problem, estimator, table, target, theta)
+    flags += _rivals(problem, solution, best)
+    flags += _no_floor(problem, estimator, table, target, theta, float(solution.objective[best]))
+    if problem.form.name != "power" and not flags:
+        flags += _outside(table, law)
+    return tuple(flags)
+
+
+def _identification(
+    problem: LawProblem, estimator: Estimator, table: RunTable, target: Floats, theta: Floats
+) -> Iterator[Flag]:
+    """Tell parameters that the objective does not feel, and directions along which it is flat."""
+    points = problem.points(theta[None])
+    jacobian = points.jacobian[0] * np.sqrt(table.weight)[:, None]
+    felt = np.sqrt(np.mean(jacobian**2, axis=0))
+    # a change of 0.1 in a log coefficient or an exponent that moves no prediction by 1e-6 is not felt
+    mute = felt * 0.1 < 1e-6
+    for name in np.array(problem.form.inner)[mute]:
+        if name != "floor":
+            yield Flag("unmoved", f"the objective does not feel {name}, which stays where the search started", 0.0)
+    scale = np.where(mute, 1.0, np.linalg.norm(jacobian, axis=0))
+    values = np.linalg.svd(jacobian[:, ~mute] / scale[~mute], compute_uv=False)
+    lost = int(np.sum(values < 1e-7 * values[0])) + int(np.sum(mute[1:]))
+    if lost:
+        kinds = [name for name in ("N", "D", "C") if np.ptp(np.log(getattr(table, name))) < 1e-9]
+        why = f": all rows have one {' and one '.join(kinds)}" if kinds else ""
+        yield Flag(
+            "rank_deficient", f"the data leave {lost} combination(s) of parameters undetermined{why}", float(lost)
+        )
+
+
+def _rivals(problem: LawProblem, solution: Solution, best: int) -> Iterator[Flag]:
+    least = solution.objective[best]
+    tiny = 1e-20 * solution.theta.shape[1]
+    near = solution.objective - least <= _RIVAL_OBJECTIVE * least + tiny
+    same = solution.objective - least <= _SAME_OBJECTIVE * least + tiny
+    apart = np.max(np.abs(solution.theta[:, 1:] - solution.theta[best, 1:]), axis=1) > 1e-3
+    rivals = int(np.sum(near & apart & solution.converged))
+    if rivals:
+        count = len(solution.objective)
+        yield Flag(
+            "seeds_disagree",
+            f"{rivals} of {count} starting points end elsewhere with an objective within 0.1 %",
+            float(rivals),
+        )
+    elif np.mean(same) < 0.5:
+        share = float(np.mean(same))
+        yield Flag("seeds_apart", f"only {share:.0%} of the starting points reach the best optimum", share, doubt=False)
+
+
+def _no_floor(
+    problem: LawProblem, estimator: Estimator, table: RunTable, target: Floats, theta: Floats, objective: float
+) -> Iterator[Flag]:
+    """Tell a floor without which the data are fitted as well (a ratio test), or that has no meaning of its own."""
+    if not problem.axis.link.positive_floor:
+        return
+    start = theta[None].copy()
+    start[0, 0] = problem.low[0]
+    fixed = np.arange(len(theta)) == 0
+    without = minimise(problem, estimator, target, table.weight, start, fixed=fixed).objective[0]
+    unit = objective_unit(problem, estimator, table, target, theta)
+    statistic = 2 * (without - objective) / unit if unit > 0 else np.inf
+    if statistic < _CHI_SQUARE:
+        yield Flag("E_unidentified", "the data are fitted as well with E = 0, so E is not identified", float(statistic))
+
+
+def objective_unit(problem: LawProblem, estimator: Estimator, table: RunTable, target: Floats, theta: Floats) -> float:
+    """Return what an objective is divided by, so that twice a difference is chi-square: E[rho'^2] / E[rho''].
+
+    Source: Huber & Ronchetti, "Robust Statistics" (2009), section 13.3 (the ratio test of M-estimators).
+    """
+    r = problem.predict(theta[None])[0] - target
+    slope, _ = estimator.slopes(r)
+    spread = 1.5 * float(np.median(np.abs(r))) / 0.6745 * len(r) ** -0.2
+    if estimator.name == "least_squares":
+        bend = 1.0
+    else:
+        window = max(estimator.delta, spread, 1e-300)
+        unit = 1.0 if estimator.name == "lad" else estimator.delta
+        bend = float(np.mean(np.abs(r) <= window)) * unit / window
+    lost = len(r) / max(1, len(r) - len(theta))
+    weight = float(np.average(table.weight, weights=table.weight))
+    return float(np.mean(slope**2)) / max(bend, 1e-300) * lost * weight
+
+
+def _outside(table: RunTable, law: Law) -> Iterator[Flag]:
+    """Tell when the law's optima at the sampled budgets lie outside the sizes that were sampled."""
+    budgets = np.exp(np.quantile(np.log(table.C), [0.1, 0.5, 0.9]))
+    n = law.optimum(budgets).N
+    low, high = table.N.min(), table.N.max()
+    out = int(np.sum((n < low) | (n > high)))
+    if out >= 2:
+        yield Flag(
+            "optimum_outside_range",
+            f"the optimum N* lies outside the sampled {low:.3g} to {high:.3g} parameters at the sampled budgets",
+            float(n[1]),
+        )
+
+
+def table_flags(train: RunTable, rows: RunTable, metric: str) -> tuple[Flag, ...]:
+    """Return what the data themselves say."""
+    flags: list[Flag] = []
+    for note in train.notes:
+        flags.append(Flag("mixed_conventions", note, 1.0))
+    if rows.excluded:
+        first = rows.excluded[0]
+        sentence = f"{len(rows.excluded)} rows are not used (line {first.line}: {first.reason}, ...)"
+        flags.append(Flag("excluded", sentence, float(len(rows.excluded)), doubt=False))
+    flags += _duplicates(train, metric)
+    check = train.compute_check()
+    if not check.derived and check.spread > 0.01:
+        flags.append(Flag("compute_mismatch", check.sentence, check.spread, doubt=check.spread > np.log(1.5)))
+    budgets = len(find_budgets(train).C)
+    if budgets == 1:
+        flags.append(Flag("one_budget", "all rows have one budget, so growth with C is not seen in the data", 1.0))
+    for name in ("N", "D"):
+        if len(np.unique(getattr(train, name))) == 1:
+            flags.append(Flag(f"one_{name}", f"all rows have one {name}, so its exponent is not determined", 1.0))
+    return tuple(flags)
+
+
+def _duplicates(table: RunTable, metric: str) -> Iterator[Flag]:
+    points = np.column_stack([table.N, table.D, table.metric(metric)])
+    _, first, counts = np.unique(points, axis=0, return_index=True, return_counts=True)
+    if twice := int(np.sum(counts - 1)):
+        line = int(table.line[first[np.argmax(counts > 1)]])
+        yield Flag(
+            "duplicates",
+            f"{twice} rows repeat another row's N, D and {metric} (such as line {line}): intervals are too narrow "
+            "unless they are resampled by run",
+            float(twice),
+            doubt=False,
+        )
+
+
+def extrapolation_flags(table: RunTable, law: Law, C: Floats) -> tuple[Flag, ...]:
+    """Return how far budgets lie beyond the fitted rows, and optima outside the sampled sizes."""
+    flags = []
+    ratio = float(np.max(C) / table.C.max())
+    if ratio > 1:
+        flags.append(
+            Flag(
+                "extrapolation_ratio",
+                f"C = {np.max(C):.3g} is {ratio:.3g} times the largest fitted budget",
+                ratio,
+                doubt=ratio > 1000,
+            )
+        )
+    if law.form != "power":
+        n = law.optimum(C).N
+        out = (n < table.N.min()) | (n > table.N.max())
+        if np.any(out):
+            worst = float(n[out][-1])
+            sentence = f"N* = {worst:.3g} lies outside the fitted sizes, {table.N.min():.3g} to {table.N.max():.3g}"
+            flags.append(Flag("optimum_outside_range", sentence, worst, doubt=False))
+    return tuple(flags)

@@ -1,0 +1,141 @@
+"""The curve of one isoFLOP: a polynomial in ln N, its minimum, and how sure that is."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+from numpy.polynomial import polynomial
+
+__all__ = ["CurveDraws", "IsoCurve", "fit_curve"]
+
+Floats = npt.NDArray[np.float64]
+_OWN_FREEDOM = 6  # with fewer degrees of freedom of its own, a budget takes the noise of all of them
+
+
+@dataclass(frozen=True, eq=False)
+class CurveDraws:
+    """Draws of a curve's coefficients that have a minimum: ln N, u and curvature there, each `[draws with one]`."""
+
+    minimum: Floats
+    value: Floats
+    kappa: Floats
+
+
+@dataclass(frozen=True, eq=False)
+class IsoCurve:
+    """A polynomial u(x), x = ln N - centre; u is the oriented metric (smaller is better).
+
+    Attributes:
+        centre: Mean ln N of the rows.
+        coefficients: Of 1, x, x^2 and for a cubic x^3.
+        covariance: Of the coefficients, per unit of residual variance.
+        variance: Residual variance; NaN without degrees of freedom.
+        free: Degrees of freedom.
+        criterion: Corrected Akaike criterion; smaller is better.
+        low, high: Least and largest ln N of the rows.
+        minimum: ln N of the minimum; NaN where there is none.
+        least: u there.
+        kappa: Curvature d^2 u / d(ln N)^2 there; at the centre where there is no minimum.
+    """
+
+    centre: float
+    coefficients: Floats
+    covariance: Floats
+    variance: float
+    free: int
+    criterion: float
+    low: float
+    high: float
+    minimum: float
+    least: float
+    kappa: float
+
+    @property
+    def degree(self) -> int:
+        """2 or 3."""
+        return len(self.coefficients) - 1
+
+    @property
+    def inside(self) -> bool:
+        """Whether the minimum lies within the sampled sizes."""
+        return bool(np.isfinite(self.minimum) and self.low <= self.minimum <= self.high)
+
+    def value(self, N: npt.ArrayLike) -> Floats:
+        """Return u for models of N parameters."""
+        return np.asarray(polynomial.polyval(np.log(np.asarray(N, float)) - self.centre, self.coefficients))
+
+    def draws(self, pooled: tuple[float, int], count: int, rng: np.random.Generator) -> CurveDraws:
+        """Draw coefficients from their t distribution, and return the minima of those that have one.
+
+        Args:
+            pooled: Residual variance over all budgets and its degrees of freedom, for curves with few of their own.
+            count: How many.
+            rng: Source of randomness.
+        """
+        variance, free = (self.variance, self.free) if self.free >= _OWN_FREEDOM else pooled
+        if not (free and np.isfinite(variance)):
+            return CurveDraws(np.empty(0), np.empty(0), np.empty(0))
+        root = np.linalg.cholesky(self.covariance * max(variance, 1e-300))
+        wide = np.sqrt(free / rng.chisquare(free, (count, 1)))
+        some = self.coefficients + rng.standard_normal((count, len(self.coefficients))) @ root.T * wide
+        x, kappa = _minima(some)
+        # a draw that is all but straight has its minimum beyond all sizes: as good as nowhere
+        good = np.isfinite(x) & (np.abs(x) < 50.0)
+        value = sum(some[good, power] * x[good] ** power for power in range(some.shape[1]))
+        return CurveDraws(x[good] + self.centre, np.asarray(value, float), kappa[good])
+
+
+def fit_curve(log_n: Floats, u: Floats, weight: Floats, degree: int) -> IsoCurve | None:
+    """Fit a polynomial by weighted least squares; None where there are no more sizes than coefficients, less one.
+
+    Args:
+        log_n: ln N, `[rows]`.
+        u: The oriented metric, `[rows]`.
+        weight: `[rows]`.
+        degree: 2 or 3.
+    """
+    if len(np.unique(log_n)) < degree + 1:
+        return None
+    centre = float(np.average(log_n, weights=weight))
+    x = log_n - centre
+    root = np.sqrt(weight / weight.mean())
+    design = polynomial.polyvander(x, degree) * root[:, None]
+    coefficients = np.linalg.lstsq(design, u * root, rcond=None)[0]
+    squares = float(np.sum((u * root - design @ coefficients) ** 2))
+    n, size = len(x), degree + 1
+    free = n - size
+    spread = n - size - 2  # the residual variance is a parameter as well
+    criterion = np.inf
+    if spread > 0:
+        criterion = n * np.log(max(squares, 1e-300) / n) + 2 * (size + 1) * n / spread
+    minimum, kappa = (float(values[0]) for values in _minima(coefficients[None]))
+    least = float(polynomial.polyval(minimum, coefficients)) if np.isfinite(minimum) else np.nan
+    return IsoCurve(
+        centre,
+        coefficients,
+        np.linalg.inv(design.T @ design),
+        squares / free if free else np.nan,
+        free,
+        float(criterion),
+        float(log_n.min()),
+        float(log_n.max()),
+        minimum + centre,
+        least,
+        kappa if np.isfinite(kappa) else float(2 * coefficients[2]),
+    )
+
+
+def _minima(coefficients: Floats) -> tuple[Floats, Floats]:
+    """Return where polynomials of degree 2 or 3, `[S, degree + 1]`, have their minimum, and the curvature; NaN if none."""
+    b, c = coefficients[:, 1], coefficients[:, 2]
+    d = coefficients[:, 3] if coefficients.shape[1] == 4 else np.zeros_like(b)
+    discriminant = c * c - 3 * b * d
+    root = np.sqrt(np.where(discriminant > 0, discriminant, np.nan))
+    # of 3 d x^2 + 2 c x + b = 0 the minimum, in the form that stays exact as d goes to 0: the curvature there is 2 root
+    with np.errstate(divide="ignore", invalid="ignore"):
+        x = np.where(c + root != 0, -b / (c + root), np.nan)
+    # for a parabola that opens downwards the formula divides by 0 or gives the maximum
+    x = np.where((d == 0) & (c <= 0), np.nan, x)
+    return x, np.where(np.isfinite(x), 2 * root, np.nan)

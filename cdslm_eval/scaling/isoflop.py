@@ -1,0 +1,294 @@
+"""isoFLOPs: each budget by itself, as a parabola or cubic in ln N; optima, curvature, and how they grow with C."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from cdslm_eval.errors import UsageError
+from cdslm_eval.scaling.budgets import find_budgets
+from cdslm_eval.scaling.fit import usable_rows
+from cdslm_eval.scaling.flags import Flag
+from cdslm_eval.scaling.isocurve import IsoCurve, fit_curve
+from cdslm_eval.scaling.links import Axis, make_axis
+from cdslm_eval.scaling.power_law import PowerLaw, fit_power_law
+from cdslm_eval.table import Excluded, RunTable
+
+__all__ = ["IsoFlop", "IsoFlops", "fit_isoflops"]
+
+Floats = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+_UNKNOWN = (np.nan, np.nan)
+_LEAST_ROWS = 4
+
+
+@dataclass(frozen=True, eq=False)
+class IsoFlop:
+    """One budget.
+
+    Attributes:
+        C: Its FLOPs (geometric mean of its rows).
+        rows: Its rows in the table that was fitted.
+        C_spread: Largest |ln(C of a row / C)|.
+        parabola, cubic: The curves in ln N, in the oriented metric; None where there are too few rows.
+        chosen: The curve from which the numbers below come; None where there is none.
+        N, D, ratio: The optimum; NaN where `reason` says why.
+        loss: The metric there, in its own units.
+        kappa: Curvature of the chosen curve in ln N at its minimum.
+        N_interval, D_interval, ratio_interval, loss_interval, kappa_interval: 95 % intervals.
+        log_std: Standard deviation of ln N*.
+        reason: Why there is no optimum, or "".
+    """
+
+    C: float
+    rows: npt.NDArray[np.intp]
+    C_spread: float
+    parabola: IsoCurve | None
+    cubic: IsoCurve | None
+    chosen: IsoCurve | None
+    N: float = np.nan
+    D: float = np.nan
+    ratio: float = np.nan
+    loss: float = np.nan
+    kappa: float = np.nan
+    N_interval: Interval = _UNKNOWN
+    D_interval: Interval = _UNKNOWN
+    ratio_interval: Interval = _UNKNOWN
+    loss_interval: Interval = _UNKNOWN
+    kappa_interval: Interval = _UNKNOWN
+    log_std: float = np.nan
+    reason: str = ""
+
+    @property
+    def has_optimum(self) -> bool:
+        """Whether the curve has a minimum within the sampled sizes."""
+        return not self.reason
+
+
+@dataclass(frozen=True, eq=False)
+class IsoFlops:
+    """All budgets of a table.
+
+    Attributes:
+        metric: The metric.
+        axis: How it is oriented.
+        table: The rows that were fitted; `IsoFlop.rows` counts in it.
+        budgets: In the order of C.
+        N_law, D_law, ratio_law: How the optima grow with C, from the budgets that have one, weighted by their precision;
+            None where fewer than two have.
+        excluded: Rows that were not used, and why.
+        flags: What a reader must know.
+    """
+
+    metric: str
+    axis: Axis
+    table: RunTable
+    budgets: tuple[IsoFlop, ...]
+    N_law: PowerLaw | None
+    D_law: PowerLaw | None
+    ratio_law: PowerLaw | None
+    excluded: tuple[Excluded, ...] = ()
+    flags: tuple[Flag, ...] = ()
+
+    @property
+    def optima(self) -> tuple[IsoFlop, ...]:
+        """The budgets that have an optimum."""
+        return tuple(one for one in self.budgets if one.has_optimum)
+
+    @property
+    def headline(self) -> str:
+        """The first line."""
+        found = f"{len(self.optima)} of {len(self.budgets)} budgets have an optimum of {self.metric} within their sizes"
+        if self.N_law is None or self.ratio_law is None:
+            return f"{found}: too few for a law of N*"
+        low, high = self.N_law.interval
+        text = f"{found}: N* grows as C^{self.N_law.exponent:.4f} [{low:.4f}, {high:.4f}]"
+        low, high = self.ratio_law.interval
+        sign = "its sign is not established by these data" if not low * high > 0 else ("rises" if low > 0 else "falls")
+        return f"{text}; r* = D*/N* as C^{self.ratio_law.exponent:.4f} [{low:.4f}, {high:.4f}] ({sign})"
+
+
+@dataclass(frozen=True)
+class _Ask:
+    """What `fit_isoflops` was asked for."""
+
+    degree: int | None
+    replicates: int
+    seed: int
+    axis: Axis
+    exact: bool = field(default=True)
+
+
+def fit_isoflops(
+    table: RunTable,
+    metric: str,
+    *,
+    degree: int | None = None,
+    tolerance: float = 0.15,
+    bounds: tuple[float, float] | None = None,
+    better: str = "lower",
+    replicates: int = 2000,
+    seed: int = 0,
+) -> IsoFlops:
+    """Fit each budget of the train rows by itself.
+
+    Args:
+        table: The runs.
+        metric: Name of the metric.
+        degree: 2 (parabola) or 3 (cubic) in ln N; None takes the cubic where its corrected Akaike criterion is lower.
+        tolerance: Width of a budget in ln C, where the table declares none.
+        bounds: (low, high) that the metric cannot leave.
+        better: "lower" or "higher".
+        replicates: Draws of the curves' coefficients, from which the intervals come.
+        seed: Of the draws.
+
+    Raises:
+        UsageError: No row can be used, or `degree` is neither 2, 3 nor None.
+
+    Source: Hoffmann et al., arXiv 2203.15556, approach 2.
+    """
+    if degree not in {None, 2, 3}:
+        raise UsageError(f"an isoFLOP is a parabola (2) or a cubic (3), not of degree {degree}")
+    values = table.metric(metric)
+    axis = make_axis("identity", values[np.isfinite(values)], better, bounds)
+    rows = usable_rows(table, metric, axis)
+    rows = rows.select(rows.split == "train")
+    if not len(rows):
+        raise UsageError(f"{table.source}: no train row has a value of {metric!r}")
+    check = rows.compute_check()
+    ask = _Ask(degree, replicates, seed, axis, bool(check.derived) or check.spread < 0.01)
+    groups = find_budgets(rows, tolerance)
+    curves = [_curves(rows, metric, groups.rows(i), axis) for i in range(len(groups.C))]
+    noise = _pooled(curves)
+    found = tuple(_budget(rows, groups.rows(i), float(c), curves[i], noise, ask) for i, c in enumerate(groups.C))
+    laws = _laws(found, replicates, seed)
+    return IsoFlops(metric, axis, rows, found, *laws, excluded=rows.excluded, flags=_flags(found, rows))
+
+
+def _curves(
+    table: RunTable, metric: str, rows: npt.NDArray[np.intp], axis: Axis
+) -> tuple[IsoCurve | None, IsoCurve | None]:
+    log_n, u = np.log(table.N[rows]), axis.orient(table.metric(metric)[rows])
+    return fit_curve(log_n, u, table.weight[rows], 2), fit_curve(log_n, u, table.weight[rows], 3)
+
+
+def _pooled(curves: list[tuple[IsoCurve | None, IsoCurve | None]]) -> tuple[float, int]:
+    """Return the residual variance over all budgets and its degrees of freedom, for those with few rows of their own."""
+    best = [_choose(*pair, None) for pair in curves]
+    free = sum(one.free for one in best if one)
+    squares = sum(one.free * one.variance for one in best if one and one.free)
+    return (squares / free if free else np.nan), free
+
+
+def _choose(parabola: IsoCurve | None, cubic: IsoCurve | None, degree: int | None) -> IsoCurve | None:
+    if degree is not None:
+        return parabola if degree == 2 else cubic
+    if parabola is None or cubic is None:
+        return parabola
+    better = cubic.criterion < parabola.criterion and (cubic.inside or not parabola.inside)
+    return cubic if better else parabola
+
+
+def _budget(
+    table: RunTable,
+    rows: npt.NDArray[np.intp],
+    C: float,
+    curves: tuple[IsoCurve | None, IsoCurve | None],
+    noise: tuple[float, int],
+    ask: _Ask,
+) -> IsoFlop:
+    spread = float(np.max(np.abs(np.log(table.C[rows] / C))))
+    chosen = _choose(*curves, ask.degree)
+    if chosen is None:
+        sizes = len(np.unique(table.N[rows]))
+        return IsoFlop(C, rows, spread, *curves, None, reason=f"{sizes} sizes are too few for a curve")
+    if not np.isfinite(chosen.minimum):
+        return IsoFlop(C, rows, spread, *curves, chosen, reason="the curve has no minimum")
+    if not chosen.inside:
+        where = "below" if chosen.minimum < chosen.low else "above"
+        reason = f"the curve's minimum lies {where} the sampled sizes"
+        return IsoFlop(C, rows, spread, *curves, chosen, kappa=chosen.kappa, reason=reason)
+    draws = chosen.draws(noise, ask.replicates, np.random.default_rng([ask.seed, len(rows), int(np.log(C) * 1e6)]))
+    log_d = _log_tokens(table, rows, C, ask)
+    log_n = draws.minimum
+    loss = np.sort(ask.axis.restore(np.quantile(draws.value, [0.025, 0.975]))) if len(log_n) else np.full(2, np.nan)
+    here = chosen.minimum
+    return IsoFlop(
+        C,
+        rows,
+        spread,
+        *curves,
+        chosen,
+        float(np.exp(here)),
+        float(np.exp(log_d(here))),
+        float(np.exp(log_d(here) - here)),
+        float(ask.axis.restore(chosen.least)),
+        chosen.kappa,
+        _interval(np.exp(log_n)),
+        _interval(np.exp(log_d(log_n))),
+        _interval(np.exp(log_d(log_n) - log_n)),
+        (float(loss[0]), float(loss[1])),
+        _interval(draws.kappa),
+        float(np.diff(np.quantile(log_n, [0.16, 0.84]))[0] / 2) if len(log_n) else np.nan,
+    )
+
+
+class _log_tokens:  # noqa: N801 - a function with a memory
+    """ln D of a model of a budget as a function of ln N: by C = k N D where that holds, else as the rows have it."""
+
+    def __init__(self, table: RunTable, rows: npt.NDArray[np.intp], C: float, ask: _Ask) -> None:
+        if ask.exact or len(rows) < 3:
+            self.slope, self.level = -1.0, float(np.log(C / table.k))
+        else:
+            x = np.log(table.N[rows])
+            centre = float(x.mean())
+            design = np.column_stack([np.ones(len(x)), x - centre])
+            level, slope = np.linalg.lstsq(design, np.log(table.D[rows]), rcond=None)[0]
+            self.slope, self.level = float(slope), float(level - slope * centre)
+
+    def __call__(self, log_n: npt.ArrayLike) -> Floats:
+        """Return ln D."""
+        return np.asarray(self.level + self.slope * np.asarray(log_n))
+
+
+def _interval(draws: Floats) -> Interval:
+    if not len(draws):
+        return _UNKNOWN
+    low, high = np.quantile(draws, [0.025, 0.975])
+    return float(low), float(high)
+
+
+def _laws(
+    budgets: tuple[IsoFlop, ...], replicates: int, seed: int
+) -> tuple[PowerLaw | None, PowerLaw | None, PowerLaw | None]:
+    good = [one for one in budgets if one.has_optimum and np.isfinite(one.log_std) and one.log_std > 0]
+    if len({one.C for one in good}) < 2:
+        good = [one for one in budgets if one.has_optimum]
+    if len({one.C for one in good}) < 2:
+        return None, None, None
+    C = [one.C for one in good]
+    # an optimum is never known better than its neighbours allow: one lucky budget must not decide the law
+    std = np.array([one.log_std if np.isfinite(one.log_std) and one.log_std > 0 else 1.0 for one in good])
+    std = np.maximum(std, 0.2 * np.median(std))
+    n, d, r = (fit_power_law(C, [getattr(one, name) for one in good], std, seed=seed) for name in ("N", "D", "ratio"))
+    return n, d, r
+
+
+def _flags(budgets: tuple[IsoFlop, ...], table: RunTable) -> tuple[Flag, ...]:
+    flags = []
+    without = [one for one in budgets if not one.has_optimum]
+    if without:
+        first = without[0]
+        sentence = f"{len(without)} of {len(budgets)} budgets have no optimum (C = {first.C:.3g}: {first.reason}, ...)"
+        flags.append(Flag("no_optimum", sentence, float(len(without)), doubt=len(without) > len(budgets) / 2))
+    wide = max((one.C_spread for one in budgets), default=0.0)
+    if wide > 0.02:
+        sentence = f"rows of one budget differ by up to {np.expm1(wide):.0%} in C, which blurs its curve"
+        flags.append(Flag("budget_spread", sentence, wide, doubt=False))
+    if table.notes:
+        flags += [Flag("mixed_conventions", note, 1.0) for note in table.notes]
+    if len(budgets) == 1:
+        flags.append(Flag("one_budget", "all rows have one budget, so growth with C is not seen in the data", 1.0))
+    return tuple(flags)

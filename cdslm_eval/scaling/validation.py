@@ -1,0 +1,123 @@
+"""Validation: how well a law predicts rows that it was not fitted to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+import numpy.typing as npt
+
+from cdslm_eval.errors import UsageError
+from cdslm_eval.scaling.budgets import find_budgets
+
+if TYPE_CHECKING:
+    from cdslm_eval.scaling.fit import LawFit
+    from cdslm_eval.table import RunTable
+
+__all__ = ["Holdout", "hold_out", "roll_out"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, eq=False)
+class Holdout:
+    """Held-out rows, predicted.
+
+    Attributes:
+        rows: The rows that were predicted.
+        actual, predicted: The metric, `[rows]`.
+        errors: Actual minus predicted on the residual scale (relative errors under the log link), `[rows]`.
+        covered: Which rows lie in their 95 % prediction interval, `[rows]`.
+        n_fitted: How many rows were fitted.
+        extrapolation_ratio: Largest predicted C over largest fitted C.
+        how: What was held out, in words.
+        parameters: Of the law that predicted.
+    """
+
+    rows: RunTable
+    actual: Floats
+    predicted: Floats
+    errors: Floats
+    covered: npt.NDArray[np.bool_]
+    n_fitted: int
+    extrapolation_ratio: float
+    how: str
+    parameters: dict[str, float]
+
+    @property
+    def rmse(self) -> float:
+        """Root mean square error on the residual scale."""
+        return float(np.sqrt(np.mean(self.errors**2)))
+
+    @property
+    def bias(self) -> float:
+        """Mean error on the residual scale; above 0, the metric came out higher than predicted."""
+        return float(np.mean(self.errors))
+
+    @property
+    def sentence(self) -> str:
+        """Say how it went."""
+        return (
+            f"{self.how}: {len(self.actual)} rows predicted from {self.n_fitted}, up to {self.extrapolation_ratio:.3g} "
+            f"times their largest budget, with a root mean square error of {self.rmse:.3g} (bias {self.bias:+.3g}); "
+            f"{np.mean(self.covered):.0%} lie in their 95 % intervals"
+        )
+
+
+def _predicted(fit: LawFit, rows: RunTable, how: str) -> Holdout:
+    actual = rows.metric(fit.metric)
+    prediction = fit.predict(rows.N, rows.D)
+    axis = fit.law.axis
+    low, high = prediction.prediction
+    return Holdout(
+        rows,
+        actual,
+        prediction.value,
+        axis.target(actual) - axis.target(prediction.value),
+        (actual >= low) & (actual <= high),
+        fit.n_rows,
+        float(rows.C.max() / fit.table.C.max()),
+        how,
+        fit.parameters,
+    )
+
+
+def hold_out(fit: LawFit, share: float) -> Holdout:
+    """Predict the test rows, or refit without the largest budgets and predict these; see `LawFit.holdout`.
+
+    Raises:
+        UsageError: `share` is not between 0 and 1, or too little is left to fit.
+    """
+    if len(fit.test):
+        return _predicted(fit, fit.test, "rows of split 'test'")
+    if not 0 < share < 1:
+        raise UsageError(f"the share that is held out must lie between 0 and 1, not at {share}")
+    edge = np.quantile(fit.table.C, 1 - share)
+    large = edge < fit.table.C
+    if not large.any():
+        raise UsageError(f"{fit.table.source}: all rows have one budget, so none can be held out as the largest")
+    rest = fit.refit(fit.table.select(~large))
+    return _predicted(rest, fit.table.select(large), f"the {share:.0%} of rows with the largest budgets held out")
+
+
+def roll_out(fit: LawFit, least: int, tolerance: float) -> tuple[Holdout, ...]:
+    """Predict each budget from the smaller ones; see `LawFit.rollout`.
+
+    Raises:
+        UsageError: There are not more than `least` budgets.
+    """
+    budgets = find_budgets(fit.table, tolerance)
+    count = len(budgets.C)
+    if not 2 <= least < count:
+        raise UsageError(
+            f"{fit.table.source}: a rollout from {least} budgets needs more than that, and at least 2; there are {count}"
+        )
+    steps = []
+    for number in range(least, count):
+        below = fit.table.select(budgets.label < number)
+        if len(below) <= len(fit.theta):
+            continue
+        next_rows = fit.table.select(budgets.label == number)
+        steps.append(_predicted(fit.refit(below), next_rows, f"C = {budgets.C[number]:.3g} from the budgets below"))
+    return tuple(steps)
