@@ -1,6 +1,5 @@
 """Records: rows of a table file (CSV, TSV, JSON, JSON lines, parquet) with the line that each stands on, and quantities
-such as `7B`.
-"""
+such as `7B`."""
 
 from __future__ import annotations
 

@@ -145,7 +145,9 @@ class RunTable:
         source: str = "memory",
     ) -> RunTable:
         """Make a table of mappings, or of (line, mapping) pairs; arguments as in `read`."""
-        rows: list[Record] = [row if isinstance(row, tuple) else (number, row) for number, row in enumerate(records, 1)]
+        rows: list[Record] = [
+            row if isinstance(row, tuple) else (number, row) for number, row in enumerate(records, 1)
+        ]
         if not (math.isfinite(k) and k > 0):
             raise UsageError(f"k of C = k N D must be above 0, not {k}")
         built = build(rows, Columns.find(rows, columns or {}, source), k, source)

@@ -196,4 +196,6 @@ def bootstrap_fit(fit: LawFit, by: str, replicates: int, seed: int, tolerance: f
         better = second.objective < objective[again]
         theta[again[better]], objective[again[better]] = second.theta[better], second.objective[better]
         converged[again[better]] = second.converged[better]
-    return Bootstrap(fit.problem.natural(theta), objective, converged, by, units, seed, fit.law.axis, fit.law.k)
+    return Bootstrap(
+        fit.problem.natural(theta), objective, converged, by, units, seed, fit.law.axis, fit.law.k
+    )

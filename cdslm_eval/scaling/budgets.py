@@ -52,9 +52,7 @@ def find_budgets(table: RunTable, tolerance: float = 0.15) -> Budgets:
         order = np.argsort(log_c, kind="stable")
         for number, group in enumerate(_slices(log_c[order], tolerance)):
             label[order[group]] = number
-    means = (
-        np.array([_mean(table.C[label == group]) for group in range(label.max() + 1)]) if len(table) else np.empty(0)
-    )
+    means = np.array([_mean(table.C[label == group]) for group in range(label.max() + 1)]) if len(table) else np.empty(0)
     rank = np.argsort(np.argsort(means, kind="stable"), kind="stable")
     return Budgets(np.sort(means), rank[label].astype(np.intp), declared)
 

@@ -198,21 +198,8 @@ def compare_downstream(
     held_out = test if held else next((unseen for kind, _, unseen in fits if kind == "beyond"), train.select([]))
     flags = (*loss_fit.flags, *fused.flags)
     return Downstream(
-        metric,
-        loss,
-        axis,
-        train,
-        direct,
-        loss_fit,
-        two_stage,
-        fused,
-        scores,
-        held_out,
-        best,
-        tied,
-        reasons,
-        usable.excluded,
-        flags,
+        metric, loss, axis, train, direct, loss_fit, two_stage, fused, scores, held_out, best, tied, reasons,
+        usable.excluded, flags,
     )
 
 
@@ -254,7 +241,7 @@ def _splits(
     if len(test):
         splits.append(("beyond", train, test))
     else:
-        large = np.quantile(train.C, 1 - share) < train.C
+        large = train.C > np.quantile(train.C, 1 - share)
         if large.any() and not large.all():
             splits.append(("beyond", train.select(~large), train.select(large)))
     order = np.random.default_rng(seed).permutation(len(train))

@@ -219,7 +219,9 @@ class LawFit:
         """Return the flags that an answer at budgets C carries: how far they lie beyond the fitted rows."""
         return extrapolation_flags(self.table, self.law, np.atleast_1d(np.asarray(C, float)))
 
-    def bootstrap(self, by: str = "row", replicates: int = 1000, seed: int = 0, tolerance: float = 0.15) -> Bootstrap:
+    def bootstrap(
+        self, by: str = "row", replicates: int = 1000, seed: int = 0, tolerance: float = 0.15
+    ) -> Bootstrap:
         """Fit resampled tables, each to its own polished optimum.
 
         Args:
@@ -265,13 +267,8 @@ class LawFit:
         return fit_law(table, self.metric, **_asdict(self.settings))
 
     def solve(
-        self,
-        weights: Floats,
-        start: Floats | None = None,
-        fixed: npt.NDArray[np.bool_] | None = None,
-        target: Floats | None = None,
-        *,
-        homotopy: bool = False,
+        self, weights: Floats, start: Floats | None = None, fixed: npt.NDArray[np.bool_] | None = None,
+        target: Floats | None = None, *, homotopy: bool = False,
     ) -> Solution:
         """Solve the same problem under other weights, targets or fixed parameters, from the optimum or from `start`.
 

@@ -90,9 +90,7 @@ def _identification(
     if lost:
         kinds = [name for name in ("N", "D", "C") if np.ptp(np.log(getattr(table, name))) < 1e-9]
         why = f": all rows have one {' and one '.join(kinds)}" if kinds else ""
-        yield Flag(
-            "rank_deficient", f"the data leave {lost} combination(s) of parameters undetermined{why}", float(lost)
-        )
+        yield Flag("rank_deficient", f"the data leave {lost} combination(s) of parameters undetermined{why}", float(lost))
 
 
 def _rivals(problem: LawProblem, solution: Solution, best: int) -> Iterator[Flag]:
@@ -130,7 +128,9 @@ def _no_floor(
         yield Flag("E_unidentified", "the data are fitted as well with E = 0, so E is not identified", float(statistic))
 
 
-def objective_unit(problem: LawProblem, estimator: Estimator, table: RunTable, target: Floats, theta: Floats) -> float:
+def objective_unit(
+    problem: LawProblem, estimator: Estimator, table: RunTable, target: Floats, theta: Floats
+) -> float:
     """Return what an objective is divided by, so that twice a difference is chi-square: E[rho'^2] / E[rho''].
 
     Source: Huber & Ronchetti, "Robust Statistics" (2009), section 13.3 (the ratio test of M-estimators).

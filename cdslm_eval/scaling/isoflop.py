@@ -162,7 +162,9 @@ def fit_isoflops(
     groups = find_budgets(rows, tolerance)
     curves = [_curves(rows, metric, groups.rows(i), axis) for i in range(len(groups.C))]
     noise = _pooled(curves)
-    found = tuple(_budget(rows, groups.rows(i), float(c), curves[i], noise, ask) for i, c in enumerate(groups.C))
+    found = tuple(
+        _budget(rows, groups.rows(i), float(c), curves[i], noise, ask) for i, c in enumerate(groups.C)
+    )
     laws = _laws(found, replicates, seed)
     return IsoFlops(metric, axis, rows, found, *laws, excluded=rows.excluded, flags=_flags(found, rows))
 

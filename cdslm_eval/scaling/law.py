@@ -215,9 +215,7 @@ class Law:
         """
         needed = {"E", *_natural(get_form(form))}
         if set(parameters) != needed:
-            raise UsageError(
-                f"the law {form!r} has the parameters {', '.join(sorted(needed))}, not {sorted(parameters)}"
-            )
+            raise UsageError(f"the law {form!r} has the parameters {', '.join(sorted(needed))}, not {sorted(parameters)}")
         for name, value in parameters.items():
             if not math.isfinite(value) or (name != "E" and value <= 0):
                 raise UsageError(f"{name} of a law must be finite and above 0, not {value}")

@@ -122,7 +122,7 @@ class Axis:
 
     @property
     def better(self) -> str:
-        """ "lower" or "higher"."""
+        """"lower" or "higher"."""
         return "lower" if self.sign > 0 else "higher"
 
     def orient(self, y: npt.ArrayLike) -> Floats:

@@ -148,9 +148,7 @@ class LawProblem:
             pick = np.flatnonzero(subset)
             if not len(pick):
                 continue
-            some = gram[:, pick][:, :, pick] + 1e-12 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(
-                len(pick)
-            )
+            some = gram[:, pick][:, :, pick] + 1e-12 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(len(pick))
             solved = np.linalg.solve(some, moment[:, pick, None])[..., 0]
             cost = target @ target - np.einsum("gp,gp->g", solved, moment[:, pick])
             signed = 0 if self.axis.link.positive_floor else 1
@@ -201,12 +199,12 @@ def law_problem(form: Form, axis: Axis, table: RunTable, u: Floats) -> LawProble
 def box_sides(problem: LawProblem, theta: Floats) -> list[str]:
     """Return the names of exponents and gamma that stand at a bound of their range."""
     tolerance = 1e-9
-    names = [problem.form.inner[e] for e in problem.form.exponents] + (
-        ["gamma"] if "gamma" in problem.form.inner else []
-    )
+    names = [problem.form.inner[e] for e in problem.form.exponents] + (["gamma"] if "gamma" in problem.form.inner else [])
     out = []
     for name in names:
         i = problem.form.inner.index(name)
         if theta[i] <= problem.low[i] + tolerance or theta[i] >= problem.high[i] - tolerance:
             out.append(name)
     return out
+
+

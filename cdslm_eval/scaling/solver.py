@@ -219,9 +219,7 @@ class _Data:
         return gradient, hessian, np.where(stuck | (scale < 1e-150), 1.0, scale)
 
 
-def _descend(
-    data: _Data, estimator: Estimator, theta: Floats, steps: int, tolerance: float
-) -> tuple[Floats, Floats, Bools]:
+def _descend(data: _Data, estimator: Estimator, theta: Floats, steps: int, tolerance: float) -> tuple[Floats, Floats, Bools]:
     """Walk each problem downhill; return where it ends, the scaled gradient there, and whether that is an optimum."""
     theta = theta.copy()
     cost = data.cost(estimator, theta, slice(None))

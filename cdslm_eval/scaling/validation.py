@@ -94,7 +94,7 @@ def hold_out(fit: LawFit, share: float) -> Holdout:
     if not 0 < share < 1:
         raise UsageError(f"the share that is held out must lie between 0 and 1, not at {share}")
     edge = np.quantile(fit.table.C, 1 - share)
-    large = edge < fit.table.C
+    large = fit.table.C > edge
     if not large.any():
         raise UsageError(f"{fit.table.source}: all rows have one budget, so none can be held out as the largest")
     rest = fit.refit(fit.table.select(~large))

@@ -85,9 +85,7 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The verdict in one sentence."""
-        return f"{self.metric}: {_SAID[self.label]}; {self.evidence[0]}" + (
-            f"; {self.reach.sentence}" if self.reach else ""
-        )
+        return f"{self.metric}: {_SAID[self.label]}; {self.evidence[0]}" + (f"; {self.reach.sentence}" if self.reach else "")
 
 
 _SAID = {
@@ -248,9 +246,7 @@ def _gains(case: _Case) -> tuple[float, float, Floats]:
 def _going_on(case: _Case, moved: str) -> tuple[str, str]:
     last, ahead, draws = _gains(case)
     low, high = np.quantile(draws, [1 - case.level, case.level])
-    said = (
-        f"{moved}, and ten times more would add {ahead:.3g} [{low:.3g}, {high:.3g}] to the {last:.3g} of the last ten"
-    )
+    said = f"{moved}, and ten times more would add {ahead:.3g} [{low:.3g}, {high:.3g}] to the {last:.3g} of the last ten"
     if high <= min(case.margin, 0.5 * last):
         return "saturates", said
     if low >= min(case.margin, 0.5 * last):
@@ -295,7 +291,9 @@ def _reach(case: _Case, label: str, baseline: float) -> Reach:
         return _reach_without_law(case, label, baseline, target)
     draws = np.asarray(case.draws.reach(baseline))
     share = float(np.mean(np.isfinite(draws)))
-    low, high = np.quantile(draws, [(1 - case.level) / 2, (1 + case.level) / 2], method="closest_observation")
+    low, high = np.quantile(
+        draws, [(1 - case.level) / 2, (1 + case.level) / 2], method="closest_observation"
+    )
     C, largest = case.fit.law.reach(baseline), float(case.table.C.max())
     interval = (float(low), float(high))
     tail = (1 - case.level) / 2
@@ -309,9 +307,7 @@ def _reach(case: _Case, label: str, baseline: float) -> Reach:
     if share <= tail:
         sentence = f"{baseline:g} is unreachable at any compute: the limit is {case.fit.parameters['E']:.4g} {limits}"
         return Reach("unreachable", baseline, np.inf, interval, share, np.inf, sentence)
-    sentence = (
-        f"whether {baseline:g} is reachable is undetermined: the limit is {case.fit.parameters['E']:.4g} {limits}"
-    )
+    sentence = f"whether {baseline:g} is reachable is undetermined: the limit is {case.fit.parameters['E']:.4g} {limits}"
     return Reach("undetermined", baseline, C, interval, share, C / largest, sentence)
 
 
@@ -321,51 +317,16 @@ def _reach_without_law(case: _Case, label: str, baseline: float, target: float) 
     error = case.trend.noise / np.sqrt(len(case.u)) if np.isfinite(case.trend.noise) else 0.0
     if label == "flat":
         if case.trend.level + 2 * error + case.margin < target or case.trend.level + 2 * error <= target:
-            return Reach(
-                "reachable",
-                baseline,
-                float(case.table.C.min()),
-                (np.nan, np.nan),
-                np.nan,
-                1.0,
-                f"{baseline:g} is reached at every sampled budget",
-            )
+            return Reach("reachable", baseline, float(case.table.C.min()), (np.nan, np.nan), np.nan, 1.0,
+                         f"{baseline:g} is reached at every sampled budget")
         if case.trend.level - 2 * error - case.margin > target:
-            return Reach(
-                "unreachable",
-                baseline,
-                np.inf,
-                (np.nan, np.nan),
-                np.nan,
-                np.inf,
-                f"{baseline:g} is not reached, and compute does not move the metric",
-            )
+            return Reach("unreachable", baseline, np.inf, (np.nan, np.nan), np.nan, np.inf,
+                         f"{baseline:g} is not reached, and compute does not move the metric")
     elif len(reached):
-        return Reach(
-            "reachable",
-            baseline,
-            float(reached.min()),
-            (np.nan, np.nan),
-            np.nan,
-            1.0,
-            f"{baseline:g} was reached at C = {reached.min():.3g}",
-        )
+        return Reach("reachable", baseline, float(reached.min()), (np.nan, np.nan), np.nan, 1.0,
+                     f"{baseline:g} was reached at C = {reached.min():.3g}")
     elif label == "worsens":
-        return Reach(
-            "unreachable",
-            baseline,
-            np.inf,
-            (np.nan, np.nan),
-            np.nan,
-            np.inf,
-            f"{baseline:g} is not reached, and more compute makes the metric worse",
-        )
-    return Reach(
-        "undetermined",
-        baseline,
-        np.nan,
-        (np.nan, np.nan),
-        np.nan,
-        np.nan,
-        f"whether {baseline:g} is reachable is undetermined",
-    )
+        return Reach("unreachable", baseline, np.inf, (np.nan, np.nan), np.nan, np.inf,
+                     f"{baseline:g} is not reached, and more compute makes the metric worse")
+    return Reach("undetermined", baseline, np.nan, (np.nan, np.nan), np.nan, np.nan,
+                 f"whether {baseline:g} is reachable is undetermined")
