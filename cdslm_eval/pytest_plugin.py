@@ -101,7 +101,6 @@ class GateItem(pytest.Item):
         suite = self.parent
         assert isinstance(suite, SuiteFile)  # nothing else yields gates
         judged = suite.result().judgements[self._number]
-        self.add_report_section("call", "gate", judged.sentence)
         if not judged.passed:
             raise GateFailedError(judged.sentence)
         if judged.status == "undecided":

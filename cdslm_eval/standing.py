@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -24,12 +24,19 @@ class Standing:
         best, worst: Its possible places, from 1; together for all systems right with 95 % confidence.
         key: What systems are sorted by; lower is better.
         ties: Systems from which it cannot be told apart.
+        shown: Whether it is told apart from any.
     """
 
     best: int
     worst: int
     key: float
     ties: tuple[str, ...]
+    shown: bool
+
+    @property
+    def leads(self) -> bool:
+        """Whether it may be the best, and is shown to be better than some other."""
+        return self.best == 1 and self.shown
 
     @property
     def text(self) -> str:
@@ -46,21 +53,34 @@ class _Point:
     high: float
 
 
-def standings(estimates: Sequence[Estimate]) -> dict[tuple[str, str], Standing]:
+def standings(
+    estimates: Sequence[Estimate], references: Mapping[str, str | None] | None = None
+) -> dict[tuple[str, str], Standing]:
     """Return (system, value name) -> standing for every value that has a good side.
+
+    Values that were measured against a reference are ranked among the systems of the same reference.
 
     A pair is told apart by the difference of its values over the root of the sum of their squared standard errors
     (from their intervals, taken as independent: for clips that are paired this is careful), Holm-corrected over all
     pairs at 5 %; where a divergence cannot be corrected, only when their bounds do not overlap. A place is the number
     of systems that are shown to be better, plus one, up to the number that are not shown to be worse.
 
+    Args:
+        estimates: Of all systems.
+        references: System -> its reference; None where all have one.
+
     Source: Mogstad, Romano, Shaikh, Wilhelm (2024), "Inference for Ranks with Applications to Mobility across
     Neighbourhoods and Academic Achievement across Countries", Review of Economic Studies 91.
     """
     found: dict[tuple[str, str], Standing] = {}
     for name in dict.fromkeys(one.name for one in estimates):
-        some = [one for one in estimates if one.name == name]
-        if some[0].better != "neither":
+        leagues: dict[str | None, list[Estimate]] = {}
+        versus = any(one.n_reference for one in estimates if one.name == name)
+        for one in estimates:
+            if one.name == name and one.better != "neither":
+                league = (references or {}).get(one.system) if versus else None
+                leagues.setdefault(league, []).append(one)
+        for some in leagues.values():
             found |= {(system, name): one for system, one in _standings(some).items()}
     return found
 
@@ -83,7 +103,7 @@ def _standings(some: Sequence[Estimate]) -> dict[str, Standing]:
         beaten = {other for other, by in better.items() if one.system in by}
         ties = tuple(p.system for p in points if p.system not in (*better[one.system], *beaten, one.system))
         places = 1 + len(better[one.system]), len(points) - len(beaten)
-        standing[one.system] = Standing(*places, float(order[one.system]), ties)
+        standing[one.system] = Standing(*places, float(order[one.system]), ties, len(ties) < len(points) - 1)
     return standing
 
 

@@ -66,7 +66,7 @@ def write_leaderboard(result: SuiteResult, folder: Path) -> Path:
         UsageError: The folder cannot be written.
         StoreError: The disk is full.
     """
-    places = standings(result.scores.estimates)
+    places = standings(result.scores.estimates, result.settings.get("references"))
     names = list(dict.fromkeys(one.name for one in result.scores.estimates))
     cells = {(one.system, one.name): one for one in result.scores.estimates}
     players = Players()
