@@ -3,13 +3,15 @@ PYTHON ?= python3
 BIN := .venv/bin
 PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
+PLUGINS := $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
+
 .PHONY: demo test lint bench
 
 demo: .venv/demo.done
 	$(BIN)/cdslm-eval demo --out demo
 
 test: .venv/dev.done
-	$(BIN)/python -m pytest -n 2 --dist worksteal --doctest-modules cdslm_eval tests
+	$(BIN)/python -m pytest -n 2 --dist worksteal --doctest-modules cdslm_eval tests plugins
 
 lint: .venv/dev.done
 	$(BIN)/ruff check .
@@ -20,12 +22,16 @@ lint: .venv/dev.done
 bench: .venv/dev.done
 	$(BIN)/python -m pytest benchmarks -q -o python_files="bench_*.py" --benchmark-json=benchmarks/results/latest.json
 
-.venv/demo.done: pyproject.toml constraints.txt
+.venv/demo.done: pyproject.toml constraints.txt $(wildcard plugins/perceptual/pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) -e .
+	# DNSMOS stands beside pJSD in the demo where its runtime has a wheel; nothing may be compiled here
+	$(PIP) --only-binary :all: -e ./plugins/perceptual || echo "plugins/perceptual has no wheels for this machine; the demo goes without DNSMOS"
 	touch $@
 
-.venv/dev.done: .venv/demo.done requirements-dev.txt
+.venv/dev.done: .venv/demo.done requirements-dev.txt $(wildcard plugins/*/pyproject.toml)
 	$(PIP) torch==2.13.0
-	$(PIP) -e '.[model]' -r requirements-dev.txt
+	$(PIP) -e '.[model]' -r requirements-dev.txt $(foreach plugin,$(PLUGINS),-e '$(plugin)[test]')
+	# it declares torchaudio, which its model does not use and whose default build replaces torch
+	$(PIP) --no-deps audiobox-aesthetics
 	touch $@

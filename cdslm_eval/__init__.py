@@ -19,10 +19,22 @@ if TYPE_CHECKING:
         Options,
         Recognizer,
         Skipped,
+        Transcriber,
     )
     from cdslm_eval.errors import EvalError
     from cdslm_eval.hookspecs import hookimpl
-    from cdslm_eval.statistic import JensenShannon, Mean, Quantile, RatioOfSums
+    from cdslm_eval.statistic import (
+        Frechet,
+        JensenShannon,
+        KernelDistance,
+        Mean,
+        PairwiseDistance,
+        Perplexity,
+        Quantile,
+        RatioOfSums,
+        SelfBleu,
+        Vert,
+    )
 
 __version__ = "0.1.0"
 
@@ -31,26 +43,54 @@ __all__ = [
     "EvalError",
     "Executor",
     "Failed",
+    "Frechet",
     "Generator",
     "GeneratorInfo",
     "JensenShannon",
+    "KernelDistance",
     "Mean",
     "Metric",
     "Options",
+    "PairwiseDistance",
+    "Perplexity",
     "Quantile",
     "RatioOfSums",
     "Recognizer",
+    "SelfBleu",
     "Skipped",
+    "Transcriber",
+    "Vert",
     "__version__",
     "hookimpl",
 ]
 
 _HOME = {
     "audio": ("Clip",),
-    "contract": ("Executor", "Failed", "Generator", "GeneratorInfo", "Metric", "Options", "Recognizer", "Skipped"),
+    "contract": (
+        "Executor",
+        "Failed",
+        "Generator",
+        "GeneratorInfo",
+        "Metric",
+        "Options",
+        "Recognizer",
+        "Skipped",
+        "Transcriber",
+    ),
     "errors": ("EvalError",),
     "hookspecs": ("hookimpl",),
-    "statistic": ("JensenShannon", "Mean", "Quantile", "RatioOfSums"),
+    "statistic": (
+        "Frechet",
+        "JensenShannon",
+        "KernelDistance",
+        "Mean",
+        "PairwiseDistance",
+        "Perplexity",
+        "Quantile",
+        "RatioOfSums",
+        "SelfBleu",
+        "Vert",
+    ),
 }
 
 

@@ -61,6 +61,7 @@ class Clip:
         text: What is said, where it is known.
         speaker: Who says it, where it is known.
         phones: Phone symbols in order, where a recognizer or a sidecar gave them.
+        transcript: What a transcriber heard, where one listened; "" where nothing is said.
         reference: The real clip that this one is paired with, where there is one.
     """
 
@@ -71,6 +72,7 @@ class Clip:
     text: str | None = None
     speaker: str | None = None
     phones: tuple[str, ...] | None = None
+    transcript: str | None = None
     reference: Clip | None = None
 
     @property

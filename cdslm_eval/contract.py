@@ -1,4 +1,4 @@
-"""The whole contract of a plugin: Metric, Recognizer, Generator, Executor, and the few values they exchange."""
+"""The whole contract of a plugin: Metric, Recognizer, Transcriber, Generator, Executor, and what they exchange."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cdslm_eval.audio import Clip
 from cdslm_eval.statistic import Better, Statistic
 
 __all__ = [
+    "GIVEN",
     "Component",
     "Executor",
     "Failed",
@@ -31,13 +32,18 @@ __all__ = [
     "Row",
     "Skipped",
     "Task",
+    "Transcriber",
     "Worker",
 ]
 
-Row = Mapping[str, Any]
-"""What `measure` yields for one clip: numbers, a list of phones, or a float vector by column name.
+GIVEN = ("transcript", "phones")
+"""What one measurer gives to others through the host, in the order in which it comes to be."""
 
-None means "does not apply to this clip" and is left out of the statistics of that column; NaN is refused.
+Row = Mapping[str, Any]
+"""What `measure` yields for one clip: numbers, a list of symbols, a float vector, or text, by column name.
+
+Text is kept with the row; statistics read the others. None means "does not apply to this clip" and is left out of
+the statistics of that column; NaN is refused.
 """
 
 
@@ -75,7 +81,9 @@ class Component(ABC):
     Attributes:
         name: How users call it; lower case, letters, digits, "_" and "-".
         version: Bumped by every change that can move a number.
-        licence: SPDX name of the licence of its code or weights where it is not the distribution's.
+        licence: SPDX name of the licence of its code where it is not the distribution's.
+        weights_licence: SPDX name of the licence of the weights that it loads; empty where it loads none.
+        attribution: Whom to name for the weights; shown before they are used, with their licence.
         requires: Importable modules it needs beyond the default install, each with the pip requirement that brings it.
         positional: The option that a bare value sets, as "2" does in "babble:2".
         Options: A pydantic model of the options.
@@ -84,6 +92,8 @@ class Component(ABC):
     name: ClassVar[str]
     version: ClassVar[str] = "1"
     licence: ClassVar[str] = ""
+    weights_licence: ClassVar[str] = ""
+    attribution: ClassVar[str] = ""
     requires: ClassVar[Mapping[str, str]] = {}
     positional: ClassVar[str | None] = None
     Options: ClassVar[type[BaseModel]] = NoOptions
@@ -98,6 +108,14 @@ class Component(ABC):
             requirement for module, requirement in cls.requires.items() if importlib.util.find_spec(module) is None
         ]
         return f"needs pip install {' '.join(f'{name!r}' for name in absent)}" if absent else None
+
+    @classmethod
+    def fetches(cls) -> str | None:
+        """Return what its first use with default options would download, or None where it works offline as it is.
+
+        Looks at the disk as it is now (a cache that is filled needs no network); imports nothing heavy.
+        """
+        return None
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return further facts that can move a number: digest of the weights, version of the engine."""
@@ -115,23 +133,29 @@ class Component(ABC):
 
 
 class Measurer(Component):
-    """What turns clips into rows, one row per clip: a metric, or a recognizer.
+    """What turns clips into rows, one row per clip: a metric, a recognizer or a transcriber.
 
     Attributes:
-        needs: What a clip must carry: "audio", "text", "phones", "speaker", "reference_audio", "reference_text".
+        needs: What a clip must carry: "audio", "text", "speaker", "reference_audio", "reference_text"; or be given by
+            a measurer that runs before: "phones" by the recognizer, "transcript" by the transcriber.
         wants: What it uses where a clip has it, and does without where not: a subset of the same names.
-        rate_hz: Rate at which clips arrive; None leaves each at its own.
+        rate_hz: Rate at which clips arrive; None leaves each at its own. An instance may set its own, from an option.
         min_seconds: A shorter clip is skipped by the host.
         accepts_silence: False has silent clips skipped by the host; they never reach the measurement.
         batch_clips: How many clips the measurement likes to see at once; results must not depend on it.
+        gives: Column of its rows that the host hands to those that need it (one of `GIVEN`), or "".
+        rows: Name and version, such as "embedding@1", of rows that several metrics read: with equal options they are
+            measured once. Such metrics inherit `measure` and every declaration above from one class.
     """
 
     needs: ClassVar[frozenset[str] | set[str]] = frozenset({"audio"})
     wants: ClassVar[frozenset[str] | set[str]] = frozenset()
-    rate_hz: ClassVar[int | None] = None
+    rate_hz: int | None = None
     min_seconds: ClassVar[float] = 0.0
     accepts_silence: ClassVar[bool] = True
     batch_clips: ClassVar[int] = 1
+    gives: ClassVar[str] = ""
+    rows: ClassVar[str] = ""
 
     @abstractmethod
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:
@@ -163,6 +187,7 @@ class Recognizer(Measurer):
     """
 
     inventory: ClassVar[str]
+    gives = "phones"
 
     @abstractmethod
     def recognize(self, clips: Sequence[Clip]) -> Iterator[Sequence[str] | Skipped | Failed]:
@@ -172,6 +197,21 @@ class Recognizer(Measurer):
         """Yield `{"phones": [...]}` per clip."""
         for phones in self.recognize(clips):
             yield phones if isinstance(phones, Skipped | Failed) else {"phones": list(phones)}
+
+
+class Transcriber(Measurer):
+    """Clip -> words: speech recognition, run once per clip for every metric that reads what was said."""
+
+    gives = "transcript"
+
+    @abstractmethod
+    def transcribe(self, clips: Sequence[Clip]) -> Iterator[str | Skipped | Failed]:
+        """Yield the words of each clip, in order, as they were heard; "" where nothing is said."""
+
+    def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:
+        """Yield `{"transcript": "..."}` per clip."""
+        for text in self.transcribe(clips):
+            yield text if isinstance(text, Skipped | Failed) else {"transcript": text}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import zlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -13,12 +14,27 @@ import numpy.typing as npt
 from scipy import stats
 
 from cdslm_eval.contract import Metric
+from cdslm_eval.distances import SetDistance, set_distance
 from cdslm_eval.divergence import PhonemeJSD, PhoneSequences, phoneme_jsd
+from cdslm_eval.errors import PluginError
+from cdslm_eval.jackknife import Jackknifed, grouped, jackknife, spread
 from cdslm_eval.result import Estimate
-from cdslm_eval.statistic import JensenShannon, Statistic, WeightedStatistic
+from cdslm_eval.statistic import JensenShannon, SequenceStatistic, Statistic, VectorDistance, WeightedStatistic
 from cdslm_eval.store import Outcome
 
-__all__ = ["Sample", "bootstrap", "bootstrap_interval", "divergence_estimates", "estimates", "gather"]
+__all__ = [
+    "Sample",
+    "applicable",
+    "between",
+    "bootstrap",
+    "bootstrap_interval",
+    "column",
+    "distance_estimate",
+    "divergence_estimates",
+    "estimates",
+    "gather",
+    "left_out",
+]
 
 REPLICATES = 1000
 CONFIDENCE = 0.95
@@ -34,7 +50,7 @@ class Sample:
     Attributes:
         numbers: float64 `[scored clips]` per numeric column, NaN where it does not apply to a clip.
         sequences: Phone-like columns.
-        vectors: float32 `[scored clips, dimensions]` per vector column.
+        vectors: float32 `[scored clips, dimensions]` per vector column, NaN where it does not apply to a clip.
         scored: Index in the set of each scored clip.
         clusters: Cluster (speaker) number of each scored clip.
         n_failed, n_skipped: The other clips.
@@ -60,8 +76,10 @@ def gather(outcomes: Iterable[Outcome], clusters: Sequence[object]) -> Sample:
     """
     numbers: dict[str, list[float]] = {}
     sequences: dict[str, _Encoder] = {}
-    vectors: dict[str, list[Any]] = {}
-    sample, scored, kept = Sample(), [], []
+    vectors: dict[str, dict[int, npt.NDArray[np.float32]]] = {}
+    sample = Sample()
+    scored: list[int] = []
+    kept: list[object] = []
     for place, (outcome, cluster) in enumerate(zip(outcomes, clusters, strict=True)):
         if outcome.status != "ok":
             sample.n_failed += outcome.status == "failed"
@@ -72,18 +90,29 @@ def gather(outcomes: Iterable[Outcome], clusters: Sequence[object]) -> Sample:
             if isinstance(value, list):
                 sequences.setdefault(name, _Encoder()).add(value)
             elif isinstance(value, np.ndarray):
-                vectors.setdefault(name, []).append(value)
+                vectors.setdefault(name, {})[len(scored)] = value
             elif value is None or isinstance(value, int | float):
                 numbers.setdefault(name, []).append(math.nan if value is None else float(value))
         scored.append(place)
         kept.append(cluster)
-    sample.numbers = {name: np.array(values) for name, values in numbers.items()}
+    sample.numbers = {name: np.array(values) for name, values in numbers.items() if name not in vectors}
     sample.sequences = {name: encoder.done() for name, encoder in sequences.items()}
-    sample.vectors = {name: np.stack(values) for name, values in vectors.items()}
+    sample.vectors = {name: _stacked(name, values, len(scored)) for name, values in vectors.items()}
     sample.scored = np.array(scored, np.int64)
     known: dict[object, int] = {}
     sample.clusters = np.array([known.setdefault(one, len(known)) for one in kept], np.int64)
     return sample
+
+
+def _stacked(name: str, values: Mapping[int, npt.NDArray[np.float32]], rows: int) -> npt.NDArray[np.float32]:
+    """Return the vectors of a column row by row, NaN where a clip has none."""
+    shapes = sorted({value.shape for value in values.values()})
+    if len(shapes) > 1 or len(shapes[0]) != 1:
+        raise PluginError(f"the column {name!r} holds arrays of shapes {shapes}; vectors of one length are wanted")
+    stacked = np.full((rows, *shapes[0]), np.nan, np.float32)
+    for row, value in values.items():
+        stacked[row] = value
+    return stacked
 
 
 class _Encoder:
@@ -154,18 +183,59 @@ def bootstrap_interval(replicates: Floats, clusters: int, confidence: float = CO
 
 
 def estimates(
-    system: str, metric: Metric, identity: str, sample: Sample, *, seed: int, replicates: int = REPLICATES
+    system: str,
+    metric: Metric,
+    identity: str,
+    sample: Sample,
+    *,
+    seed: int,
+    replicates: int = REPLICATES,
+    reference: Sample | None = None,
 ) -> list[Estimate]:
-    """Return the estimates of a metric's one-sample statistics."""
+    """Return the estimates of a metric's one-sample statistics; those that want a reference have its value as floor."""
     found = []
     for name, statistic in metric.statistics.items():
         if isinstance(statistic, WeightedStatistic):
-            found.append(
-                _weighted(
-                    _frame(system, metric, identity, name, statistic, sample), statistic, sample, seed, replicates
-                )
-            )
+            frame = _frame(system, metric, identity, name, statistic, sample)
+            one = _weighted(frame, statistic, sample, seed, replicates)
+            if statistic.wants_reference and reference is not None and applicable(reference, statistic).any():
+                floor = float(statistic.evaluate(_columns(reference, statistic), _once(reference, statistic))[0])
+                one = dataclasses.replace(one, floor=floor, n_reference=len(reference.scored))
+            found.append(one)
+        elif isinstance(statistic, SequenceStatistic):
+            frame = _frame(system, metric, identity, name, statistic, sample)
+            found.append(_sequences(frame, statistic, sample, seed))
     return found
+
+
+def left_out(statistic: SequenceStatistic, sample: Sample, *, seed: int) -> Jackknifed | None:
+    """Return a statistic of sequences with and without each group of clips, or None where no clip was scored."""
+    sequences = sample.sequences.get(statistic.sequences)
+    if sequences is None:
+        return None
+    numbers = {one: column(sample, one) for one in statistic.columns if one != statistic.sequences}
+    return jackknife(statistic, sequences, numbers, grouped(sample.clusters, seed))
+
+
+def _sequences(frame: dict[str, Any], statistic: SequenceStatistic, sample: Sample, seed: int) -> Estimate:
+    found = left_out(statistic, sample, seed=seed)
+    if found is None:
+        return Estimate(**frame, value=math.nan, reason=_why_none(sample, 0))
+    _, half = spread(found.without)
+    reason = "" if math.isfinite(half) else "an interval needs at least 3 clips (of 2 speakers)"
+    low, high = max(0.0, found.value - half), min(1.0, found.value + half)
+    if not math.isfinite(half):
+        low = high = math.nan
+    return Estimate(**frame, value=found.value, low=low, high=high, interval="95% jackknife", reason=reason)
+
+
+def _columns(sample: Sample, statistic: WeightedStatistic) -> dict[str, Floats]:
+    applies = applicable(sample, statistic)
+    return {name: column(sample, name)[applies] for name in statistic.columns}
+
+
+def _once(sample: Sample, statistic: WeightedStatistic) -> Floats:
+    return np.ones((1, int(applicable(sample, statistic).sum())))
 
 
 def _frame(
@@ -187,21 +257,38 @@ def _frame(
 def _weighted(
     frame: dict[str, Any], statistic: WeightedStatistic, sample: Sample, seed: int, replicates: int
 ) -> Estimate:
-    columns = {name: sample.numbers.get(name, np.full(len(sample.scored), np.nan)) for name in statistic.columns}
-    applies = np.logical_and.reduce([np.isfinite(values) for values in columns.values()])
+    applies = applicable(sample, statistic)
     left = int((~applies).sum())
     frame = {**frame, "n_scored": int(applies.sum()), "n_skipped": frame["n_skipped"] + left}
     if not applies.any():
         return Estimate(**frame, value=math.nan, reason=_why_none(sample, left))
-    columns = {name: values[applies] for name, values in columns.items()}
+    columns = _columns(sample, statistic)
     _, clusters = np.unique(sample.clusters[applies], return_inverse=True)
-    value = float(statistic.evaluate(columns, np.ones((1, int(applies.sum()))))[0])
+    value = float(statistic.evaluate(columns, _once(sample, statistic))[0])
     # seeded by what is estimated, so that one more metric in a run changes no other's interval
     own_seed = [seed, zlib.crc32(f"{frame['metric']} {frame['name']}".encode())]
     drawn = bootstrap(statistic, columns, clusters.astype(np.int64), seed=own_seed, replicates=replicates)
     low, high = bootstrap_interval(drawn, int(clusters.max()) + 1)
     reason = "" if math.isfinite(low) else "an interval needs at least 2 clips (or speakers)"
+    if not math.isfinite(value):
+        reason = "it is not defined for these clips"
     return Estimate(**frame, value=value, low=low, high=high, interval="95% bootstrap", reason=reason)
+
+
+def column(sample: Sample, name: str) -> Floats:
+    """Return a number column `[scored clips]` or a vector column `[scored clips, dimensions]`; NaN where absent."""
+    if name in sample.vectors:
+        return sample.vectors[name].astype(np.float64)
+    return sample.numbers.get(name, np.full(len(sample.scored), np.nan))
+
+
+def applicable(sample: Sample, statistic: Statistic) -> npt.NDArray[np.bool_]:
+    """Return which scored clips have every column of a statistic, `[scored clips]`."""
+    everywhere = np.ones(len(sample.scored), bool)
+    for name in (one for one in statistic.columns if one not in sample.sequences):
+        values = sample.vectors.get(name, sample.numbers.get(name, np.full(len(sample.scored), np.nan)))
+        everywhere &= np.isfinite(values) if values.ndim == 1 else np.isfinite(values[:, 0])
+    return everywhere
 
 
 def _why_none(sample: Sample, left: int) -> str:
@@ -253,3 +340,43 @@ def divergence_estimates(
             )
         )
     return several, found
+
+
+def between(
+    statistic: VectorDistance, sample: Sample, reference: Sample, *, seed: int
+) -> tuple[SetDistance | None, str]:
+    """Return the distance of two samples, or None and the reason where a side has no vectors."""
+    for one, whose in ((sample, ""), (reference, "the reference has no rows: ")):
+        if statistic.column not in one.vectors:
+            return None, whose + _why_none(one, 0)
+    has = [applicable(one, statistic) for one in (sample, reference)]
+    vectors = [column(one, statistic.column)[mask] for one, mask in zip((sample, reference), has, strict=True)]
+    clusters = sample.clusters[has[0]], reference.clusters[has[1]]
+    return set_distance(statistic.against(vectors[1]), vectors[0], vectors[1], clusters, seed), ""
+
+
+def distance_estimate(
+    system: str, metric: Metric, identity: str, name: str, sample: Sample, reference: Sample, *, seed: int
+) -> Estimate:
+    """Return the estimate of a `VectorDistance` statistic."""
+    statistic = metric.statistics[name]
+    assert isinstance(statistic, VectorDistance)
+    frame = _frame(system, metric, identity, name, statistic, sample)
+    found, reason = between(statistic, sample, reference, seed=seed)
+    if found is None:
+        return Estimate(**frame, value=math.nan, reason=reason)
+    return Estimate(
+        **frame,
+        value=found.value,
+        low=found.low,
+        high=found.high,
+        interval="95% jackknife",
+        floor=found.floor,
+        floor_clips=found.floor_clips,
+        corrected=found.corrected,
+        corrected_low=found.corrected_low,
+        corrected_high=found.corrected_high,
+        trust=found.trust if math.isfinite(found.value) else "",
+        n_reference=len(reference.scored),
+        reason=found.reason,
+    )

@@ -9,7 +9,7 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cdslm_eval.contract import Executor, Generator, Metric, Recognizer
+    from cdslm_eval.contract import Executor, Generator, Metric, Recognizer, Transcriber
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]
 
@@ -26,6 +26,11 @@ def cdslm_metrics() -> Iterable[type[Metric]]:  # type: ignore[empty-body]
 @hookspec
 def cdslm_recognizers() -> Iterable[type[Recognizer]]:  # type: ignore[empty-body]
     """Return the recognizer classes of the plugin."""
+
+
+@hookspec
+def cdslm_transcribers() -> Iterable[type[Transcriber]]:  # type: ignore[empty-body]
+    """Return the transcriber classes of the plugin; must not import a model library."""
 
 
 @hookspec

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import os
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -15,17 +15,19 @@ import pluggy
 from pydantic import ValidationError
 
 from cdslm_eval import hookspecs
-from cdslm_eval.contract import Component, Executor, Generator, Metric, Recognizer
-from cdslm_eval.errors import PluginError, UnknownNameError, UsageError, did_you_mean
+from cdslm_eval.contract import Component, Executor, Generator, Measurer, Metric, Recognizer, Transcriber
+from cdslm_eval.errors import UnknownNameError, UsageError, did_you_mean
 
-__all__ = ["GROUP", "KINDS", "Host", "Plugin", "Registered"]
+__all__ = ["GROUP", "KINDS", "Host", "Plugin", "Registered", "complaint", "transcriber_for"]
 
 GROUP = "cdslm_eval"
 PIN = "CDSLM_EVAL_PLUGINS"
+DEFAULT_TRANSCRIBER = "whisper"
 BUILT_IN = ("metrics", "recognizers", "generators", "executors")
 KINDS: Mapping[str, tuple[str, type[Component]]] = {
     "metric": ("cdslm_metrics", Metric),
     "recognizer": ("cdslm_recognizers", Recognizer),
+    "transcriber": ("cdslm_transcribers", Transcriber),
     "generator": ("cdslm_generators", Generator),
     "executor": ("cdslm_executors", Executor),
 }
@@ -134,10 +136,8 @@ class Host:
             plugin.problems.append(f"its hook {hook} raised {type(error).__name__}: {error}")
             return
         for component in components:
-            try:
-                _check(component, kind, wanted)
-            except PluginError as error:
-                plugin.problems.append(f"its hook {hook} returned {component!r}: {error}")
+            if said := complaint(component, kind, wanted):
+                plugin.problems.append(f"its hook {hook} returned {component!r}: {said}")
                 continue
             self._register(plugin, kind, component)
 
@@ -183,11 +183,25 @@ class Host:
             UsageError: The name is unknown, an option is, or its value does not fit.
         """
         name, _, rest = spec.partition(":")
-        component = self.find(kind, name).component
+        return self.build(kind, name, _options(self.find(kind, name).component, spec, rest), spec)
+
+    def build(self, kind: str, name: str, options: Mapping[str, Any], spec: str = "") -> Any:
+        """Return an instance from a name and its options.
+
+        Args:
+            kind: What it is.
+            name: Its name.
+            options: Its options by name.
+            spec: How the user wrote it, for messages.
+
+        Raises:
+            UsageError: The name is unknown, an option is, or its value does not fit.
+        """
+        component, spec = self.find(kind, name).component, spec or name
         if reason := component.missing():
             raise UsageError(f"{kind} {name!r} cannot be used here: {reason}")
         try:
-            return component(component.Options(**_options(component, spec, rest)))
+            return component(component.Options(**options))
         except ValidationError as error:
             known = list(component.Options.model_fields)
             first = error.errors()[0]
@@ -195,6 +209,23 @@ class Host:
             hint = did_you_mean(field_name, known) if first["type"] == "extra_forbidden" else ""
             said = "is not an option" if first["type"] == "extra_forbidden" else str(first["msg"])
             raise UsageError(f"{spec!r}: {field_name}: {said}.{hint} Options: {', '.join(known) or 'none'}.") from error
+
+
+def transcriber_for(measurers: Sequence[Measurer], host: Host, spec: str | None) -> Transcriber | None:
+    """Return the transcriber that a run needs, or None where nothing reads a transcript.
+
+    Raises:
+        UsageError: One is needed, none was named, and the usual one is not installed.
+    """
+    reads = [one.name for one in measurers if "transcript" in {*one.needs, *one.wants}]
+    if not reads:
+        return None
+    if spec is None and DEFAULT_TRANSCRIBER not in host.registered("transcriber"):
+        raise UsageError(
+            f"{reads[0]} reads what a transcriber heard: pip install cdslm-eval-asr, or name one with --transcriber"
+        )
+    made: Transcriber = host.make("transcriber", spec or DEFAULT_TRANSCRIBER)
+    return made
 
 
 def _options(component: type[Component], spec: str, rest: str) -> dict[str, Any]:
@@ -214,21 +245,23 @@ def _options(component: type[Component], spec: str, rest: str) -> dict[str, Any]
     return options
 
 
-def _check(component: object, kind: str, wanted: type[Component]) -> None:
-    """Refuse what is not a complete component class of its kind."""
+def complaint(component: object, kind: str, wanted: type[Component]) -> str:
+    """Return why something is not a complete component class of its kind, or ""."""
     if not (isinstance(component, type) and issubclass(component, wanted)):
-        raise PluginError(f"not a subclass of {wanted.__name__}")
+        return f"not a subclass of {wanted.__name__}"
     if inspect.isabstract(component):
-        raise PluginError(f"it does not define {', '.join(sorted(component.__abstractmethods__))}")
+        return f"it does not define {', '.join(sorted(component.__abstractmethods__))}"
     name = getattr(component, "name", None)
     if not isinstance(name, str) or not _NAME.fullmatch(name):
-        raise PluginError(f"its name {name!r} is not lower-case letters, digits, '_' and '-'")
+        return f"its name {name!r} is not lower-case letters, digits, '_' and '-'"
     if not isinstance(component.version, str) or not component.version:
-        raise PluginError("its version is not a string such as '1'")
-    if kind == "metric" and not getattr(component, "statistics", None):
-        raise PluginError("it has no statistics, so nothing would come of its rows")
-    if kind == "recognizer" and not isinstance(getattr(component, "inventory", None), str):
-        raise PluginError("it does not name its phone inventory")
+        return "its version is not a string such as '1'"
+    lacks = {
+        "metric": ("statistics", "it has no statistics, so nothing would come of its rows"),
+        "recognizer": ("inventory", "it does not name its phone inventory"),
+    }
+    attribute, sentence = lacks.get(kind, ("name", ""))
+    return "" if getattr(component, attribute, None) else sentence
 
 
 def _distribution(entry: EntryPoint) -> tuple[str, str]:

@@ -6,62 +6,93 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 from cdslm_eval.clips import Source
-from cdslm_eval.contract import Measurer, Recognizer
+from cdslm_eval.contract import GIVEN, Measurer, Recognizer
 
-__all__ = ["Identity", "content_needs", "identify", "needs_phones", "subject"]
+__all__ = ["Identity", "content_needs", "identify", "subject", "through"]
+
+_ROLES: Mapping[str, str] = {"phones": "recognizer", "transcript": "transcriber"}
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Identity of a metric: name, version, options, rate, weights, and its recognizer's.
+    """Identity of a metric: name, version, options, rate, weights, and that of whatever it is measured through.
 
     Attributes:
         ident: Short form for tables and keys, such as "pjsd@1+pocketsphinx@1#3f2a90c1d4e5".
         parts: Everything that went into it.
+        rows: The identity that its rows are kept under; that of another where several metrics read the same rows.
     """
 
     ident: str
     parts: Mapping[str, Any]
+    rows: Identity | None = None
+
+    @property
+    def stored(self) -> Identity:
+        """What rows carry: `rows`, or the identity itself."""
+        return self.rows or self
 
 
-def needs_phones(measurer: Measurer) -> bool:
-    """Return whether a recognizer must run first (a recognizer that reads sidecars does not need another)."""
-    return not isinstance(measurer, Recognizer) and "phones" in (set(measurer.needs) | set(measurer.wants))
-
-
-def identify(measurer: Measurer, recognizer: Recognizer | None = None) -> Identity:
-    """Return the identity of a metric or recognizer.
+def through(measurer: Measurer, givers: Mapping[str, Measurer]) -> dict[str, Measurer]:
+    """Return what must run before a measurer, by what it gives: a recognizer, a transcriber.
 
     Args:
-        measurer: The metric or recognizer.
-        recognizer: The one that gives the phones, where `measurer` needs them.
+        measurer: The one that asks. What gives phones itself (from sidecars) is not given phones.
+        givers: What it gives -> the measurer that gives it.
     """
+    before = GIVEN[: GIVEN.index(measurer.gives)] if measurer.gives else GIVEN
+    asked = set(measurer.needs) | set(measurer.wants)
+    return {name: givers[name] for name in before if name in asked and name in givers}
+
+
+def identify(measurer: Measurer, givers: Mapping[str, Measurer] = MappingProxyType({})) -> Identity:
+    """Return the identity of a measurer.
+
+    Args:
+        measurer: A metric, recognizer or transcriber.
+        givers: What it may be measured through, as for `through`.
+    """
+    if measurer.rows:
+        rows = _identity(*measurer.rows.rpartition("@")[::2], measurer, givers)
+        text = json.dumps([measurer.name, measurer.version, rows.ident])
+        parts = {"name": measurer.name, "version": measurer.version, "rows": dict(rows.parts)}
+        return Identity(
+            f"{measurer.name}@{measurer.version}+{rows.ident.partition('#')[0]}#{_digest(text)}", parts, rows
+        )
+    return _identity(measurer.name, measurer.version, measurer, givers)
+
+
+def _identity(name: str, version: str, measurer: Measurer, givers: Mapping[str, Measurer]) -> Identity:
     parts: dict[str, Any] = {
-        "name": measurer.name,
-        "version": measurer.version,
+        "name": name,
+        "version": version,
         "options": measurer.options.model_dump(mode="json"),
         "rate_hz": measurer.rate_hz,
         "fingerprint": dict(measurer.fingerprint()),
     }
-    label = f"{measurer.name}@{measurer.version}"
+    label = f"{name}@{version}"
     if isinstance(measurer, Recognizer):
         parts["inventory"] = measurer.inventory
-    elif needs_phones(measurer) and recognizer is not None:
-        parts["recognizer"] = dict(identify(recognizer).parts)
-        label += f"+{recognizer.name}@{recognizer.version}"
-    text = json.dumps(parts, sort_keys=True)
-    return Identity(f"{label}#{hashlib.sha256(text.encode()).hexdigest()[:12]}", parts)
+    for given, giver in through(measurer, givers).items():
+        parts[_ROLES[given]] = dict(identify(giver, givers).parts)
+        label += f"+{giver.name}@{giver.version}"
+    return Identity(f"{label}#{_digest(json.dumps(parts, sort_keys=True))}", parts)
 
 
-def content_needs(measurer: Measurer, recognizer: Recognizer | None) -> frozenset[str]:
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def content_needs(measurer: Measurer, givers: Mapping[str, Measurer]) -> frozenset[str]:
     """Return what of a clip decides the row: a metric over phones depends on what its recognizer looks at."""
-    needs = frozenset(measurer.needs)
-    if needs_phones(measurer) and recognizer is not None:
-        needs = (needs - {"phones"}) | frozenset(recognizer.needs)
-    return needs
+    content = frozenset(measurer.needs) | frozenset(measurer.wants)
+    for name, giver in through(measurer, givers).items():
+        content = (content - {name}) | content_needs(giver, givers)
+    return content
 
 
 def subject(needs: frozenset[str], source: Source, digest: str | None, reference_digest: str | None) -> str | None:
@@ -78,6 +109,7 @@ def subject(needs: frozenset[str], source: Source, digest: str | None, reference
         "reference_audio": reference_digest if source.reference else "",
         "text": source.text or "",
         "phones": " ".join(source.phones or ()),
+        "transcript": "",  # a set brings none: without a transcriber no clip has one
         "speaker": source.speaker or "",
         "reference_text": source.reference_text or "",
     }

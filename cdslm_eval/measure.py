@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +13,11 @@ import numpy as np
 
 from cdslm_eval.audio import Clip, Decoded, content_digest, is_silent, read_audio
 from cdslm_eval.clips import Source
-from cdslm_eval.contract import Failed, Measurer, Metric, Recognizer, Skipped
+from cdslm_eval.contract import GIVEN, Failed, Measurer, Metric, Skipped
 from cdslm_eval.errors import AudioError, EvalError
-from cdslm_eval.identity import needs_phones
 from cdslm_eval.store import FileFacts, Outcome
 
-__all__ = ["DECODING", "Begun", "Measured", "Read", "Unit", "Workbench"]
+__all__ = ["DECODING", "Begun", "Measured", "Read", "Unit", "Workbench", "read_with_facts"]
 
 DECODING = -1
 """Stands for the decoder where a measurer's number is asked for."""
@@ -31,14 +30,14 @@ class Unit:
     Attributes:
         uid: Number of the clip in the run.
         source: The clip.
-        wanted: Numbers of the measurers to run, the recognizer first.
-        phones: Outcome of the recognizer, where it is known already.
+        wanted: Numbers of the measurers to run.
+        given: What others gave ("phones", "transcript") -> its outcome, where that is known already.
     """
 
     uid: int
     source: Source
     wanted: tuple[int, ...]
-    phones: Outcome | None = None
+    given: Mapping[str, Outcome] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +72,12 @@ class Workbench:
     """The worker of a run: opens every measurer once, then measures chunks of clips.
 
     Attributes:
-        measurers: All measurers of the run; a unit names them by number.
-        recognizer: Number of the one that gives phones to the others, or None.
+        measurers: All measurers of the run, those that give something to others before these; a unit names them by
+            number.
         device: Handed to `open`.
     """
 
     measurers: tuple[Measurer, ...]
-    recognizer: int | None
     device: str
 
     @contextmanager
@@ -102,52 +100,68 @@ class Workbench:
 
     def _measure(self, units: Sequence[Unit], ready: Callable[[int], str]) -> Iterator[Read | Begun | Measured]:
         clips: dict[int, Clip] = {}
+        unpaired: dict[int, str] = {}
         for unit in units:
             yield Begun(DECODING)
             try:
-                clip, reads = self._decode(unit)
+                clip, reads, problem = self._decode(unit)
             except AudioError as error:
                 yield Read(unit.uid, unit.source.path, None, str(error))
                 continue
             yield from reads
             clips[unit.uid] = clip
-        phones = {unit.uid: unit.phones for unit in units if unit.phones is not None}
-        numbers = sorted({number for unit in units for number in unit.wanted}, key=lambda n: (n != self.recognizer, n))
-        for number in numbers:
+            if problem:
+                unpaired[unit.uid] = problem
+        given = {unit.uid: dict(unit.given) for unit in units}
+        for number in sorted({number for unit in units for number in unit.wanted}):
+            gives = self.measurers[number].gives
             yield Begun(number)
             waiting = [unit for unit in units if number in unit.wanted and unit.uid in clips]
             if reason := ready(number):
                 for unit in waiting:
                     yield Measured(unit.uid, number, Outcome("failed", reason, {}), lasting=False)
                 continue
-            for unit, outcome in self._outcomes(number, waiting, clips, phones):
-                if number == self.recognizer:
-                    phones[unit.uid] = outcome
+            if "reference_audio" in self.measurers[number].needs:
+                for unit in waiting:
+                    if unit.uid in unpaired:
+                        yield Measured(unit.uid, number, Outcome("failed", unpaired[unit.uid], {}), lasting=False)
+                waiting = [unit for unit in waiting if unit.uid not in unpaired]
+            for unit, outcome in self._outcomes(number, waiting, clips, given):
+                if gives:
+                    given[unit.uid].setdefault(gives, outcome)
                 yield Measured(unit.uid, number, outcome)
 
-    def _decode(self, unit: Unit) -> tuple[Clip, list[Read]]:
-        """Decode a clip (and its reference) as far as what is wanted looks at audio at all."""
+    def _decode(self, unit: Unit) -> tuple[Clip, list[Read], str]:
+        """Decode a clip (and its reference) as far as what is wanted looks at audio at all.
+
+        A reference that cannot be read is a problem of those alone who need it; it is told in the last value.
+        """
         source = unit.source
         needs = {need for number in unit.wanted for need in self.measurers[number].needs}
+        wants = {want for number in unit.wanted for want in self.measurers[number].wants}
         reads: list[Read] = []
-        samples, rate_hz, digest, reference = np.zeros(0, np.float32), 1, "", None
+        samples, rate_hz, digest, problem = np.zeros(0, np.float32), 1, "", ""
+        reference = None
         if "audio" in needs:
-            audio, facts = _read(source.path)
+            audio, facts = read_with_facts(source.path)
             reads.append(Read(unit.uid, source.path, facts))
             samples, rate_hz, digest = audio.samples, audio.rate_hz, facts.digest
         if "reference_audio" in needs and source.reference is not None:
             try:
-                audio, facts = _read(source.reference)
+                audio, facts = read_with_facts(source.reference)
             except AudioError as error:
-                raise AudioError(f"its reference {source.reference}: {error}") from error
-            reads.append(Read(unit.uid, source.reference, facts))
-            reference = Clip(
-                key=source.key,
-                samples=audio.samples,
-                rate_hz=audio.rate_hz,
-                digest=facts.digest,
-                text=source.reference_text,
-            )
+                problem = f"its reference {source.reference}: {error}"
+            else:
+                reads.append(Read(unit.uid, source.reference, facts))
+                reference = Clip(
+                    key=source.key,
+                    samples=audio.samples,
+                    rate_hz=audio.rate_hz,
+                    digest=facts.digest,
+                    text=source.reference_text,
+                )
+        if reference is None and "reference_text" in needs | wants and source.reference_text is not None:
+            reference = Clip(key=source.key, samples=samples[:0], rate_hz=rate_hz, text=source.reference_text)
         clip = Clip(
             key=source.key,
             samples=samples,
@@ -158,22 +172,19 @@ class Workbench:
             phones=source.phones,
             reference=reference,
         )
-        return clip, reads
+        return clip, reads, problem
 
     def _outcomes(
-        self, number: int, units: Sequence[Unit], clips: dict[int, Clip], phones: Mapping[int, Outcome]
+        self, number: int, units: Sequence[Unit], clips: dict[int, Clip], given: Mapping[int, Mapping[str, Outcome]]
     ) -> Iterator[tuple[Unit, Outcome]]:
         measurer = self.measurers[number]
         admitted: list[tuple[Unit, Clip]] = []
         for unit in units:
             clip = clips[unit.uid]
-            if needs_phones(measurer):
-                given = phones.get(unit.uid)
-                spoken = tuple(given.row["phones"]) if given and given.status == "ok" else None
-                if spoken is None and "phones" in measurer.needs and given is not None:
-                    yield unit, Outcome(given.status, f"no phones: {given.reason}", {})
-                    continue
-                clip = dataclasses.replace(clip, phones=spoken)
+            if withheld := _withheld(measurer, given[unit.uid]):
+                yield unit, withheld
+                continue
+            clip = _with_given(measurer, clip, given[unit.uid])
             if refused := _refusal(measurer, clip):
                 yield unit, Outcome("skipped", refused, {})
             else:
@@ -182,6 +193,28 @@ class Workbench:
         for start in range(0, len(admitted), max(1, measurer.batch_clips)):
             some = admitted[start : start + max(1, measurer.batch_clips)]
             yield from zip((unit for unit, _ in some), _rows(measurer, [clip for _, clip in some]), strict=True)
+
+
+def _asks(measurer: Measurer) -> list[str]:
+    """Return what a measurer is given by others: not what it gives itself, from sidecars for instance."""
+    return [name for name in GIVEN if name in {*measurer.needs, *measurer.wants} and name != measurer.gives]
+
+
+def _withheld(measurer: Measurer, given: Mapping[str, Outcome]) -> Outcome | None:
+    """Return what becomes of a clip for which nobody could give what the measurer needs."""
+    for name in _asks(measurer):
+        outcome = given.get(name)
+        if outcome is not None and outcome.status != "ok" and name in measurer.needs:
+            return Outcome(outcome.status, f"no {name}: {outcome.reason}", {})
+    return None
+
+
+def _with_given(measurer: Measurer, clip: Clip, given: Mapping[str, Outcome]) -> Clip:
+    """Return the clip with what others gave, and without what came beside it under the same name."""
+    rows = {name: given[name].row[name] if name in given and given[name].row else None for name in _asks(measurer)}
+    if "phones" in rows:
+        clip = dataclasses.replace(clip, phones=None if rows["phones"] is None else tuple(rows["phones"]))
+    return dataclasses.replace(clip, transcript=rows["transcript"]) if "transcript" in rows else clip
 
 
 def _resampled(clips: dict[int, Clip], uid: int, clip: Clip, rate_hz: int | None) -> Clip:
@@ -193,10 +226,15 @@ def _resampled(clips: dict[int, Clip], uid: int, clip: Clip, rate_hz: int | None
     if place not in clips:
         clips[place] = clip.at_rate(rate_hz)
     kept = clips[place]
-    return dataclasses.replace(kept, phones=clip.phones)
+    return dataclasses.replace(kept, phones=clip.phones, transcript=clip.transcript)
 
 
-def _read(path: str) -> tuple[Decoded, FileFacts]:
+def read_with_facts(path: str) -> tuple[Decoded, FileFacts]:
+    """Decode a file and say what it holds.
+
+    Raises:
+        AudioError: It cannot be read.
+    """
     try:
         stat = Path(path).stat()
     except OSError as error:
@@ -238,7 +276,9 @@ def _has(clip: Clip, need: str) -> bool:
         "text": clip.text,
         "phones": clip.phones,
         "speaker": clip.speaker,
-        "reference_audio": clip.reference,
+        "transcript": clip.transcript,
+        # a paired clip of which only the text was wanted has no digest
+        "reference_audio": clip.reference.digest or None if clip.reference else None,
         "reference_text": clip.reference.text if clip.reference else None,
     }
     return values.get(need) is not None
@@ -268,7 +308,7 @@ def _checked(measurer: Measurer, row: Any) -> Outcome:
     for name, value in row.items():
         if isinstance(value, float | np.floating | np.ndarray) and not np.isfinite(value).all():
             return Outcome("failed", f"{measurer.name} gave a value that is not finite for {name!r}", {})
-    wanted = {"phones"} if isinstance(measurer, Recognizer) else set()
+    wanted = {measurer.gives} if measurer.gives else set()
     if isinstance(measurer, Metric):
         wanted = {column for statistic in measurer.statistics.values() for column in statistic.columns}
     if lacking := sorted(wanted - set(row)):

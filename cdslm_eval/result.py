@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from cdslm_eval.errors import UsageError, did_you_mean
 from cdslm_eval.statistic import Better
 
 __all__ = ["Carrier", "Estimate", "Exemplar", "Failure", "ScoreResult"]
@@ -21,15 +22,16 @@ class Estimate:
         system, metric, identity, name: Whose it is, what measured it, and how exactly.
         value: The value; NaN with a reason where it is not known.
         low, high: Its interval, or its bounds; `interval` says which.
-        interval: "95% bootstrap" or "bounds".
+        interval: "95% bootstrap", "95% jackknife" or "bounds".
         floor: What identical sources would score at this sample size.
-        corrected, corrected_low, corrected_high: The value with the floor taken out, and its 95 % interval.
+        floor_clips: Clips a side behind the floor, where it is that of two halves of the reference; 0 otherwise.
+        corrected, corrected_low, corrected_high: The value without its finite-sample bias, and its 95 % interval.
         held_out: A lower bound, 0 in expectation for identical sources; negative values are kept as they are.
         held_out_common: The same at the phone count `common_phones`, shared by all systems of the run.
-        trust: "ok", "sample_limited" or "bounds_only"; "" where the statistic has no such mark.
+        trust: "ok", "sample_limited", "rank_deficient" or "bounds_only"; "" where the statistic has no such mark.
         n_scored, n_failed, n_skipped: Clips behind the value.
         n_reference: Reference clips behind the value, 0 where none are used.
-        reason: Why something is NaN, or "".
+        reason: Why something is NaN or not to be trusted, or "".
     """
 
     system: str
@@ -41,6 +43,7 @@ class Estimate:
     high: float = math.nan
     interval: str = ""
     floor: float = math.nan
+    floor_clips: int = 0
     corrected: float = math.nan
     corrected_low: float = math.nan
     corrected_high: float = math.nan
@@ -105,11 +108,13 @@ class Exemplar:
 
     Attributes:
         system: The system.
-        place: "best", "middle" or "worst".
+        place: "best", "middle", "worst", or "copy" of a reference clip.
         key: The clip.
         path: Its audio file.
-        score: How reference-like its phones are: mean log2-odds under the held-out classifier, higher is more so.
+        score: What it was chosen by; higher is more reference-like.
+        measure: What the score is, with its unit.
         phones: What the recognizer heard.
+        original: Audio file of the reference clip that it copies, or "".
     """
 
     system: str
@@ -117,7 +122,9 @@ class Exemplar:
     key: str
     path: str
     score: float
+    measure: str = "bits, mean log2-odds of being reference speech"
     phones: tuple[str, ...] = ()
+    original: str = ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -146,6 +153,24 @@ class ScoreResult:
     def systems(self) -> tuple[str, ...]:
         """The systems, in order."""
         return tuple(dict.fromkeys(estimate.system for estimate in self.estimates))
+
+    def estimate(self, name: str, system: str | None = None) -> Estimate:
+        """Return one value.
+
+        Args:
+            name: Name of the value, such as "pjsd_2".
+            system: Whose; None where there is one system.
+
+        Raises:
+            UsageError: Nothing of that name was measured, or of several systems none was named.
+        """
+        found = [one for one in self.estimates if one.name == name and system in (None, one.system)]
+        if len(found) != 1:
+            names = dict.fromkeys(one.name for one in self.estimates)
+            what = "several systems have" if found else "no system has"
+            hint = did_you_mean(name, names) if not found else f" Name one of {', '.join(self.systems)}."
+            raise UsageError(f"{what} a value {name!r}.{hint}")
+        return found[0]
 
     def as_json(self) -> dict[str, Any]:
         """Return what `score --json` writes."""

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import hashlib
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdslm_eval.clips import ClipSet, Source
-from cdslm_eval.contract import Executor, Finished, Lost, Measurer, Metric, Produced, Recognizer, Task
-from cdslm_eval.identity import Identity, content_needs, identify, needs_phones, subject
+from cdslm_eval.contract import (
+    GIVEN,
+    Executor,
+    Finished,
+    Lost,
+    Measurer,
+    Metric,
+    Produced,
+    Recognizer,
+    Task,
+    Transcriber,
+)
+from cdslm_eval.errors import EvalError, PluginError
+from cdslm_eval.identity import Identity, content_needs, identify, subject, through
 from cdslm_eval.measure import DECODING, Begun, Measured, Read, Unit, Workbench
 from cdslm_eval.store import FileFacts, Outcome, Store
 
-__all__ = ["Measurement", "Progress", "Request", "Runner"]
+__all__ = ["Measurement", "Progress", "Request", "Runner", "unchanged"]
 
 _CHUNK_BYTES = 64 << 20
 _COMMIT_S = 0.1
@@ -57,7 +70,30 @@ class Measurement:
 
     def identity(self, metric: Metric) -> Identity:
         """Return the identity that the metric's rows carry."""
-        return self._runner.identities[self._runner._number[id(metric)]]  # noqa: SLF001 - one class in two parts
+        return self._runner._identity[id(metric)]  # noqa: SLF001 - one class in two parts
+
+    @property
+    def unusable(self) -> Mapping[str, str]:
+        """Name of each metric of the run that could not even be identified (no weights, say) -> why."""
+        return self._runner.unusable
+
+    def subjects(self, metric: Metric) -> list[str | None]:
+        """Return the key of each clip's row under a metric; None where the clip was not decoded."""
+        number = self._runner._number[id(metric)]  # noqa: SLF001 - one class in two parts
+        return [self._runner._subject(state, number) for state in self._states]  # noqa: SLF001
+
+    def fingerprint(self, metric: Metric) -> str:
+        """Return a digest of all that the metric's outcomes on this set depend on, without reading rows."""
+        subjects, ident = self.subjects(metric), self.identity(metric)
+        known = self._runner.store.statuses(ident.stored.ident, {one for one in subjects if one})
+        number = self._runner._number[id(metric)]  # noqa: SLF001 - one class in two parts
+        own = hashlib.sha256(ident.ident.encode())
+        for state, one in zip(self._states, subjects, strict=True):
+            problem = state.problems.get(number)
+            source = state.source
+            line = (source.key, source.speaker, source.path, one, known.get(one or ""), problem and problem.reason)
+            own.update(repr(line).encode("utf-8", "surrogatepass"))
+        return own.hexdigest()
 
     def digests(self) -> list[str | None]:
         """Return the content digest of each clip; None where it was not decoded."""
@@ -75,6 +111,7 @@ class Runner:
         time_limit_s: Longest time for one clip under one metric, in seconds.
         device: "auto", "cpu", "cuda".
         keep_failures: Trust failures of earlier runs instead of trying again.
+        transcriber: Gives transcripts to the metrics (and the recognizer) that need them.
     """
 
     def __init__(
@@ -87,14 +124,20 @@ class Runner:
         time_limit_s: float = 120.0,
         device: str = "auto",
         keep_failures: bool = False,
+        transcriber: Transcriber | None = None,
     ) -> None:
-        self.store, self.executor, self.recognizer = store, executor, recognizer
+        self.store, self.executor = store, executor
+        self.givers: dict[str, Measurer] = {one.gives: one for one in (transcriber, recognizer) if one is not None}
         self.jobs, self.time_limit_s, self.device = max(1, jobs), time_limit_s, device
         self._kept = {"ok", "skipped", "failed"} if keep_failures else {"ok", "skipped"}
         self.measurers: list[Measurer] = []
         self.identities: list[Identity] = []
         self._number: dict[int, int] = {}
+        self._asks: list[frozenset[str]] = []
+        self._identity: dict[int, Identity] = {}
         self._needs: list[frozenset[str]] = []
+        self.unusable: dict[str, str] = {}
+        """Name of each metric that could not even be identified in the last run (no weights, say) -> why."""
         self.measured = 0
         """Clips that were sent to a worker in the last run."""
 
@@ -106,36 +149,57 @@ class Runner:
         self._enlist(requests)
         states: list[list[_State]] = [
             [
-                _State(source, tuple(sorted(self._number[id(metric)] for metric in request.metrics)))
+                _State(source, tuple(sorted({self._number[id(metric)] for metric in request.metrics})))
                 for source in request.clips.sources
             ]
             for request in requests
         ]
         flat = [state for some in states for state in some]
         self._look_up(flat)
+        twins = self._twins(flat)
         pending = [uid for uid, state in enumerate(flat) if state.left]
         self.measured = len(pending)
         if pending:
             _Run(self, flat, pending, progress).go()
+        for state, number, first in twins:
+            if number in first.problems:
+                state.problems[number] = first.problems[number]
         return [Measurement(request, self, some) for request, some in zip(requests, states, strict=True)]
 
     def _enlist(self, requests: Sequence[Request]) -> None:
         metrics = list({id(metric): metric for request in requests for metric in request.metrics}.values())
-        self.measurers, self._number = [], {}
-        if self.recognizer is not None and any(needs_phones(metric) for metric in metrics):
-            self.measurers.append(self.recognizer)
-        for metric in metrics:
-            self._number[id(metric)] = len(self.measurers)
-            self.measurers.append(metric)
-        self.identities = [identify(measurer, self.recognizer) for measurer in self.measurers]
-        self._needs = [content_needs(measurer, self.recognizer) for measurer in self.measurers]
+        self._identity, self.unusable = {}, {}
+        self.measurers, self.identities, self._number = [], [], {}
+        asking: list[Measurer] = list(metrics)
+        for name in reversed(GIVEN):  # what gives phones may ask for a transcript, never the other way round
+            if any(name in through(measurer, self.givers) for measurer in asking):
+                asking.insert(0, self.givers[name])
+        places: dict[str, int] = {}
+        for measurer in asking:
+            identity = self._identity[id(measurer)] = self._identified(measurer)
+            place = places.setdefault(identity.stored.ident, len(self.measurers))
+            self._number[id(measurer)] = place
+            if place == len(self.measurers):
+                self.measurers.append(measurer)
+                self.identities.append(identity.stored)
+            elif type(measurer).measure is not type(self.measurers[place]).measure:
+                raise PluginError(
+                    f"{measurer.name} and {self.measurers[place].name} both claim the rows {measurer.rows!r}"
+                )
+        self._asks = [frozenset(through(measurer, self.givers)) for measurer in self.measurers]
+        self._needs = [content_needs(measurer, self.givers) for measurer in self.measurers]
+        known = {one.ident: one for one in (*self.identities, *self._identity.values()) if one.parts}
         with self.store.writing():
-            for identity in self.identities:
+            for identity in known.values():
                 self.store.put_identity(identity.ident, identity.parts)
 
-    @property
-    def _hears(self) -> bool:
-        return bool(self.measurers) and isinstance(self.measurers[0], Recognizer)
+    def _identified(self, measurer: Measurer) -> Identity:
+        """Return a measurer's identity, or an empty one: its clips are told why, and the other metrics are measured."""
+        try:
+            return identify(measurer, self.givers)
+        except EvalError as error:
+            self.unusable[measurer.name] = str(error)
+            return Identity(f"{measurer.name}@{measurer.version}#unknown", {})
 
     def _subject(self, state: _State, number: int) -> str | None:
         return subject(self._needs[number], state.source, state.digest, state.reference_digest)
@@ -143,7 +207,7 @@ class Runner:
     def _look_up(self, states: list[_State]) -> None:
         """Take digests from the index of files, and find which rows are there already."""
         paths = {path for state in states for path in (state.source.path, state.source.reference) if path}
-        known = {path: facts for path, facts in self.store.files(sorted(paths)).items() if _unchanged(path, facts)}
+        known = {path: facts for path, facts in self.store.files(sorted(paths)).items() if unchanged(path, facts)}
         for state in states:
             if facts := known.get(state.source.path):
                 state.digest = facts.digest
@@ -151,11 +215,28 @@ class Runner:
                 state.reference_digest = facts.digest
         for number, identity in enumerate(self.identities):
             those = [state for state in states if number in state.wanted]
+            if why := self.unusable.get(self.measurers[number].name):
+                for state in those:
+                    state.problems[number] = Outcome("failed", why, {})
+                continue
             subjects = [self._subject(state, number) for state in those]
             found = self.store.statuses(identity.ident, {one for one in subjects if one is not None})
             for state, one in zip(those, subjects, strict=True):
                 if one is None or found.get(one) not in self._kept:
                     state.left.add(number)
+
+    def _twins(self, states: list[_State]) -> list[tuple[_State, int, _State]]:
+        """Leave each row to the first of the clips that are known to share it; return (clip, measurer, first)."""
+        firsts: dict[tuple[int, str], _State] = {}
+        twins = []
+        for state in states:
+            for number in sorted(state.left):
+                key = self._subject(state, number)
+                first = state if key is None else firsts.setdefault((number, key), state)
+                if first is not state:
+                    state.left.discard(number)
+                    twins.append((state, number, first))
+        return twins
 
     def _outcomes(self, states: Sequence[_State], number: int) -> Iterator[Outcome]:
         lost = Outcome("failed", "was not measured", {})
@@ -165,7 +246,8 @@ class Runner:
             yield state.problems.get(number) or outcome or lost
 
 
-def _unchanged(path: str, facts: FileFacts) -> bool:
+def unchanged(path: str, facts: FileFacts) -> bool:
+    """Return whether a file still has the size and time of change that its facts vouch for."""
     try:
         stat = Path(path).stat()
     except OSError:
@@ -208,8 +290,7 @@ class _Run:
     def go(self) -> None:
         """Hand out tasks and take in what comes back, committing as it comes."""
         runner = self._runner
-        recognizer = 0 if runner._hears else None  # noqa: SLF001 - one class in two parts
-        worker = Workbench(tuple(runner.measurers), recognizer, runner.device)
+        worker = Workbench(tuple(runner.measurers), runner.device)
         events = runner.executor.run(worker, self._next, runner.jobs)
         try:
             for event in events:
@@ -240,18 +321,22 @@ class _Run:
     def _unit(self, uid: int) -> Unit:
         state = self._states[uid]
         wanted = set(state.left)
-        heard = None
+        given: dict[str, Outcome] = {}
         runner = self._runner
-        if runner._hears and any(needs_phones(runner.measurers[number]) for number in wanted):  # noqa: SLF001
-            heard = state.problems.get(0) or self._stored_phones(state)
-            if heard is None:
-                wanted.add(0)
-        return Unit(uid, state.source, tuple(sorted(wanted)), heard)
+        for name in reversed(GIVEN):
+            if any(name in runner._asks[number] for number in wanted):  # noqa: SLF001 - one class in two parts
+                giver = runner._number[id(runner.givers[name])]  # noqa: SLF001
+                known = state.problems.get(giver) or self._stored(state, giver)
+                if known is None:
+                    wanted.add(giver)
+                else:
+                    given[name] = known
+        return Unit(uid, state.source, tuple(sorted(wanted)), given)
 
-    def _stored_phones(self, state: _State) -> Outcome | None:
+    def _stored(self, state: _State, number: int) -> Outcome | None:
         runner = self._runner
-        one = runner._subject(state, 0)  # noqa: SLF001 - one class in two parts
-        found = next(runner.store.outcomes(runner.identities[0].ident, [one]), None) if one else None
+        one = runner._subject(state, number)  # noqa: SLF001 - one class in two parts
+        found = next(runner.store.outcomes(runner.identities[number].ident, [one]), None) if one else None
         return found if found is not None and found.status in runner._kept else None  # noqa: SLF001
 
     def _take(self, ident: int, value: Begun | Read | Measured) -> None:
@@ -295,7 +380,8 @@ class _Run:
             return
         for uid in uids:
             state, at = self._states[uid], self._at[ident]
-            guilty = {at} if at in state.left or (at == 0 and self._runner._hears) else set(state.left)  # noqa: SLF001
+            gives = at != DECODING and self._runner.measurers[at].gives
+            guilty = {at} if at in state.left or gives else set(state.left)
             name = "decoding" if at == DECODING else self._runner.measurers[at].name
             self._fail(state, guilty, f"{name}: {reason}")
             if state.left:

@@ -12,15 +12,16 @@ import numpy as np
 
 from cdslm_eval.clips import ClipSet
 from cdslm_eval.contract import Metric
+from cdslm_eval.copies import copies, repeated
 from cdslm_eval.divergence import MAX_PHONES, NgramTable, PhonemeJSD, carriers, compare_held_out, overlap
 from cdslm_eval.divergence.ngrams import Ints
 from cdslm_eval.errors import UsageError
-from cdslm_eval.estimate import Sample, divergence_estimates, estimates, gather
+from cdslm_eval.estimate import Sample, distance_estimate, divergence_estimates, estimates, gather
 from cdslm_eval.result import Carrier, Estimate, Exemplar, Failure, ScoreResult
 from cdslm_eval.runner import Measurement, Progress, Request, Runner
-from cdslm_eval.statistic import JensenShannon
+from cdslm_eval.statistic import JensenShannon, Mean, PairwiseDistance, VectorDistance
 
-__all__ = ["REFERENCE", "over_budget", "score"]
+__all__ = ["REFERENCE", "over_budget", "requests_for", "score", "set_digest", "summarise"]
 
 REFERENCE = "reference"
 _CARRIER_ORDERS = (1, 2, 3)
@@ -51,31 +52,62 @@ def score(
     Raises:
         UsageError: A metric needs a reference and there is none, or two systems have one name.
     """
-    paired = [metric for metric in metrics if any(s.needs_reference for s in metric.statistics.values())]
-    if paired and reference is None:
-        names = ", ".join(metric.name for metric in paired)
+    versus = [metric for metric in metrics if any(s.needs_reference for s in metric.statistics.values())]
+    if versus and reference is None:
+        names = ", ".join(metric.name for metric in versus)
         raise UsageError(f"{names} compares with real speech: name it with --reference DIR")
     if len({one.name for one in systems}) < len(systems):
         raise UsageError("two systems have one name")
+    measured = runner.run(requests_for(systems, reference, metrics), progress)
+    real = measured[-1] if len(measured) > len(systems) else None
+    return summarise(measured[: len(systems)], real, metrics, reference=reference, seed=seed, settings=settings)
+
+
+def requests_for(systems: Sequence[ClipSet], reference: ClipSet | None, metrics: Sequence[Metric]) -> list[Request]:
+    """Return what must be measured: every system under every metric, then the reference where one is looked at."""
     requests = [Request(one, tuple(metrics)) for one in systems]
-    if reference is not None and paired:
-        requests.append(Request(reference, tuple(paired)))
-    measured = runner.run(requests, progress)
-    book = _Book(seed, reference, measured[-1] if reference is not None and paired else None)
-    for one in measured[: len(systems)]:
+    beside = [m for m in metrics if any(s.needs_reference or s.wants_reference for s in m.statistics.values())]
+    if reference is not None and beside:
+        requests.append(Request(reference, tuple(beside)))
+    return requests
+
+
+def summarise(
+    measured: Sequence[Measurement],
+    real: Measurement | None,
+    metrics: Sequence[Metric],
+    *,
+    reference: ClipSet | None = None,
+    seed: int = 0,
+    settings: Mapping[str, Any] | None = None,
+) -> ScoreResult:
+    """Turn rows into a result.
+
+    Args:
+        measured: The systems.
+        real: The reference, where it was measured.
+        metrics: What was measured.
+        reference: The reference set.
+        seed: Randomness of every interval, draw and fold.
+        settings: Goes into the result as it is, with the digests of the sets added.
+    """
+    systems = [one.request.clips for one in measured]
+    book = _Book(seed, reference, real)
+    for one in measured:
         for metric in metrics:
             book.enter(one, metric)
     book.compare()
-    digests = {one.request.clips.name: _set_digest(one) for one in measured[: len(systems)]}
+    digests = {one.request.clips.name: set_digest(one) for one in measured}
+    unusable = [why for one in measured[:1] for why in one.unusable.values()]
     same = [] if reference is None else [one.name for one in systems if _paths(one) == _paths(reference)]
     if book.real is not None:
-        digests[REFERENCE] = _set_digest(book.real)
+        digests[REFERENCE] = set_digest(book.real)
     return ScoreResult(
         estimates=tuple(book.estimates),
         failures=tuple(book.failures),
         carriers=tuple(book.carriers),
         exemplars=tuple(book.exemplars),
-        warnings=tuple(dict.fromkeys([*_same_sets(digests, same), *book.warnings])),
+        warnings=tuple(dict.fromkeys([*unusable, *_same_sets(digests, same), *book.warnings])),
         settings={**(settings or {}), "seed": seed, "sets": digests},
         clip_paths=book.paths,
     )
@@ -99,9 +131,11 @@ def over_budget(result: ScoreResult, fail_budget: float, *, strict: bool = False
         total = best.n_scored + best.n_failed + best.n_skipped
         lost = best.n_failed + (best.n_skipped if strict else 0)
         if total and (best.n_scored == 0 or lost / total > (0.0 if strict else fail_budget)):
-            what = "failed or were skipped" if strict or not best.n_failed else "failed"
-            count = total if best.n_scored == 0 else lost
-            sentences.append(f"{system}, {metric}: {count} of {total} clips {what}")
+            if best.n_scored == 0:
+                how = f"{best.n_failed} failed, {best.n_skipped} were skipped"
+                sentences.append(f"{system}, {metric}: none of {total} clips was scored ({how})")
+                continue
+            sentences.append(f"{system}, {metric}: {lost} of {total} clips failed{' or were skipped' * strict}")
     return sentences
 
 
@@ -134,10 +168,19 @@ class _Book:
         """Estimate one metric of one system."""
         system, identity = one.request.clips.name, one.identity(metric).ident
         sample = self._sample(one, metric)
-        self.estimates += estimates(system, metric, identity, sample, seed=self.seed)
+        wants = self.real is not None and any(s.wants_reference for s in metric.statistics.values())
+        real = self._reference_sample(metric) if wants else None
+        self.estimates += estimates(system, metric, identity, sample, seed=self.seed, reference=real)
         for name, statistic in metric.statistics.items():
             if isinstance(statistic, JensenShannon):
                 self._diverge(one, metric, name, statistic, sample)
+            elif isinstance(statistic, VectorDistance):
+                real = self._reference_sample(metric)
+                self.estimates.append(distance_estimate(system, metric, identity, name, sample, real, seed=self.seed))
+            elif isinstance(statistic, PairwiseDistance):
+                self._vary(one, metric, statistic, sample)
+            elif isinstance(statistic, Mean):
+                self._worst(one, metric, name, statistic, sample)
 
     def _reference_sample(self, metric: Metric) -> Sample:
         assert self.real is not None  # `score` refuses such a metric without a reference
@@ -170,6 +213,34 @@ class _Book:
             )
         self._explain(one, table, sample.scored[own], real.scored[theirs], statistic)
         self._listen(one, sample, divergences, statistic)
+
+    def _worst(self, one: Measurement, metric: Metric, name: str, statistic: Mean, sample: Sample) -> None:
+        """Choose the clip with the worst value under a metric that has a good side."""
+        better = statistic.better or metric.better
+        values = sample.numbers.get(statistic.column, np.zeros(0))
+        if better == "neither" or not np.isfinite(values).any():
+            return
+        row = int(np.nanargmin(values) if better == "higher" else np.nanargmax(values))
+        source = one.request.clips.sources[int(sample.scored[row])]
+        unit = statistic.unit or metric.unit
+        self.exemplars.append(
+            Exemplar(
+                system=one.request.clips.name,
+                place="worst",
+                key=source.key,
+                path=source.path,
+                score=float(values[row]),
+                measure=f"{unit}, {name}" if unit else name,
+            )
+        )
+
+    def _vary(self, one: Measurement, metric: Metric, statistic: PairwiseDistance, sample: Sample) -> None:
+        """Name the clips of a system that copy each other, or the reference."""
+        self.warnings += repeated(one)
+        if self.real is not None:
+            found = copies(one, self.real, sample, self._reference_sample(metric), statistic.column)
+            self.warnings += found.warnings
+            self.exemplars += found.exemplars
 
     def _explain(self, one: Measurement, table: NgramTable, own: Ints, theirs: Ints, statistic: JensenShannon) -> None:
         """List the n-grams that carry the divergence, and the clips that hold them."""
@@ -234,7 +305,7 @@ class _Book:
                     self.estimates[place] = dataclasses.replace(one, held_out_common=value, common_phones=count)
 
 
-def _set_digest(one: Measurement) -> dict[str, Any]:
+def set_digest(one: Measurement) -> dict[str, Any]:
     """Return what identifies the content of a set, whatever its files are called."""
     digests = one.digests()
     known = sorted(digest for digest in digests if digest)

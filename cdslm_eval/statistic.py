@@ -10,10 +10,30 @@ from typing import ClassVar, Literal
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["Better", "JensenShannon", "Mean", "Quantile", "RatioOfSums", "Statistic", "WeightedStatistic"]
+from cdslm_eval.distances import Distance, FrechetDistance, KernelMMD, pairwise_cosine_distance
+from cdslm_eval.repetition import self_bleu
+
+__all__ = [
+    "Better",
+    "Frechet",
+    "JensenShannon",
+    "KernelDistance",
+    "Mean",
+    "PairwiseDistance",
+    "Perplexity",
+    "Quantile",
+    "RatioOfSums",
+    "SelfBleu",
+    "SequenceStatistic",
+    "Statistic",
+    "VectorDistance",
+    "Vert",
+    "WeightedStatistic",
+]
 
 Better = Literal["lower", "higher", "neither"]
 Floats = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,11 +44,13 @@ class Statistic(ABC):
         unit: Unit of the value, where it differs from the metric's.
         better: Which direction is better, where it differs from the metric's.
         needs_reference: Whether rows of a reference set are needed beside the system's.
+        wants_reference: Whether they are measured too where there is a reference, and done without where not.
     """
 
     unit: str | None = None
     better: Better | None = None
     needs_reference: ClassVar[bool] = False
+    wants_reference: ClassVar[bool] = False
 
     @property
     @abstractmethod
@@ -42,7 +64,7 @@ class Statistic(ABC):
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedStatistic(Statistic):
-    """A one-sample statistic that is a function of weighted numeric columns, so that the host can bootstrap it."""
+    """A one-sample statistic that is a function of weighted numbers or vectors, so that the host can bootstrap it."""
 
     def names(self, name: str) -> tuple[str, ...]:
         """Return `name` itself: one value."""
@@ -53,7 +75,7 @@ class WeightedStatistic(Statistic):
         """Return the statistic under each row of weights.
 
         Args:
-            columns: float64 `[clips]` for each name in `columns`.
+            columns: float64 `[clips]` for each name in `columns`; `[clips, dimensions]` for a vector column.
             weights: float64 `[replicates, clips]`, not negative; how often each clip counts.
 
         Returns:
@@ -106,6 +128,21 @@ class RatioOfSums(WeightedStatistic):
 
 
 @dataclass(frozen=True)
+class Perplexity(RatioOfSums):
+    """Exponential of a ratio of sums: negative log-likelihood in nats over tokens, of all clips together.
+
+    Example:
+        >>> columns = {"nll": np.array([0.0, np.log(16)]), "tokens": np.array([2.0, 2.0])}
+        >>> Perplexity("nll", "tokens").evaluate(columns, np.ones((1, 2)))
+        array([2.])
+    """
+
+    def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
+        """Return the weighted perplexities, `[replicates]`; NaN where there is no token."""
+        return np.exp(super().evaluate(columns, weights))
+
+
+@dataclass(frozen=True)
 class Quantile(WeightedStatistic):
     """Quantile of a column over clips: the least value that at least a share `q` of the weight does not exceed.
 
@@ -137,6 +174,133 @@ class Quantile(WeightedStatistic):
         # a weight of zero never carries the quantile, hence the first place where the running weight is above 0 too
         place = np.argmax((cumulative >= target * (1 - 1e-12)) & (cumulative > 0), axis=1)
         return np.where(cumulative[:, -1] > 0, values[order][place], np.nan)
+
+
+@dataclass(frozen=True)
+class PairwiseDistance(WeightedStatistic):
+    """Mean cosine distance between the vectors of different clips, 0..2: how much a set varies.
+
+    With a reference, its floor is the reference's own value, and clips that copy the reference are named.
+
+    Example:
+        >>> PairwiseDistance("v").evaluate({"v": np.array([[1.0, 0.0], [0.0, 2.0]])}, np.ones((1, 2)))
+        array([1.])
+    """
+
+    wants_reference: ClassVar[bool] = True
+
+    column: str = "embedding"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one vector column."""
+        return (self.column,)
+
+    def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
+        """Return the weighted mean distances, `[replicates]`; NaN with under 2 clips."""
+        return pairwise_cosine_distance(columns[self.column], weights)
+
+
+@dataclass(frozen=True)
+class VectorDistance(Statistic):
+    """A distance between the vectors of a system's clips and those of a reference."""
+
+    needs_reference: ClassVar[bool] = True
+
+    column: str = "embedding"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one vector column."""
+        return (self.column,)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return `name` itself: one value."""
+        return (name,)
+
+    @abstractmethod
+    def against(self, reference: Floats) -> Distance:
+        """Return the distance to a reference, `[clips, dimensions]`, with what it takes from it (a bandwidth) fixed."""
+
+
+@dataclass(frozen=True)
+class Frechet(VectorDistance):
+    """Fréchet distance between Gaussians fitted to both sides: FAD, FID. Its bias is extrapolated away."""
+
+    def against(self, reference: Floats) -> Distance:
+        """Return the Fréchet distance."""
+        return FrechetDistance.against(reference)
+
+
+@dataclass(frozen=True)
+class KernelDistance(VectorDistance):
+    """100 times the unbiased squared MMD under a Gaussian kernel with the reference's median distance: KAD."""
+
+    def against(self, reference: Floats) -> Distance:
+        """Return the kernel distance with the bandwidth of the reference."""
+        return KernelMMD.against(reference)
+
+
+@dataclass(frozen=True)
+class SequenceStatistic(Statistic):
+    """A value of a whole set of sequences that weights cannot give: a copy of a clip would be a repetition.
+
+    Its interval comes from leaving clips out.
+
+    Attributes:
+        sequences: The sequence column.
+        order: Largest n of the n-grams.
+    """
+
+    sequences: str = "words"
+    order: int = 2
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The sequence column, and the number columns if there are any."""
+        return (self.sequences,)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return `name` itself: one value."""
+        return (name,)
+
+    @abstractmethod
+    def evaluate(self, codes: Ints, offsets: Ints, numbers: Mapping[str, Floats]) -> float:
+        """Return the value of a set.
+
+        Args:
+            codes: Symbols as integers, `[symbols]`, clip after clip.
+            offsets: Where each clip starts, and the end, `[clips + 1]`.
+            numbers: float64 `[clips]` for each of the number columns.
+        """
+
+
+@dataclass(frozen=True)
+class SelfBleu(SequenceStatistic):
+    """Mean over clips of the BLEU with all other clips as references, 0..1: how much a set repeats itself."""
+
+    def evaluate(self, codes: Ints, offsets: Ints, numbers: Mapping[str, Floats]) -> float:
+        """Return self-BLEU; NaN with under 2 clips."""
+        del numbers
+        found = self_bleu(codes, offsets, self.order)
+        return float(found.mean()) if len(found) else float("nan")
+
+
+@dataclass(frozen=True)
+class Vert(SequenceStatistic):
+    """VERT, 0..1: geometric mean of self-BLEU and of the mean of an auto-BLEU column; low is diverse."""
+
+    auto_bleu: str = "auto_bleu"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The sequences, and the auto-BLEU of each."""
+        return (self.sequences, self.auto_bleu)
+
+    def evaluate(self, codes: Ints, offsets: Ints, numbers: Mapping[str, Floats]) -> float:
+        """Return VERT; NaN with under 2 clips."""
+        between = SelfBleu(self.sequences, self.order).evaluate(codes, offsets, {})
+        return float(np.sqrt(between * numbers[self.auto_bleu].mean())) if len(offsets) > 2 else float("nan")
 
 
 @dataclass(frozen=True)

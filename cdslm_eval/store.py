@@ -34,6 +34,16 @@ CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, finished TEXT NOT NULL,
 CREATE TABLE IF NOT EXISTS estimates (
   run INTEGER NOT NULL REFERENCES runs(id), system TEXT NOT NULL, name TEXT NOT NULL, data TEXT NOT NULL);
 """
+# added without a new schema: an older program leaves it alone
+_NOTES = "CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID"
+_ABSORB = {
+    "files": "INSERT OR IGNORE INTO files SELECT * FROM theirs.files",
+    "identities": "INSERT OR IGNORE INTO identities SELECT * FROM theirs.identities",
+    # a row that was measured wins over one that failed, whichever store it comes from
+    "rows": "INSERT INTO rows SELECT * FROM theirs.rows WHERE true ON CONFLICT (identity, subject) DO UPDATE SET "
+    "status = excluded.status, reason = excluded.reason, data = excluded.data "
+    "WHERE rows.status = 'failed' AND excluded.status != 'failed'",
+}
 
 Status = Literal["ok", "skipped", "failed"]
 
@@ -126,6 +136,7 @@ class Store:
             self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
             self._db.execute(f"PRAGMA user_version = {SCHEMA}")
             self._db.executescript(_TABLES)
+        self._db.execute(_NOTES)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -215,6 +226,68 @@ class Store:
                 else:
                     row = json.loads(found[2], object_hook=_unpack) if found[2] else {}
                     yield Outcome(found[0], found[1], row)
+
+    def sizes(self) -> set[int]:
+        """Return the sizes in bytes of all files that were ever decoded."""
+        with self._told():
+            return {size for (size,) in self._db.execute("SELECT DISTINCT size FROM files")}
+
+    def remember(self, key: str, data: str) -> None:
+        """Keep a text under a key that says what it was made from."""
+        with self.writing():
+            self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", [key, data])
+
+    def recall(self, key: str) -> str | None:
+        """Return the text kept under a key, or None."""
+        with self._told():
+            found = self._db.execute("SELECT data FROM notes WHERE key = ?", [key]).fetchone()
+        return None if found is None else str(found[0])
+
+    def keys(self, prefix: str) -> list[str]:
+        """Return the keys of kept texts that start with `prefix`."""
+        with self._told():
+            query = "SELECT key FROM notes WHERE substr(key, 1, ?) = ? ORDER BY key"
+            return [key for (key,) in self._db.execute(query, [len(prefix), prefix])]
+
+    def identity(self, ident: str) -> dict[str, Any] | None:
+        """Return what an identity stands for, or None where it is not known."""
+        with self._told():
+            found = self._db.execute("SELECT parts FROM identities WHERE id = ?", [ident]).fetchone()
+        return None if found is None else json.loads(found[0])
+
+    def copy_rows(self, source: Store, identity: str, subjects: Iterable[str]) -> None:
+        """Copy rows of one identity from another store; call it inside `writing`."""
+        for some in _chunks(list(subjects), 500):
+            marks = ",".join("?" * len(some))
+            query = f"SELECT * FROM rows WHERE identity = ? AND subject IN ({marks})"  # noqa: S608 - only marks
+            with source._told():
+                found = source._db.execute(query, [identity, *some]).fetchall()
+            self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?,?,?,?,?)", found)
+
+    def absorb(self, other: Path) -> dict[str, int]:
+        """Take over the digests, identities, rows and notes of another store; return how many rows each table gained.
+
+        Raises:
+            UsageError: The other file is not a store, or of a newer schema.
+        """
+        with Store(other) as source, source._told():  # brings an older one up to date, and refuses what is not a store
+            source._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        gained = {}
+        with self._told():
+            self._db.execute("ATTACH ? AS theirs", [f"{other.absolute().as_uri()}?mode=ro"])
+            try:
+                with self.writing():
+                    for table, query in _ABSORB.items():
+                        gained[table] = self._db.execute(query).rowcount
+                    self._db.execute("INSERT OR IGNORE INTO notes SELECT * FROM theirs.notes")
+            finally:
+                self._db.execute("DETACH theirs")
+        return gained
+
+    def seal(self) -> None:
+        """Make the file stand alone, without a write-ahead log beside it, so that it can be copied."""
+        with self._told():
+            self._db.execute("PRAGMA journal_mode = DELETE")
 
     def put_run(self, settings: Mapping[str, Any], estimates: Iterable[Mapping[str, Any]]) -> int:
         """Keep a finished run: its settings and its estimates; return its number."""

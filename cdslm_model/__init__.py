@@ -1,1 +1,1 @@
-"""The continuous diffusion spoken language model: an empty room for now."""
+"""The continuous diffusion spoken language model; importing it imports no torch."""

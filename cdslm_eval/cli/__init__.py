@@ -6,19 +6,47 @@ import sys
 
 import typer
 
-from cdslm_eval.cli import compare, demo, export, generate, listing, score
+from cdslm_eval.cli import (
+    compare,
+    demo,
+    export,
+    fit,
+    generate,
+    ladder,
+    listing,
+    merge,
+    new_plugin,
+    record,
+    rerun,
+    run,
+    score,
+)
 from cdslm_eval.errors import EvalError
 
 __all__ = ["app", "main"]
 
 app = typer.Typer(
     name="cdslm-eval",
-    help="Score what speech-only language models say, through plugins, with intervals and floors.",
+    help="Score what speech-only language models say, through plugins, with intervals and floors; fit how it scales.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
 )
-for group in (score, compare, generate, export, demo, listing):
+for group in (
+    score,
+    compare,
+    fit,
+    run,
+    record,
+    merge,
+    rerun,
+    generate,
+    export,
+    ladder,
+    demo,
+    listing,
+    new_plugin,
+):
     group.add_to(app)
 
 
@@ -35,7 +63,7 @@ def main() -> None:
     """Run the command line; what goes wrong is told in one sentence.
 
     Exit codes: 0 measured, 1 measured but over the failure budget, 2 the command was wrong, 3 an error of the
-    environment or of this program, 130 interrupted.
+    environment or of this program, 4 a gate failed, 130 interrupted.
     """
     try:
         app()

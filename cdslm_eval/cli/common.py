@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,10 +17,19 @@ from cdslm_eval.errors import EvalError, StoreError, UnknownNameError, UsageErro
 
 if TYPE_CHECKING:
     from cdslm_eval.clips import ClipSet
+    from cdslm_eval.contract import Component
     from cdslm_eval.host import Host
     from cdslm_eval.runner import Progress
 
-__all__ = ["default_jobs", "note", "open_systems", "progress", "seeds_settings", "write_json", "write_text"]
+__all__ = [
+    "default_jobs",
+    "name_the_weights",
+    "note",
+    "open_systems",
+    "progress",
+    "write_json",
+    "write_text",
+]
 
 
 def default_jobs() -> int:
@@ -120,6 +129,13 @@ def open_systems(host: Host, paths: Sequence[str], make: Any) -> list[ClipSet]:
     return systems
 
 
+def name_the_weights(components: Iterable[Component | None]) -> None:
+    """Say on stderr whose weights are used and under which licence, before they are."""
+    for one in components:
+        if one is not None and one.weights_licence:
+            note(f"note: {one.name} uses {one.attribution or 'weights'}, licence {one.weights_licence}")
+
+
 def _is_documentation(path: Path) -> bool:
     """Return whether a path is what a shell's DIR/* catches beside the sets: a README, a licence."""
     return path.is_file() and (path.suffix.lower() in {".md", ".txt", ".rst", ".html", ".pdf"} or not path.suffix)
@@ -135,24 +151,6 @@ def _tell_apart(systems: list[ClipSet]) -> None:
         for one in again:
             one.name = "/".join(Path(one.origin).resolve().with_suffix("").parts[-depth:])
     raise UsageError(f"the same set is named twice: {again[0].origin}")
-
-
-def seeds_settings(host: Host) -> dict[str, Any]:
-    """Return the versions that a reader needs to repeat a run."""
-    import platform
-
-    import numpy as np
-    import scipy
-
-    from cdslm_eval import __version__
-
-    return {
-        "cdslm_eval": __version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "scipy": scipy.__version__,
-        "plugins": {plugin.name: plugin.version for plugin in host.plugins if not plugin.problems},
-    }
 
 
 def write_json(target: str, value: Any) -> None:

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdslm_eval.cli import common
-from cdslm_eval.cli.score import DEFAULT_METRICS, JobsOption, RecognizerOption, SeedOption, StoreOption, split_specs
+from cdslm_eval.cli.score import (
+    DEFAULT_METRICS,
+    JobsOption,
+    RecognizerOption,
+    SeedOption,
+    StoreOption,
+    TranscriberOption,
+    split_specs,
+)
 
 if TYPE_CHECKING:
     from cdslm_eval.comparison import Difference
@@ -28,6 +36,7 @@ def compare(
     reference: Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")] = None,
     metrics: Annotated[str, typer.Option("--metrics", "-m", help="Comma-separated.")] = DEFAULT_METRICS,
     recognizer: RecognizerOption = "pocketsphinx",
+    transcriber: TranscriberOption = None,
     store: StoreOption = None,
     json_to: Annotated[str | None, typer.Option("--json", help="Write JSON to this file, or - .")] = None,
     jobs: JobsOption = 0,
@@ -40,7 +49,7 @@ def compare(
     """
     from cdslm_eval.clips import ClipSet
     from cdslm_eval.comparison import compare as run_compare
-    from cdslm_eval.host import Host
+    from cdslm_eval.host import Host, transcriber_for
     from cdslm_eval.runner import Runner
     from cdslm_eval.store import Store, default_store_path
 
@@ -48,10 +57,19 @@ def compare(
     systems = common.open_systems(host, [a, b], None)
     real = ClipSet.open(reference, name="reference") if reference else None
     chosen = [host.make("metric", spec) for spec in split_specs(metrics, list(host.registered("metric")))]
+    common.name_the_weights(chosen)
     hears = host.make("recognizer", recognizer)
     with Store(store or default_store_path()) as held, common.progress("measuring") as bar:
-        runner = Runner(held, host.make("executor", "local"), hears, jobs=jobs or common.default_jobs())
+        runner = Runner(
+            held,
+            host.make("executor", "local"),
+            hears,
+            jobs=jobs or common.default_jobs(),
+            transcriber=transcriber_for([*chosen, hears], host, transcriber),
+        )
         found = run_compare(runner, systems[0], systems[1], real, chosen, seed=seed, progress=bar)
+    for sentence in dict.fromkeys(runner.unusable.values()):
+        common.note(f"note: {sentence}")
     names = [one.name for one in systems]
     if json_to is not None:
         rows = [{k: _plain(v) for k, v in dataclasses.asdict(one).items()} for one in found]

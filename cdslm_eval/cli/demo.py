@@ -12,6 +12,7 @@ from cdslm_eval.cli.score import JobsOption, SeedOption, score_systems
 
 if TYPE_CHECKING:
     from cdslm_eval.clips import ClipSet
+    from cdslm_eval.host import Host
 
 __all__ = ["add_to"]
 
@@ -59,7 +60,7 @@ def demo(
         host,
         systems,
         real,
-        "pjsd,signal",
+        ",".join(["pjsd", "signal", *_quality(host)]),
         recognizer="pocketsphinx",
         store=out / "store.cdslm",
         jobs=jobs,
@@ -67,3 +68,16 @@ def demo(
     )
     common.write_text("-", FORMATS["table"](result))
     typer.echo(f"report: {write_report(result, out / 'report')}")
+
+
+def _quality(host: Host) -> list[str]:
+    """Return the perceptual metric that stands beside pJSD where its plugin is installed and needs no network."""
+    found = host.registered("metric").get("dnsmos")
+    if found is None:
+        common.note("dnsmos is not installed (plugins/perceptual); the table goes without it")
+        return []
+    why = found.component.missing() or found.component.fetches()
+    if why:
+        common.note(f"dnsmos cannot be shown offline here: {why}")
+        return []
+    return ["dnsmos"]

@@ -1,4 +1,4 @@
-"""`plugins`, `metrics`, `recognizers`, `generators`, `pairs`, `doctor`: what is there, and what is usable here."""
+"""`plugins`, `metrics`, `pairs`, `doctor` and a list per kind of component: what is there, and what is usable here."""
 
 from __future__ import annotations
 
@@ -8,9 +8,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdslm_eval.cli import common
-from cdslm_eval.host import Host
+from cdslm_eval.host import KINDS, Host
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from cdslm_eval.host import Registered
 
 __all__ = ["add_to"]
@@ -20,7 +22,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (plugins, metrics, recognizers, generators, pairs, doctor):
+    for command in (plugins, metrics, recognizers, transcribers, generators, pairs, doctor):
         app.command(name=command.__name__)(command)
 
 
@@ -40,6 +42,28 @@ def _show(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -
     Console().print(table)
 
 
+def _show_cards(rows: list[dict[str, Any]]) -> None:
+    """Print what is too much for a table's columns as a few lines each."""
+    from rich.console import Console
+    from rich.text import Text
+
+    console = Console(highlight=False)
+    for row in rows:
+        head = Text(row["name"], "bold") + Text(f" {row['direction']}".rstrip(), "bold")
+        rate = f"{row['rate_hz']} Hz" if row["rate_hz"] else "any rate"
+        needs = " + ".join(row["needs"]) + "".join(f" (+ {one})" for one in row["uses"])
+        licence = row["licence"] or "licence not declared"
+        weights = f", weights {row['weights_licence']}" if row["weights_licence"] else ""
+        console.print(head + Text(f"  {row['summary']}"))
+        for line in (
+            f"{row['unit'] or 'no unit'} · needs {needs} · {rate} · {row['works']}",
+            f"{row['owner']}, version {row['version']} · {licence}{weights}",
+            f"values: {_text(row['values'])}",
+            *([f"options: {_text(row['options'])}"] if row["options"] else []),
+        ):
+            console.print(Text("  " + line, "dim" if line.startswith(row["owner"]) else ""))
+
+
 def _text(value: object) -> str:
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(str(one) for one in value)
@@ -50,6 +74,7 @@ def _text(value: object) -> str:
 
 def _describe(name: str, one: Registered) -> dict[str, Any]:
     component = one.component
+    missing, fetches = _asked(component.missing), _asked(component.fetches)
     options = {
         key: None if field.is_required() else field.default for key, field in component.Options.model_fields.items()
     }
@@ -59,10 +84,34 @@ def _describe(name: str, one: Registered) -> dict[str, Any]:
         "version": component.version,
         "summary": (inspect.getdoc(component) or "").partition("\n")[0],
         "options": options,
-        "licence": component.licence,
-        "usable": component.missing() is None,
-        "missing": component.missing(),
+        "licence": component.licence or _licence(one.owner.distribution),
+        "weights_licence": component.weights_licence,
+        "usable": missing is None,
+        "missing": missing,
+        "offline": missing is None and fetches is None,
+        "fetches": fetches,
+        "works": missing or (f"fetches {fetches} on first use" if fetches else "offline"),
     }
+
+
+def _asked(question: Callable[[], str | None]) -> str | None:
+    """Return a component's answer, or what went wrong: a stranger's class may raise, and the list goes on."""
+    try:
+        return question()
+    except Exception as error:  # noqa: BLE001 - a stranger's class may raise anything
+        return f"{type(error).__name__}: {error}"
+
+
+def _licence(distribution: str) -> str:
+    """Return the licence that a distribution declares, or ""."""
+    from importlib.metadata import PackageNotFoundError, metadata
+
+    try:
+        declared = metadata(distribution)
+    except PackageNotFoundError:
+        return ""
+    found = (declared[key] for key in ("License-Expression", "License") if key in declared)
+    return next(found, "").strip().partition("\n")[0]
 
 
 def plugins(as_json: JsonOption = False) -> None:
@@ -86,7 +135,7 @@ def plugins(as_json: JsonOption = False) -> None:
 
 
 def metrics(as_json: JsonOption = False) -> None:
-    """List metrics: owner, version, unit, direction, needs, rate, licence."""
+    """List metrics: owner, version, unit, arrow for better, needs, rate, licences, and whether they work here."""
     arrows = {"lower": "↓", "higher": "↑", "neither": ""}
     rows = []
     for name, one in Host().registered("metric").items():
@@ -103,7 +152,10 @@ def metrics(as_json: JsonOption = False) -> None:
                 "values": [own for key, statistic in component.statistics.items() for own in statistic.names(key)],
             }
         )
-    _show(rows, ("name", "version", "owner", "unit", "direction", "needs", "values", "licence", "missing"), as_json)
+    if as_json:
+        common.write_json("-", rows)
+        return
+    _show_cards(rows)
 
 
 def recognizers(as_json: JsonOption = False) -> None:
@@ -112,7 +164,16 @@ def recognizers(as_json: JsonOption = False) -> None:
         {**_describe(name, one), "inventory": one.component.inventory, "needs": sorted(one.component.needs)}
         for name, one in Host().registered("recognizer").items()
     ]
-    _show(rows, ("name", "version", "owner", "inventory", "needs", "options", "missing"), as_json)
+    _show(rows, ("name", "version", "owner", "inventory", "needs", "options", "works"), as_json)
+
+
+def transcribers(as_json: JsonOption = False) -> None:
+    """List transcribers (speech to text, for metrics that read what was said), and whether they work here."""
+    rows = [
+        {**_describe(name, one), "needs": sorted(one.component.needs)}
+        for name, one in Host().registered("transcriber").items()
+    ]
+    _show(rows, ("name", "version", "owner", "needs", "options", "works"), as_json)
 
 
 def generators(as_json: JsonOption = False) -> None:
@@ -137,8 +198,11 @@ def pairs(
     sets = {path: ClipSet.open(path).offers() for path in paths or ()} or {
         "any directory of audio": frozenset({"audio"})
     }
+    writers = [one.component for one in host.registered("transcriber").values() if one.component.missing() is None]
     rows = []
-    for path, offers in sets.items():
+    for path, offered in sets.items():
+        written = any(one.needs <= offered for one in writers)
+        offers = offered | {"transcript"} if written else offered
         heard = offers | {"phones"} if hears.needs <= offers and hears.missing() is None else offers
         for name, one in host.registered("metric").items():
             lacking = sorted(set(one.component.needs) - heard)
@@ -171,7 +235,7 @@ def doctor(as_json: JsonOption = False) -> None:
                 "mend": "" if there else mend,
             }
         )
-    for kind in ("metric", "recognizer", "generator", "executor"):
+    for kind in KINDS:
         for name, one in host.registered(kind).items():
             missing = one.component.missing()
             rows.append(

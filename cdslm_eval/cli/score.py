@@ -28,7 +28,10 @@ SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of every in
 RecognizerOption = Annotated[
     str, typer.Option("--recognizer", help="Gives the phones: NAME or NAME:key=value; see `cdslm-eval recognizers`.")
 ]
-
+TranscriberOption = Annotated[
+    str | None,
+    typer.Option("--transcriber", help="Gives transcripts where a metric reads them; see `cdslm-eval transcribers`."),
+]
 
 PathsArgument = Annotated[list[str], typer.Argument(help="Directories, manifests, wav.scp files, or generator names.")]
 ReferenceOption = Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")]
@@ -65,6 +68,7 @@ def score(
     reference: ReferenceOption = None,
     metrics: MetricsOption = DEFAULT_METRICS,
     recognizer: RecognizerOption = "pocketsphinx",
+    transcriber: TranscriberOption = None,
     store: StoreOption = None,
     out: OutOption = None,
     json_to: JsonToOption = None,
@@ -110,6 +114,7 @@ def score(
         real,
         metrics,
         recognizer=recognizer,
+        transcriber=transcriber,
         store=where,
         jobs=jobs,
         seed=seed,
@@ -153,6 +158,7 @@ def score_systems(
     metrics: str,
     *,
     recognizer: str,
+    transcriber: str | None = None,
     store: Path,
     jobs: int,
     seed: int,
@@ -162,6 +168,8 @@ def score_systems(
     executor: str = "local",
 ) -> ScoreResult:
     """Score opened systems and keep the run in the store; what `score` and `demo` share."""
+    from cdslm_eval.host import transcriber_for
+    from cdslm_eval.provenance import host_facts, versions
     from cdslm_eval.runner import Runner
     from cdslm_eval.scoring import score as run_score
     from cdslm_eval.store import Store
@@ -170,11 +178,15 @@ def score_systems(
     if len({metric.name for metric in chosen}) < len(chosen):
         raise UsageError(f"--metrics {metrics!r}: a metric is named twice")
     hears = host.make("recognizer", recognizer)
+    writes = transcriber_for([*chosen, hears], host, transcriber)
+    common.name_the_weights([*chosen, hears if any("phones" in one.needs for one in chosen) else None, writes])
     settings: dict[str, Any] = {
         "metrics": metrics,
         "recognizer": recognizer,
+        "transcriber": None if writes is None else transcriber or writes.name,
         "reference": reference.origin if reference else None,
-        "versions": common.seeds_settings(host),
+        "versions": versions(host),
+        "host": host_facts(),
     }
     with Store(store) as held, common.progress("scoring") as bar:
         runner = Runner(
@@ -185,6 +197,7 @@ def score_systems(
             time_limit_s=time_limit_s,
             device=device,
             keep_failures=keep_failures,
+            transcriber=writes,
         )
         result = run_score(runner, systems, reference, chosen, seed=seed, progress=bar, settings=settings)
         held.put_run(dict(result.settings), [one.as_json() for one in result.estimates])

@@ -8,7 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cdslm_eval.ranking import ranked
+from cdslm_eval.ranking import ranked, shown_columns
 from cdslm_eval.result import Estimate, ScoreResult
 
 __all__ = ["FORMATS"]
@@ -54,8 +54,9 @@ def table(result: ScoreResult) -> str:
         title = f"{name} {_ARROWS[first.better]} [{first.unit or 'no unit'}{kind}] {first.identity}"
         if first.common_phones:
             title += f", held-out at {first.common_phones} phones a side"
-        plain = not any(one.trust for one in some)
-        chosen = [0, 1, 2, 7] if plain else list(range(8))
+        shown = shown_columns(some)
+        there = (True, True, True, shown.floor, shown.trust, shown.held_out, shown.trust, True)
+        chosen = [place for place, used in enumerate(there) if used]
         view = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
         for column in chosen:
             view.add_column(_HEADINGS[column], justify="left" if column in (0, 6) else "right", no_wrap=column != 0)
@@ -63,7 +64,7 @@ def table(result: ScoreResult) -> str:
             view.add_row(*(Text(_cells(one)[column]) for column in chosen))
         console.print(view)
         for one in some:
-            if one.reason and math.isnan(one.value):
+            if one.reason and (math.isnan(one.value) or one.trust == "rank_deficient"):
                 console.print(Text(f"  {one.system}: {one.reason}"))
         console.print()
     lost = len(result.failures)

@@ -2,37 +2,21 @@
 
 from __future__ import annotations
 
-import io
 import math
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
-from matplotlib import rc_context
 from matplotlib.axes import Axes
-from matplotlib.backends.backend_svg import FigureCanvasSVG
 from matplotlib.figure import Figure
 
+from cdslm_eval.drawing import BLUE, GREY, INK, ORANGE, gap, shown, style, svg
 from cdslm_eval.result import Estimate
 
 __all__ = ["by_order", "side_by_side"]
 
-_INK, _BLUE, _ORANGE, _GREY = "#1b1f24", "#2f6f9f", "#c8641e", "#9aa4ae"
-_STYLE: Any = {
-    "svg.hashsalt": "cdslm-eval",
-    "svg.fonttype": "none",
-    "font.size": 9.0,
-    "font.family": "sans-serif",
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": _GREY,
-    "text.color": _INK,
-    "axes.labelcolor": _INK,
-    "xtick.color": _INK,
-    "ytick.color": _INK,
-    # a stranger's system name may hold dollar signs
-    "text.parse_math": False,
-}
+_DOUBTED = frozenset({"bounds_only", "rank_deficient"})
+# text stays text, so the reader's own fonts draw what this machine's lack; a system's name may hold dollar signs
+_TEXT: Any = {"svg__fonttype": "none", "text__parse_math": False}
 
 
 def by_order(system: str, estimates: Sequence[Estimate], orders: Sequence[int]) -> str:
@@ -43,18 +27,18 @@ def by_order(system: str, estimates: Sequence[Estimate], orders: Sequence[int]) 
         estimates: One divergence per order.
         orders: The orders, in the same sequence.
     """
-    with rc_context(_STYLE):
+    with style(**_TEXT):
         figure = Figure(figsize=(4.4, 2.9), layout="constrained")
         axes = figure.subplots()
-        axes.fill_between(orders, 0, [_gap(e.floor) for e in estimates], color=_GREY, alpha=0.28, lw=0, label="floor")
-        axes.plot(orders, [_gap(e.value) for e in estimates], "o-", color=_INK, ms=4, lw=1.2, label="plug-in")
+        axes.fill_between(orders, 0, [gap(e.floor) for e in estimates], color=GREY, alpha=0.28, lw=0, label="floor")
+        axes.plot(orders, [gap(e.value) for e in estimates], "o-", color=INK, ms=4, lw=1.2, label="plug-in")
         _whiskers(axes, list(orders), estimates)
         held = [max(0.0, e.held_out) if math.isfinite(e.held_out) else math.nan for e in estimates]
-        axes.plot(orders, held, "s--", color=_ORANGE, ms=4, lw=1.2, label="held-out lower bound")
+        axes.plot(orders, held, "s--", color=ORANGE, ms=4, lw=1.2, label="held-out lower bound")
         axes.set(xlabel="n", ylabel="bits", ylim=(-0.05, 1.05), xticks=list(orders))
-        axes.set_title(_shown(system, 60), loc="left", fontsize=9, fontweight="bold")
+        axes.set_title(shown(system, 60), loc="left", fontsize=9, fontweight="bold")
         axes.legend(frameon=False, fontsize=7.5, loc="upper left")
-        return _svg(figure)
+        return svg(figure)
 
 
 def _whiskers(axes: Axes, orders: list[int], estimates: Sequence[Estimate]) -> None:
@@ -65,13 +49,13 @@ def _whiskers(axes: Axes, orders: list[int], estimates: Sequence[Estimate]) -> N
     ]
     if not known:
         return
-    below = [max(0.0, _gap(e.corrected - e.corrected_low)) if math.isfinite(e.corrected_low) else 0 for _, e in known]
+    below = [max(0.0, gap(e.corrected - e.corrected_low)) if math.isfinite(e.corrected_low) else 0 for _, e in known]
     axes.errorbar(
         [n for n, _ in known],
         [e.corrected for _, e in known],
         yerr=below,
         fmt="D",
-        color=_BLUE,
+        color=BLUE,
         ms=4.5,
         capsize=3,
         lw=1.2,
@@ -88,42 +72,22 @@ def side_by_side(name: str, unit: str, estimates: Sequence[Estimate], quantity: 
         estimates: One per system, best first.
         quantity: "corrected" or "value".
     """
-    with rc_context(_STYLE):
+    with style(**_TEXT):
         known = [e for e in estimates if math.isfinite(getattr(e, quantity))]
         figure = Figure(figsize=(6.2, 0.7 + 0.27 * max(1, len(known))), layout="constrained")
         axes = figure.subplots()
         ends = ("corrected_low", "corrected_high") if quantity == "corrected" else ("low", "high")
         for place, one in enumerate(reversed(known)):
             low, high = (getattr(one, end) for end in ends)
-            faint = one.trust == "bounds_only"
-            colour = _GREY if faint else _BLUE
+            faint = one.trust in _DOUBTED
+            colour = GREY if faint else BLUE
             if math.isfinite(low) and math.isfinite(high):
                 axes.plot([low, high], [place, place], color=colour, lw=2, solid_capstyle="round")
             axes.plot([getattr(one, quantity)], [place], "o", color=colour, ms=5)
         if quantity == "corrected":
-            axes.axvline(0, color=_INK, lw=0.8, ls=":")
-        axes.set_yticks(range(len(known)), [_shown(e.system, 40) for e in reversed(known)])
+            axes.axvline(0, color=INK, lw=0.8, ls=":")
+        axes.set_yticks(range(len(known)), [shown(e.system, 40) for e in reversed(known)])
         axes.set_xlabel(
-            f"{name}, {quantity} [{unit}]" + ("; grey: above the trusted floor" if quantity == "corrected" else "")
+            f"{name}, {quantity} [{unit}]" + ("; grey: not to be trusted" if quantity == "corrected" else "")
         )
-        return _svg(figure)
-
-
-def _shown(text: str, length: int) -> str:
-    """Return a name as a figure can hold it: no control characters, no halves of characters, not too long."""
-    return "".join(letter if letter.isprintable() else "\ufffd" for letter in text[:length])
-
-
-def _gap(value: float) -> float:
-    return value if math.isfinite(value) else math.nan
-
-
-def _svg(figure: Figure) -> str:
-    FigureCanvasSVG(figure)
-    out = io.StringIO()
-    with warnings.catch_warnings():
-        # text stays text in the SVG, so the reader's own fonts draw what this machine's lack
-        warnings.filterwarnings("ignore", message="Glyph .* missing")
-        figure.savefig(out, format="svg", metadata={"Date": None, "Creator": None})
-    text = out.getvalue()
-    return text[text.index("<svg") :]
+        return svg(figure)

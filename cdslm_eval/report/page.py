@@ -10,23 +10,23 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
-
-from cdslm_eval.errors import AudioError, StoreError, UsageError
+from cdslm_eval.errors import AudioError
+from cdslm_eval.ranking import ranked, shown_columns
 from cdslm_eval.report import figures
+from cdslm_eval.report.html import environment, file_name, inline, write_files
 from cdslm_eval.report.listen import data_uri
-from cdslm_eval.result import Carrier, Estimate, ScoreResult
+from cdslm_eval.result import Carrier, Estimate, Exemplar, ScoreResult
 
-__all__ = ["write_report"]
+__all__ = ["TRUST", "Players", "write_report"]
 
 _MAX_FAILURES = 200
 _MAX_NGRAMS = 6
 _MAX_EMBEDDED = 80
 _ORDER = re.compile(r"(.*)_(\d+)")
 TRUST = {
-    "ok": "floor under 0.05: the corrected value can be quoted",
-    "sample_limited": "floor under 0.25: corrected, but more phones would help",
+    "ok": "floor under 0.05 (of a bit, or of a distance's scale): the corrected value can be quoted",
+    "sample_limited": "floor above that: corrected, but more speech would help",
+    "rank_deficient": "no more clips than dimensions: good to order systems of like size, not to quote",
     "bounds_only": "floor above 0.25: believe the bounds, not the point",
 }
 
@@ -41,7 +41,7 @@ class _Player:
     problem: str
 
 
-class _Players:
+class Players:
     """Embeds each clip once, up to a number of them."""
 
     def __init__(self) -> None:
@@ -60,6 +60,7 @@ class _Players:
         return self._by_path[path]
 
     def all(self) -> list[_Player]:
+        """Return the players, in the order in which they were asked for."""
         return list(self._by_path.values())
 
 
@@ -77,30 +78,22 @@ def write_report(result: ScoreResult, folder: Path) -> Path:
         UsageError: The folder cannot be written.
         StoreError: The disk is full.
     """
-    from cdslm_eval.ranking import ranked
-
     groups: dict[str, list[Estimate]] = {}
     for one in result.estimates:
         groups.setdefault(one.name, []).append(one)
     groups = {name: ranked(some) for name, some in groups.items()}
     drawn = _figures(result, groups)
-    players = _Players()
-    exemplars = [(one, players.get(one.path, f"{one.system}, {one.key}")) for one in result.exemplars]
+    players = Players()
+    exemplars = [(one, _heard(one, players)) for one in result.exemplars]
     ngrams = {system: _ngrams(result, system, players) for system in result.systems}
-    environment = Environment(
-        loader=PackageLoader("cdslm_eval.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["number"] = _number
-    environment.filters["plain"] = lambda value: max(0.0, value) if math.isfinite(value) else value
-    page = environment.get_template("report.html.j2").render(
+    templates = environment()
+    templates.filters["plain"] = lambda value: max(0.0, value) if math.isfinite(value) else value
+    page = templates.get_template("report.html.j2").render(
         result=result,
         groups=groups,
+        columns={name: shown_columns(some) for name, some in groups.items()},
         scales={name: _scale(some) for name, some in groups.items()},
-        figures=[(name, Markup(_inline(svg, place))) for place, (name, svg) in enumerate(drawn.items())],  # noqa: S704 - our own SVG, text escaped by matplotlib
+        figures=[(name, inline(svg, place)) for place, (name, svg) in enumerate(drawn.items())],
         exemplars=exemplars,
         ngrams=ngrams,
         players=players.all(),
@@ -109,17 +102,18 @@ def write_report(result: ScoreResult, folder: Path) -> Path:
         settings=json.dumps(dict(result.settings), indent=1, ensure_ascii=False, default=str),
         isfinite=math.isfinite,
     )
-    try:
-        (folder / "figures").mkdir(parents=True, exist_ok=True)
-        for place, (name, svg) in enumerate(drawn.items()):
-            (folder / "figures" / f"{place:02d}-{_file_name(name)}.svg").write_text(svg, encoding="utf-8")
-        (folder / "result.json").write_text(json.dumps(result.as_json(), indent=1, allow_nan=False), encoding="utf-8")
-        # file names need not be UTF-8; what is not becomes a question mark
-        (folder / "index.html").write_text(page, encoding="utf-8", errors="replace")
-    except OSError as error:
-        kind = StoreError if error.errno == 28 else UsageError
-        raise kind(f"{folder}: the report cannot be written: {error.strerror}") from error
+    pictures = {f"figures/{place:02d}-{file_name(name)}.svg": svg for place, (name, svg) in enumerate(drawn.items())}
+    document = json.dumps(result.as_json(), indent=1, allow_nan=False)
+    write_files(folder, {**pictures, "result.json": document, "index.html": page})
     return folder / "index.html"
+
+
+def _heard(one: Exemplar, players: Players) -> list[_Player]:
+    """Return the players of an exemplar: the clip, and the reference clip that it copies."""
+    found = [players.get(one.path, f"{one.system}, {one.key}")]
+    if one.original:
+        found.append(players.get(one.original, f"reference, {Path(one.original).name}"))
+    return [player for player in found if player is not None]
 
 
 def _figures(result: ScoreResult, groups: dict[str, list[Estimate]]) -> dict[str, str]:
@@ -127,7 +121,7 @@ def _figures(result: ScoreResult, groups: dict[str, list[Estimate]]) -> dict[str
     divergences: dict[str, dict[int, list[Estimate]]] = {}
     for name, some in groups.items():
         match = _ORDER.fullmatch(name)
-        if match and any(one.trust for one in some):
+        if match and any(one.interval == "bounds" for one in some):
             divergences.setdefault(match[1], {})[int(match[2])] = some
     drawn: dict[str, str] = {}
     for name, orders in divergences.items():
@@ -140,23 +134,13 @@ def _figures(result: ScoreResult, groups: dict[str, list[Estimate]]) -> dict[str
             if len(present) == len(orders):
                 drawn[f"{name} by order, {system}"] = figures.by_order(system, present, sorted(orders))
     for name, some in groups.items():
-        if not any(one.trust for one in some) and any(math.isfinite(one.value) for one in some):
-            drawn[name] = figures.side_by_side(name, some[0].unit, some, "value")
+        if not any(one.interval == "bounds" for one in some) and any(math.isfinite(one.value) for one in some):
+            quantity = "corrected" if any(one.trust for one in some) else "value"
+            drawn[name] = figures.side_by_side(name, some[0].unit, some, quantity)
     return drawn
 
 
-def _inline(svg: str, number: int) -> str:
-    """Make the ids of one SVG its own, so that several can stand on a page."""
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="f{number}-\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#f{number}-\1)", svg)
-    return re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#f{number}-\1"', svg)
-
-
-def _file_name(name: str) -> str:
-    return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "figure"
-
-
-def _ngrams(result: ScoreResult, system: str, players: _Players) -> dict[str, list[tuple[Carrier, list[_Player]]]]:
+def _ngrams(result: ScoreResult, system: str, players: Players) -> dict[str, list[tuple[Carrier, list[_Player]]]]:
     """Return the heaviest n-grams of a system, over- and under-used, each with clips to hear it in."""
     found: dict[str, list[tuple[Carrier, list[_Player]]]] = {}
     for title, over in (("Over-used", True), ("Under-used", False)):
@@ -179,7 +163,3 @@ def _scale(estimates: Sequence[Estimate]) -> dict[str, Any]:
     low = min(low, 0.0) if low < 0.2 * high else low
     span = (high - low) or 1.0
     return {"at": lambda value: round(100 * (value - low) / span, 2)}
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "—" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"

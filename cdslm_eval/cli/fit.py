@@ -1,0 +1,171 @@
+"""`cdslm-eval fit`: how a metric scales with parameters, data and compute, and what follows."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from typer.core import TyperGroup
+
+from cdslm_eval.cli import common, fit_plan
+from cdslm_eval.cli.fit_options import (
+    BudgetsOption,
+    Fitting,
+    JsonToOption,
+    Judging,
+    Output,
+    Resampling,
+    Rows,
+    deliver,
+    quantities,
+)
+from cdslm_eval.cli.spread import spread
+from cdslm_eval.errors import UsageError, did_you_mean
+
+if TYPE_CHECKING:
+    from cdslm_eval.scaling.study import Settings, Study
+
+__all__ = ["add_to"]
+
+DEFAULT = "law"
+EXAMPLES = """
+Examples:\n
+\b
+  cdslm-eval fit runs.csv --metric loss --out report
+  cdslm-eval fit runs.csv --columns N='Model Size',C='Training FLOP' --exclude highest:loss:5
+  cdslm-eval fit isoflop runs.csv --where decay=cosine
+  cdslm-eval fit downstream runs.csv --metric mos --loss loss --bounds 1,5 --better higher
+  cdslm-eval fit verdict runs.csv --metric pjsd_2 --baseline 0.02 --noise 0.003
+  cdslm-eval fit predict runs.csv --C 1e23
+\n
+`cdslm-eval fit RUNS` is short for `cdslm-eval fit law RUNS`, whose --help lists the options of every fit.
+"""
+
+
+class DefaultGroup(TyperGroup):
+    """A group that runs its default command when the first argument names no other."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Put the default command in front, unless help is asked for, a command is named, or one is misspelt."""
+        if args and args[0] not in self.commands and args[0] not in {"--help", "-h"}:
+            first = args[0]
+            if not first.startswith("-") and "." not in first and not Path(first).exists():
+                hint = did_you_mean(first, self.commands)
+                raise UsageError(
+                    f"fit {first}: neither a file nor a command.{hint or ' Commands: ' + ', '.join(self.commands)}"
+                )
+            args = [DEFAULT, *args]
+        return super().parse_args(ctx, args)
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the commands."""
+    group = typer.Typer(
+        cls=DefaultGroup,
+        help="Fit how a metric scales with N, D and C, and say what follows.",
+        epilog=EXAMPLES,
+        no_args_is_help=True,
+    )
+    for command in (law, isoflop, downstream, verdict, predict):
+        group.command(name=command.__name__, no_args_is_help=True)(spread(command))
+    for command in (fit_plan.simulate, fit_plan.plan):
+        group.command(name=command.__name__)(spread(command))
+    app.add_typer(group, name="fit")
+
+
+def law(
+    rows: Rows, fitting: Fitting, resampling: Resampling, judging: Judging, output: Output, C: BudgetsOption = None
+) -> None:
+    """Fit a law, and say what follows: optima, curvature, near-optimal range, verdict.
+
+    Exit codes: 0 fitted (a fit that cannot be trusted says so in its first line); 2 the command or the table was wrong;
+    3 internal error.
+    """
+    from cdslm_eval.cli.fit_text import law_text
+
+    _study(rows, _settings(fitting, resampling, judging, budgets=quantities("--C", C)), output, law_text)
+
+
+def isoflop(rows: Rows, fitting: Fitting, resampling: Resampling, output: Output) -> None:
+    """Fit a curve in ln N to each budget: N*, D*, r* and curvature from the data alone, and their power laws."""
+    from cdslm_eval.cli.fit_text import isoflop_text
+
+    _study(rows, _settings(fitting, resampling, law=False), output, isoflop_text)
+
+
+def downstream(
+    rows: Rows,
+    fitting: Fitting,
+    resampling: Resampling,
+    judging: Judging,
+    output: Output,
+    loss: Annotated[str, typer.Option("--loss", help="The column of the loss.")] = "loss",
+) -> None:
+    """Fit a metric directly, through the loss (two-stage) and jointly with it (fused), and compare on held-out rows."""
+    if rows.metric == loss:
+        raise UsageError(f"--metric {rows.metric!r} is the loss itself; name a metric that depends on it")
+    from cdslm_eval.cli.fit_text import downstream_text
+
+    _study(rows, _settings(fitting, resampling, judging, link="identity", loss=loss), output, downstream_text)
+
+
+def verdict(rows: Rows, fitting: Fitting, resampling: Resampling, judging: Judging, output: Output) -> None:
+    """Say whether a metric scales, saturates, is flat or worsens, and whether real data's value is reachable."""
+    from cdslm_eval.cli.fit_text import verdict_text
+
+    _study(rows, _settings(fitting, resampling, judging), output, verdict_text)
+
+
+def predict(
+    rows: Rows,
+    fitting: Fitting,
+    resampling: Resampling,
+    json_to: JsonToOption = None,
+    C: BudgetsOption = None,
+    N: Annotated[list[str] | None, typer.Option("--N", help="Parameters of models, such as 7B; with --D.")] = None,
+    D: Annotated[list[str] | None, typer.Option("--D", help="Their tokens, such as 1.4T.")] = None,
+) -> None:
+    """Predict the metric at the optimum of budgets, or for given models, with confidence and prediction intervals."""
+    budgets, models, tokens = quantities("--C", C), quantities("--N", N), quantities("--D", D)
+    if not budgets and not models:
+        raise UsageError("what shall be predicted? Give --C 1e23, or --N 7B --D 1.4T")
+    if len(models) != len(tokens):
+        raise UsageError(f"--N has {len(models)} values and --D {len(tokens)}; each model needs its tokens")
+    from cdslm_eval.cli.fit_text import predictions_text
+    from cdslm_eval.scaling.document import predictions_document
+    from cdslm_eval.scaling.predictions import predictions
+
+    asked = _settings(fitting, resampling, budgets=budgets)
+    done = predictions(rows.read(), rows.metric, asked, list(zip(models, tokens, strict=True)))
+    deliver(predictions_document(done), lambda: predictions_text(done), json_to)
+
+
+def _settings(
+    fitting: Fitting,
+    resampling: Resampling,
+    judging: Judging | None = None,
+    *,
+    link: str = "log",
+    budgets: Sequence[float] = (),
+    **more: Any,
+) -> Settings:
+    from cdslm_eval.scaling.study import Settings
+
+    given = {} if judging is None else dataclasses.asdict(judging)
+    return Settings(**fitting.settings(link), **dataclasses.asdict(resampling), **given, budgets=tuple(budgets), **more)
+
+
+def _study(rows: Rows, asked: Settings, output: Output, text: Callable[[Study], str]) -> None:
+    """Study, print, write."""
+    from cdslm_eval.scaling.document import study_document
+    from cdslm_eval.scaling.study import study
+
+    done = study(rows.read(), rows.metric, asked)
+    deliver(study_document(done), lambda: text(done), output.json_to)
+    if output.out is not None:
+        from cdslm_eval.report.fit import write_fit_report
+
+        common.note(f"report: {write_fit_report(done, output.out)}")

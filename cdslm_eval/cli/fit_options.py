@@ -1,0 +1,249 @@
+"""Options that the commands of `cdslm-eval fit` share, and what they make: a table, a study, files."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cdslm_eval.cli import common
+from cdslm_eval.errors import UsageError
+
+if TYPE_CHECKING:
+    from cdslm_eval.table import RunTable
+
+__all__ = [
+    "BudgetsOption",
+    "Fitting",
+    "JsonToOption",
+    "Judging",
+    "Output",
+    "Resampling",
+    "Rows",
+    "deliver",
+    "pairs",
+    "quantities",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Which rows are fitted."""
+
+    runs: Annotated[
+        str,
+        typer.Argument(metavar="RUNS", help="CSV, TSV, JSON, JSONL or parquet, a row per run; or a store of scores."),
+    ]
+    metric: Annotated[str, typer.Option("--metric", "-m", help="The column that is fitted.")] = "loss"
+    columns: Annotated[
+        list[str] | None,
+        typer.Option("--columns", help="N='Model Size',C=flops; also D, weight, run, split, isoflop."),
+    ] = None
+    where: Annotated[
+        list[str] | None, typer.Option("--where", help="Keep rows of which all hold: decay=cosine, N<7B.")
+    ] = None
+    exclude: Annotated[
+        list[str] | None, typer.Option("--exclude", help="Drop rows: loss>3.4, line=5,7-9, highest:loss:5.")
+    ] = None
+    test: Annotated[
+        list[str] | None, typer.Option("--test", help="Hold rows out, fit without them, predict them: C>1e21.")
+    ] = None
+    k: Annotated[float, typer.Option("--k", min=1e-9, help="FLOPs per parameter and token: C = k N D.")] = 6.0
+    systems: Annotated[
+        str | None, typer.Option("--systems", help="N, D, C of each system of a store: a table with a column system.")
+    ] = None
+    value: Annotated[
+        str, typer.Option("--value", help="Which number of a store's estimates: value, corrected or held_out.")
+    ] = "value"
+
+    def read(self) -> RunTable:
+        """Read the table and choose its rows; a rule that chooses nothing is told."""
+        table = self._open()
+        for rule in self.where or ():
+            left = table.only(rule)
+            if not len(left):
+                raise UsageError(f"--where {rule!r}: none of {len(table)} rows holds it")
+            table = left
+        for rule in self.exclude or ():
+            left = table.excluding(rule)
+            if len(left) == len(table):
+                common.note(f"note: --exclude {rule!r} matches no row")
+            table = left
+        return self._split(table) if self.test else table
+
+    def _open(self) -> RunTable:
+        from cdslm_eval.table import RunTable
+
+        columns = pairs("--columns", self.columns)
+        if Path(self.runs).suffix != ".cdslm":
+            return RunTable.read(self.runs, columns=columns, k=self.k)
+        from cdslm_eval.store import Store
+
+        if self.systems is None:
+            raise UsageError(f"{self.runs}: a store knows no N, D and C; give them by --systems SYSTEMS.csv")
+        with Store(Path(self.runs), read_only=True) as held:
+            return RunTable.from_store(held, self.systems, value=self.value, columns=columns, k=self.k)
+
+    def _split(self, table: RunTable) -> RunTable:
+        import numpy as np
+
+        split = np.array(table.split, dtype="U5")
+        for rule in self.test or ():
+            named = table.only(rule)
+            if not len(named):
+                raise UsageError(f"--test {rule!r} matches none of {len(table)} rows")
+            split[np.isin(table.line, named.line)] = "test"
+        return dataclasses.replace(table, split=split)
+
+
+@dataclass(frozen=True, slots=True)
+class Fitting:
+    """What is fitted, and how."""
+
+    law: Annotated[str, typer.Option("--law", help="chinchilla, gamma, shared or power.")] = "chinchilla"
+    estimator: Annotated[
+        str, typer.Option("--estimator", help="huber, lad (least absolute deviations) or least_squares.")
+    ] = "huber"
+    delta: Annotated[float, typer.Option("--delta", help="Huber's delta, on the scale of the link.")] = 1e-3
+    link: Annotated[
+        str | None,
+        typer.Option(
+            "--link", help="Scale of residuals: log, identity or logit. Default: logit with --bounds, else log."
+        ),
+    ] = None
+    bounds: Annotated[
+        str | None, typer.Option("--bounds", help="Values the metric cannot leave: 1,5 for a MOS, 0,1 for a share.")
+    ] = None
+    better: Annotated[str, typer.Option("--better", help="Which way the metric improves: lower or higher.")] = "lower"
+
+    def settings(self, default: str = "log") -> dict[str, Any]:
+        """Return the keyword arguments of a fit.
+
+        Args:
+            default: Link of a metric that has no bounds and falls.
+        """
+        bounds = _bounds(self.bounds)
+        return {
+            "form": self.law,
+            "estimator": self.estimator,
+            "delta": self.delta,
+            "link": self.link or ("logit" if bounds else "identity" if self.better == "higher" else default),
+            "bounds": bounds,
+            "better": self.better,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Resampling:
+    """How intervals are made."""
+
+    level: Annotated[float, typer.Option("--level", min=0.5, max=0.999, help="Of every interval.")] = 0.95
+    replicates: Annotated[int, typer.Option("--replicates", min=0, help="Of the bootstrap; 0: no intervals.")] = 1000
+    by: Annotated[str, typer.Option("--by", help="What is resampled: row, run or isoflop.")] = "row"
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Judging:
+    """What a verdict is asked for."""
+
+    baseline: Annotated[
+        float | None, typer.Option("--baseline", help="The metric's value on real data: is it within reach?")
+    ] = None
+    noise: Annotated[
+        float | None, typer.Option("--noise", help="Standard deviation of the metric between runs alike.")
+    ] = None
+
+
+JsonToOption = Annotated[str | None, typer.Option("--json", help="Write full-precision JSON to this file, or - .")]
+BudgetsOption = Annotated[
+    list[str] | None, typer.Option("--C", help="Budgets in FLOPs whose optimum is told: 1e23, or 1e21,1e22.")
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """Where results go."""
+
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", help="Write figures (SVG, PNG), fit.json and one HTML page into this folder."),
+    ] = None
+    json_to: JsonToOption = None
+
+
+def deliver(document: dict[str, Any], text: Callable[[], str], json_to: str | None) -> None:
+    """Write the JSON where it is wanted, and print the text unless JSON goes to stdout."""
+    if json_to is not None:
+        common.write_json(json_to, document)
+    if json_to != "-":
+        common.write_text("-", text())
+
+
+def pairs(option: str, given: list[str] | None) -> dict[str, str]:
+    """Return KEY=VALUE texts as a mapping; several may stand in one text, with commas between.
+
+    Raises:
+        UsageError: One has no "=", or a key is given twice.
+    """
+    found: dict[str, str] = {}
+    for part in _split(given or []):
+        key, equals, value = part.partition("=")
+        if not equals or not key.strip() or not value.strip():
+            raise UsageError(f"{option} {part!r}: write NAME=COLUMN, such as N='Model Size',C=flops")
+        if key.strip() in found:
+            raise UsageError(f"{option}: {key.strip()} is given twice")
+        found[key.strip()] = value.strip()
+    return found
+
+
+def _split(given: list[str]) -> list[str]:
+    """Split at the commas after which a new "KEY=" begins: a column's own name may hold commas."""
+    parts: list[str] = []
+    for text in given:
+        fresh = True
+        for piece in text.split(","):
+            if fresh or "=" in piece:
+                parts.append(piece)
+            else:
+                parts[-1] += f",{piece}"
+            fresh = False
+    return parts
+
+
+def _bounds(text: str | None) -> tuple[float, float] | None:
+    if text is None:
+        return None
+    try:
+        low, high = (float(part) for part in text.split(","))
+    except ValueError as error:
+        raise UsageError(f"--bounds {text!r}: two numbers, the lower first: 1,5") from error
+    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+        raise UsageError(f"--bounds {text!r}: two finite numbers, the lower first")
+    return low, high
+
+
+def quantities(option: str, given: list[str] | None) -> list[float]:
+    """Return amounts such as 1e23, 7B or 1.5T, several in one text with commas between.
+
+    Raises:
+        UsageError: One is not a positive number.
+    """
+    from cdslm_eval.records import parse_quantity
+
+    found = []
+    for text in ",".join(given or []).split(","):
+        if text.strip():
+            try:
+                value = parse_quantity(text)
+            except ValueError as error:
+                raise UsageError(f"{option} {text!r}: {error}") from error
+            if not (math.isfinite(value) and value > 0):
+                raise UsageError(f"{option} {text!r}: a number above 0, such as 1e23, 7B or 1.5T")
+            found.append(value)
+    return found

@@ -1,0 +1,130 @@
+"""What `cdslm-eval fit` prints: the first line says what is known or why it cannot be trusted, tables follow."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from cdslm_eval.scaling import views
+from cdslm_eval.scaling.views import View
+from cdslm_eval.scaling.wording import lines_text
+
+if TYPE_CHECKING:
+    from cdslm_eval.scaling.flags import Flag
+    from cdslm_eval.scaling.predictions import Predictions
+    from cdslm_eval.scaling.study import Study
+
+__all__ = ["downstream_text", "isoflop_text", "law_text", "predictions_text", "table_text", "verdict_text"]
+
+
+# the other verdicts rest on a regression alone
+_BY_LAW = {"scales", "saturates"}
+
+
+def table_text(view: View) -> str:
+    """Return a view as a terminal table."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    out = io.StringIO()
+    table = Table(title=Text(view.title), title_justify="left", box=None, pad_edge=False)
+    for place, heading in enumerate(view.headings):
+        table.add_column(heading, justify="left" if place == 0 else "right", no_wrap=True)
+    for row in view.rows:
+        table.add_row(*(Text(cell) for cell in row))
+    Console(file=out, width=240, force_terminal=False).print(table)
+    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    return "\n".join([*lines, *([f"({view.note})"] if view.note else [])])
+
+
+def _blocks(blocks: Iterable[str]) -> str:
+    return "\n\n".join(block for block in blocks if block) + "\n"
+
+
+def law_text(study: Study) -> str:
+    """Return a study of a law."""
+    blocks = [study.headline]
+    if study.fit is not None:
+        blocks += [views.estimator_line(study), table_text(views.parameter_view(study))]
+        blocks.append("\n".join(views.exponent_lines(study)))
+    if study.optima is not None:
+        blocks.append(table_text(views.optimum_view(study.optima, study.metric, study.settings.level)))
+    if study.near_optima:
+        blocks.append(table_text(views.near_view(study.near_optima[1:2], study.settings.level)))
+    if study.isoflops is not None:
+        blocks.append(f"Budgets by themselves: {study.isoflops.headline}.")
+    if study.holdout is not None:
+        blocks.append(f"Held out: {study.holdout.sentence}.")
+    if study.verdict is not None:
+        blocks.append(f"Verdict: {study.verdict.sentence}.")
+    blocks += [_flags(study.flags), _data(study), _missing(study)]
+    return _blocks(blocks)
+
+
+def isoflop_text(study: Study) -> str:
+    """Return each budget by itself."""
+    found = study.isoflops
+    if found is None:
+        return _blocks([study.headline, _missing(study)])
+    return _blocks([found.headline, table_text(views.isoflop_view(found)), _flags(found.flags), _data(study)])
+
+
+def verdict_text(study: Study) -> str:
+    """Return the verdict with its evidence."""
+    found = study.verdict
+    if found is None:
+        return _blocks([f"NO VERDICT: {study.missing.get('verdict', '')}", _data(study)])
+    judged = (
+        f"Noise of one run {found.noise:.3g}, changes up to {found.margin:.3g} count as none, level {found.level:g}."
+    )
+    doubts = [flag.sentence for flag in study.flags if flag.doubt]
+    trust = (
+        f" THE LAW BEHIND IT IS NOT TO BE TRUSTED: {'; '.join(doubts)}." if doubts and found.label in _BY_LAW else ""
+    )
+    further = "\n".join(f"{one[0].upper()}{one[1:]}." for one in found.evidence[1:])
+    first = f"{found.label.upper()}: {found.sentence}.{trust}"
+    return _blocks([first, further, judged, _flags(study.flags), _data(study), _missing(study)])
+
+
+def downstream_text(study: Study) -> str:
+    """Return the comparison of direct, two-stage and fused fits, and the verdict."""
+    found = study.downstream
+    if found is None:
+        return _blocks([f"NO COMPARISON: {study.missing.get('downstream', '')}", _data(study)])
+    blocks = [found.headline, table_text(views.downstream_view(found))]
+    if study.verdict is not None:
+        blocks.append(f"Verdict: {study.verdict.sentence}.")
+    return _blocks([*blocks, _flags(found.flags), _data(study), _missing(study)])
+
+
+def predictions_text(found: Predictions) -> str:
+    """Return predictions."""
+    blocks = [found.headline]
+    level, metric = found.settings.level, found.fit.metric
+    if found.optima:
+        blocks.append(table_text(views.predicted_view(found.optima, metric, level, "Optima of budgets")))
+    if found.models:
+        blocks.append(table_text(views.predicted_view(found.models, metric, level, "Given models")))
+    return _blocks([*blocks, _flags(found.flags)])
+
+
+def _flags(flags: Iterable[Flag]) -> str:
+    lines = [f"  {'!' if flag.doubt else '-'} {flag.name}: {flag.sentence}" for flag in flags]
+    return "\n".join(["Flags (!: forbids trust):", *lines]) if lines else ""
+
+
+def _data(study: Study) -> str:
+    table = study.table
+    lines = [f"Data: {table.source}, {len(table)} rows; {table.compute_check().sentence}."]
+    reasons: dict[str, list[int]] = {}
+    for one in study.fit.excluded if study.fit is not None else table.excluded:
+        reasons.setdefault(one.reason, []).append(one.line)
+    lines += [f"Not used: line {lines_text(where)}: {reason}." for reason, where in reasons.items()]
+    lines += [f"Convention: {name}: {text}." for name, text in table.conventions.items()]
+    return "\n".join(lines)
+
+
+def _missing(study: Study) -> str:
+    return "\n".join(f"No {part}: {reason}" for part, reason in study.missing.items())

@@ -1,0 +1,48 @@
+"""`cdslm-eval merge`: the stores of shards become one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from cdslm_eval.cli import common
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="merge", no_args_is_help=True)(merge)
+
+
+def merge(
+    target: Annotated[Path, typer.Argument(help="The store that takes the rows; made when absent.")],
+    parts: Annotated[list[Path], typer.Argument(help="Stores of the shards.")],
+) -> None:
+    """Put the rows of several stores into one; `run SUITE --store TARGET` then judges without measuring again.
+
+    A row that was measured in one store and failed in another is kept as measured. Files are known again by their
+    content, so the stores may come from other machines.
+    """
+    from cdslm_eval.errors import UsageError
+    from cdslm_eval.store import Store
+
+    seen: dict[tuple[str, int], set[int]] = {}
+    for part in parts:
+        if part.resolve() == target.resolve():
+            raise UsageError(f"{part}: the target itself")
+        with Store(part, read_only=True) as store:
+            for one in store.runs():
+                if shard := one["settings"].get("shard"):
+                    seen.setdefault((one["settings"]["suite"]["digest"], shard["of"]), set()).add(shard["number"])
+    with Store(target) as store:
+        for part in parts:
+            gained = store.absorb(part)
+            common.note(f"{part}: {gained['rows']} rows, {gained['files']} files")
+    for (_, of), numbers in seen.items():
+        if lacking := sorted(set(range(1, of + 1)) - numbers):
+            some = ", ".join(f"{number}/{of}" for number in lacking)
+            common.note(f"note: no store of shard {some}; `run` will measure what it lacks")
+    typer.echo(str(target))

@@ -1,0 +1,127 @@
+"""`cdslm-eval rerun`: repeats a result from its own provenance, and says what differs."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from cdslm_eval.cli import common
+from cdslm_eval.cli.score import JobsOption, StoreOption
+
+if TYPE_CHECKING:
+    from cdslm_eval.result import ScoreResult
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="rerun", no_args_is_help=True)(rerun)
+
+
+def rerun(
+    result: Annotated[Path, typer.Argument(help="result.json of a report, or what --json wrote.")],
+    store: StoreOption = None,
+    json_to: Annotated[
+        str | None, typer.Option("--json", help="Write the new result as JSON to this file, or - .")
+    ] = None,
+    jobs: JobsOption = 0,
+) -> None:
+    """Repeat a run of `run` or `score` from its result, and say what differs: versions, audio, identities, values.
+
+    Exit codes: 0 every value is the same, bit for bit; 1 some differ; 2 it cannot be repeated here.
+    """
+    from cdslm_eval.host import Host
+    from cdslm_eval.provenance import lost_versions, versions
+
+    then = _read(result)
+    settings = then["settings"]
+    for sentence in lost_versions(settings.get("versions", {}), versions(Host())):
+        common.note(f"differs: {sentence}")
+    again = _suite(settings, result, store, jobs) if "suite" in settings else _score(settings, result, store, jobs)
+    if json_to is not None:
+        common.write_json(json_to, again.as_json())
+    found = _differences(then, again.as_json())
+    for sentence in found:
+        common.note(f"differs: {sentence}")
+    same = len(then["estimates"]) - sum(sentence.startswith("value ") for sentence in found)
+    typer.echo(f"{same} of {len(then['estimates'])} values are the same, bit for bit")
+    if found:
+        raise typer.Exit(1)
+
+
+def _read(path: Path) -> dict[str, Any]:
+    from cdslm_eval.errors import UsageError
+
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not a result that can be read: {error}") from error
+    if not isinstance(data, dict) or not isinstance(data.get("settings"), dict) or "estimates" not in data:
+        raise UsageError(f"{path}: not a result of `run` or `score`: it has no settings and estimates")
+    return data
+
+
+def _suite(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: int) -> ScoreResult:
+    from cdslm_eval.cli.run import run_from
+    from cdslm_eval.suite.load import load_suite, parse_suite
+
+    told = settings["suite"]
+    path = Path(told["path"])
+    if path.is_file() and load_suite(path).digest != told["digest"]:
+        common.note(f"differs: {path}: the suite file was changed since; the one in {result} is run")
+    suite = parse_suite(told["text"], path)
+    done = run_from(suite, store=store, against=told["against"], only=tuple(told["only"]), jobs=jobs)
+    assert done is not None  # neither a part nor a plan was asked for
+    return done.scores
+
+
+def _score(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: int) -> ScoreResult:
+    from cdslm_eval.cli.score import score_systems
+    from cdslm_eval.clips import ClipSet
+    from cdslm_eval.errors import UsageError
+    from cdslm_eval.host import Host
+    from cdslm_eval.scoring import REFERENCE
+    from cdslm_eval.store import default_store_path
+
+    if not isinstance(settings.get("metrics"), str) or "sets" not in settings:
+        raise UsageError(f"{result}: does not say how it was made; it was written by an older version")
+    sets = {name: one["origin"] for name, one in settings["sets"].items() if name != REFERENCE}
+    reference = settings.get("reference")
+    return score_systems(
+        Host(),
+        [ClipSet.open(origin, name=name) for name, origin in sets.items()],
+        ClipSet.open(reference, name=REFERENCE) if reference else None,
+        settings["metrics"],
+        recognizer=settings["recognizer"],
+        transcriber=settings.get("transcriber"),
+        store=store or default_store_path(),
+        jobs=jobs,
+        seed=settings["seed"],
+    )
+
+
+def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Return a sentence for every set whose audio, and every value that, is not what it was."""
+    found: list[str] = []
+    before, after = then["settings"].get("sets", {}), now["settings"].get("sets", {})
+    found += [
+        f"audio of {name}: {one['clips']} clips then, {after[name]['clips']} now, other content"
+        for name, one in before.items()
+        if name in after and one["digest"] != after[name]["digest"]
+    ]
+    values = {(one["system"], one["name"]): one for one in now["estimates"]}
+    for one in then["estimates"]:
+        other = values.get((one["system"], one["name"]))
+        place = f"value {one['name']} of {one['system']}"
+        if other is None:
+            found.append(f"{place}: not measured now")
+        elif other["identity"] != one["identity"]:
+            found.append(f"{place}: identity {one['identity']} then, {other['identity']} now")
+        elif changed := [key for key in one if one[key] != other.get(key)]:
+            found.append(f"{place}: " + ", ".join(f"{key} {one[key]} then, {other.get(key)} now" for key in changed))
+    return found

@@ -1,0 +1,200 @@
+"""`cdslm-eval run`: a suite, planned, measured, judged, and told to people and to CI."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from cdslm_eval.cli import common
+from cdslm_eval.cli.score import JobsOption, KeepFailuresOption, StoreOption
+
+if TYPE_CHECKING:
+    from cdslm_eval.judgement import SuiteResult
+    from cdslm_eval.suite import Plan
+    from cdslm_eval.suite.load import Suite
+
+__all__ = ["add_to", "deliver", "run_from"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="run", no_args_is_help=True)(run)
+
+
+def run(
+    suite: Annotated[Path | None, typer.Argument(help="The suite file (TOML).")] = None,
+    store: StoreOption = None,
+    out: Annotated[
+        Path | None, typer.Option("--out", help="Write the leaderboard and the report into this folder.")
+    ] = None,
+    json_to: Annotated[str | None, typer.Option("--json", help="Write the result as JSON to this file, or - .")] = None,
+    junit: Annotated[
+        str | None, typer.Option("--junit", help="Write the gates as JUnit XML to this file, or - .")
+    ] = None,
+    markdown: Annotated[
+        str | None, typer.Option("--markdown", help="Write Markdown for a pull request or job summary, or - .")
+    ] = None,
+    against: Annotated[
+        str | None, typer.Option("--against", help="Recorded run to compare with: a name or a file.")
+    ] = None,
+    only: Annotated[
+        list[str] | None, typer.Option("--only", help="Only these systems or metrics; patterns with *; repeatable.")
+    ] = None,
+    shard: Annotated[
+        str | None, typer.Option("--shard", help="Measure part I of N only, such as 1/3; see `merge`.")
+    ] = None,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Check the suite, show what would run, and leave.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of suite files, and leave.")] = False,
+    jobs: JobsOption = 0,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; default: the suite's.")] = "",
+    keep_failures: KeepFailuresOption = False,
+) -> None:
+    """Run a suite: systems x metrics, judged by gates on confidence bounds.
+
+    A second run over unchanged audio measures nothing again; an interrupted run goes on where it stopped.
+    Exit codes: 0 measured and no gate failed; 1 over the failure budget; 2 the suite or command was wrong; 3 internal
+    error; 4 a gate failed.
+    """
+    from cdslm_eval.errors import UsageError
+    from cdslm_eval.suite import load_suite
+    from cdslm_eval.suite import schema as suite_schema
+
+    if schema:
+        common.write_json("-", suite_schema())
+        return
+    if suite is None:
+        raise UsageError("name a suite file: cdslm-eval run SUITE.toml")
+    targets = [target for target in (json_to, junit, markdown) if target == "-"]
+    if len(targets) > 1:
+        raise UsageError("only one of --json, --junit and --markdown can go to stdout (-)")
+    result = run_from(
+        load_suite(suite),
+        store=store,
+        against=against,
+        only=tuple(only or ()),
+        shard=shard,
+        plan_only=plan_only,
+        jobs=jobs,
+        device=device,
+        keep_failures=keep_failures,
+    )
+    if result is None:
+        return
+    deliver(result, out, json_to, junit, markdown, quiet=bool(targets))
+    if result.exit_code:
+        raise typer.Exit(result.exit_code)
+
+
+def run_from(
+    suite: Suite,
+    *,
+    store: Path | None,
+    against: str | None = None,
+    only: tuple[str, ...] = (),
+    shard: str | None = None,
+    plan_only: bool = False,
+    jobs: int = 0,
+    device: str = "",
+    keep_failures: bool = False,
+) -> SuiteResult | None:
+    """Plan and run a suite that was read; None where only the plan or a part was asked for."""
+    from cdslm_eval.host import Host
+    from cdslm_eval.store import default_store_path
+    from cdslm_eval.suite import Wish, make_plan, run_suite
+    from cdslm_eval.suite.execute import Shard
+    from cdslm_eval.suite.record import find_record, records_folder
+
+    where = store or default_store_path()
+    part = Shard.parse(shard) if shard else None
+    record = find_record(against, records_folder(where)) if against else None
+    plan = make_plan(suite, Host(), only=only, recorded=record is not None)
+    common.note(_grid(plan))
+    if plan_only:
+        return None
+    with common.progress("measuring") as bar:
+        wish = Wish(
+            store=where,
+            jobs=jobs or suite.spec.run.jobs or common.default_jobs(),
+            device=device,
+            only=only,
+            shard=part,
+            against=record,
+            keep_failures=keep_failures,
+            progress=bar,
+            say=common.note,
+        )
+        result = run_suite(plan, wish)
+    if part is not None:
+        common.note(f"part {shard} is in {where}; judge with `cdslm-eval merge` of all parts, then `run`")
+        return None
+    for warning in result.scores.warnings:
+        common.note(f"note: {warning}")
+    return result
+
+
+def deliver(
+    result: SuiteResult, out: Path | None, json_to: str | None, junit: str | None, markdown: str | None, *, quiet: bool
+) -> None:
+    """Write a result wherever it was asked for, and the gates to the terminal."""
+    from cdslm_eval.cli.tables import FORMATS
+    from cdslm_eval.report.junit import junit as as_junit
+    from cdslm_eval.report.markdown import suite_markdown
+
+    if json_to is not None:
+        common.write_json(json_to, result.as_json())
+    if junit is not None:
+        common.write_text(junit, as_junit(result, datetime.now(UTC).isoformat(timespec="seconds")))
+    if markdown is not None:
+        common.write_text(markdown, suite_markdown(result))
+    if not quiet:
+        common.write_text("-", FORMATS["table"](result.scores))
+    for sentence in result.over_budget:
+        common.note(f"over the failure budget: {sentence}")
+    for change in result.changes:
+        if change.verdict in ("better", "worse", "changed"):
+            numbers = f"{change.difference:+.4g} ({change.low:+.4g} … {change.high:+.4g}), p {change.p_holm:.2g}"
+            common.note(f"{change.verdict}: {change.system}, {change.name}: {numbers}")
+    for one in sorted(result.judgements, key=lambda one: not one.passed):
+        common.note(f"{one.status.upper()}: {one.sentence}")
+    if out is not None:
+        from cdslm_eval.report import write_report
+        from cdslm_eval.report.leaderboard import write_leaderboard
+
+        write_report(result.scores, out / "scores")
+        common.note(f"leaderboard: {write_leaderboard(result, out)}")
+
+
+def _grid(plan: Plan) -> str:
+    """Return the grid of systems and metrics as text: what runs, and what stands in the way."""
+    import io
+
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=io.StringIO(), width=120)
+    spec = plan.suite.spec
+    gates = f"{len(plan.gates)} judgements by {len(spec.gates)} gates"
+    title = f"{spec.name}: {len(plan.systems)} systems x {len(plan.metrics)} metrics, {gates}"
+    view = Table(title=Text(title), box=None, title_justify="left", pad_edge=False)
+    for heading in ("system", "clips", *plan.metrics):
+        view.add_column(heading)
+    why = {(one.system, one.metric): one for one in plan.cells}
+    for system in plan.systems:
+        clips = plan.opened.get(("systems", system))
+        count = str(len(clips)) if clips is not None else "to generate"
+        marks = ["no" if why[system, name].why_not else "yes" for name in plan.metrics]
+        view.add_row(*(Text(cell) for cell in (system, count, *marks)))
+    console.print(view)
+    for one in plan.cells:
+        if one.why_not:
+            console.print(Text(f"  {one.system} under {one.metric}: {one.why_not}"))
+    for name in plan.metrics:
+        if note := next((one.note for one in plan.cells if one.metric == name and one.note), ""):
+            console.print(Text(f"  {name}: {note}"))
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return "\n".join(line.rstrip() for line in output.getvalue().splitlines())

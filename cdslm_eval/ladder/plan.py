@@ -1,0 +1,201 @@
+"""The plan of a ladder: a TOML file that says what is trained at which sizes and budgets, and how it is judged."""
+
+from __future__ import annotations
+
+import string
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+from cdslm_eval.errors import UsageError, did_you_mean
+
+__all__ = ["Family", "Fit", "Generation", "Plan", "Preparation", "Scoring", "read_plan"]
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Preparation(_Table):
+    """Something made once for all runs: shards of features.
+
+    Attributes:
+        name: Its folder is `{NAME}` in later commands.
+        command: What makes it; `{out}` is its folder.
+    """
+
+    name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
+    command: str
+
+
+class Family(_Table):
+    """Models of one kind that differ in size and training compute.
+
+    Attributes:
+        name: How it is called in the table.
+        train: The command; `{size}`, `{budget}` (FLOPs), `{seed}` and `{run}` (its folder) are filled in. The same
+            command again must go on where it stopped, and at its end there must be `{run}/result.json` with
+            `parameters`, `tokens`, `flops` and `val_loss`.
+        generator: Name of the generator with options; `{run}` is filled in.
+        sizes: What `{size}` takes.
+        budgets: What `{budget}` takes, in FLOPs.
+    """
+
+    name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
+    train: str
+    generator: str
+    sizes: tuple[int | str, ...] = Field(min_length=1)
+    budgets: tuple[float, ...] = Field(min_length=1)
+
+    @field_validator("budgets")
+    @classmethod
+    def _positive(cls, budgets: tuple[float, ...]) -> tuple[float, ...]:
+        if any(not 0 < budget < float("inf") for budget in budgets):
+            raise ValueError("budgets are FLOPs, above 0")
+        return budgets
+
+
+class Generation(_Table):
+    """What every trained model is asked to say.
+
+    Attributes:
+        prompts: Set of held-out contexts, or None.
+        count: Clips of each model.
+        seconds: Length of each in seconds.
+        controls: Generators that are scored beside the models: "noise", "babble:2,text=FILE".
+    """
+
+    prompts: str | None = None
+    count: int = Field(default=50, ge=1)
+    seconds: float = Field(default=10.0, gt=0)
+    controls: tuple[str, ...] = ()
+
+
+class Scoring(_Table):
+    """How the clips are judged.
+
+    Attributes:
+        reference: Real speech that no model was trained on.
+        metrics: Names with options.
+        if_installed: Further ones, left out with a note where they cannot be used.
+        recognizer: Gives the phones.
+    """
+
+    reference: str | None = None
+    metrics: tuple[str, ...] = ("pjsd", "signal")
+    if_installed: tuple[str, ...] = ()
+    recognizer: str = "pocketsphinx"
+
+
+class Fit(_Table):
+    """One `cdslm-eval fit` over the table.
+
+    Attributes:
+        metric: A column: "val_loss", "pjsd_2".
+        arguments: Further arguments of the command.
+    """
+
+    metric: str
+    arguments: str = ""
+
+
+class Plan(_Table):
+    """A whole ladder.
+
+    Attributes:
+        name: How it is called.
+        seed: Of training, generation and intervals.
+        paths: Names for places; `{NAME}` in commands and sets. Relative to the plan's folder.
+    """
+
+    name: str
+    seed: int = 0
+    paths: Mapping[str, str] = Field(default_factory=dict)
+    prepare: tuple[Preparation, ...] = ()
+    systems: tuple[Family, ...] = Field(min_length=1)
+    generate: Generation = Generation()
+    score: Scoring = Scoring()
+    fit: tuple[Fit, ...] = ()
+
+    @model_validator(mode="after")
+    def _names(self) -> Plan:
+        for what, names in (
+            ("systems", [family.name for family in self.systems]),
+            ("prepare", [one.name for one in self.prepare]),
+        ):
+            if len(set(names)) < len(names):
+                raise ValueError(f"two of {what} have one name")
+        known = {*self.paths}
+        for one in self.prepare:
+            _demand_fields(one.command, known | {"out"}, f"prepare {one.name}")
+            known.add(one.name)
+        for family in self.systems:
+            _demand_fields(family.train, known | {"size", "budget", "seed", "run"}, f"{family.name}.train")
+            _demand_fields(family.generator, known | {"run"}, f"{family.name}.generator")
+        for place in (self.generate.prompts, self.score.reference, *self.generate.controls):
+            _demand_fields(place or "", set(self.paths), "generate and score")
+        return self
+
+
+def read_plan(path: Path, places: Mapping[str, str] | None = None) -> Plan:
+    """Read a plan.
+
+    Args:
+        path: The TOML file.
+        places: Replace entries of its `paths`; relative to the working directory.
+
+    Raises:
+        UsageError: The file cannot be read, is not TOML, or has a key or value that cannot stand there.
+    """
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path}: not TOML: {error}") from error
+    own = data.get("paths") if isinstance(data.get("paths"), dict) else {}
+    unknown = set(places or {}) - set(own or {})
+    if unknown:
+        name = min(unknown)
+        raise UsageError(f"{path}: its [paths] have no {name!r}.{did_you_mean(name, list(own or {}))}")
+    if own:
+        resolved = {name: str((path.parent / str(place)).resolve()) for name, place in own.items()}
+        data["paths"] = resolved | {name: str(Path(place).resolve()) for name, place in (places or {}).items()}
+    try:
+        return Plan(**data)
+    except ValidationError as error:
+        raise UsageError(f"{path}: {_said(error)}") from error
+
+
+def _said(error: ValidationError) -> str:
+    # a misspelt key also leaves its own missing; the spelling is what the user can mend
+    first: Any = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+    where = ".".join(str(part) for part in first["loc"])
+    if first["type"] != "extra_forbidden":
+        return f"{where}: {first['msg']}" if where else str(first["msg"])
+    model: type[BaseModel] = Plan
+    for part in first["loc"][:-1]:
+        if isinstance(part, str):
+            inner: dict[str, type[BaseModel]] = {
+                "prepare": Preparation,
+                "systems": Family,
+                "generate": Generation,
+                "score": Scoring,
+                "fit": Fit,
+            }
+            model = inner.get(part, model)
+    known = list(model.model_fields)
+    return f"{where}: there is no such key.{did_you_mean(str(first['loc'][-1]), known)} Keys: {', '.join(known)}."
+
+
+def _demand_fields(template: str, known: set[str], where: str) -> None:
+    """Refuse a placeholder that nothing fills."""
+    for _, name, _, _ in string.Formatter().parse(template):
+        if name is not None and name not in known:
+            raise ValueError(
+                f"{where}: nothing fills {{{name}}}.{did_you_mean(name, sorted(known))} "
+                f"Known: {', '.join(sorted(known)) or 'none'}"
+            )

@@ -1,0 +1,69 @@
+"""What a ladder comes to: one row per model with N, D, C, its loss, and every value with its interval."""
+
+from __future__ import annotations
+
+import csv
+import io
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cdslm_eval.ladder.climb import Rung
+from cdslm_eval.result import Estimate, ScoreResult
+
+__all__ = ["as_csv", "run_rows"]
+
+_PARTS = ("low", "high", "corrected", "corrected_low", "corrected_high", "held_out_common")
+
+
+def run_rows(
+    climbed: Sequence[Rung], results: Sequence[Mapping[str, Any]], scores: ScoreResult
+) -> list[dict[str, str | float]]:
+    """Return the rows of the run table, in the order of the rungs.
+
+    Args:
+        climbed: The models.
+        results: What training said of each.
+        scores: Estimates whose systems are the rungs' names; others (controls) are no rows, having no N, D and C.
+    """
+    by_system: dict[str, list[Estimate]] = {}
+    for one in scores.estimates:
+        by_system.setdefault(one.system, []).append(one)
+    rows = []
+    for rung, result in zip(climbed, results, strict=True):
+        row: dict[str, str | float] = {
+            "run": rung.name,
+            "system": rung.family.name,
+            "size": str(rung.size),
+            "budget": rung.budget,
+            "N": result["parameters"],
+            "D": result["tokens"],
+            "C": result["flops"],
+            "val_loss": result["val_loss"],
+        }
+        row |= {name: float(result[name]) for name in ("six_nd",) if isinstance(result.get(name), int | float)}
+        for one in by_system.get(rung.name, []):
+            row[one.name] = one.value
+            for part in _PARTS:
+                value = getattr(one, part)
+                if isinstance(value, float) and math.isfinite(value):
+                    row[f"{one.name}_{part}"] = value
+        rows.append(row)
+    return rows
+
+
+def as_csv(rows: Sequence[Mapping[str, str | float]]) -> str:
+    """Return rows as CSV with full precision; what is not known is an empty field."""
+    columns = list(dict.fromkeys(name for row in rows for name in row))
+    text = io.StringIO()
+    writer = csv.DictWriter(text, columns, restval="", lineterminator="\n")
+    writer.writeheader()
+    for row in rows:
+        writer.writerow({name: _field(value) for name, value in row.items()})
+    return text.getvalue()
+
+
+def _field(value: str | float) -> str:
+    if isinstance(value, str):
+        return value
+    return repr(float(value)) if math.isfinite(value) else ""

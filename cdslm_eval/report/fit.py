@@ -1,0 +1,187 @@
+"""Puts a study on one HTML page, with its figures as SVG and PNG beside it; whatever strangers wrote is escaped."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cdslm_eval.drawing import png, shown, svg
+from cdslm_eval.report.html import environment, inline, write_files
+from cdslm_eval.scaling import views
+from cdslm_eval.scaling.document import study_document
+from cdslm_eval.scaling.figures import draw
+from cdslm_eval.scaling.figures.parts import paper_style
+from cdslm_eval.scaling.study import Study
+from cdslm_eval.scaling.views import View
+
+if TYPE_CHECKING:
+    from markupsafe import Markup
+
+__all__ = ["write_fit_report"]
+
+_MOST_EXCLUDED = 200
+# at this width the figures' 8 pt letters are as large as the page's small print
+_REM_PER_INCH = 7.5
+
+
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """A figure on the page."""
+
+    svg: Markup
+    caption: str
+    width_rem: float
+
+
+@dataclass(slots=True)
+class _Section:
+    """A part of the page."""
+
+    anchor: str
+    title: str
+    paragraphs: Sequence[str] = ()
+    tables: Sequence[View] = ()
+    figures: list[_Picture] = field(default_factory=list)
+
+
+# section -> the figures that stand in it
+_PLACES = {
+    "fit": ("bootstrap",),
+    "optima": ("isoflop", "optima"),
+    "near": ("near-optimal", "curvature"),
+    "quality": ("residuals", "predicted", "rollout"),
+    "downstream": ("metric-loss",),
+}
+
+
+def write_fit_report(study: Study, folder: Path) -> Path:
+    """Write `index.html`, `fit.json`, and `figures/*.svg` and `*.png`.
+
+    Args:
+        study: Of `cdslm_eval.scaling.study.study`.
+        folder: Made when absent; files of an earlier report are replaced.
+
+    Returns:
+        The page.
+
+    Raises:
+        UsageError: The folder cannot be written.
+        StoreError: The disk is full.
+    """
+    files: dict[str, str | bytes] = {}
+    pictures: dict[str, _Picture] = {}
+    for place, (name, figure, caption) in enumerate(draw(study)):
+        with paper_style():
+            drawn = svg(figure)
+            # laid out by now; a second time would find the same
+            figure.set_layout_engine("none")
+            files[f"figures/{name}.svg"] = drawn
+            files[f"figures/{name}.png"] = png(figure)
+        pictures[name] = _Picture(inline(drawn, place), caption, round(_REM_PER_INCH * figure.get_figwidth() + 1, 1))
+    document = study_document(study)
+    sections = [
+        one
+        for one in (_fit(study), _optima(study), _near(study), _quality(study), _downstream(study), _verdict(study))
+        if one
+    ]
+    for section in sections:
+        section.figures = [pictures[name] for name in _PLACES.get(section.anchor, ()) if name in pictures]
+    page = (
+        environment()
+        .get_template("fit.html.j2")
+        .render(
+            metric=shown(study.metric),
+            headline=study.headline,
+            verdict="" if study.verdict is None else f"{study.verdict.sentence}.",
+            warnings=_warnings(study),
+            sections=sections,
+            data=_data(study),
+            excluded=study.table.excluded if study.fit is None else study.fit.excluded,
+            most=_MOST_EXCLUDED,
+            settings=json.dumps(document["settings"], indent=1, ensure_ascii=False),
+        )
+    )
+    files["fit.json"] = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    files["index.html"] = page
+    write_files(folder, files)
+    return folder / "index.html"
+
+
+def _warnings(study: Study) -> list[str]:
+    said = [f"{'Doubt: ' if flag.doubt else ''}{flag.name.replace('_', ' ')}: {flag.sentence}." for flag in study.flags]
+    return said + [f"No {part}: {reason}" for part, reason in study.missing.items()]
+
+
+def _fit(study: Study) -> _Section | None:
+    if study.fit is None:
+        return None
+    return _Section("fit", "The law", (views.estimator_line(study),), (views.parameter_view(study),))
+
+
+def _optima(study: Study) -> _Section | None:
+    paragraphs = list(views.exponent_lines(study))
+    tables = []
+    if study.optima is not None:
+        tables.append(views.optimum_view(study.optima, study.metric, study.settings.level))
+    if study.isoflops is not None:
+        paragraphs.append(f"Budgets by themselves, without a law: {study.isoflops.headline}.")
+        tables.append(views.isoflop_view(study.isoflops))
+    return _Section("optima", "Compute-optimal models", paragraphs, tables) if tables else None
+
+
+def _near(study: Study) -> _Section | None:
+    if not study.near_optima:
+        return None
+    words = (
+        "How far a model may be from the best size. The curvature is told twice: by the law, whose form makes it fall "
+        "with compute, and by each budget's own curve, which does not know the law."
+    )
+    return _Section(
+        "near",
+        "Near-optimal range and curvature",
+        (words,),
+        (views.near_view(study.near_optima[1:2], study.settings.level),),
+    )
+
+
+def _quality(study: Study) -> _Section | None:
+    if study.fit is None:
+        return None
+    paragraphs = [] if study.holdout is None else [f"Held out: {study.holdout.sentence}."]
+    tables = [views.rollout_view(study.rollout)] if study.rollout else []
+    return _Section("quality", "How well it predicts", paragraphs, tables)
+
+
+def _downstream(study: Study) -> _Section | None:
+    if study.downstream is None:
+        return None
+    return _Section(
+        "downstream", "Through the loss", (study.downstream.headline,), (views.downstream_view(study.downstream),)
+    )
+
+
+def _verdict(study: Study) -> _Section | None:
+    found = study.verdict
+    if found is None:
+        return None
+    judged = (
+        f"Noise of one run {found.noise:.3g}; changes up to {found.margin:.3g} count as none. The verdict rests on a "
+        "regression without a law, and on a law fitted by Huber with a delta of that noise, so its limit may differ "
+        "a little from the law above."
+    )
+    reach = () if found.reach is None else (f"Baseline {found.reach.label}: {found.reach.sentence}.",)
+    return _Section("verdict", f"Verdict: {found.label}", (*(f"{one}." for one in found.evidence), *reach, judged))
+
+
+def _data(study: Study) -> list[tuple[str, Any]]:
+    table = study.table
+    return [
+        ("Source", table.source),
+        ("SHA-256 of the rows", table.digest),
+        ("Rows", f"{int((~study.test).sum())} to fit, {int(study.test.sum())} held out"),
+        ("Compute", table.compute_check().sentence),
+        *((f"Convention: {name}", text) for name, text in table.conventions.items()),
+    ]

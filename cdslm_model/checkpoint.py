@@ -1,0 +1,182 @@
+"""Checkpoints: safetensors and JSON in one folder that is whole or absent, each file held to its digest."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from cdslm_model.errors import CheckpointError, TrainingError
+from cdslm_model.files import no_room, read_json, sha256, sync, write_json
+
+__all__ = ["Checkpoint", "find", "last", "save"]
+
+FORMAT = 1
+FOLDER = "checkpoints"
+FACTS = "checkpoint.json"
+_PATTERN = "step-" + "[0-9]" * 9
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """One checkpoint on disk; tensors are read when asked for.
+
+    Attributes:
+        folder: Where it stands.
+        facts: What is known of it: step, config, mel spec, normalizer, settings, tokens, FLOPs.
+    """
+
+    folder: Path
+    facts: Mapping[str, Any]
+
+    @classmethod
+    def open(cls, folder: Path) -> Checkpoint:
+        """Open a checkpoint and check what it says of itself.
+
+        Raises:
+            CheckpointError: It is incomplete, damaged, altered, or of another format.
+        """
+        facts = read_json(folder / FACTS, CheckpointError)
+        digest = facts.pop("digest", None)
+        if facts.get("format") != FORMAT:
+            raise CheckpointError(
+                f"{folder}: a checkpoint of format {facts.get('format')!r}; this version reads {FORMAT}"
+            )
+        if digest != _digest(facts):
+            raise CheckpointError(f"{folder / FACTS}: altered or damaged: its digest does not fit.{_others(folder)}")
+        return cls(folder, facts)
+
+    @property
+    def step(self) -> int:
+        """Training steps behind it."""
+        return int(self.facts["step"])
+
+    def tensors(self, name: str) -> dict[str, Tensor]:
+        """Return the tensors of one of its files, on the CPU.
+
+        Args:
+            name: "weights", "ema" or "optimizer".
+
+        Raises:
+            CheckpointError: The file is missing, truncated or altered.
+        """
+        from safetensors import SafetensorError
+        from safetensors.torch import load_file
+
+        path = self.folder / f"{name}.safetensors"
+        wanted = self.facts["files"].get(path.name)
+        try:
+            if wanted is None or sha256(path) != wanted:
+                raise CheckpointError(f"{path}: truncated or altered: its digest does not fit.{_others(self.folder)}")
+            return load_file(path)
+        except (OSError, SafetensorError) as error:
+            raise CheckpointError(f"{path}: cannot be read: {error}.{_others(self.folder)}") from error
+
+
+def save(
+    run: Path,
+    step: int,
+    tensors: Mapping[str, Mapping[str, Tensor]],
+    facts: Mapping[str, Any],
+    *,
+    keep: int = 2,
+    protected: frozenset[int] | set[int] = frozenset(),
+) -> Checkpoint:
+    """Write a checkpoint; it counts once all of it is on the disk, and only then older ones go.
+
+    Args:
+        run: The run's folder.
+        step: Training steps behind it.
+        tensors: Name of each file ("weights", "ema", "optimizer") -> its tensors.
+        facts: What is to be known of it, as JSON.
+        keep: How many of the latest stay.
+        protected: Steps whose checkpoints stay besides.
+
+    Raises:
+        TrainingError: The disk is full; what stood there before still stands.
+    """
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    folder = run / FOLDER / f"step-{step:09d}"
+    half = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(half, ignore_errors=True)
+    try:
+        half.mkdir(parents=True)
+        files = {}
+        for name, values in tensors.items():
+            path = half / f"{name}.safetensors"
+            save_file(dict(values), path)
+            sync(path)
+            files[path.name] = sha256(path)
+        record = {**facts, "format": FORMAT, "step": step, "files": files}
+        write_json(half / FACTS, {**record, "digest": _digest(record)})
+        sync(half)
+        if folder.exists():
+            shutil.rmtree(folder)
+        half.rename(folder)
+        sync(folder.parent)
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(half, ignore_errors=True)
+        if not no_room(error):
+            raise TrainingError(f"{folder}: cannot be written: {error}.{_others(folder)}") from error
+        size = sum(tensor.nbytes for values in tensors.values() for tensor in values.values())
+        raise TrainingError(
+            f"{run}: no room for the checkpoint of step {step} ({size / 2**20:.0f} MiB).{_others(folder)} "
+            "Make room and give the same command again"
+        ) from error
+    checkpoint = Checkpoint.open(folder)
+    kept = {f"step-{number:09d}" for number in protected}
+    for old in _folders(run)[:-keep]:
+        if old.name not in kept:
+            shutil.rmtree(old)
+    return checkpoint
+
+
+def last(run: Path) -> Checkpoint | None:
+    """Return the latest checkpoint of a run, or None where it has none yet.
+
+    Raises:
+        CheckpointError: The latest one is damaged; the message names the one before it.
+    """
+    folders = _folders(run)
+    return Checkpoint.open(folders[-1]) if folders else None
+
+
+def find(path: Path | str) -> Checkpoint:
+    """Return the checkpoint that a path means: a checkpoint's folder, or a run's folder for its latest.
+
+    Raises:
+        CheckpointError: There is none.
+    """
+    path = Path(path)
+    if (path / FACTS).is_file():
+        return Checkpoint.open(path)
+    found = last(path)
+    if found is None:
+        what = "holds no checkpoint" if path.is_dir() else "no such folder"
+        raise CheckpointError(f"{path}: {what}; name the folder of a run of cdslm train, or a checkpoint in it")
+    return found
+
+
+def _folders(run: Path) -> list[Path]:
+    return sorted(path for path in (run / FOLDER).glob(_PATTERN) if path.is_dir())
+
+
+def _others(folder: Path) -> str:
+    """Return the sentence that names the last checkpoint before this one."""
+    before = [path for path in _folders(folder.parent.parent) if path.name < folder.name]
+    if not before:
+        return " There is no checkpoint before it."
+    return f" The last good checkpoint is {before[-1]}: remove what stands after it to go on from there."
+
+
+def _digest(facts: Mapping[str, Any]) -> str:
+    text = json.dumps(facts, sort_keys=True, ensure_ascii=False, allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()

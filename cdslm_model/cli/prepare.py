@@ -1,0 +1,60 @@
+"""`cdslm prepare`: speech from any set into shards of log-mels."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = ["add_to"]
+
+
+def add_to(app: typer.Typer) -> None:
+    """Add the command."""
+    app.command(name="prepare", no_args_is_help=True)(prepare)
+
+
+def prepare(
+    audio: Annotated[list[str], typer.Argument(help="Directories, manifests or wav.scp files.")],
+    out: Annotated[Path, typer.Option("--out", help="Folder for the shards; sets with splits get a folder a split.")],
+    jobs: Annotated[int, typer.Option("--jobs", min=1, help="Threads that decode.")] = os.cpu_count() or 1,
+) -> None:
+    """Write log-mels of speech into shards; what is there already is passed over, so that a call can be repeated."""
+    import torch
+
+    from cdslm_model import data
+    from cdslm_model.mel import MelSpec
+    from cdslm_model.plugin import recordings
+
+    # Clips are what goes in parallel here: threads within each of their short transforms would only wait for each other
+    torch.set_num_threads(1)
+    for split, clips in sorted(recordings(audio).items()):
+        folder = out / split
+        report = data.prepare(clips, folder, MelSpec(), jobs=jobs, progress=_progress(str(folder)))
+        hours = report.frames / MelSpec().frame_rate / 3600
+        typer.echo(f"{folder}: {report.clips} clips, {hours:.2f} h ({report.added} clips added by this call)")
+        for name, why in list(report.left_out.items())[:5]:
+            typer.echo(f"  left out: {name}: {why}", err=True)
+        if len(report.left_out) > 5:
+            typer.echo(f"  left out: {len(report.left_out)} clips in all", err=True)
+
+
+def _progress(what: str) -> Callable[[int, int], None]:
+    """Return a function that says how far it is, at most every five seconds."""
+    start = said = time.monotonic()
+
+    def line(done: int, total: int) -> None:
+        nonlocal said
+        now = time.monotonic()
+        if now - said < 5 and not (done == total and now - start > 5):
+            return
+        said = now
+        left = (total - done) * (now - start) / max(done, 1)
+        print(f"{what}: {done}/{total} clips, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    return line

@@ -1,0 +1,128 @@
+"""The one dial: a depth, from which width, heads and everything else of the network follow."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+from cdslm_model.errors import ModelError
+
+__all__ = ["PATCHES", "TIME_FEATURES", "WIDTH_PER_LAYER", "Config"]
+
+WIDTH_PER_LAYER = 128
+TIME_FEATURES = 256
+"""Sinusoidal features of the diffusion time, before its two-layer perceptron."""
+PATCHES = range(1, 7)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Config:
+    """Shape of the network.
+
+    Attributes:
+        depth: Blocks L.
+        width: Model dimension d; 128 L in the family of the paper.
+        head_dim: Dimension of an attention head.
+        mels: Mel bands of a frame.
+        patch: Frames that make one token, 1..6.
+        context_frames: Longest context, in frames (80 a second).
+        continuation_frames: Longest continuation, in frames.
+        extra_streams: Features of a frame of each further condition stream (Whisper features, text embeddings); they
+            stand between context and continuation in `MMDiT.forward`, and the models of the paper have none.
+
+    Raises:
+        ModelError: A value cannot be.
+    """
+
+    depth: int
+    width: int
+    head_dim: int = 64
+    mels: int = 80
+    patch: int = 1
+    context_frames: int = 800
+    continuation_frames: int = 2400
+    extra_streams: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        for name in ("depth", "width", "head_dim", "mels", "patch", "continuation_frames", "context_frames"):
+            value = getattr(self, name)
+            if type(value) is not int:
+                raise ModelError(f"{name} is {value!r}; a whole number is needed")
+            if value < (name != "context_frames"):
+                raise ModelError(f"{name} is {value}; at least {int(name != 'context_frames')} is needed")
+        if self.width % self.head_dim or self.head_dim % 2:
+            raise ModelError(f"width {self.width} cannot be cut into heads of {self.head_dim}; give a multiple")
+        if self.patch not in PATCHES:
+            raise ModelError(f"patch is {self.patch}; {PATCHES[0]} to {PATCHES[-1]} frames make a token")
+        if any(type(features) is not int or features < 1 for features in self.extra_streams):
+            raise ModelError(f"extra_streams is {self.extra_streams!r}; give the features of a frame of each")
+
+    @classmethod
+    def from_depth(
+        cls, depth: int, *, patch: int = 1, context_frames: int = 800, continuation_frames: int = 2400
+    ) -> Self:
+        """Return the member of the paper's family with `depth` blocks: width 128 a block, heads of 64.
+
+        Example:
+            >>> base = Config.from_depth(4)
+            >>> base.width, base.heads, base.parameters()
+            (512, 8, 36056144)
+        """
+        return cls(
+            depth=depth,
+            width=WIDTH_PER_LAYER * depth,
+            patch=patch,
+            context_frames=context_frames,
+            continuation_frames=continuation_frames,
+        )
+
+    @property
+    def heads(self) -> int:
+        """Attention heads."""
+        return self.width // self.head_dim
+
+    @property
+    def token_width(self) -> int:
+        """Numbers that make one mel token: `patch` frames of `mels` bands."""
+        return self.patch * self.mels
+
+    def tokens(self, frames: int) -> int:
+        """Return how many tokens so many frames make; the last one may be filled up."""
+        return -(-frames // self.patch)
+
+    def parameters(self) -> int:
+        """Return N, the trainable parameters, in closed form.
+
+        A stream of a block has 12 d^2 of attention and perceptron and 6 d^2 of modulation; in the last block a
+        condition has its three projections and two modulation vectors only. Context and continuation share the
+        projection of their mel frames. This is the design that gives the counts of the paper.
+        """
+        d, streams = self.width, 2 + len(self.extra_streams)
+        full, closing = 18 * d**2 + 15 * d, 5 * d**2 + 5 * d
+        blocks = (streams * (self.depth - 1) + 1) * full + (streams - 1) * closing
+        gains = 2 * self.head_dim * streams * self.depth
+        time = TIME_FEATURES * 4 * d + 4 * d + 4 * d**2 + d
+        inputs = sum((self.patch * features + 1) * d for features in (self.mels, *self.extra_streams))
+        return blocks + gains + time + inputs + (d + 1) * self.token_width
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
+        return {**dataclasses.asdict(self), "extra_streams": list(self.extra_streams)}
+
+    @classmethod
+    def from_dict(cls, fields: Mapping[str, Any]) -> Self:
+        """Return the config that `as_dict` gave.
+
+        Raises:
+            ModelError: A field is unknown, missing, or cannot be.
+        """
+        known = {field.name for field in dataclasses.fields(cls)}
+        if unknown := sorted(set(fields) - known):
+            raise ModelError(f"unknown fields in a model's config: {', '.join(unknown)}; a newer version wrote it")
+        try:
+            return cls(**{**fields, "extra_streams": tuple(fields.get("extra_streams", ()))})
+        except TypeError as error:
+            raise ModelError(f"a model's config cannot be read: {error}") from error

@@ -1,0 +1,142 @@
+"""What a run says while it goes: a JSONL log without gaps or repeats, progress with time left, TensorBoard."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import torch
+
+__all__ = ["Journal", "matrix_rate"]
+
+LOG = "log.jsonl"
+_QUIET_S = 10.0
+
+
+def matrix_rate(device: torch.device) -> float:
+    """Return the FLOPs a second that matrix products reach here: the measure of utilisation.
+
+    bfloat16 on a GPU, float32 elsewhere, as training runs.
+    """
+    size, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
+    one = torch.randn(size, size, device=device, dtype=dtype)
+    best = float("inf")
+    for _ in range(4):
+        start = time.perf_counter()
+        product = one @ one
+        # Reading one value waits for the device
+        float(product[0, 0])
+        best = min(best, time.perf_counter() - start)
+    return 2.0 * size**3 / best
+
+
+class Journal:
+    """Log, progress and TensorBoard of one run.
+
+    Args:
+        folder: The run's.
+        step: Steps that are behind it; what a lost stretch wrote after them is cut off.
+        steps: Steps of the run.
+        flops: FLOPs of a step.
+        tokens: Tokens of a step.
+        peak: FLOPs a second of plain matrix products.
+        quiet: Whether nothing is said on stderr.
+    """
+
+    def __init__(
+        self, folder: Path, step: int, steps: int, flops: float, tokens: float, peak: float, quiet: bool
+    ) -> None:
+        path = folder / LOG
+        kept = [line for line in _lines(path) if line["step"] <= step]
+        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        self._file = path.open("a", encoding="utf-8", buffering=1)
+        self._first, self._steps, self._flops, self._tokens, self._peak = step, steps, flops, tokens, peak
+        self._start = self._said = time.monotonic()
+        self._quiet = quiet
+        self._board = _board(folder, step)
+        self._bar = None if quiet or not sys.stderr.isatty() else _Bar(step, steps)
+
+    def step(self, step: int, values: dict[str, float]) -> None:
+        """Note one step's loss, learning rate and gradient norm."""
+        seconds = max(time.monotonic() - self._start, 1e-9)
+        rate = (step - self._first) / seconds
+        facts = {"flops": step * self._flops, "tokens": step * self._tokens, "mfu": rate * self._flops / self._peak}
+        self.note(step, {**values, **facts, "seconds": seconds})
+        left = (self._steps - step) / rate
+        text = (
+            f"loss {values['loss']:.4f}, {facts['flops']:.3g} FLOPs, {facts['tokens']:.3g} tokens, "
+            f"MFU {facts['mfu']:.0%}"
+        )
+        if self._bar:
+            self._bar.show(step, text)
+        elif not self._quiet and (time.monotonic() - self._said > _QUIET_S or step == self._steps):
+            self._said = time.monotonic()
+            print(f"step {step}/{self._steps}: {text}, {left:.0f} s left", file=sys.stderr, flush=True)
+
+    def note(self, step: int, values: dict[str, Any]) -> None:
+        """Write a line of the log."""
+        self._file.write(json.dumps({"step": step, **values}) + "\n")
+        if self._board is not None:
+            for name, value in values.items():
+                self._board.add_scalar(name, value, step)
+
+    def say(self, text: str) -> None:
+        """Say a sentence on stderr."""
+        if self._bar:
+            self._bar.say(text)
+        elif not self._quiet:
+            print(text, file=sys.stderr, flush=True)
+
+    def close(self) -> None:
+        """End it."""
+        self._file.close()
+        if self._bar:
+            self._bar.close()
+        if self._board is not None:
+            self._board.close()
+
+
+class _Bar:
+    """A bar on a terminal."""
+
+    def __init__(self, step: int, steps: int) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+        columns = (BarColumn(), MofNCompleteColumn(), TextColumn("{task.description}"), TimeRemainingColumn())
+        self._progress = Progress(*columns, console=Console(stderr=True))
+        self._task = self._progress.add_task("", total=steps, completed=step)
+        self._progress.start()
+
+    def show(self, step: int, text: str) -> None:
+        """Move on."""
+        self._progress.update(self._task, completed=step, description=text)
+
+    def say(self, text: str) -> None:
+        """Print a line above the bar."""
+        self._progress.console.print(text, markup=False, highlight=False)
+
+    def close(self) -> None:
+        """Leave the terminal as it was."""
+        self._progress.stop()
+
+
+def _board(folder: Path, step: int) -> Any:
+    """Return TensorBoard's writer where that is installed, else None."""
+    if importlib.util.find_spec("tensorboard") is None:
+        return None
+    from torch.utils.tensorboard import SummaryWriter
+
+    return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+
+def _lines(path: Path) -> list[dict[str, Any]]:
+    """Return the whole lines of a log; the last one may have been cut by a kill."""
+    if not path.is_file():
+        return []
+    text = path.read_text(encoding="utf-8")
+    return [json.loads(line) for line in text[: text.rfind("\n") + 1].splitlines()]

@@ -1,0 +1,216 @@
+"""Log-mel filterbanks: 24 kHz, 50 ms windows, 12.5 ms hops, 80 Slaney mels; the recipe of public 80-band vocoders."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import math
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any, Self
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from cdslm_model.errors import ModelError
+
+__all__ = ["LogMel", "MelSpec", "Normalizer", "mel_filters"]
+
+
+@dataclass(frozen=True, slots=True)
+class MelSpec:
+    """How speech becomes log-mels.
+
+    Attributes:
+        rate_hz: Sampling rate.
+        fft: Points of the Fourier transform; the window stands in its middle.
+        window: Samples of the Hann window.
+        hop: Samples from one frame to the next.
+        mels: Mel bands, Slaney's scale, each of area 1.
+        low_hz: Lower edge of the first band.
+        high_hz: Upper edge of the last band.
+        floor: Least mel magnitude before the logarithm to base 10.
+
+    Raises:
+        ModelError: A value cannot be.
+    """
+
+    rate_hz: int = 24_000
+    fft: int = 2048
+    window: int = 1200
+    hop: int = 300
+    mels: int = 80
+    low_hz: float = 80.0
+    high_hz: float = 7600.0
+    floor: float = 1e-10
+
+    def __post_init__(self) -> None:
+        """Refuse what cannot be."""
+        if not 0 < self.hop <= self.window <= self.fft:
+            raise ModelError(f"hop {self.hop}, window {self.window}, fft {self.fft}: each must fit into the next")
+        if not 0 <= self.low_hz < self.high_hz <= self.rate_hz / 2:
+            raise ModelError(f"mel bands from {self.low_hz} to {self.high_hz} Hz at a rate of {self.rate_hz} Hz")
+        if self.mels < 1 or self.floor <= 0:
+            raise ModelError(f"{self.mels} mels over a floor of {self.floor}; both must be above 0")
+
+    @property
+    def digest(self) -> str:
+        """Return what two specs share if and only if their log-mels may be mixed, 16 hex digits."""
+        return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
+
+    @property
+    def frame_rate(self) -> float:
+        """Frames a second."""
+        return self.rate_hz / self.hop
+
+    @property
+    def silence(self) -> float:
+        """Log-mel of digital silence, in every band."""
+        return math.log10(self.floor)
+
+    def frames(self, samples: int) -> int:
+        """Return how many frames `LogMel` makes of so many samples: one per whole hop."""
+        return samples // self.hop
+
+    def samples(self, frames: int) -> int:
+        """Return how many samples a vocoder makes of so many frames."""
+        return frames * self.hop
+
+
+def mel_filters(spec: MelSpec) -> Tensor:
+    """Return the triangular filters, float32 `[fft // 2 + 1, mels]`.
+
+    Source:
+        Slaney 1998, "Auditory Toolbox", as transformers computes it.
+    """
+    from transformers.audio_utils import mel_filter_bank
+
+    bank = mel_filter_bank(
+        spec.fft // 2 + 1,
+        spec.mels,
+        min_frequency=spec.low_hz,
+        max_frequency=spec.high_hz,
+        sampling_rate=spec.rate_hz,
+        norm="slaney",
+        mel_scale="slaney",
+    )
+    return torch.from_numpy(np.ascontiguousarray(bank, dtype=np.float32))
+
+
+class LogMel(nn.Module):
+    """Samples -> log10 of mel magnitudes, not normalised.
+
+    Args:
+        spec: The recipe.
+    """
+
+    def __init__(self, spec: MelSpec) -> None:
+        super().__init__()
+        self.spec = spec
+        self.register_buffer("_window", torch.hann_window(spec.window), persistent=False)
+        self.register_buffer("_filters", mel_filters(spec), persistent=False)
+
+    def forward(self, samples: Tensor) -> Tensor:
+        """Return one frame per whole hop, the first centred on the first sample, zeros around the clip.
+
+        Args:
+            samples: `[batch, samples]` in -1..1, at the rate of the spec.
+
+        Returns:
+            `[batch, frames, mels]`; 0 frames where there is less than a hop.
+        """
+        frames = self.spec.frames(samples.shape[-1])
+        if not frames:
+            return samples.new_empty(len(samples), 0, self.spec.mels)
+        spectrum = torch.stft(
+            samples,
+            self.spec.fft,
+            self.spec.hop,
+            self.spec.window,
+            self.get_buffer("_window"),
+            pad_mode="constant",
+            return_complex=True,
+        )
+        magnitudes = spectrum[..., :frames].abs().mT
+        return (magnitudes @ self.get_buffer("_filters")).clamp_(min=self.spec.floor).log10_()
+
+
+class Normalizer:
+    """Mean and standard deviation of each mel band, kept with a model: its losses are comparable only under it.
+
+    Args:
+        mean: `[mels]`.
+        std: `[mels]`, above 0.
+
+    Raises:
+        ModelError: Shapes differ, or a value is not finite or not above 0.
+    """
+
+    def __init__(self, mean: Tensor, std: Tensor) -> None:
+        if mean.ndim != 1 or mean.shape != std.shape:
+            raise ModelError(f"mean of shape {list(mean.shape)} and std of {list(std.shape)}; give one value per band")
+        if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
+            raise ModelError(
+                "mean and std of the mel bands must be finite, and std above 0: is the speech all silence?"
+            )
+        self.mean, self.std = mean.float(), std.float()
+
+    @classmethod
+    def fit(cls, log_mels: Iterable[Tensor]) -> Self:
+        """Return the normalizer of speech, in one pass.
+
+        Args:
+            log_mels: `[frames, mels]` or `[batch, frames, mels]` each.
+
+        Raises:
+            ModelError: There is no speech, or a band never moves.
+        """
+        count, mean, squares = 0, torch.zeros(0), torch.zeros(0)
+        for log_mel in log_mels:
+            values = log_mel.double().flatten(0, -2)
+            if not len(values):
+                continue
+            own = values.mean(dim=0)
+            own_squares = (values - own).square().sum(dim=0)
+            if not count:
+                count, mean, squares = len(values), own, own_squares
+                continue
+            # Chan et al. 1983: pairwise update, exact where sums of squares would cancel
+            both = count + len(values)
+            squares = squares + own_squares + (own - mean).square() * count * len(values) / both
+            mean = mean + (own - mean) * len(values) / both
+            count = both
+        if not count:
+            raise ModelError("no frames to take mean and deviation of")
+        return cls(mean.float(), (squares / count).sqrt().float())
+
+    def normalize(self, log_mel: Tensor) -> Tensor:
+        """Return `[..., mels]` with mean 0 and deviation 1 per band."""
+        return (log_mel - self.mean.to(log_mel.device)) / self.std.to(log_mel.device)
+
+    def denormalize(self, values: Tensor) -> Tensor:
+        """Return the log-mels `[..., mels]` of normalised values."""
+        return values * self.std.to(values.device) + self.mean.to(values.device)
+
+    @property
+    def digest(self) -> str:
+        """Return what two normalizers share if and only if losses under them are comparable, 16 hex digits."""
+        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:16]
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return what `as_dict` gave.
+
+        Raises:
+            ModelError: It is something else.
+        """
+        try:
+            return cls(torch.tensor(values["mean"]), torch.tensor(values["std"]))
+        except (KeyError, TypeError, ValueError, RuntimeError) as error:
+            raise ModelError(f"mean and std of the mel bands cannot be read: {error}") from error

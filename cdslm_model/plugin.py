@@ -1,0 +1,243 @@
+"""The one door between the model and the evaluation package: the generator `cdslm`, and clip sets to prepare.
+
+Like a stranger's plugin, it imports the contract, clips, audio, errors and hook markers of `cdslm_eval`, and no more.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from pydantic import Field
+
+from cdslm_eval.audio import Clip, content_digest, is_silent, write_flac
+from cdslm_eval.clips import ClipSet, Source, decode
+from cdslm_eval.contract import Generator, GeneratorInfo, Options
+from cdslm_eval.errors import AudioError, EvalError, UsageError
+from cdslm_eval.hookspecs import hookimpl
+from cdslm_model.errors import DataError, ModelError
+
+if TYPE_CHECKING:
+    from cdslm_model.checkpoint import Checkpoint
+    from cdslm_model.data import Heard
+    from cdslm_model.generate import Continuer, Manner
+
+__all__ = ["CdslmGenerator", "CdslmOptions", "ClipRecording", "cdslm_generators", "recordings", "roundtrip"]
+
+
+SPLITS = frozenset({"train", "valid", "validation", "dev", "test"})
+
+
+class CdslmOptions(Options):
+    """Options of `cdslm`.
+
+    Attributes:
+        checkpoint: Folder of a run of `cdslm train`, or a checkpoint in it.
+        context: What of each prompt is continued: its "end", its "start", or "none" of it (then no prompts are needed).
+        guidance: Weight of the context against silence; 1 is the model as trained, 0 ignores the context.
+        steps: Steps of the sampler.
+        sampler: "dpm-solver-2m", "heun", "ddim", or "euler" for flow matching.
+        vocoder: Turns log-mels into samples; the run's own where none is named.
+        batch: Clips that are made at once; changes nothing but speed and memory.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+    """
+
+    checkpoint: str
+    context: Literal["end", "start", "none"] = "end"
+    guidance: float = Field(1.0, ge=0.0, le=100.0)
+    steps: int = Field(32, ge=1, le=10_000)
+    sampler: str = "dpm-solver-2m"
+    vocoder: str | None = None
+    batch: int = Field(8, ge=1)
+    device: str = "auto"
+
+
+class CdslmGenerator(Generator):
+    """Continues prompts with a continuous diffusion spoken language model."""
+
+    name = "cdslm"
+    version = "1"
+    requires: ClassVar[Mapping[str, str]] = {"torch": "torch>=2.5", "safetensors": "safetensors>=0.5"}
+    positional = "checkpoint"
+    prompts = frozenset({"audio"})
+    Options = CdslmOptions
+
+    def __init__(self, options: CdslmOptions | None = None) -> None:
+        super().__init__(options)
+        if self.options.context == "none":
+            # Without a context it needs no prompts; the host reads this from the instance.
+            self.prompts = frozenset()  # type: ignore[misc]  # narrows the class's value for this instance
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return the digest of the weights that generate."""
+        return {"weights": self._found().facts["files"]["ema.safetensors"]}
+
+    def info(self) -> GeneratorInfo:
+        """Return N, D and C of the checkpoint, and how each is counted; reads no weights."""
+        found = self._found()
+        facts, step = found.facts, found.step
+        per_step, settings = facts["per_step"], facts["settings"]
+        spec, options = facts["mel_spec"], self.options
+        process = settings["process"]
+        return GeneratorInfo(
+            parameters=facts["parameters"],
+            tokens=step * per_step["tokens"],
+            flops=step * per_step["flops"],
+            rate_hz=spec["rate_hz"],
+            conventions={
+                **facts["conventions"],
+                "6ND": f"{step * per_step['six_nd']:.6g} FLOPs",
+                "steps": f"{step} of {settings['batch_size']} windows, seed {settings['seed']}",
+                "mel": ", ".join(f"{name} {value}" for name, value in spec.items()),
+                "vocoder": options.vocoder or settings["vocoder"],
+                "diffusion": ", ".join(f"{name} {value}" for name, value in process.items()),
+                "sampling": f"{options.sampler}, {options.steps} steps, guidance {options.guidance:g}, "
+                f"context {options.context}",
+            },
+        )
+
+    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
+        """Yield continuations of about the wanted duration; prompts start over when there are too few."""
+        from cdslm_model.generate import Continuer, Manner, in_batches
+
+        options = self.options
+        if options.context != "none" and not len(prompts):
+            raise UsageError("cdslm continues clips and was given none; name a set as prompts, or say context=none")
+        with _told():
+            manner = Manner(options.sampler, options.steps, options.guidance, seed)
+            model = Continuer(options.checkpoint, options.device, options.vocoder)
+            for places in in_batches(count, options.batch):
+                yield from self._batch(model, manner, prompts, places, round(seconds * model.spec.frame_rate))
+
+    def _batch(
+        self, model: Continuer, manner: Manner, prompts: Sequence[Clip], places: range, frames: int
+    ) -> Iterator[Clip]:
+        import torch
+
+        keys, contexts = [], []
+        for place in places:
+            if self.options.context == "none":
+                keys.append(f"{place:05d}")
+                contexts.append(torch.empty(0, model.config.mels))
+                continue
+            prompt = prompts[place % len(prompts)]
+            turn = place // len(prompts)
+            keys.append(prompt.key if turn == 0 else f"{prompt.key}-{turn}")
+            heard = model.log_mel(prompt.at_rate(model.spec.rate_hz).samples)
+            wanted = model.config.context_frames
+            contexts.append(heard[:wanted] if self.options.context == "start" else heard[-wanted:])
+        for key, log_mel in zip(keys, model.continuations(contexts, list(places), frames, manner), strict=True):
+            samples = model.speak(log_mel)
+            rate_hz = model.spec.rate_hz
+            yield Clip(key=key, samples=samples, rate_hz=rate_hz, digest=content_digest(samples, rate_hz))
+
+    def _found(self) -> Checkpoint:
+        from cdslm_model import checkpoint
+
+        with _told():
+            return checkpoint.find(self.options.checkpoint)
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRecording:
+    """One clip of a set, as `cdslm_model.data.prepare` wants it."""
+
+    source: Source
+    name: str
+
+    @property
+    def stamp(self) -> str:
+        """Size and time of its file; what is absent is found out when it is heard."""
+        try:
+            status = Path(self.source.path).stat()
+        except OSError:
+            return "absent"
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    def hear(self, rate_hz: int) -> Heard:
+        """Decode it at a rate."""
+        from cdslm_model.data import Heard
+
+        try:
+            clip = decode(self.source)
+        except AudioError as error:
+            raise DataError(str(error)) from error
+        return Heard(clip.at_rate(rate_hz).samples, clip.digest, clip.speaker, is_silent(clip.samples))
+
+
+def recordings(paths: Sequence[str]) -> dict[str, list[ClipRecording]]:
+    """Return the clips of directories and manifests, by split.
+
+    A set whose keys all begin with "train/", "valid/", "dev/", "validation/" or "test/" (as they do in a directory with
+    such folders) has splits; any other set stands under "".
+
+    Raises:
+        ModelError: A path holds no clips.
+    """
+    found: dict[str, list[ClipRecording]] = {}
+    for path in paths:
+        try:
+            sources = ClipSet.open(path).sources
+        except EvalError as error:
+            raise DataError(str(error)) from error
+        firsts = {source.key.partition("/")[0] for source in sources}
+        split = "train" in firsts and firsts <= SPLITS
+        for source in sources:
+            where = source.key.partition("/")[0] if split else ""
+            found.setdefault(where, []).append(ClipRecording(source, os.path.abspath(source.path)))  # noqa: PTH100
+    return found
+
+
+def roundtrip(path: str, vocoder: str, count: int, out: str | None) -> dict[str, float]:
+    """Return what a vocoder loses on the first clips of a set, on average.
+
+    Args:
+        path: Directory or manifest.
+        vocoder: Its name.
+        count: How many of the clips.
+        out: Folder for what comes back, where that is wanted.
+
+    Raises:
+        ModelError: The set cannot be read, or there is no such vocoder.
+    """
+    import torch
+
+    from cdslm_model import vocoder as room
+    from cdslm_model.mel import LogMel, MelSpec
+
+    spec = MelSpec()
+    made, log_mel = room.find(vocoder, spec), LogMel(spec)
+    totals: dict[str, float] = {}
+    try:
+        clips = ClipSet.open(path)[:count]
+        for clip in clips:
+            samples = torch.from_numpy(clip.at_rate(spec.rate_hz).samples)[None]
+            for name, value in room.roundtrip(samples, made).items():
+                totals[name] = totals.get(name, 0.0) + value / len(clips)
+            if out is not None:
+                folder = Path(out) / Path(clip.key).parent
+                folder.mkdir(parents=True, exist_ok=True)
+                back = made(log_mel(samples))[0].numpy()
+                write_flac(folder / f"{Path(clip.key).name}.flac", back, spec.rate_hz)
+    except EvalError as error:
+        raise DataError(str(error)) from error
+    return {"clips": float(len(clips)), **totals}
+
+
+@contextmanager
+def _told() -> Iterator[None]:
+    """Hand on what the model says as an error of the evaluation package."""
+    try:
+        yield
+    except ModelError as error:
+        raise (UsageError if error.exit_code == 2 else EvalError)(str(error)) from error
+
+
+@hookimpl
+def cdslm_generators() -> list[type[Generator]]:
+    """Return the generator."""
+    return [CdslmGenerator]

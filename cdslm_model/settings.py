@@ -1,0 +1,104 @@
+"""All that determines a training run, as one frozen value that is kept with its checkpoints."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from cdslm_model.config import Config
+from cdslm_model.diffusion import Process
+from cdslm_model.errors import ModelError
+
+__all__ = ["Settings"]
+
+_FREE = ("valid_every", "save_every", "accumulate")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings:
+    """All that determines a training run, apart from its data and its length.
+
+    Attributes:
+        config: Sizes of the network and the window.
+        process: Schedule, target and loss weight.
+        batch_size: Windows a step, over all processes.
+        accumulate: Pieces that each process makes of its share, for memory's sake.
+        lr: Peak learning rate at the base size; each role's follows from the parametrization.
+        weight_decay: At the base size.
+        warmup_steps: Steps of linear rise.
+        decay_share: Share of the run over which the rate falls at its end.
+        beta2: AdamW's second.
+        ema: Decay of the averaged weights, which generate and are validated.
+        clip_norm: Largest norm of the gradient.
+        seed: Of initial values, windows, noise and times.
+        join_speakers: Whether windows run over adjacent clips of one speaker.
+        valid_windows: Held-out windows of the validation loss.
+        valid_every: Steps from one validation to the next.
+        save_every: Steps from one checkpoint to the next.
+        vocoder: Turns log-mels into samples when it generates.
+    """
+
+    config: Config
+    process: Process = field(default_factory=Process)
+    batch_size: int = 16
+    accumulate: int = 1
+    lr: float = 1e-3
+    weight_decay: float = 0.03
+    warmup_steps: int = 100
+    decay_share: float = 0.2
+    beta2: float = 0.95
+    ema: float = 0.999
+    clip_norm: float = 1.0
+    seed: int = 0
+    join_speakers: bool = False
+    valid_windows: int = 64
+    valid_every: int = 250
+    save_every: int = 250
+    vocoder: str = "griffin-lim"
+
+    def check(self, processes: int) -> None:
+        """Refuse what cannot be trained.
+
+        Args:
+            processes: How many train together.
+        """
+        for name in ("batch_size", "accumulate", "valid_windows", "valid_every", "save_every"):
+            if getattr(self, name) < 1:
+                raise ModelError(f"{name} = {getattr(self, name)} must be at least 1")
+        if self.batch_size % (processes * self.accumulate):
+            raise ModelError(
+                f"batch_size = {self.batch_size} does not divide into {processes} processes x {self.accumulate} pieces"
+            )
+        if not (self.lr > 0 and 0 <= self.decay_share <= 1 and 0 <= self.ema < 1 and self.clip_norm > 0):
+            raise ModelError("lr and clip_norm must be positive, decay_share in 0..1, ema in 0..1 without 1")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON."""
+        return {
+            **dataclasses.asdict(self),
+            "config": self.config.as_dict(),
+            "process": dataclasses.asdict(self.process),
+        }
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
+        """Return what JSON gives."""
+        config, process = Config.from_dict(values["config"]), Process(**values["process"])
+        return cls(**{**values, "config": config, "process": process})
+
+    def differences(self, other: Settings) -> list[str]:
+        """Return which settings that move a number differ: "lr 0.001, not 0.002"."""
+        mine, others = _flat(self.as_dict()), _flat(other.as_dict())
+        return [f"{name} {mine[name]}, not {others[name]}" for name in mine if mine[name] != others[name]]
+
+
+def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            flat.update(_flat(value))
+        elif name not in _FREE:
+            flat[name] = value
+    return flat

@@ -1,0 +1,66 @@
+"""`vert` and `auto_bleu`: how much a system repeats itself, within a clip and from clip to clip."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import ClassVar
+
+from cdslm_eval.audio import Clip
+from cdslm_eval.contract import Failed, Metric, Row, Skipped
+from cdslm_eval.repetition import auto_bleu
+from cdslm_eval.statistic import Better, Mean, SelfBleu, Statistic, Vert
+from cdslm_eval_asr.text import NormalizerOptions, facts, normalizer
+
+__all__ = ["AutoBleu", "VertMetric"]
+
+ORDER = 2
+
+
+class _Words(Metric):
+    """The words of each transcript, and how much they repeat themselves."""
+
+    version = "1"
+    rows = "words@1"
+    unit = "fraction"
+    better: ClassVar[Better] = "lower"
+    requires: ClassVar[Mapping[str, str]] = {"transformers": "transformers>=4.50"}
+    needs = frozenset({"transcript"})
+    batch_clips = 16
+    positional = "normalizer"
+    Options = NormalizerOptions
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return the version of the normaliser."""
+        return facts(self.options)
+
+    def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:
+        """Yield the normalised words of each clip; one in which nothing was said is skipped."""
+        clean = normalizer(self.options.normalizer)
+        for clip in clips:
+            words = clean(clip.transcript or "").split()
+            yield {"words": words, "auto_bleu": auto_bleu(words, ORDER)} if words else Skipped("nothing was said")
+
+
+class VertMetric(_Words):
+    """VERT-2 and self-BLEU-2 of transcripts: how much a system repeats itself; read them beside real speech's.
+
+    Both grow with the number of clips: compare sets of one size.
+
+    Source: Lakhotia et al. (2021), "On Generative Spoken Language Modeling from Raw Audio" (arXiv 2102.01192).
+    """
+
+    name = "vert"
+    statistics: ClassVar[Mapping[str, Statistic]] = {
+        "vert": Vert("words", ORDER, "auto_bleu"),
+        "self_bleu": SelfBleu("words", ORDER),
+    }
+
+
+class AutoBleu(_Words):
+    """Auto-BLEU-2 of transcripts: share of uni- and bigrams that a clip repeats, mean over clips.
+
+    Source: Lakhotia et al. (2021), "On Generative Spoken Language Modeling from Raw Audio" (arXiv 2102.01192).
+    """
+
+    name = "auto_bleu"
+    statistics: ClassVar[Mapping[str, Statistic]] = {"auto_bleu": Mean("auto_bleu")}

@@ -1,0 +1,76 @@
+"""`wer` and `cer`: how far the transcript is from the text that was to be said."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from importlib.metadata import version
+from typing import Any, ClassVar
+
+from cdslm_eval.audio import Clip
+from cdslm_eval.contract import Failed, Metric, Row, Skipped
+from cdslm_eval.statistic import Better, RatioOfSums, Statistic
+from cdslm_eval_asr.text import NormalizerOptions, facts, normalizer
+
+__all__ = ["Cer", "Wer"]
+
+
+class _ErrorRate(Metric):
+    """Edit operations over the length of the reference, both summed over all clips."""
+
+    version = "1"
+    unit = "fraction"
+    better: ClassVar[Better] = "lower"
+    requires: ClassVar[Mapping[str, str]] = {"jiwer": "jiwer>=3.1", "transformers": "transformers>=4.50"}
+    needs = frozenset({"transcript"})
+    wants = frozenset({"text", "reference_text"})
+    batch_clips = 16
+    positional = "normalizer"
+    Options = NormalizerOptions
+    of: ClassVar[str]
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return the versions of jiwer and of the normaliser."""
+        return {"jiwer": version("jiwer"), **facts(self.options)}
+
+    def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:
+        """Yield errors and length of each clip; its reference is the text beside it, else that of its paired clip."""
+        clean = normalizer(self.options.normalizer)
+        for clip in clips:
+            known = clip.text if clip.text is not None else clip.reference.text if clip.reference else None
+            if known is None or clip.transcript is None:
+                yield Skipped("no text beside the clip" if known is None else "no transcript")
+                continue
+            reference, heard = clean(known), clean(clip.transcript)
+            yield self._counts(reference, heard) if reference else Skipped("the text beside the clip says nothing")
+
+    def _counts(self, reference: str, heard: str) -> Row:
+        import jiwer
+
+        process: Any = {"words": jiwer.process_words, "characters": jiwer.process_characters}[self.of]
+        found = process(reference, heard)
+        errors = found.substitutions + found.deletions + found.insertions
+        return {
+            "errors": errors,
+            self.of: found.hits + found.substitutions + found.deletions,
+            "substitutions": found.substitutions,
+            "deletions": found.deletions,
+            "insertions": found.insertions,
+            "reference": reference,
+            "heard": heard,
+        }
+
+
+class Wer(_ErrorRate):
+    """Word error rate of the transcript against the text: edits over reference words, summed over clips."""
+
+    name = "wer"
+    of = "words"
+    statistics: ClassVar[Mapping[str, Statistic]] = {"wer": RatioOfSums("errors", "words")}
+
+
+class Cer(_ErrorRate):
+    """Character error rate of the transcript against the text: edits over reference characters, summed over clips."""
+
+    name = "cer"
+    of = "characters"
+    statistics: ClassVar[Mapping[str, Statistic]] = {"cer": RatioOfSums("errors", "characters")}

@@ -1,0 +1,182 @@
+"""A ladder over a trainer that the test writes: what is done is not done again, what is killed goes on."""
+
+from __future__ import annotations
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+
+import pytest
+
+from cdslm_eval.errors import UsageError
+from cdslm_eval.ladder import read_plan
+
+ROOT = Path(__file__).parents[2]
+
+# a "trainer" whose loss follows a law, and which notes every start and every step, so that resuming can be seen
+TRAINER = """
+import json, pathlib, sys, time
+size, budget, run = float(sys.argv[1]), float(sys.argv[2]), pathlib.Path(sys.argv[3])
+run.mkdir(parents=True, exist_ok=True)
+with (run / "starts").open("a") as file:
+    file.write("x")
+steps = run / "steps"
+done = len(steps.read_text()) if steps.exists() else 0
+for _ in range(done, 10):
+    time.sleep(float(sys.argv[4]))
+    with steps.open("a") as file:
+        file.write("x")
+tokens = budget / (6 * size)
+loss = 1.0 + 5 * size**-0.3 + 7 * tokens**-0.4
+(run / "result.json").write_text(
+    json.dumps({"parameters": size, "tokens": tokens, "flops": budget, "val_loss": loss})
+)
+"""
+
+PLAN = """
+name = "test"
+[paths]
+here = "."
+[[prepare]]
+name = "shards"
+command = "{python} -c 'import pathlib, sys; pathlib.Path(sys.argv[1]).mkdir(parents=True)' {{out}}"
+[[systems]]
+name = "law"
+train = "{python} {{here}}/trainer.py {{size}} {{budget}} {{run}} {pause}"
+generator = "babble:{{here}}"
+sizes = [100, 400]
+budgets = [1e6, 4e6]
+[generate]
+count = 3
+seconds = 1.0
+controls = ["silence"]
+[score]
+metrics = ["signal"]
+if_installed = ["not_installed_anywhere"]
+"""
+
+
+@pytest.fixture
+def plan(tmp_path):
+    def write(pause=0.0, **changes):
+        (tmp_path / "trainer.py").write_text(textwrap.dedent(TRAINER))
+        text = PLAN.format(python=sys.executable, pause=pause).replace("babble:{here}", "silence")
+        for old, new in changes.items():
+            assert old in text
+            text = text.replace(old, new)
+        path = tmp_path / "plan.toml"
+        path.write_text(text)
+        return path
+
+    return write
+
+
+def climb(plan, *more, check=True):
+    command = [sys.executable, "-m", "cdslm_eval", "ladder", str(plan), "--out", str(plan.parent / "out"), *more]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
+    )
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_a_ladder_gives_one_row_per_model_and_does_nothing_twice(plan):
+    path = plan()
+    first = climb(path)
+    table = path.parent / "out" / "runs.csv"
+    rows = list(csv.DictReader(table.read_text().splitlines()))
+    assert {row["run"] for row in rows} == {
+        f"law-{size}-{budget}" for size in (100, 400) for budget in ("1e+06", "4e+06")
+    }
+    for row in rows:
+        n, d = float(row["N"]), float(row["D"])
+        assert float(row["val_loss"]) == pytest.approx(1.0 + 5 * n**-0.3 + 7 * d**-0.4, rel=1e-12)
+        assert float(row["duration"]) == pytest.approx(1.0, abs=0.01)
+    assert "not_installed_anywhere is left out: not installed" in first.stderr
+    kept = table.read_bytes()
+    again = climb(path)
+    assert table.read_bytes() == kept
+    assert "train" not in again.stderr
+    assert [p.read_text() for p in (path.parent / "out").glob("runs/*/run/starts")] == ["x"] * 4
+    dry = climb(path, "--dry-run").stdout.splitlines()
+    assert len(dry) == 9
+    assert all(line.startswith("done") for line in dry)
+
+
+def test_a_killed_ladder_takes_its_trainer_with_it_and_goes_on_where_it_was(plan):
+    path = plan(pause=0.15)
+    command = [sys.executable, "-m", "cdslm_eval", "ladder", str(path), "--out", str(path.parent / "out")]
+    process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    runs = path.parent / "out" / "runs"
+    until = time.monotonic() + 60
+    while time.monotonic() < until and not any(len(p.read_text()) >= 3 for p in runs.glob("*/run/steps")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    time.sleep(3.0)  # the leash looks once a second
+    seen = sum(len(p.read_text()) for p in runs.glob("*/run/steps"))
+    time.sleep(1.0)
+    assert sum(len(p.read_text()) for p in runs.glob("*/run/steps")) == seen < 10
+    climb(path)
+    assert sorted(len(p.read_text()) for p in runs.glob("*/run/steps")) == [10] * 4
+    assert sorted(p.read_text() for p in runs.glob("*/run/starts")) == ["x", "x", "x", "xx"]
+
+
+def test_a_new_budget_trains_only_what_is_new(plan):
+    climb(plan())
+    path = plan(**{"budgets = [1e6, 4e6]": "budgets = [1e6, 4e6, 9e6]"})
+    done = climb(path)
+    assert done.stderr.count("train law") == 2
+    assert len(list(csv.DictReader((path.parent / "out" / "runs.csv").read_text().splitlines()))) == 6
+
+
+def test_a_trainer_that_fails_is_named_with_its_log(plan):
+    path = plan(**{"trainer.py {size}": "no_such_trainer.py {size}"})
+    done = climb(path, check=False)
+    assert done.returncode == 3
+    assert "exit code 2" in done.stderr
+    (log,) = (path.parent / "out").glob("runs/*/train.log")
+    assert "no_such_trainer.py" in log.read_text()
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ("sizes =", "sises =", "Did you mean 'sizes'?"),
+        ("{run}", "{runn}", "Did you mean 'run'?"),
+        ("budgets = [1e6, 4e6]", "budgets = [0]", "budgets are FLOPs"),
+        ('name = "test"', "name = ", "not TOML"),
+        ("[[systems]]", "[[systms]]", "systems"),
+    ],
+)
+def test_a_plan_that_cannot_be_climbed_is_refused_before_anything_runs(plan, old, new, said):
+    path = plan(**{old: new})
+    with pytest.raises(UsageError, match=said.replace("?", r"\?")):
+        read_plan(path)
+    assert not (path.parent / "out").exists()
+
+
+def test_places_are_relative_to_the_plan_and_can_be_replaced(plan, tmp_path):
+    path = plan()
+    assert read_plan(path).paths["here"] == str(tmp_path)
+    assert read_plan(path, {"here": "/somewhere"}).paths["here"] == "/somewhere"
+    with pytest.raises(UsageError, match="Did you mean 'here'"):
+        read_plan(path, {"heer": "/somewhere"})
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "ladders").glob("*.toml")), ids=lambda path: path.name)
+def test_shipped_plans_are_plans(path):
+    assert read_plan(path).systems
+
+
+def test_json_has_the_table_and_the_scores(plan):
+    found = json.loads(climb(plan(), "--json", "-").stdout.partition("\ntable:")[0])
+    assert len(found["runs"]) == 4
+    assert {one["system"] for one in found["scores"]["estimates"]} >= {"law-100-1e+06", "silence"}

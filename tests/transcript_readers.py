@@ -1,0 +1,67 @@
+"""A transcriber that counts what it is asked, and what reads its transcripts; a module, so that workers find it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import ClassVar
+
+from cdslm_eval.contract import Failed, Metric, Options, Recognizer, Transcriber
+from cdslm_eval.statistic import Mean
+
+
+class LogOptions(Options):
+    log: str = ""
+
+
+class Counting(Transcriber):
+    """Hears the clip's key, spelt out; writes down which clips it was asked for."""
+
+    name = "counting"
+    Options = LogOptions
+    batch_clips = 3
+
+    def transcribe(self, clips):
+        for clip in clips:
+            with Path(self.options.log).open("a") as log:
+                print(clip.key, file=log)
+            if clip.key == "c03":
+                time.sleep(60)
+            yield Failed("mumbled") if clip.key == "c02" else f"{clip.key} said"
+
+
+class Letters(Recognizer):
+    """The letters of the transcript."""
+
+    name = "letters"
+    inventory = "letters"
+    needs: ClassVar[set[str]] = {"transcript"}
+
+    def recognize(self, clips):
+        for clip in clips:
+            yield list(clip.transcript.replace(" ", ""))
+
+
+class Reads(Metric):
+    """How many words were heard, and whether they are the text."""
+
+    name = "reads"
+    needs: ClassVar[set[str]] = {"transcript"}
+    wants: ClassVar[set[str]] = {"text"}
+    statistics: ClassVar[dict] = {"words": Mean("words"), "right": Mean("right")}
+
+    def measure(self, clips):
+        for clip in clips:
+            yield {"words": len(clip.transcript.split()), "right": float(clip.transcript == clip.text)}
+
+
+class ReadsPhones(Metric):
+    """Phones per transcript."""
+
+    name = "reads_phones"
+    needs: ClassVar[set[str]] = {"phones", "transcript"}
+    statistics: ClassVar[dict] = {"phones": Mean("phones")}
+
+    def measure(self, clips):
+        for clip in clips:
+            yield {"phones": len(clip.phones), "heard": clip.transcript}
