@@ -186,6 +186,7 @@ def _heard(
     """Yield recordings with their log-mels, in order, made a few ahead in threads; a string says why there is none."""
 
     def hear(recording: Recording) -> tuple[Heard | str, Tensor]:
+        """Decode and transform one."""
         nothing = torch.empty(0, log_mel.spec.mels)
         try:
             heard = recording.hear(log_mel.spec.rate_hz)

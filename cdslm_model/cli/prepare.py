@@ -49,6 +49,7 @@ def _progress(what: str) -> Callable[[int, int], None]:
     start = said = time.monotonic()
 
     def line(done: int, total: int) -> None:
+        """Say it."""
         nonlocal said
         now = time.monotonic()
         if now - said < 5 and not (done == total and now - start > 5):

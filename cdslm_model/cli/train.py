@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import sys
-from pathlib import Path
-from typing import Annotated
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 import typer
+
+from cdslm_model.cli import train_options as options
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cdslm_model.config import Config
+    from cdslm_model.train import Length, Order
 
 __all__ = ["add_to"]
 
@@ -19,107 +28,93 @@ def add_to(app: typer.Typer) -> None:
 
 
 def train(
-    data: Annotated[
-        Path, typer.Option("--data", help="Prepared speech; its train and valid splits where it has them.")
-    ],
-    out: Annotated[Path, typer.Option("--out", help="The run's folder; the same command again goes on from there.")],
-    depth: Annotated[int, typer.Option("--depth", min=1, help="Blocks; width is 128 a block. 4 has 36M parameters.")],
-    valid: Annotated[Path | None, typer.Option("--valid", help="Held-out prepared speech.")] = None,
-    target_flops: Annotated[
-        list[float] | None, typer.Option("--target-flops", help="Train for so many exact FLOPs; again for a branch.")
-    ] = None,
-    tokens: Annotated[list[float] | None, typer.Option("--tokens", help="Or for so many frames.")] = None,
-    steps: Annotated[list[int] | None, typer.Option("--steps", help="Or for so many steps.")] = None,
-    context_seconds: Annotated[float, typer.Option("--context-seconds", min=0.0, help="Context of a window.")] = 10.0,
-    continuation_seconds: Annotated[
-        float, typer.Option("--continuation-seconds", min=0.0125, help="Continuation of a window.")
-    ] = 30.0,
-    join_speakers: Annotated[
-        bool, typer.Option("--join-speakers", help="Let windows run over adjacent clips of one speaker.")
-    ] = False,
-    patch: Annotated[int, typer.Option("--patch", min=1, max=6, help="Frames that make one token.")] = 1,
-    schedule: Annotated[str, typer.Option("--schedule", help="linear, cosine, exponential or flow.")] = "cosine",
-    target: Annotated[str, typer.Option("--target", help="v, epsilon, x0 or flow.")] = "v",
-    zero_terminal_snr: Annotated[
-        bool, typer.Option("--zero-terminal-snr/--keep-terminal-snr", help="Whether time 1 is pure noise.")
-    ] = True,
-    gamma: Annotated[float, typer.Option("--gamma", help="Cap of the SNR in the loss weight.")] = 5.0,
-    weight_floor: Annotated[float, typer.Option("--weight-floor", help="Least loss weight in noise.")] = 0.05,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Windows a step, over all processes.")] = 16,
-    accumulate: Annotated[int, typer.Option("--accumulate", min=1, help="Pieces of a step, to save memory.")] = 1,
-    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate at the base size.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option("--weight-decay", help="At the base size.")] = 0.03,
-    warmup_steps: Annotated[int, typer.Option("--warmup-steps", min=0, help="At most; a tenth of a short run.")] = 100,
-    decay_share: Annotated[float, typer.Option("--decay-share", help="Share of the run with a falling rate.")] = 0.2,
-    ema: Annotated[float, typer.Option("--ema", help="Decay of the averaged weights.")] = 0.999,
-    clip_norm: Annotated[float, typer.Option("--clip-norm", help="Largest norm of the gradient.")] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of weights, windows, noise and times.")] = 0,
-    valid_windows: Annotated[int, typer.Option("--valid-windows", min=1, help="Held-out windows.")] = 64,
-    valid_every: Annotated[int, typer.Option("--valid-every", min=1, help="Steps between validations.")] = 250,
-    save_every: Annotated[int, typer.Option("--save-every", min=1, help="Steps between checkpoints.")] = 250,
-    vocoder: Annotated[str, typer.Option("--vocoder", help="Makes samples when it generates.")] = "griffin-lim",
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
-    compile_network: Annotated[
-        bool | None, typer.Option("--compile/--no-compile", help="Let torch compile the network (default: on a GPU).")
-    ] = None,
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing while it runs.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    data: options.Data,
+    out: options.Out,
+    depth: options.Depth,
+    valid: options.Valid = None,
+    target_flops: options.TargetFlops = None,
+    tokens: options.Tokens = None,
+    steps: options.Steps = None,
+    context_seconds: options.ContextSeconds = 10.0,
+    continuation_seconds: options.ContinuationSeconds = 30.0,
+    join_speakers: options.JoinSpeakers = False,
+    patch: options.Patch = 1,
+    schedule: options.Schedule = "cosine",
+    target: options.Target = "v",
+    zero_terminal_snr: options.ZeroTerminalSnr = True,
+    gamma: options.Gamma = 5.0,
+    weight_floor: options.WeightFloor = 0.05,
+    batch_size: options.BatchSize = 16,
+    accumulate: options.Accumulate = 1,
+    lr: options.Lr = 1e-3,
+    weight_decay: options.WeightDecay = 0.03,
+    warmup_steps: options.WarmupSteps = 100,
+    decay_share: options.DecayShare = 0.2,
+    ema: options.Ema = 0.999,
+    clip_norm: options.ClipNorm = 1.0,
+    seed: options.Seed = 0,
+    valid_windows: options.ValidWindows = 64,
+    valid_every: options.ValidEvery = 250,
+    save_every: options.SaveEvery = 250,
+    vocoder: options.Vocoder = "griffin-lim",
+    device: options.Device = "auto",
+    compile_network: options.CompileNetwork = None,
+    quiet: options.Quiet = False,
+    as_json: options.AsJson = False,
 ) -> None:
     """Train; stopped at any moment, the same command goes on bit for bit (on a CPU).
 
     Several lengths, such as --target-flops 1e15 --target-flops 1e16, share one run up to where each decays.
     """
-    from cdslm_model.config import Config
+    given = dict(locals())
     from cdslm_model.diffusion import Process
-    from cdslm_model.errors import ModelError
-    from cdslm_model.loop import Interrupted
-    from cdslm_model.mel import MelSpec
     from cdslm_model.settings import Settings
-    from cdslm_model.train import Length, Order, open_splits
-    from cdslm_model.train import train as run
+    from cdslm_model.train import Order, open_splits
 
-    given = (("flops", target_flops), ("tokens", tokens), ("steps", steps))
-    lengths = [Length(unit, float(amount)) for unit, amounts in given for amount in amounts or ()]
-    if not lengths:
-        raise ModelError("say how long to train: --target-flops, --tokens or --steps")
+    lengths = _lengths({"flops": target_flops, "tokens": tokens, "steps": steps})
     train_on, held_out = open_splits(data, valid)
-    rate = MelSpec().frame_rate
-    frames = round(context_seconds * rate), round(continuation_seconds * rate)
+    # The options that are settings bear the settings' names
+    named = {field.name: given[field.name] for field in dataclasses.fields(Settings) if field.name in given}
     settings = Settings(
-        config=Config.from_depth(depth, patch=patch, context_frames=frames[0], continuation_frames=frames[1]),
+        config=_config(depth, patch, context_seconds, continuation_seconds),
         process=Process(schedule, target, zero_terminal_snr, gamma, weight_floor),
-        batch_size=batch_size,
-        accumulate=accumulate,
-        lr=lr,
-        weight_decay=weight_decay,
-        warmup_steps=warmup_steps,
-        decay_share=decay_share,
-        ema=ema,
-        clip_norm=clip_norm,
-        seed=seed,
-        join_speakers=join_speakers,
-        valid_windows=valid_windows,
-        valid_every=valid_every,
-        save_every=save_every,
-        vocoder=vocoder,
+        **named,
     )
-    order = Order(
-        settings=settings,
-        data=train_on,
-        valid=held_out,
-        out=out,
-        lengths=lengths,
-        device=device,
-        compile=compile_network,
-        quiet=quiet,
-    )
-    try:
-        result = run(order)
-    except Interrupted as request:
-        typer.echo(f"cdslm: stopped at a checkpoint in {out}; the same command goes on from there", err=True)
-        sys.exit(128 + request.number)
+    order = Order(settings=settings, data=train_on, valid=held_out, out=out, lengths=lengths, device=device)
+    result = _run(dataclasses.replace(order, compile=compile_network, quiet=quiet))
     if int(os.environ.get("RANK", "0")) == 0:
         _show(result, out, as_json)
+
+
+def _lengths(given: Mapping[str, Sequence[float] | None]) -> list[Length]:
+    from cdslm_model.errors import ModelError
+    from cdslm_model.train import Length
+
+    lengths = [Length(unit, float(amount)) for unit, amounts in given.items() for amount in amounts or ()]
+    if not lengths:
+        raise ModelError("say how long to train: --target-flops, --tokens or --steps")
+    return lengths
+
+
+def _config(depth: int, patch: int, context_seconds: float, continuation_seconds: float) -> Config:
+    from cdslm_model.config import Config
+    from cdslm_model.mel import MelSpec
+
+    context, continuation = (
+        round(seconds * MelSpec().frame_rate) for seconds in (context_seconds, continuation_seconds)
+    )
+    return Config.from_depth(depth, patch=patch, context_frames=context, continuation_frames=continuation)
+
+
+def _run(order: Order) -> dict[str, Any]:
+    from cdslm_model.loop import Interrupted
+    from cdslm_model.train import train as run
+
+    try:
+        return run(order)
+    except Interrupted as request:
+        typer.echo(f"cdslm: stopped at a checkpoint in {order.out}; the same command goes on from there", err=True)
+        sys.exit(128 + request.number)
 
 
 def _show(result: dict[str, object], out: Path, as_json: bool) -> None:
