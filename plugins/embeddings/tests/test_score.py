@@ -126,8 +126,12 @@ def test_one_clip_has_no_distance_but_a_reason(cli, sets, tmp_path):
 
 
 def test_what_cannot_be_loaded_is_said_in_one_sentence(cli, sets):
-    done = cli("score", "near", "-r", "real", "-m", "fad:wavlm,model=/nowhere/at-all", code=2)
-    assert "model=/nowhere/at-all: no such folder" in done.stderr
-    assert len(done.stderr.strip().splitlines()) == 1
+    done = cli("score", "near", "-r", "real", "-m", "kad,fad:wavlm,model=/nowhere/at-all", "--json", "-", code=1)
+    result = json.loads(done.stdout)
+    value = {one["name"]: one for one in result["estimates"]}
+    assert "model=/nowhere/at-all: no such folder" in value["fad"]["reason"]
+    assert value["fad"]["value"] is None
+    assert math.isfinite(value["kad"]["value"])  # the other metric is measured all the same
+    assert "over the failure budget: near, fad" in done.stderr
     done = cli("score", "near", "-r", "real", "-m", "fad:encoder=wavml", code=2)
     assert "encoder" in done.stderr
