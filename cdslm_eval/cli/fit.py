@@ -163,7 +163,9 @@ def _study(rows: Rows, asked: Settings, output: Output, text: Callable[[Study], 
     from cdslm_eval.scaling.document import study_document
     from cdslm_eval.scaling.study import study
 
-    done = study(rows.read(), rows.metric, asked)
+    table = rows.read()
+    with common.stages() as stage:
+        done = study(table, rows.metric, asked, stage)
     deliver(study_document(done), lambda: text(done), output.json_to)
     if output.out is not None:
         from cdslm_eval.report.fit import write_fit_report
