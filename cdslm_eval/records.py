@@ -1,5 +1,4 @@
-"""Records: rows of a table file (CSV, TSV, JSON, JSON lines, parquet) with the line that each stands on, and quantities
-such as `7B`."""
+"""Records: rows of a table file (CSV, TSV, JSON, JSON lines, parquet), each with its line; quantities such as `7B`."""
 
 from __future__ import annotations
 

@@ -1,11 +1,10 @@
-"""RunTable: rows of (N parameters, D tokens, C FLOPs, metric values) with declared conventions; what every fit reads."""
+"""RunTable: rows of (N parameters, D tokens, C FLOPs, metric values) with declared conventions; what fits read."""
 
 from __future__ import annotations
 
 import hashlib
 import math
-import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,8 +13,9 @@ import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.errors import UnknownNameError, UsageError
-from cdslm_eval.records import Record, parse_quantity, read_records
+from cdslm_eval.records import Record, read_records
 from cdslm_eval.table_columns import Columns, build
+from cdslm_eval.table_rules import matches
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -68,8 +68,8 @@ class ComputeCheck:
         if self.spread < 0.01:
             return f"C = {self.declared:g} N D holds within {np.expm1(self.spread):.2%}"
         return (
-            f"C = {self.declared:g} N D misses by up to {np.expm1(self.spread):.0%} (median C / ND = {self.measured:.4g},"
-            f" changing as N^{self.drift:.2f}); optima under a budget C use k = {self.declared:g}"
+            f"C = {self.declared:g} N D misses by up to {np.expm1(self.spread):.0%} (median C / ND = "
+            f"{self.measured:.4g}, changing as N^{self.drift:.2f}); optima under a budget C use k = {self.declared:g}"
         )
 
 
@@ -145,9 +145,7 @@ class RunTable:
         source: str = "memory",
     ) -> RunTable:
         """Make a table of mappings, or of (line, mapping) pairs; arguments as in `read`."""
-        rows: list[Record] = [
-            row if isinstance(row, tuple) else (number, row) for number, row in enumerate(records, 1)
-        ]
+        rows: list[Record] = [row if isinstance(row, tuple) else (number, row) for number, row in enumerate(records, 1)]
         if not (math.isfinite(k) and k > 0):
             raise UsageError(f"k of C = k N D must be above 0, not {k}")
         built = build(rows, Columns.find(rows, columns or {}, source), k, source)
@@ -164,7 +162,10 @@ class RunTable:
     @classmethod
     def from_pandas(cls, frame: pd.DataFrame, **settings: Any) -> RunTable:
         """Make a table of a data frame, its rows numbered from 1; settings as in `from_records`."""
-        return cls.from_records(frame.to_dict("records"), **{"source": "data frame", **settings})
+        return cls.from_records(
+            [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")],
+            **{"source": "data frame", **settings},
+        )
 
     @classmethod
     def from_store(
@@ -240,15 +241,19 @@ class RunTable:
         """
         table = self
         for rule in rules:
-            table = table.select(~_matches(table, rule), f"excluded by {rule!r}")
+            table = table.select(~matches(table._columns, rule), f"excluded by {rule!r}")
         return table
 
     def only(self, *rules: str) -> RunTable:
         """Return the table of the rows that every rule names, in the words of `excluding`; the others are not told."""
         table = self
         for rule in rules:
-            table = table.select(_matches(table, rule))
+            table = table.select(matches(table._columns, rule))
         return table
+
+    @property
+    def _columns(self) -> dict[str, npt.NDArray[Any]]:
+        return {name: getattr(self, name) for name in _ROWS} | {**self.labels, **self.metrics}
 
     def compute_check(self) -> ComputeCheck:
         """Return how well C = k N D holds."""
@@ -280,56 +285,3 @@ class RunTable:
 
 
 _ROWS = ("N", "D", "C", "weight", "run", "split", "isoflop", "line")
-_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
-    "<=": np.less_equal,
-    ">=": np.greater_equal,
-    "!=": np.not_equal,
-    "<": np.less,
-    ">": np.greater,
-    "=": np.equal,
-}
-_RULE = re.compile(r"\s*(.+?)\s*(<=|>=|!=|==|=|<|>)\s*(.+?)\s*")
-_RANK = re.compile(r"(highest|lowest):(.+):(\d+)")
-_LINES = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
-
-
-def _matches(table: RunTable, rule: str) -> Bools:
-    """Return where a rule holds."""
-    if ranked := _RANK.fullmatch(rule.strip()):
-        values = _column(table, ranked[2], rule)
-        order = np.sort(values[np.isfinite(values)])
-        count = min(int(ranked[3]), len(order))
-        if not count:
-            return np.zeros(len(table), bool)
-        return values >= order[-count] if ranked[1] == "highest" else values <= order[count - 1]
-    found = _RULE.fullmatch(rule)
-    if found is None:
-        raise UsageError(f"{rule!r} is no rule; write loss>3.4, run=NAME, line=5,7-9 or highest:loss:5")
-    name, sign, wanted = found[1], found[2].replace("==", "="), found[3]
-    if name in {"line", "lines"} and sign == "=":
-        return _lines(table, wanted, rule)
-    values = _column(table, name, rule)
-    if values.dtype.kind == "U":
-        return np.asarray(_COMPARISONS[sign](values, wanted), bool)
-    try:
-        return np.asarray(_COMPARISONS[sign](values, parse_quantity(wanted)), bool)
-    except ValueError as error:
-        raise UsageError(f"{rule!r}: {error}") from error
-
-
-def _lines(table: RunTable, wanted: str, rule: str) -> Bools:
-    out = np.zeros(len(table), bool)
-    for part in wanted.split(","):
-        match = _LINES.fullmatch(part)
-        if match is None:
-            raise UsageError(f"{rule!r}: lines are written as 5,7-9")
-        out |= (table.line >= int(match[1])) & (table.line <= int(match[2] or match[1]))
-    return out
-
-
-def _column(table: RunTable, name: str, rule: str) -> npt.NDArray[Any]:
-    known: dict[str, npt.NDArray[Any]] = {one: getattr(table, one) for one in _ROWS}
-    known |= {**table.labels, **table.metrics}
-    if name not in known:
-        raise UnknownNameError(f"column (in the rule {rule!r})", name, known)
-    return known[name]

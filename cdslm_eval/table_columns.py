@@ -137,7 +137,9 @@ def build(rows: Sequence[Record], columns: Columns, k: float, source: str) -> Bu
         "line": lines,
         "run": np.array([run or f"line {line}" for run, line in zip(runs, lines, strict=True)], dtype=str),
         "split": np.array([one[3] for one in kept], dtype=str),
-        "isoflop": np.array([_text(one[1].get(roles["isoflop"])) if "isoflop" in roles else "" for one in kept], dtype=str),
+        "isoflop": np.array(
+            [_text(one[1].get(roles["isoflop"])) if "isoflop" in roles else "" for one in kept], dtype=str
+        ),
     }
     return Built(arrays, derived, conventions, sorted(excluded), notes)
 
@@ -184,7 +186,9 @@ def _is_convention(name: str) -> bool:
     return "convention" in _plain(name).split() or "conventions" in _plain(name).split()
 
 
-def _conventions(kept: Sequence[tuple[int, Mapping[str, Any], Any, str]], rest: Sequence[str]) -> tuple[dict[str, str], list[str]]:
+def _conventions(
+    kept: Sequence[tuple[int, Mapping[str, Any], Any, str]], rest: Sequence[str]
+) -> tuple[dict[str, str], list[str]]:
     """Return what the columns of conventions say, and a sentence for each of which the rows disagree."""
     conventions, notes = {}, []
     for name in filter(_is_convention, rest):

@@ -136,7 +136,7 @@ def predict(
         raise UsageError(f"--N has {len(models)} values and --D {len(tokens)}; each model needs its tokens")
     from cdslm_eval.cli.fit_text import predictions_text
     from cdslm_eval.scaling.document import predictions_document
-    from cdslm_eval.scaling.predictions import predictions
+    from cdslm_eval.scaling.forecast import predictions
 
     asked = _settings(fitting, resampling, budgets=budgets)
     done = predictions(rows.read(), rows.metric, asked, list(zip(models, tokens, strict=True)))

@@ -8,10 +8,12 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr
+from scipy.stats import t as student
 
 from cdslm_eval.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling.budgets import find_budgets
-from cdslm_eval.scaling.law import Curve, curve_of
+from cdslm_eval.scaling.curve import Curve, curve_of
 from cdslm_eval.scaling.links import Axis
 
 if TYPE_CHECKING:
@@ -46,10 +48,11 @@ class Bootstrap:
     Attributes:
         parameters: Name (E, A, B, log_A, log_B, alpha, beta, gamma) -> its replicates `[replicates]`.
         objective: `[replicates]`.
-        converged: Which replicates came to an optimum, `[replicates]`; the others count in intervals all the same, since
-            leaving them out would favour the samples that are easy to fit.
+        converged: Which replicates came to an optimum, `[replicates]`; the others count in intervals all the same,
+            since leaving them out would favour the samples that are easy to fit.
         by: What was resampled: "row", "run" or "isoflop".
         units: How many of these there were to draw from.
+        free: Degrees of freedom that they leave: intervals are widened for what was fitted.
         seed: Of the draw.
         axis, k: Of the law.
     """
@@ -59,6 +62,7 @@ class Bootstrap:
     converged: npt.NDArray[np.bool_]
     by: str
     units: int
+    free: int
     seed: int
     axis: Axis
     k: float
@@ -74,21 +78,34 @@ class Bootstrap:
 
     def replicates(self, name: str) -> Floats:
         """Return a parameter's replicates, or "ratio_exponent", "N_exponent" or "D_exponent"."""
-        derived = {
-            "ratio_exponent": lambda: self.curve().ratio_exponent,
-            "N_exponent": lambda: self.curve().N_exponent,
-            "D_exponent": lambda: 1 - self.curve().N_exponent,
+        curve = self.curve()
+        known = {
+            **self.parameters,
+            "ratio_exponent": curve.ratio_exponent,
+            "N_exponent": curve.N_exponent,
+            "D_exponent": 1 - curve.N_exponent,
         }
-        if name in derived:
-            return np.asarray(derived[name](), float)
-        if name not in self.parameters:
-            raise UnknownNameError("parameter", name, [*self.parameters, *derived])
-        return self.parameters[name]
+        if name not in known:
+            raise UnknownNameError("parameter", name, known)
+        return known[name]
 
     def interval(self, name: str, level: float = 0.95) -> Interval:
         """Return the percentile interval of a parameter."""
-        low, high = _band(self.replicates(name), level)
+        low, high = self.band(self.replicates(name), level)
         return float(low), float(high)
+
+    def band(self, values: Floats, level: float = 0.95) -> Band:
+        """Return the percentile interval of any quantity of the replicates, `[replicates, ...]` -> two of `[...]`.
+
+        The percentiles are those that a t interval with these degrees of freedom would have under normal replicates:
+        plain percentiles are too narrow by the factor that divides a standard deviation by n instead of n - P.
+
+        Source: Hesterberg, "What teachers should know about the bootstrap" (2015), section 5.3 (expanded percentiles).
+        """
+        wide = np.sqrt(self.units / self.free) * student.ppf((1 + level) / 2, self.free)
+        # the quantile must be one of the values: between a finite and an infinite one there is no interpolation
+        low, high = np.quantile(values, ndtr([-wide, wide]), axis=0, method="closest_observation")
+        return np.asarray(low), np.asarray(high)
 
     def standard_error(self, name: str) -> float:
         """Return the standard deviation of a parameter over the replicates."""
@@ -114,11 +131,11 @@ class Bootstrap:
         ratio = np.exp(np.clip(log_d - log_n, -_LOG_LARGEST, _LOG_LARGEST))
         return OptimumIntervals(
             C,
-            _band(np.exp(log_n), level),
-            _band(np.exp(log_d), level),
-            _band(ratio, level),
-            _band(self.axis.restore(u), level),
-            _band(kappa, level),
+            self.band(np.exp(log_n), level),
+            self.band(np.exp(log_d), level),
+            self.band(ratio, level),
+            self.band(self.axis.restore(u), level),
+            self.band(kappa, level),
             level,
         )
 
@@ -134,7 +151,7 @@ class Bootstrap:
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
             found = self.curve(C.ndim).near_optimal(C, epsilon, relative=relative)
             return {
-                name: _band(getattr(found, name), level) for name in ("N_low", "N_high", "D_low", "D_high", "width")
+                name: self.band(getattr(found, name), level) for name in ("N_low", "N_high", "D_low", "D_high", "width")
             }
 
     def value(self, N: npt.ArrayLike, D: npt.ArrayLike) -> Floats:
@@ -143,36 +160,29 @@ class Bootstrap:
         return self.axis.restore(self.curve(n.ndim).value(n, d))
 
     def reach(self, value: float) -> Floats:
-        """Return the least budget at which each replicate's optimum is as good as `value`, `[replicates]`; inf if none."""
+        """Return the least budget at which each replicate's optimum is as good as `value`, `[replicates]`, or inf."""
         return self.curve().reach(self.axis.orient(value))
-
-
-def _band(values: Floats, level: float) -> Band:
-    # the quantile must be one of the values: between a finite and an infinite one there is no interpolation
-    tails = [(1 - level) / 2, (1 + level) / 2]
-    low, high = np.quantile(values, tails, axis=0, method="closest_observation")
-    return np.asarray(low), np.asarray(high)
 
 
 def resampling_weights(
     table: RunTable, by: str, replicates: int, seed: int, tolerance: float = 0.15
 ) -> tuple[Floats, int]:
-    """Return how often each row counts in each replicate, `[replicates, rows]`, and from how many units was drawn.
+    """Return how often each row counts in each replicate, `[replicates, rows]`, and how many units were drawn from.
 
     Raises:
         UsageError: There are fewer than three units.
         UnknownNameError: No such way of resampling.
     """
-    groups = {
-        "row": lambda: np.arange(len(table)),
-        "run": lambda: np.unique(table.run, return_inverse=True)[1],
-        "isoflop": lambda: find_budgets(table, tolerance).label,
+    groups: dict[str, npt.NDArray[np.intp]] = {
+        "row": np.arange(len(table)),
+        "run": np.unique(table.run, return_inverse=True)[1],
+        "isoflop": find_budgets(table, tolerance).label,
     }
     if by not in groups:
         raise UnknownNameError("way of resampling", by, groups)
     if replicates < 2:
         raise UsageError(f"a bootstrap needs at least 2 replicates, not {replicates}")
-    label = groups[by]()
+    label = groups[by]
     units = int(label.max()) + 1
     if units < 3:
         raise UsageError(f"{table.source}: {units} {by}(s) are too few to resample; bootstrap by row instead")
@@ -196,6 +206,5 @@ def bootstrap_fit(fit: LawFit, by: str, replicates: int, seed: int, tolerance: f
         better = second.objective < objective[again]
         theta[again[better]], objective[again[better]] = second.theta[better], second.objective[better]
         converged[again[better]] = second.converged[better]
-    return Bootstrap(
-        fit.problem.natural(theta), objective, converged, by, units, seed, fit.law.axis, fit.law.k
-    )
+    free = max(1, units - (len(fit.theta) if by == "row" else 1))
+    return Bootstrap(fit.problem.natural(theta), objective, converged, by, units, free, seed, fit.law.axis, fit.law.k)

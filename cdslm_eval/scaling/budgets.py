@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 
 import numpy as np
 import numpy.typing as npt
@@ -52,7 +53,9 @@ def find_budgets(table: RunTable, tolerance: float = 0.15) -> Budgets:
         order = np.argsort(log_c, kind="stable")
         for number, group in enumerate(_slices(log_c[order], tolerance)):
             label[order[group]] = number
-    means = np.array([_mean(table.C[label == group]) for group in range(label.max() + 1)]) if len(table) else np.empty(0)
+    means = (
+        np.array([_mean(table.C[label == group]) for group in range(label.max() + 1)]) if len(table) else np.empty(0)
+    )
     rank = np.argsort(np.argsort(means, kind="stable"), kind="stable")
     return Budgets(np.sort(means), rank[label].astype(np.intp), declared)
 
@@ -65,7 +68,7 @@ def _mean(budgets: Floats) -> float:
 def _slices(ordered: Floats, tolerance: float) -> list[slice]:
     """Return the groups of sorted values."""
     cuts = [0, *(np.flatnonzero(np.diff(ordered) > tolerance) + 1).tolist(), len(ordered)]
-    pending = [slice(low, high) for low, high in zip(cuts, cuts[1:], strict=False)][::-1]
+    pending = [slice(low, high) for low, high in pairwise(cuts)][::-1]
     done: list[slice] = []
     while pending:
         part = pending.pop()

@@ -9,10 +9,11 @@ import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.errors import UsageError
-from cdslm_eval.scaling.fit import LawFit, fit_law, usable_rows
+from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.links import Axis, make_axis
 from cdslm_eval.scaling.metric_map import Staged, fit_fused, fit_map
+from cdslm_eval.scaling.rows import usable_rows
 from cdslm_eval.table import Excluded, RunTable
 
 __all__ = ["Downstream", "HeldOutScore", "compare_downstream"]
@@ -146,12 +147,12 @@ def compare_downstream(
         metric: The downstream metric.
         loss: The loss.
         form: Of the laws.
-        estimator, delta: Of the loss's law; the metric's residuals are taken by Huber with a delta of 1.345 spreads.
-        link: Of the metric: "identity" (linear in the loss), "log" (exponential) or "logit" (logistic; needs bounds).
+        estimator, delta: Of the loss's law; the metric's residuals go by Huber with a delta of 1.345 spreads.
+        link: Of the metric: "identity" (linear in the loss), "log" (exponential), "logit" (logistic; needs bounds).
         better: Of the metric.
         bounds: Of the metric.
-        keep_loss: Whether the fused objective keeps the residuals of the loss; without them it is rank-deficient by two.
-        share: Share of rows, those of the largest budgets, that extrapolation is tested on where none is of split "test".
+        keep_loss: Whether the fused objective keeps the loss residuals; without them it is rank-deficient by two.
+        share: Share of rows, of the largest budgets, on which extrapolation is tested where no row is marked "test".
         folds: Folds of the test within the range; 0 leaves it out.
         seed: Of the folds.
         progress: Called with (fits done, fits to do).
@@ -198,8 +199,21 @@ def compare_downstream(
     held_out = test if held else next((unseen for kind, _, unseen in fits if kind == "beyond"), train.select([]))
     flags = (*loss_fit.flags, *fused.flags)
     return Downstream(
-        metric, loss, axis, train, direct, loss_fit, two_stage, fused, scores, held_out, best, tied, reasons,
-        usable.excluded, flags,
+        metric,
+        loss,
+        axis,
+        train,
+        direct,
+        loss_fit,
+        two_stage,
+        fused,
+        scores,
+        held_out,
+        best,
+        tied,
+        reasons,
+        usable.excluded,
+        flags,
     )
 
 
@@ -241,7 +255,7 @@ def _splits(
     if len(test):
         splits.append(("beyond", train, test))
     else:
-        large = train.C > np.quantile(train.C, 1 - share)
+        large = np.quantile(train.C, 1 - share) < train.C
         if large.any() and not large.all():
             splits.append(("beyond", train.select(~large), train.select(large)))
     order = np.random.default_rng(seed).permutation(len(train))

@@ -3,28 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtri
 
 from cdslm_eval.errors import UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap, bootstrap_fit
+from cdslm_eval.scaling.curve import NearOptimal, Optimum
 from cdslm_eval.scaling.estimators import Estimator, make_estimator
 from cdslm_eval.scaling.flags import Flag, extrapolation_flags, fit_flags, table_flags
 from cdslm_eval.scaling.forms import get_form
-from cdslm_eval.scaling.law import Law, NearOptimal, Optimum
-from cdslm_eval.scaling.links import Axis, make_axis
+from cdslm_eval.scaling.law import Law
+from cdslm_eval.scaling.links import make_axis
+from cdslm_eval.scaling.prediction import Prediction, predict_fit, sandwich
 from cdslm_eval.scaling.problem import LawProblem, law_problem
 from cdslm_eval.scaling.profile import Profile, profile_fit
+from cdslm_eval.scaling.rows import usable_rows
 from cdslm_eval.scaling.solver import Solution, minimise
 from cdslm_eval.scaling.validation import Holdout, hold_out, roll_out
 from cdslm_eval.table import Excluded, RunTable
 
-__all__ = ["FitSettings", "LawFit", "Prediction", "fit_law", "usable_rows"]
+__all__ = ["FitSettings", "LawFit", "fit_law"]
 
 Floats = npt.NDArray[np.float64]
 _NAMES = {"huber": "Huber (delta {delta:g})", "lad": "least absolute deviations", "least_squares": "least squares"}
@@ -43,23 +45,6 @@ class FitSettings:
     seeds: int = 24
 
 
-@dataclass(frozen=True, slots=True)
-class Prediction:
-    """Predicted values with intervals; every field has the shape that N and D broadcast to.
-
-    Attributes:
-        value: The metric.
-        confidence: (low, high) of the law itself.
-        prediction: (low, high) of one further run: the law's uncertainty and the spread of runs around it.
-        level: Of both intervals.
-    """
-
-    value: Floats
-    confidence: tuple[Floats, Floats]
-    prediction: tuple[Floats, Floats]
-    level: float
-
-
 @dataclass(frozen=True, eq=False)
 class LawFit:
     """A fitted law; immutable.
@@ -71,7 +56,8 @@ class LawFit:
         table: The rows that were fitted.
         test: The rows of split "test", which were not.
         objective: Sum of the estimator's cost over the fitted rows, times their weights.
-        gradient: Scaled norm of the gradient there; 0 at an optimum (for LAD: by how much a multiplier exceeds its weight).
+        gradient: Scaled norm of the gradient there; 0 at an optimum (for LAD: by how much a multiplier exceeds its
+            weight).
         excluded: Rows that were not used, and why.
         flags: What a reader must know before trusting it.
     """
@@ -137,30 +123,8 @@ class LawFit:
 
     @cached_property
     def covariance(self) -> Floats:
-        """Sandwich covariance of the inner parameters, `[P, P]`; NaN where the data do not determine them.
-
-        The density of residuals at 0, on which it rests under Huber and LAD, is taken over a window at least as wide as
-        the data can resolve.
-
-        Source: Huber, "Robust Statistics" (1981), section 7.6; Powell, "Least absolute deviations" (1984).
-        """
-        points = self.problem.points(self.theta[None])
-        jacobian, weights = points.jacobian[0], self.table.weight
-        r = points.z[0] - self._target
-        slope, _ = self.estimator_.slopes(r)
-        count, size = jacobian.shape
-        window = 1.5 * float(np.median(np.abs(r))) / 0.6745 * count**-0.2
-        delta = max(self.estimator_.delta, window) if self.estimator_.name != "least_squares" else np.inf
-        unit = 1.0 if self.estimator_.name == "lad" else min(self.estimator_.delta, delta)
-        bend = np.where(np.abs(r) <= delta, 1.0 if np.isinf(delta) else unit / delta, 0.0)
-        bread = (jacobian * (weights * bend)[:, None]).T @ jacobian
-        meat = (jacobian * (weights * slope)[:, None] ** 2).T @ jacobian
-        scale = np.sqrt(np.maximum(np.diag(bread), 1e-300))
-        scaled = bread / np.outer(scale, scale)
-        if not np.isfinite(scaled).all() or np.linalg.cond(scaled) > 1e13 or count <= size:
-            return np.full((size, size), np.nan)
-        inverse = np.linalg.inv(scaled) / np.outer(scale, scale)
-        return np.asarray(inverse @ meat @ inverse * count / (count - size))
+        """Sandwich covariance of the inner parameters, `[P, P]`; NaN where the data do not determine them."""
+        return sandwich(self)
 
     def predict(
         self, N: npt.ArrayLike, D: npt.ArrayLike, level: float = 0.95, bootstrap: Bootstrap | None = None
@@ -173,35 +137,7 @@ class LawFit:
             level: Of the intervals, between 0 and 1.
             bootstrap: Replicates to take the confidence interval from; None takes the sandwich covariance.
         """
-        n, d = np.broadcast_arrays(np.asarray(N, float), np.asarray(D, float))
-        axis = self.law.axis
-        u = self.law.curve.value(n, d)
-        z, slope, _ = axis.link.forward(u)
-        if bootstrap is None:
-            half = ndtri((1 + level) / 2) * self._standard_error(n, d) * slope
-            low, high = z - half, z + half
-        else:
-            draws = axis.link.forward(bootstrap.curve(n.ndim).value(n, d))[0]
-            low, high = np.nanquantile(draws, [(1 - level) / 2, (1 + level) / 2], axis=0)
-        noise = self._noise_quantile(level)
-        near = z - np.hypot(z - low, noise)
-        far = z + np.hypot(high - z, noise)
-        sides = [np.sort([axis.value(a), axis.value(b)], axis=0) for a, b in ((low, high), (near, far))]
-        return Prediction(axis.restore(u), (sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]), level)
-
-    def _standard_error(self, n: Floats, d: Floats) -> Floats:
-        """Return the standard error of u at points, by the delta method."""
-        there = self.table.select(np.zeros(n.size, np.intp))
-        points = _moved(there, n.ravel(), d.ravel(), self.law.k)
-        problem = self.problem.at(points)
-        jacobian = problem.values(self.theta[None])[1][0]
-        variance = np.einsum("np,pq,nq->n", jacobian, self.covariance, jacobian)
-        return np.asarray(np.sqrt(np.maximum(variance, 0.0)).reshape(n.shape))
-
-    def _noise_quantile(self, level: float) -> float:
-        """Return the quantile of |residual|, widened for the parameters that were fitted."""
-        lost = self.n_rows / max(1, self.n_rows - len(self.theta))
-        return float(np.quantile(np.abs(self.residuals), level) * np.sqrt(lost))
+        return predict_fit(self, N, D, level, bootstrap)
 
     def optimum(self, C: npt.ArrayLike) -> Optimum:
         """Return the compute-optimal models for budgets C; see `Law.optimum`."""
@@ -219,9 +155,7 @@ class LawFit:
         """Return the flags that an answer at budgets C carries: how far they lie beyond the fitted rows."""
         return extrapolation_flags(self.table, self.law, np.atleast_1d(np.asarray(C, float)))
 
-    def bootstrap(
-        self, by: str = "row", replicates: int = 1000, seed: int = 0, tolerance: float = 0.15
-    ) -> Bootstrap:
+    def bootstrap(self, by: str = "row", replicates: int = 1000, seed: int = 0, tolerance: float = 0.15) -> Bootstrap:
         """Fit resampled tables, each to its own polished optimum.
 
         Args:
@@ -267,8 +201,13 @@ class LawFit:
         return fit_law(table, self.metric, **_asdict(self.settings))
 
     def solve(
-        self, weights: Floats, start: Floats | None = None, fixed: npt.NDArray[np.bool_] | None = None,
-        target: Floats | None = None, *, homotopy: bool = False,
+        self,
+        weights: Floats,
+        start: Floats | None = None,
+        fixed: npt.NDArray[np.bool_] | None = None,
+        target: Floats | None = None,
+        *,
+        homotopy: bool = False,
     ) -> Solution:
         """Solve the same problem under other weights, targets or fixed parameters, from the optimum or from `start`.
 
@@ -289,24 +228,6 @@ def _asdict(settings: FitSettings) -> dict[str, Any]:
     return {name: getattr(settings, name) for name in FitSettings.__slots__}
 
 
-def _moved(table: RunTable, n: Floats, d: Floats, k: float) -> RunTable:
-    return replace(table, N=n, D=d, C=k * n * d)
-
-
-def usable_rows(table: RunTable, metric: str, axis: Axis) -> RunTable:
-    """Return the rows on which a metric can be fitted; the others are told in `excluded`."""
-    y = table.metric(metric)
-    missing = ~np.isfinite(y)
-    outside = ~missing & ~axis.link.admits(axis.orient(y))
-    said = f"on the {axis.link.name} scale" + (f" with bounds {axis.bounds}" if axis.bounds else "")
-    kept = table.select(~(missing | outside))
-    told = [Excluded(int(table.line[i]), f"{metric} is missing") for i in np.flatnonzero(missing)]
-    told += [
-        Excluded(int(table.line[i]), f"{metric} = {y[i]:g} cannot be used {said}") for i in np.flatnonzero(outside)
-    ]
-    return replace(kept, excluded=kept.excluded + tuple(sorted(told, key=lambda one: one.line)))
-
-
 def fit_law(
     table: RunTable,
     metric: str,
@@ -324,11 +245,11 @@ def fit_law(
     Args:
         table: The runs.
         metric: Name of the metric.
-        form: "chinchilla" (E + A N^-alpha + B D^-beta), "gamma" ((...)^gamma above E), "shared" (alpha = beta) or "power"
-            (E + A C^-alpha).
+        form: "chinchilla" (E + A N^-alpha + B D^-beta), "gamma" ((...)^gamma above E), "shared" (alpha = beta) or
+            "power" (E + A C^-alpha).
         estimator: "huber" (sum of Huber's rho), "lad" (least absolute deviations) or "least_squares".
         delta: Huber's delta, on the residual scale.
-        link: "log" (relative errors), "identity" (absolute, in units of the median |y|) or "logit" (bounded; needs bounds).
+        link: "log" (relative errors), "identity" (absolute, in units of the median |y|) or "logit" (needs bounds).
         bounds: (low, high) that the metric cannot leave.
         better: "lower", or "higher": then the law describes the distance from above, and E is what is approached.
         seeds: How many starting points.
@@ -364,7 +285,7 @@ def fit_law(
     theta = solution.theta[best]
     natural = {name: float(value[0]) for name, value in problem.natural(theta[None]).items()}
     law = Law(form, natural, table.k, axis)
-    flags = fit_flags(problem, cost, train, u, solution, start, law) + table_flags(train, rows, metric)
+    flags = fit_flags(problem, cost, train, u, solution, law) + table_flags(train, rows, metric)
     return LawFit(
         law=law,
         metric=metric,

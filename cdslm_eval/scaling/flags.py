@@ -20,6 +20,7 @@ __all__ = ["Flag", "extrapolation_flags", "fit_flags", "table_flags"]
 Floats = npt.NDArray[np.float64]
 _SAME_OBJECTIVE = 1e-6  # relative: two seeds that come this near found one optimum
 _RIVAL_OBJECTIVE = 1e-3  # relative: another optimum this near is a rival
+_TOP = 0.85  # quantile of C from which on budgets count as the largest
 _CHI_SQUARE = 3.841458820694124  # 95 % quantile with one degree of freedom
 
 
@@ -46,7 +47,6 @@ def fit_flags(
     table: RunTable,
     u: Floats,
     solution: Solution,
-    start: Floats,
     law: Law,
 ) -> tuple[Flag, ...]:
     """Return what the search itself says about its result."""
@@ -64,17 +64,16 @@ def fit_flags(
     if not solution.converged[best]:
         norm = float(solution.gradient[best])
         flags.append(Flag("gradient", f"the search did not come to an optimum (scaled gradient {norm:.1e})", norm))
-    flags += _identification(problem, estimator, table, target, theta)
-    flags += _rivals(problem, solution, best)
+    flags += _identification(problem, table, theta)
+    flags += _rivals(solution, best)
     flags += _no_floor(problem, estimator, table, target, theta, float(solution.objective[best]))
+    flags += _misfit(problem, table, target, theta)
     if problem.form.name != "power" and not flags:
         flags += _outside(table, law)
     return tuple(flags)
 
 
-def _identification(
-    problem: LawProblem, estimator: Estimator, table: RunTable, target: Floats, theta: Floats
-) -> Iterator[Flag]:
+def _identification(problem: LawProblem, table: RunTable, theta: Floats) -> Iterator[Flag]:
     """Tell parameters that the objective does not feel, and directions along which it is flat."""
     points = problem.points(theta[None])
     jacobian = points.jacobian[0] * np.sqrt(table.weight)[:, None]
@@ -90,10 +89,12 @@ def _identification(
     if lost:
         kinds = [name for name in ("N", "D", "C") if np.ptp(np.log(getattr(table, name))) < 1e-9]
         why = f": all rows have one {' and one '.join(kinds)}" if kinds else ""
-        yield Flag("rank_deficient", f"the data leave {lost} combination(s) of parameters undetermined{why}", float(lost))
+        yield Flag(
+            "rank_deficient", f"the data leave {lost} combination(s) of parameters undetermined{why}", float(lost)
+        )
 
 
-def _rivals(problem: LawProblem, solution: Solution, best: int) -> Iterator[Flag]:
+def _rivals(solution: Solution, best: int) -> Iterator[Flag]:
     least = solution.objective[best]
     tiny = 1e-20 * solution.theta.shape[1]
     near = solution.objective - least <= _RIVAL_OBJECTIVE * least + tiny
@@ -128,25 +129,36 @@ def _no_floor(
         yield Flag("E_unidentified", "the data are fitted as well with E = 0, so E is not identified", float(statistic))
 
 
-def objective_unit(
-    problem: LawProblem, estimator: Estimator, table: RunTable, target: Floats, theta: Floats
-) -> float:
+def objective_unit(problem: LawProblem, estimator: Estimator, table: RunTable, target: Floats, theta: Floats) -> float:
     """Return what an objective is divided by, so that twice a difference is chi-square: E[rho'^2] / E[rho''].
 
     Source: Huber & Ronchetti, "Robust Statistics" (2009), section 13.3 (the ratio test of M-estimators).
     """
     r = problem.predict(theta[None])[0] - target
     slope, _ = estimator.slopes(r)
-    spread = 1.5 * float(np.median(np.abs(r))) / 0.6745 * len(r) ** -0.2
-    if estimator.name == "least_squares":
-        bend = 1.0
-    else:
-        window = max(estimator.delta, spread, 1e-300)
-        unit = 1.0 if estimator.name == "lad" else estimator.delta
-        bend = float(np.mean(np.abs(r) <= window)) * unit / window
+    bend = float(np.mean(estimator.density(r)))
     lost = len(r) / max(1, len(r) - len(theta))
     weight = float(np.average(table.weight, weights=table.weight))
     return float(np.mean(slope**2)) / max(bend, 1e-300) * lost * weight
+
+
+def _misfit(problem: LawProblem, table: RunTable, target: Floats, theta: Floats) -> Iterator[Flag]:
+    """Tell rows that are better than the law allows at any compute, and largest budgets that it misses on one side."""
+    r = target - problem.predict(theta[None])[0]
+    spread = 1.4826 * float(np.median(np.abs(r)))
+    floor = problem.axis.link.forward(problem.axis.orient(problem.natural(theta[None])["E"]))[0][0]
+    below = int(np.sum(target < floor - 3 * spread)) if np.isfinite(floor) else 0
+    if below > max(1, 0.01 * len(r)):
+        yield Flag(
+            "floor_above_data", f"{below} rows are better than the fitted limit E by over 3 spreads", float(below)
+        )
+    top = r[np.quantile(table.C, _TOP) <= table.C]
+    if len(top) >= 4 and spread > 1e-9:
+        z = float(np.mean(top) / spread)
+        if abs(z) > max(0.5, 5 / np.sqrt(len(top))):
+            side = "above" if z > 0 else "below"
+            sentence = f"the rows of the largest budgets lie {side} the law by {abs(z):.2g} spreads on average"
+            yield Flag("lack_of_fit", sentence, z)
 
 
 def _outside(table: RunTable, law: Law) -> Iterator[Flag]:
@@ -165,9 +177,7 @@ def _outside(table: RunTable, law: Law) -> Iterator[Flag]:
 
 def table_flags(train: RunTable, rows: RunTable, metric: str) -> tuple[Flag, ...]:
     """Return what the data themselves say."""
-    flags: list[Flag] = []
-    for note in train.notes:
-        flags.append(Flag("mixed_conventions", note, 1.0))
+    flags = [Flag("mixed_conventions", note, 1.0) for note in train.notes]
     if rows.excluded:
         first = rows.excluded[0]
         sentence = f"{len(rows.excluded)} rows are not used (line {first.line}: {first.reason}, ...)"

@@ -128,7 +128,7 @@ def fit_curve(log_n: Floats, u: Floats, weight: Floats, degree: int) -> IsoCurve
 
 
 def _minima(coefficients: Floats) -> tuple[Floats, Floats]:
-    """Return where polynomials of degree 2 or 3, `[S, degree + 1]`, have their minimum, and the curvature; NaN if none."""
+    """Return where polynomials of degree 2 or 3, `[S, degree + 1]`, have their minimum, and its curvature, or NaN."""
     b, c = coefficients[:, 1], coefficients[:, 2]
     d = coefficients[:, 3] if coefficients.shape[1] == 4 else np.zeros_like(b)
     discriminant = c * c - 3 * b * d

@@ -9,11 +9,11 @@ import numpy.typing as npt
 
 from cdslm_eval.errors import UsageError
 from cdslm_eval.scaling.budgets import find_budgets
-from cdslm_eval.scaling.fit import usable_rows
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.isocurve import IsoCurve, fit_curve
 from cdslm_eval.scaling.links import Axis, make_axis
 from cdslm_eval.scaling.power_law import PowerLaw, fit_power_law
+from cdslm_eval.scaling.rows import usable_rows
 from cdslm_eval.table import Excluded, RunTable
 
 __all__ = ["IsoFlop", "IsoFlops", "fit_isoflops"]
@@ -76,8 +76,8 @@ class IsoFlops:
         axis: How it is oriented.
         table: The rows that were fitted; `IsoFlop.rows` counts in it.
         budgets: In the order of C.
-        N_law, D_law, ratio_law: How the optima grow with C, from the budgets that have one, weighted by their precision;
-            None where fewer than two have.
+        N_law, D_law, ratio_law: How the optima grow with C, from the budgets that have one, weighted by their
+            precision; None where fewer than two have.
         excluded: Rows that were not used, and why.
         flags: What a reader must know.
     """
@@ -137,7 +137,7 @@ def fit_isoflops(
     Args:
         table: The runs.
         metric: Name of the metric.
-        degree: 2 (parabola) or 3 (cubic) in ln N; None takes the cubic where its corrected Akaike criterion is lower.
+        degree: 2 (parabola) or 3 (cubic) in ln N; None takes the cubic where its corrected Akaike criterion is less.
         tolerance: Width of a budget in ln C, where the table declares none.
         bounds: (low, high) that the metric cannot leave.
         better: "lower" or "higher".
@@ -162,10 +162,8 @@ def fit_isoflops(
     groups = find_budgets(rows, tolerance)
     curves = [_curves(rows, metric, groups.rows(i), axis) for i in range(len(groups.C))]
     noise = _pooled(curves)
-    found = tuple(
-        _budget(rows, groups.rows(i), float(c), curves[i], noise, ask) for i, c in enumerate(groups.C)
-    )
-    laws = _laws(found, replicates, seed)
+    found = tuple(_budget(rows, groups.rows(i), float(c), curves[i], noise, ask) for i, c in enumerate(groups.C))
+    laws = _laws(found, seed)
     return IsoFlops(metric, axis, rows, found, *laws, excluded=rows.excluded, flags=_flags(found, rows))
 
 
@@ -177,7 +175,7 @@ def _curves(
 
 
 def _pooled(curves: list[tuple[IsoCurve | None, IsoCurve | None]]) -> tuple[float, int]:
-    """Return the residual variance over all budgets and its degrees of freedom, for those with few rows of their own."""
+    """Return the residual variance over all budgets and its degrees of freedom, for those with few of their own."""
     best = [_choose(*pair, None) for pair in curves]
     free = sum(one.free for one in best if one)
     squares = sum(one.free * one.variance for one in best if one and one.free)
@@ -262,9 +260,7 @@ def _interval(draws: Floats) -> Interval:
     return float(low), float(high)
 
 
-def _laws(
-    budgets: tuple[IsoFlop, ...], replicates: int, seed: int
-) -> tuple[PowerLaw | None, PowerLaw | None, PowerLaw | None]:
+def _laws(budgets: tuple[IsoFlop, ...], seed: int) -> tuple[PowerLaw | None, PowerLaw | None, PowerLaw | None]:
     good = [one for one in budgets if one.has_optimum and np.isfinite(one.log_std) and one.log_std > 0]
     if len({one.C for one in good}) < 2:
         good = [one for one in budgets if one.has_optimum]

@@ -122,7 +122,7 @@ class Axis:
 
     @property
     def better(self) -> str:
-        """"lower" or "higher"."""
+        """Which way is better: "lower" or "higher"."""
         return "lower" if self.sign > 0 else "higher"
 
     def orient(self, y: npt.ArrayLike) -> Floats:
@@ -146,7 +146,7 @@ def make_axis(link: str, y: Floats, better: str = "lower", bounds: tuple[float, 
     """Return the axis for a metric.
 
     Args:
-        link: "log" (relative errors), "identity" (absolute errors, in units of the median |y|) or "logit" (needs bounds).
+        link: "log" (relative errors), "identity" (absolute, in units of the median |y|) or "logit" (needs bounds).
         y: Values of the metric, from which the unit of the identity link is taken.
         better: "lower" or "higher".
         bounds: (low, high), the values that the metric cannot leave.

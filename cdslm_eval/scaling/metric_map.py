@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -95,7 +96,8 @@ def fit_map(loss: Floats, values: Floats, weight: Floats, axis: Axis) -> MetricM
         axis: The metric's axis.
     """
     problem, target = _Line(loss), axis.target(values)
-    start = np.linalg.lstsq(problem.columns * np.sqrt(weight)[:, None], target * np.sqrt(weight), rcond=None)[0]
+    root = np.sqrt(weight)
+    start = np.asarray(np.linalg.lstsq(problem.columns * root[:, None], target * root, rcond=None)[0], np.float64)
     spread = _spread(target - problem.predict(start[None])[0], 2)
     solution = minimise(problem, make_estimator("huber", _HUBER * spread), target, weight, start[None])
     theta = solution.theta[0]
@@ -105,7 +107,7 @@ def fit_map(loss: Floats, values: Floats, weight: Floats, axis: Axis) -> MetricM
 
 def _spread(residual: Floats, lost: int) -> float:
     free = max(1, len(residual) - lost)
-    return max(1.4826 * float(np.median(np.abs(residual))) * np.sqrt(len(residual) / free), _LEAST_SPREAD)
+    return max(1.4826 * float(np.median(np.abs(residual))) * math.sqrt(len(residual) / free), _LEAST_SPREAD)
 
 
 class _Fused:
@@ -167,8 +169,9 @@ def fit_fused(loss_fit: LawFit, values: Floats, first: MetricMap, *, keep_loss: 
         loss_fit: The law of the loss, fitted to the same rows.
         values: The metric on those rows.
         first: The map fitted alone.
-        keep_loss: Whether the residuals of the loss stay in the objective. Without them only intercept + slope E, slope A
-            and slope B are determined, not the five themselves: the objective is rank-deficient by two, and says so.
+        keep_loss: Whether the residuals of the loss stay in the objective. Without them only intercept + slope E,
+            slope A and slope B are determined, not the five themselves: the objective is rank-deficient by two, and
+            says so.
     """
     rows, axis = loss_fit.table, first.axis
     loss = rows.metric(loss_fit.metric)
@@ -202,4 +205,4 @@ def fit_fused(loss_fit: LawFit, values: Floats, first: MetricMap, *, keep_loss: 
 def _deficiency(jacobian: Floats) -> int:
     scale = np.linalg.norm(jacobian, axis=0)
     values = np.linalg.svd(jacobian / np.where(scale > 0, scale, 1.0), compute_uv=False)
-    return int(np.sum(values < 1e-8 * values[0])) + jacobian.shape[1] - len(values)
+    return int(np.sum(values < 1e-8 * values[0])) + int(jacobian.shape[1] - len(values))

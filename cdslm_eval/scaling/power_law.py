@@ -25,7 +25,7 @@ class PowerLaw:
         interval: Of the exponent; NaN where two points leave nothing to judge by.
         level: Of the interval.
         n: How many points were fitted.
-        replicates: (log_coefficient, exponent) `[replicates, 2]`, from which bands are drawn; empty where there are none.
+        replicates: (log_coefficient, exponent) `[replicates, 2]`, from which bands are drawn; empty if none.
     """
 
     exponent: float

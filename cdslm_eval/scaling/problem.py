@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -52,12 +52,12 @@ class LawProblem:
         z, slope, bend = self.axis.link.forward(u)
 
         def hessian(weights: Floats) -> Floats:
-            direct = np.matmul((jacobian * (weights * bend)[..., None]).transpose(0, 2, 1), jacobian)
+            direct: Floats = np.matmul((jacobian * (weights * bend)[..., None]).transpose(0, 2, 1), jacobian)
             return direct + inner(weights * slope)
 
         return Points(z, slope[..., None] * jacobian, hessian)
 
-    def values(self, theta: Floats) -> tuple[Floats, Floats, Any]:
+    def values(self, theta: Floats) -> tuple[Floats, Floats, Callable[[Floats], Floats]]:
         """Return u `[S, n]`, its jacobian `[S, n, P]`, and weights `[S, n]` -> the weighted sum of its Hessians."""
         excess = self.form.excess(theta, self.x)
         floor = self._floor(theta[:, :1])
@@ -130,8 +130,9 @@ class LawProblem:
     def _project(self, u: Floats, weights: Floats, grid: Floats) -> tuple[Floats, Floats]:
         """Return theta `[G, P]` and cost `[G]` of weighted least squares of u in the floor and the coefficients.
 
-        Residuals are scaled by the link's slope at the data, which makes them those of the link to first order. A negative
-        coefficient is not allowed: every subset of the columns is solved, and the best of those without one is taken.
+        Residuals are scaled by the link's slope at the data, which makes them those of the link to first order. A
+        negative coefficient is not allowed: every subset of the columns is solved, and the best of those without one is
+        taken.
         """
         scale = np.sqrt(weights) * self.axis.link.forward(u)[1]
         exponent_of = {e: grid[:, i] for i, e in enumerate(self.form.exponents)}
@@ -148,7 +149,9 @@ class LawProblem:
             pick = np.flatnonzero(subset)
             if not len(pick):
                 continue
-            some = gram[:, pick][:, :, pick] + 1e-12 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(len(pick))
+            some = gram[:, pick][:, :, pick] + 1e-12 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(
+                len(pick)
+            )
             solved = np.linalg.solve(some, moment[:, pick, None])[..., 0]
             cost = target @ target - np.einsum("gp,gp->g", solved, moment[:, pick])
             signed = 0 if self.axis.link.positive_floor else 1
@@ -199,12 +202,12 @@ def law_problem(form: Form, axis: Axis, table: RunTable, u: Floats) -> LawProble
 def box_sides(problem: LawProblem, theta: Floats) -> list[str]:
     """Return the names of exponents and gamma that stand at a bound of their range."""
     tolerance = 1e-9
-    names = [problem.form.inner[e] for e in problem.form.exponents] + (["gamma"] if "gamma" in problem.form.inner else [])
+    names = [problem.form.inner[e] for e in problem.form.exponents] + (
+        ["gamma"] if "gamma" in problem.form.inner else []
+    )
     out = []
     for name in names:
         i = problem.form.inner.index(name)
         if theta[i] <= problem.low[i] + tolerance or theta[i] >= problem.high[i] - tolerance:
             out.append(name)
     return out
-
-

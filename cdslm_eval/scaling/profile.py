@@ -28,7 +28,7 @@ class Profile:
         name: The parameter.
         values: Its values, ascending, `[points]`.
         objective: The least objective at each, `[points]`.
-        statistic: Twice the rise over the optimum in units in which it is chi-square with 1 degree of freedom, `[points]`.
+        statistic: Twice the rise over the optimum, in units in which it is chi-square with 1 degree, `[points]`.
         interval: Where the statistic stays below the chi-square quantile; an end that the profile does not reach is
             infinite (or 0 for an E that may be 0): the data do not bound the parameter on that side.
         level: Of the interval.

@@ -80,8 +80,8 @@ def simulate(
     Args:
         law: The truth.
         plan: Which models are trained.
-        noise: Standard deviation of a run on the residual scale of the law's link: 0.01 is 1 % under the log link (and a
-            hundredth of the unit of an identity link).
+        noise: Standard deviation of a run on the residual scale of the law's link: 0.01 is 1 % under the log link (and
+            a hundredth of the unit of an identity link).
         seed: The same seed gives the same table.
         metric: How the metric is called.
         tails: Degrees of freedom of Student's t, above 2, where noise has heavy tails; None is normal.

@@ -1,7 +1,7 @@
 """The solver: batched Levenberg-Marquardt with exact Hessians, a homotopy in delta, and a Newton polish.
 
-Every problem of a batch (seeds of a point fit, replicates of a bootstrap, points of a profile) takes its own steps; those
-that have converged leave the batch.
+Every problem of a batch (seeds of a point fit, replicates of a bootstrap, points of a profile) takes its own steps;
+those that have converged leave the batch.
 """
 
 from __future__ import annotations
@@ -44,8 +44,15 @@ class Points:
 class Problem(Protocol):
     """What the solver minimises over: predictions with derivatives, in a box."""
 
-    low: Floats
-    high: Floats
+    @property
+    def low(self) -> Floats:
+        """Least values of the parameters, `[P]`."""
+        ...
+
+    @property
+    def high(self) -> Floats:
+        """Largest values of the parameters, `[P]`."""
+        ...
 
     def predict(self, theta: Floats) -> Floats:
         """Return z, `[S, n]`."""
@@ -163,7 +170,7 @@ _SHARP = 1e-3
 
 
 def _stages(estimator: Estimator, data: _Data, theta: Floats) -> list[Estimator]:
-    """Return Huber estimators from ten times the spread of the residuals down to the wanted delta, each a tenth of the last.
+    """Return Huber estimators from ten times the spread of the residuals down to the wanted delta, by tenths.
 
     The first is all but least squares, whose valleys are smooth; rows far off hold no sway over it all the same.
     """
@@ -219,7 +226,9 @@ class _Data:
         return gradient, hessian, np.where(stuck | (scale < 1e-150), 1.0, scale)
 
 
-def _descend(data: _Data, estimator: Estimator, theta: Floats, steps: int, tolerance: float) -> tuple[Floats, Floats, Bools]:
+def _descend(
+    data: _Data, estimator: Estimator, theta: Floats, steps: int, tolerance: float
+) -> tuple[Floats, Floats, Bools]:
     """Walk each problem downhill; return where it ends, the scaled gradient there, and whether that is an optimum."""
     theta = theta.copy()
     cost = data.cost(estimator, theta, slice(None))
@@ -297,4 +306,4 @@ def _step(gradient: Floats, hessian: Floats, scale: Floats, damping: Floats) -> 
     values, vectors = np.linalg.eigh(scaled)
     pull = np.einsum("spq,sp->sq", vectors, gradient / scale)
     length = pull / (np.abs(values) + damping[:, None])
-    return -np.einsum("spq,sq->sp", vectors, length) / scale
+    return np.asarray(-np.einsum("spq,sq->sp", vectors, length) / scale)

@@ -42,7 +42,7 @@ class Trend:
 
 
 def fit_trend(table: RunTable, u: Floats) -> Trend:
-    """Regress the oriented metric on ln C and on how far a model is from its budget's middle size, each with its square.
+    """Regress the oriented metric on ln C and on a model's distance from its budget's middle size, with squares.
 
     The covariance allows for noise that differs between rows (HC3: MacKinnon & White, 1985).
 

@@ -94,7 +94,7 @@ def hold_out(fit: LawFit, share: float) -> Holdout:
     if not 0 < share < 1:
         raise UsageError(f"the share that is held out must lie between 0 and 1, not at {share}")
     edge = np.quantile(fit.table.C, 1 - share)
-    large = fit.table.C > edge
+    large = edge < fit.table.C
     if not large.any():
         raise UsageError(f"{fit.table.source}: all rows have one budget, so none can be held out as the largest")
     rest = fit.refit(fit.table.select(~large))
@@ -111,7 +111,7 @@ def roll_out(fit: LawFit, least: int, tolerance: float) -> tuple[Holdout, ...]:
     count = len(budgets.C)
     if not 2 <= least < count:
         raise UsageError(
-            f"{fit.table.source}: a rollout from {least} budgets needs more than that, and at least 2; there are {count}"
+            f"{fit.table.source}: a rollout from {least} budgets (at least 2) needs more than that; there are {count}"
         )
     steps = []
     for number in range(least, count):

@@ -39,7 +39,7 @@ def polish(
         free: Which parameters may move, `[P]`.
 
     Returns:
-        The vertices `[S, P]`, by how much the worst multiplier exceeds its weight `[S]`, and whether each is an optimum.
+        The vertices `[S, P]`, by how much the worst multiplier exceeds its weight `[S]`, whether each is an optimum.
     """
     walk = _Walk(problem, target, weights, free)
     rows = walk.nearest(theta)

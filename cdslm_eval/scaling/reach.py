@@ -1,0 +1,145 @@
+"""Reach: whether a baseline, such as real data, is within reach of compute."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cdslm_eval.scaling.bootstrap import Bootstrap
+from cdslm_eval.scaling.fit import LawFit
+from cdslm_eval.scaling.links import make_axis
+from cdslm_eval.scaling.trend import Trend
+from cdslm_eval.table import RunTable
+
+__all__ = ["Case", "Reach", "reach"]
+
+Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """What is judged: the rows, their trend, and the law behind them where one could be fitted."""
+
+    table: RunTable
+    metric: str
+    u: Floats
+    trend: Trend
+    fit: LawFit | None
+    draws: Bootstrap | None
+    margin: float
+    level: float
+
+
+@dataclass(frozen=True, slots=True)
+class Reach:
+    """Whether a baseline, such as real data, is within reach of compute.
+
+    Attributes:
+        label: "reachable", "unreachable" (at any compute) or "undetermined".
+        baseline: Its value of the metric.
+        C: Least budget whose best model is as good; infinite where there is none, NaN where it is not known.
+        interval: Of C, by the level of the verdict; an infinite end says that no budget may be enough.
+        share: Share of replicates in which some budget is enough; NaN without a law.
+        extrapolation_ratio: C over the largest sampled budget.
+        sentence: All this in words.
+    """
+
+    label: str
+    baseline: float
+    C: float
+    interval: tuple[float, float]
+    share: float
+    extrapolation_ratio: float
+    sentence: str
+
+
+def reach(case: Case, label: str, baseline: float) -> Reach:
+    """Judge a baseline.
+
+    Args:
+        case: What is known of the metric.
+        label: The verdict on the metric itself.
+        baseline: The value to reach.
+    """
+    axis = make_axis("identity", case.u, "lower") if case.fit is None else case.fit.law.axis
+    target = float(axis.orient(baseline))
+    if label in {"flat", "worsens"} or case.fit is None or case.draws is None:
+        return _reach_without_law(case, label, baseline, target)
+    draws = np.asarray(case.draws.reach(baseline))
+    share = float(np.mean(np.isfinite(draws)))
+    low, high = np.quantile(draws, [(1 - case.level) / 2, (1 + case.level) / 2], method="closest_observation")
+    C, largest = case.fit.law.reach(baseline), float(case.table.C.max())
+    interval = (float(low), float(high))
+    tail = (1 - case.level) / 2
+    if share >= 1 - tail:
+        far = C / largest
+        beyond = f", {far:.3g} times the largest sampled budget" if far > 1 else ""
+        doubt = "; so far beyond the data that it is a guess" if far > 1000 else ""
+        sentence = f"{baseline:g} is reachable at C = {C:.3g} [{low:.3g}, {high:.3g}]{beyond}{doubt}"
+        return Reach("reachable", baseline, C, interval, share, far, sentence)
+    limits = "[{:.4g}, {:.4g}]".format(*case.draws.interval("E", case.level))
+    if share <= tail:
+        sentence = f"{baseline:g} is unreachable at any compute: the limit is {case.fit.parameters['E']:.4g} {limits}"
+        return Reach("unreachable", baseline, np.inf, interval, share, np.inf, sentence)
+    sentence = (
+        f"whether {baseline:g} is reachable is undetermined: the limit is {case.fit.parameters['E']:.4g} {limits}"
+    )
+    return Reach("undetermined", baseline, C, interval, share, C / largest, sentence)
+
+
+def _reach_without_law(case: Case, label: str, baseline: float, target: float) -> Reach:
+    """Say what can be said of a metric that does not improve, or that no law describes."""
+    reached = case.table.C[case.u <= target]
+    error = case.trend.noise / np.sqrt(len(case.u)) if np.isfinite(case.trend.noise) else 0.0
+    if label == "flat":
+        if case.trend.level + 2 * error + case.margin < target or case.trend.level + 2 * error <= target:
+            return Reach(
+                "reachable",
+                baseline,
+                float(case.table.C.min()),
+                (np.nan, np.nan),
+                np.nan,
+                1.0,
+                f"{baseline:g} is reached at every sampled budget",
+            )
+        if case.trend.level - 2 * error - case.margin > target:
+            return Reach(
+                "unreachable",
+                baseline,
+                np.inf,
+                (np.nan, np.nan),
+                np.nan,
+                np.inf,
+                f"{baseline:g} is not reached, and compute does not move the metric",
+            )
+    elif len(reached):
+        return Reach(
+            "reachable",
+            baseline,
+            float(reached.min()),
+            (np.nan, np.nan),
+            np.nan,
+            1.0,
+            f"{baseline:g} was reached at C = {reached.min():.3g}",
+        )
+    elif label == "worsens":
+        return Reach(
+            "unreachable",
+            baseline,
+            np.inf,
+            (np.nan, np.nan),
+            np.nan,
+            np.inf,
+            f"{baseline:g} is not reached, and more compute makes the metric worse",
+        )
+    return Reach(
+        "undetermined",
+        baseline,
+        np.nan,
+        (np.nan, np.nan),
+        np.nan,
+        np.nan,
+        f"whether {baseline:g} is reachable is undetermined",
+    )
