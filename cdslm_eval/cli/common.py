@@ -6,7 +6,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,6 +27,7 @@ __all__ = [
     "note",
     "open_systems",
     "progress",
+    "stages",
     "write_json",
     "write_text",
 ]
@@ -92,6 +93,18 @@ def progress(what: str) -> Iterator[Progress]:
         note(f"{what}: {done}/{total} clips, {rate:.1f} clips/s, {left:.0f} s left")
 
     yield line
+
+
+@contextmanager
+def stages() -> Iterator[Callable[[str], None]]:
+    """Show on a terminal which part is being worked on, and nothing elsewhere: for work of seconds in unequal parts."""
+    if not sys.stderr.isatty():
+        yield lambda _: None
+        return
+    from rich.console import Console
+
+    with Console(stderr=True).status("") as shown:
+        yield lambda name: shown.update(f"{name} …")
 
 
 def open_systems(host: Host, paths: Sequence[str], make: Any) -> list[ClipSet]:

@@ -136,7 +136,7 @@ def predict(
         raise UsageError(f"--N has {len(models)} values and --D {len(tokens)}; each model needs its tokens")
     from cdslm_eval.cli.fit_text import predictions_text
     from cdslm_eval.scaling.document import predictions_document
-    from cdslm_eval.scaling.predictions import predictions
+    from cdslm_eval.scaling.forecast import predictions
 
     asked = _settings(fitting, resampling, budgets=budgets)
     done = predictions(rows.read(), rows.metric, asked, list(zip(models, tokens, strict=True)))
@@ -163,7 +163,9 @@ def _study(rows: Rows, asked: Settings, output: Output, text: Callable[[Study], 
     from cdslm_eval.scaling.document import study_document
     from cdslm_eval.scaling.study import study
 
-    done = study(rows.read(), rows.metric, asked)
+    table = rows.read()
+    with common.stages() as stage:
+        done = study(table, rows.metric, asked, stage)
     deliver(study_document(done), lambda: text(done), output.json_to)
     if output.out is not None:
         from cdslm_eval.report.fit import write_fit_report

@@ -12,7 +12,7 @@ from cdslm_eval.scaling.wording import lines_text
 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.flags import Flag
-    from cdslm_eval.scaling.predictions import Predictions
+    from cdslm_eval.scaling.forecast import Predictions
     from cdslm_eval.scaling.study import Study
 
 __all__ = ["downstream_text", "isoflop_text", "law_text", "predictions_text", "table_text", "verdict_text"]

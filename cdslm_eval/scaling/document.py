@@ -12,11 +12,11 @@ import numpy as np
 
 from cdslm_eval.scaling.downstream import Downstream
 from cdslm_eval.scaling.fit import LawFit
+from cdslm_eval.scaling.forecast import Predicted, Predictions
 from cdslm_eval.scaling.frontier import KEYS, Band, Frontier, NearRange
 from cdslm_eval.scaling.isoflop import IsoFlop, IsoFlops
 from cdslm_eval.scaling.metric_map import MetricMap
 from cdslm_eval.scaling.power_law import PowerLaw
-from cdslm_eval.scaling.predictions import Predicted, Predictions
 from cdslm_eval.scaling.study import Settings, Study
 from cdslm_eval.scaling.validation import Holdout
 from cdslm_eval.scaling.verdict import Verdict

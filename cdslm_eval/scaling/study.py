@@ -171,13 +171,18 @@ def round_budgets(C: Floats, more: Sequence[float] = ()) -> Floats:
 class _Parts:
     """Tries parts one after another and keeps why one could not be had."""
 
-    def __init__(self) -> None:
+    def __init__(self, progress: Callable[[str], None] | None) -> None:
         self.missing: dict[str, str] = {}
+        self._progress = progress
 
     def attempt(self, name: str, make: Callable[[], Part]) -> Part | None:
         """Return the part, or None with the reason kept; a name that nobody knows is the user's to mend."""
+        if self._progress is not None:
+            self._progress(name)
         try:
-            return make()
+            # a law that the data do not determine lies beyond all numbers; what comes of that is told as unknown
+            with np.errstate(all="ignore"):
+                return make()
         except UnknownNameError:
             raise
         except EvalError as error:
@@ -185,13 +190,16 @@ class _Parts:
             return None
 
 
-def study(table: RunTable, metric: str, settings: Settings | None = None) -> Study:
+def study(
+    table: RunTable, metric: str, settings: Settings | None = None, progress: Callable[[str], None] | None = None
+) -> Study:
     """Fit, resample, look at each budget, judge: all that a table says about a metric.
 
     Args:
         table: The runs; rows of split "test" are predicted, not fitted.
         metric: Name of the metric.
         settings: What is asked for.
+        progress: Called with the name of each part before it is made.
 
     Raises:
         UnknownNameError: No such metric, law, estimator or link.
@@ -199,7 +207,7 @@ def study(table: RunTable, metric: str, settings: Settings | None = None) -> Stu
     """
     asked = settings or Settings()
     table.metric(metric)
-    parts = _Parts()
+    parts = _Parts(progress)
     fit = parts.attempt("law", lambda: fit_law(table, metric, **asked.fitting())) if asked.law else None
     isoflops = parts.attempt("isoflops", lambda: _isoflops(table, metric, asked))
     if fit is None and isoflops is None:

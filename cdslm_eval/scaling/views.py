@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from cdslm_eval.scaling.downstream import Downstream
+from cdslm_eval.scaling.forecast import Predicted
 from cdslm_eval.scaling.frontier import Band, Frontier, NearRange
 from cdslm_eval.scaling.isoflop import IsoFlops
-from cdslm_eval.scaling.predictions import Predicted
 from cdslm_eval.scaling.study import Study
 from cdslm_eval.scaling.validation import Holdout
 from cdslm_eval.scaling.wording import between, count, estimator_words, plain, sign_words
