@@ -12,7 +12,6 @@ from cdslm_eval.scaling import fit_law
 from cdslm_eval.scaling.downstream import compare_downstream
 from cdslm_eval.scaling.isoflop import fit_isoflops
 from cdslm_eval.scaling.law import Law
-from cdslm_eval.scaling.power_law import fit_power_law
 from cdslm_eval.scaling.simulate import Plan, plan_intervals, simulate
 from cdslm_eval.scaling.verdict import judge
 from cdslm_eval.table import RunTable
@@ -22,24 +21,6 @@ FALLS = Law.of("chinchilla", E=1.8, A=400, B=3000, alpha=0.32, beta=0.40)
 RISES = Law.of("chinchilla", E=1.8, A=2000, B=600, alpha=0.40, beta=0.31)
 SATURATES = Law.of("chinchilla", E=0.35, A=3e7, B=3e9, alpha=1.1, beta=1.1)
 SEEDS = 8
-
-
-@pytest.mark.parametrize(
-    ("form", "parameters"),
-    [
-        ("chinchilla", {"E": 1.8, "A": 400.0, "B": 3000.0, "alpha": 0.32, "beta": 0.40}),
-        ("gamma", {"E": 1.8, "A": 400.0, "B": 3000.0, "alpha": 0.32, "beta": 0.40, "gamma": 0.8}),
-        ("power", {"E": 1.8, "A": 3000.0, "alpha": 0.2}),
-    ],
-)
-def test_a_law_is_recovered_without_noise(form, parameters):
-    law = Law.of(form, **parameters)
-    found = fit_law(
-        simulate(law, Plan(tuple(np.geomspace(1e17, 1e21, 9)), sizes=9, width=60), 0.0, 0), "loss", form=form
-    )
-    for name, value in law.parameters.items():
-        if name in found.parameters:
-            assert found.parameters[name] == pytest.approx(value, rel=1e-6), name
 
 
 @pytest.mark.parametrize(
@@ -107,17 +88,6 @@ def test_an_optimum_outside_the_sizes_is_not_called_one():
     found = fit_isoflops(drawn, "loss", replicates=50)
     assert not any(one.has_optimum for one in found.budgets)
     assert all(one.reason for one in found.budgets)
-
-
-@pytest.mark.parametrize(("decay", "published"), [("chinchilla", 0.571495), ("const", 0.496895)])
-def test_the_published_exponents_follow_from_the_published_optima(shared_data, decay, published):
-    table = RunTable.read(shared_data / "scaling" / "porian" / "isoflop_points.csv").only(f"decay={decay}")
-    rows = {}
-    for one in table.to_records():
-        rows[float(one["C"])] = (float(one["n_star_published"]), float(one["n_star_logstd"]))
-    C = np.array(sorted(rows))
-    found = fit_power_law(C, np.array([rows[c][0] for c in C]), np.array([rows[c][1] for c in C]))
-    assert found.exponent == pytest.approx(published, abs=2e-4)
 
 
 def downstream_table(noise=0.002):
