@@ -163,4 +163,4 @@ def _more_clips(found: Measured, bound: float) -> int | None:
     if not math.isfinite(distance) or distance <= 0 or not math.isfinite(half) or found.clips < 2:
         return None
     needed = found.clips * (half / distance) ** 2 - found.clips
-    return max(1, math.ceil(needed)) if needed < 1e7 else None
+    return max(1, math.ceil(round(needed, 6))) if needed < 1e7 else None

@@ -58,6 +58,7 @@ class Plan:
         opened: The sets that are files, by the same names.
         cells: The grid.
         gates: Every gate for every system that it holds for.
+        narrowed: Whether only a part of the grid is run; gates on what is left out are not judged.
     """
 
     suite: Suite
@@ -71,6 +72,7 @@ class Plan:
     opened: dict[tuple[str, str], ClipSet] = field(default_factory=dict)
     cells: list[Cell] = field(default_factory=list)
     gates: list[PlannedGate] = field(default_factory=list)
+    narrowed: bool = False
 
     @property
     def givers(self) -> dict[str, Measurer]:
@@ -159,7 +161,7 @@ def make_plan(suite: Suite, host: Host, *, only: Sequence[str] = (), recorded: b
     Raises:
         UsageError: Anything is wrong; every problem is told, with its line and key.
     """
-    plan, problems = Plan(suite, host), Problems(suite.path, suite.text)
+    plan, problems = Plan(suite, host, narrowed=bool(only)), Problems(suite.path, suite.text)
     _components(plan, problems)
     _sets(plan, problems)
     problems.tell()
@@ -168,7 +170,7 @@ def make_plan(suite: Suite, host: Host, *, only: Sequence[str] = (), recorded: b
         plan.cells += [
             Cell(system, name, _lacking(plan, system, m), m.fetches() or "") for name, m in plan.metrics.items()
         ]
-    _gates(plan, problems, recorded=recorded, narrowed=bool(only))
+    _gates(plan, problems, recorded=recorded)
     problems.tell()
     return plan
 
@@ -201,7 +203,18 @@ def _components(plan: Plan, problems: Problems) -> None:
         try:
             plan.identities[name] = identify(metric, plan.givers)
         except (EvalError, OSError) as error:
-            problems.add(("metrics", name), str(error))
+            problems.add(_whose(plan, ("metrics", name)), str(error))
+
+
+def _whose(plan: Plan, where: tuple[str, ...]) -> tuple[str, ...]:
+    """Return the key that is to blame when an identity cannot be had: what gives phones or text, or the metric."""
+    for key, giver in (("transcriber", plan.transcriber), ("recognizer", plan.recognizer)):
+        try:
+            if giver is not None:
+                identify(giver, plan.givers)
+        except (EvalError, OSError):
+            return (key,)
+    return where
 
 
 def _sets(plan: Plan, problems: Problems) -> None:
@@ -323,7 +336,7 @@ def _lacking(plan: Plan, system: str, metric: Metric) -> str:
     return f"its clips have no {' and no '.join(lacking)}".replace("_", " ") if lacking else ""
 
 
-def _gates(plan: Plan, problems: Problems, *, recorded: bool, narrowed: bool) -> None:
+def _gates(plan: Plan, problems: Problems, *, recorded: bool) -> None:
     """Read every gate, and lay it out for every system that it holds for."""
     spec = plan.suite.spec
     values: dict[str, tuple[str, Statistic]] = {}
@@ -346,7 +359,7 @@ def _gates(plan: Plan, problems: Problems, *, recorded: bool, narrowed: bool) ->
             why = f"no metric of the suite measures {gate.name!r}.{_near(gate.name, values)}"
         if not why:
             _lay_out(plan, problems, where, one, gate, values[gate.name])
-        elif gate.name in values or not narrowed:
+        elif gate.name in values or not plan.narrowed:
             problems.add(where, why)
 
 
@@ -367,6 +380,8 @@ def _lay_out(
         baseline = one.baseline or spec.systems[system].baseline or spec.baseline or ""
         to_baseline = gate.against == "baseline"
         if to_baseline and one.systems is None and baseline == system:
+            continue
+        if to_baseline and plan.narrowed and baseline in spec.systems and baseline not in plan.references_of:
             continue
         why = _bad_baseline(plan, system, baseline, statistic) if to_baseline else ""
         if not why and system in blocked:

@@ -1,0 +1,124 @@
+"""Gates: the grammar, the judgement on confidence bounds, and how many clips would decide."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import operator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdslm_eval.errors import UsageError
+from cdslm_eval.result import Estimate
+from cdslm_eval.suite.gates import parse_gate
+from cdslm_eval.suite.judge import judge, measured_value
+
+NUMBERS = st.floats(-5, 5).map(lambda x: round(x, 3))
+
+
+def estimate(value, low, high, **more):
+    frame = {"system": "s", "metric": "m", "identity": "i", "name": "x", "interval": "95% bootstrap", "n_scored": 100}
+    return Estimate(**{**frame, "value": value, "low": low, "high": high, **more})
+
+
+def judged(text, one, undecided="fail"):
+    gate = parse_gate(text)
+    return judge(gate, text, "s", measured_value(gate, one), undecided)
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("pjsd_2.high < 0.35", ("pjsd_2", "value", "high", "<", "", 0.35)),
+        ("dnsmos_ovrl >= baseline - 0.1", ("dnsmos_ovrl", "value", "", ">=", "baseline", -0.1)),
+        ("pjsd_2.corrected.low>-1e-3", ("pjsd_2", "corrected", "low", ">", "", -0.001)),
+        ("pjsd_1.held_out <= .05", ("pjsd_1", "held_out", "", "<=", "", 0.05)),
+        ("wer<recorded", ("wer", "value", "", "<", "recorded", 0.0)),
+    ],
+)
+def test_a_gate_is_read(text, expected):
+    gate = parse_gate(text)
+    assert (gate.name, gate.part, gate.end, gate.op, gate.against, gate.number) == expected
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", "character 1: the name of a value is wanted here, and the text ends"),
+        ("x == 1", "character 3: '==' cannot be judged on an interval"),
+        ("x < baselin", "Did you mean 'baseline'?"),
+        ("x.hihg < 1", "Did you mean 'high'?"),
+        ("x < 1 2", "character 7: '2' is one thing too many"),
+        ("x < open", "'open' is no bound"),
+        ("x < __import__('os')", "character 15: '(' means nothing here"),
+        ("x.high < baseline", "a difference to baseline has an interval of its own"),
+        ("x.held_out.low < 1", "held_out is one number"),
+        ("x < 1;", "character 6: ';' means nothing here"),
+    ],
+)
+def test_what_is_no_gate_is_told_with_its_place(text, said):
+    with pytest.raises(UsageError) as caught:
+        parse_gate(text)
+    assert said in str(caught.value)
+
+
+@given(st.text(max_size=40) | st.text("x.<>=+-1e ", max_size=12))
+def test_any_text_is_a_gate_or_a_usage_error(text):
+    try:
+        gate = parse_gate(text)
+    except UsageError:
+        return
+    assert gate.op in ("<", "<=", ">", ">=")
+    assert parse_gate(f"  {gate.text}  ") == dataclasses.replace(gate, text=f"  {gate.text}  ")
+
+
+@given(NUMBERS, NUMBERS, NUMBERS, st.sampled_from(["<", "<=", ">", ">="]), st.sampled_from(["pass", "fail"]))
+def test_a_gate_is_decided_only_when_every_value_of_the_interval_agrees(a, b, bound, op, undecided):
+    low, high = sorted((a, b))
+    one = judged(f"x {op} {bound:.3f}", estimate((low + high) / 2, low, high), undecided)
+    compare = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}[op]
+    says = {compare(value, bound) for value in (low, (low + high) / 2, high)}
+    if compare(low, bound) == compare(high, bound):
+        assert one.status == ("pass" if says == {True} else "fail")
+        assert one.counts_as == one.status
+    else:
+        assert one.status == "undecided"
+        assert one.counts_as == undecided
+
+
+def test_the_lenient_end_alone_asks_only_that_the_contrary_was_not_shown():
+    one = estimate(0.4, 0.2, 0.6)
+    assert judged("x < 0.35", one).status == "undecided"
+    assert judged("x.high < 0.35", one).status == "undecided"
+    assert judged("x.low < 0.35", one).status == "pass"
+    assert judged("x.low < 0.1", one).status == "fail"
+    assert judged("x.high > 0.7", one).status == "fail"
+
+
+def test_the_clips_that_are_said_to_decide_would_bring_the_interval_to_the_bound():
+    one = judged("x < 0.5", estimate(0.45, 0.35, 0.55))
+    assert one.status == "undecided"
+    # the half-width of 0.1 must become 0.05: four times the 100 clips
+    assert one.more_clips == pytest.approx(300, abs=1)
+    assert "about 300 more clips" in one.sentence
+    # a value on the bound is decided by no number of clips
+    assert judged("x < 0.45", estimate(0.45, 0.35, 0.55)).more_clips is None
+
+
+def test_a_value_that_is_not_known_never_passes():
+    one = judged("x < 0.5", estimate(math.nan, math.nan, math.nan, reason="no clips"), "pass")
+    assert (one.status, one.counts_as) == ("unmeasured", "fail")
+    assert "no clips" in one.sentence
+    one = judged("x < 0.5", estimate(0.1, math.nan, math.nan), "pass")
+    assert (one.status, one.counts_as) == ("undecided", "pass")
+
+
+def test_a_corrected_value_that_cannot_be_trusted_decides_nothing():
+    numbers = {"corrected": 0.1, "corrected_low": 0.05, "corrected_high": 0.15, "interval": "bounds"}
+    trusted = estimate(0.3, 0.0, 0.4, trust="ok", **numbers)
+    doubtful = estimate(0.3, 0.0, 0.4, trust="bounds_only", **numbers)
+    assert judged("x.corrected < 0.2", trusted).status == "pass"
+    assert judged("x.corrected < 0.2", doubtful).status == "undecided"
+    assert judged("x.corrected.high < 0.1", trusted).status == "undecided"

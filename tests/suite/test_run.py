@@ -1,0 +1,233 @@
+"""Runs of suites: verdicts and exit codes, shards, records, repeats, interruptions."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from xml.etree import ElementTree as ET
+
+import pytest
+import soundfile as sf
+from junitparser import Error, Failure, JUnitXml, Skipped
+from markdown_it import MarkdownIt
+
+from cdslm_eval.errors import UsageError
+from cdslm_eval.executors.local import LocalExecutor
+from cdslm_eval.host import Host
+from cdslm_eval.report.junit import junit
+from cdslm_eval.report.markdown import suite_markdown
+from cdslm_eval.store import Store
+from cdslm_eval.suite import Wish, load_suite, make_plan, run_suite
+from cdslm_eval.suite.execute import Shard
+from cdslm_eval.suite.record import record_run
+
+EVIL = 'a|b\n<script>alert(1)</script>"\x00\x1b@team'
+
+
+def run(path, store, **wish):
+    plan = make_plan(load_suite(path), Host(pinned=[]), recorded="against" in wish, only=wish.get("only", ()))
+    return run_suite(plan, Wish(store=store, **wish))
+
+
+@pytest.fixture
+def measured(suite_file, tmp_path):
+    """The suite, run once: its file, store and result."""
+    path, store = suite_file(), tmp_path / "a.cdslm"
+    return path, store, run(path, store)
+
+
+def test_a_gate_each_way_gives_exit_code_4_and_what_ci_reads(suite_file, cli, tmp_path):
+    path = suite_file()
+    done = cli("run", path, "--json", "r.json", "--junit", "j.xml", "--markdown", "m.md", "--out", "out", code=4)
+    result = json.loads((tmp_path / "r.json").read_text())
+    assert [one["status"] for one in result["gates"]] == ["pass", "fail", "undecided"]
+    assert result["gates"][2]["more_clips"] > 0
+    assert "UNDECIDED: near: level >= baseline" in done.stderr
+    suites = JUnitXml.fromfile(str(tmp_path / "j.xml"))
+    assert (suites.tests, suites.failures, suites.errors) == (3, 2, 0)
+    cases = {case.name: case.result for suite in suites for case in suite}
+    assert cases["long enough"] == []
+    assert isinstance(cases["like speech"][0], Failure)
+    assert "24 clips" in cases["like speech"][0].message
+    html = MarkdownIt("commonmark").enable("table").render((tmp_path / "m.md").read_text())
+    assert html.count("<tr>") > 3 + len(result["estimates"]) / 2
+    assert "2 of 3 gates failed" in html
+    assert (tmp_path / "out" / "index.html").is_file()
+    assert (tmp_path / "out" / "scores" / "index.html").is_file()
+    # an undecided gate that counts as passed, and none that fails
+    lenient = suite_file(
+        head='undecided = "pass"', gates="[[gates]]\ngate='level >= baseline'\nbaseline='far'", name="b.toml"
+    )
+    cli("run", lenient, "--junit", "j.xml")
+    (case,) = [case for suite in JUnitXml.fromfile(str(tmp_path / "j.xml")) for case in suite]
+    assert isinstance(case.result[0], Skipped)
+
+
+def test_shards_that_are_merged_equal_the_whole_bit_for_bit(measured, cli, tmp_path, monkeypatch):
+    path, _, whole = measured
+    for number in (1, 2, 3):
+        part = run(path, tmp_path / f"part{number}.cdslm", shard=Shard(number, 3))
+        assert part.scores.estimates == ()
+    cli("merge", "merged.cdslm", *(f"part{n}.cdslm" for n in (1, 2)))
+    again = cli("merge", "merged.cdslm", "part3.cdslm").stderr
+    assert "no store of shard 1/3, 2/3" in again
+    # nothing is left to measure
+    monkeypatch.setattr(LocalExecutor, "run", lambda *_: pytest.fail("measured again"))
+    merged = run(path, tmp_path / "merged.cdslm")
+    assert json.dumps(merged.as_json()) == json.dumps(whole.as_json())
+    with pytest.raises(UsageError):
+        Shard.parse("4/3")
+
+
+def test_a_checkout_elsewhere_with_other_times_is_not_measured_again(measured, tmp_path, monkeypatch):
+    path, store, whole = measured
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    for name in ("real", "near", "far"):
+        shutil.copytree(tmp_path / name, elsewhere / name, copy_function=shutil.copyfile)
+    moved = elsewhere / path.name
+    moved.write_text(path.read_text())
+    seen = []
+    original = LocalExecutor.run
+    monkeypatch.setattr(
+        LocalExecutor, "run", lambda s, worker, *rest: seen.append(worker) or original(s, worker, *rest)
+    )
+    result = run(moved, store)
+    assert [type(worker).__name__ for worker in seen] == ["_Decoder"]
+    assert result.as_json()["estimates"] == whole.as_json()["estimates"]
+
+
+def test_systems_that_share_clips_measure_them_once(suite_file, tmp_path):
+    path = suite_file(systems='[systems.twin]\npath = "twin"')
+    shutil.copytree(tmp_path / "near", tmp_path / "twin")
+    with Store(tmp_path / "s.cdslm") as store:
+        done = run(path, tmp_path / "s.cdslm")
+        ident = next(one.identity for one in done.scores.estimates if one.metric == "signal")
+        rows = store._db.execute("SELECT count(*) FROM rows WHERE identity = ?", [ident]).fetchone()[0]
+    assert rows == 48
+    value = {(one.system, one.name): one.value for one in done.scores.estimates}
+    assert value["twin", "level"] == value["near", "level"]
+    # what was summarised once is the same when it is read back
+    assert json.dumps(run(path, tmp_path / "s.cdslm").as_json()) == json.dumps(done.as_json())
+
+
+def test_a_change_against_a_record_is_named_with_its_interval(measured, cli, tmp_path):
+    path, store, _ = measured
+    record_run(store, tmp_path / "base.cdslm", None)
+    for clip in (tmp_path / "near").glob("*.wav"):
+        samples, rate = sf.read(clip, dtype="float32")
+        sf.write(clip, samples * 0.5, rate)
+    gates = "[[gates]]\ngate='level >= recorded - 1'\nsystems=['near']"
+    changed = run(path, store, against=tmp_path / "base.cdslm")
+    told = {(one.system, one.name): one for one in changed.changes}
+    # half the amplitude is 20 log10(1/2) dB
+    assert told["near", "level"].difference == pytest.approx(-6.02, abs=0.05)
+    assert told["near", "level"].paired
+    assert told["near", "level"].verdict == "changed"
+    assert told["near", "level"].p_holm < 0.05
+    assert told["near", "pjsd_1"].verdict == "no change shown"
+    assert told["far", "level"].verdict == "same audio"
+    gated = path.with_name("gated.toml")
+    gated.write_text(load_suite(path).text.split("[[gates]]")[0] + gates)
+    cli("run", gated, "--store", store, "--against", "base.cdslm", "--markdown", "-", code=4)
+    other = path.with_name("other.toml")
+    other.write_text(path.read_text().replace('recognizer = "sidecar"', 'recognizer = "sidecar:inventory=ipa"'))
+    refused = cli("run", other, "--store", store, "--against", "base.cdslm", code=2).stderr
+    assert "pjsd: recognizer.options.inventory" in refused or "inventory" in refused
+
+
+def test_a_record_is_kept_under_a_name_compared_and_shown_as_history(measured, cli):
+    path, store, whole = measured
+    cli("record", "first", "--store", store)
+    assert "there already" in cli("record", "first", "--store", store, code=2).stderr
+    assert "Did you mean 'first'?" in cli("run", path, "--store", store, "--against", "frist", code=2).stderr
+    again = run(path, store)
+    past = {(one.system, one.name): one for one in again.past}
+    now = next(one for one in whole.scores.estimates if (one.system, one.name) == ("near", "level"))
+    assert past["near", "level"].value == now.value
+    assert past["near", "level"].run == "first"
+
+
+def test_rerun_repeats_a_result_and_names_what_differs(measured, cli, tmp_path):
+    whole = measured[2]
+    (tmp_path / "r.json").write_text(json.dumps(whole.as_json()))
+    same = cli("rerun", "r.json", "--store", "fresh.cdslm")
+    count = len(whole.scores.estimates)
+    assert f"{count} of {count} values are the same" in same.stdout
+    samples, rate = sf.read(tmp_path / "near" / "c00.wav", dtype="float32")
+    sf.write(tmp_path / "near" / "c00.wav", samples * 0.5, rate)
+    changed = cli("rerun", "r.json", "--store", "fresh.cdslm", code=1).stderr
+    assert "differs: audio of near: 24 clips then, 24 now, other content" in changed
+    assert "differs: value level of near: value" in changed
+    assert "value level of far" not in changed
+    cli("score", "near", "far", "-r", "real", "--recognizer", "sidecar", "--json", "s.json")
+    assert "bit for bit" in cli("rerun", "s.json").stdout
+    (tmp_path / "broken.json").write_text("[]")
+    assert "not a result" in cli("rerun", "broken.json", code=2).stderr
+
+
+def test_two_runs_on_one_store_lose_nothing(suite_file, tmp_path):
+    path = suite_file()
+    command = [
+        sys.executable,
+        "-m",
+        "cdslm_eval",
+        "run",
+        path,
+        "--store",
+        tmp_path / "s.cdslm",
+        "--jobs",
+        "1",
+        "--json",
+    ]
+    both = [
+        subprocess.Popen([*command, tmp_path / f"{n}.json"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        for n in "ab"
+    ]
+    assert [one.wait(timeout=120) for one in both] == [4, 4]
+    a, b = (json.loads((tmp_path / f"{n}.json").read_text()) for n in "ab")
+    assert a["estimates"] == b["estimates"]
+    with Store(tmp_path / "s.cdslm") as store:
+        assert len(store.runs()) == 2
+
+
+def test_an_interrupted_run_keeps_what_it_measured(suite_file, tmp_path):
+    path, store = suite_file(), tmp_path / "s.cdslm"
+    plan = make_plan(load_suite(path), Host(pinned=[]))
+
+    def interrupt(done, total):
+        """Stand for ^C once something is done."""
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_suite(plan, Wish(store=store, progress=interrupt))
+    with Store(store) as held:
+        kept = held._db.execute("SELECT count(*) FROM rows").fetchone()[0]
+    assert kept > 0
+    assert run(path, store).exit_code == 4
+
+
+def test_only_narrows_the_grid_and_its_gates(suite_file, tmp_path):
+    done = run(suite_file(), tmp_path / "s.cdslm", only=("near", "signal"))
+    assert done.scores.systems == ("near",)
+    assert {one.metric for one in done.scores.estimates} == {"signal"}
+    assert [one.title for one in done.judgements] == ["long enough"]
+
+
+def test_what_strangers_wrote_stays_text_in_junit_and_markdown(measured):
+    import dataclasses
+
+    result = measured[2]
+    judgements = tuple(dataclasses.replace(one, system=EVIL, sentence=EVIL) for one in result.judgements)
+    unmeasured = dataclasses.replace(judgements[0], status="unmeasured", counts_as="fail")
+    evil = dataclasses.replace(result, name=EVIL, judgements=(*judgements, unmeasured), over_budget=(EVIL,))
+    text = junit(evil, "2026-01-01T00:00:00+00:00")
+    root = ET.fromstring(text)
+    assert root.find("testsuite").get("tests") == "5"
+    assert root.find("testsuite").get("errors") == "1"
+    assert any(isinstance(case.result[0], Error) for s in JUnitXml.fromstring(text) for case in s if case.result)
+    html = MarkdownIt("gfm-like", {"linkify": False}).render(suite_markdown(evil))
+    assert "<script" not in html
+    assert "@team" not in suite_markdown(evil)
