@@ -1,0 +1,14 @@
+"""The discrete autoregressive baseline: k-means units, a causal language model over them, and their way to samples."""
+
+from __future__ import annotations
+
+from cdslm_eval import Generator, hookimpl
+from cdslm_eval_unit_lm.plugin import UnitLmGenerator
+
+__all__ = ["UnitLmGenerator", "cdslm_generators"]
+
+
+@hookimpl
+def cdslm_generators() -> list[type[Generator]]:
+    """Return the generator."""
+    return [UnitLmGenerator]

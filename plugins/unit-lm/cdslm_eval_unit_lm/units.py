@@ -1,0 +1,169 @@
+"""Units: clusters of features, what each sounds like, and how long each lasts."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Self
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cdslm_eval_unit_lm.features import Features, Speech
+from cdslm_model.errors import CheckpointError, DataError
+
+__all__ = ["LONGEST_RUN", "Units", "fit_centroids", "runs", "tables"]
+
+Ints = npt.NDArray[np.int64]
+Vectors = npt.NDArray[np.float32]
+LONGEST_RUN = 64
+"""Longest run of a unit that the table of durations knows; a longer one counts as this."""
+_SAMPLE = 200_000
+_CHUNK = 8192
+
+
+@dataclass(frozen=True, slots=True)
+class Units:
+    """Clusters and their two tables.
+
+    Attributes:
+        centroids: float32 `[units, dimensions]`.
+        mels: What a unit sounds like: mean log-mel of its frames, float32 `[units, mels]`.
+        durations: How often a run of 1, 2, ... `LONGEST_RUN` of it was seen, float32 `[units, LONGEST_RUN]`.
+        rate_hz: Units a second.
+        frame_rate: Mel frames a second.
+    """
+
+    centroids: Vectors
+    mels: Vectors
+    durations: Vectors
+    rate_hz: float
+    frame_rate: float
+
+    def of(self, vectors: Vectors) -> Ints:
+        """Return the nearest cluster of each vector, int64 `[vectors]`."""
+        squares = np.square(self.centroids).sum(1) / 2
+        found = [
+            (part @ self.centroids.T - squares).argmax(1)
+            for part in np.split(vectors, range(_CHUNK, len(vectors), _CHUNK))
+        ]
+        return np.concatenate(found).astype(np.int64)
+
+    def log_mel(self, units: Ints, frames: int) -> Tensor:
+        """Return what units, run by run as they last, sound like, float32 `[frames, mels]`."""
+        return torch.from_numpy(self.mels[units[self.places(frames, len(units))]])
+
+    def places(self, frames: int, count: int) -> Ints:
+        """Return which of `count` units each mel frame belongs to, int64 `[frames]`."""
+        places = ((np.arange(frames) + 0.5) * self.rate_hz / self.frame_rate).astype(np.int64)
+        return np.minimum(places, count - 1)
+
+    def lasting(self, unit: int, draw: float) -> int:
+        """Return how many units a run of a unit lasts.
+
+        Args:
+            unit: Which.
+            draw: Uniform in [0, 1).
+        """
+        seen = self.durations[unit].cumsum()
+        return 1 + int(np.searchsorted(seen, draw * seen[-1], "right")) if seen[-1] else 1
+
+    def mean_run(self) -> float:
+        """Return how many units a run lasts on average."""
+        return float((self.durations * np.arange(1, LONGEST_RUN + 1)).sum() / self.durations.sum())
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Return it as a checkpoint keeps it."""
+        named = {"centroids": self.centroids, "mels": self.mels, "durations": self.durations}
+        return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in named.items()}
+
+    @classmethod
+    def from_tensors(cls, tensors: Mapping[str, Tensor], rate_hz: float, frame_rate: float) -> Self:
+        """Return what `tensors` gave.
+
+        Raises:
+            CheckpointError: It is something else.
+        """
+        names = ("centroids", "mels", "durations")
+        if set(tensors) != set(names) or len({len(tensor) for tensor in tensors.values()}) != 1:
+            raise CheckpointError("the units of the checkpoint are not clusters with their two tables")
+        return cls(*(tensors[name].numpy() for name in names), rate_hz, frame_rate)
+
+
+def fit_centroids(speech: Sequence[Speech], features: Features, count: int, seed: int) -> Vectors:
+    """Return the centres of `count` clusters of features, from at most 200 000 vectors of clips drawn at random.
+
+    Args:
+        speech: Clips.
+        features: What is clustered.
+        count: Clusters.
+        seed: The same seed gives the same clusters.
+
+    Raises:
+        DataError: There are fewer vectors than clusters.
+    """
+    from sklearn.cluster import MiniBatchKMeans
+
+    parts: list[Vectors] = []
+    have = 0
+    for place in np.random.default_rng(seed).permutation(len(speech)):
+        parts.append(features(speech[place]))
+        have += len(parts[-1])
+        if have >= _SAMPLE:
+            break
+    if have < count:
+        raise DataError(f"{have} vectors of speech cannot make {count} clusters; prepare more speech")
+    vectors = np.concatenate(parts)
+    clusters = MiniBatchKMeans(count, random_state=seed, batch_size=min(4096, have), n_init=3, max_iter=100)
+    return clusters.fit(vectors).cluster_centers_.astype(np.float32)
+
+
+def tables(
+    centroids: Vectors, speech: Iterable[Speech], features: Features, frame_rate: float, mels: int
+) -> tuple[Units, list[Ints]]:
+    """Return units with what they sound like and how long they last, and the units of each clip.
+
+    A cluster that no frame fell to sounds like the mean of all frames.
+    """
+    count = len(centroids)
+    blank = Units(
+        centroids,
+        np.zeros((count, mels), np.float32),
+        np.zeros((count, LONGEST_RUN), np.float32),
+        features.rate_hz,
+        frame_rate,
+    )
+    sums, frames = np.zeros((count, mels)), np.zeros(count)
+    durations = np.zeros((count, LONGEST_RUN))
+    said: list[Ints] = []
+    for one in speech:
+        units = blank.of(features(one))
+        said.append(units)
+        if not len(units):
+            continue
+        log_mel = one.log_mel().double().numpy()
+        owners = units[blank.places(len(log_mel), len(units))]
+        np.add.at(sums, owners, log_mel)
+        frames += np.bincount(owners, minlength=count)
+        tokens, lengths = runs(units)
+        np.add.at(durations, (tokens, np.minimum(lengths, LONGEST_RUN) - 1), 1.0)
+    if not frames.sum():
+        raise DataError("no clip is long enough for a unit")
+    means = np.where(frames[:, None] > 0, sums / np.maximum(frames, 1)[:, None], sums.sum(0) / frames.sum())
+    units = Units(centroids, means.astype(np.float32), durations.astype(np.float32), features.rate_hz, frame_rate)
+    return units, said
+
+
+def runs(units: Ints) -> tuple[Ints, Ints]:
+    """Return units without repetitions, and how often each repeated.
+
+    Example:
+        >>> [part.tolist() for part in runs(np.array([4, 4, 4, 2, 4]))]
+        [[4, 2, 4], [3, 1, 1]]
+    """
+    if not len(units):
+        return units, units
+    starts = np.flatnonzero(np.concatenate([[True], units[1:] != units[:-1]]))
+    return units[starts], np.diff(np.append(starts, len(units)))
