@@ -10,8 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cdslm_eval_unit_lm.corpus import UnitWindows, clips_of
 from cdslm_eval_unit_lm.features import Features, find_features
 from cdslm_eval_unit_lm.language import forward_flops, lm_config
