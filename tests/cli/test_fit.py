@@ -217,6 +217,15 @@ def test_an_answer_far_beyond_the_data_is_not_trusted_in_its_first_line(fit, tab
     assert far.startswith("NOT TO BE TRUSTED")
 
 
+def test_held_out_rows_that_contradict_the_law_are_told_first(fit, table):
+    rows = runs(budgets=(1e18, 1e19, 1e20, 6e20, 1e21), sizes=(0.25, 0.5, 0.8, 1.25, 2.0, 4.0))
+    held = ("--test", "C>5e20", "--replicates", "100")
+    assert not fit(table("good.csv", rows), *held)[0].startswith("NOT")
+    for row in rows:
+        row["loss"] *= 0.9 if row["C"] > 5e20 else 1
+    assert "12 of 12 held-out rows lie below their prediction" in fit(table("bad.csv", rows), *held)[0].splitlines()[0]
+
+
 def test_help_needs_no_torch_and_no_scipy():
     code = (
         "import sys\nfrom cdslm_eval.cli import app\n"
