@@ -8,7 +8,6 @@ import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.errors import UsageError
-from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.links import make_axis
 from cdslm_eval.scaling.reach import Case, Reach, reach
@@ -132,15 +131,19 @@ def judge(
         raise UsageError(f"{table.source}: {len(rows)} usable train rows of {metric!r} are too few for a verdict")
     u = axis.orient(rows.metric(metric))
     trend = fit_trend(rows, u)
-    fit, draws, told = _law(rows, metric, form, link, better, bounds, by, replicates, seed)
+    fit, told = _law(rows, metric, form, link, better, bounds)
     estimated = trend.noise if noise is None else noise
     if noise is None and fit is not None:
         # the law may fit where the quadratic of the trend does not: the smaller spread is nearer to the noise
         residual = u - fit.law.curve.value(rows.N, rows.D)
         spread = 1.4826 * float(np.median(np.abs(residual))) * np.sqrt(len(u) / max(1, len(u) - len(fit.theta)))
         estimated = float(np.nanmin([trend.noise, spread]))
-    case = Case(rows, metric, u, trend, fit, draws, 2 * estimated if margin is None else margin, level)
-    label, sentence = _label(case)
+    case = Case(rows, metric, u, trend, fit, None, 2 * estimated if margin is None else margin, level)
+    label, sentence = _moves(case)
+    if label == "improves":
+        case, failed = _resampled(case, by, replicates, seed)
+        told = (*told, *failed)
+        label, sentence = _going_on(case, sentence)
     if label == "saturates" and (doubt := _contradiction(case, usable)):
         label, told = "undetermined", (doubt, *told)
     verdict = Verdict(
@@ -155,7 +158,7 @@ def judge(
         (sentence, *told),
         fit=fit,
     )
-    verdict = _with_law(verdict, case, label)
+    verdict = _with_law(verdict, case)
     return verdict if baseline is None else replace(verdict, reach=reach(case, label, baseline))
 
 
@@ -166,23 +169,30 @@ def _law(
     link: str,
     better: str,
     bounds: tuple[float, float] | None,
-    by: str,
-    replicates: int,
-    seed: int,
-) -> tuple[LawFit | None, Bootstrap | None, tuple[str, ...]]:
+) -> tuple[LawFit | None, tuple[str, ...]]:
     """Fit by Huber with a delta of 1.345 residual spreads: nearly as precise as least squares, safe from outliers."""
     try:
         first = fit_law(rows, metric, form, "least_squares", link=link, better=better, bounds=bounds, seeds=8)
         spread = 1.4826 * float(np.median(np.abs(first.residuals)))
         if spread < 1e-9:
-            return first, first.bootstrap(by, replicates, seed), ("the law fits the rows exactly",)
-        fit = fit_law(rows, metric, form, "huber", 1.345 * spread, link, bounds, better, seeds=8)
-        return fit, fit.bootstrap(by, replicates, seed), ()
+            return first, ("the law fits the rows exactly",)
+        return fit_law(rows, metric, form, "huber", 1.345 * spread, link, bounds, better, seeds=8), ()
     except UsageError as error:
-        return None, None, (f"no law could be fitted: {error}",)
+        return None, (f"no law could be fitted: {error}",)
 
 
-def _label(case: Case) -> tuple[str, str]:
+def _resampled(case: Case, by: str, replicates: int, seed: int) -> tuple[Case, tuple[str, ...]]:
+    """Add replicates of the law: needed only for a metric that improves, since no other determines one."""
+    if case.fit is None:
+        return case, ()
+    try:
+        return replace(case, draws=case.fit.bootstrap(by, replicates, seed)), ()
+    except UsageError as error:
+        return case, (str(error),)
+
+
+def _moves(case: Case) -> tuple[str, str]:
+    """Return what the trend alone says, with "improves" where the law must say whether that goes on."""
     trend, margin = case.trend, case.margin
     low, high = trend.interval(case.level)
     narrow = trend.interval(2 * case.level - 1)
@@ -196,9 +206,7 @@ def _label(case: Case) -> tuple[str, str]:
         return "worsens", f"{budgets} it worsens by {-trend.gain:.3g} [{-high:.3g}, {-low:.3g}]"
     if low <= 0:
         return "undetermined", f"{moved}, neither surely a change nor surely none (margin {margin:.3g})"
-    if case.fit is None or case.draws is None:
-        return "undetermined", f"{moved}, but there is no law to say whether that goes on"
-    return _going_on(case, moved)
+    return "improves", moved
 
 
 def _gains(case: Case) -> tuple[float, float, Floats]:
@@ -213,6 +221,8 @@ def _gains(case: Case) -> tuple[float, float, Floats]:
 
 
 def _going_on(case: Case, moved: str) -> tuple[str, str]:
+    if case.fit is None or case.draws is None:
+        return "undetermined", f"{moved}, but there is no law to say whether that goes on"
     last, ahead, draws = _gains(case)
     low, high = np.quantile(draws, [1 - case.level, case.level])
     said = (
@@ -240,9 +250,9 @@ def _contradiction(case: Case, usable: RunTable) -> str:
     return ""
 
 
-def _with_law(verdict: Verdict, case: Case, label: str) -> Verdict:
-    """Add what the law says where it means something: a flat metric determines no exponents."""
-    if case.fit is None or case.draws is None or label not in {"scales", "saturates", "undetermined"}:
+def _with_law(verdict: Verdict, case: Case) -> Verdict:
+    """Add what the law says where it means something: a metric that does not improve determines no exponents."""
+    if case.fit is None or case.draws is None:
         return verdict
     draws, tails = case.draws, [(1 - case.level) / 2, (1 + case.level) / 2]
     _, ahead, gains = _gains(case)

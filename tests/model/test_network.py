@@ -70,7 +70,9 @@ def test_the_network_says_what_a_plain_numpy_forward_says(config, frames):
     weights = {name: value.detach().numpy() for name, value in network.named_parameters()}
     multipliers = [TABLE.multiplier(name, config) for name in ("branch", "output")]
     for clip in range(2):
-        plain = plain_mmdit.said(weights, config, [one[clip].numpy() for one in streams], float(time[clip]), *multipliers)
+        plain = plain_mmdit.said(
+            weights, config, [one[clip].numpy() for one in streams], float(time[clip]), *multipliers
+        )
         # the sinusoids of time are float32 in the network
         np.testing.assert_allclose(found[clip], plain, rtol=1e-3, atol=1e-3)
         assert np.abs(plain).mean() > 0.01

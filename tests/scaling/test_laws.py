@@ -1,0 +1,125 @@
+"""Closed forms against a numeric minimiser; noise-free laws are found again; predictions cover."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from scipy.optimize import brentq, minimize_scalar
+
+from cdslm_eval.errors import UsageError
+from cdslm_eval.scaling import Law, Plan, fit_law, simulate
+from cdslm_eval.scaling.links import Axis, Identity, Logit
+
+EXPONENTS = st.floats(0.1, 1.2)
+LAWS = st.builds(
+    lambda a, b, g, amplitude, ratio, e: Law.of(
+        "gamma", E=e, A=amplitude * 1e9**a, B=ratio * amplitude * 2e10**b, alpha=a, beta=b, gamma=g
+    ),
+    EXPONENTS,
+    EXPONENTS,
+    st.floats(0.5, 1.8),
+    st.floats(0.1, 3.0),
+    st.floats(0.2, 5.0),
+    st.floats(0.0, 3.0),
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(law=LAWS, log_c=st.floats(np.log(1e17), np.log(1e24)), epsilon=st.floats(1e-4, 0.5))
+def test_closed_forms_against_a_numeric_minimiser(law, log_c, epsilon):
+    C = float(np.exp(log_c))
+
+    def value(log_n):
+        return float(law.predict(np.exp(log_n), C / (law.k * np.exp(log_n))))
+
+    found = law.optimum(C)
+    here = float(np.log(found.N))
+    best = minimize_scalar(value, bounds=(here - 3, here + 3), method="bounded", options={"xatol": 1e-10})
+    assert found.loss <= best.fun * (1 + 1e-12)
+    excess = float(found.loss) - law.parameters["E"]
+    h = 1e-3
+    # a minimum in the closed form: the slope vanishes, and the curvature is kappa
+    slope = (value(here + h) - value(here - h)) / (2 * h)
+    bend = (value(here + h) - 2 * value(here) + value(here - h)) / h**2
+    assert abs(slope) < 1e-6 * excess
+    assert bend == pytest.approx(float(found.kappa), rel=1e-4, abs=1e-8)
+    assert float(found.ratio) == pytest.approx(float(found.D / found.N), rel=1e-12)
+    assert float(found.N * found.D) * law.k == pytest.approx(C, rel=1e-9)
+    near = law.near_optimal(C, epsilon)
+    for edge in (near.N_low, near.N_high):
+        assert float(law.predict(edge, C / (law.k * edge))) == pytest.approx(float(found.loss) + epsilon, rel=1e-9)
+    low = brentq(lambda x: value(x) - float(found.loss) - epsilon, here - 60, here)
+    assert float(np.log(near.N_low)) == pytest.approx(low, abs=1e-6)
+    relative = law.near_optimal(C, 0.01, relative=True)
+    assert float(relative.epsilon) == pytest.approx(0.01 * float(found.loss))
+
+
+@settings(max_examples=40, deadline=None)
+@given(law=LAWS, share=st.floats(0.05, 0.95))
+def test_reach_is_where_the_frontier_meets_the_value(law, share):
+    start = float(law.optimum(1e18).loss)
+    wanted = law.parameters["E"] + share * (start - law.parameters["E"])
+    C = law.reach(wanted)
+    assert float(law.optimum(C).loss) == pytest.approx(wanted, rel=1e-8)
+    assert law.reach(law.parameters["E"]) == np.inf
+
+
+def test_the_ratio_falls_exactly_where_alpha_is_below_beta():
+    C = np.array([1e19, 1e22])
+    for alpha, beta in ((0.3, 0.4), (0.4, 0.3)):
+        law = Law.of("chinchilla", E=1.7, A=400.0, B=900.0, alpha=alpha, beta=beta)
+        falls = np.diff(law.optimum(C).ratio)[0] < 0
+        assert falls == (alpha < beta)
+
+
+TRUTHS = {
+    "chinchilla": {"E": 1.7, "A": 406.0, "B": 2100.0, "alpha": 0.34, "beta": 0.37},
+    "gamma": {"E": 1.6, "A": 2000.0, "B": 9000.0, "alpha": 0.42, "beta": 0.46, "gamma": 0.75},
+    "shared": {"E": 1.8, "A": 560.0, "B": 1750.0, "alpha": 0.357},
+    "power": {"E": 1.7, "A": 1600.0, "alpha": 0.165},
+}
+
+
+@pytest.mark.parametrize("form", TRUTHS)
+@pytest.mark.parametrize("estimator", ["huber", "lad", "least_squares"])
+def test_noise_free_laws_are_found_again(form, estimator):
+    truth = Law.of(form, **TRUTHS[form])
+    table = simulate(truth, Plan(tuple(np.geomspace(1e18, 1e22, 7)), sizes=7, width=30), 0.0)
+    found = fit_law(table, "loss", form, estimator).parameters
+    for name, value in TRUTHS[form].items():
+        assert found[name] == pytest.approx(value, rel=1e-6)
+
+
+def test_a_metric_that_rises_is_a_law_of_its_distance_from_the_bound():
+    axis = Axis(Logit(4.0), -1.0, 5.0, (1.0, 5.0))
+    truth = Law.of("chinchilla", axis=axis, E=4.4, A=90.0, B=700.0, alpha=0.3, beta=0.35)
+    table = simulate(truth, Plan((1e18, 1e19, 1e20, 1e21), sizes=7), 0.0, metric="mos")
+    fit = fit_law(table, "mos", link="logit", bounds=(1, 5), better="higher")
+    assert fit.parameters["E"] == pytest.approx(4.4, abs=1e-5)
+    assert float(fit.predict(1e12, 1e14).value) < 4.4
+    assert fit.law.reach(4.3) < np.inf
+    assert fit.law.reach(4.5) == np.inf
+
+
+def test_the_identity_link_takes_a_floor_of_any_sign():
+    axis = Axis(Identity(1.0))
+    truth = Law.of("chinchilla", axis=axis, E=-0.5, A=400.0, B=2100.0, alpha=0.34, beta=0.37)
+    table = simulate(truth, Plan((1e18, 1e19, 1e20, 1e21), sizes=7), 0.0)
+    assert fit_law(table, "loss", link="identity").parameters["E"] == pytest.approx(-0.5, abs=1e-5)
+
+
+def test_prediction_intervals_cover_new_runs():
+    truth = Law.of("chinchilla", **TRUTHS["chinchilla"])
+    plan = Plan(tuple(np.geomspace(1e18, 1e21, 6)), sizes=9)
+    fit = fit_law(simulate(truth, plan, 0.01, seed=1), "loss", estimator="least_squares")
+    fresh = simulate(truth, Plan(plan.budgets, 9, repeats=20), 0.01, seed=2)
+    low, high = fit.predict(fresh.N, fresh.D).prediction
+    actual = fresh.metric("loss")
+    assert 0.92 < np.mean((low <= actual) & (actual <= high)) < 0.98
+
+
+def test_a_power_law_in_compute_knows_no_best_model():
+    with pytest.raises(UsageError, match="knows no best N"):
+        Law.of("power", **TRUTHS["power"]).optimum(1e20)

@@ -1,0 +1,109 @@
+"""Derivatives against differences, optima against general-purpose solvers."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from scipy.optimize import linprog, minimize
+
+from cdslm_eval.scaling.estimators import make_estimator
+from cdslm_eval.scaling.forms import FORMS
+from cdslm_eval.scaling.law import Law
+from cdslm_eval.scaling.links import make_axis
+from cdslm_eval.scaling.metric_map import _Fused, _Line
+from cdslm_eval.scaling.problem import law_problem
+from cdslm_eval.scaling.simulate import Plan, simulate
+from cdslm_eval.scaling.solver import minimise
+
+PLAN = Plan((1e18, 1e19, 1e20, 1e21), sizes=5)
+LAW = Law.of("chinchilla", E=1.8, A=400.0, B=3000.0, alpha=0.33, beta=0.38)
+LINKS = {"log": None, "identity": None, "logit": (0.0, 9.0)}
+
+
+def problem_of(form, link):
+    table = simulate(LAW, PLAN, 0.01, seed=1)
+    y = table.metric("loss")
+    axis = make_axis(link, y, "lower", LINKS[link])
+    return law_problem(FORMS[form], axis, table, axis.orient(y)), axis.target(y)
+
+
+def assert_derivatives(problem, theta):
+    points = problem.points(theta)
+    weights = np.random.default_rng(0).normal(size=points.z.shape)
+    hessian = points.hessian(weights)
+    for j in range(theta.shape[1]):
+        step = np.zeros(theta.shape[1])
+        step[j] = 1e-5
+        up, down = problem.points(theta + step), problem.points(theta - step)
+        slope = (up.z - down.z) / 2e-5
+        bend = np.einsum("sn,snp->sp", weights, (up.jacobian - down.jacobian) / 2e-5)
+        assert points.jacobian[..., j] == pytest.approx(slope, rel=1e-6, abs=1e-6)
+        assert hessian[:, j] == pytest.approx(bend, rel=1e-5, abs=1e-4)
+
+
+@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("link", LINKS)
+def test_derivatives_of_every_form_and_link(form, link):
+    problem, _ = problem_of(form, link)
+    u = np.exp(np.linspace(0.7, 1.2, problem.x.shape[1]))
+    theta = problem.seeds(u, np.ones(len(u)), 6)
+    theta = theta + np.random.default_rng(2).normal(0, 0.01, theta.shape)
+    assert_derivatives(problem, theta[np.isfinite(problem.predict(theta)).all(axis=1)])
+
+
+@pytest.mark.parametrize("keep_loss", [True, False])
+def test_derivatives_of_the_fused_problem(keep_loss):
+    problem, _ = problem_of("chinchilla", "log")
+    fused = _Fused(problem, 2.5, (0.01, 0.2), keep_loss=keep_loss)
+    theta = np.array([[0.5, -1.0, 0.3, -0.8, 0.4, 0.1, 0.7], [0.2, -0.5, 0.5, -1.2, 0.3, -0.4, 1.7]])
+    assert_derivatives(fused, theta)
+
+
+@pytest.mark.parametrize(("name", "delta"), [("huber", 0.005), ("least_squares", 1.0)])
+def test_no_general_solver_finds_a_better_optimum(name, delta):
+    problem, target = problem_of("chinchilla", "log")
+    estimator = make_estimator(name, delta)
+    start = problem.seeds(np.exp(target), np.ones(len(target)), 8)
+    found = minimise(problem, estimator, target, np.ones(len(target)), start)
+    best = found.objective.min()
+
+    def objective(theta):
+        return float(estimator.cost(problem.predict(theta[None])[0] - target).sum()) * 1e4
+
+    for theta in start[:4]:
+        other = minimize(objective, theta, method="Nelder-Mead", options={"maxiter": 8000, "xatol": 1e-9})
+        assert other.fun >= best * 1e4 * (1 - 1e-6)
+    near = minimize(objective, found.theta[np.argmin(found.objective)], method="Nelder-Mead")
+    assert near.fun >= best * 1e4 * (1 - 1e-9)
+
+
+def test_least_absolute_deviations_against_a_linear_program():
+    rng = np.random.default_rng(4)
+    for _ in range(20):
+        x = rng.normal(size=15)
+        y = 1.0 + 2.0 * x + rng.standard_t(2, 15)
+        weight = rng.integers(0, 4, 15).astype(float)
+        problem = _Line(x)
+        start = np.array([[float(np.median(y)), 0.0]])
+        found = minimise(problem, make_estimator("lad"), y, weight, start)
+        # min w (p + q) subject to columns theta + p - q = y
+        eye = np.eye(15)
+        program = linprog(
+            np.concatenate([np.zeros(2), weight, weight]),
+            A_eq=np.hstack([problem.columns, eye, -eye]),
+            b_eq=y,
+            bounds=[(None, None)] * 2 + [(0, None)] * 30,
+        )
+        assert found.objective[0] == pytest.approx(program.fun, rel=1e-9, abs=1e-12)
+        assert found.converged[0]
+
+
+def test_members_of_a_batch_do_not_see_each_other():
+    problem, target = problem_of("chinchilla", "log")
+    weights = np.random.default_rng(0).multinomial(len(target), np.full(len(target), 1 / len(target)), 6).astype(float)
+    start = problem.seeds(np.exp(target), np.ones(len(target)), 6)
+    estimator = make_estimator("least_squares")
+    together = minimise(problem, estimator, target, weights, start)
+    for i in range(6):
+        alone = minimise(problem, estimator, target, weights[i : i + 1], start[i : i + 1])
+        assert alone.objective[0] == pytest.approx(together.objective[i], rel=1e-9)
