@@ -208,7 +208,10 @@ class Host:
             field_name = ".".join(str(part) for part in first["loc"])
             hint = did_you_mean(field_name, known) if first["type"] == "extra_forbidden" else ""
             said = "is not an option" if first["type"] == "extra_forbidden" else str(first["msg"])
-            raise UsageError(f"{spec!r}: {field_name}: {said}.{hint} Options: {', '.join(known) or 'none'}.") from error
+            # a rule over several options belongs to none of them
+            where = f"{field_name}: " if field_name else ""
+            said = said.removeprefix("Value error, ")
+            raise UsageError(f"{spec!r}: {where}{said}.{hint} Options: {', '.join(known) or 'none'}.") from error
 
 
 def transcriber_for(measurers: Sequence[Measurer], host: Host, spec: str | None) -> Transcriber | None:

@@ -7,7 +7,7 @@ from collections import Counter
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cdslm_eval import Mean, Metric, SelfBleu, Vert
@@ -48,6 +48,7 @@ def naive_self_bleu(clips, order):
 sets = st.lists(st.lists(st.sampled_from("abc"), max_size=7), min_size=2, max_size=6)
 
 
+@settings(deadline=None, max_examples=60)  # a busy machine is not an error
 @given(sets, st.integers(1, 3))
 def test_both_are_what_the_definitions_say(clips, order):
     coded = PhoneSequences.from_lists(clips)

@@ -107,10 +107,9 @@ def score(
         folder = where.with_suffix(".clips")
         return generate_set(host, Order(spec, prompt_set, count, seconds, seed, recognizer), folder, common.note)
 
-    systems = common.open_systems(host, paths, make)
     result = score_systems(
         host,
-        systems,
+        common.open_systems(host, paths, make),
         real,
         metrics,
         recognizer=recognizer,

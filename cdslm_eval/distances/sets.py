@@ -63,6 +63,16 @@ def set_distance(
         clusters: Cluster (speaker) number of each clip, for both sides.
         seed: Randomness of draws.
     """
+    from threadpoolctl import threadpool_limits  # listing metrics must not wait for it
+
+    # dozens of small decompositions, which threads that wait for each other slow down tenfold on a shared machine
+    with threadpool_limits(1, user_api="blas"):
+        return _set_distance(distance, generated, reference, clusters, seed)
+
+
+def _set_distance(
+    distance: Distance, generated: Vectors, reference: Vectors, clusters: tuple[Ints, Ints], seed: int
+) -> SetDistance:
     contrast = distance.contrast(generated, reference)
     counts = len(generated), len(reference)
     rng = np.random.default_rng([seed, 0x73657473])

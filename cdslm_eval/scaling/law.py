@@ -32,7 +32,7 @@ class Law:
     Example:
         >>> law = Law.of("chinchilla", E=1.69, A=406.4, B=410.7, alpha=0.34, beta=0.28)
         >>> round(float(law.predict(70e9, 1.4e12)), 4)
-        1.9364
+        1.9366
     """
 
     form: str

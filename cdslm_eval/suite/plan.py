@@ -103,7 +103,7 @@ class Plan:
         if at := _prompts_of(self, room, name):
             prompts = self.opened[at] if isinstance(at, tuple) else ClipSet.open(self.suite.folder / at)
         order = Order(
-            generator_spec(self.suite, spec),
+            _generator_spec(self, spec),
             prompts,
             spec.count or whole.count,
             spec.seconds or whole.seconds,
@@ -115,16 +115,36 @@ class Plan:
         return made
 
 
-def generator_spec(suite: Suite, spec: SetSpec) -> str:
-    """Return a generator with all its options as the command line writes it; paths stand from the suite's folder."""
-    name, colon, rest = str(spec.generator).partition(":")
-    options = [part for part in rest.split(",") if part] if colon else []
-    for key, value in spec.options.items():
-        text = str(suite.folder / value) if isinstance(value, str) and value.startswith(("./", "../")) else str(value)
-        if "," in text:
+def _generator_spec(plan: Plan, spec: SetSpec) -> str:
+    """Return a generator with all its options as the command line writes it."""
+    name, _, rest = str(spec.generator).partition(":")
+    known = plan.host.find("generator", name).component.Options.model_fields
+    options = [rest] if rest else []
+    for key, value in _located(plan.suite, spec.options).items():
+        if key not in known:
+            raise UsageError(f"{name} has no option {key!r}.{_near(key, known)}")
+        if "," in str(value):
             raise UsageError(f"option {key!r}: a value with a comma cannot be given to a generator")
-        options.append(f"{key}={text}")
+        options.append(f"{key}={value}")
     return f"{name}:{','.join(options)}" if options else name
+
+
+def _located(suite: Suite, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Let option texts that start with ./ or ../ stand from the suite's folder.
+
+    Raises:
+        UsageError: There is no such file.
+    """
+    found: dict[str, Any] = {}
+    for key, value in options.items():
+        found[key] = value
+        if isinstance(value, str) and value.startswith(("./", "../")):
+            path = (suite.folder / value).resolve()
+            if not path.exists():
+                near = _near(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
+                raise UsageError(f"option {key!r}: {path}: no such file or directory.{near}")
+            found[key] = str(path)
+    return found
 
 
 def make_plan(suite: Suite, host: Host, *, only: Sequence[str] = (), recorded: bool = False) -> Plan:
@@ -169,7 +189,7 @@ def _components(plan: Plan, problems: Problems) -> None:
             plan.recognizer = made
     for name, options in spec.metrics.items():
         try:
-            plan.metrics[name] = host.build("metric", name, _from_folder(plan.suite, options))
+            plan.metrics[name] = host.build("metric", name, _located(plan.suite, options))
         except (EvalError, OSError) as error:
             problems.add(("metrics", name), str(error))
     try:
@@ -182,16 +202,6 @@ def _components(plan: Plan, problems: Problems) -> None:
             plan.identities[name] = identify(metric, plan.givers)
         except (EvalError, OSError) as error:
             problems.add(("metrics", name), str(error))
-
-
-def _from_folder(suite: Suite, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Let option texts that start with ./ or ../ stand from the suite's folder."""
-    return {
-        key: str((suite.folder / value).resolve())
-        if isinstance(value, str) and value.startswith(("./", "../"))
-        else value
-        for key, value in options.items()
-    }
 
 
 def _sets(plan: Plan, problems: Problems) -> None:
@@ -233,7 +243,7 @@ def _open(plan: Plan, problems: Problems, room: str, name: str) -> None:
         if spec.path is not None:
             plan.opened[room, name] = ClipSet.open(plan.suite.folder / spec.path, name=name)
             return
-        made = plan.host.make("generator", generator_spec(plan.suite, spec))
+        made = plan.host.make("generator", _generator_spec(plan, spec))
         made.fingerprint()
         prompts = _prompts_of(plan, room, name)
         if made.prompts and prompts is None:

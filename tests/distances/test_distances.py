@@ -86,7 +86,7 @@ def test_distances_are_symmetric_and_blind_to_translation_and_nothing_on_themsel
     size = 1 + np.square(x).sum() + np.square(y).sum()
     frechet = FrechetDistance.against(y)
     value = frechet.value(x, y)
-    assert frechet.value(y, x) == pytest.approx(value, abs=1e-9 * size)
+    assert frechet.value(y, x) == pytest.approx(value, abs=1e-7 * size)
     assert frechet.value(x + shift, y + shift) == pytest.approx(value, abs=1e-6 * size)
     assert frechet.value(x, x) == pytest.approx(0, abs=1e-9 * size)
     kernel = KernelMMD(bandwidth=50.0)

@@ -25,7 +25,7 @@ def awake(config, seed=0):
     initialise(network, config, generator)
     with torch.no_grad():
         for parameter in network.parameters():
-            parameter += 0.2 * torch.randn(parameter.shape, generator=generator)
+            parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
     return network.eval()
 
 

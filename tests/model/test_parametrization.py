@@ -19,7 +19,7 @@ from cdslm_model.parametrization import (
     parameters_by_role,
 )
 
-STEPS = 6
+STEPS = 8
 
 
 def movement(config, table, seed, lr):
@@ -47,28 +47,28 @@ def movement(config, table, seed, lr):
 
 def slopes(configs, ratios, table, lr):
     """Return the log-log slopes of both movements against width or depth."""
-    moved = np.array([np.mean([movement(config, table, seed, lr) for seed in range(3)], axis=0) for config in configs])
+    moved = np.array([np.mean([movement(config, table, seed, lr) for seed in range(2)], axis=0) for config in configs])
     return np.polyfit(np.log(ratios), np.log(moved), 1)[0]
 
 
 def test_movement_knows_no_width_and_without_the_table_grows_with_it():
-    widths = [64, 128, 256, 512]
+    widths = [64, 128, 256]
     configs = [Config(depth=2, width=width, mels=8) for width in widths]
-    hidden, output = slopes(configs, widths, TABLE, 3e-3)
+    hidden, output = slopes(configs, widths, TABLE, 3e-4)
     assert abs(hidden) < 0.15
     assert abs(output) < 0.15
-    plain_hidden, plain_output = slopes(configs, widths, STANDARD, 3e-3)
-    assert plain_hidden > 0.4
-    assert plain_output > 0.4
+    plain_hidden, plain_output = slopes(configs, widths, STANDARD, 3e-4)
+    assert plain_hidden > 0.5
+    assert plain_output > 0.5
 
 
 def test_movement_knows_no_depth_and_without_the_table_grows_with_it():
     depths = [2, 4, 8, 16]
     configs = [Config(depth=depth, width=64, mels=8) for depth in depths]
-    hidden, _ = slopes(configs, depths, TABLE, 3e-3)
-    plain_hidden, _ = slopes(configs, depths, STANDARD, 3e-3)
+    hidden, _ = slopes(configs, depths, TABLE, 3e-4)
+    plain_hidden, _ = slopes(configs, depths, STANDARD, 3e-4)
     assert abs(hidden) < 0.15
-    assert plain_hidden > 0.4
+    assert plain_hidden > 0.5
 
 
 def test_the_base_is_the_recipe_itself_and_decay_times_rate_knows_no_size():
@@ -98,7 +98,7 @@ def test_every_parameter_is_in_one_group_and_starts_as_its_role_says():
     for name, role, parameter in parameters_by_role(network):
         start = TABLE[role].start
         if start == "fan_in":
-            assert float(parameter.std() * parameter.shape[1] ** 0.5) == pytest.approx(1, rel=0.05), name
+            assert float(parameter.detach().std() * parameter.shape[1] ** 0.5) == pytest.approx(1, rel=0.05), name
         else:
             assert (parameter == start).all(), name
     again = MMDiT(config)

@@ -7,6 +7,7 @@ window itself, divided by the frames of 10 s, are the same statistics, and a 3 s
 
 from __future__ import annotations
 
+import dataclasses
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -30,7 +31,7 @@ KERNELS, STRIDES = (10, 3, 3, 3, 3, 2, 2), (5, 2, 2, 2, 2, 2, 2)
 HOP, RECEPTIVE = 320, 400  # of all convolutions together, in samples
 FRAMES = (WINDOW - RECEPTIVE) // HOP + 1
 FIRST_FRAMES = (WINDOW - KERNELS[0]) // STRIDES[0] + 1
-_SECONDS = {"cpu": 30, "cuda": 640}  # of padded audio in one batch
+_SECONDS = {"cpu": 10, "cuda": 640}  # of padded audio in one batch; more of it leaves a processor's caches
 
 
 class Network:
@@ -173,7 +174,9 @@ def _built(loaded: Loaded) -> _Axes:
     if not loaded.config.get("use_weighted_layer_sum", True):
         raise EvalError(f"{loaded.origin}: use_weighted_layer_sum is off, for which upstream has no working network")
     try:
-        module = _Axes(_encoder_sizes(loaded.tensors), loaded.config)
+        # what a configuration leaves out has upstream's default, as in upstream's own loading
+        defaults = {field.name: field.default for field in dataclasses.fields(aes.AesMultiOutput)}
+        module = _Axes(_encoder_sizes(loaded.tensors), {**defaults, **loaded.config})
         module.load_state_dict(dict(loaded.tensors), strict=True)
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
         said = " ".join(str(error).split())[:160]

@@ -15,6 +15,8 @@ from cdslm_eval_aesthetics import Aesthetics, AestheticsOptions
 
 from cdslm_eval.errors import EvalError
 
+SCALE = {axis: {"mean": 0.0, "std": 1.0} for axis in ("CE", "CU", "PC", "PQ")}
+
 
 @pytest.fixture
 def cli(tmp_path):
@@ -75,6 +77,8 @@ def test_missing_damaged_and_wrong_checkpoints_are_named(folder, pt_file, tmp_pa
     bare = shutil.copytree(folder, tmp_path / "bare")
     (bare / "config.json").write_text("{}")
     assert "target_transform" in refusal(bare)
+    (bare / "config.json").write_text(json.dumps({"target_transform": SCALE}))
+    assert "proj_layer" in refusal(bare)  # upstream's defaults, for which this file has other weights
     held = torch.load(pt_file, weights_only=True)
     del held["state_dict"]["model.layer_weights.CE"]
     torch.save(held, tmp_path / "lacking.pt")

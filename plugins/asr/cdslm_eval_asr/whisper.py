@@ -140,7 +140,7 @@ class Whisper(Transcriber):
         found = [""] * len(parts)
         # the encoder sees 30 s whatever a part's length; parts of like length are decoded in like many steps
         most = _SECONDS.get(self._device.type, _SECONDS["cpu"]) // 30
-        for batch in length_batches([len(part) for part in parts], most * WINDOW, waste=0.5):
+        for batch in length_batches([len(part) for part in parts], most * WINDOW, waste=0.4):
             for start in range(0, len(batch), most):
                 some = batch[start : start + most]
                 for place, text in zip(some, self._batch([parts[place] for place in some]), strict=True):
@@ -149,6 +149,7 @@ class Whisper(Transcriber):
 
     def _batch(self, parts: Sequence[Samples]) -> list[str]:
         import torch
+        from transformers.modeling_outputs import BaseModelOutput
 
         features = self._features(
             list(parts), sampling_rate=RATE_HZ, return_tensors="pt", return_attention_mask=True
@@ -157,9 +158,13 @@ class Whisper(Transcriber):
         room = (
             self._model.config.max_target_positions - 8
         )  # for what starts a transcript: language, task, no timestamps
+        mel = features.input_features.to(getattr(torch, precision_of(self.options)))
         with torch.inference_mode(), quiet():
+            # a processor's caches hold the attention of one window over 30 s, not that of several
+            some = mel.split(len(mel) if self._device.type == "cuda" else 1)
+            encoded = torch.cat([self._model.model.encoder(one).last_hidden_state for one in some])
             tokens = self._model.generate(
-                features.input_features.to(getattr(torch, precision_of(self.options))),
+                encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
                 attention_mask=features.attention_mask,
                 do_sample=False,
                 num_beams=1,

@@ -18,7 +18,7 @@ __all__ = ["buckets", "mask_group_norms", "over_windows", "windows"]
 WINDOW_S = 30.0
 BATCH_S = 240.0
 """Seconds of audio in one batch, padding included."""
-_PADDING = 1.25
+_PADDING = 1.1
 """A batch holds at most this many times the audio that is in it."""
 
 

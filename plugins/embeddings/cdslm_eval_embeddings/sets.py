@@ -50,7 +50,7 @@ class _EmbeddingMetric(Metric):
     rate_hz = RATE_HZ
     min_seconds = 0.1
     accepts_silence = False
-    batch_clips = 32
+    batch_clips = 64
     positional = "encoder"
     Options = EmbeddingOptions
 

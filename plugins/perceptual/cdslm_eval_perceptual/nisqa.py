@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
+from pydantic import Field
 
 from cdslm_eval.audio import Clip
 from cdslm_eval.contract import Failed, Metric, Options, Row, Skipped
@@ -30,7 +31,8 @@ class NisqaOptions(Options):
         sha256: Digest that it must have; weights of your own need their own here.
     """
 
-    weights: str | None = None
+    # where the file lies is no part of what is measured: its digest stands in the identity
+    weights: str | None = Field(default=None, exclude=True)
     sha256: str = nisqa_weights.SHA256
 
 

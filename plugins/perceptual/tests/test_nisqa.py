@@ -15,6 +15,7 @@ from cdslm_eval_perceptual.nisqa import NisqaMetric, NisqaOptions
 from cdslm_eval.audio import Clip, read_audio
 from cdslm_eval.contract import Skipped
 from cdslm_eval.errors import EvalError
+from cdslm_eval.identity import identify
 from cdslm_eval.testing import METRIC_CHECKS
 
 torch = pytest.importorskip("torch")
@@ -113,6 +114,8 @@ def test_weights_are_looked_for_where_they_may_lie_and_their_digest_is_the_ident
     monkeypatch.setenv(nisqa_weights.VARIABLE, str(weights))
     assert NisqaMetric.fetches() is None
     assert NisqaMetric().fingerprint() == {"weights": hashlib.sha256(weights.read_bytes()).hexdigest()}
+    # the same weights elsewhere are the same metric
+    assert identify(NisqaMetric()) == identify(NisqaMetric(NisqaOptions(weights=str(weights))))
 
 
 def test_a_download_is_kept_only_when_its_digest_is_right(weights, nothing_cached, server):
