@@ -99,9 +99,7 @@ def test_each_replicate_is_the_optimum_of_its_sample(huber):
 def test_exponents_of_published_optima(shared_data, hparams, exponent):
     table = RunTable.read(shared_data / "scaling/porian/isoflop_points.csv").only(f"hparams={hparams}")
     _, first = np.unique(table.C, return_index=True)
-    law = fit_power_law(
-        table.C[first], table.metric("n_star_published")[first], table.metric("n_star_logstd")[first]
-    )
+    law = fit_power_law(table.C[first], table.metric("n_star_published")[first], table.metric("n_star_logstd")[first])
     assert law.exponent == pytest.approx(exponent, abs=1e-6)
     assert law.interval[0] < exponent < law.interval[1]
 
