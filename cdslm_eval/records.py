@@ -55,7 +55,8 @@ def parse_quantity(value: object) -> float:
     if not isinstance(value, str) or value.strip().lower() in _MISSING:
         return parse_number(value)
     match = _QUANTITY.fullmatch(value.strip())
-    if match is None:
+    # "1e" is a broken exponent rather than an exa
+    if match is None or match[2] == "e":
         raise ValueError(f"{value!r} is not a count (7e9, 7B, 300M, 1.5T are)")
     # times a power of ten in float would miss the nearest number: 2.3 * 1e9 is not 2.3e9
     exponent = round(math.log10(_PREFIX[match[2].upper()]))

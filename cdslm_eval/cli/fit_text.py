@@ -121,7 +121,9 @@ def _data(study: Study) -> str:
     reasons: dict[str, list[int]] = {}
     for one in study.fit.excluded if study.fit is not None else table.excluded:
         reasons.setdefault(one.reason, []).append(one.line)
-    lines += [f"Not used: line {lines_text(where)}: {reason}." for reason, where in reasons.items()]
+    lines += [
+        f"Not used: line{'s' * (len(where) > 1)} {lines_text(where)}: {reason}." for reason, where in reasons.items()
+    ]
     lines += [f"Convention: {name}: {text}." for name, text in table.conventions.items()]
     return "\n".join(lines)
 

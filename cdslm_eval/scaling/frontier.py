@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +12,7 @@ import numpy.typing as npt
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.fit import LawFit
 
-__all__ = ["EPSILONS", "KEYS", "Band", "Frontier", "NearRange", "frontier", "near_ranges"]
+__all__ = ["EPSILONS", "KEYS", "Band", "Frontier", "NearRange", "frontier", "near_ranges", "round_budgets"]
 
 Floats = npt.NDArray[np.float64]
 KEYS = ("N", "D", "ratio", "loss", "kappa")
@@ -95,3 +97,22 @@ def _band(C: Floats, value: Floats, ends: tuple[Floats, Floats] | None) -> Band:
     unknown = np.full(np.shape(C), np.nan)
     low, high = ends or (unknown, unknown)
     return Band(C, np.asarray(value), np.asarray(low), np.asarray(high))
+
+
+def round_budgets(C: Floats, more: Sequence[float] = ()) -> Floats:
+    """Return the decades within the range of C (with threes between, where there are under four), and `more`.
+
+    Example:
+        >>> round_budgets(np.array([2e18, 5e20])).tolist()
+        [3e+18, 1e+19, 3e+19, 1e+20, 3e+20]
+    """
+    low, high = math.floor(math.log10(C.min())), math.ceil(math.log10(C.max()))
+
+    def within(digits: tuple[int, ...]) -> list[float]:
+        steps = [float(f"{digit}e{power}") for power in range(low, high + 1) for digit in digits]
+        return [step for step in steps if C.min() * 0.999 <= step <= C.max() * 1.001]
+
+    found = within((1,))
+    if len(found) < 4:
+        found = within((1, 3)) or [float(f"{np.exp(np.log(C).mean()):.2g}")]
+    return np.array(sorted({*found, *more}))

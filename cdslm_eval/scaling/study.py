@@ -2,27 +2,27 @@
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
 from cdslm_eval.errors import EvalError, UnknownNameError, UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.downstream import Downstream, compare_downstream
 from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.flags import Flag
-from cdslm_eval.scaling.frontier import Frontier, NearRange, frontier, near_ranges
+from cdslm_eval.scaling.frontier import Frontier, NearRange, frontier, near_ranges, round_budgets
 from cdslm_eval.scaling.isoflop import IsoFlops, fit_isoflops
 from cdslm_eval.scaling.validation import Holdout
 from cdslm_eval.scaling.verdict import Verdict, judge
 from cdslm_eval.table import RunTable
 
-__all__ = ["Settings", "Study", "first_line", "round_budgets", "study"]
+__all__ = ["Settings", "Study", "first_line", "study"]
 
 Floats = npt.NDArray[np.float64]
 Part = TypeVar("Part")
@@ -109,11 +109,11 @@ class Study:
 
     @property
     def flags(self) -> tuple[Flag, ...]:
-        """What a reader must know: the law's flags, and those of budgets beyond the data."""
+        """What a reader must know: the law's flags, of budgets beyond the data, of held-out rows that contradict it."""
         if self.fit is None:
             return ()
         beyond = self.fit.extrapolation(np.array(self.settings.budgets)) if self.settings.budgets else ()
-        return (*self.fit.flags, *beyond)
+        return (*self.fit.flags, *beyond, *(_one_sided(self.holdout) if self.test.any() and self.holdout else ()))
 
     @cached_property
     def values(self) -> Floats:
@@ -141,31 +141,24 @@ class Study:
         return axis.target(self.values) - axis.target(self.predicted)
 
 
+def _one_sided(held: Holdout) -> Iterator[Flag]:
+    """Tell when the rows that the user held out lie to one side of the law beyond chance (sign test, 0.001)."""
+    above = int(np.sum(held.errors > 0))
+    if binomtest(above, len(held.errors)).pvalue < 0.001:
+        side, count = ("above", above) if 2 * above > len(held.errors) else ("below", len(held.errors) - above)
+        middle = float(np.median(held.errors))
+        sentence = (
+            f"{count} of {len(held.errors)} held-out rows lie {side} their prediction (median error {middle:+.2g})"
+        )
+        yield Flag("held_out_bias", sentence, middle)
+
+
 def first_line(fit: LawFit, flags: Sequence[Flag]) -> str:
     """Return the first line of what a law says: the law, or why it, or what is asked of it, cannot be trusted."""
     beyond = [flag.sentence for flag in flags if flag.doubt and flag not in fit.flags]
     if not beyond:
         return fit.headline
-    return f"NOT TO BE TRUSTED where it was asked: {'; '.join(beyond)}. {fit.headline}"
-
-
-def round_budgets(C: Floats, more: Sequence[float] = ()) -> Floats:
-    """Return the decades within the range of C (with threes between, where there are under four), and `more`.
-
-    Example:
-        >>> round_budgets(np.array([2e18, 5e20])).tolist()
-        [3e+18, 1e+19, 3e+19, 1e+20, 3e+20]
-    """
-    low, high = math.floor(math.log10(C.min())), math.ceil(math.log10(C.max()))
-
-    def within(digits: tuple[int, ...]) -> list[float]:
-        steps = [float(f"{digit}e{power}") for power in range(low, high + 1) for digit in digits]
-        return [step for step in steps if C.min() * 0.999 <= step <= C.max() * 1.001]
-
-    found = within((1,))
-    if len(found) < 4:
-        found = within((1, 3)) or [float(f"{np.exp(np.log(C).mean()):.2g}")]
-    return np.array(sorted({*found, *more}))
+    return f"NOT TO BE TRUSTED beyond the fitted rows: {'; '.join(beyond)}. {fit.headline}"
 
 
 class _Parts:

@@ -145,7 +145,7 @@ def judge(
         told = (*told, *failed)
         label, sentence = _going_on(case, sentence)
     if label == "saturates" and (doubt := _contradiction(case, usable)):
-        label, told = "undetermined", (doubt, *told)
+        label, sentence, told = "undetermined", doubt, (sentence, *told)
     verdict = Verdict(
         label,
         metric,

@@ -79,7 +79,7 @@ def test_panels_name_their_quantity_and_unit_and_bands_hold_the_line(done):
     study_, _ = done
     panels = budgets.optima(study_).axes
     assert [axes.get_ylabel() for axes in panels] == [
-        "N*, parameters", "D*, tokens", "r* = D*/N*, tokens per parameter",
+        "N*, parameters", "D*, tokens", "r*, tokens per parameter",
     ]  # fmt: skip
     assert {axes.get_xlabel() for axes in panels} == {"C [FLOP]"}
     for key in ("N", "D", "ratio", "kappa"):

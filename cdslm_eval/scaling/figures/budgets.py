@@ -112,7 +112,7 @@ def optima(study: Study) -> Figure | None:
         return None
     with paper_style():
         figure, panels = canvas(3, width=2.5, height=2.5)
-        names = ("N*, parameters", "D*, tokens", "r* = D*/N*, tokens per parameter")
+        names = ("N*, parameters", "D*, tokens", "r*, tokens per parameter")
         for axes, key, name in zip(panels, ("N", "D", "ratio"), names, strict=True):
             if study.frontier is not None:
                 band(axes, _framed(study, key, getattr(study.frontier, key)), name="law, with interval")

@@ -119,7 +119,7 @@ def points(
     """Draw points, with whiskers where an interval is known."""
     if low is not None and high is not None:
         known = np.isfinite(low) & np.isfinite(high) & np.isfinite(y)
-        axes.vlines(x[known], low[known], high[known], color=color, lw=0.9, alpha=0.8)
+        axes.vlines(x[known], low[known], high[known], color=color, lw=0.9, alpha=0.5)
     axes.plot(
         x, y, marker, color=color, ms=4.2, mfc="white" if hollow else color, mew=0.9, ls="none", label=name, zorder=3
     )

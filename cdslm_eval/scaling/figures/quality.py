@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
-from cdslm_eval.drawing import BLUE, GREEN, GREY, INK, ORANGE
+from cdslm_eval.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
 from cdslm_eval.scaling.figures.parts import canvas, floor_line, label, legend, logarithmic, paper_style
 
 if TYPE_CHECKING:
@@ -121,8 +121,11 @@ def metric_against_loss(study: Study) -> Figure | None:
         loss = study.table.metric(down.loss)
         _train_and_test(axes, study, loss, study.values)
         grid = np.linspace(np.nanmin(loss), np.nanmax(loss), 200)
-        for staged, line, name in ((down.two_stage, "-", "function of the loss"), (down.fused, "--", "fitted jointly")):
-            axes.plot(grid, staged.map.value(grid), line, color=BLUE, label=name)
+        for staged, line, ink, name in (
+            (down.two_stage, "-", BLUE, "function of the loss"),
+            (down.fused, ":", PURPLE, "fitted jointly"),
+        ):
+            axes.plot(grid, staged.map.value(grid), line, color=ink, label=name)
         if study.settings.baseline is not None:
             floor_line(axes, study.settings.baseline, "real data", GREEN)
         axes.set(xlabel=label(down.loss), ylabel=label(study.metric))

@@ -1,0 +1,240 @@
+"""isoFLOPs, downstream metrics, verdicts and plans, on tables whose truth is known."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cdslm_eval.errors import UsageError
+from cdslm_eval.scaling import (
+    Law,
+    Plan,
+    compare_downstream,
+    fit_isoflops,
+    fit_law,
+    judge,
+    plan_intervals,
+    plan_runs,
+    simulate,
+)
+from cdslm_eval.scaling.budgets import find_budgets
+from cdslm_eval.table import RunTable
+
+FALLING = Law.of("chinchilla", E=1.8, A=400.0, B=3000.0, alpha=0.32, beta=0.40)
+RISING = Law.of("chinchilla", E=1.8, A=2000.0, B=600.0, alpha=0.40, beta=0.31)
+STEEP = Law.of("chinchilla", E=0.35, A=3e7, B=3e9, alpha=1.1, beta=1.1)
+PLAN = Plan(tuple(np.geomspace(1e18, 1e21, 7)), sizes=9, width=30)
+SEEDS = range(12)
+
+
+def flat_table(seed):
+    table = simulate(FALLING, PLAN, 0.0)
+    return replace(table, metrics={"loss": 3.0 + 0.05 * np.random.default_rng(seed).standard_normal(len(table))})
+
+
+# ---- verdicts ----
+
+
+@pytest.mark.parametrize(
+    ("make", "label", "ratio"),
+    [
+        (lambda seed: simulate(FALLING, PLAN, 0.005, seed), "scales", "falls"),
+        (lambda seed: simulate(RISING, PLAN, 0.005, seed), "scales", "rises"),
+        (lambda seed: simulate(STEEP, PLAN, 0.01, seed), "saturates", None),
+        (flat_table, "flat", "undetermined"),
+        (
+            lambda seed: replace(
+                flat_table(seed),
+                metrics={
+                    "loss": 3
+                    + 0.1 * np.log(PLAN.models(FALLING)[2] / 1e18)
+                    + 0.05 * np.random.default_rng(seed).standard_normal(63)
+                },
+            ),
+            "worsens",
+            "undetermined",
+        ),
+    ],
+    ids=["a<b", "a>b", "saturates", "flat", "worsens"],
+)
+def test_each_truth_gets_its_verdict(make, label, ratio):
+    verdicts = [judge(make(seed), "loss", link="log", replicates=200) for seed in SEEDS]
+    assert sum(one.label == label for one in verdicts) >= 11
+    if ratio:
+        assert sum(one.ratio == ratio for one in verdicts) >= 11
+
+
+@pytest.mark.parametrize("law", [FALLING, RISING, STEEP], ids=["a<b", "a>b", "steep"])
+def test_intervals_cover_the_truth(law):
+    truth = {name: law.parameters[name] for name in ("E", "alpha", "beta")}
+    truth["ratio_exponent"] = float(law.curve.ratio_exponent)
+    hits = dict.fromkeys(truth, 0)
+    for seed in range(40):
+        fit = fit_law(simulate(law, PLAN, 0.005, seed), "loss", delta=0.005)
+        draws = fit.bootstrap(replicates=300)
+        for name, value in truth.items():
+            low, high = draws.interval(name)
+            hits[name] += low <= value <= high
+    # of 40 at 95 %, fewer than 33 has a chance below 1 in 10,000
+    assert all(count >= 33 for count in hits.values()), hits
+    assert sum(hits.values()) < 160, "intervals that never miss are too wide"
+
+
+def test_too_little_data_decides_nothing():
+    table = simulate(FALLING, Plan((1e19, 2e19), sizes=3), 0.2, seed=2)
+    assert judge(table, "loss").label == "undetermined"
+
+
+def test_a_baseline_within_reach_out_of_reach_and_open():
+    table = simulate(FALLING, PLAN, 0.003, seed=1)
+    wanted = float(FALLING.optimum(1e23).loss)
+    near = judge(table, "loss", link="log", baseline=wanted).reach
+    assert near.label == "reachable"
+    assert near.interval[0] < 1e23 < near.interval[1]
+    assert near.extrapolation_ratio == pytest.approx(near.C / 1e21)
+    assert judge(table, "loss", link="log", baseline=1.5).reach.label == "unreachable"
+    assert judge(table, "loss", link="log", baseline=1.8).reach.label == "undetermined"
+    assert judge(flat_table(0), "loss", baseline=3.2).reach.label == "reachable"
+    assert judge(flat_table(0), "loss", baseline=2.0).reach.label == "unreachable"
+
+
+# ---- isoFLOPs ----
+
+
+def test_isoflops_find_the_optima_of_a_law():
+    table = simulate(FALLING, replace(PLAN, width=10), 0.002, seed=4)
+    found = fit_isoflops(table, "loss")
+    assert len(found.optima) == 7
+    for one in found.budgets:
+        truth = FALLING.optimum(one.C)
+        assert one.N_interval[0] * 0.8 < truth.N < one.N_interval[1] * 1.25
+        assert pytest.approx(one.C / (6 * one.N)) == one.D
+        assert one.kappa == pytest.approx(float(truth.kappa), rel=0.35)
+    low, high = found.N_law.interval
+    assert low < float(FALLING.curve.N_exponent) < high
+    assert found.ratio_law.exponent == pytest.approx(found.D_law.exponent - found.N_law.exponent)
+
+
+def test_a_minimum_beyond_the_sizes_is_no_optimum():
+    found = fit_isoflops(simulate(FALLING, Plan((1e19, 1e20, 1e21), 7, 6, ratio=3000.0), 0.001), "loss")
+    assert not found.optima
+    assert all(np.isnan(one.N) and "above the sampled sizes" in one.reason for one in found.budgets)
+    assert "too few for a law" in found.headline
+    assert any(flag.name == "no_optimum" and flag.doubt for flag in found.flags)
+
+
+def test_isoflops_of_published_runs_meet_the_published_exponent(shared_data):
+    table = RunTable.read(shared_data / "scaling/porian/isoflop_points.csv").only("hparams=base")
+    found = fit_isoflops(table, "loss", degree=3)
+    assert len(found.optima) == 12
+    assert found.N_law.exponent == pytest.approx(0.5715, abs=0.02)
+
+
+def test_budgets_are_clusters_of_compute():
+    table = simulate(FALLING, PLAN, 0.0)
+    blurred = replace(
+        table, isoflop=np.full(63, ""), C=table.C * np.exp(np.random.default_rng(0).uniform(-0.05, 0.05, 63))
+    )
+    groups = find_budgets(blurred)
+    assert not groups.declared
+    assert (groups.label == find_budgets(table).label).all()
+    continuum = replace(table, isoflop=np.full(63, ""), C=np.geomspace(1e18, 1e21, 63))
+    spans = [
+        np.ptp(np.log(continuum.C[find_budgets(continuum).rows(i)])) for i in range(len(find_budgets(continuum).C))
+    ]
+    assert max(spans) <= 0.3
+
+
+# ---- downstream ----
+
+
+def downstream_table():
+    table = simulate(FALLING, PLAN, 0.003, seed=1)
+    loss = FALLING.predict(table.N, table.D)
+    noise = np.random.default_rng(2).standard_normal((2, len(loss)))
+    accuracy = 1 / (1 + np.exp(-(4 - 1.6 * loss + 0.05 * noise[0])))
+    return replace(
+        table, metrics={**table.metrics, "accuracy": accuracy, "pjsd": 0.1 + 0.2 * (loss - 1.8) + 0.003 * noise[1]}
+    )
+
+
+def test_two_stage_and_fused_find_the_map_from_loss_to_metric():
+    found = compare_downstream(downstream_table(), "accuracy", link="logit", bounds=(0, 1), better="higher")
+    for staged in (found.two_stage, found.fused):
+        # of the distance from 1: ln((1 - y) / y) = -4 + 1.6 loss
+        assert staged.map.slope == pytest.approx(1.6, abs=0.08)
+        assert staged.map.intercept == pytest.approx(-4.0, abs=0.2)
+    assert found.fused.rank_deficiency == 0
+    assert found.best in {"direct", "two_stage", "fused"}
+    for score in found.scores:
+        assert len(score.beyond) == 9
+        assert len(score.within) == 63
+    assert next(one.rmse_beyond for one in found.scores if one.method == "two_stage") < 0.1
+    exact = 1 / (1 + np.exp(-(4 - 1.6 * FALLING.predict(1e9, 2e10))))
+    for method in ("direct", "two_stage", "fused"):
+        assert float(found.predict(method, 1e9, 2e10)) == pytest.approx(float(exact), abs=0.01)
+
+
+def test_a_fused_objective_without_the_loss_is_rank_deficient_by_two():
+    found = compare_downstream(downstream_table(), "pjsd", keep_loss=False, folds=0)
+    assert found.fused.rank_deficiency == 2
+    assert any("undetermined: without residuals of the loss" in flag.sentence for flag in found.flags)
+    assert compare_downstream(downstream_table(), "pjsd", folds=0).fused.rank_deficiency == 0
+
+
+def test_test_rows_are_what_the_methods_are_compared_on():
+    table = downstream_table()
+    marked = replace(table, split=np.where(table.C > 3e20, "test", "train"))
+    done = []
+    found = compare_downstream(marked, "pjsd", folds=2, progress=lambda i, n: done.append((i, n)))
+    assert len(found.held_out) == 9 * int(np.sum(np.asarray(PLAN.budgets) > 3e20))
+    assert done[-1] == (4, 4)
+    with pytest.raises(UsageError, match="downstream metric of itself"):
+        compare_downstream(table, "loss")
+
+
+# ---- plans ----
+
+
+def test_planned_intervals_are_those_of_tables_drawn_one_by_one():
+    planned = plan_intervals(FALLING, PLAN, 0.01, simulations=300, seed=1)
+    assert planned.converged > 0.99
+    alone = [
+        fit_law(simulate(FALLING, PLAN, 0.01, seed), "loss", delta=0.01345).parameters["alpha"] for seed in range(60)
+    ]
+    assert np.std(planned.estimates["alpha"]) == pytest.approx(np.std(alone), rel=0.3)
+    assert abs(planned.bias("alpha")) < np.std(alone) / 2
+    assert planned.sign_known > 0.99
+
+
+def test_four_times_the_runs_halve_the_interval():
+    few = plan_intervals(FALLING, PLAN, 0.01, simulations=1500)
+    many = plan_intervals(FALLING, replace(PLAN, repeats=4), 0.01, simulations=1500)
+    assert many.width("alpha") / few.width("alpha") == pytest.approx(0.5, abs=0.08)
+    assert many.plan.flops == pytest.approx(4 * few.plan.flops)
+
+
+def test_the_smallest_plan_that_is_enough():
+    tried = []
+    found = plan_runs(FALLING, PLAN, 0.01, "alpha", 0.03, progress=tried.append)
+    assert found.width("alpha") <= 0.03
+    assert tried[-2].width("alpha") > 0.03
+    with pytest.raises(UsageError, match="widen the budgets"):
+        plan_runs(FALLING, PLAN, 0.01, "alpha", 1e-4, most=200)
+
+
+def test_a_simulated_table_is_reproducible_and_as_noisy_as_told():
+    first, second = (simulate(FALLING, replace(PLAN, repeats=30), 0.02, 7, tails=5.0) for _ in range(2))
+    assert first.digest == second.digest
+    noise = np.log(first.metric("loss")) - np.log(FALLING.predict(first.N, first.D))
+    assert np.std(noise) == pytest.approx(0.02, rel=0.1)
+
+
+def test_rollouts_predict_the_next_budget():
+    fit = fit_law(simulate(FALLING, PLAN, 0.005, seed=2), "loss", estimator="least_squares")
+    steps = fit.rollout(least=4)
+    assert [len(step.actual) for step in steps] == [9, 9, 9]
+    assert all(step.rmse < 0.03 for step in steps)
+    assert fit.holdout(0.2).extrapolation_ratio == pytest.approx(10**0.5)
