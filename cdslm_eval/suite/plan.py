@@ -203,18 +203,18 @@ def _components(plan: Plan, problems: Problems) -> None:
         try:
             plan.identities[name] = identify(metric, plan.givers)
         except (EvalError, OSError) as error:
-            problems.add(_whose(plan, ("metrics", name)), str(error))
+            problems.add(_whose(plan, name), str(error))
 
 
-def _whose(plan: Plan, where: tuple[str, ...]) -> tuple[str, ...]:
-    """Return the key that is to blame when an identity cannot be had: what gives phones or text, or the metric."""
+def _whose(plan: Plan, name: str) -> tuple[str, ...]:
+    """Return the key that is to blame when a metric's identity cannot be had: its own, or that of what it reads."""
     for key, giver in (("transcriber", plan.transcriber), ("recognizer", plan.recognizer)):
-        try:
-            if giver is not None:
+        if giver is not None and giver.gives in through(plan.metrics[name], plan.givers):
+            try:
                 identify(giver, plan.givers)
-        except (EvalError, OSError):
-            return (key,)
-    return where
+            except (EvalError, OSError):
+                return (key,)
+    return "metrics", name
 
 
 def _sets(plan: Plan, problems: Problems) -> None:
