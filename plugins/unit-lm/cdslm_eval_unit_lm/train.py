@@ -6,11 +6,10 @@ import dataclasses
 import hashlib
 import math
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import torch
 
 from cdslm_eval_unit_lm.corpus import UnitWindows, clips_of
 from cdslm_eval_unit_lm.features import Features, find_features
@@ -226,8 +225,6 @@ class _Run:
 
     def _say(self, text: str) -> None:
         if not self.order.quiet:
-            import sys
-
             print(text, file=sys.stderr, flush=True)
 
 
