@@ -137,14 +137,19 @@ class Speaker:
             draws = np.stack([source.random(2) for source in sources])
             tokens = np.array([_drawn(row, draw[0], manner) for row, draw in zip(logits, draws, strict=True)])
             for row, token, draw in zip(said, tokens, draws, strict=True):
+<<<<<<< HEAD
                 row.extend([int(token)] * (self.units.lasting(token, draw[1]) if self.settings.run_length else 1))
+=======
+                lasts = self.units.lasting(int(token), draw[1]) if self.settings.run_length else 1
+                row.extend([int(token)] * lasts)
+>>>>>>> net-snap
             history = np.concatenate([history, tokens[:, None]], axis=1)
             feed = self._ids(tokens[:, None], opened=False)
         return [np.array(row[:wanted]) for row in said]
 
     def _ids(self, tokens: Ints, *, opened: bool) -> Tensor:
         """Return the language model's own ids of units, after the token that opens a window where it has one."""
-        ids = torch.from_numpy(np.ascontiguousarray(tokens)) + self._offset
+        ids: Tensor = torch.from_numpy(np.ascontiguousarray(tokens)) + self._offset
         if opened and self._opening is not None:
             ids = torch.cat([torch.full((len(ids), 1), self._opening), ids], dim=1)
         if not ids.shape[1]:

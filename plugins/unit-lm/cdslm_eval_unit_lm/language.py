@@ -73,14 +73,15 @@ def build(config: Mapping[str, Any], seed: int = 0) -> nn.Module:
     Raises:
         ModelError: transformers knows no causal language model of that kind.
     """
-    from transformers import AutoConfig, AutoModelForCausalLM
+    import transformers
 
+    auto: Any = transformers  # its classes carry no types
     fields = dict(config)
     try:
-        made = AutoConfig.for_model(fields.pop("model_type"), **fields)
+        made = auto.AutoConfig.for_model(fields.pop("model_type"), **fields)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model: nn.Module = AutoModelForCausalLM.from_config(made, attn_implementation="sdpa")
+            model: nn.Module = auto.AutoModelForCausalLM.from_config(made, attn_implementation="sdpa")
     except (KeyError, ValueError, TypeError) as error:
         raise ModelError(f"transformers has no causal language model {config.get('model_type')!r}: {error}") from error
     return model.float()
@@ -116,8 +117,8 @@ def forward_flops(config: Mapping[str, Any], length: int) -> int:
         length: Tokens.
     """
     llama = config["model_type"] == "llama"
-    d = config["hidden_size" if llama else "n_embd"]
-    layers = config["num_hidden_layers" if llama else "n_layer"]
-    perceptron = 3 * d * config["intermediate_size"] if llama else 8 * d**2
-    per_token = layers * (4 * d**2 + perceptron) + d * config["vocab_size"]
+    d: int = config["hidden_size" if llama else "n_embd"]
+    layers: int = config["num_hidden_layers" if llama else "n_layer"]
+    perceptron: int = 3 * d * config["intermediate_size"] if llama else 8 * d**2
+    per_token: int = layers * (4 * d**2 + perceptron) + d * config["vocab_size"]
     return 2 * per_token * length + 4 * d * length**2 * layers

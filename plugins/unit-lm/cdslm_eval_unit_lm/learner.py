@@ -84,7 +84,7 @@ class Learner:
     def validate(self, tokens: Tensor) -> float:
         """Return the mean loss over held-out windows, in nats a token."""
         with torch.no_grad():
-            parts = [self._losses(part).double().sum() for part in tokens.split(self.settings.batch_size)]
+            parts = [self._losses(part).double().sum() for part in torch.split(tokens, self.settings.batch_size)]
         return float(torch.stack(parts).sum() / tokens.numel())
 
     def _losses(self, tokens: Tensor) -> Tensor:

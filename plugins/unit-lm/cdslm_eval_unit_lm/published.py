@@ -93,12 +93,13 @@ def bring_in(published: Published, out: Path, device: str = "auto") -> checkpoin
 
 
 def _language_model(folder: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
-    from transformers import AutoModelForCausalLM
+    import transformers
 
     if not folder.is_dir():
         raise ModelError(f"{folder}: no such folder; download the model's config.json and model.safetensors into it")
+    auto: Any = transformers  # its classes carry no types
     try:
-        model, report = AutoModelForCausalLM.from_pretrained(
+        model, report = auto.AutoModelForCausalLM.from_pretrained(
             str(folder), use_safetensors=True, local_files_only=True, dtype=torch.float32, output_loading_info=True
         )
     except (OSError, ValueError, KeyError) as error:

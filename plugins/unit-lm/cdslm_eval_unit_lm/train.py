@@ -6,6 +6,7 @@ import dataclasses
 import hashlib
 import math
 import signal
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -224,8 +225,6 @@ class _Run:
 
     def _say(self, text: str) -> None:
         if not self.order.quiet:
-            import sys
-
             print(text, file=sys.stderr, flush=True)
 
 

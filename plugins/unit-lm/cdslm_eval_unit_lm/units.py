@@ -89,7 +89,8 @@ class Units:
         names = ("centroids", "mels", "durations")
         if set(tensors) != set(names) or len({len(tensor) for tensor in tensors.values()}) != 1:
             raise CheckpointError("the units of the checkpoint are not clusters with their two tables")
-        return cls(*(tensors[name].numpy() for name in names), rate_hz, frame_rate)
+        arrays = {name: tensors[name].numpy() for name in names}
+        return cls(**arrays, rate_hz=rate_hz, frame_rate=frame_rate)
 
 
 def fit_centroids(speech: Sequence[Speech], features: Features, count: int, seed: int) -> Vectors:
@@ -117,7 +118,8 @@ def fit_centroids(speech: Sequence[Speech], features: Features, count: int, seed
         raise DataError(f"{have} vectors of speech cannot make {count} clusters; prepare more speech")
     vectors = np.concatenate(parts)
     clusters = MiniBatchKMeans(count, random_state=seed, batch_size=min(4096, have), n_init=3, max_iter=100)
-    return clusters.fit(vectors).cluster_centers_.astype(np.float32)
+    centres: Vectors = clusters.fit(vectors).cluster_centers_.astype(np.float32)
+    return centres
 
 
 def tables(
@@ -139,15 +141,15 @@ def tables(
     durations = np.zeros((count, LONGEST_RUN))
     said: list[Ints] = []
     for one in speech:
-        units = blank.of(features(one))
-        said.append(units)
-        if not len(units):
+        own = blank.of(features(one))
+        said.append(own)
+        if not len(own):
             continue
         log_mel = one.log_mel().double().numpy()
-        owners = units[blank.places(len(log_mel), len(units))]
+        owners = own[blank.places(len(log_mel), len(own))]
         np.add.at(sums, owners, log_mel)
         frames += np.bincount(owners, minlength=count)
-        tokens, lengths = runs(units)
+        tokens, lengths = runs(own)
         np.add.at(durations, (tokens, np.minimum(lengths, LONGEST_RUN) - 1), 1.0)
     if not frames.sum():
         raise DataError("no clip is long enough for a unit")
