@@ -137,12 +137,8 @@ class Speaker:
             draws = np.stack([source.random(2) for source in sources])
             tokens = np.array([_drawn(row, draw[0], manner) for row, draw in zip(logits, draws, strict=True)])
             for row, token, draw in zip(said, tokens, draws, strict=True):
-<<<<<<< HEAD
-                row.extend([int(token)] * (self.units.lasting(token, draw[1]) if self.settings.run_length else 1))
-=======
                 lasts = self.units.lasting(int(token), draw[1]) if self.settings.run_length else 1
                 row.extend([int(token)] * lasts)
->>>>>>> net-snap
             history = np.concatenate([history, tokens[:, None]], axis=1)
             feed = self._ids(tokens[:, None], opened=False)
         return [np.array(row[:wanted]) for row in said]
