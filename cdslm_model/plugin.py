@@ -23,8 +23,8 @@ from cdslm_model.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from cdslm_model.checkpoint import Checkpoint
-    from cdslm_model.data import Heard
     from cdslm_model.generate import Continuer, Manner
+    from cdslm_model.prepare import Heard
 
 __all__ = ["CdslmGenerator", "CdslmOptions", "ClipRecording", "cdslm_generators", "recordings", "roundtrip"]
 
@@ -144,7 +144,7 @@ class CdslmGenerator(Generator):
 
 @dataclass(frozen=True, slots=True)
 class ClipRecording:
-    """One clip of a set, as `cdslm_model.data.prepare` wants it."""
+    """One clip of a set, as `cdslm_model.prepare.prepare` wants it."""
 
     source: Source
     name: str
@@ -160,7 +160,7 @@ class ClipRecording:
 
     def hear(self, rate_hz: int) -> Heard:
         """Decode it at a rate."""
-        from cdslm_model.data import Heard
+        from cdslm_model.prepare import Heard
 
         try:
             clip = decode(self.source)

@@ -27,15 +27,15 @@ def prepare(
     """Write log-mels of speech into shards; what is there already is passed over, so that a call can be repeated."""
     import torch
 
-    from cdslm_model import data
     from cdslm_model.mel import MelSpec
     from cdslm_model.plugin import recordings
+    from cdslm_model.prepare import prepare as make
 
     # Clips are what goes in parallel here: threads within each of their short transforms would only wait for each other
     torch.set_num_threads(1)
     for split, clips in sorted(recordings(audio).items()):
         folder = out / split
-        report = data.prepare(clips, folder, MelSpec(), jobs=jobs, progress=_progress(str(folder)))
+        report = make(clips, folder, MelSpec(), jobs=jobs, progress=_progress(str(folder)))
         hours = report.frames / MelSpec().frame_rate / 3600
         typer.echo(f"{folder}: {report.clips} clips, {hours:.2f} h ({report.added} clips added by this call)")
         for name, why in list(report.left_out.items())[:5]:
