@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,59 +12,77 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cdslm_model.clip_table import ClipTable
 from cdslm_model.errors import DataError
-from cdslm_model.files import read_json
 from cdslm_model.mel import MelSpec, Normalizer
 from cdslm_model.sampling import random_source
+from cdslm_model.shard import Shard, shard_paths, shard_record
+from cdslm_model.storage import find_storage
 
-__all__ = ["Shards", "Windows", "shard_records"]
-
-
-def shard_records(folder: Path) -> list[dict[str, Any]]:
-    """Return what is known of each shard that is whole, in order."""
-    return [read_json(path, DataError) for path in sorted(folder.glob("shard-*.json"))]
+__all__ = ["Shards", "Windows"]
 
 
 class Shards:
-    """A folder that `prepare` wrote, memory-mapped.
+    """A folder that `cdslm prepare` wrote, memory-mapped.
 
     Args:
         folder: The folder.
 
     Attributes:
         spec: How its speech became log-mels.
+        storage: How they are stored.
         frames: Frames in all.
-        digests: Content digest of each clip -> its name.
+        clips: What is known of each clip, in order.
 
     Raises:
-        DataError: There are no shards in the folder, or they are damaged.
+        DataError: There are no shards in the folder, they are damaged, or of different kinds.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        records = shard_records(self.folder)
-        if not records:
+        paths = shard_paths(self.folder)
+        if not paths:
             raise DataError(f"{folder}: no prepared speech in it; make some with: cdslm prepare AUDIO --out {folder}")
-        self.spec = MelSpec(**records[0]["mel_spec"])
-        if any(record["mel_digest"] != self.spec.digest for record in records):
-            raise DataError(f"{folder}: its shards are of different mel specs; prepare it anew in an empty folder")
-        self._mels = [self._mapped(number, record) for number, record in enumerate(records)]
-        self.starts = np.cumsum([0, *(record["frames"] for record in records)])
+        first = shard_record(paths[0])
+        self.spec = MelSpec(**first["mel_spec"])
+        self.storage = find_storage(first["dtype"])
+        self._sums, self._squares = np.zeros(self.spec.mels), np.zeros(self.spec.mels)
+        self._shards: list[Shard] = []
+        # One at a time: a million clips are held as columns, and never as what JSON makes of them
+        self.clips = ClipTable(self._open(path) for path in paths)
+        self.starts = np.cumsum([0, *(len(shard.stored) for shard in self._shards)])
         self.frames = int(self.starts[-1])
-        self.clips: list[dict[str, Any]] = [clip for record in records for clip in record["clips"]]
-        self.digests = {clip["digest"]: clip["name"] for clip in self.clips}
-        self._sums = np.sum([record["sum"] for record in records], axis=0)
-        self._squares = np.sum([record["sum_of_squares"] for record in records], axis=0)
 
-    def _mapped(self, number: int, record: Mapping[str, Any]) -> npt.NDArray[np.float16]:
-        path = self.folder / f"shard-{number:05d}.npy"
-        try:
-            mels: npt.NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: missing or damaged ({error}); prepare the folder anew") from error
-        if mels.shape != (record["frames"], self.spec.mels) or mels.dtype != np.float16:
-            raise DataError(f"{path}: damaged: {mels.shape} {mels.dtype}, not what its list of clips says")
-        return mels
+    def _open(self, path: Path) -> list[dict[str, Any]]:
+        """Take in one shard and return its clips."""
+        record = shard_record(path)
+        if record["mel_digest"] != self.spec.digest:
+            raise DataError(f"{self.folder}: its shards are of different mel specs; prepare it anew in an empty folder")
+        if record["dtype"] != self.storage.name:
+            raise DataError(
+                f"{self.folder}: {path.stem} holds {record['dtype']} and those before it {self.storage.name}; prepare "
+                "it anew in an empty folder"
+            )
+        self._shards.append(Shard.open(path, record))
+        self._sums += record["sum"]
+        self._squares += record["sum_of_squares"]
+        clips: list[dict[str, Any]] = record["clips"]
+        return clips
+
+    @property
+    def digest(self) -> str:
+        """What two folders share if and only if they hold the same clips, in order, stored alike; 64 hex digits."""
+        digest = hashlib.sha256()
+        if self.storage.name != "float16":
+            # float16 adds nothing, so that runs from before there was a choice go on
+            digest.update(f"{self.storage.name}\n".encode())
+        digest.update(b"\n".join(self.clips.digests.tolist()))
+        return digest.hexdigest()
+
+    def shared(self, other: Shards) -> list[str]:
+        """Return the names, here, of the clips that both folders hold, whatever they are called there."""
+        both = np.flatnonzero(np.isin(self.clips.digests, other.clips.digests))
+        return [self.clips.name(int(place)) for place in both]
 
     def normalizer(self) -> Normalizer:
         """Return the mean and standard deviation of each mel band over all frames."""
@@ -76,13 +94,13 @@ class Shards:
 
     def read(self, start: int, stop: int) -> Tensor:
         """Return frames start..stop of all that there are, across shards, float32 `[stop - start, mels]`."""
-        parts = [np.zeros((0, self.spec.mels), np.float16)]
-        for shard in range(int(np.searchsorted(self.starts, start, "right")) - 1, len(self._mels)):
-            first = int(self.starts[shard])
+        parts = [np.zeros((0, self.spec.mels), np.float32)]
+        for place in range(int(np.searchsorted(self.starts, start, "right")) - 1, len(self._shards)):
+            first, shard = int(self.starts[place]), self._shards[place]
             if first >= stop:
                 break
-            parts.append(self._mels[shard][max(0, start - first) : stop - first])
-        return torch.from_numpy(np.concatenate(parts).astype(np.float32))
+            parts.append(shard.read(max(0, start - first), stop - first))
+        return torch.from_numpy(np.concatenate(parts))
 
     def stretches(self, join_speakers: bool) -> npt.NDArray[np.int64]:
         """Return first and last-but-one frame of what may be cut without crossing a border, `[stretches, 2]`.
@@ -90,14 +108,13 @@ class Shards:
         Args:
             join_speakers: Whether adjacent clips of one known speaker count as one stretch.
         """
-        ends = np.cumsum([clip["frames"] for clip in self.clips])
+        ends, speakers = np.cumsum(self.clips.frames), self.clips.speakers
         starts = np.concatenate([[0], ends[:-1]])
-        opens = [True] + [
-            not join_speakers or after["speaker"] is None or after["speaker"] != before["speaker"]
-            for before, after in itertools.pairwise(self.clips)
-        ]
+        opens = np.ones(len(ends), bool)
+        if join_speakers:
+            opens[1:] = (speakers[1:] < 0) | (speakers[1:] != speakers[:-1])
         first = np.flatnonzero(opens)
-        return np.stack([starts[first], ends[np.append(first[1:], len(self.clips)) - 1]], axis=1).astype(np.int64)
+        return np.stack([starts[first], ends[np.append(first[1:], len(ends)) - 1]], axis=1).astype(np.int64)
 
 
 class Windows:

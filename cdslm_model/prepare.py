@@ -16,10 +16,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cdslm_model.data import shard_records
+from cdslm_model.clip_table import DIGEST_DIGITS
 from cdslm_model.errors import DataError
-from cdslm_model.files import locked, no_room, write_json, written_whole
+from cdslm_model.files import locked
 from cdslm_model.mel import LogMel, MelSpec
+from cdslm_model.shard import Draft, shard_paths, shard_record
+from cdslm_model.storage import STORAGES, Storage
 
 __all__ = ["Heard", "Prepared", "Recording", "prepare"]
 
@@ -30,19 +32,15 @@ _LOOKAHEAD = 4
 
 @dataclass(frozen=True, slots=True)
 class Heard:
-    """One recording, decoded.
+    """What is known of a recording once all of it was decoded.
 
     Attributes:
-        samples: float32 `[samples]`, mono, at the rate that was asked for.
         digest: SHA-256 of the decoded content, by which the same speech is known under two names.
         speaker: Who says it, where it is known.
-        silent: Whether nothing is to be heard in it.
     """
 
-    samples: npt.NDArray[np.float32]
     digest: str
     speaker: str | None
-    silent: bool
 
 
 class Recording(Protocol):
@@ -56,8 +54,12 @@ class Recording(Protocol):
     def stamp(self) -> str:
         """What changes when the file does: its size and time."""
 
-    def hear(self, rate_hz: int) -> Heard:
-        """Decode it at a rate; raises `DataError` where that cannot be done."""
+    def hear(self, rate_hz: int, take: Callable[[npt.NDArray[np.float32]], None]) -> Heard:
+        """Decode it at a rate and hand its samples to `take`, mono float32, piece by piece.
+
+        Raises:
+            DataError: That cannot be done, or there is nothing to be heard in it.
+        """
 
 
 @dataclass(slots=True)
@@ -67,66 +69,22 @@ class Prepared:
     Attributes:
         clips: Recordings that are in the folder now.
         frames: Frames that are in the folder now.
+        bytes: What the folder takes on the disk now.
         added: Recordings that this call added.
         left_out: Name of each recording that could not be used -> why.
     """
 
     clips: int = 0
     frames: int = 0
+    bytes: int = 0
     added: int = 0
     left_out: dict[str, str] = dataclasses.field(default_factory=dict)
 
-
-class _Shard:
-    """The shard that is being filled."""
-
-    def __init__(self) -> None:
-        self.mels: list[npt.NDArray[np.float16]] = []
-        self.clips: list[dict[str, Any]] = []
-        self.frames = 0
-
-    def add(self, recording: Recording, heard: Heard, log_mel: Tensor) -> None:
-        """Take in one recording's log-mel `[frames, mels]`."""
-        frames = len(log_mel)
-        self.mels.append(log_mel.numpy().astype(np.float16))
-        self.frames += frames
-        self.clips.append(
-            {
-                "name": recording.name,
-                "stamp": recording.stamp,
-                "digest": heard.digest[:32],
-                "speaker": heard.speaker,
-                "frames": frames,
-            }
-        )
-
-    def close(self, folder: Path, number: int, spec: MelSpec) -> None:
-        """Write the log-mels, then the list of clips that makes them count."""
-        flat = np.concatenate(self.mels)
-        exact = flat.astype(np.float64)
-        record = {
-            "mel_spec": dataclasses.asdict(spec),
-            "mel_digest": spec.digest,
-            "clips": self.clips,
-            "frames": self.frames,
-            "sum": exact.sum(0).tolist(),
-            "sum_of_squares": np.square(exact).sum(0).tolist(),
-        }
-        try:
-            written_whole(folder / f"shard-{number:05d}.npy", lambda half: _save(half, flat))
-            write_json(folder / f"shard-{number:05d}.json", record)
-        except OSError as error:
-            if not no_room(error):
-                raise
-            raise DataError(
-                f"{folder}: no room for the next shard ({flat.nbytes / 2**20:.0f} MiB); the {number} before it are "
-                "kept, the same command goes on from there"
-            ) from error
-
-
-def _save(path: Path, values: npt.NDArray[np.float16]) -> None:
-    with path.open("wb") as file:
-        np.save(file, values, allow_pickle=False)
+    def count(self, shard: Draft, size: int) -> None:
+        """Count a shard that was written."""
+        self.clips += len(shard.clips)
+        self.frames += shard.frames
+        self.bytes += size
 
 
 def prepare(
@@ -134,6 +92,7 @@ def prepare(
     folder: Path,
     spec: MelSpec,
     *,
+    storage: Storage = STORAGES["float16"],
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
@@ -143,6 +102,7 @@ def prepare(
         recordings: Any set of clips.
         folder: Where the shards stand; one call at a time.
         spec: How speech becomes log-mels; must be that of the shards that are there.
+        storage: How log-mels are stored; must be that of the shards that are there.
         jobs: Threads that decode.
         progress: Called with recordings done and in all.
 
@@ -150,57 +110,70 @@ def prepare(
         DataError: No recording can be used, a name stands twice, a recording changed since, or the disk is full.
     """
     with locked(folder, "cdslm prepare"):
-        records = shard_records(folder)
-        known = {clip["name"]: clip["stamp"] for record in records for clip in record["clips"]}
-        _check_known(folder, records, recordings, known, spec)
-        report = Prepared(clips=len(known), frames=sum(record["frames"] for record in records))
+        known, report = _known(folder, spec, storage)
+        _check(folder, recordings, known)
         fresh = [recording for recording in recordings if recording.name not in known]
-        shard, number = _Shard(), len(records)
+        shard, number = Draft(storage), len(shard_paths(folder))
         done = len(recordings) - len(fresh)
-        for recording, heard, log_mel in _heard(fresh, LogMel(spec), jobs):
+        for recording, heard, log_mel in _heard(fresh, LogMel(spec), storage, jobs):
             done += 1
             if progress:
                 progress(done, len(recordings))
             if isinstance(heard, str):
                 report.left_out[recording.name] = heard
                 continue
-            shard.add(recording, heard, log_mel)
+            shard.add(
+                {
+                    "name": recording.name,
+                    "stamp": recording.stamp,
+                    "digest": heard.digest[:DIGEST_DIGITS],
+                    "speaker": heard.speaker,
+                },
+                log_mel,
+            )
             report.added += 1
             if shard.frames >= SHARD_FRAMES:
-                shard.close(folder, number, spec)
-                report.frames += shard.frames
-                shard, number = _Shard(), number + 1
+                report.count(shard, shard.close(folder, number, spec))
+                shard, number = Draft(storage), number + 1
         if shard.clips:
-            shard.close(folder, number, spec)
-            report.frames += shard.frames
-        report.clips += report.added
+            report.count(shard, shard.close(folder, number, spec))
         if not report.clips:
             name, why = next(iter(report.left_out.items()), ("", "there is none"))
             raise DataError(f"{folder}: no recording can be used; the first: {name}: {why}")
         return report
 
 
+Answer = tuple["Heard | str", npt.NDArray[Any]]
+
+
 def _heard(
-    recordings: Sequence[Recording], log_mel: LogMel, jobs: int
-) -> Iterator[tuple[Recording, Heard | str, Tensor]]:
+    recordings: Sequence[Recording], log_mel: LogMel, storage: Storage, jobs: int
+) -> Iterator[tuple[Recording, Heard | str, npt.NDArray[Any]]]:
     """Yield recordings with their log-mels, in order, made a few ahead in threads; a string says why there is none."""
 
-    def hear(recording: Recording) -> tuple[Heard | str, Tensor]:
-        """Decode and transform one."""
-        nothing = torch.empty(0, log_mel.spec.mels)
-        try:
-            heard = recording.hear(log_mel.spec.rate_hz)
-        except DataError as error:
-            return str(error), nothing
-        if heard.silent:
-            return "nothing but silence", nothing
-        with torch.inference_mode():
-            mels = log_mel(torch.from_numpy(heard.samples)[None])[0]
-        return (heard if len(mels) else "shorter than one frame"), mels
+    def hear(recording: Recording) -> Answer:
+        """Decode and transform one; of its samples no more than a piece is held."""
+        stream = log_mel.stream()
+        mels = [np.zeros((0, log_mel.spec.mels), storage.gathered)]
 
-    waiting: deque[tuple[Recording, Future[tuple[Heard | str, Tensor]]]] = deque()
+        def keep(made: Tensor) -> None:
+            if not made.isfinite().all():
+                raise DataError("too loud: its spectrum overflows")
+            mels.append(made.numpy().astype(storage.gathered))
+
+        try:
+            with torch.inference_mode():
+                heard = recording.hear(log_mel.spec.rate_hz, lambda piece: keep(stream.add(torch.from_numpy(piece))))
+                keep(stream.end())
+        except DataError as error:
+            return str(error), mels[0]
+        whole = np.concatenate(mels)
+        return (heard if len(whole) else "shorter than one frame"), whole
+
+    waiting: deque[tuple[Recording, Future[Answer]]] = deque()
     rest = iter(recordings)
-    with ThreadPoolExecutor(max(1, jobs)) as pool:
+    pool = ThreadPoolExecutor(max(1, jobs))
+    try:
         for recording in itertools.islice(rest, _LOOKAHEAD * max(1, jobs)):
             waiting.append((recording, pool.submit(hear, recording)))
         while waiting:
@@ -209,18 +182,33 @@ def _heard(
                 waiting.append((after, pool.submit(hear, after)))
             heard, mels = answer.result()
             yield recording, heard, mels
+    finally:
+        # Who is interrupted need not wait for what was only planned
+        pool.shutdown(cancel_futures=True)
 
 
-def _check_known(
-    folder: Path,
-    records: Sequence[Mapping[str, Any]],
-    recordings: Sequence[Recording],
-    known: Mapping[str, str],
-    spec: MelSpec,
-) -> None:
-    for record in records:
+def _known(folder: Path, spec: MelSpec, storage: Storage) -> tuple[dict[str, str], Prepared]:
+    """Return name -> stamp of each clip that is in a folder, and what there is of them in all."""
+    known: dict[str, str] = {}
+    report = Prepared()
+    for path in shard_paths(folder):
+        record = shard_record(path)
         if record["mel_digest"] != spec.digest:
             raise DataError(f"{folder}: holds log-mels of another kind ({record['mel_spec']}); name an empty folder")
+        if record["dtype"] != storage.name:
+            raise DataError(
+                f"{folder}: holds {record['dtype']} log-mels, and {storage.name} was asked for; say --dtype "
+                f"{record['dtype']}, or name an empty folder"
+            )
+        known.update((clip["name"], clip["stamp"]) for clip in record["clips"])
+        report.frames += record["frames"]
+        report.bytes += path.stat().st_size + path.with_suffix(".npy").stat().st_size
+    report.clips = len(known)
+    return known, report
+
+
+def _check(folder: Path, recordings: Sequence[Recording], known: Mapping[str, str]) -> None:
+    """Refuse a name that stands twice, and a recording that is not what it was."""
     seen: set[str] = set()
     for recording in recordings:
         if recording.name in seen:

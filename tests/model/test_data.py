@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+import json
 import shutil
 
 import numpy as np
@@ -13,8 +15,8 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 from cdslm_model.data import Shards, Windows  # noqa: E402 - torch may be absent
 from cdslm_model.errors import DataError  # noqa: E402
 from cdslm_model.mel import MelSpec, Normalizer  # noqa: E402
-from cdslm_model.plugin import recordings  # noqa: E402
 from cdslm_model.prepare import SHARD_FRAMES, prepare  # noqa: E402
+from cdslm_model.recordings import recordings  # noqa: E402
 
 
 def test_reading_across_shards_is_reading_them_joined(corpus, tmp_path, monkeypatch):
@@ -43,21 +45,24 @@ def test_windows_are_determined_by_seed_step_and_place(shards):
 
 
 def test_windows_never_cross_clips_unless_speakers_are_joined(corpus, tmp_path):
-    clips = recordings([str(corpus)])["train"]
-    prepare(clips, tmp_path / "shards", MelSpec())
+    manifest = tmp_path / "who.jsonl"
+    paths = sorted((corpus / "train").glob("*.wav"))
+    said = ["a"] * 5 + ["b"] * 5 + [None] * 2
+    lines = [{"path": str(path), "speaker": name} for path, name in zip(paths, said, strict=True)]
+    manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
+    prepare(recordings([str(manifest)])[""], tmp_path / "shards", MelSpec())
     shards = Shards(tmp_path / "shards")
-    ends = np.cumsum([clip["frames"] for clip in shards.clips])
+    assert [clip["speaker"] for clip in shards.clips] == said
+    assert [clip["name"] for clip in shards.clips] == list(map(str, paths))
+    ends = np.cumsum([clip["frames"] for clip in shards.clips]).tolist()
     alone = shards.stretches(join_speakers=False)
-    assert np.array_equal(alone[:, 1], ends)
-    assert np.array_equal(shards.stretches(join_speakers=True), alone), "unknown speakers are not one speaker"
-    for place, clip in enumerate(shards.clips):
-        clip["speaker"] = "a" if place < 5 else "b"
-    joined = shards.stretches(join_speakers=True)
-    assert joined.tolist() == [[0, ends[4]], [ends[4], ends[-1]]]
-    longest = int(max(clip["frames"] for clip in shards.clips))
+    assert alone.tolist() == [[start, end] for start, end in itertools.pairwise([0, *ends])]
+    joined = shards.stretches(join_speakers=True).tolist()
+    assert joined == [[0, ends[4]], [ends[4], ends[9]], [ends[9], ends[10]], [ends[10], ends[11]]], "unknown is nobody"
+    longest = max(clip["frames"] for clip in shards.clips)
     with pytest.raises(DataError, match="--join-speakers"):
         Windows(shards, 1, longest)
-    assert Windows(shards, 1, longest, join_speakers=True).left_out_frames == 0
+    assert Windows(shards, 1, longest, join_speakers=True).left_out_frames == sum(np.diff(ends)[-2:])
 
 
 def test_every_position_is_equally_likely(shards):
