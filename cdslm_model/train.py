@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -163,12 +162,10 @@ class _Runs:
     def _open_data(self) -> None:
         order, config = self.order, self.order.settings.config
         self.shards, held_out = Shards(order.data), Shards(order.valid)
-        both = set(self.shards.digests) & set(held_out.digests)
-        if both:
-            name = self.shards.digests[min(both)]
+        if both := self.shards.shared(held_out):
             raise DataError(
-                f"{order.data} and {order.valid} share {len(both)} clips, {name!r} for one: held-out speech must not "
-                "be trained on"
+                f"{order.data} and {order.valid} share {len(both)} clips, {both[0]!r} for one: held-out speech must "
+                "not be trained on"
             )
         if held_out.spec.digest != self.shards.spec.digest:
             raise DataError(f"{order.valid}: its mel spec is not that of {order.data}; prepare both with the same one")
@@ -185,7 +182,7 @@ class _Runs:
             "parameters": config.parameters(),
             "per_step": self.per_step,
             "conventions": self.conventions,
-            "data": {"train": _digest(self.shards), "valid": _digest(held_out)},
+            "data": {"train": self.shards.digest, "valid": held_out.digest},
             "constant_loss": self.validation.constant_loss(order.settings.process),
         }
 
@@ -271,7 +268,3 @@ class _Runs:
                 f"{folder}: stands at step {found.step} of {old.steps}, its learning rate falling from step "
                 f"{old.decay_start}, and is no part of a run of {schedule.steps} steps; name another folder"
             )
-
-
-def _digest(shards: Shards) -> str:
-    return hashlib.sha256("\n".join(clip["digest"] for clip in shards.clips).encode()).hexdigest()

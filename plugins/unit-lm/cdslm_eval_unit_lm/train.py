@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
 import math
 import signal
 import sys
@@ -158,7 +157,7 @@ class _Run:
             "per_step": per_step,
             "schedule": dataclasses.asdict(schedule),
             "conventions": {**_CONVENTIONS, "tokens, a second of speech": f"{rate:.4g}"},
-            "data": {"train": _digest(self.shards), "valid": _digest(held_out)},
+            "data": {"train": self.shards.digest, "valid": held_out.digest},
             "constant_loss": best_constant(self.valid),
         }
         return schedule, facts
@@ -231,10 +230,9 @@ class _Run:
 def _opened(order: Order) -> tuple[Shards, Shards]:
     """Return the speech to train on and to validate on."""
     shards, held_out = Shards(order.data), Shards(order.valid)
-    if both := set(shards.digests) & set(held_out.digests):
-        name = shards.digests[min(both)]
+    if both := shards.shared(held_out):
         raise DataError(
-            f"{order.data} and {order.valid} share {len(both)} clips, {name!r} for one: held-out speech must not be "
+            f"{order.data} and {order.valid} share {len(both)} clips, {both[0]!r} for one: held-out speech must not be "
             "trained on"
         )
     if held_out.spec.digest != shards.spec.digest:
@@ -260,7 +258,3 @@ def _check_length(folder: Path, found: checkpoint.Checkpoint, schedule: WarmupSt
             f"{folder}: stands at step {found.step} of {old.steps} and is no part of a run of {schedule.steps} steps; "
             "name another folder"
         )
-
-
-def _digest(shards: Shards) -> str:
-    return hashlib.sha256("\n".join(clip["digest"] for clip in shards.clips).encode()).hexdigest()
