@@ -89,6 +89,15 @@ class Config:
         """Numbers that make one mel token: `patch` frames of `mels` bands."""
         return self.patch * self.mels
 
+    @property
+    def bottleneck(self) -> bool:
+        """Whether a token is more numbers than the network is wide.
+
+        Speech fills few of a patch's dimensions and noise all of them. A network that is narrower than its patch cannot
+        hand the noise on from input to output, and leaves some of it in what it generates, however long it is trained.
+        """
+        return self.token_width > self.width
+
     def tokens(self, frames: int) -> int:
         """Return how many tokens so many frames make; the last one may be filled up."""
         return -(-frames // self.patch)

@@ -186,6 +186,13 @@ class _Runs:
             f"{self.windows.left_out_frames / self.shards.frames:.0%} of the speech is in clips shorter than a window; "
             f"the best constant prediction has a validation loss of {self.facts['constant_loss']:.5f}"
         )
+        config = self.order.settings.config
+        if config.bottleneck:
+            journal.say(
+                f"a token of {config.patch} frames is {config.token_width} numbers, more than the width of "
+                f"{config.width} lets pass: what it generates will stay noisy; a --patch of at most "
+                f"{max(1, config.width // config.mels)} mends it"
+            )
         return journal
 
     def _result(

@@ -271,3 +271,12 @@ def test_bfloat16_learns_what_float32_learns_and_weights_stay_float32(shards, tr
     assert refused.returncode == 2
     assert "float16" in refused.stderr
     assert "bfloat16" in refused.stderr
+
+
+def test_a_patch_that_is_wider_than_the_network_is_told_of(shards, tmp_path, inside):
+    arguments = ("--data", shards, *SMALL, "--steps", "1", "--device", "cpu")
+    wide = inside("train", *arguments, "--out", tmp_path / "wide", "--patch", "4")
+    assert "a token of 4 frames is 320 numbers, more than the width of 128" in wide.stderr
+    assert "--patch of at most 1 mends it" in wide.stderr
+    fits = inside("train", *arguments, "--out", tmp_path / "fits", "--patch", "1")
+    assert "numbers, more than" not in fits.stderr
