@@ -204,7 +204,8 @@ def test_intervals_of_fits_through_the_loss_hold_the_truth_and_are_no_wider_than
     # of 16 at 95 %, fewer than 12 has a chance of 0.0009
     assert all(sum(some) >= 12 for some in hits.values()), hits
     for one, found in values.items():
-        assert np.mean(errors[one]) == pytest.approx(np.std(found), rel=0.5)
+        # the spread of 16 estimates is itself known to a fifth
+        assert 0.6 < np.mean(errors[one]) / np.std(found, ddof=1) < 1.7, one
 
 
 def test_a_fused_objective_without_the_loss_is_rank_deficient_by_two():
