@@ -16,6 +16,7 @@ from cdslm_eval.scaling.forecast import Predicted, Predictions
 from cdslm_eval.scaling.frontier import KEYS, Band, Frontier, NearRange
 from cdslm_eval.scaling.isoflop import IsoFlop, IsoFlops
 from cdslm_eval.scaling.power_law import PowerLaw
+from cdslm_eval.scaling.saved import saved_runs
 from cdslm_eval.scaling.staged import MetricMap
 from cdslm_eval.scaling.study import Settings, Study
 from cdslm_eval.scaling.validation import Holdout
@@ -49,7 +50,8 @@ def study_document(study: Study) -> dict[str, Any]:
 
     Returns:
         `law`, `intervals`, `standard_errors`, `optimum`, `near_optimal`, `exponents`, `isoflops`, `holdout`, `rollout`,
-        `downstream`, `flags`, `verdict`, `missing` (part -> why it is not there) and `settings`.
+        `downstream`, `flags`, `verdict`, `missing` (part -> why it is not there), `settings` and `runs`: enough to
+        predict from without the table.
     """
     held = study.holdout
     document = {
@@ -67,6 +69,7 @@ def study_document(study: Study) -> dict[str, Any]:
         "verdict": None if study.verdict is None else _verdict(study.verdict),
         "missing": study.missing,
         "settings": settings_document(study.table, study.metric, study.settings),
+        "runs": saved_runs(study.table),
     }
     found: dict[str, Any] = plain(document)
     return found
