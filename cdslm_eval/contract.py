@@ -9,7 +9,7 @@ from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Protocol
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 from cdslm_eval.audio import Clip
 from cdslm_eval.statistic import Better, Statistic
@@ -34,6 +34,7 @@ __all__ = [
     "Task",
     "Transcriber",
     "Worker",
+    "located",
 ]
 
 GIVEN = ("transcript", "phones")
@@ -48,9 +49,21 @@ the statistics of that column; NaN is refused.
 
 
 class Options(BaseModel):
-    """Base class of a component's options: unknown names are refused, values are part of the identity."""
+    """Base class of a component's options: unknown names are refused; values but `located` ones are in the identity."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def located(default: Any = ...) -> Any:
+    """Declare an option that says where files lie: a folder, a name on a hub, a revision, a digest to insist on.
+
+    It is no part of the identity, in which `fingerprint` puts the digests of the files: the same weights are the same
+    metric wherever they lie.
+
+    Args:
+        default: Its default; without one it must be given.
+    """
+    return Field(default, exclude=True)
 
 
 class NoOptions(Options):
@@ -118,7 +131,10 @@ class Component(ABC):
         return None
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Return further facts that can move a number: digest of the weights, version of the engine."""
+        """Return further facts that can move a number: digest of the weights, version of the engine.
+
+        Whatever an option that is `located` points at must be in it by content.
+        """
         return {}
 
     @contextmanager

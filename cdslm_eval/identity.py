@@ -6,8 +6,11 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 from typing import Any
+
+from pydantic import BaseModel
 
 from cdslm_eval.clips import Source
 from cdslm_eval.contract import GIVEN, Measurer, Recognizer
@@ -23,7 +26,8 @@ class Identity:
 
     Attributes:
         ident: Short form for tables and keys, such as "pjsd@1+pocketsphinx@1#3f2a90c1d4e5".
-        parts: Everything that went into it.
+        parts: Everything that went into it; and under "located" the names (never this machine's paths) by which files
+            were found, which did not.
         rows: The identity that its rows are kept under; that of another where several metrics read the same rows.
     """
 
@@ -74,13 +78,27 @@ def _identity(name: str, version: str, measurer: Measurer, givers: Mapping[str, 
         "rate_hz": measurer.rate_hz,
         "fingerprint": dict(measurer.fingerprint()),
     }
+    if names := _names(measurer.options):
+        parts["located"] = names
     label = f"{name}@{version}"
     if isinstance(measurer, Recognizer):
         parts["inventory"] = measurer.inventory
     for given, giver in through(measurer, givers).items():
         parts[_ROLES[given]] = dict(identify(giver, givers).parts)
         label += f"+{giver.name}@{giver.version}"
-    return Identity(f"{label}#{_digest(json.dumps(parts, sort_keys=True))}", parts)
+    return Identity(f"{label}#{_digest(json.dumps(_deciding(parts), sort_keys=True))}", parts)
+
+
+def _names(options: BaseModel) -> dict[str, str]:
+    """Return by which names files were found: what is no path of this machine among the options that locate."""
+    found = {name: getattr(options, name) for name, one in type(options).model_fields.items() if one.exclude}
+    return {name: str(value) for name, value in found.items() if value and not Path(str(value)).exists()}
+
+
+def _deciding(parts: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the parts that make two identities different."""
+    roles = set(_ROLES.values())
+    return {name: _deciding(one) if name in roles else one for name, one in parts.items() if name != "located"}
 
 
 def _digest(text: str) -> str:

@@ -26,6 +26,7 @@ from cdslm_eval.cli.spread import spread
 from cdslm_eval.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    from cdslm_eval.scaling.saved import Saved
     from cdslm_eval.scaling.study import Settings, Study
 
 __all__ = ["add_to"]
@@ -40,6 +41,7 @@ Examples:\n
   cdslm-eval fit downstream runs.csv --metric mos --loss loss --bounds 1,5 --better higher
   cdslm-eval fit verdict runs.csv --metric pjsd_2 --baseline 0.02 --noise 0.003
   cdslm-eval fit predict runs.csv --C 1e23
+  cdslm-eval fit predict report/fit.json --N 7B --D 1.4T
 \n
 `cdslm-eval fit RUNS` is short for `cdslm-eval fit law RUNS`, whose --help lists the options of every fit.
 """
@@ -128,7 +130,10 @@ def predict(
     N: Annotated[list[str] | None, typer.Option("--N", help="Parameters of models, such as 7B; with --D.")] = None,
     D: Annotated[list[str] | None, typer.Option("--D", help="Their tokens, such as 1.4T.")] = None,
 ) -> None:
-    """Predict the metric at the optimum of budgets, or for given models, with confidence and prediction intervals."""
+    """Predict the metric at the optimum of budgets, or for given models, with confidence and prediction intervals.
+
+    RUNS may also be the JSON of a fit (`--json FILE`, or fit.json of `--out`), which holds all that is needed.
+    """
     budgets, models, tokens = quantities("--C", C), quantities("--N", N), quantities("--D", D)
     if not budgets and not models:
         raise UsageError("what shall be predicted? Give --C 1e23, or --N 7B --D 1.4T")
@@ -138,9 +143,32 @@ def predict(
     from cdslm_eval.scaling.document import predictions_document
     from cdslm_eval.scaling.forecast import predictions
 
-    asked = _settings(fitting, resampling, budgets=budgets)
-    done = predictions(rows.read(), rows.metric, asked, list(zip(models, tokens, strict=True)))
+    given = list(zip(models, tokens, strict=True))
+    saved = _saved(rows, fitting)
+    if saved is None:
+        done = predictions(rows.read(), rows.metric, _settings(fitting, resampling, budgets=budgets), given)
+    else:
+        how = {} if resampling == Resampling() else dataclasses.asdict(resampling)
+        asked = dataclasses.replace(saved.settings, budgets=tuple(budgets), **how)
+        done = predictions(saved.table, saved.metric, asked, given)
+        if drift := saved.drift(done.fit):
+            common.note(f"note: {drift}")
     deliver(predictions_document(done), lambda: predictions_text(done), json_to)
+
+
+def _saved(rows: Rows, fitting: Fitting) -> Saved | None:
+    """Return the fit whose JSON stands in place of a table, or None; it is taken as it is."""
+    from cdslm_eval.scaling.saved import read_saved
+
+    saved = read_saved(Path(rows.runs))
+    if saved is None:
+        return None
+    chosen = dataclasses.replace(rows, metric="loss") != Rows(rows.runs) or fitting != Fitting()
+    if chosen or rows.metric not in {"loss", saved.metric}:
+        raise UsageError(
+            f"{rows.runs} is a fit of {saved.metric!r}, taken as it is; to choose rows or a law, give the table"
+        )
+    return saved
 
 
 def _settings(

@@ -18,10 +18,6 @@ if TYPE_CHECKING:
 __all__ = ["downstream_text", "isoflop_text", "law_text", "predictions_text", "table_text", "verdict_text"]
 
 
-# the other verdicts rest on a regression alone
-_BY_LAW = {"scales", "saturates"}
-
-
 def table_text(view: View) -> str:
     """Return a view as a terminal table."""
     from rich.console import Console
@@ -79,12 +75,8 @@ def verdict_text(study: Study) -> str:
     judged = (
         f"Noise of one run {found.noise:.3g}, changes up to {found.margin:.3g} count as none, level {found.level:g}."
     )
-    doubts = [flag.sentence for flag in study.flags if flag.doubt]
-    trust = (
-        f" THE LAW BEHIND IT IS NOT TO BE TRUSTED: {'; '.join(doubts)}." if doubts and found.label in _BY_LAW else ""
-    )
     further = "\n".join(f"{one[0].upper()}{one[1:]}." for one in found.evidence[1:])
-    first = f"{found.label.upper()}: {found.sentence}.{trust}"
+    first = f"{found.label.upper()}: {found.sentence}."
     return _blocks([first, further, judged, _flags(study.flags), _data(study), _missing(study)])
 
 
@@ -93,7 +85,7 @@ def downstream_text(study: Study) -> str:
     found = study.downstream
     if found is None:
         return _blocks([f"NO COMPARISON: {study.missing.get('downstream', '')}", _data(study)])
-    blocks = [found.headline, table_text(views.downstream_view(found))]
+    blocks = [found.headline, table_text(views.downstream_view(found)), table_text(views.staged_view(study))]
     if study.verdict is not None:
         blocks.append(f"Verdict: {study.verdict.sentence}.")
     return _blocks([*blocks, _flags(found.flags), _data(study), _missing(study)])

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any, ClassVar, Literal
 
@@ -15,31 +13,31 @@ import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.audio import Clip, Samples
-from cdslm_eval.contract import Failed, Options, Recognizer, Skipped
+from cdslm_eval.checkpoints import SAFE, Wanted
+from cdslm_eval.contract import Failed, Recognizer, Skipped, located
 from cdslm_eval.errors import EvalError
+from cdslm_eval.pretrained import Pretrained, PretrainedOptions, device_of, find_pretrained, precision_of
 
 __all__ = ["Wav2vec2Options", "Wav2vec2Recognizer", "collapsed"]
 
 RATE_HZ = 16_000
 WINDOW_SECONDS = 30.0
 _MIN_SAMPLES = 400  # receptive field of the convolutions
-_FILES = ("config.json", "vocab.json", "model.safetensors")
+_WANTED: Wanted = ("config.json", "vocab.json", SAFE)
 _DELIMITERS = frozenset({"|", " ", ""})
 _STRESS = str.maketrans("", "", "ˈˌ")
 
 
-class Wav2vec2Options(Options):
+class Wav2vec2Options(PretrainedOptions):
     """Options of `wav2vec2`.
 
     Attributes:
-        model: Name on the Hugging Face hub, or a folder that `save_pretrained` wrote.
-        revision: Branch, tag or commit on the hub.
-        precision: "auto" is bfloat16 on a GPU that has it, float32 elsewhere.
+        model: Name on the Hugging Face hub of a phoneme-CTC checkpoint, or a folder that `save_pretrained` wrote.
+        precision: Of the arithmetic, by autocasting; "auto" is bfloat16 on a GPU that has it, float32 elsewhere.
         inventory: What the phone set is called.
     """
 
-    model: str = "facebook/wav2vec2-xlsr-53-espeak-cv-ft"
-    revision: str | None = None
+    model: str = located("facebook/wav2vec2-xlsr-53-espeak-cv-ft")
     precision: Literal["auto", "float32", "bfloat16"] = "auto"
     inventory: str = "ipa"
 
@@ -59,13 +57,11 @@ class Wav2vec2Recognizer(Recognizer):
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return the digests of weights, vocabulary and configuration, transformers' version, and the precision."""
-        digests = {name: _sha256(path) for name, path in self._files.items()}
-        return {**digests, "transformers": version("transformers"), "precision": _precision(self.options.precision)}
+        return self._found.facts()
 
     @cached_property
-    def _files(self) -> dict[str, Path]:
-        """Return where the files of the checkpoint lie, downloaded when they are not here yet."""
-        return {name: _located(self.options.model, self.options.revision, name) for name in _FILES}
+    def _found(self) -> Pretrained:
+        return find_pretrained(self.options, _WANTED, self.name)
 
     @contextmanager
     def open(self, device: str) -> Iterator[None]:
@@ -74,44 +70,17 @@ class Wav2vec2Recognizer(Recognizer):
         Raises:
             EvalError: Files are missing, or hold no CTC model.
         """
-        import torch
         from transformers import AutoModelForCTC
-        from transformers.utils import logging as transformers_logging
 
-        files = self._files
-        vocabulary = json.loads(files["vocab.json"].read_text(encoding="utf-8"))
-        config = json.loads(files["config.json"].read_text(encoding="utf-8"))
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        logging: Any = transformers_logging  # its functions carry no types
-        progress = logging.is_progress_bar_enabled()
-        logging.disable_progress_bar()
-        try:
-            model, report = AutoModelForCTC.from_pretrained(
-                str(files["config.json"].parent),
-                use_safetensors=True,
-                local_files_only=True,
-                dtype=torch.float32,
-                output_loading_info=True,
-            )
-        except (OSError, ValueError, KeyError) as error:
-            raise EvalError(f"wav2vec2 cannot load {self.options.model}: {str(error).splitlines()[0]}") from error
-        finally:
-            if progress:
-                logging.enable_progress_bar()
-        if report["missing_keys"]:
-            # transformers would fill them at random, differently in each process
-            raise EvalError(
-                f"{self.options.model} lacks {', '.join(sorted(report['missing_keys'])[:3])}: it is not fine-tuned on "
-                "phones; give a phoneme-CTC checkpoint"
-            )
-        self._model = model.to(device).eval()
-        self._device = torch.device(device)
+        folder = self._found.folder
+        vocabulary, config = _json(folder / "vocab.json"), _json(folder / "config.json")
+        self._device = device_of(device)
+        self._model = self._found.load(AutoModelForCTC, self._device, "float32")
         self._symbols = {index: symbol.translate(_STRESS) for symbol, index in vocabulary.items()}
         self._blank = int(config.get("pad_token_id") or 0)
         # Group norm takes its statistics over the whole padded row, so such a model must see clips unpadded.
         self._padded = config.get("feat_extract_norm", "group") != "group"
-        self._normalize = _does_normalize(files["config.json"].parent, self.options)
+        self._normalize = _does_normalize(folder)
         try:
             yield
         finally:
@@ -145,7 +114,7 @@ class Wav2vec2Recognizer(Recognizer):
             mask[row, : len(samples)] = 1
         inputs = torch.from_numpy(padded).to(self._device)
         attention = torch.from_numpy(mask).to(self._device) if self._padded else None
-        half = _precision(self.options.precision) == "bfloat16"
+        half = precision_of(self.options.precision) == "bfloat16"
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=half):
             logits = self._model(inputs, attention_mask=attention).logits
         best = logits.argmax(-1).cpu().numpy()
@@ -172,15 +141,6 @@ def collapsed(best: npt.NDArray[np.integer[Any]], blank: int) -> list[int]:
     return [int(token) for token in best[changes] if token != blank]
 
 
-def _precision(wanted: str) -> str:
-    """Return what a precision comes to on this machine; it asks no device, as the identity knows none."""
-    if wanted != "auto":
-        return wanted
-    import torch
-
-    return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"
-
-
 def _is_phone(symbol: str) -> bool:
     """Return whether a token is a phone: no word delimiter, and no special such as <s> or [PAD]."""
     return symbol not in _DELIMITERS and not (symbol[0] in "<[" and symbol[-1] in ">]")
@@ -200,44 +160,17 @@ def _normalized(samples: Samples) -> Samples:
     return normal
 
 
-def _does_normalize(folder: Path, options: Wav2vec2Options) -> bool:
+def _does_normalize(folder: Path) -> bool:
     """Return whether the checkpoint wants normalised samples; transformers' default, yes, where it does not say."""
     path = folder / "preprocessor_config.json"
-    if not path.is_file():
-        try:
-            path = _located(options.model, options.revision, path.name)
-        except EvalError:
-            return True
-    return bool(json.loads(path.read_text(encoding="utf-8")).get("do_normalize", True))
+    return bool(_json(path).get("do_normalize", True)) if path.is_file() else True
 
 
-def _located(model: str, revision: str | None, name: str) -> Path:
-    """Return where a file of the checkpoint lies: in its folder, in the hub's cache, or downloaded now.
-
-    Raises:
-        EvalError: It is nowhere to be had; the message says which files are wanted.
-    """
-    from transformers.utils.hub import cached_file
-
-    if Path(model).is_dir():
-        found = Path(model) / name
-        if not found.is_file():
-            why = "pickled weights (.bin) are not loaded; " if name == "model.safetensors" else ""
-            raise EvalError(f"{model}: no {name} in it; {why}wav2vec2 wants {', '.join(_FILES)}")
-        return found
-    for offline in (True, False):
-        try:
-            found_name = cached_file(model, name, revision=revision, local_files_only=offline)
-        except (OSError, ValueError):
-            continue
-        if found_name is not None:
-            return Path(found_name)
-    raise EvalError(
-        f"wav2vec2 finds no {name} of {model} here nor on the hub; download {', '.join(_FILES)} where there is a "
-        "network and give their folder as model=FOLDER (weights must be safetensors)"
-    )
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise EvalError(f"{path} is not readable as JSON: {error}") from error
+    if not isinstance(value, dict):
+        raise EvalError(f"{path} holds no JSON object")
+    return value

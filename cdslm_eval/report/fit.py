@@ -157,9 +157,8 @@ def _quality(study: Study) -> _Section | None:
 def _downstream(study: Study) -> _Section | None:
     if study.downstream is None:
         return None
-    return _Section(
-        "downstream", "Through the loss", (study.downstream.headline,), (views.downstream_view(study.downstream),)
-    )
+    tables = (views.downstream_view(study.downstream), views.staged_view(study))
+    return _Section("downstream", "Through the loss", (study.downstream.headline,), tables)
 
 
 def _verdict(study: Study) -> _Section | None:

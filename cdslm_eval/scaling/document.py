@@ -15,8 +15,9 @@ from cdslm_eval.scaling.fit import LawFit
 from cdslm_eval.scaling.forecast import Predicted, Predictions
 from cdslm_eval.scaling.frontier import KEYS, Band, Frontier, NearRange
 from cdslm_eval.scaling.isoflop import IsoFlop, IsoFlops
-from cdslm_eval.scaling.metric_map import MetricMap
 from cdslm_eval.scaling.power_law import PowerLaw
+from cdslm_eval.scaling.saved import saved_runs
+from cdslm_eval.scaling.staged import MetricMap
 from cdslm_eval.scaling.study import Settings, Study
 from cdslm_eval.scaling.validation import Holdout
 from cdslm_eval.scaling.verdict import Verdict
@@ -49,7 +50,8 @@ def study_document(study: Study) -> dict[str, Any]:
 
     Returns:
         `law`, `intervals`, `standard_errors`, `optimum`, `near_optimal`, `exponents`, `isoflops`, `holdout`, `rollout`,
-        `downstream`, `flags`, `verdict`, `missing` (part -> why it is not there) and `settings`.
+        `downstream`, `flags`, `verdict`, `missing` (part -> why it is not there), `settings` and `runs`: enough to
+        predict from without the table.
     """
     held = study.holdout
     document = {
@@ -62,11 +64,12 @@ def study_document(study: Study) -> dict[str, Any]:
         "isoflops": None if study.isoflops is None else _isoflops(study.isoflops),
         "holdout": None if held is None else _holdout(held),
         "rollout": [_holdout(step) for step in study.rollout],
-        "downstream": None if study.downstream is None else _downstream(study.downstream),
+        "downstream": None if study.downstream is None else _downstream(study.downstream, study),
         "flags": list(study.flags),
         "verdict": None if study.verdict is None else _verdict(study.verdict),
         "missing": study.missing,
         "settings": settings_document(study.table, study.metric, study.settings),
+        "runs": saved_runs(study.table),
     }
     found: dict[str, Any] = plain(document)
     return found
@@ -113,12 +116,14 @@ def _intervals(study: Study) -> dict[str, Any]:
     }
 
 
-def _downstream(found: Downstream) -> dict[str, Any]:
-    """Return the three ways to a downstream metric, with their held-out errors."""
+def _downstream(found: Downstream, study: Study) -> dict[str, Any]:
+    """Return the three ways to a downstream metric, with their intervals and their held-out errors."""
+    draws, level = study.downstream_draws, study.settings.level
     staged = {
         one.name: {
             "law": dict(one.law.parameters),
             **_line(one.map),
+            "intervals": {p: draws[one.name].interval(p, level) for p in one.parameters if one.name in draws},
             "spread": one.map.spread,
             "objective": one.objective,
             "rank_deficiency": one.rank_deficiency,

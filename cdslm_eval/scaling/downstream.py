@@ -13,8 +13,8 @@ from cdslm_eval.scaling.fit import LawFit
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.held_out import HeldOutScore, best_of, score, splits
 from cdslm_eval.scaling.links import Axis, make_axis
-from cdslm_eval.scaling.metric_map import Staged
 from cdslm_eval.scaling.rows import usable_rows
+from cdslm_eval.scaling.staged import Staged
 from cdslm_eval.scaling.ways import Ask, Ways, fit_ways
 from cdslm_eval.table import Excluded, RunTable
 

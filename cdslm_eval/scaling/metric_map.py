@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -15,59 +14,13 @@ from cdslm_eval.scaling.law import Law
 from cdslm_eval.scaling.links import Axis
 from cdslm_eval.scaling.problem import LawProblem
 from cdslm_eval.scaling.solver import Points, minimise
+from cdslm_eval.scaling.staged import MetricMap, Search, Staged
 
-__all__ = ["MetricMap", "Staged", "fit_fused", "fit_map"]
+__all__ = ["fit_fused", "fit_map"]
 
 Floats = npt.NDArray[np.float64]
 _HUBER = 1.345  # in residual spreads: 95 % as precise as least squares under normal noise
 _LEAST_SPREAD = 1e-9
-
-
-@dataclass(frozen=True, slots=True)
-class MetricMap:
-    """Metric on its residual scale as a line in the loss: z = intercept + slope loss.
-
-    Under the identity link the metric is linear in the loss, under log exponential, under logit a logistic curve.
-
-    Attributes:
-        intercept, slope: Of the line.
-        axis: The metric's axis.
-        spread: Robust standard deviation of the residuals on its residual scale.
-    """
-
-    intercept: float
-    slope: float
-    axis: Axis
-    spread: float
-
-    def value(self, loss: npt.ArrayLike) -> Floats:
-        """Return the metric at a loss."""
-        return self.axis.value(self.intercept + self.slope * np.asarray(loss, float))
-
-
-@dataclass(frozen=True, eq=False)
-class Staged:
-    """A law of the loss and a map from loss to metric, fitted one after the other or jointly.
-
-    Attributes:
-        name: "two_stage" or "fused".
-        law: Of the loss.
-        map: From loss to metric.
-        objective: What was minimised last.
-        rank_deficiency: How many combinations of parameters the objective leaves undetermined.
-        flags: What a reader must know.
-    """
-
-    name: str
-    law: Law
-    map: MetricMap
-    objective: float
-    rank_deficiency: int
-    flags: tuple[Flag, ...] = ()
-
-    def predict(self, N: npt.ArrayLike, D: npt.ArrayLike) -> Floats:
-        """Return the metric for N parameters and D tokens."""
-        return self.map.value(self.law.predict(N, D))
 
 
 class _Line:
@@ -99,10 +52,12 @@ def fit_map(loss: Floats, values: Floats, weight: Floats, axis: Axis) -> MetricM
     root = np.sqrt(weight)
     start = np.asarray(np.linalg.lstsq(problem.columns * root[:, None], target * root, rcond=None)[0], np.float64)
     spread = _spread(target - problem.predict(start[None])[0], 2)
-    solution = minimise(problem, make_estimator("huber", _HUBER * spread), target, weight, start[None])
+    estimator = make_estimator("huber", _HUBER * spread)
+    solution = minimise(problem, estimator, target, weight, start[None])
     theta = solution.theta[0]
     spread = _spread(target - problem.predict(theta[None])[0], 2)
-    return MetricMap(float(theta[0] - theta[1] * problem.centre), float(theta[1]), axis, spread)
+    search = Search(problem, estimator, target, weight, theta)
+    return MetricMap(float(theta[0] - theta[1] * problem.centre), float(theta[1]), axis, spread, search)
 
 
 def _spread(residual: Floats, lost: int) -> float:
@@ -201,7 +156,8 @@ def fit_fused(loss_fit: LawFit, values: Floats, first: MetricMap, *, keep_loss: 
     slope = float(theta[-1])
     spread = _spread((problem.predict(theta[None])[0] - target)[-len(values) :] * spreads[1], len(theta))
     mapped = MetricMap(float(theta[-2] - slope * problem.centre), slope, axis, spread)
-    return Staged("fused", law, mapped, float(solution.objective[0]), lost, tuple(flags))
+    search = Search(problem, estimator, target, rows.weight, theta)
+    return Staged("fused", law, mapped, float(solution.objective[0]), lost, loss_fit, tuple(flags), search)
 
 
 def _deficiency(jacobian: Floats) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -13,7 +13,7 @@ from cdslm_eval.scaling.links import Axis
 from cdslm_eval.scaling.trend import Trend
 from cdslm_eval.table import RunTable
 
-__all__ = ["Case", "Reach", "reach"]
+__all__ = ["Case", "Reach", "open_question", "reach"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -94,52 +94,33 @@ def _reach_without_law(case: Case, label: str, baseline: float, target: float) -
     reached = case.table.C[case.u <= target]
     error = case.trend.noise / np.sqrt(len(case.u)) if np.isfinite(case.trend.noise) else 0.0
     if label == "flat":
-        if case.trend.level + 2 * error + case.margin < target or case.trend.level + 2 * error <= target:
-            return Reach(
-                "reachable",
-                baseline,
-                float(case.table.C.min()),
-                (np.nan, np.nan),
-                np.nan,
-                1.0,
-                f"{baseline:g} is reached at every sampled budget",
-            )
+        if case.trend.level + 2 * error <= target:
+            return _known("reachable", baseline, float(case.table.C.min()), 1.0, "is reached at every sampled budget")
         if case.trend.level - 2 * error - case.margin > target:
-            return Reach(
-                "unreachable",
-                baseline,
-                np.inf,
-                (np.nan, np.nan),
-                np.nan,
-                np.inf,
-                f"{baseline:g} is not reached, and compute does not move the metric",
+            return _known(
+                "unreachable", baseline, np.inf, np.inf, "is not reached, and compute does not move the metric"
             )
     elif len(reached):
-        return Reach(
-            "reachable",
-            baseline,
-            float(reached.min()),
-            (np.nan, np.nan),
-            np.nan,
-            1.0,
-            f"{baseline:g} was reached at C = {reached.min():.3g}",
-        )
+        least = float(reached.min())
+        return _known("reachable", baseline, least, 1.0, f"was reached at C = {least:.3g}")
     elif label == "worsens":
-        return Reach(
-            "unreachable",
-            baseline,
-            np.inf,
-            (np.nan, np.nan),
-            np.nan,
-            np.inf,
-            f"{baseline:g} is not reached, and more compute makes the metric worse",
+        return _known(
+            "unreachable", baseline, np.inf, np.inf, "is not reached, and more compute makes the metric worse"
         )
-    return Reach(
-        "undetermined",
-        baseline,
-        np.nan,
-        (np.nan, np.nan),
-        np.nan,
-        np.nan,
-        f"whether {baseline:g} is reachable is undetermined",
-    )
+    return _known("undetermined", baseline, np.nan, np.nan, "")
+
+
+def _known(label: str, baseline: float, C: float, ratio: float, how: str) -> Reach:
+    sentence = f"{baseline:g} {how}" if how else f"whether {baseline:g} is reachable is undetermined"
+    return Reach(label, baseline, C, (np.nan, np.nan), np.nan, ratio, sentence)
+
+
+def open_question(found: Reach, why: str) -> Reach:
+    """Return the same baseline as undetermined, with the reason.
+
+    Args:
+        found: What was said of it.
+        why: Why that does not stand.
+    """
+    sentence = f"whether {found.baseline:g} is reachable is undetermined, since {why}"
+    return replace(found, label="undetermined", sentence=sentence)

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
 
 import numpy as np
 import numpy.typing as npt
-from scipy.stats import binomtest
 
 from cdslm_eval.errors import EvalError, UnknownNameError, UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap
@@ -18,8 +17,8 @@ from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.frontier import Frontier, NearRange, frontier, near_ranges, round_budgets
 from cdslm_eval.scaling.isoflop import IsoFlops, fit_isoflops
-from cdslm_eval.scaling.validation import Holdout
-from cdslm_eval.scaling.verdict import Verdict, judge
+from cdslm_eval.scaling.validation import Holdout, one_sided
+from cdslm_eval.scaling.verdict import Verdict, doubted, judge
 from cdslm_eval.table import RunTable
 
 __all__ = ["Settings", "Study", "first_line", "study"]
@@ -78,6 +77,7 @@ class Study:
         near, near_optima: The same of the near-optimal ranges.
         holdout, rollout: How well the law predicts what it was not fitted to.
         downstream: The metric through the loss.
+        downstream_draws: Name of each fit through the loss -> its replicates.
         verdict: Whether the metric scales, and whether real data's value is reachable.
         missing: Part -> why it is not there.
     """
@@ -95,6 +95,7 @@ class Study:
     holdout: Holdout | None = None
     rollout: tuple[Holdout, ...] = ()
     downstream: Downstream | None = None
+    downstream_draws: Mapping[str, Bootstrap] = field(default_factory=dict)
     verdict: Verdict | None = None
     missing: dict[str, str] = field(default_factory=dict)
 
@@ -113,7 +114,7 @@ class Study:
         if self.fit is None:
             return ()
         beyond = self.fit.extrapolation(np.array(self.settings.budgets)) if self.settings.budgets else ()
-        return (*self.fit.flags, *beyond, *(_one_sided(self.holdout) if self.test.any() and self.holdout else ()))
+        return (*self.fit.flags, *beyond, *(one_sided(self.holdout) if self.test.any() and self.holdout else ()))
 
     @cached_property
     def values(self) -> Floats:
@@ -139,18 +140,6 @@ class Study:
             return np.full(len(self.table), np.nan)
         axis = self.fit.law.axis
         return axis.target(self.values) - axis.target(self.predicted)
-
-
-def _one_sided(held: Holdout) -> Iterator[Flag]:
-    """Tell when the rows that the user held out lie to one side of the law beyond chance (sign test, 0.001)."""
-    above = int(np.sum(held.errors > 0))
-    if binomtest(above, len(held.errors)).pvalue < 0.001:
-        side, count = ("above", above) if 2 * above > len(held.errors) else ("below", len(held.errors) - above)
-        middle = float(np.median(held.errors))
-        sentence = (
-            f"{count} of {len(held.errors)} held-out rows lie {side} their prediction (median error {middle:+.2g})"
-        )
-        yield Flag("held_out_bias", sentence, middle)
 
 
 def first_line(fit: LawFit, flags: Sequence[Flag]) -> str:
@@ -208,10 +197,17 @@ def study(
     found: dict[str, Any] = {} if fit is None else _of_law(fit, asked, parts)
     if asked.loss is not None:
         loss = asked.loss
-        found["downstream"] = parts.attempt("downstream", lambda: _downstream(table, metric, loss, asked))
+        ways = parts.attempt("downstream", lambda: _downstream(table, metric, loss, asked))
+        found["downstream"] = ways
+        if ways is not None and asked.replicates:
+            found["downstream_draws"] = parts.attempt("downstream_intervals", lambda: _draws(ways, asked)) or {}
     if asked.law:
         found["verdict"] = parts.attempt("verdict", lambda: _verdict(table, metric, asked))
-    return Study(table=table, metric=metric, settings=asked, fit=fit, isoflops=isoflops, missing=parts.missing, **found)
+    done = Study(table=table, metric=metric, settings=asked, fit=fit, isoflops=isoflops, missing=parts.missing, **found)
+    if done.verdict is None:
+        return done
+    # the verdict's own law weighs rows otherwise than the one that is shown: neither may contradict the first line
+    return replace(done, verdict=doubted(done.verdict, [flag.sentence for flag in done.flags if flag.doubt]))
 
 
 def _of_law(fit: LawFit, asked: Settings, parts: _Parts) -> dict[str, Any]:
@@ -242,6 +238,10 @@ def _downstream(table: RunTable, metric: str, loss: str, asked: Settings) -> Dow
     return compare_downstream(
         table, metric, loss, form=asked.form, link=asked.link, better=asked.better, bounds=asked.bounds, seed=asked.seed
     )
+
+
+def _draws(ways: Downstream, asked: Settings) -> dict[str, Bootstrap]:
+    return {one.name: one.bootstrap(asked.by, asked.replicates, asked.seed) for one in (ways.two_stage, ways.fused)}
 
 
 def _verdict(table: RunTable, metric: str, asked: Settings) -> Verdict:

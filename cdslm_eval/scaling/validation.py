@@ -2,20 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import binomtest
 
 from cdslm_eval.errors import UsageError
 from cdslm_eval.scaling.budgets import find_budgets
+from cdslm_eval.scaling.flags import Flag
 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.fit import LawFit
     from cdslm_eval.table import RunTable
 
-__all__ = ["Holdout", "hold_out", "roll_out"]
+__all__ = ["Holdout", "hold_out", "one_sided", "roll_out"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -63,6 +66,18 @@ class Holdout:
             f"times their largest budget, with a root mean square error of {self.rmse:.3g} (bias {self.bias:+.3g}); "
             f"{np.mean(self.covered):.0%} lie in their 95 % intervals"
         )
+
+
+def one_sided(held: Holdout) -> Iterator[Flag]:
+    """Tell when held-out rows lie to one side of the law beyond chance (sign test, 0.001)."""
+    above = int(np.sum(held.errors > 0))
+    if binomtest(above, len(held.errors)).pvalue < 0.001:
+        side, count = ("above", above) if 2 * above > len(held.errors) else ("below", len(held.errors) - above)
+        middle = float(np.median(held.errors))
+        sentence = (
+            f"{count} of {len(held.errors)} held-out rows lie {side} their prediction (median error {middle:+.2g})"
+        )
+        yield Flag("held_out_bias", sentence, middle)
 
 
 def _predicted(fit: LawFit, rows: RunTable, how: str) -> Holdout:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -10,13 +11,15 @@ import numpy.typing as npt
 
 from cdslm_eval.errors import UsageError
 from cdslm_eval.scaling.fit import LawFit, fit_law
+from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.links import make_axis
-from cdslm_eval.scaling.reach import Case, Reach, reach
+from cdslm_eval.scaling.reach import Case, Reach, open_question, reach
 from cdslm_eval.scaling.rows import usable_rows
 from cdslm_eval.scaling.trend import Trend, fit_trend
+from cdslm_eval.scaling.validation import one_sided
 from cdslm_eval.table import RunTable
 
-__all__ = ["Verdict", "judge"]
+__all__ = ["Verdict", "doubted", "judge"]
 
 Floats = npt.NDArray[np.float64]
 _DECADE = 10.0
@@ -40,6 +43,7 @@ class Verdict:
         level: Of every interval.
         fit: The law that was fitted; None where there were too few rows.
         evidence: Sentences.
+        doubts: Why the law behind the verdict is not to be trusted.
     """
 
     label: str
@@ -60,13 +64,15 @@ class Verdict:
     ratio_interval: tuple[float, float] = (np.nan, np.nan)
     reach: Reach | None = None
     fit: LawFit | None = None
+    doubts: tuple[str, ...] = ()
 
     @property
     def sentence(self) -> str:
         """The verdict in one sentence."""
-        return f"{self.metric}: {_SAID[self.label]}; {self.evidence[0]}" + (
-            f"; {self.reach.sentence}" if self.reach else ""
-        )
+        parts = [f"{self.metric}: {_SAID[self.label]}", self.evidence[0]]
+        if self.doubts and self.label == "scales":
+            parts.append(f"how far that goes on is not known, since {self.doubts[0]}")
+        return "; ".join([*parts, *([self.reach.sentence] if self.reach else [])])
 
 
 _SAID = {
@@ -128,7 +134,7 @@ def judge(
     rows = usable.select(usable.split == "train")
     if len(rows) < 3:
         raise UsageError(f"{table.source}: {len(rows)} usable train rows of {metric!r} are too few for a verdict")
-    fit, told = _law(rows, metric, form, link, better, bounds)
+    fit, told = _law(usable, metric, form, link, better, bounds)
     u = axis.orient(rows.metric(metric))
     trend = fit_trend(rows, u)
     noise = _noise(rows, u, trend, fit) if noise is None else noise
@@ -137,7 +143,35 @@ def judge(
     gain, interval = trend.gain, trend.interval(level)
     verdict = Verdict(label, metric, better, gain, interval, noise, case.margin, level, (*evidence, *told), fit=fit)
     verdict = _with_law(verdict, case)
-    return verdict if baseline is None else replace(verdict, reach=reach(case, label, baseline))
+    if baseline is not None:
+        verdict = replace(verdict, reach=reach(case, label, baseline))
+    return verdict if fit is None else doubted(verdict, [flag.sentence for flag in _flags(fit) if flag.doubt])
+
+
+def doubted(verdict: Verdict, doubts: Sequence[str]) -> Verdict:
+    """Return the verdict as far as it stands without trust in the law behind it.
+
+    That a metric improves over the sampled budgets needs no law. That it saturates, and that a baseline beyond the
+    sampled budgets is or is not reachable, is said by the law alone, and becomes undetermined.
+
+    Args:
+        verdict: As the law has it.
+        doubts: Why the law is not to be trusted; none leave the verdict as it is.
+    """
+    if not doubts or verdict.label in {"flat", "worsens"}:
+        return verdict
+    verdict = replace(verdict, doubts=tuple(dict.fromkeys([*verdict.doubts, *doubts])))
+    if verdict.label == "saturates":
+        why = f"it seems to saturate, but {doubts[0]}"
+        verdict = replace(verdict, label="undetermined", evidence=(why, *verdict.evidence))
+    if verdict.reach is None or verdict.reach.extrapolation_ratio <= 1:
+        return verdict
+    return replace(verdict, reach=open_question(verdict.reach, "the law is not to be trusted"))
+
+
+def _flags(fit: LawFit) -> tuple[Flag, ...]:
+    """Return a law's flags, with that of the test rows where there are any."""
+    return (*fit.flags, *(one_sided(fit.holdout()) if len(fit.test) else ()))
 
 
 def _above_zero(**given: float | None) -> None:
@@ -241,11 +275,8 @@ def _going_on(case: Case, moved: str) -> tuple[str, str]:
 
 
 def _contradiction(case: Case, usable: RunTable) -> str:
-    """Say what speaks against the limit of a law: rows beyond it, a misfit, or larger runs that go on improving."""
+    """Say what speaks against the limit of a law: larger runs that go on improving."""
     assert case.fit is not None
-    for flag in case.fit.flags:
-        if flag.name in {"floor_above_data", "lack_of_fit"}:
-            return f"it seems to saturate, but {flag.sentence}"
     beyond = usable.select((usable.split == "test") & (case.table.C.max() < usable.C))
     if len(beyond):
         axis = case.fit.law.axis

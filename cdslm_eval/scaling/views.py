@@ -27,6 +27,7 @@ __all__ = [
     "parameter_view",
     "predicted_view",
     "rollout_view",
+    "staged_view",
 ]
 
 _NAMES = {
@@ -67,6 +68,23 @@ def downstream_view(found: Downstream) -> View:
         "smaller; within: cross-validation"
     )
     return View("Three ways to the metric", headings, tuple(rows), note)
+
+
+def staged_view(study: Study) -> View:
+    """Return the parameters of the fits through the loss, with intervals."""
+    found, draws, level = study.downstream, study.downstream_draws, study.settings.level
+    assert found is not None
+    rows = []
+    for name in found.fused.parameters:
+        cells = []
+        for one in (found.two_stage, found.fused):
+            ends = draws[one.name].interval(name, level) if one.name in draws else (math.nan, math.nan)
+            cells += [plain(one.parameters[name], 5), between(*ends, 4)]
+        rows.append((_NAMES.get(name, name), *cells))
+    title = f"{found.metric} = map({found.loss}), {found.loss} = {found.loss_fit.problem.form.formula}"
+    note = next((draws[name].sentence for name in draws), study.missing.get("downstream_intervals", ""))
+    headings = ("", "two-stage", _percent(level), "fused", _percent(level))
+    return View(title, headings, tuple(rows), note)
 
 
 def estimator_line(study: Study) -> str:

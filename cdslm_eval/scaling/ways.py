@@ -10,7 +10,8 @@ import numpy as np
 from cdslm_eval.errors import UsageError
 from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.links import Axis
-from cdslm_eval.scaling.metric_map import Staged, fit_fused, fit_map
+from cdslm_eval.scaling.metric_map import fit_fused, fit_map
+from cdslm_eval.scaling.staged import Staged
 from cdslm_eval.table import RunTable
 
 __all__ = ["WAYS", "Ask", "Ways", "fit_ways"]
@@ -65,7 +66,7 @@ def fit_ways(rows: RunTable, ask: Ask, *, keep_loss: bool) -> Ways:
     loss_fit = fit_law(rows, ask.loss, ask.form, ask.estimator, ask.delta)
     values = rows.metric(ask.metric)
     mapped = fit_map(rows.metric(ask.loss), values, rows.weight, ask.axis)
-    two_stage = Staged("two_stage", loss_fit.law, mapped, loss_fit.objective, 0, loss_fit.flags)
+    two_stage = Staged("two_stage", loss_fit.law, mapped, loss_fit.objective, 0, loss_fit, loss_fit.flags)
     fused = fit_fused(loss_fit, values, mapped, keep_loss=keep_loss)
     try:
         return Ways(_direct(rows, ask), loss_fit, two_stage, fused)

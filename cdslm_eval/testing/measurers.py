@@ -53,6 +53,13 @@ def _identity(measurer: Measurer) -> None:
     first, second = identify(measurer).parts, identify(measurer).parts
     demand(first == second, f"its identity changes from one call to the next: {first} then {second}")
     facts = measurer.fingerprint()
+    for name, value in measurer.options.model_dump(mode="json").items():
+        path = isinstance(value, str) and "/" in value and Path(value).exists()
+        demand(
+            not path,
+            f"option {name!r} puts the path {value} into the identity, so that the same files elsewhere are another "
+            "metric; declare it with cdslm_eval.contract.located, and give the files' digests in fingerprint()",
+        )
     strings = all(isinstance(name, str) and isinstance(fact, str) for name, fact in facts.items())
     demand(strings, f"fingerprint() must map strings to strings, not {dict(facts)!r}")
 

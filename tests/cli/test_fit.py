@@ -136,6 +136,42 @@ def test_a_simulated_table_gives_back_its_law_and_predictions_follow_it(fit):
     assert gain == pytest.approx(law["beta"] * law["B"] * best["D"] ** -law["beta"], rel=1e-9)
 
 
+def test_the_json_of_a_fit_is_enough_to_predict_from(fit, table):
+    rows = [{**row, "kind": "a", "params": 1, "other": "" if place == 3 else place} for place, row in enumerate(runs())]
+    name = table("runs.csv", rows)
+    chosen = (
+        "--columns",
+        "N=N",
+        "--exclude",
+        "line=4",
+        "--test",
+        "C>5e19",
+        "--estimator",
+        "lad",
+        "--replicates",
+        "100",
+    )
+    asked = ("--C", "1e21", "--N", "7B", "--D", "1.4T", "--json", "-")
+    fit(name, *chosen, "--json", "fit.json")
+    from_table = json.loads(fit("predict", name, *chosen, *asked)[0])
+    Path(name).unlink()
+    out, err = fit("predict", "fit.json", *asked)
+    from_json = json.loads(out)
+    for one in (from_json, from_table):
+        del one["law"]["excluded"]
+    assert [from_json[part] for part in ("law", "optimum", "models")] == [
+        from_table[part] for part in ("law", "optimum", "models")
+    ]
+    assert "this version finds" not in err
+    wide = json.loads(fit("predict", "fit.json", *asked, "--level", "0.5", "--replicates", "100")[0])
+    assert wide["models"][0]["prediction"][0] > from_json["models"][0]["prediction"][0]
+    assert "taken as it is" in fit("predict", "fit.json", "--C", "1e21", "--estimator", "lad", code=2)[1]
+    document = json.loads(Path("fit.json").read_text())
+    document["runs"][0]["loss"] += 0.1
+    Path("fit.json").write_text(json.dumps(document))
+    assert "not those that were fitted" in fit("predict", "fit.json", "--C", "1e21", code=2)[1]
+
+
 def test_planning_narrows_with_repeats_and_stops_when_narrow_enough(fit):
     plans = [
         json.loads(fit("plan", "--law", LAW, "--repeats", n, "--simulations", 100, "--json", "-")[0]) for n in (1, 8)

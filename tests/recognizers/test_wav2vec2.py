@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from itertools import groupby
@@ -13,6 +14,7 @@ import pytest
 from cdslm_eval.audio import Clip
 from cdslm_eval.contract import Failed
 from cdslm_eval.errors import EvalError
+from cdslm_eval.identity import identify
 from cdslm_eval.recognizers import wav2vec2
 from cdslm_eval.recognizers.wav2vec2 import Wav2vec2Options, Wav2vec2Recognizer, collapsed
 
@@ -124,15 +126,27 @@ def test_identity_follows_the_weights(tmp_path):
 def test_pickled_weights_are_refused(tmp_path):
     for name in ("config.json", "vocab.json", "pytorch_model.bin"):
         (tmp_path / name).write_text("{}")
-    with pytest.raises(EvalError, match=r"pickled weights \(\.bin\) are not loaded"):
+    with pytest.raises(EvalError, match=r"pytorch_model\.bin is pickled and is not loaded"):
         recognized(tmp_path, [])
+
+
+def test_the_same_weights_elsewhere_are_the_same_recognizer(tmp_path):
+    (tmp_path / "a").mkdir()
+    first = saved(tmp_path / "a", "layer")
+    second = shutil.copytree(first, tmp_path / "b")
+    one, two = (identify(Wav2vec2Recognizer(Wav2vec2Options(model=str(folder)))) for folder in (first, second))
+    assert one.ident == two.ident
+    assert str(tmp_path) not in json.dumps(dict(one.parts))
+    (second / "preprocessor_config.json").write_text(json.dumps({"do_normalize": False}))
+    assert identify(Wav2vec2Recognizer(Wav2vec2Options(model=str(second)))).ident != one.ident
 
 
 def test_an_absent_model_is_told_with_the_files_that_are_wanted(monkeypatch):
     def nowhere(*args, **kwargs):
         raise OSError("offline")
 
-    monkeypatch.setattr("transformers.utils.hub.cached_file", nowhere)
+    monkeypatch.setattr("huggingface_hub.snapshot_download", nowhere)
+    monkeypatch.setattr("cdslm_eval.checkpoints._reachable", lambda endpoint: False)
     with pytest.raises(EvalError, match=r"config\.json, vocab\.json, model\.safetensors"):
         Wav2vec2Recognizer(Wav2vec2Options(model="nobody/nothing")).fingerprint()
 

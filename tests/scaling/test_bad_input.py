@@ -9,6 +9,9 @@ import pytest
 
 from cdslm_eval.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling import Law, Plan, fit_isoflops, fit_law, judge, simulate
+from cdslm_eval.scaling.study import Settings, study
+from cdslm_eval.scaling.verdict import doubted
+from cdslm_eval.table import RunTable
 
 LAW = Law.of("chinchilla", E=1.8, A=400.0, B=3000.0, alpha=0.33, beta=0.38)
 TABLE = simulate(LAW, Plan((1e18, 1e19, 1e20, 1e21), sizes=7, width=30), 0.005, seed=3)
@@ -117,6 +120,30 @@ def test_larger_test_runs_speak_against_a_limit():
     verdict = judge(better, "loss", link="log")
     assert verdict.label == "undetermined"
     assert "larger test runs" in verdict.sentence
+
+
+@pytest.mark.parametrize("largest", [5e18, 1e18])
+def test_no_verdict_contradicts_a_first_line_that_doubts_the_law(shared_data, largest):
+    # published runs at a constant learning rate: the small ones seem to saturate, the large ones go on
+    path = shared_data / "scaling/porian/isoflop_points.csv"
+    table = RunTable.read(path, columns={"N": "n", "D": "tokens", "C": "flops"}).only("decay=const")
+    table = replace(table, split=np.where(largest < table.C, "test", "train").astype("U5"))
+    found = study(table, "loss", Settings(replicates=0, baseline=1.0))
+    assert found.headline.startswith("NOT TO BE TRUSTED")
+    assert found.verdict.label == "undetermined"
+    assert "it seems to saturate, but" in found.verdict.sentence
+    assert found.verdict.reach.label == "undetermined"
+
+
+def test_a_law_in_doubt_leaves_what_was_measured_and_takes_what_only_it_says():
+    verdict = judge(TABLE, "loss", link="log", baseline=1.2, replicates=200)
+    assert (verdict.label, verdict.reach.label) == ("scales", "unreachable")
+    assert doubted(verdict, []) is verdict
+    less = doubted(verdict, ["it fits badly"])
+    assert (less.label, less.reach.label) == ("scales", "undetermined")
+    assert "it fits badly" in less.sentence
+    assert doubted(replace(verdict, label="saturates"), ["it fits badly"]).label == "undetermined"
+    assert doubted(replace(verdict, label="flat"), ["it fits badly"]).doubts == ()
 
 
 @pytest.mark.parametrize(

@@ -161,10 +161,10 @@ def test_budgets_are_clusters_of_compute():
 # ---- downstream ----
 
 
-def downstream_table():
-    table = simulate(FALLING, PLAN, 0.003, seed=1)
+def downstream_table(seed=1):
+    table = simulate(FALLING, PLAN, 0.003, seed=seed)
     loss = FALLING.predict(table.N, table.D)
-    noise = np.random.default_rng(2).standard_normal((2, len(loss)))
+    noise = np.random.default_rng(seed + 1).standard_normal((2, len(loss)))
     accuracy = 1 / (1 + np.exp(-(4 - 1.6 * loss + 0.05 * noise[0])))
     return replace(
         table, metrics={**table.metrics, "accuracy": accuracy, "pjsd": 0.1 + 0.2 * (loss - 1.8) + 0.003 * noise[1]}
@@ -188,10 +188,32 @@ def test_two_stage_and_fused_find_the_map_from_loss_to_metric():
         assert float(found.predict(method, 1e9, 2e10)) == pytest.approx(float(exact), abs=0.01)
 
 
+def test_intervals_of_fits_through_the_loss_hold_the_truth_and_are_no_wider_than_they_must():
+    truth = {"slope": 1.6, "intercept": -4.0, "alpha": 0.32, "E": 1.8}
+    hits, values, errors = ({(way, name): [] for way in ("two_stage", "fused") for name in truth} for _ in range(3))
+    for seed in range(16):
+        table = downstream_table(seed)
+        found = compare_downstream(table, "accuracy", link="logit", bounds=(0, 1), better="higher", folds=0)
+        for staged in (found.two_stage, found.fused):
+            draws = staged.bootstrap(replicates=200)
+            for name, value in truth.items():
+                low, high = draws.interval(name)
+                hits[staged.name, name].append(low <= value <= high)
+                values[staged.name, name].append(staged.parameters[name])
+                errors[staged.name, name].append(draws.standard_error(name))
+    # of 16 at 95 %, fewer than 12 has a chance of 0.0009
+    assert all(sum(some) >= 12 for some in hits.values()), hits
+    for one, found in values.items():
+        # the spread of 16 estimates is itself known to a fifth
+        assert 0.6 < np.mean(errors[one]) / np.std(found, ddof=1) < 1.7, one
+
+
 def test_a_fused_objective_without_the_loss_is_rank_deficient_by_two():
     found = compare_downstream(downstream_table(), "pjsd", keep_loss=False, folds=0)
     assert found.fused.rank_deficiency == 2
     assert any("undetermined: without residuals of the loss" in flag.sentence for flag in found.flags)
+    with pytest.raises(UsageError, match="so none has an interval"):
+        found.fused.bootstrap()
     assert compare_downstream(downstream_table(), "pjsd", folds=0).fused.rank_deficiency == 0
 
 

@@ -10,8 +10,10 @@ import numpy as np
 import pytest
 
 from cdslm_eval import Clip, Generator, GeneratorInfo, Mean, Metric, Skipped
+from cdslm_eval.contract import Options, located
 from cdslm_eval.generators.babble import BabbleGenerator
 from cdslm_eval.generators.controls import NoiseGenerator, ReversedGenerator, SilenceGenerator
+from cdslm_eval.identity import identify
 from cdslm_eval.metrics.pjsd import PJSD
 from cdslm_eval.metrics.signal import Signal
 from cdslm_eval.recognizers.pocketsphinx import PocketsphinxRecognizer
@@ -141,6 +143,29 @@ def test_a_check_catches_its_fault(name, metric, monkeypatch):
     check(Level)
     with pytest.raises((ConformanceError, AttributeError, TypeError) if name == "pickles" else ConformanceError):
         check(metric)
+
+
+class InIdentity(Options):
+    weights: str = __file__
+
+
+class Declared(Options):
+    weights: str = located(__file__)
+
+
+def test_a_path_in_the_identity_is_told_with_the_way_to_declare_it():
+    (check,) = [one for one in METRIC_CHECKS if one.name == "identity is stable"]
+    with pytest.raises(ConformanceError, match=r"option 'weights' puts the path .*located"):
+        check(type("Placed", (Level,), {"__doc__": "Placed.", "Options": InIdentity}))
+    check(type("Placed", (Level,), {"__doc__": "Placed.", "Options": Declared}))
+
+
+def test_what_is_located_is_named_in_the_identity_but_decides_nothing():
+    placed = type("Placed", (Level,), {"Options": Declared})
+    here, hub = identify(placed()), identify(placed(Declared(weights="owner/model")))
+    assert here.ident == hub.ident
+    assert "located" not in here.parts
+    assert hub.parts["located"] == {"weights": "owner/model"}
 
 
 class Tones(Generator):

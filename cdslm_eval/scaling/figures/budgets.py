@@ -186,6 +186,12 @@ def _within_reason(ratio: np.ndarray) -> np.ndarray:
     return np.where(np.isfinite(ratio) & (ratio > 1e-6) & (ratio < 1e6), ratio, np.nan)
 
 
+def _multiple(end: Band, best: np.ndarray) -> Band:
+    """Return an end of a range, with its interval, as a multiple of the optimum."""
+    value, low, high = (_within_reason(one / best) for one in (end.value, end.low, end.high))
+    return Band(end.C, value, low, high)
+
+
 def near_optimal(study: Study) -> Figure | None:
     """Draw the ranges of N and of D that stay within epsilon of the optimum, relative to the optimum, against C."""
     if study.frontier is None or not study.near:
@@ -199,10 +205,10 @@ def near_optimal(study: Study) -> Figure | None:
             for one, color in zip(study.near, (BLUE, GREEN, PURPLE), strict=False):
                 best = getattr(study.frontier, key).value
                 low, high = getattr(one, f"{key}_low"), getattr(one, f"{key}_high")
-                below, above = (_within_reason(end.value / best) for end in (low, high))
-                axes.fill_between(low.C, below, above, color=color, alpha=0.16, lw=0)
-                axes.plot(low.C, below, color=color, lw=1.1)
-                axes.plot(low.C, above, color=color, lw=1.1, label=one.name)
+                below, above = (_multiple(end, best) for end in (low, high))
+                axes.fill_between(low.C, below.value, above.value, color=color, alpha=0.12, lw=0)
+                band(axes, below, color=color, lw=1.1)
+                band(axes, above, color=color, lw=1.1, name=one.name)
             axes.axhline(1.0, color=INK, lw=0.8, ls=":")
             logarithmic(axes, y=True, name="C [FLOP]")
             axes.set_ylabel(f"{key} / {key}*")

@@ -15,7 +15,8 @@ CURVATURE = (
     "0 makes it fall with compute by construction; the budgets' own curves do not know the law."
 )
 NEAR_OPTIMAL = (
-    "Models that stay within a share of the optimum's value, as multiples of N* and D*: what a wrong size costs."
+    "Models that stay within a share of the optimum's value, as multiples of N* and D*: what a wrong size costs. "
+    "Bands: intervals of the ends."
 )
 RESIDUALS = (
     "What the law leaves over, against N, D and C; triangles: rows beyond the frame. A running median away from 0 "

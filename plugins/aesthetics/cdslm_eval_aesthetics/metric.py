@@ -7,13 +7,14 @@ from contextlib import contextmanager
 from functools import cached_property
 from importlib.metadata import version
 from importlib.util import find_spec
-from typing import Any, ClassVar, Literal
+from typing import Any, ClassVar
 
 import numpy as np
 
 from cdslm_eval.audio import Clip, Samples
 from cdslm_eval.checkpoints import is_cached
-from cdslm_eval.contract import Failed, Metric, Options, Row, Skipped
+from cdslm_eval.contract import Failed, Metric, Row, Skipped, located
+from cdslm_eval.pretrained import PretrainedOptions, device_of, precision_of
 from cdslm_eval.statistic import Better, Mean, Statistic
 from cdslm_eval_aesthetics.weights import Weights, find_weights
 
@@ -24,20 +25,14 @@ WINDOW = 10 * RATE_HZ
 DEFAULT_MODEL = "facebook/audiobox-aesthetics"
 
 
-class AestheticsOptions(Options):
+class AestheticsOptions(PretrainedOptions):
     """Options of `aesthetics`.
 
     Attributes:
         model: Name on the Hugging Face hub, a folder with config.json and model.safetensors, or a .pt file.
-        revision: Branch, tag or commit on the hub.
-        sha256: Digest that the file of weights must have; nothing is loaded when it has another.
-        precision: "auto" is bfloat16 on a GPU that has it, float32 elsewhere.
     """
 
-    model: str = DEFAULT_MODEL
-    revision: str | None = None
-    sha256: str | None = None
-    precision: Literal["auto", "float32", "bfloat16", "float16"] = "auto"
+    model: str = located(DEFAULT_MODEL)
 
 
 class Aesthetics(Metric):
@@ -94,11 +89,11 @@ class Aesthetics(Metric):
         return find_weights(self.options.model, self.options.revision, self.options.sha256)
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Return revision and digests of the weights, the version of the network, and the precision."""
+        """Return the digests of the weights, the version of the network, and the precision."""
         return {
             **self._weights.facts(),
             "audiobox_aesthetics": version("audiobox_aesthetics"),
-            "precision": _precision(self.options.precision),
+            "precision": precision_of(self.options.precision),
         }
 
     @contextmanager
@@ -112,10 +107,8 @@ class Aesthetics(Metric):
 
         from cdslm_eval_aesthetics.network import Network
 
-        if device == "auto":
-            device = "cuda" if torch.cuda.is_available() else "cpu"
-        precision = getattr(torch, _precision(self.options.precision))
-        self._network: Any = Network(self._weights.load(), torch.device(device), precision)
+        precision = getattr(torch, precision_of(self.options.precision))
+        self._network: Any = Network(self._weights.load(), device_of(device), precision)
         try:
             yield
         finally:
@@ -137,12 +130,3 @@ class Aesthetics(Metric):
 
 def _windows(samples: Samples) -> list[Samples]:
     return [samples[start : start + WINDOW] for start in range(0, len(samples), WINDOW)]
-
-
-def _precision(wanted: str) -> str:
-    """Return what a precision comes to on this machine; it asks no device, as the identity knows none."""
-    if wanted != "auto":
-        return wanted
-    import torch
-
-    return "bfloat16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "float32"

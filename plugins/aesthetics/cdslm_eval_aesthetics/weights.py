@@ -45,20 +45,16 @@ class Weights:
     Attributes:
         path: model.safetensors, or the .pt file.
         config: config.json beside model.safetensors; None for a .pt file, which holds its own.
-        revision: Commit on the hub, or "".
     """
 
     path: Path
     config: Path | None
-    revision: str
 
     def facts(self) -> dict[str, str]:
         """Return what identifies the checkpoint."""
         found = {"weights": sha256_of(self.path)}
         if self.config is not None:
             found["config"] = sha256_of(self.config)
-        if self.revision:
-            found["revision"] = self.revision
         return found
 
     def load(self) -> Loaded:
@@ -97,10 +93,10 @@ def find_weights(model: str, revision: str | None, sha256: str | None) -> Weight
     if Path(model).is_file():
         if Path(model).suffix not in (".pt", ".pth"):
             raise EvalError(f"aesthetics: {model}: a .pt file, or a folder with {' and '.join(_FILES)}, is wanted")
-        found = Weights(Path(model), None, "")
+        found = Weights(Path(model), None)
     else:
         here = find_checkpoint(model, _FILES, asker="aesthetics", revision=revision)
-        found = Weights(here.folder / "model.safetensors", here.folder / "config.json", here.revision)
+        found = Weights(here.folder / "model.safetensors", here.folder / "config.json")
     demand_digest(found.path, sha256, "aesthetics")
     return found
 

@@ -89,7 +89,7 @@ def test_autocast_switches_on_and_is_part_of_the_identity(folder, clips, upstrea
     assert {name for name, fact in metric.fingerprint().items() if plain[name] != fact} == {"precision"}
 
 
-def test_revision_and_digests_are_part_of_the_identity(folder, pt_file):
+def test_digests_are_part_of_the_identity(folder, pt_file):
     facts = Aesthetics(AestheticsOptions(model=str(folder))).fingerprint()
     assert {"weights", "config", "audiobox_aesthetics", "precision"} == set(facts)
     assert facts["weights"] != Aesthetics(AestheticsOptions(model=str(pt_file))).fingerprint()["weights"]

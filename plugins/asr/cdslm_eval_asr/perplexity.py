@@ -9,11 +9,11 @@ from typing import Any, ClassVar
 
 from cdslm_eval.audio import Clip
 from cdslm_eval.batching import length_batches
-from cdslm_eval.checkpoints import SAFE, Checkpoint, Wanted, find_checkpoint, is_cached
-from cdslm_eval.contract import Failed, Metric, Row, Skipped
+from cdslm_eval.checkpoints import SAFE, Wanted, is_cached
+from cdslm_eval.contract import Failed, Metric, Row, Skipped, located
 from cdslm_eval.errors import EvalError
+from cdslm_eval.pretrained import Pretrained, PretrainedOptions, device_of, find_pretrained, quiet
 from cdslm_eval.statistic import Better, Perplexity, Statistic
-from cdslm_eval_asr.models import ModelOptions, check_weights, device_of, facts_of, load, quiet
 from cdslm_eval_asr.text import Name, normalizer
 
 __all__ = ["GenPpl", "GenPplOptions"]
@@ -24,7 +24,7 @@ _CONTEXT = 1024  # where a model names no limit
 DEFAULT_MODEL = "openai-community/gpt2"
 
 
-class GenPplOptions(ModelOptions):
+class GenPplOptions(PretrainedOptions):
     """Options of `gen_ppl`.
 
     Attributes:
@@ -32,7 +32,7 @@ class GenPplOptions(ModelOptions):
         normalizer: What is done to a transcript before it is scored, as for `wer`; "none" keeps case and punctuation.
     """
 
-    model: str = DEFAULT_MODEL
+    model: str = located(DEFAULT_MODEL)
     normalizer: Name = "none"
 
 
@@ -68,13 +68,12 @@ class GenPpl(Metric):
         return None if is_cached(DEFAULT_MODEL, SAFE[0]) else f"{DEFAULT_MODEL} (about 0.5 GB)"
 
     @cached_property
-    def _found(self) -> Checkpoint:
-        found = find_checkpoint(self.options.model, _WANTED, asker=self.name, revision=self.options.revision)
-        return check_weights(found, self.options, self.name)
+    def _found(self) -> Pretrained:
+        return find_pretrained(self.options, _WANTED, self.name)
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Return revision and digests of the checkpoint, transformers' version, and the precision."""
-        return facts_of(self._found, self.options)
+        """Return digests of the checkpoint, transformers' version, and the precision."""
+        return self._found.facts()
 
     @contextmanager
     def open(self, device: str) -> Iterator[None]:
@@ -86,7 +85,7 @@ class GenPpl(Metric):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self._device = device_of(device)
-        model = load(AutoModelForCausalLM, self._found, self.options, self._device, self.name)
+        model = self._found.load(AutoModelForCausalLM, self._device)
         try:
             self._tokenizer: Any = AutoTokenizer.from_pretrained(str(self._found.folder), local_files_only=True)
         except (OSError, ValueError, KeyError) as error:

@@ -11,10 +11,10 @@ import numpy as np
 
 from cdslm_eval.audio import Clip, Samples, frame_levels_dbfs, is_silent
 from cdslm_eval.batching import length_batches
-from cdslm_eval.checkpoints import SAFE, Checkpoint, Wanted, find_checkpoint, is_cached
-from cdslm_eval.contract import Failed, Skipped, Transcriber
+from cdslm_eval.checkpoints import SAFE, Wanted, is_cached
+from cdslm_eval.contract import Failed, Skipped, Transcriber, located
 from cdslm_eval.errors import EvalError, did_you_mean
-from cdslm_eval_asr.models import ModelOptions, check_weights, device_of, facts_of, load, precision_of, quiet
+from cdslm_eval.pretrained import Pretrained, PretrainedOptions, device_of, find_pretrained, precision_of, quiet
 
 __all__ = ["Whisper", "WhisperOptions", "windows"]
 
@@ -33,7 +33,7 @@ _SECONDS = {"cpu": 240, "cuda": 960}  # of padded audio in one batch
 DEFAULT_MODEL = "openai/whisper-small"
 
 
-class WhisperOptions(ModelOptions):
+class WhisperOptions(PretrainedOptions):
     """Options of `whisper`.
 
     Attributes:
@@ -42,7 +42,7 @@ class WhisperOptions(ModelOptions):
         task: "transcribe", or "translate" into English.
     """
 
-    model: str = DEFAULT_MODEL
+    model: str = located(DEFAULT_MODEL)
     language: str = "en"
     task: Literal["transcribe", "translate"] = "transcribe"
 
@@ -74,13 +74,12 @@ class Whisper(Transcriber):
         return None if is_cached(DEFAULT_MODEL, SAFE[0]) else f"{DEFAULT_MODEL} (about 1 GB)"
 
     @cached_property
-    def _found(self) -> Checkpoint:
-        found = find_checkpoint(self.options.model, _WANTED, asker=self.name, revision=self.options.revision)
-        return check_weights(found, self.options, self.name)
+    def _found(self) -> Pretrained:
+        return find_pretrained(self.options, _WANTED, self.name)
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Return revision and digests of the checkpoint, transformers' version, and the precision."""
-        return facts_of(self._found, self.options)
+        """Return digests of the checkpoint, transformers' version, and the precision."""
+        return self._found.facts()
 
     @contextmanager
     def open(self, device: str) -> Iterator[None]:
@@ -92,7 +91,7 @@ class Whisper(Transcriber):
         from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
         self._device = device_of(device)
-        model = load(WhisperForConditionalGeneration, self._found, self.options, self._device, self.name)
+        model = self._found.load(WhisperForConditionalGeneration, self._device)
         folder = str(self._found.folder)
         try:
             self._features: Any = WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
@@ -158,7 +157,7 @@ class Whisper(Transcriber):
         room = (
             self._model.config.max_target_positions - 8
         )  # for what starts a transcript: language, task, no timestamps
-        mel = features.input_features.to(getattr(torch, precision_of(self.options)))
+        mel = features.input_features.to(getattr(torch, precision_of(self.options.precision)))
         with torch.inference_mode(), quiet():
             # a processor's caches hold the attention of one window over 30 s, not that of several
             some = mel.split(len(mel) if self._device.type == "cuda" else 1)

@@ -5,19 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, lru_cache
+from functools import cached_property
 from importlib.metadata import PackageNotFoundError, version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from cdslm_eval.checkpoints import sha256_of
 from cdslm_eval.errors import EvalError, UsageError
+from cdslm_eval.pretrained import quiet
 from cdslm_eval_embeddings.encoder import Which
-
-if TYPE_CHECKING:
-    from collections.abc import Iterator
 
 __all__ = ["PIP", "Checkpoint"]
 
@@ -79,7 +77,7 @@ class Checkpoint:
         """Return the digest of the weights and what else of the checkpoint and its engine can move a number."""
         config = hashlib.sha256(json.dumps(self.config, sort_keys=True).encode()).hexdigest()
         return {
-            "weights": _sha256(str(self.weights), self.weights.stat().st_mtime_ns),
+            "weights": sha256_of(self.weights),
             "config": config,
             "transformers": _version("transformers"),
             "torch": _version("torch"),
@@ -104,7 +102,7 @@ class Checkpoint:
         folder = self.weights.parent
         _ = self.config  # its errors are clearer than those of transformers
         try:
-            with _quiet():
+            with quiet():
                 network, report = kind.from_pretrained(
                     str(folder),
                     use_safetensors=self.weights.suffix == ".safetensors",
@@ -154,23 +152,6 @@ class Checkpoint:
         )
 
 
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Keep transformers' progress bar and its table of keys from the terminal: what matters is told as an error."""
-    from transformers.utils import logging
-
-    told: Any = logging  # its functions carry no types
-    bar, level = told.is_progress_bar_enabled(), told.get_verbosity()
-    told.disable_progress_bar()
-    told.set_verbosity_error()
-    try:
-        yield
-    finally:
-        told.set_verbosity(level)
-        if bar:
-            told.enable_progress_bar()
-
-
 def _json(path: Path) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
@@ -186,11 +167,3 @@ def _version(distribution: str) -> str:
         return version(distribution)
     except PackageNotFoundError as error:
         raise UsageError(f"a transformers encoder needs {PIP}") from error
-
-
-@lru_cache(maxsize=16)
-def _sha256(path: str, mtime_ns: int) -> str:
-    """Return the digest of a file; several metrics of a run ask for that of the same weights."""
-    del mtime_ns
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

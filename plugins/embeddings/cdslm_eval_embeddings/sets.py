@@ -10,7 +10,7 @@ from typing import ClassVar, Literal, Self
 from pydantic import Field, model_validator
 
 from cdslm_eval.audio import Clip
-from cdslm_eval.contract import Metric, Options, Row, Skipped
+from cdslm_eval.contract import Metric, Options, Row, Skipped, located
 from cdslm_eval.statistic import Better, Frechet, KernelDistance, PairwiseDistance, Statistic
 from cdslm_eval_embeddings.encoder import ENCODERS, RATE_HZ, Encoder, Precision, Which, refusal
 
@@ -29,8 +29,8 @@ class EmbeddingOptions(Options):
     """
 
     encoder: Literal["logmel", "wavlm", "wav2vec2", "hubert", "whisper"] = "logmel"
-    model: str = ""
-    revision: str | None = None
+    model: str = located("")
+    revision: str | None = located(None)
     layer: int | None = Field(default=None, ge=0)
     precision: Precision = "float32"
 

@@ -10,12 +10,13 @@ from typing import ClassVar
 import numpy as np
 
 from cdslm_eval.audio import Clip, Samples
-from cdslm_eval.contract import Metric, Options, Row, Skipped
+from cdslm_eval.contract import Metric, Options, Row, Skipped, located
+from cdslm_eval.pretrained import device_of
 from cdslm_eval.statistic import Better, Mean, Statistic
 from cdslm_eval_embeddings.batching import mask_group_norms, over_windows
 from cdslm_eval_embeddings.checkpoint import Checkpoint
 from cdslm_eval_embeddings.encoder import RATE_HZ, Precision, Vectors, Which, refusal
-from cdslm_eval_embeddings.transformer import chosen_device, inference, padded
+from cdslm_eval_embeddings.transformer import inference, padded
 
 __all__ = ["SpeakerOptions", "SpeakerSimilarity"]
 
@@ -31,8 +32,8 @@ class SpeakerOptions(Options):
         precision: Of the checkpoint's arithmetic.
     """
 
-    model: str = "microsoft/wavlm-base-plus-sv"
-    revision: str | None = None
+    model: str = located("microsoft/wavlm-base-plus-sv")
+    revision: str | None = located(None)
     precision: Precision = "float32"
 
 
@@ -86,7 +87,7 @@ class SpeakerSimilarity(Metric):
         )
         # transformers' own count forgets the dilation, and would pool frames that padding has touched
         network._get_tdnn_output_lengths = lambda frames: frames - lost  # noqa: SLF001
-        self._network = network.to(chosen_device(device))
+        self._network = network.to(device_of(device))
         try:
             yield
         finally:

@@ -12,6 +12,7 @@ import numpy as np
 
 from cdslm_eval.audio import Samples
 from cdslm_eval.errors import UsageError
+from cdslm_eval.pretrained import device_of
 from cdslm_eval_embeddings.batching import mask_group_norms, over_windows
 from cdslm_eval_embeddings.checkpoint import Checkpoint
 from cdslm_eval_embeddings.encoder import Encoder, Precision, Vectors
@@ -19,7 +20,7 @@ from cdslm_eval_embeddings.encoder import Encoder, Precision, Vectors
 if TYPE_CHECKING:
     import torch
 
-__all__ = ["HubertEncoder", "Wav2Vec2Encoder", "WavLMEncoder", "chosen_device", "cut_after", "inference", "padded"]
+__all__ = ["HubertEncoder", "Wav2Vec2Encoder", "WavLMEncoder", "cut_after", "inference", "padded"]
 
 
 class _WaveformEncoder(Encoder):
@@ -44,7 +45,7 @@ class _WaveformEncoder(Encoder):
         network = self.checkpoint.load(AutoModel)
         cut_after(network.encoder, self.which, normalised_last=bool(network.config.do_stable_layer_norm))
         self._expect = mask_group_norms(network.feature_extractor.conv_layers)
-        self._network = network.to(chosen_device(device))
+        self._network = network.to(device_of(device))
         try:
             yield
         finally:
@@ -106,19 +107,6 @@ def cut_after(encoder: Any, which: Any, *, normalised_last: bool) -> None:
     encoder.layers = encoder.layers[: which.layer]
     if normalised_last:
         encoder.layer_norm = nn.Identity()
-
-
-def chosen_device(wanted: str) -> torch.device:
-    """Return the device that "auto" or a name stands for.
-
-    Raises:
-        UsageError: There is no such device.
-    """
-    import torch
-
-    if wanted.startswith("cuda") and not torch.cuda.is_available():
-        raise UsageError(f"--device {wanted}: torch finds no GPU here")
-    return torch.device(("cuda" if torch.cuda.is_available() else "cpu") if wanted == "auto" else wanted)
 
 
 @contextmanager

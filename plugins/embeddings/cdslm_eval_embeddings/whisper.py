@@ -10,10 +10,11 @@ from typing import Any
 import numpy as np
 
 from cdslm_eval.audio import Samples
+from cdslm_eval.pretrained import device_of
 from cdslm_eval_embeddings.batching import over_windows
 from cdslm_eval_embeddings.checkpoint import Checkpoint
 from cdslm_eval_embeddings.encoder import RATE_HZ, Encoder, Vectors
-from cdslm_eval_embeddings.transformer import chosen_device, cut_after, inference
+from cdslm_eval_embeddings.transformer import cut_after, inference
 
 __all__ = ["WhisperEncoder"]
 
@@ -44,7 +45,7 @@ class WhisperEncoder(Encoder):
         extractor: Any = WhisperFeatureExtractor  # its constructor carries no types
         self._features = extractor(feature_size=network.config.num_mel_bins, hop_length=_HOP)
         self._samples = network.config.max_source_positions * _FRAME_SAMPLES
-        self._network = network.to(chosen_device(device))
+        self._network = network.to(device_of(device))
         try:
             yield
         finally:

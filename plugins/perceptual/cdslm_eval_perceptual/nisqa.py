@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
-from pydantic import Field
 
 from cdslm_eval.audio import Clip
-from cdslm_eval.contract import Failed, Metric, Options, Row, Skipped
+from cdslm_eval.contract import Failed, Metric, Options, Row, Skipped, located
 from cdslm_eval.errors import EvalError
 from cdslm_eval.statistic import Mean, Statistic
 from cdslm_eval_perceptual import nisqa_weights
@@ -31,8 +30,7 @@ class NisqaOptions(Options):
         sha256: Digest that it must have; weights of your own need their own here.
     """
 
-    # where the file lies is no part of what is measured: its digest stands in the identity
-    weights: str | None = Field(default=None, exclude=True)
+    weights: str | None = located(None)
     sha256: str = nisqa_weights.SHA256
 
 
