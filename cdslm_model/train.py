@@ -3,45 +3,28 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from cdslm_model import checkpoint, flops
-from cdslm_model.data import Shards, Windows
+from cdslm_model.data import Windows
 from cdslm_model.distributed import World, open_world, precision
-from cdslm_model.errors import CheckpointError, DataError, ModelError
+from cdslm_model.errors import CheckpointError
 from cdslm_model.files import locked, read_json, write_json
 from cdslm_model.journal import Journal, matrix_rate
+from cdslm_model.lineage import Length, Speech, check_length, check_settings, check_speech, open_speech
 from cdslm_model.loop import Trainer, noted_signals, run
 from cdslm_model.objective import Validation
 from cdslm_model.schedule import WarmupStableDecay
 from cdslm_model.settings import Settings
-from cdslm_model.vocoder import find as find_vocoder
 
-__all__ = ["RESULT", "Length", "Order", "open_splits", "train"]
+__all__ = ["RESULT", "Order", "train"]
 
 RESULT = "result.json"
 BRANCHES = "branches"
-
-
-@dataclass(frozen=True, slots=True)
-class Length:
-    """How long to train, in one of three ways; the least number of steps that reaches it.
-
-    Attributes:
-        unit: "flops" (exact training FLOPs), "tokens" (first convention) or "steps".
-        amount: How many.
-    """
-
-    unit: str
-    amount: float
-
-    def steps(self, per_step: Mapping[str, float]) -> int:
-        """Return it in steps, the nearest number of them."""
-        return round(self.amount / per_step[self.unit])
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,20 +50,6 @@ class Order:
     device: str = "auto"
     compile: bool | None = None
     quiet: bool = False
-
-
-def open_splits(data: Path, valid: Path | None) -> tuple[Path, Path]:
-    """Return the folders to train and to validate on; a prepared set with splits names both by itself.
-
-    Raises:
-        DataError: There is nothing to validate on.
-    """
-    if valid is not None:
-        return (data / "train" if (data / "train").is_dir() else data), valid
-    for name in ("valid", "dev", "validation"):
-        if (data / "train").is_dir() and (data / name).is_dir():
-            return data / "train", data / name
-    raise DataError(f"{data}: holds no train and valid splits; name held-out prepared speech with --valid SHARDS")
 
 
 def train(order: Order) -> dict[str, Any]:
@@ -115,6 +84,7 @@ class _Runs:
 
     def __init__(self, order: Order, world: World, signals: list[int]) -> None:
         self.order, self.world, self.signals = order, world, signals
+        self.speech: Speech | None = None  # opened only where something is left to train
         settings, config = order.settings, order.settings.config
         shape = (config.context_frames, config.continuation_frames)
         tokens = flops.tokens(config, *shape)
@@ -161,16 +131,8 @@ class _Runs:
 
     def _open_data(self) -> None:
         order, config = self.order, self.order.settings.config
-        self.shards, held_out = Shards(order.data), Shards(order.valid)
-        if both := self.shards.shared(held_out):
-            raise DataError(
-                f"{order.data} and {order.valid} share {len(both)} clips, {both[0]!r} for one: held-out speech must "
-                "not be trained on"
-            )
-        if held_out.spec.digest != self.shards.spec.digest:
-            raise DataError(f"{order.valid}: its mel spec is not that of {order.data}; prepare both with the same one")
-        # Found now, so that a run does not end with log-mels that nothing can speak
-        find_vocoder(order.settings.vocoder, self.shards.spec)
+        self.speech = open_speech(order.data, order.valid, order.settings.vocoder)
+        self.shards, held_out = self.speech.train, self.speech.valid
         self.normalizer = self.shards.normalizer()
         shape = (config.context_frames, config.continuation_frames, order.settings.join_speakers)
         self.windows = Windows(self.shards, *shape)
@@ -182,7 +144,7 @@ class _Runs:
             "parameters": config.parameters(),
             "per_step": self.per_step,
             "conventions": self.conventions,
-            "data": {"train": self.shards.digest, "valid": held_out.digest},
+            "data": self.speech.digests(),
             "constant_loss": self.validation.constant_loss(order.settings.process),
         }
 
@@ -254,17 +216,7 @@ class _Runs:
 
     def _check_same(self, folder: Path, found: checkpoint.Checkpoint, schedule: WarmupStableDecay) -> None:
         """Refuse to go on with other settings, other speech, or a length that the run has passed."""
-        before = Settings.from_dict(found.facts["settings"])
-        if changed := before.differences(self.order.settings):
-            raise ModelError(f"{folder}: trained with {'; '.join(changed)}. Name another folder, or the same settings")
-        if hasattr(self, "facts") and found.facts["data"] != self.facts["data"]:
-            raise ModelError(
-                f"{folder}: was trained on other speech than {self.order.data}, {self.order.valid} hold now"
-            )
-        old = WarmupStableDecay(**found.facts["schedule"])
-        parted = found.step > min(old.decay_start, schedule.decay_start) or old.warmup != schedule.warmup
-        if old != schedule and parted:
-            raise ModelError(
-                f"{folder}: stands at step {found.step} of {old.steps}, its learning rate falling from step "
-                f"{old.decay_start}, and is no part of a run of {schedule.steps} steps; name another folder"
-            )
+        check_settings(folder, Settings.from_dict(found.facts["settings"]).differences(self.order.settings))
+        if self.speech is not None:
+            check_speech(folder, found, self.speech)
+        check_length(folder, found, schedule)

@@ -6,7 +6,6 @@ import dataclasses
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import typer
@@ -17,7 +16,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from cdslm_model.config import Config
-    from cdslm_model.train import Length, Order
+    from cdslm_model.train import Order
 
 __all__ = ["add_to"]
 
@@ -69,11 +68,12 @@ def train(
     """
     given = dict(locals())
     from cdslm_model.diffusion import Process
+    from cdslm_model.lineage import Length, find_splits
     from cdslm_model.settings import Settings
-    from cdslm_model.train import Order, open_splits
+    from cdslm_model.train import Order
 
-    lengths = _lengths({"flops": target_flops, "tokens": tokens, "steps": steps})
-    train_on, held_out = open_splits(data, valid)
+    lengths = Length.all_of({"flops": target_flops, "tokens": tokens, "steps": steps})
+    train_on, held_out = find_splits(data, valid)
     # The options that are settings bear the settings' names
     named = {field.name: given[field.name] for field in dataclasses.fields(Settings) if field.name in given}
     settings = Settings(
@@ -85,16 +85,6 @@ def train(
     result = _run(dataclasses.replace(order, compile=compile_network, quiet=quiet))
     if int(os.environ.get("RANK", "0")) == 0:
         _show(result, out, as_json)
-
-
-def _lengths(given: Mapping[str, Sequence[float] | None]) -> list[Length]:
-    from cdslm_model.errors import ModelError
-    from cdslm_model.train import Length
-
-    lengths = [Length(unit, float(amount)) for unit, amounts in given.items() for amount in amounts or ()]
-    if not lengths:
-        raise ModelError("say how long to train: --target-flops, --tokens or --steps")
-    return lengths
 
 
 def _config(depth: int, patch: int, context_seconds: float, continuation_seconds: float) -> Config:

@@ -1,16 +1,22 @@
-"""`unit-lm`: train, import and generate; torch is imported inside commands only."""
+"""`unit-lm`: train, import, generate and round trip; torch is imported inside commands only."""
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from cdslm_eval_unit_lm import train_options as options
+from cdslm_model.cli import train_options as shared
 from cdslm_model.errors import ModelError
+
+if TYPE_CHECKING:
+    from cdslm_eval_unit_lm.train import Order
 
 __all__ = ["app", "main"]
 
@@ -22,100 +28,79 @@ app = typer.Typer(
     add_completion=False,
 )
 
-Encoder = Annotated[
-    str | None, typer.Option("--encoder", help="Folder of a transformers speech encoder; none: log-mel frames.")
-]
-Layer = Annotated[int, typer.Option("--layer", min=1, help="Layer of the encoder that is clustered.")]
-RunLength = Annotated[bool, typer.Option("--run-length", help="Make a unit that repeats one token.")]
-ContextSeconds = Annotated[float, typer.Option("--context-seconds", min=0.0, help="Context of a window.")]
-Vocoder = Annotated[str, typer.Option("--vocoder", help="Makes samples when it generates.")]
-Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
-
 
 @app.command(name="train", no_args_is_help=True)
 def train(
-    data: Annotated[Path, typer.Option("--data", help="Speech that `cdslm prepare` prepared; its splits, if it has.")],
-    out: Annotated[Path, typer.Option("--out", help="The run's folder; the same command again goes on from there.")],
-    valid: Annotated[Path | None, typer.Option("--valid", help="Held-out prepared speech.")] = None,
-    size: Annotated[int, typer.Option("--size", "--depth", min=1, help="Layers; width is 128 a layer.")] = 2,
-    family: Annotated[str, typer.Option("--family", help="llama or gpt2.")] = "llama",
-    target_flops: Annotated[float | None, typer.Option("--target-flops", help="Train for so many exact FLOPs.")] = None,
-    tokens: Annotated[float | None, typer.Option("--tokens", help="Or for so many units.")] = None,
-    steps: Annotated[int | None, typer.Option("--steps", help="Or for so many steps.")] = None,
-    units: Annotated[int, typer.Option("--units", min=2, help="Clusters of k-means.")] = 100,
-    stride: Annotated[int, typer.Option("--stride", min=1, help="Mel frames (12.5 ms) that make a unit.")] = 2,
-    encoder: Encoder = None,
-    layer: Layer = 6,
-    run_length: RunLength = False,
-    context_seconds: ContextSeconds = 10.0,
-    continuation_seconds: Annotated[float, typer.Option("--continuation-seconds", min=0.0125)] = 30.0,
-    join_speakers: Annotated[
-        bool, typer.Option("--join-speakers", help="Let windows run over adjacent clips of one speaker.")
-    ] = False,
-    batch_size: Annotated[int, typer.Option("--batch-size", min=1, help="Windows a step.")] = 16,
-    lr: Annotated[float, typer.Option("--lr", help="Peak learning rate.")] = 1e-3,
-    weight_decay: Annotated[float, typer.Option("--weight-decay", help="Of matrices.")] = 0.03,
-    warmup_steps: Annotated[int, typer.Option("--warmup-steps", min=0, help="At most; a tenth of a short run.")] = 100,
-    decay_share: Annotated[float, typer.Option("--decay-share", help="Share of the run with a falling rate.")] = 0.2,
-    clip_norm: Annotated[float, typer.Option("--clip-norm", help="Largest norm of the gradient.")] = 1.0,
-    seed: Annotated[int, typer.Option("--seed", min=0, help="Of clusters, weights and windows.")] = 0,
-    valid_windows: Annotated[int, typer.Option("--valid-windows", min=1, help="Held-out windows.")] = 64,
-    valid_every: Annotated[int, typer.Option("--valid-every", min=1, help="Steps between validations.")] = 250,
-    save_every: Annotated[int, typer.Option("--save-every", min=1, help="Steps between checkpoints.")] = 250,
-    vocoder: Vocoder = "griffin-lim",
-    device: Device = "auto",
-    quiet: Annotated[bool, typer.Option("--quiet", help="Say nothing while it runs.")] = False,
-    as_json: Annotated[bool, typer.Option("--json", help="Print the result as JSON.")] = False,
+    data: shared.Data,
+    out: shared.Out,
+    valid: shared.Valid = None,
+    size: options.Size = 2,
+    family: options.Family = "llama",
+    target_flops: options.TargetFlops = None,
+    tokens: options.Tokens = None,
+    steps: options.Steps = None,
+    units: options.Units = 100,
+    stride: options.Stride = 2,
+    encoder: options.Encoder = None,
+    layer: options.Layer = 6,
+    run_length: options.RunLength = False,
+    context_seconds: shared.ContextSeconds = 10.0,
+    continuation_seconds: shared.ContinuationSeconds = 30.0,
+    join_speakers: shared.JoinSpeakers = False,
+    batch_size: shared.BatchSize = 16,
+    lr: options.Lr = 1e-3,
+    weight_decay: options.WeightDecay = 0.03,
+    warmup_steps: shared.WarmupSteps = 100,
+    decay_share: shared.DecayShare = 0.2,
+    clip_norm: shared.ClipNorm = 1.0,
+    seed: options.Seed = 0,
+    valid_windows: shared.ValidWindows = 64,
+    valid_every: shared.ValidEvery = 250,
+    save_every: shared.SaveEvery = 250,
+    vocoder: shared.Vocoder = "griffin-lim",
+    device: shared.Device = "auto",
+    quiet: shared.Quiet = False,
+    as_json: shared.AsJson = False,
 ) -> None:
     """Cluster speech into units and train a language model on them; stopped, the same command goes on."""
+    given = dict(locals())
     from cdslm_eval_unit_lm.settings import Settings
     from cdslm_eval_unit_lm.train import Order
-    from cdslm_eval_unit_lm.train import train as run
-    from cdslm_model.loop import Interrupted
-    from cdslm_model.train import Length, open_splits
+    from cdslm_model.lineage import Length, find_splits
 
-    given = {"flops": target_flops, "tokens": tokens, "steps": steps}
-    lengths = [Length(unit, float(amount)) for unit, amount in given.items() if amount is not None]
-    if len(lengths) != 1:
-        raise ModelError("say how long to train, in one way: --target-flops, --tokens or --steps")
-    train_on, held_out = open_splits(data, valid)
-    settings = Settings(
-        family=family,
-        size=size,
-        units=units,
-        stride=stride,
-        encoder=encoder,
-        layer=layer,
-        run_length=run_length,
-        context_seconds=context_seconds,
-        continuation_seconds=continuation_seconds,
-        join_speakers=join_speakers,
-        batch_size=batch_size,
-        lr=lr,
-        weight_decay=weight_decay,
-        warmup_steps=warmup_steps,
-        decay_share=decay_share,
-        clip_norm=clip_norm,
-        seed=seed,
-        valid_windows=valid_windows,
-        valid_every=valid_every,
-        save_every=save_every,
-        vocoder=vocoder,
+    amounts = {"flops": target_flops, "tokens": tokens, "steps": steps}
+    length, *more = Length.all_of({unit: [amount] for unit, amount in amounts.items() if amount is not None})
+    if more:
+        raise ModelError("say how long to train in one way: --target-flops, --tokens or --steps")
+    # The options that are settings bear the settings' names
+    named = {field.name: given[field.name] for field in dataclasses.fields(Settings)}
+    settings = Settings(**{**named, "encoder": _absolute(encoder)})
+    train_on, held_out = find_splits(data, valid)
+    result = _run(
+        Order(settings=settings, data=train_on, valid=held_out, out=out, length=length, device=device, quiet=quiet)
     )
-    order = Order(
-        settings=settings, data=train_on, valid=held_out, out=out, length=lengths[0], device=device, quiet=quiet
-    )
-    try:
-        result = run(order)
-    except Interrupted as request:
-        typer.echo(f"unit-lm: stopped at a checkpoint in {out}; the same command goes on from there", err=True)
-        sys.exit(128 + request.number)
     text = (
         f"{out}: validation loss {result['val_loss']:.5f} nats a unit (entropy of the units "
         f"{result['constant_loss']:.5f}) after {result['steps']} steps; N {result['parameters']:.4g}, "
         f"D {result['tokens']:.4g}, C {result['flops']:.4g} FLOPs"
     )
     typer.echo(json.dumps(result, indent=1) if as_json else text)
+
+
+def _absolute(folder: str | None) -> str | None:
+    """Return the encoder's folder as any working directory finds it: the run goes on and generates from others."""
+    return None if folder is None else str(Path(folder).resolve())
+
+
+def _run(order: Order) -> dict[str, Any]:
+    from cdslm_eval_unit_lm.train import train as run
+    from cdslm_model.loop import Interrupted
+
+    try:
+        return run(order)
+    except Interrupted as request:
+        typer.echo(f"unit-lm: stopped at a checkpoint in {order.out}; the same command goes on from there", err=True)
+        sys.exit(128 + request.number)
 
 
 @app.command(name="import", no_args_is_help=True)
@@ -126,13 +111,13 @@ def bring_in(
     out: Annotated[Path, typer.Option("--out", help="Folder for the checkpoint.")],
     offset: Annotated[int, typer.Option("--offset", min=0, help="Id of unit 0 in the language model.")] = 0,
     window: Annotated[int | None, typer.Option("--window", min=2, help="Tokens it may look at.")] = None,
-    encoder: Encoder = None,
-    layer: Layer = 6,
-    stride: Annotated[int, typer.Option("--stride", min=1, help="Mel frames a unit, without an encoder.")] = 2,
-    run_length: RunLength = False,
-    context_seconds: ContextSeconds = 10.0,
-    vocoder: Vocoder = "griffin-lim",
-    device: Device = "auto",
+    encoder: options.Encoder = None,
+    layer: options.Layer = 6,
+    stride: options.Stride = 2,
+    run_length: options.RunLength = False,
+    context_seconds: shared.ContextSeconds = 10.0,
+    vocoder: shared.Vocoder = "griffin-lim",
+    device: shared.Device = "auto",
 ) -> None:
     """Make a checkpoint of a unit language model that somebody else trained, from its files."""
     from cdslm_eval_unit_lm.published import Published
@@ -140,7 +125,7 @@ def bring_in(
     from cdslm_eval_unit_lm.settings import Settings
 
     settings = Settings(
-        encoder=encoder,
+        encoder=_absolute(encoder),
         layer=layer,
         stride=stride,
         run_length=run_length,
@@ -153,10 +138,16 @@ def bring_in(
     typer.echo(str(run(published, out, device).folder))
 
 
+Run = Annotated[str, typer.Argument(help="A run of unit-lm, or a checkpoint in it.")]
+Out = Annotated[Path, typer.Option("--out", help="Folder for the clips and their manifest.jsonl.")]
+OtherVocoder = Annotated[str | None, typer.Option("--vocoder", help="In the place of the run's own.")]
+Pictures = Annotated[int, typer.Option("--pictures", min=0, help="Clips to draw in spectrograms.png.")]
+
+
 @app.command(name="generate", no_args_is_help=True)
 def generate(
-    run: Annotated[str, typer.Argument(help="A run of unit-lm, or a checkpoint in it.")],
-    out: Annotated[Path, typer.Option("--out", help="Folder for the clips and their manifest.jsonl.")],
+    run: Run,
+    out: Out,
     prompts: Annotated[str | None, typer.Option("--prompts", help="Clips to continue; none: out of nothing.")] = None,
     context: Annotated[str, typer.Option("--context", help="What of each prompt is continued: end or start.")] = "end",
     count: Annotated[int, typer.Option("--count", min=1, help="How many clips.")] = 20,
@@ -164,15 +155,58 @@ def generate(
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same clips.")] = 0,
     temperature: Annotated[float, typer.Option("--temperature", min=0.0, help="0 takes the likeliest unit.")] = 1.0,
     top_k: Annotated[int, typer.Option("--top-k", min=0, help="So many of the likeliest units; 0 is all.")] = 0,
-    device: Device = "auto",
+    vocoder: OtherVocoder = None,
+    device: shared.Device = "auto",
+    pictures: Pictures = 8,
 ) -> None:
     """Write continuations as FLAC with a manifest, through the same door as any generator's."""
-    options = f"context={context if prompts else 'none'},temperature={temperature:g},top_k={top_k},device={device}"
-    command = [sys.executable, "-m", "cdslm_eval", "generate", f"unit-lm:{run},{options}", "--out", str(out)]
-    command += ["--count", str(count), "--seconds", f"{seconds:g}", "--seed", str(seed)]
-    code = subprocess.call([*command, *(["--prompts", prompts] if prompts else [])])
+    told = {
+        "context": context if prompts else "none",
+        "temperature": f"{temperature:g}",
+        "top_k": str(top_k),
+        "device": device,
+        **({"vocoder": vocoder} if vocoder else {}),
+    }
+    asked = ["--count", str(count), "--seconds", f"{seconds:g}", "--seed", str(seed)]
+    _through_the_door(f"unit-lm:{run}", told, [*asked, *(["--prompts", prompts] if prompts else [])], out, pictures)
+
+
+@app.command(name="roundtrip", no_args_is_help=True)
+def roundtrip(
+    audio: Annotated[str, typer.Argument(help="Directory or manifest of real speech.")],
+    run: Annotated[str, typer.Option("--run", help="A run of unit-lm: its units are measured.")],
+    out: Out,
+    count: Annotated[int | None, typer.Option("--count", min=1, help="How many of the clips; all by default.")] = None,
+    vocoder: OtherVocoder = None,
+    device: shared.Device = "auto",
+    pictures: Pictures = 8,
+) -> None:
+    """Turn real speech into units and back, without the language model: the ceiling of all that it can say.
+
+    Score what comes back beside the run: `cdslm-eval score BACK unit-lm:RUN --prompts DIR --reference REAL`.
+    """
+    from cdslm_eval.clips import ClipSet
+    from cdslm_eval.errors import EvalError
+
+    try:
+        whole = len(ClipSet.open(audio))
+    except EvalError as error:
+        raise ModelError(str(error)) from error
+    told = {"device": device, **({"vocoder": vocoder} if vocoder else {})}
+    asked = ["--count", str(min(count or whole, whole)), "--seconds", "1", "--prompts", audio]
+    _through_the_door(f"unit-roundtrip:{run}", told, asked, out, pictures)
+
+
+def _through_the_door(spec: str, told: dict[str, str], asked: list[str], out: Path, pictures: int) -> None:
+    """Have `cdslm-eval generate` make clips, and draw some of them."""
+    spec = ",".join([spec, *(f"{name}={value}" for name, value in told.items())])
+    code = subprocess.call([sys.executable, "-m", "cdslm_eval", "generate", spec, "--out", str(out), *asked])
     if code:
         sys.exit(code)
+    if pictures:
+        from cdslm_model.pictures import draw_set
+
+        typer.echo(str(draw_set(out, pictures)))
 
 
 def main() -> None:
@@ -191,3 +225,7 @@ def main() -> None:
     except KeyboardInterrupt:
         typer.echo("unit-lm: interrupted; the same command goes on from the last checkpoint", err=True)
         sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()

@@ -19,14 +19,14 @@ from cdslm_eval_unit_lm.units import Units, fit_centroids, runs, tables
 from cdslm_model import checkpoint
 from cdslm_model.data import Shards
 from cdslm_model.distributed import pick_device, precision
-from cdslm_model.errors import CheckpointError, DataError, ModelError, TrainingError
+from cdslm_model.errors import CheckpointError, ModelError, TrainingError
 from cdslm_model.files import locked, read_json, write_json
 from cdslm_model.flops import BACKWARD
 from cdslm_model.journal import Journal, matrix_rate
+from cdslm_model.lineage import Length, check_length, check_settings, check_speech, open_speech
 from cdslm_model.loop import Interrupted, noted_signals
 from cdslm_model.schedule import WarmupStableDecay
-from cdslm_model.train import RESULT, Length
-from cdslm_model.vocoder import find as find_vocoder
+from cdslm_model.train import RESULT
 
 __all__ = ["KIND", "Order", "train"]
 
@@ -89,7 +89,8 @@ class _Run:
         settings = order.settings
         self.order, self.settings = order, settings
         self.device = pick_device(order.device)
-        self.shards, held_out = _opened(order)
+        self.speech = open_speech(order.data, order.valid, settings.vocoder)
+        self.shards, held_out = self.speech.train, self.speech.valid
         self.normalizer = self.shards.normalizer()
         features = find_features(settings, self.shards.spec, self.normalizer, self.device)
         self.units, said = self._units(features, found)
@@ -102,11 +103,10 @@ class _Run:
         self.valid = self._windows(said_held_out, held_out, length).spread(settings.valid_windows)
         self.config = lm_config(settings.family, settings.size, settings.units, length)
         self.learner = Learner(settings, self.config, self.device)
-        self.schedule, self.facts = self._plan(held_out, length, rate)
+        self.schedule, self.facts = self._plan(length, rate)
         if found is not None:
-            if found.facts["data"] != self.facts["data"]:
-                raise ModelError(f"{order.out}: was trained on other speech than {order.data}, {order.valid} hold now")
-            _check_length(order.out, found, self.schedule)
+            check_speech(order.out, found, self.speech)
+            check_length(order.out, found, self.schedule)
             self.learner.restore(found)
 
     def _units(self, features: Features, found: checkpoint.Checkpoint | None) -> tuple[Units, list[Any]]:
@@ -131,7 +131,7 @@ class _Run:
             seconds=settings.seconds,
         )
 
-    def _plan(self, held_out: Shards, length: int, rate: float) -> tuple[WarmupStableDecay, dict[str, Any]]:
+    def _plan(self, length: int, rate: float) -> tuple[WarmupStableDecay, dict[str, Any]]:
         """Return how the learning rate goes, and what every checkpoint says."""
         settings = self.settings
         parameters = sum(one.numel() for one in self.learner.model.parameters())
@@ -157,7 +157,7 @@ class _Run:
             "per_step": per_step,
             "schedule": dataclasses.asdict(schedule),
             "conventions": {**_CONVENTIONS, "tokens, a second of speech": f"{rate:.4g}"},
-            "data": {"train": self.shards.digest, "valid": held_out.digest},
+            "data": self.speech.digests(),
             "constant_loss": best_constant(self.valid),
         }
         return schedule, facts
@@ -227,34 +227,8 @@ class _Run:
             print(text, file=sys.stderr, flush=True)
 
 
-def _opened(order: Order) -> tuple[Shards, Shards]:
-    """Return the speech to train on and to validate on."""
-    shards, held_out = Shards(order.data), Shards(order.valid)
-    if both := shards.shared(held_out):
-        raise DataError(
-            f"{order.data} and {order.valid} share {len(both)} clips, {both[0]!r} for one: held-out speech must not be "
-            "trained on"
-        )
-    if held_out.spec.digest != shards.spec.digest:
-        raise DataError(f"{order.valid}: its mel spec is not that of {order.data}; prepare both with the same one")
-    find_vocoder(order.settings.vocoder, shards.spec)
-    return shards, held_out
-
-
 def _check_same(order: Order, found: checkpoint.Checkpoint) -> None:
     """Refuse to go on in the folder of another run."""
     if found.facts.get("kind") != KIND:
         raise ModelError(f"{order.out}: holds a run of another program; name another folder")
-    if changed := Settings.from_dict(found.facts["settings"]).differences(order.settings):
-        raise ModelError(f"{order.out}: trained with {'; '.join(changed)}. Name another folder, or the same settings")
-
-
-def _check_length(folder: Path, found: checkpoint.Checkpoint, schedule: WarmupStableDecay) -> None:
-    """Refuse a length that the run has passed, or whose learning rate it did not follow."""
-    old = WarmupStableDecay(**found.facts["schedule"])
-    parted = found.step > min(old.decay_start, schedule.decay_start) or (old.warmup != schedule.warmup and found.step)
-    if old != schedule and parted:
-        raise ModelError(
-            f"{folder}: stands at step {found.step} of {old.steps} and is no part of a run of {schedule.steps} steps; "
-            "name another folder"
-        )
+    check_settings(order.out, Settings.from_dict(found.facts["settings"]).differences(order.settings))
