@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -144,7 +145,8 @@ def read_blocks(path: Path | str, max_seconds: float = MAX_SECONDS) -> Iterator[
 
     frames = 0
     try:
-        with sf.SoundFile(str(path)) as file:
+        # As bytes: a name need not be UTF-8
+        with sf.SoundFile(os.fsencode(path)) as file:
             if not 1 <= file.channels <= MAX_CHANNELS:
                 raise AudioError(f"{file.channels} channels; 1 to {MAX_CHANNELS} are read")
             if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,11 @@ class Checkpoint:
         return int(self.facts["step"])
 
     def tensors(self, name: str) -> dict[str, Tensor]:
-        """Return the tensors of one of its files, on the CPU.
+        """Return the tensors of one of its files, on the CPU; as `each`."""
+        return dict(self.each(name))
+
+    def each(self, name: str) -> Iterator[tuple[str, Tensor]]:
+        """Yield the tensors of one of its files, read one at a time, on the CPU.
 
         Args:
             name: "weights", "ema" or "optimizer".
@@ -66,15 +70,17 @@ class Checkpoint:
         Raises:
             CheckpointError: The file is missing, truncated or altered.
         """
-        from safetensors import SafetensorError
-        from safetensors.torch import load_file
+        from safetensors import SafetensorError, safe_open
 
         path = self.folder / f"{name}.safetensors"
         wanted = self.facts["files"].get(path.name)
         try:
             if wanted is None or sha256(path) != wanted:
                 raise CheckpointError(f"{path}: truncated or altered: its digest does not fit.{_others(self.folder)}")
-            return load_file(path)
+            with safe_open(path, framework="pt") as file:
+                names = list(file.keys())
+                for key in names:
+                    yield key, file.get_tensor(key)
         except (OSError, SafetensorError) as error:
             raise CheckpointError(f"{path}: cannot be read: {error}.{_others(self.folder)}") from error
 
@@ -82,7 +88,7 @@ class Checkpoint:
 def save(
     run: Path,
     step: int,
-    tensors: Mapping[str, Mapping[str, Tensor]],
+    parts: Iterable[tuple[str, Mapping[str, Tensor]]],
     facts: Mapping[str, Any],
     *,
     keep: int = 2,
@@ -93,7 +99,7 @@ def save(
     Args:
         run: The run's folder.
         step: Training steps behind it.
-        tensors: Name of each file ("weights", "ema", "optimizer") -> its tensors.
+        parts: Name of each file ("weights", "ema", "optimizer") and its tensors; one is held at a time.
         facts: What is to be known of it, as JSON.
         keep: How many of the latest stay.
         protected: Steps whose checkpoints stay besides.
@@ -106,15 +112,18 @@ def save(
 
     folder = run / FOLDER / f"step-{step:09d}"
     half = folder.with_name(f".{folder.name}.part")
+    path, needed = half, 0
     shutil.rmtree(half, ignore_errors=True)
     try:
         half.mkdir(parents=True)
         files = {}
-        for name, values in tensors.items():
-            path = half / f"{name}.safetensors"
+        for name, values in parts:
+            path, needed = half / f"{name}.safetensors", sum(tensor.nbytes for tensor in values.values())
             save_file(dict(values), path)
             sync(path)
             files[path.name] = sha256(path)
+            # Let go before the next part is gathered
+            del values
         record = {**facts, "format": FORMAT, "step": step, "files": files}
         write_json(half / FACTS, {**record, "digest": _digest(record)})
         sync(half)
@@ -126,10 +135,9 @@ def save(
         shutil.rmtree(half, ignore_errors=True)
         if not no_room(error):
             raise TrainingError(f"{folder}: cannot be written: {error}.{_others(folder)}") from error
-        size = sum(tensor.nbytes for values in tensors.values() for tensor in values.values())
         raise TrainingError(
-            f"{run}: no room for the checkpoint of step {step} ({size / 2**20:.0f} MiB).{_others(folder)} "
-            "Make room and give the same command again"
+            f"{run}: no room for the checkpoint of step {step}, of which {path.name} alone takes {needed / 2**20:.0f} "
+            f"MiB.{_others(folder)} Make room and give the same command again"
         ) from error
     checkpoint = Checkpoint.open(folder)
     kept = {f"step-{number:09d}" for number in protected}

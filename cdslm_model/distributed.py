@@ -15,7 +15,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 
 from cdslm_model.errors import ModelError
 
-__all__ = ["World", "like", "local", "open_world", "pick_device", "precision", "whole"]
+__all__ = ["World", "like", "local", "open_world", "pick_device", "precision", "spread", "whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ def pick_device(name: str) -> torch.device:
         device = torch.device(name)
     except RuntimeError as error:
         raise ModelError(f"There is no device {name!r}; cpu, cuda or cuda:N") from error
+    if device.type not in {"cpu", "cuda"}:
+        raise ModelError(f"the device {name!r} is not one that is trained or generated on; cpu, cuda or cuda:N")
     if device.type == "cuda" and not torch.cuda.is_available():
         raise ModelError(f"the device {name!r} was asked for, and torch finds no GPU here")
     return device
@@ -124,3 +126,12 @@ def like(value: Tensor, parameter: Tensor) -> Tensor:
     if isinstance(parameter, DTensor):
         return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
     return value.to(parameter.device)
+
+
+def spread(part: Tensor, parameter: Tensor) -> Tensor:
+    """Return the tensor of which this process has the part that it has of a parameter; `like` and `local` undone."""
+    if isinstance(parameter, DTensor):
+        mesh, placements = parameter.device_mesh, parameter.placements
+        size, stride = parameter.size(), parameter.stride()
+        return DTensor.from_local(part, mesh, placements, run_check=False, shape=size, stride=stride)
+    return part

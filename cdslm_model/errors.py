@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["CheckpointError", "DataError", "ModelError", "TrainingError"]
+__all__ = ["CheckpointError", "DataError", "ModelError", "NotANumberError", "TrainingError"]
 
 
 class ModelError(Exception):
@@ -29,3 +29,7 @@ class TrainingError(ModelError):
     """Training cannot go on: the loss is not a number, or the machine has no room."""
 
     exit_code = 3
+
+
+class NotANumberError(TrainingError):
+    """The loss or its gradient is not a finite number."""

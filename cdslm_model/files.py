@@ -14,7 +14,7 @@ from typing import Any
 
 from cdslm_model.errors import ModelError
 
-__all__ = ["locked", "no_room", "read_json", "sha256", "sync", "write_json", "written_whole"]
+__all__ = ["lacking", "locked", "no_room", "read_json", "sha256", "sync", "write_json", "written_whole"]
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
@@ -36,9 +36,14 @@ def written_whole(path: Path, write: Callable[[Path], object]) -> None:
         write: Called with the path to write to.
     """
     half = path.with_name(f".{path.name}.part")
-    write(half)
-    sync(half)
-    half.replace(path)
+    try:
+        write(half)
+        sync(half)
+        half.replace(path)
+    except BaseException:
+        # On a full disk, a half file would stand in the way of the next try
+        half.unlink(missing_ok=True)
+        raise
     sync(path.parent)
 
 
@@ -78,6 +83,16 @@ def no_room(error: BaseException) -> bool:
         return error.errno in _NO_ROOM
     # safetensors reports what the system said as text
     return any(os.strerror(number) in str(error) for number in _NO_ROOM)
+
+
+def lacking(error: BaseException) -> str | None:
+    """Return what the machine had too little of, and what to do, where an error means that."""
+    if isinstance(error, OSError) and no_room(error):
+        return f"no room on the disk{f' for {error.filename}' if error.filename else ''}; make room"
+    # torch has no type of its own for main memory
+    if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
+        return "not enough memory; a smaller --batch-size, --depth or window, more --accumulate or --patch need less"
+    return None
 
 
 @contextmanager

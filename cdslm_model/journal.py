@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import json
 import sys
@@ -10,6 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import torch
+
+from cdslm_model.files import written_whole
 
 __all__ = ["Journal", "matrix_rate"]
 
@@ -49,7 +52,8 @@ class Journal:
     ) -> None:
         path = folder / LOG
         kept = [line for line in _lines(path) if line["step"] <= step]
-        path.write_text("".join(json.dumps(line) + "\n" for line in kept), encoding="utf-8")
+        text = "".join(json.dumps(line) + "\n" for line in kept)
+        written_whole(path, lambda half: half.write_text(text, encoding="utf-8"))
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._first, self._steps, self._flops, self._tokens, self._peak = step, steps, flops, tokens, peak
         self._start = self._said = time.monotonic()
@@ -90,7 +94,9 @@ class Journal:
 
     def close(self) -> None:
         """End it."""
-        self._file.close()
+        # Each line was written when it was noted: what fails again here was told then
+        with contextlib.suppress(OSError):
+            self._file.close()
         if self._bar:
             self._bar.close()
         if self._board is not None:

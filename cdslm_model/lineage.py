@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,7 +30,13 @@ class Length:
     amount: float
 
     def steps(self, per_step: Mapping[str, float]) -> int:
-        """Return it in steps, the nearest number of them."""
+        """Return it in steps, the nearest number of them.
+
+        Raises:
+            ModelError: The amount is no number.
+        """
+        if not math.isfinite(self.amount):
+            raise ModelError(f"{self.amount} {self.unit} is no length of a run; give a number")
         return round(self.amount / per_step[self.unit])
 
     @classmethod
@@ -72,6 +80,8 @@ def find_splits(data: Path, valid: Path | None) -> tuple[Path, Path]:
     for name in ("valid", "dev", "validation"):
         if (data / "train").is_dir() and (data / name).is_dir():
             return data / "train", data / name
+    if not data.is_dir():
+        raise DataError(f"{data}: no such folder; make it with: cdslm prepare AUDIO --out {data}")
     raise DataError(f"{data}: holds no train and valid splits; name held-out prepared speech with --valid SHARDS")
 
 
@@ -113,7 +123,13 @@ def check_speech(folder: Path, found: Checkpoint, speech: Speech) -> None:
     """Refuse to go on with other speech."""
     if found.facts["data"] != speech.digests():
         raise ModelError(
-            f"{folder}: was trained on other speech than {speech.train.folder}, {speech.valid.folder} hold now"
+            f"{folder}: was trained on other speech than {speech.train.folder}, {speech.valid.folder} hold now; train "
+            "into another folder, or on the speech of before"
+        )
+    if found.facts["mel_spec"] != dataclasses.asdict(speech.train.spec):
+        raise ModelError(
+            f"{folder}: was trained on log-mels of {found.facts['mel_spec']}, and {speech.train.folder} holds others "
+            f"({speech.train.spec}); prepare the speech with the same spec, or train into another folder"
         )
 
 

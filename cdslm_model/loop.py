@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import math
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import torch
@@ -17,8 +16,9 @@ from torch import Tensor
 from cdslm_model import checkpoint
 from cdslm_model.data import Windows
 from cdslm_model.diffusion import Process
-from cdslm_model.distributed import World, like, local, precision, whole
-from cdslm_model.errors import TrainingError
+from cdslm_model.distributed import World, like, local, precision, spread, whole
+from cdslm_model.errors import CheckpointError, NotANumberError, TrainingError
+from cdslm_model.files import no_room
 from cdslm_model.journal import Journal
 from cdslm_model.mel import Normalizer
 from cdslm_model.mmdit import MMDiT
@@ -26,20 +26,9 @@ from cdslm_model.objective import Batch, Validation, losses, training_batch
 from cdslm_model.parametrization import initialise, optimizer_groups
 from cdslm_model.schedule import WarmupStableDecay
 from cdslm_model.settings import Settings
+from cdslm_model.stopping import Interrupted
 
-__all__ = ["Interrupted", "Trainer", "noted_signals"]
-
-
-class Interrupted(Exception):  # noqa: N818 - a request, not an error
-    """A signal asked for the end; a checkpoint was written.
-
-    Attributes:
-        number: The signal's.
-    """
-
-    def __init__(self, number: int) -> None:
-        super().__init__(number)
-        self.number = number
+__all__ = ["Trainer", "keep", "run"]
 
 
 class Trainer:
@@ -71,33 +60,57 @@ class Trainer:
         self.step = 0
 
     def restore(self, found: checkpoint.Checkpoint) -> None:
-        """Go on from a checkpoint."""
-        weights, averages, moments = (found.tensors(name) for name in ("weights", "ema", "optimizer"))
+        """Go on from a checkpoint; tensor by tensor, as all of it is four times the model.
+
+        Raises:
+            CheckpointError: It is damaged, or of another network.
+        """
+        averages = dict(zip(self._named, self._ema, strict=True))
+        missing = {f"{name} of {file}" for file in ("weights", "ema", "optimizer") for name in self._named}
         with torch.no_grad():
-            for (name, parameter), average in zip(self._named.items(), self._ema, strict=True):
-                parameter.copy_(like(weights[name], parameter))
-                average.copy_(local(like(averages[name], parameter)))
-                state = {key: like(moments[f"{name}.{key}"], parameter) for key in ("exp_avg", "exp_avg_sq")}
-                self.optimizer.state[parameter] = {"step": moments[f"{name}.step"].to(self.world.device), **state}
+            for name, value in found.each("weights"):
+                self._named[name].copy_(like(value, self._named[name]))
+                missing.discard(f"{name} of weights")
+            for name, value in found.each("ema"):
+                averages[name].copy_(local(like(value, self._named[name])))
+                missing.discard(f"{name} of ema")
+            for name, value in found.each("optimizer"):
+                parameter, _, key = name.rpartition(".")
+                place = self._named[parameter]
+                # The step is no part of the parameter, and not spread
+                moved = value.to(self.world.device) if key == "step" else like(value, place)
+                self.optimizer.state[place][key] = moved
+                missing.discard(f"{parameter} of optimizer")
+        if missing:
+            raise CheckpointError(f"{found.folder}: lacks {min(missing)}; it is a checkpoint of another network")
         self.step = found.step
 
-    def tensors(self) -> dict[str, dict[str, Tensor]]:
-        """Return all that a checkpoint holds, whole; every process must ask."""
-        optimizer = {
-            f"{name}.{key}": whole(value)
-            for name, parameter in self._named.items()
-            for key, value in self.optimizer.state[parameter].items()
-        }
-        weights = {name: whole(parameter) for name, parameter in self._named.items()}
-        with self.averaged():
-            averages = {name: whole(parameter).clone() for name, parameter in self._named.items()}
-        return {"weights": weights, "ema": averages, "optimizer": optimizer}
+    def parts(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Yield the files of a checkpoint and their tensors, whole; every process must take all of them.
+
+        Only the first process is given what was gathered: on one machine the others would hold it again.
+        """
+        states = self.optimizer.state
+        moments = ((f"{n}.{key}", value) for n, p in self._named.items() for key, value in states[p].items())
+        averages = zip(self._named.items(), self._ema, strict=True)
+        yield "weights", self._gathered(self._named.items())
+        yield "ema", self._gathered((name, spread(average, like_it)) for (name, like_it), average in averages)
+        yield "optimizer", self._gathered(moments)
+
+    def _gathered(self, named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+        """Return tensors whole and on the CPU in the first process, and none in the others."""
+        held = {}
+        for name, value in named:
+            gathered = whole(value)
+            if self.world.rank == 0:
+                held[name] = gathered
+        return held
 
     def advance(self, schedule: WarmupStableDecay, until: int) -> Iterator[dict[str, float]]:
         """Train up to a step, yielding what each step came to.
 
         Raises:
-            TrainingError: The loss is not a number.
+            NotANumberError: The loss or the gradient is not finite.
         """
         with ThreadPoolExecutor(1) as ahead:
             waiting: Future[Batch] = ahead.submit(self._batch, self.step)
@@ -130,7 +143,7 @@ class Trainer:
         norm_value = float(whole(norm))
         if not math.isfinite(loss_value) or not math.isfinite(norm_value):
             what = "loss" if not math.isfinite(loss_value) else "gradient"
-            raise TrainingError(f"step {self.step + 1}: the {what} is not a number ({loss_value}, norm {norm_value})")
+            raise NotANumberError(f"step {self.step + 1}: the {what} is not a number ({loss_value}, norm {norm_value})")
         self.optimizer.step()
         self.step += 1
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
@@ -211,37 +224,39 @@ def run(
                 keep(trainer, folder, {**facts, "val_loss": measured}, protected)
             if stop and step < until:
                 raise Interrupted(signals[0] if signals else signal.SIGTERM)
-    except TrainingError as error:
-        found = checkpoint.last(folder)
-        where = f"the last good checkpoint is {found.folder}" if found else "there is no checkpoint yet"
-        if "checkpoint" in str(error):
+    except NotANumberError as error:
+        raise TrainingError(
+            f"{error}; {_last_good(folder)}. A lower --lr or a higher --warmup-steps may mend it"
+        ) from error
+    except OSError as error:
+        if not no_room(error):
             raise
-        raise TrainingError(f"{error}; {where}. A lower --lr or a higher --warmup-steps may mend it") from error
+        raise TrainingError(
+            f"{folder}: no room for its log; {_last_good(folder)}. Make room and give the same command again"
+        ) from error
     return value
 
 
+def _last_good(folder: Path) -> str:
+    found = checkpoint.last(folder)
+    return f"the last good checkpoint is {found.folder}" if found else "there is no checkpoint yet"
+
+
 def keep(trainer: Trainer, folder: Path, facts: Mapping[str, Any], protected: frozenset[int]) -> None:
-    """Write a checkpoint of all processes' parts."""
-    tensors = trainer.tensors()
+    """Write a checkpoint of all processes' parts.
+
+    Raises:
+        TrainingError: It cannot be written, in every process.
+    """
+    parts = trainer.parts()
+    failure: TrainingError | None = None
     if trainer.world.rank == 0:
-        checkpoint.save(folder, trainer.step, tensors, facts, protected=protected)
-    trainer.world.any(False)
-
-
-@contextmanager
-def noted_signals() -> Iterator[list[int]]:
-    """Have SIGINT and SIGTERM noted in a list; a second one ends the process at once."""
-    noted: list[int] = []
-
-    def note(number: int, frame: FrameType | None) -> None:
-        del frame
-        if noted:
-            raise KeyboardInterrupt
-        noted.append(number)
-
-    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield noted
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        try:
+            checkpoint.save(folder, trainer.step, parts, facts, protected=protected)
+        except TrainingError as error:
+            failure = error
+    # Where writing failed half way, the other processes are still waiting to hand over the rest
+    for _ in parts:
+        pass
+    if trainer.world.any(failure is not None):
+        raise failure or TrainingError(f"{folder}: the first process could not write the checkpoint")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -77,8 +78,17 @@ class Settings:
             raise ModelError(
                 f"batch_size = {self.batch_size} does not divide into {processes} processes x {self.accumulate} pieces"
             )
-        if not (self.lr > 0 and 0 <= self.decay_share <= 1 and 0 <= self.ema < 1 and self.clip_norm > 0):
-            raise ModelError("lr and clip_norm must be positive, decay_share in 0..1, ema in 0..1 without 1")
+        for name, fits, range_ in (
+            ("lr", 0 < self.lr < math.inf, "must be positive"),
+            ("clip_norm", 0 < self.clip_norm < math.inf, "must be positive; 1e30 clips nothing"),
+            ("weight_decay", 0 <= self.weight_decay < math.inf, "must be 0 or more"),
+            ("warmup_steps", self.warmup_steps >= 0, "must be 0 or more"),
+            ("decay_share", 0 <= self.decay_share <= 1, "lies outside 0..1"),
+            ("ema", 0 <= self.ema < 1, "lies outside 0..1; 1 would never learn"),
+            ("seed", 0 <= self.seed < 1 << 63, "lies outside 0..2^63 - 1"),
+        ):
+            if not fits:
+                raise ModelError(f"{name} = {getattr(self, name)} {range_}")
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON."""

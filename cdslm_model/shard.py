@@ -143,4 +143,7 @@ class Draft:
 
 def _save(path: Path, values: npt.NDArray[Any]) -> None:
     with path.open("wb") as file:
-        np.save(file, values, allow_pickle=False)
+        # numpy's own writing does not hand on what the system said when a disk is full
+        header = np.lib.format.header_data_from_array_1_0(values)
+        np.lib.format.write_array_header_1_0(file, header)
+        file.write(np.ascontiguousarray(values).data)

@@ -16,10 +16,11 @@ from cdslm_model.errors import CheckpointError
 from cdslm_model.files import locked, read_json, write_json
 from cdslm_model.journal import Journal, matrix_rate
 from cdslm_model.lineage import Length, Speech, check_length, check_settings, check_speech, open_speech
-from cdslm_model.loop import Trainer, noted_signals, run
+from cdslm_model.loop import Trainer, run
 from cdslm_model.objective import Validation
 from cdslm_model.schedule import WarmupStableDecay
 from cdslm_model.settings import Settings
+from cdslm_model.stopping import noted_signals
 
 __all__ = ["RESULT", "Order", "train"]
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import io
 import sys
 
 import typer
 
 from cdslm_model.cli import facts, generate, prepare, train
 from cdslm_model.errors import ModelError
+from cdslm_model.files import lacking
 
 __all__ = ["app", "main"]
 
@@ -33,6 +35,10 @@ def main() -> None:
     Exit codes: 0 done, 2 the command or the data was wrong, 3 an error of the environment or of this program,
     128 + N ended by signal N with a checkpoint written.
     """
+    for stream in (sys.stdout, sys.stderr):
+        # The name of a file need not be UTF-8, and is to be said all the same
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except ModelError as error:
@@ -47,6 +53,9 @@ def main() -> None:
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a sentence, with the place for a report
+        if what := lacking(error):
+            typer.echo(f"cdslm: {what}; what is written is whole, the same command goes on from there", err=True)
+            sys.exit(3)
         import traceback
 
         last = traceback.extract_tb(error.__traceback__)[-1]

@@ -98,7 +98,7 @@ def _config(depth: int, patch: int, context_seconds: float, continuation_seconds
 
 
 def _run(order: Order) -> dict[str, Any]:
-    from cdslm_model.loop import Interrupted
+    from cdslm_model.stopping import Interrupted
     from cdslm_model.train import train as run
 
     try:

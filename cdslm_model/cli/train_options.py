@@ -53,9 +53,9 @@ TargetFlops = Annotated[
 ]
 Tokens = Annotated[list[float] | None, typer.Option("--tokens", help="Or for so many frames.")]
 Steps = Annotated[list[int] | None, typer.Option("--steps", help="Or for so many steps.")]
-ContextSeconds = Annotated[float, typer.Option("--context-seconds", min=0.0, help="Context of a window.")]
+ContextSeconds = Annotated[float, typer.Option("--context-seconds", min=0.0, max=3600.0, help="Context of a window.")]
 ContinuationSeconds = Annotated[
-    float, typer.Option("--continuation-seconds", min=0.0125, help="Continuation of a window.")
+    float, typer.Option("--continuation-seconds", min=0.0125, max=3600.0, help="Continuation of a window.")
 ]
 JoinSpeakers = Annotated[
     bool, typer.Option("--join-speakers", help="Let windows run over adjacent clips of one speaker.")

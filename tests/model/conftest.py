@@ -11,11 +11,27 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile as sf
-import torch
+
+try:
+    import torch
+except ImportError:
+    torch = None
 
 ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
 LENGTH = ("--context-seconds", "0.25", "--continuation-seconds", "0.5")
 SMALL = ("--depth", "1", "--batch-size", "4", "--valid-windows", "8", "--lr", "2e-3", "--ema", "0.9", *LENGTH)
+
+
+class Skipped(pytest.Module):
+    """A test module that cannot be imported here."""
+
+    def collect(self):
+        pytest.skip("the extra `model` is not installed", allow_module_level=True)
+
+
+def pytest_pycollect_makemodule(module_path, parent):
+    """Skip, with the reason, what needs torch: the rest of the package is tested without it."""
+    return Skipped.from_parent(parent, path=module_path) if torch is None else None
 
 
 def cdslm(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]:

@@ -94,7 +94,7 @@ def _absolute(folder: str | None) -> str | None:
 
 def _run(order: Order) -> dict[str, Any]:
     from cdslm_eval_unit_lm.train import train as run
-    from cdslm_model.loop import Interrupted
+    from cdslm_model.stopping import Interrupted
 
     try:
         return run(order)

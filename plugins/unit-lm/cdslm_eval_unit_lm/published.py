@@ -90,7 +90,7 @@ def bring_in(published: Published, out: Path, device: str = "auto") -> checkpoin
         "val_loss": None,
     }
     with locked(out, "trainer"):
-        return checkpoint.save(out, 0, {"weights": weights, "units": units.tensors()}, facts)
+        return checkpoint.save(out, 0, {"weights": weights, "units": units.tensors()}.items(), facts)
 
 
 def _language_model(folder: Path) -> tuple[torch.nn.Module, dict[str, Any]]:

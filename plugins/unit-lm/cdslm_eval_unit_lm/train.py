@@ -24,8 +24,8 @@ from cdslm_model.files import locked, read_json, write_json
 from cdslm_model.flops import BACKWARD
 from cdslm_model.journal import Journal, matrix_rate
 from cdslm_model.lineage import Length, check_length, check_settings, check_speech, open_speech
-from cdslm_model.loop import Interrupted, noted_signals
 from cdslm_model.schedule import WarmupStableDecay
+from cdslm_model.stopping import Interrupted, noted_signals
 from cdslm_model.train import RESULT
 
 __all__ = ["KIND", "Order", "train"]
@@ -221,7 +221,7 @@ class _Run:
     def _keep(self, value: float) -> None:
         tensors = {**self.learner.tensors(), "units": self.units.tensors()}
         known = value if math.isfinite(value) else None
-        checkpoint.save(self.order.out, self.learner.step, tensors, {**self.facts, "val_loss": known})
+        checkpoint.save(self.order.out, self.learner.step, tensors.items(), {**self.facts, "val_loss": known})
 
     def _say(self, text: str) -> None:
         if not self.order.quiet:

@@ -1,0 +1,41 @@
+"""A signal that asks for the end is noted, and the work ends where nothing is lost."""
+
+from __future__ import annotations
+
+import signal
+from collections.abc import Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+__all__ = ["Interrupted", "noted_signals"]
+
+
+class Interrupted(Exception):  # noqa: N818 - a request, not an error
+    """A signal asked for the end; a checkpoint was written.
+
+    Attributes:
+        number: The signal's.
+    """
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def noted_signals() -> Iterator[list[int]]:
+    """Have SIGINT and SIGTERM noted in a list; a second one ends the process at once."""
+    noted: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        del frame
+        if noted:
+            raise KeyboardInterrupt
+        noted.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield noted
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
