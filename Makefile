@@ -20,6 +20,7 @@ lint: .venv/dev.done
 	$(BIN)/lint-imports
 
 bench: .venv/dev.done
+	$(PIP) -e '.[bench]'
 	$(BIN)/python -m pytest benchmarks -q -o python_files="bench_*.py" --benchmark-json=benchmarks/results/latest.json
 
 .venv/demo.done: pyproject.toml constraints.txt $(wildcard plugins/perceptual/pyproject.toml)

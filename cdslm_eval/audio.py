@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -19,13 +20,17 @@ __all__ = [
     "MAX_SECONDS",
     "SILENCE_DBFS",
     "Clip",
+    "Decoded",
     "Samples",
     "content_digest",
+    "content_hash",
     "frame_levels_dbfs",
     "is_silent",
     "level_dbfs",
     "read_audio",
+    "read_blocks",
     "resample",
+    "resample_blocks",
     "write_flac",
 ]
 
@@ -113,8 +118,6 @@ class Decoded:
 def read_audio(path: Path | str, max_seconds: float = MAX_SECONDS) -> Decoded:
     """Decode a file to mono float32, whatever libsndfile can read.
 
-    Blocks are read until the file ends, so a header that claims gigabytes costs none.
-
     Args:
         path: The file.
         max_seconds: Longest audio that is accepted, in seconds.
@@ -125,37 +128,45 @@ def read_audio(path: Path | str, max_seconds: float = MAX_SECONDS) -> Decoded:
     Raises:
         AudioError: The file is missing, unreadable, longer than `max_seconds`, or outside the channel or rate limits.
     """
+    blocks = list(read_blocks(path, max_seconds))
+    return dataclasses.replace(blocks[0], samples=np.concatenate([block.samples for block in blocks]))
+
+
+def read_blocks(path: Path | str, max_seconds: float = MAX_SECONDS) -> Iterator[Decoded]:
+    """Yield what `read_audio` returns in pieces of 65536 samples; a file without samples is one empty piece.
+
+    Pieces are read until the file ends, so a header that claims gigabytes costs none.
+
+    Raises:
+        AudioError: As `read_audio` does; of a file that ends in the midst of nonsense, after its good pieces.
+    """
     import soundfile as sf
 
+    frames = 0
     try:
         with sf.SoundFile(str(path)) as file:
             if not 1 <= file.channels <= MAX_CHANNELS:
                 raise AudioError(f"{file.channels} channels; 1 to {MAX_CHANNELS} are read")
             if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
                 raise AudioError(f"a rate of {file.samplerate} Hz; {RATES_HZ[0]} to {RATES_HZ[1]} are read")
-            samples = _read_blocks(file, int(max_seconds * file.samplerate))
-            rate_hz, channels = int(file.samplerate), int(file.channels)
-            encoding = f"{file.format} {file.subtype}"
+            mixdown = "none" if file.channels == 1 else f"mean of {file.channels} channels"
+            about = int(file.samplerate), int(file.channels), f"{file.format} {file.subtype}", mixdown
+            while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)) or not frames:
+                frames += len(block)
+                if frames > int(max_seconds * file.samplerate):
+                    raise AudioError(f"longer than {max_seconds:g} s, the longest clip that is read")
+                yield Decoded(_mono(block), *about)
+                if not len(block):
+                    return
     except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
         raise AudioError(f"not readable as audio: {_brief(error, path)}") from error
-    mixdown = "none" if channels == 1 else f"mean of {channels} channels"
-    return Decoded(samples, rate_hz, channels, encoding, mixdown)
 
 
-def _read_blocks(file: Any, max_frames: int) -> Samples:
-    """Read a whole open file block by block, averaging its channels, and refuse more than `max_frames`."""
-    blocks: list[Samples] = []
-    frames = 0
-    while True:
-        block = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
-        if not len(block):
-            return np.concatenate(blocks) if blocks else np.zeros(0, np.float32)
-        frames += len(block)
-        if frames > max_frames:
-            raise AudioError(f"longer than {max_frames / file.samplerate:g} s, the longest clip that is read")
-        # float64 mean: summing two full-scale float32 channels must not lose their last bits
-        mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float64)
-        blocks.append(np.ascontiguousarray(mono, dtype=np.float32))
+def _mono(block: npt.NDArray[np.float32]) -> Samples:
+    """Return the mean of channels `[samples, channels]`."""
+    # float64 mean: summing two full-scale float32 channels must not lose their last bits
+    mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float64)
+    return np.ascontiguousarray(mono, dtype=np.float32)
 
 
 def _brief(error: Exception, path: Path | str) -> str:
@@ -172,9 +183,14 @@ def content_digest(samples: Samples, rate_hz: int) -> str:
         samples: float32 `[samples]`.
         rate_hz: Their rate.
     """
-    digest = hashlib.sha256(f"mono f32le {rate_hz} {len(samples)}\n".encode())
+    digest = content_hash(len(samples), rate_hz)
     digest.update(np.ascontiguousarray(samples, dtype="<f4").data)
     return digest.hexdigest()
+
+
+def content_hash(count: int, rate_hz: int) -> hashlib._Hash:
+    """Return the hash whose digest is `content_digest`, to be updated with `count` float32 samples in pieces."""
+    return hashlib.sha256(f"mono f32le {rate_hz} {count}\n".encode())
 
 
 def resample(samples: Samples, from_hz: int, to_hz: int) -> Samples:
@@ -184,6 +200,19 @@ def resample(samples: Samples, from_hz: int, to_hz: int) -> Samples:
     import soxr
 
     return cast("Samples", soxr.resample(samples, from_hz, to_hz, quality="HQ"))
+
+
+def resample_blocks(blocks: Iterable[Samples], from_hz: int, to_hz: int) -> Iterator[Samples]:
+    """Yield what `resample` makes of a clip that comes in pieces, sample for sample."""
+    if from_hz == to_hz:
+        yield from blocks
+        return
+    import soxr
+
+    stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
 
 
 def level_dbfs(samples: Samples) -> float:

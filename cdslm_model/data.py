@@ -1,280 +1,88 @@
-"""Speech as log-mels on disk: shards that are memory-mapped, and windows that a step number and a seed determine."""
+"""Prepared speech: shards that are memory-mapped, and windows that a step number and a seed determine."""
 
 from __future__ import annotations
 
-import dataclasses
-import itertools
-from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+import hashlib
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cdslm_model.clip_table import ClipTable
 from cdslm_model.errors import DataError
-from cdslm_model.files import locked, no_room, read_json, write_json, written_whole
-from cdslm_model.mel import LogMel, MelSpec, Normalizer
+from cdslm_model.mel import MelSpec, Normalizer
 from cdslm_model.sampling import random_source
+from cdslm_model.shard import Shard, shard_paths, shard_record
+from cdslm_model.storage import find_storage
 
-__all__ = ["Heard", "Prepared", "Recording", "Shards", "Windows", "prepare"]
-
-SHARD_FRAMES = 1 << 17
-"""Frames after which a shard is closed (27 minutes of speech); what an interrupted call loses at most."""
-_LOOKAHEAD = 4
-
-
-@dataclass(frozen=True, slots=True)
-class Heard:
-    """One recording, decoded.
-
-    Attributes:
-        samples: float32 `[samples]`, mono, at the rate that was asked for.
-        digest: SHA-256 of the decoded content, by which the same speech is known under two names.
-        speaker: Who says it, where it is known.
-        silent: Whether nothing is to be heard in it.
-    """
-
-    samples: npt.NDArray[np.float32]
-    digest: str
-    speaker: str | None
-    silent: bool
-
-
-class Recording(Protocol):
-    """What `prepare` wants to know of one clip of any set."""
-
-    @property
-    def name(self) -> str:
-        """Name, unique among all that go into one folder."""
-
-    @property
-    def stamp(self) -> str:
-        """What changes when the file does: its size and time."""
-
-    def hear(self, rate_hz: int) -> Heard:
-        """Decode it at a rate; raises `DataError` where that cannot be done."""
-
-
-@dataclass(slots=True)
-class Prepared:
-    """What a call of `prepare` came to.
-
-    Attributes:
-        clips: Recordings that are in the folder now.
-        frames: Frames that are in the folder now.
-        added: Recordings that this call added.
-        left_out: Name of each recording that could not be used -> why.
-    """
-
-    clips: int = 0
-    frames: int = 0
-    added: int = 0
-    left_out: dict[str, str] = dataclasses.field(default_factory=dict)
-
-
-class _Shard:
-    """The shard that is being filled."""
-
-    def __init__(self) -> None:
-        self.mels: list[npt.NDArray[np.float16]] = []
-        self.clips: list[dict[str, Any]] = []
-        self.frames = 0
-
-    def add(self, recording: Recording, heard: Heard, log_mel: Tensor) -> None:
-        """Take in one recording's log-mel `[frames, mels]`."""
-        frames = len(log_mel)
-        self.mels.append(log_mel.numpy().astype(np.float16))
-        self.frames += frames
-        self.clips.append(
-            {
-                "name": recording.name,
-                "stamp": recording.stamp,
-                "digest": heard.digest[:32],
-                "speaker": heard.speaker,
-                "frames": frames,
-            }
-        )
-
-    def close(self, folder: Path, number: int, spec: MelSpec) -> None:
-        """Write the log-mels, then the list of clips that makes them count."""
-        flat = np.concatenate(self.mels)
-        exact = flat.astype(np.float64)
-        record = {
-            "mel_spec": dataclasses.asdict(spec),
-            "mel_digest": spec.digest,
-            "clips": self.clips,
-            "frames": self.frames,
-            "sum": exact.sum(0).tolist(),
-            "sum_of_squares": np.square(exact).sum(0).tolist(),
-        }
-        try:
-            written_whole(folder / f"shard-{number:05d}.npy", lambda half: _save(half, flat))
-            write_json(folder / f"shard-{number:05d}.json", record)
-        except OSError as error:
-            if not no_room(error):
-                raise
-            raise DataError(
-                f"{folder}: no room for the next shard ({flat.nbytes / 2**20:.0f} MiB); the {number} before it are "
-                "kept, the same command goes on from there"
-            ) from error
-
-
-def _save(path: Path, values: npt.NDArray[np.float16]) -> None:
-    with path.open("wb") as file:
-        np.save(file, values, allow_pickle=False)
-
-
-def prepare(
-    recordings: Sequence[Recording],
-    folder: Path,
-    spec: MelSpec,
-    *,
-    jobs: int = 1,
-    progress: Callable[[int, int], None] | None = None,
-) -> Prepared:
-    """Write the log-mels of recordings into shards; those that are in the folder already are passed over.
-
-    Args:
-        recordings: Any set of clips.
-        folder: Where the shards stand; one call at a time.
-        spec: How speech becomes log-mels; must be that of the shards that are there.
-        jobs: Threads that decode.
-        progress: Called with recordings done and in all.
-
-    Raises:
-        DataError: No recording can be used, a name stands twice, a recording changed since, or the disk is full.
-    """
-    with locked(folder, "cdslm prepare"):
-        records = _records(folder)
-        known = {clip["name"]: clip["stamp"] for record in records for clip in record["clips"]}
-        _check_known(folder, records, recordings, known, spec)
-        report = Prepared(clips=len(known), frames=sum(record["frames"] for record in records))
-        fresh = [recording for recording in recordings if recording.name not in known]
-        shard, number = _Shard(), len(records)
-        done = len(recordings) - len(fresh)
-        for recording, heard, log_mel in _heard(fresh, LogMel(spec), jobs):
-            done += 1
-            if progress:
-                progress(done, len(recordings))
-            if isinstance(heard, str):
-                report.left_out[recording.name] = heard
-                continue
-            shard.add(recording, heard, log_mel)
-            report.added += 1
-            if shard.frames >= SHARD_FRAMES:
-                shard.close(folder, number, spec)
-                report.frames += shard.frames
-                shard, number = _Shard(), number + 1
-        if shard.clips:
-            shard.close(folder, number, spec)
-            report.frames += shard.frames
-        report.clips += report.added
-        if not report.clips:
-            name, why = next(iter(report.left_out.items()), ("", "there is none"))
-            raise DataError(f"{folder}: no recording can be used; the first: {name}: {why}")
-        return report
-
-
-def _heard(
-    recordings: Sequence[Recording], log_mel: LogMel, jobs: int
-) -> Iterator[tuple[Recording, Heard | str, Tensor]]:
-    """Yield recordings with their log-mels, in order, made a few ahead in threads; a string says why there is none."""
-
-    def hear(recording: Recording) -> tuple[Heard | str, Tensor]:
-        """Decode and transform one."""
-        nothing = torch.empty(0, log_mel.spec.mels)
-        try:
-            heard = recording.hear(log_mel.spec.rate_hz)
-        except DataError as error:
-            return str(error), nothing
-        if heard.silent:
-            return "nothing but silence", nothing
-        with torch.inference_mode():
-            mels = log_mel(torch.from_numpy(heard.samples)[None])[0]
-        return (heard if len(mels) else "shorter than one frame"), mels
-
-    waiting: deque[tuple[Recording, Future[tuple[Heard | str, Tensor]]]] = deque()
-    rest = iter(recordings)
-    with ThreadPoolExecutor(max(1, jobs)) as pool:
-        for recording in itertools.islice(rest, _LOOKAHEAD * max(1, jobs)):
-            waiting.append((recording, pool.submit(hear, recording)))
-        while waiting:
-            recording, answer = waiting.popleft()
-            for after in itertools.islice(rest, 1):
-                waiting.append((after, pool.submit(hear, after)))
-            heard, mels = answer.result()
-            yield recording, heard, mels
-
-
-def _records(folder: Path) -> list[dict[str, Any]]:
-    """Return what is known of each shard that is whole, in order."""
-    return [read_json(path, DataError) for path in sorted(folder.glob("shard-*.json"))]
-
-
-def _check_known(
-    folder: Path,
-    records: Sequence[Mapping[str, Any]],
-    recordings: Sequence[Recording],
-    known: Mapping[str, str],
-    spec: MelSpec,
-) -> None:
-    for record in records:
-        if record["mel_digest"] != spec.digest:
-            raise DataError(f"{folder}: holds log-mels of another kind ({record['mel_spec']}); name an empty folder")
-    seen: set[str] = set()
-    for recording in recordings:
-        if recording.name in seen:
-            raise DataError(f"{recording.name!r} stands twice among what is to be prepared; names must be unique")
-        seen.add(recording.name)
-        if known.get(recording.name, recording.stamp) != recording.stamp:
-            raise DataError(f"{recording.name!r} changed since {folder} was prepared; prepare into an empty folder")
+__all__ = ["Shards", "Windows"]
 
 
 class Shards:
-    """A folder that `prepare` wrote, memory-mapped.
+    """A folder that `cdslm prepare` wrote, memory-mapped.
 
     Args:
         folder: The folder.
 
     Attributes:
         spec: How its speech became log-mels.
+        storage: How they are stored.
         frames: Frames in all.
-        digests: Content digest of each clip -> its name.
+        clips: What is known of each clip, in order.
 
     Raises:
-        DataError: There are no shards in the folder, or they are damaged.
+        DataError: There are no shards in the folder, they are damaged, or of different kinds.
     """
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        records = _records(self.folder)
-        if not records:
+        paths = shard_paths(self.folder)
+        if not paths:
             raise DataError(f"{folder}: no prepared speech in it; make some with: cdslm prepare AUDIO --out {folder}")
-        self.spec = MelSpec(**records[0]["mel_spec"])
-        if any(record["mel_digest"] != self.spec.digest for record in records):
-            raise DataError(f"{folder}: its shards are of different mel specs; prepare it anew in an empty folder")
-        self._mels = [self._mapped(number, record) for number, record in enumerate(records)]
-        self.starts = np.cumsum([0, *(record["frames"] for record in records)])
+        first = shard_record(paths[0])
+        self.spec = MelSpec(**first["mel_spec"])
+        self.storage = find_storage(first["dtype"])
+        self._sums, self._squares = np.zeros(self.spec.mels), np.zeros(self.spec.mels)
+        self._shards: list[Shard] = []
+        # One at a time: a million clips are held as columns, and never as what JSON makes of them
+        self.clips = ClipTable(self._open(path) for path in paths)
+        self.starts = np.cumsum([0, *(len(shard.stored) for shard in self._shards)])
         self.frames = int(self.starts[-1])
-        self.clips: list[dict[str, Any]] = [clip for record in records for clip in record["clips"]]
-        self.digests = {clip["digest"]: clip["name"] for clip in self.clips}
-        self._sums = np.sum([record["sum"] for record in records], axis=0)
-        self._squares = np.sum([record["sum_of_squares"] for record in records], axis=0)
 
-    def _mapped(self, number: int, record: Mapping[str, Any]) -> npt.NDArray[np.float16]:
-        path = self.folder / f"shard-{number:05d}.npy"
-        try:
-            mels: npt.NDArray[np.float16] = np.load(path, mmap_mode="r", allow_pickle=False)
-        except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: missing or damaged ({error}); prepare the folder anew") from error
-        if mels.shape != (record["frames"], self.spec.mels) or mels.dtype != np.float16:
-            raise DataError(f"{path}: damaged: {mels.shape} {mels.dtype}, not what its list of clips says")
-        return mels
+    def _open(self, path: Path) -> list[dict[str, Any]]:
+        """Take in one shard and return its clips."""
+        record = shard_record(path)
+        if record["mel_digest"] != self.spec.digest:
+            raise DataError(f"{self.folder}: its shards are of different mel specs; prepare it anew in an empty folder")
+        if record["dtype"] != self.storage.name:
+            raise DataError(
+                f"{self.folder}: {path.stem} holds {record['dtype']} and those before it {self.storage.name}; prepare "
+                "it anew in an empty folder"
+            )
+        self._shards.append(Shard.open(path, record))
+        self._sums += record["sum"]
+        self._squares += record["sum_of_squares"]
+        clips: list[dict[str, Any]] = record["clips"]
+        return clips
+
+    @property
+    def digest(self) -> str:
+        """What two folders share if and only if they hold the same clips, in order, stored alike; 64 hex digits."""
+        digest = hashlib.sha256()
+        if self.storage.name != "float16":
+            # float16 adds nothing, so that runs from before there was a choice go on
+            digest.update(f"{self.storage.name}\n".encode())
+        digest.update(b"\n".join(self.clips.digests.tolist()))
+        return digest.hexdigest()
+
+    def shared(self, other: Shards) -> list[str]:
+        """Return the names, here, of the clips that both folders hold, whatever they are called there."""
+        both = np.flatnonzero(np.isin(self.clips.digests, other.clips.digests))
+        return [self.clips.name(int(place)) for place in both]
 
     def normalizer(self) -> Normalizer:
         """Return the mean and standard deviation of each mel band over all frames."""
@@ -286,13 +94,13 @@ class Shards:
 
     def read(self, start: int, stop: int) -> Tensor:
         """Return frames start..stop of all that there are, across shards, float32 `[stop - start, mels]`."""
-        parts = [np.zeros((0, self.spec.mels), np.float16)]
-        for shard in range(int(np.searchsorted(self.starts, start, "right")) - 1, len(self._mels)):
-            first = int(self.starts[shard])
+        parts = [np.zeros((0, self.spec.mels), np.float32)]
+        for place in range(int(np.searchsorted(self.starts, start, "right")) - 1, len(self._shards)):
+            first, shard = int(self.starts[place]), self._shards[place]
             if first >= stop:
                 break
-            parts.append(self._mels[shard][max(0, start - first) : stop - first])
-        return torch.from_numpy(np.concatenate(parts).astype(np.float32))
+            parts.append(shard.read(max(0, start - first), stop - first))
+        return torch.from_numpy(np.concatenate(parts))
 
     def stretches(self, join_speakers: bool) -> npt.NDArray[np.int64]:
         """Return first and last-but-one frame of what may be cut without crossing a border, `[stretches, 2]`.
@@ -300,14 +108,13 @@ class Shards:
         Args:
             join_speakers: Whether adjacent clips of one known speaker count as one stretch.
         """
-        ends = np.cumsum([clip["frames"] for clip in self.clips])
+        ends, speakers = np.cumsum(self.clips.frames), self.clips.speakers
         starts = np.concatenate([[0], ends[:-1]])
-        opens = [True] + [
-            not join_speakers or after["speaker"] is None or after["speaker"] != before["speaker"]
-            for before, after in itertools.pairwise(self.clips)
-        ]
+        opens = np.ones(len(ends), bool)
+        if join_speakers:
+            opens[1:] = (speakers[1:] < 0) | (speakers[1:] != speakers[:-1])
         first = np.flatnonzero(opens)
-        return np.stack([starts[first], ends[np.append(first[1:], len(self.clips)) - 1]], axis=1).astype(np.int64)
+        return np.stack([starts[first], ends[np.append(first[1:], len(ends)) - 1]], axis=1).astype(np.int64)
 
 
 class Windows:

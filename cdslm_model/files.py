@@ -44,8 +44,9 @@ def written_whole(path: Path, write: Callable[[Path], object]) -> None:
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
     """Write JSON, whole or not at all; a number that is not finite is refused."""
-    text = json.dumps(value, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    written_whole(path, lambda half: half.write_text(text, encoding="utf-8"))
+    # ASCII: a file's name may hold bytes that are no UTF-8
+    text = json.dumps(value, indent=1, allow_nan=False) + "\n"
+    written_whole(path, lambda half: half.write_text(text, encoding="ascii"))
 
 
 def read_json(path: Path, kind: type[ModelError]) -> dict[str, Any]:

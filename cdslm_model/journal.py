@@ -17,12 +17,9 @@ LOG = "log.jsonl"
 _QUIET_S = 10.0
 
 
-def matrix_rate(device: torch.device) -> float:
-    """Return the FLOPs a second that matrix products reach here: the measure of utilisation.
-
-    bfloat16 on a GPU, float32 elsewhere, as training runs.
-    """
-    size, dtype = (8192, torch.bfloat16) if device.type == "cuda" else (1024, torch.float32)
+def matrix_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
+    """Return the FLOPs a second that matrix products reach here in a precision: utilisation is measured by it."""
+    size = 8192 if device.type == "cuda" else 1024
     one = torch.randn(size, size, device=device, dtype=dtype)
     best = float("inf")
     for _ in range(4):

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-__all__ = ["Dense", "Layout", "Packed", "stream_times"]
+from cdslm_model.heads import Rotary, joined_heads
 
-_ROTARY_BASE = 10_000.0
+__all__ = ["Dense", "Layout", "Packed", "stream_times"]
 
 
 class Layout(ABC):
@@ -21,39 +21,23 @@ class Layout(ABC):
     Args:
         times: Time of every token in frames, streams one after the other, `[tokens]`.
         head_dim: Dimension of a head.
-        dtype: Of the queries and keys to be turned.
+        dtype: Of the tokens; queries and keys are normed and turned in float32 at least.
     """
 
     def __init__(self, times: Tensor, head_dim: int, dtype: torch.dtype) -> None:
-        steps = torch.arange(0, head_dim, 2, device=times.device, dtype=torch.float32)
-        angles = times.float()[:, None] * _ROTARY_BASE ** (-steps / head_dim)
-        cos, sin = angles.cos(), angles.sin()
-        self._cos = torch.cat([cos, cos], dim=-1)[:, None].to(dtype)
-        self._sin = torch.cat([-sin, sin], dim=-1)[:, None].to(dtype)
-
-    def rotate(self, heads: Tensor) -> Tensor:
-        """Return queries or keys turned by their times.
-
-        Args:
-            heads: `[..., tokens of all streams, heads, head_dim]`.
-
-        Source:
-            Su et al. 2021, "RoFormer" (rotary positions), in halves.
-        """
-        half = heads.shape[-1] // 2
-        turned = torch.cat([heads[..., half:], heads[..., :half]], dim=-1)
-        return torch.addcmul(heads * self._cos, turned, self._sin)
+        self._rotary = Rotary(times, head_dim, torch.promote_types(dtype, torch.float32))
 
     @abstractmethod
     def spread(self, conditions: Tensor, place: int) -> Tensor:
         """Return `[batch, width]` so that it broadcasts against the tokens of stream `place`."""
 
     @abstractmethod
-    def attend(self, query: Sequence[Tensor], key: Sequence[Tensor], value: Sequence[Tensor]) -> Sequence[Tensor]:
+    def attend(self, projected: Sequence[Tensor], gains: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
         """Let every token of a clip look at every token of all streams of the same clip.
 
         Args:
-            query, key, value: Per stream, `[..., tokens, heads, head_dim]`.
+            projected: Per stream, queries, keys and values, `[..., tokens, 3, heads, head_dim]`.
+            gains: Per stream, of the norms of queries and keys, `[head_dim]` each.
 
         Returns:
             Per stream, `[..., tokens, width]`.
@@ -72,9 +56,9 @@ class Dense(Layout):
         del place
         return conditions[:, None]
 
-    def attend(self, query: Sequence[Tensor], key: Sequence[Tensor], value: Sequence[Tensor]) -> Sequence[Tensor]:
+    def attend(self, projected: Sequence[Tensor], gains: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
         """Attend over the streams joined along time."""
-        heard = _attention(self.rotate(_joined(query)), self.rotate(_joined(key)), _joined(value))
+        heard = _attention(*joined_heads(projected, gains, self._rotary))
         return torch.split(heard, self._counts, dim=1)
 
 
@@ -87,7 +71,7 @@ class Packed(Layout):
         counts: Tokens of each clip, per stream: `[streams][batch]`.
         times: Time of each token in frames, per stream, clips one after the other.
         head_dim: Dimension of a head.
-        dtype: Of the queries and keys.
+        dtype: Of the tokens; queries and keys are normed and turned in float32 at least.
     """
 
     def __init__(
@@ -116,9 +100,9 @@ class Packed(Layout):
         """Return `[tokens, width]`: the condition of each token's clip."""
         return conditions[self._owners[place]]
 
-    def attend(self, query: Sequence[Tensor], key: Sequence[Tensor], value: Sequence[Tensor]) -> Sequence[Tensor]:
+    def attend(self, projected: Sequence[Tensor], gains: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
         """Attend within each clip, clips of equal lengths together."""
-        q, k, v = self.rotate(_joined(query)), self.rotate(_joined(key)), _joined(value)
+        q, k, v = joined_heads(projected, gains, self._rotary)
         heard = [_attention(q[group], k[group], v[group]).flatten(0, 1) for group in self._groups]
         return torch.split(torch.cat(heard)[self._back], self._totals)
 
@@ -140,10 +124,6 @@ def stream_times(counts: Sequence[int], patch: int, device: torch.device) -> lis
     ends = itertools.accumulate(counts[:-1])
     before = [(torch.arange(count, device=device) - end) * patch for count, end in zip(counts[:-1], ends, strict=True)]
     return [*before, torch.arange(counts[-1], device=device) * patch]
-
-
-def _joined(streams: Sequence[Tensor]) -> Tensor:
-    return torch.cat(list(streams), dim=-3)
 
 
 def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:

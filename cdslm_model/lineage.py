@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -59,7 +58,7 @@ class Speech:
 
     def digests(self) -> dict[str, str]:
         """Return what tells this speech from any other, for the facts of a checkpoint."""
-        return {"train": _digest(self.train), "valid": _digest(self.valid)}
+        return {"train": self.train.digest, "valid": self.valid.digest}
 
 
 def find_splits(data: Path, valid: Path | None) -> tuple[Path, Path]:
@@ -89,10 +88,9 @@ def open_speech(data: Path, valid: Path, vocoder: str) -> Speech:
         ModelError: The vocoder cannot be had.
     """
     speech = Speech(Shards(data), Shards(valid))
-    if both := set(speech.train.digests) & set(speech.valid.digests):
-        name = speech.train.digests[min(both)]
+    if both := speech.train.shared(speech.valid):
         raise DataError(
-            f"{data} and {valid} share {len(both)} clips, {name!r} for one: held-out speech must not be trained on"
+            f"{data} and {valid} share {len(both)} clips, {both[0]!r} for one: held-out speech must not be trained on"
         )
     if speech.valid.spec.digest != speech.train.spec.digest:
         raise DataError(f"{valid}: its mel spec is not that of {data}; prepare both with the same one")
@@ -128,7 +126,3 @@ def check_length(folder: Path, found: Checkpoint, schedule: WarmupStableDecay) -
             f"{folder}: stands at step {found.step} of {old.steps}, its learning rate falling from step "
             f"{old.decay_start}, and is no part of a run of {schedule.steps} steps; name another folder"
         )
-
-
-def _digest(shards: Shards) -> str:
-    return hashlib.sha256("\n".join(clip["digest"] for clip in shards.clips).encode()).hexdigest()

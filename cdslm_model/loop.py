@@ -17,7 +17,7 @@ from torch import Tensor
 from cdslm_model import checkpoint
 from cdslm_model.data import Windows
 from cdslm_model.diffusion import Process
-from cdslm_model.distributed import World, like, local, whole
+from cdslm_model.distributed import World, like, local, precision, whole
 from cdslm_model.errors import TrainingError
 from cdslm_model.journal import Journal
 from cdslm_model.mel import Normalizer
@@ -64,7 +64,7 @@ class Trainer:
         world.shard(self.model)
         self.network: Any = torch.compile(self.model) if compile_model else self.model
         groups = optimizer_groups(self.model, settings.config, lr=settings.lr, weight_decay=settings.weight_decay)
-        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, settings.beta2))
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, settings.beta2), fused=True)
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self._named = dict(self.model.named_parameters())
         self._ema = [local(parameter).clone() for parameter in self._named.values()]
@@ -78,7 +78,7 @@ class Trainer:
                 parameter.copy_(like(weights[name], parameter))
                 average.copy_(local(like(averages[name], parameter)))
                 state = {key: like(moments[f"{name}.{key}"], parameter) for key in ("exp_avg", "exp_avg_sq")}
-                self.optimizer.state[parameter] = {"step": moments[f"{name}.step"], **state}
+                self.optimizer.state[parameter] = {"step": moments[f"{name}.step"].to(self.world.device), **state}
         self.step = found.step
 
     def tensors(self) -> dict[str, dict[str, Tensor]]:
@@ -160,9 +160,9 @@ class Trainer:
             torch._foreach_copy_(places, current)
 
     def _precision(self) -> torch.autocast:
-        """Return the precision of the forward pass: bfloat16 where the device has it, else float32."""
-        on = self.world.device.type == "cuda" and torch.cuda.is_bf16_supported()
-        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=on)
+        """Return the precision of the forward pass."""
+        half = precision(self.settings.precision, self.world.device) == torch.bfloat16
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=half)
 
 
 def run(

@@ -13,10 +13,13 @@ from typing import Any, Self
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from cdslm_model.errors import ModelError
 
-__all__ = ["LogMel", "MelSpec", "Normalizer", "mel_filters"]
+__all__ = ["LogMel", "LogMelStream", "MelSpec", "Normalizer", "mel_filters"]
+
+_BLOCK_FRAMES = 2048
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,20 +124,61 @@ class LogMel(nn.Module):
         Returns:
             `[batch, frames, mels]`; 0 frames where there is less than a hop.
         """
-        frames = self.spec.frames(samples.shape[-1])
+        spec, frames = self.spec, self.spec.frames(samples.shape[-1])
         if not frames:
-            return samples.new_empty(len(samples), 0, self.spec.mels)
+            return samples.new_empty(len(samples), 0, spec.mels)
+        padded = functional.pad(samples, (spec.fft // 2, spec.fft // 2))
+        # The spectrum is a hundred times the samples: of an hour it would be gigabytes
+        starts = range(0, frames, _BLOCK_FRAMES)
+        return torch.cat([self._framed(padded, start, min(_BLOCK_FRAMES, frames - start)) for start in starts], 1)
+
+    def stream(self) -> LogMelStream:
+        """Return what makes the same frames of one clip whose samples come in pieces."""
+        return LogMelStream(self)
+
+    def _framed(self, padded: Tensor, start: int, frames: int) -> Tensor:
+        """Return frames from number `start` on; frame n is made of the `fft` samples from n * hop on."""
+        spec = self.spec
+        piece = padded[..., start * spec.hop : (start + frames - 1) * spec.hop + spec.fft]
         spectrum = torch.stft(
-            samples,
-            self.spec.fft,
-            self.spec.hop,
-            self.spec.window,
-            self.get_buffer("_window"),
-            pad_mode="constant",
-            return_complex=True,
+            piece, spec.fft, spec.hop, spec.window, self.get_buffer("_window"), center=False, return_complex=True
         )
-        magnitudes = spectrum[..., :frames].abs().mT
-        return (magnitudes @ self.get_buffer("_filters")).clamp_(min=self.spec.floor).log10_()
+        return (spectrum.abs().mT @ self.get_buffer("_filters")).clamp_(min=spec.floor).log10_()
+
+
+class LogMelStream:
+    """The frames of one clip whose samples come in pieces: those that `LogMel` makes of the whole, in flat memory.
+
+    Args:
+        log_mel: The recipe.
+    """
+
+    def __init__(self, log_mel: LogMel) -> None:
+        self._log_mel = log_mel
+        self._waiting = torch.zeros(1, log_mel.spec.fft // 2)
+        self._samples = self._made = 0
+
+    def add(self, samples: Tensor) -> Tensor:
+        """Take in `[samples]` and return the frames that are complete now, `[frames, mels]`."""
+        spec = self._log_mel.spec
+        self._samples += len(samples)
+        self._waiting = torch.cat([self._waiting, samples[None]], 1)
+        whole = (self._waiting.shape[1] - spec.fft) // spec.hop + 1
+        return self._make(min(whole, spec.frames(self._samples) - self._made))
+
+    def end(self) -> Tensor:
+        """Return the frames that were waiting for more, `[frames, mels]`."""
+        spec = self._log_mel.spec
+        self._waiting = functional.pad(self._waiting, (0, spec.fft // 2))
+        return self._make(spec.frames(self._samples) - self._made)
+
+    def _make(self, frames: int) -> Tensor:
+        if frames < 1:
+            return torch.empty(0, self._log_mel.spec.mels)
+        made: Tensor = self._log_mel._framed(self._waiting, 0, frames)[0]  # noqa: SLF001 - its own class's other half
+        self._waiting = self._waiting[:, frames * self._log_mel.spec.hop :].clone()
+        self._made += frames
+        return made
 
 
 class Normalizer:

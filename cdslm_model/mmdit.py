@@ -26,7 +26,7 @@ from cdslm_model.parametrization import TABLE, Table
 
 __all__ = ["Block", "Gain", "MMDiT", "Projection", "Stream", "time_features"]
 
-_EPS = 1e-6
+_NORM_EPS = 1e-6
 _TIME_SCALE = 1000.0
 
 
@@ -43,17 +43,13 @@ class Projection(nn.Linear):
 
 
 class Gain(nn.Module):
-    """RMS norm over the last axis with a learned gain per dimension (Zhang & Sennrich 2019)."""
+    """The learned gain per dimension of an RMS norm (Zhang & Sennrich 2019) of queries or keys."""
 
     roles: Mapping[str, str] = {"weight": "gain"}
 
     def __init__(self, size: int) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(size))
-
-    def forward(self, values: Tensor) -> Tensor:
-        """Return values of unit RMS times the gain, of the same shape."""
-        return functional.rms_norm(values, self.weight.shape, self.weight, _EPS)
 
 
 class Stream(nn.Module):
@@ -81,11 +77,15 @@ class Stream(nn.Module):
         """Return shift and scale, and where the stream goes on gate, shift, scale, gate, `[batch, d]` each."""
         return torch.chunk(self.modulation(condition), 2 if self.closing else 6, dim=-1)
 
-    def project(self, tokens: Tensor, shift: Tensor, scale: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Return queries, keys and values, `[..., tokens, heads, head_dim]` each."""
-        projected = self.qkv(_modulated(tokens, shift, scale)).unflatten(-1, self._heads)
-        query, key, value = projected.unbind(-3)
-        return self.query_norm(query), self.key_norm(key), value
+    def project(self, tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        """Return queries, keys and values, `[..., tokens, 3, heads, head_dim]`."""
+        projected: Tensor = self.qkv(_modulated(tokens, shift, scale))
+        return projected.view(*projected.shape[:-1], *self._heads)
+
+    @property
+    def gains(self) -> tuple[Tensor, Tensor]:
+        """Gains of the norms of queries and keys, `[head_dim]` each."""
+        return self.query_norm.weight, self.key_norm.weight
 
     def update(self, tokens: Tensor, heard: Tensor, modulations: Sequence[Tensor], residual: float) -> Tensor:
         """Return the tokens after the residual branches of attention and perceptron.
@@ -98,7 +98,7 @@ class Stream(nn.Module):
         """
         gate, shift, scale, last_gate = modulations
         tokens = torch.addcmul(tokens, gate * residual, self.out(heard))
-        hidden = functional.gelu(self.up(_modulated(tokens, shift, scale)), approximate="tanh")
+        hidden = functional.gelu(self.up(_modulated(tokens, shift, scale)))
         return torch.addcmul(tokens, last_gate * residual, self.down(hidden))
 
 
@@ -135,8 +135,7 @@ class Block(nn.Module):
             half.project(some, shift, scale)
             for half, some, (shift, scale, *_) in zip(self._halves(), tokens, modulations, strict=True)
         ]
-        query, key, value = zip(*projected, strict=True)
-        heard = layout.attend(query, key, value)
+        heard = layout.attend(projected, [stream.gains for stream in self._halves()])
         return [
             some if half.closing else half.update(some, said, modulation[2:], self.residual)
             for half, some, said, modulation in zip(self._halves(), tokens, heard, modulations, strict=True)
@@ -236,7 +235,7 @@ class MMDiT(nn.Module):
         for block in self.blocks:
             hidden = block(hidden, condition, layout)
         said: Tensor = self.out(
-            functional.layer_norm(hidden[-1], (self.config.width,), eps=_EPS) * self._output_multiplier
+            functional.layer_norm(hidden[-1], (self.config.width,), eps=_NORM_EPS) * self._output_multiplier
         )
         return said
 
@@ -272,7 +271,7 @@ def time_features(time: Tensor) -> Tensor:
 
 def _modulated(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Return layer-normed tokens, scaled and shifted by the condition (adaLN)."""
-    return torch.addcmul(shift, functional.layer_norm(tokens, tokens.shape[-1:], eps=_EPS), 1 + scale)
+    return torch.addcmul(shift, functional.layer_norm(tokens, tokens.shape[-1:], eps=_NORM_EPS), 1 + scale)
 
 
 def _counts(streams: Sequence[Tensor], lengths: Sequence[Tensor | None] | None) -> list[list[int]]:

@@ -1,35 +1,29 @@
-"""The one door between the model and the evaluation package: the generator `cdslm`, and clip sets to prepare.
+"""The door from the evaluation package to the model: the generator `cdslm`.
 
 Like a stranger's plugin, it imports the contract, clips, audio, errors and hook markers of `cdslm_eval`, and no more.
 """
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from cdslm_eval.audio import Clip, content_digest, is_silent, write_flac
-from cdslm_eval.clips import ClipSet, Source, decode
+from cdslm_eval.audio import Clip, content_digest, write_flac
+from cdslm_eval.clips import ClipSet
 from cdslm_eval.contract import Generator, GeneratorInfo, Options
-from cdslm_eval.errors import AudioError, EvalError, UsageError
+from cdslm_eval.errors import EvalError, UsageError
 from cdslm_eval.hookspecs import hookimpl
 from cdslm_model.errors import DataError, ModelError
 
 if TYPE_CHECKING:
     from cdslm_model.checkpoint import Checkpoint
-    from cdslm_model.data import Heard
     from cdslm_model.generate import Continuer, Manner
 
-__all__ = ["CdslmGenerator", "CdslmOptions", "ClipRecording", "cdslm_generators", "recordings", "roundtrip"]
-
-
-SPLITS = frozenset({"train", "valid", "validation", "dev", "test"})
+__all__ = ["CdslmGenerator", "CdslmOptions", "cdslm_generators", "roundtrip"]
 
 
 class CdslmOptions(Options):
@@ -140,56 +134,6 @@ class CdslmGenerator(Generator):
 
         with _told():
             return checkpoint.find(self.options.checkpoint)
-
-
-@dataclass(frozen=True, slots=True)
-class ClipRecording:
-    """One clip of a set, as `cdslm_model.data.prepare` wants it."""
-
-    source: Source
-    name: str
-
-    @property
-    def stamp(self) -> str:
-        """Size and time of its file; what is absent is found out when it is heard."""
-        try:
-            status = Path(self.source.path).stat()
-        except OSError:
-            return "absent"
-        return f"{status.st_size} {status.st_mtime_ns}"
-
-    def hear(self, rate_hz: int) -> Heard:
-        """Decode it at a rate."""
-        from cdslm_model.data import Heard
-
-        try:
-            clip = decode(self.source)
-        except AudioError as error:
-            raise DataError(str(error)) from error
-        return Heard(clip.at_rate(rate_hz).samples, clip.digest, clip.speaker, is_silent(clip.samples))
-
-
-def recordings(paths: Sequence[str]) -> dict[str, list[ClipRecording]]:
-    """Return the clips of directories and manifests, by split.
-
-    A set whose keys all begin with "train/", "valid/", "dev/", "validation/" or "test/" (as they do in a directory with
-    such folders) has splits; any other set stands under "".
-
-    Raises:
-        ModelError: A path holds no clips.
-    """
-    found: dict[str, list[ClipRecording]] = {}
-    for path in paths:
-        try:
-            sources = ClipSet.open(path).sources
-        except EvalError as error:
-            raise DataError(str(error)) from error
-        firsts = {source.key.partition("/")[0] for source in sources}
-        split = "train" in firsts and firsts <= SPLITS
-        for source in sources:
-            where = source.key.partition("/")[0] if split else ""
-            found.setdefault(where, []).append(ClipRecording(source, os.path.abspath(source.path)))  # noqa: PTH100
-    return found
 
 
 def roundtrip(path: str, vocoder: str, count: int, out: str | None) -> dict[str, float]:

@@ -11,8 +11,9 @@ from cdslm_model.config import Config
 from cdslm_model.diffusion import Process
 from cdslm_model.errors import ModelError
 
-__all__ = ["Settings"]
+__all__ = ["PRECISIONS", "Settings"]
 
+PRECISIONS = ("auto", "float32", "bfloat16")
 _FREE = ("valid_every", "save_every", "accumulate")
 
 
@@ -38,6 +39,8 @@ class Settings:
         valid_every: Steps from one validation to the next.
         save_every: Steps from one checkpoint to the next.
         vocoder: Turns log-mels into samples when it generates.
+        precision: Of matrix products and attention while it trains: "float32", "bfloat16" (weights, averages and
+            moments stay float32), or "auto", bfloat16 on a GPU that has it and float32 elsewhere.
     """
 
     config: Config
@@ -57,6 +60,7 @@ class Settings:
     valid_every: int = 250
     save_every: int = 250
     vocoder: str = "griffin-lim"
+    precision: str = "auto"
 
     def check(self, processes: int) -> None:
         """Refuse what cannot be trained.
@@ -67,6 +71,8 @@ class Settings:
         for name in ("batch_size", "accumulate", "valid_windows", "valid_every", "save_every"):
             if getattr(self, name) < 1:
                 raise ModelError(f"{name} = {getattr(self, name)} must be at least 1")
+        if self.precision not in PRECISIONS:
+            raise ModelError(f"precision = {self.precision!r} is none of {', '.join(PRECISIONS)}")
         if self.batch_size % (processes * self.accumulate):
             raise ModelError(
                 f"batch_size = {self.batch_size} does not divide into {processes} processes x {self.accumulate} pieces"

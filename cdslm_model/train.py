@@ -11,7 +11,7 @@ from typing import Any
 
 from cdslm_model import checkpoint, flops
 from cdslm_model.data import Windows
-from cdslm_model.distributed import World, open_world
+from cdslm_model.distributed import World, open_world, precision
 from cdslm_model.errors import CheckpointError
 from cdslm_model.files import locked, read_json, write_json
 from cdslm_model.journal import Journal, matrix_rate
@@ -173,7 +173,8 @@ class _Runs:
 
     def _journal(self, folder: Path, trainer: Trainer, schedule: WarmupStableDecay) -> Journal:
         folder.mkdir(parents=True, exist_ok=True)
-        peak = matrix_rate(self.world.device) * self.world.size
+        peak = matrix_rate(self.world.device, precision(self.order.settings.precision, self.world.device))
+        peak *= self.world.size
         per_step = self.per_step["flops"], self.per_step["tokens"]
         journal = Journal(folder, trainer.step, schedule.steps, *per_step, peak, self.order.quiet)
         if trainer.step == 0:

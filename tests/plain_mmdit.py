@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 import numpy as np
+from scipy import special
 
 EPS = 1e-6
 
@@ -59,7 +60,7 @@ def silu(x):
 
 
 def gelu(x):
-    return 0.5 * x * (1 + np.tanh(math.sqrt(2 / math.pi) * (x + 0.044715 * x**3)))
+    return x * special.ndtr(x)
 
 
 def sinusoids(time):

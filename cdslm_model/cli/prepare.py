@@ -22,22 +22,30 @@ def add_to(app: typer.Typer) -> None:
 def prepare(
     audio: Annotated[list[str], typer.Argument(help="Directories, manifests or wav.scp files.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the shards; sets with splits get a folder a split.")],
+    dtype: Annotated[
+        str, typer.Option("--dtype", help="float16, or int8 with a scale for each band: half the disk.")
+    ] = "float16",
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Threads that decode.")] = os.cpu_count() or 1,
 ) -> None:
     """Write log-mels of speech into shards; what is there already is passed over, so that a call can be repeated."""
     import torch
 
-    from cdslm_model import data
     from cdslm_model.mel import MelSpec
-    from cdslm_model.plugin import recordings
+    from cdslm_model.prepare import prepare as make
+    from cdslm_model.recordings import recordings
+    from cdslm_model.storage import find_storage
 
     # Clips are what goes in parallel here: threads within each of their short transforms would only wait for each other
     torch.set_num_threads(1)
+    storage = find_storage(dtype)
     for split, clips in sorted(recordings(audio).items()):
         folder = out / split
-        report = data.prepare(clips, folder, MelSpec(), jobs=jobs, progress=_progress(str(folder)))
+        report = make(clips, folder, MelSpec(), storage=storage, jobs=jobs, progress=_progress(str(folder)))
         hours = report.frames / MelSpec().frame_rate / 3600
-        typer.echo(f"{folder}: {report.clips} clips, {hours:.2f} h ({report.added} clips added by this call)")
+        typer.echo(
+            f"{folder}: {report.clips} clips, {hours:.2f} h ({report.added} clips added by this call); "
+            f"{storage.name}, {report.bytes / 1e6 / hours:.1f} MB an hour"
+        )
         for name, why in list(report.left_out.items())[:5]:
             typer.echo(f"  left out: {name}: {why}", err=True)
         if len(report.left_out) > 5:

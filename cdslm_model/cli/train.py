@@ -56,6 +56,7 @@ def train(
     valid_every: options.ValidEvery = 250,
     save_every: options.SaveEvery = 250,
     vocoder: options.Vocoder = "griffin-lim",
+    precision: options.Precision = "auto",
     device: options.Device = "auto",
     compile_network: options.CompileNetwork = None,
     quiet: options.Quiet = False,

@@ -25,6 +25,7 @@ __all__ = [
     "Lr",
     "Out",
     "Patch",
+    "Precision",
     "Quiet",
     "SaveEvery",
     "Schedule",
@@ -80,6 +81,10 @@ ValidWindows = Annotated[int, typer.Option("--valid-windows", min=1, help="Held-
 ValidEvery = Annotated[int, typer.Option("--valid-every", min=1, help="Steps between validations.")]
 SaveEvery = Annotated[int, typer.Option("--save-every", min=1, help="Steps between checkpoints.")]
 Vocoder = Annotated[str, typer.Option("--vocoder", help="Makes samples when it generates.")]
+Precision = Annotated[
+    str,
+    typer.Option("--precision", help="auto (bfloat16 on a GPU), float32 or bfloat16, which some processors do fast."),
+]
 Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
 CompileNetwork = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="Let torch compile the network (default: on a GPU).")

@@ -52,6 +52,32 @@ def test_log_mels_are_those_of_librosa():
     np.testing.assert_allclose(found, wanted[:80], atol=2e-4)
 
 
+@given(
+    cuts=st.lists(st.integers(0, 9_000), max_size=6),
+    shape=st.sampled_from([(2048, 1200, 300), (512, 400, 256), (64, 64, 64), (101, 100, 7)]),
+    length=st.integers(0, 9_000),
+)
+@settings(max_examples=60, deadline=None)
+def test_pieces_and_blocks_give_the_frames_of_the_whole(cuts, shape, length):
+    fft, window, hop = shape
+    log_mel = LogMel(MelSpec(fft=fft, window=window, hop=hop, mels=4, high_hz=12_000.0, low_hz=0.0))
+    samples = torch.from_numpy(np.random.default_rng(length).standard_normal(length).astype(np.float32))
+    # The whole by torch's own framing, without blocks
+    spectrum = torch.stft(
+        torch.nn.functional.pad(samples, (0, fft)), fft, hop, window, torch.hann_window(window),
+        pad_mode="constant", return_complex=True,
+    )[:, : length // hop]  # fmt: skip
+    wanted = (spectrum.abs().T @ log_mel.get_buffer("_filters")).clamp(min=1e-10).log10()
+    stream = log_mel.stream()
+    edges = itertools.pairwise(sorted({0, length, *(min(cut, length) for cut in cuts)}))
+    parts = [stream.add(samples[start:stop]) for start, stop in edges]
+    pieces = torch.cat([*parts, stream.end()])
+    torch.testing.assert_close(pieces, wanted, rtol=0, atol=1e-5)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("cdslm_model.mel._BLOCK_FRAMES", 7)
+        torch.testing.assert_close(log_mel(samples[None])[0], wanted, rtol=0, atol=1e-5)
+
+
 @pytest.mark.parametrize("samples", [0, 1, 299, 300, 301, 2400])
 def test_there_is_a_frame_per_whole_hop_and_silence_is_the_floor(samples):
     spec = MelSpec()

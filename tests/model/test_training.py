@@ -256,3 +256,18 @@ def test_window_lengths_in_seconds_are_frames(trained):
     config = checkpoint.find(trained).facts["settings"]["config"]
     seconds = float(LENGTH[1]), float(LENGTH[3])
     assert (config["context_frames"], config["continuation_frames"]) == tuple(round(80 * s) for s in seconds)
+
+
+def test_bfloat16_learns_what_float32_learns_and_weights_stay_float32(shards, trained, tmp_path, inside):
+    arguments = ("--data", shards, "--out", tmp_path / "run", *SMALL, "--steps", "40", "--device", "cpu", "--quiet")
+    done = inside("train", *arguments, "--precision", "bfloat16")
+    assert done.returncode == 0, done.stderr
+    found, exact = (json.loads((run / "result.json").read_text())["val_loss"] for run in (tmp_path / "run", trained))
+    assert found == pytest.approx(exact, rel=0.02)
+    assert found != exact
+    weights = checkpoint.find(tmp_path / "run").tensors("weights")
+    assert {one.dtype for one in weights.values()} == {torch.float32}
+    refused = inside("train", *arguments, "--precision", "float16")
+    assert refused.returncode == 2
+    assert "float16" in refused.stderr
+    assert "bfloat16" in refused.stderr

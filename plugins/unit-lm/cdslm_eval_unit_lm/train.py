@@ -18,7 +18,7 @@ from cdslm_eval_unit_lm.settings import Settings
 from cdslm_eval_unit_lm.units import Units, fit_centroids, runs, tables
 from cdslm_model import checkpoint
 from cdslm_model.data import Shards
-from cdslm_model.distributed import pick_device
+from cdslm_model.distributed import pick_device, precision
 from cdslm_model.errors import CheckpointError, ModelError, TrainingError
 from cdslm_model.files import locked, read_json, write_json
 from cdslm_model.flops import BACKWARD
@@ -187,7 +187,7 @@ class _Run:
         """Train up to the last step, with validation and checkpoints on the way."""
         settings, learner, steps = self.settings, self.learner, self.schedule.steps
         per_step = self.facts["per_step"]
-        peak = matrix_rate(self.device)
+        peak = matrix_rate(self.device, precision("auto", self.device))
         journal = Journal(
             self.order.out, learner.step, steps, per_step["flops"], per_step["tokens"], peak, self.order.quiet
         )

@@ -1,0 +1,170 @@
+"""A training step: against plain matrix products, and against the same network of a public two-stream block.
+
+Processor time of one thread on a CPU, the sides in turn, the best of the turns; elapsed time on a GPU.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra `model` is not installed")
+
+from torch import Tensor, nn  # noqa: E402 - torch may be absent
+from torch.nn import functional  # noqa: E402
+
+from cdslm_model import flops  # noqa: E402
+from cdslm_model.config import Config  # noqa: E402
+from cdslm_model.distributed import World  # noqa: E402
+from cdslm_model.journal import matrix_rate  # noqa: E402
+from cdslm_model.loop import Trainer  # noqa: E402
+from cdslm_model.mel import Normalizer  # noqa: E402
+from cdslm_model.mmdit import MMDiT, time_features  # noqa: E402
+from cdslm_model.parametrization import initialise  # noqa: E402
+from cdslm_model.schedule import WarmupStableDecay  # noqa: E402
+from cdslm_model.settings import Settings  # noqa: E402
+
+CPU = Config.from_depth(2, context_frames=160, continuation_frames=320)
+GPU = Config.from_depth(4, context_frames=800, continuation_frames=2400)
+ASKED = 0.5, 0.35
+"""Least utilisation of the CPU's float32 rate, and of the GPU's bfloat16 rate."""
+
+
+class Noise:
+    """Windows of noise: what is measured does not depend on what is said.
+
+    Args:
+        config: Says how long they are.
+    """
+
+    def __init__(self, config: Config) -> None:
+        generator = torch.Generator().manual_seed(0)
+        self._frames = config.context_frames, config.continuation_frames
+        self._mels = [torch.randn(64, count, config.mels, generator=generator) for count in self._frames]
+
+    def batch(self, seed: int, step: int, places: range) -> tuple[Tensor, Tensor]:
+        """Return the windows of some places."""
+        del seed, step
+        context, continuation = (mels[list(places)] for mels in self._mels)
+        return context, continuation
+
+
+class Public(nn.Module):
+    """The same network of diffusers' block of Stable Diffusion 3; it knows no positions.
+
+    Args:
+        config: The shape.
+    """
+
+    def __init__(self, config: Config) -> None:
+        super().__init__()
+        attention = pytest.importorskip("diffusers.models.attention", reason="the extra `bench` is not installed")
+        d = config.width
+        self.embed, self.out = nn.Linear(config.token_width, d), nn.Linear(d, config.token_width)
+        self.time = nn.Sequential(nn.Linear(256, 4 * d), nn.SiLU(), nn.Linear(4 * d, d))
+        self.blocks = nn.ModuleList(
+            attention.JointTransformerBlock(
+                d, config.heads, config.head_dim, context_pre_only=place == config.depth - 1, qk_norm="rms_norm"
+            )
+            for place in range(config.depth)
+        )
+
+    def forward(self, streams: tuple[Tensor, Tensor], at: Tensor) -> Tensor:
+        """Return what it says of the second stream."""
+        context, generated = (self.embed(one) for one in streams)
+        condition = self.time(time_features(at))
+        for block in self.blocks:
+            context, generated = block(generated, context, condition)
+        said: Tensor = self.out(functional.layer_norm(generated, generated.shape[-1:]))
+        return said
+
+
+@pytest.fixture(autouse=True)
+def one_thread():
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+def timed(function: Callable[[], object]) -> float:
+    start = time.process_time()
+    function()
+    return time.process_time() - start
+
+
+def trainer(
+    config: Config, batch: int, device: str, *, compiled: bool, precision: str = "auto"
+) -> Callable[[], object]:
+    """Return a function that takes one whole training step: batch, loss, gradient, clipping, AdamW, averages."""
+    normalizer = Normalizer(torch.zeros(config.mels), torch.ones(config.mels))
+    settings = Settings(config=config, batch_size=batch, precision=precision)
+    one = Trainer(settings, World(0, 1, torch.device(device)), Noise(config), normalizer, compiled)
+    steps = one.advance(WarmupStableDecay(10_000, 10, 10), 10_000)
+    return lambda: next(steps)
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_step_on_a_processor_against_its_matrix_products(benchmark, precision):
+    batch = 4
+    step = trainer(CPU, batch, "cpu", compiled=False, precision=precision)
+    dtype = getattr(torch, precision)
+    size = 1024
+    left, right = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
+    step()
+    turns = [(timed(step), timed(lambda: left @ right)) for _ in range(10)]
+    step_s, product_s = (min(side) for side in zip(*turns, strict=True))
+    work = batch * flops.training(CPU, CPU.context_frames, CPU.continuation_frames).total
+    rate = 2 * size**3 / product_s
+    benchmark.extra_info["matrix GFLOP/s"] = rate / 1e9
+    benchmark.extra_info["utilisation by exact FLOPs"] = work / step_s / rate
+    benchmark.pedantic(step, rounds=3)
+    if precision == "float32":
+        assert work / step_s / rate > ASKED[0]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
+def test_step_on_a_gpu_against_its_matrix_products(benchmark):
+    batch = 32
+    step = trainer(GPU, batch, "cuda", compiled=True)
+    for _ in range(5):
+        step()
+    benchmark.pedantic(step, rounds=20)
+    work = batch * flops.training(GPU, GPU.context_frames, GPU.continuation_frames).total
+    rate = matrix_rate(torch.device("cuda"), torch.bfloat16)
+    benchmark.extra_info["matrix TFLOP/s"] = rate / 1e12
+    benchmark.extra_info["utilisation by exact FLOPs"] = work / benchmark.stats["min"] / rate
+    assert work / benchmark.stats["min"] / rate > ASKED[1]
+
+
+@pytest.mark.parametrize("depth", [2, 4])
+def test_step_against_the_same_network_of_a_public_block(benchmark, depth):
+    """With one optimizer for both, and each as it comes: a public training loop takes AdamW's default."""
+    config = Config.from_depth(depth, context_frames=160, continuation_frames=320)
+    batch = 8 // depth
+    ours, public = MMDiT(config), Public(config)
+    initialise(ours, config, torch.Generator().manual_seed(0))
+    assert sum(one.numel() for one in public.parameters()) == config.parameters()
+    streams = torch.randn(batch, 160, 80), torch.randn(batch, 320, 80)
+    at = torch.rand(batch)
+
+    def stepping(network: nn.Module, fused: bool) -> Callable[[], None]:
+        optimizer = torch.optim.AdamW(network.parameters(), fused=fused)
+
+        def step() -> None:
+            optimizer.zero_grad(set_to_none=True)
+            network(streams, at).square().mean().backward()
+            optimizer.step()
+
+        step()
+        return step
+
+    sides = stepping(ours, True), stepping(public, True), stepping(public, False)
+    turns = [[timed(side) for side in sides] for _ in range(16 // depth)]
+    ours_s, public_s, default_s = (min(side) for side in zip(*turns, strict=True))
+    benchmark.extra_info["tokens a second over the public block's"] = public_s / ours_s
+    benchmark.extra_info["and with AdamW's default there"] = default_s / ours_s
+    benchmark.pedantic(sides[0], rounds=2)
+    assert public_s / ours_s > 1

@@ -1,0 +1,111 @@
+"""Clips of any set as recordings to prepare: decoded in pieces, and refused where nothing can be learned from them."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from cdslm_eval.audio import SILENCE_DBFS, Decoded, Samples, content_hash, read_blocks, resample_blocks
+from cdslm_eval.clips import ClipSet, Source
+from cdslm_eval.errors import AudioError, EvalError
+from cdslm_model.errors import DataError
+from cdslm_model.prepare import Heard
+
+__all__ = ["ClipRecording", "recordings"]
+
+SPLITS = frozenset({"train", "valid", "validation", "dev", "test"})
+KEPT_SAMPLES = 1 << 22
+"""Samples up to which a clip is decoded once (4 minutes at 16 kHz); what is longer is read a second time."""
+LOUDEST = 64.0
+"""Largest sample that is taken for sound, 36 dB over full scale: integers in a float file are not."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipRecording:
+    """One clip of a set, as `cdslm_model.prepare.prepare` wants it."""
+
+    source: Source
+    name: str
+
+    @property
+    def stamp(self) -> str:
+        """Size and time of its file; what is absent is found out when it is heard."""
+        try:
+            status = Path(self.source.path).stat()
+        except OSError:
+            return "absent"
+        return f"{status.st_size} {status.st_mtime_ns}"
+
+    def hear(self, rate_hz: int, take: Callable[[Samples], None]) -> Heard:
+        """Decode it at a rate, handing on piece by piece.
+
+        It is read twice, as its level and its length must be known first; a short one is decoded once.
+        """
+        try:
+            kept, count, own_rate_hz = self._listen()
+            blocks = (block.samples for block in kept or read_blocks(self.source.path))
+            digest = content_hash(count, own_rate_hz)
+            for samples in resample_blocks(_counted(blocks, digest, count), own_rate_hz, rate_hz):
+                take(samples)
+        except AudioError as error:
+            raise DataError(str(error)) from error
+        return Heard(digest.hexdigest(), self.source.speaker)
+
+    def _listen(self) -> tuple[list[Decoded], int, int]:
+        """Return its pieces where they are few, its samples and its rate; refuse what nothing can be learned from."""
+        kept: list[Decoded] = []
+        count, power, peak, rate_hz = 0, 0.0, 0.0, 0
+        for block in read_blocks(self.source.path):
+            rate_hz = block.rate_hz
+            count += len(block.samples)
+            power += float(np.square(block.samples, dtype=np.float64).sum())
+            # A sum of squares is not finite where a sample is not
+            peak = max(peak, float(np.abs(block.samples).max(initial=0.0)))
+            if count <= KEPT_SAMPLES:
+                kept.append(block)
+        if not math.isfinite(power):
+            raise DataError("samples that are not finite numbers")
+        if peak > LOUDEST:
+            raise DataError(f"samples of up to {peak:.6g}, where full scale is 1; bring them into -1..1")
+        if power <= count * 10.0 ** (SILENCE_DBFS / 10):
+            raise DataError("nothing but silence" if count else "no samples in it")
+        return (kept if count <= KEPT_SAMPLES else []), count, rate_hz
+
+
+def _counted(blocks: Iterator[Samples], digest: hashlib._Hash, count: int) -> Iterator[Samples]:
+    """Hand on blocks, taking them into the digest; there must be as many samples as were counted before."""
+    for block in blocks:
+        count -= len(block)
+        digest.update(block.astype("<f4", copy=False).data)
+        yield block
+    if count:
+        raise AudioError("it changed while it was being read; give the same command again")
+
+
+def recordings(paths: Sequence[str]) -> dict[str, list[ClipRecording]]:
+    """Return the clips of directories and manifests, by split.
+
+    A set whose keys all begin with "train/", "valid/", "dev/", "validation/" or "test/" (as they do in a directory with
+    such folders) has splits; any other set stands under "".
+
+    Raises:
+        ModelError: A path holds no clips.
+    """
+    found: dict[str, list[ClipRecording]] = {}
+    for path in paths:
+        try:
+            sources = ClipSet.open(path).sources
+        except EvalError as error:
+            raise DataError(str(error)) from error
+        firsts = {source.key.partition("/")[0] for source in sources}
+        split = "train" in firsts and firsts <= SPLITS
+        for source in sources:
+            where = source.key.partition("/")[0] if split else ""
+            found.setdefault(where, []).append(ClipRecording(source, os.path.abspath(source.path)))  # noqa: PTH100
+    return found
