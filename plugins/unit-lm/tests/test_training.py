@@ -82,6 +82,21 @@ def test_ended_at_any_moment_the_same_command_goes_on_bit_for_bit(unit_lm, shard
     assert_same(folder, trained)
 
 
+def test_a_run_that_goes_on_does_not_hear_the_speech_again(unit_lm, shards, short, trained, tmp_path, monkeypatch):
+    from cdslm_eval_unit_lm.features import LogMelFeatures
+
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    shutil.rmtree(folder / "checkpoints" / "step-000000120")
+    (folder / "units-valid.safetensors").write_bytes(b"half of one")
+    heard = []
+    told = LogMelFeatures.__call__
+    monkeypatch.setattr(LogMelFeatures, "__call__", lambda self, speech: heard.append(1) or told(self, speech))
+    assert unit_lm("train", "--data", shards, "--out", folder, *short, *STEPS).returncode == 0
+    assert len(heard) == 5, "those of valid alone, whose file was damaged"
+    assert_same(folder, trained)
+
+
 def test_a_finished_run_is_left_alone(unit_lm, shards, short, trained):
     before = {path: path.stat().st_mtime_ns for path in trained.rglob("*.*") if path.name != ".lock"}
     done = unit_lm("train", "--data", shards, "--out", trained, *short, *STEPS, "--json")
