@@ -74,6 +74,7 @@ class Rows:
             if len(left) == len(table):
                 common.note(f"note: --exclude {rule!r} matches no row")
             table = left
+        _name_systems(table)
         return self._split(table) if self.test else table
 
     def _open(self) -> RunTable:
@@ -99,6 +100,16 @@ class Rows:
                 raise UsageError(f"--test {rule!r} matches none of {len(table)} rows")
             split[np.isin(table.line, named.line)] = "test"
         return dataclasses.replace(table, split=split)
+
+
+def _name_systems(table: RunTable) -> None:
+    """Say where rows of several systems are about to be fitted as one: their losses and tokens may be of two kinds."""
+    systems = sorted(set(table.labels.get("system", ())))
+    if len(systems) > 1:
+        common.note(
+            f"note: rows of {len(systems)} systems are fitted as one: {', '.join(systems)}; "
+            f"--where system={systems[0]} fits one alone"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,6 +15,7 @@ from cdslm_eval.cli.score import JobsOption
 
 if TYPE_CHECKING:
     from cdslm_eval.ladder import Climb
+    from cdslm_eval.ladder.plan import Fit
     from cdslm_eval.result import ScoreResult
 
 __all__ = ["add_to"]
@@ -52,7 +53,7 @@ def ladder(
     results = climb.train()
     result = _score(climb, jobs)
     table = _write(climb, results, result, as_json)
-    fits = [_fit(table, one.metric, one.arguments, out / "fit" / one.metric) for one in climb.plan.fit]
+    fits = [_fit(table, family.name, one, out / "fit") for one in climb.plan.fit for family in climb.plan.systems]
     typer.echo(f"table: {table}\nscores: {out / 'scores.json'}\nreport: {out / 'report' / 'index.html'}")
     for line in filter(None, fits):
         typer.echo(line)
@@ -102,11 +103,17 @@ def _write(climb: Climb, results: list[dict[str, Any]], result: ScoreResult, as_
     return table
 
 
-def _fit(table: Path, metric: str, arguments: str, out: Path) -> str:
-    """Fit one metric in a process of its own; a table that a law cannot be fitted to is no failure of the ladder."""
-    command = [sys.executable, "-m", "cdslm_eval", "fit", str(table), "--metric", metric, "--out", str(out)]
-    done = subprocess.run([*command, *shlex.split(arguments)], capture_output=True, text=True, check=False)
+def _fit(table: Path, system: str, wanted: Fit, out: Path) -> str:
+    """Fit one metric of one system in a process of its own, into OUT/SYSTEM/METRIC.
+
+    A table that a law cannot be fitted to is no failure of the ladder. Systems are never pooled: their losses are of
+    different kinds, and so are their tokens.
+    """
+    place, what = out / system / wanted.metric, f"fit of {wanted.metric}, {system}"
+    command = [sys.executable, "-m", "cdslm_eval", "fit", str(table), "--metric", wanted.metric, "--out", str(place)]
+    command += ["--where", f"system={system}", *shlex.split(wanted.arguments)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        return f"fit of {metric}: {(done.stderr.strip() or 'no answer').splitlines()[-1]}"
+        return f"{what}: {(done.stderr.strip() or 'no answer').splitlines()[-1]}"
     first = (done.stdout.strip() or done.stderr.strip()).partition("\n")[0]
-    return f"fit of {metric}: {first} ({out})"
+    return f"{what}: {first} ({place})"

@@ -63,6 +63,12 @@ class Climb:
         out: Folder of everything that is made.
         host: Knows the generators.
         say: Told what is going on, line by line.
+
+    Attributes:
+        plan: What is climbed: without the systems that are wanted only if installed, and are not.
+
+    Raises:
+        UsageError: A system that is wanted is not installed, or none of them is.
     """
 
     def __init__(self, plan: Plan, out: Path, host: Host, say: Callable[[str], None]) -> None:
@@ -71,6 +77,9 @@ class Climb:
         for one in plan.prepare:
             command = self._filled(one.command, {"out": "OUT"})
             self._places[one.name] = str(out / "prepared" / f"{one.name}-{_digest(command)}")
+        self.plan = plan.model_copy(update={"systems": tuple(filter(self._at_hand, plan.systems))})
+        if not self.plan.systems:
+            raise UsageError(f"{plan.name}: none of its systems is installed here")
 
     def state(self) -> list[tuple[str, bool]]:
         """Return each step with whether it is done."""
@@ -135,13 +144,31 @@ class Climb:
         """Return the metrics that are wanted, and those of the rest that can be used here."""
         names = list(self.plan.score.metrics)
         for spec in self.plan.score.if_installed:
-            found = self.host.registered("metric").get(spec.partition(":")[0])
-            why = "not installed" if found is None else found.component.missing()
-            if why:
+            if why := self._lacking("metric", spec):
                 self.say(f"{spec} is left out: {why}")
             else:
                 names.append(spec)
         return names
+
+    def _at_hand(self, family: Family) -> bool:
+        """Return whether a family can be trained and heard here; asked before anything is begun."""
+        command = self._train_command(Rung(family, family.sizes[0], family.budgets[0]), "RUN")[0]
+        lacking = f"there is no command {command!r} here" if _program(command) is None else ""
+        if why := lacking or self._lacking("generator", family.generator):
+            if not family.if_installed:
+                raise UsageError(
+                    f"system {family.name}: {why}; install what brings it, or write if_installed = true to leave it out"
+                )
+            self.say(f"system {family.name} is left out: {why}")
+        return not why
+
+    def _lacking(self, kind: str, spec: str) -> str:
+        """Return what a component lacks to be used here, or nothing."""
+        name = spec.partition(":")[0]
+        found = self.host.registered(kind).get(name)
+        if found is None:
+            return "not installed" if kind == "metric" else f"the {kind} {name!r} is not installed"
+        return found.component.missing() or ""
 
     def _spoken(self, spec: str, name: str, folder: Path, prompts: ClipSet | None) -> ClipSet:
         wanted = self.plan.generate
@@ -181,6 +208,8 @@ class Climb:
     def _command(self, words: Sequence[str], log: Path) -> float:
         """Run a command, its output on our stderr and in a log; return its seconds."""
         program = _program(words[0])
+        if program is None:
+            raise UsageError(f"there is no command {words[0]!r} here; install what brings it")
         log.parent.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
         leash = [sys.executable, "-m", "cdslm_eval.ladder.leash", program, *words[1:]]
@@ -209,12 +238,9 @@ def _copy(child: subprocess.Popen[bytes], targets: Sequence[IO[bytes]]) -> None:
             target.flush()
 
 
-def _program(name: str) -> str:
+def _program(name: str) -> str | None:
     """Return the program, looked for beside this Python first: a virtual environment need not be active."""
-    found = shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
-    if found is None:
-        raise UsageError(f"there is no command {name!r} here; install what brings it")
-    return found
+    return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
 
 
 def _finished(folder: Path) -> bool:

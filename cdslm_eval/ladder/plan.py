@@ -42,6 +42,8 @@ class Family(_Table):
         generator: Name of the generator with options; `{run}` is filled in.
         sizes: What `{size}` takes.
         budgets: What `{budget}` takes, in FLOPs.
+        if_installed: Whether it is left out, with a note, where its command or its generator is not installed;
+            otherwise nothing is begun there.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -49,6 +51,7 @@ class Family(_Table):
     generator: str
     sizes: tuple[int | str, ...] = Field(min_length=1)
     budgets: tuple[float, ...] = Field(min_length=1)
+    if_installed: bool = False
 
     @field_validator("budgets")
     @classmethod

@@ -21,6 +21,9 @@ def run_rows(
 ) -> list[dict[str, str | float]]:
     """Return the rows of the run table, in the order of the rungs.
 
+    N, D, C and val_loss are in the conventions of each row's own `system`: a frame and a unit are not one token, and
+    losses of two systems are of two kinds, so that a fit is one of each system alone.
+
     Args:
         climbed: The models.
         results: What training said of each.

@@ -271,3 +271,12 @@ def test_help_needs_no_torch_and_no_scipy():
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "downstream" in done.stdout
     assert done.stdout.strip().endswith("[]")
+
+
+def test_rows_of_several_systems_are_not_fitted_as_one_without_a_word(fit, table):
+    rows = [{**row, "run": str(n), "system": ("cdslm", "unit-lm")[n % 2]} for n, row in enumerate(runs())]
+    name = table("two.csv", rows)
+    _, said = fit("isoflop", name, "--replicates", "0")
+    assert "rows of 2 systems are fitted as one: cdslm, unit-lm; --where system=cdslm fits one alone" in said
+    _, said = fit("isoflop", name, "--where", "system=unit-lm", "--replicates", "0")
+    assert "systems" not in said

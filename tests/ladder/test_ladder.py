@@ -176,6 +176,54 @@ def test_shipped_plans_are_plans(path):
     assert read_plan(path).systems
 
 
+SECOND = f"""
+[[systems]]
+name = "other"
+train = "{sys.executable} {{here}}/trainer.py {{size}} {{budget}} {{run}} 0"
+generator = "silence"
+sizes = [1000, 4000]
+budgets = [1e6, 4e6]
+"""
+
+
+def with_second(path, old="", new=""):
+    assert old in SECOND
+    second = SECOND.replace(old, new) if old else SECOND
+    text = path.read_text().replace("[generate]", second + "[generate]")
+    # the fit is asked for what it has not, so that it answers at once
+    path.write_text(text + '[[fit]]\nmetric = "val_loss"\narguments = "--no-such-option"\n')
+    return path
+
+
+def test_losses_of_two_systems_are_fitted_each_alone(plan):
+    done = climb(with_second(plan()))
+    rows = list(csv.DictReader((plan().parent / "out" / "runs.csv").read_text().splitlines()))
+    assert [row["system"] for row in rows].count("other") == 4
+    lines = [line for line in done.stdout.splitlines() if line.startswith("fit of")]
+    assert [line.partition(":")[0] for line in lines] == ["fit of val_loss, law", "fit of val_loss, other"]
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "why"),
+    [
+        (sys.executable, "no-such-trainer", "there is no command 'no-such-trainer'"),
+        ('"silence"', '"mute"', "the generator 'mute' is not installed"),
+    ],
+)
+def test_a_system_that_is_not_installed_is_known_before_anything_is_trained(plan, old, new, why):
+    path = with_second(plan(), old, new)
+    refused = climb(path, check=False)
+    assert refused.returncode == 2
+    assert why in refused.stderr
+    assert "if_installed = true" in refused.stderr
+    assert not (path.parent / "out").exists()
+    path.write_text(path.read_text().replace('name = "other"', 'name = "other"\nif_installed = true'))
+    dry = climb(path, "--dry-run")
+    assert "system other is left out" in dry.stderr
+    assert "law-100" in dry.stdout
+    assert "other" not in dry.stdout
+
+
 def test_json_has_the_table_and_the_scores(plan):
     found = json.loads(climb(plan(), "--json", "-").stdout.partition("\ntable:")[0])
     assert len(found["runs"]) == 4

@@ -39,7 +39,7 @@ def train(
     target_flops: options.TargetFlops = None,
     tokens: options.Tokens = None,
     steps: options.Steps = None,
-    units: options.Units = 100,
+    units: options.Units = 1000,
     stride: options.Stride = 2,
     encoder: options.Encoder = None,
     layer: options.Layer = 6,

@@ -46,7 +46,7 @@ class Settings:
 
     family: str = "llama"
     size: int = 2
-    units: int = 100
+    units: int = 1000
     stride: int = 2
     encoder: str | None = None
     layer: int = 6

@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 from cdslm_eval_unit_lm.corpus import UnitWindows, clips_of
-from cdslm_eval_unit_lm.features import Features, find_features
+from cdslm_eval_unit_lm.features import find_features
+from cdslm_eval_unit_lm.heard import keep, kept, key_of, with_progress
 from cdslm_eval_unit_lm.language import forward_flops, lm_config
 from cdslm_eval_unit_lm.learner import Learner, best_constant
 from cdslm_eval_unit_lm.settings import Settings
-from cdslm_eval_unit_lm.units import Units, fit_centroids, runs, tables
+from cdslm_eval_unit_lm.units import Ints, Units, fit_centroids, runs, tables
 from cdslm_model import checkpoint
 from cdslm_model.data import Shards
 from cdslm_model.distributed import pick_device, precision
@@ -90,14 +91,14 @@ class _Run:
         self.order, self.settings = order, settings
         self.device = pick_device(order.device)
         self.speech = open_speech(order.data, order.valid, settings.vocoder)
+        if found is not None:
+            check_speech(order.out, found, self.speech)
         self.shards, held_out = self.speech.train, self.speech.valid
         self.normalizer = self.shards.normalizer()
-        self.features = features = find_features(settings, self.shards.spec, self.normalizer, self.device)
-        self.units, said = self._units(features, found)
-        _, said_held_out = tables(
-            self.units.centroids, clips_of(held_out), features, self.shards.spec.frame_rate, self.shards.spec.mels
-        )
-        rate = features.rate_hz / (self.units.mean_run() if settings.run_length else 1.0)
+        self.features = find_features(settings, self.shards.spec, self.normalizer, self.device)
+        self.units, said = self._units(found)
+        said_held_out = self._said(held_out, "valid", self.units)
+        rate = self.features.rate_hz / (self.units.mean_run() if settings.run_length else 1.0)
         length = max(2, round(settings.seconds * rate))
         self.windows = self._windows(said, self.shards, length)
         self.valid = self._windows(said_held_out, held_out, length).spread(settings.valid_windows)
@@ -105,22 +106,35 @@ class _Run:
         self.learner = Learner(settings, self.config, self.device)
         self.schedule, self.facts = self._plan(length, rate)
         if found is not None:
-            check_speech(order.out, found, self.speech)
             check_length(order.out, found, self.schedule)
             self.learner.restore(found)
 
-    def _units(self, features: Features, found: checkpoint.Checkpoint | None) -> tuple[Units, list[Any]]:
-        clips, spec = clips_of(self.shards), self.shards.spec
-        if found is None:
-            self._say(
-                f"clustering {self.shards.frames / spec.frame_rate / 3600:.2f} h into {self.settings.units} units"
-            )
-            centroids = fit_centroids(clips, features, self.settings.units, self.settings.seed)
-        else:
-            centroids = found.tensors("units")["centroids"].numpy()
-        return tables(centroids, clips, features, spec.frame_rate, spec.mels)
+    def _units(self, found: checkpoint.Checkpoint | None) -> tuple[Units, list[Ints]]:
+        """Return the units, and those of each clip: of a run that goes on, as they are kept."""
+        clips, spec, settings = clips_of(self.shards), self.shards.spec, self.settings
+        if found is not None:
+            units = Units.from_tensors(found.tensors("units"), self.features.rate_hz, spec.frame_rate)
+            return units, self._said(self.shards, "train", units)
+        self._say(f"clustering {self.shards.frames / spec.frame_rate / 3600:.2f} h into {settings.units} units")
+        centroids = fit_centroids(clips, self.features, settings.units, settings.seed)
+        hearing = with_progress(clips, "units of train", quiet=self.order.quiet)
+        units, said = tables(centroids, hearing, self.features, spec.frame_rate, spec.mels)
+        keep(self._place("train"), key_of(self.shards, self.features, centroids), said)
+        return units, said
 
-    def _windows(self, said: list[Any], shards: Shards, length: int) -> UnitWindows:
+    def _said(self, shards: Shards, split: str, units: Units) -> list[Ints]:
+        """Return the units of each clip, heard only where they are not kept."""
+
+        def hear() -> list[Ints]:
+            clips = with_progress(clips_of(shards), f"units of {split}", quiet=self.order.quiet)
+            return [units.of(self.features(clip)) for clip in clips]
+
+        return kept(self._place(split), key_of(shards, self.features, units.centroids), hear)
+
+    def _place(self, split: str) -> Path:
+        return self.order.out / f"units-{split}.safetensors"
+
+    def _windows(self, said: list[Ints], shards: Shards, length: int) -> UnitWindows:
         settings = self.settings
         return UnitWindows(
             [runs(units)[0] for units in said] if settings.run_length else said,

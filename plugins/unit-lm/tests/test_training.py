@@ -40,9 +40,9 @@ def assert_same(one, other):
         assert all(torch.equal(mine[key], theirs[key]) for key in mine), f"{name} differ"
 
 
-def start(environment, *arguments):
+def start(*arguments):
     command = [sys.executable, "-m", "cdslm_eval_unit_lm.cli", *map(str, arguments)]
-    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=environment)
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
 def wait_for(condition, seconds=180):
@@ -65,12 +65,10 @@ def test_learns_which_unit_follows_which(trained):
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
-def test_ended_at_any_moment_the_same_command_goes_on_bit_for_bit(
-    unit_lm, environment, shards, short, trained, tmp_path, number
-):
+def test_ended_at_any_moment_the_same_command_goes_on_bit_for_bit(unit_lm, shards, short, trained, tmp_path, number):
     folder = tmp_path / "cut"
     command = ("train", "--data", shards, "--out", folder, *short, *STEPS)
-    process = start(environment, *command)
+    process = start(*command)
     wait_for((folder / "checkpoints" / "step-000000020").is_dir)
     process.send_signal(number)
     _, said = process.communicate(timeout=60)
@@ -81,6 +79,21 @@ def test_ended_at_any_moment_the_same_command_goes_on_bit_for_bit(
     assert unit_lm(*command).returncode == 0
     assert result(folder) == result(trained)
     assert losses(folder) == losses(trained)
+    assert_same(folder, trained)
+
+
+def test_a_run_that_goes_on_does_not_hear_the_speech_again(unit_lm, shards, short, trained, tmp_path, monkeypatch):
+    from cdslm_eval_unit_lm.features import LogMelFeatures
+
+    folder = tmp_path / "run"
+    shutil.copytree(trained, folder)
+    shutil.rmtree(folder / "checkpoints" / "step-000000120")
+    (folder / "units-valid.safetensors").write_bytes(b"half of one")
+    heard = []
+    told = LogMelFeatures.__call__
+    monkeypatch.setattr(LogMelFeatures, "__call__", lambda self, speech: heard.append(1) or told(self, speech))
+    assert unit_lm("train", "--data", shards, "--out", folder, *short, *STEPS).returncode == 0
+    assert len(heard) == 5, "those of valid alone, whose file was damaged"
     assert_same(folder, trained)
 
 
@@ -130,9 +143,9 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(unit_lm, shards, short, tm
     assert (done.returncode, said in done.stderr) == (2, True), done.stderr
 
 
-def test_a_second_trainer_is_refused(unit_lm, environment, shards, short, tmp_path):
+def test_a_second_trainer_is_refused(unit_lm, shards, short, tmp_path):
     command = ("train", "--data", shards, "--out", tmp_path / "run", *short, "--steps", "100000")
-    first = start(environment, *command)
+    first = start(*command)
     try:
         wait_for((tmp_path / "run" / "log.jsonl").is_file)
         second = unit_lm(*command)
@@ -153,7 +166,7 @@ def test_a_loss_that_is_no_number_names_the_last_good_checkpoint(unit_lm, shards
     assert all(tensor.isfinite().all() for tensor in last.tensors("weights").values()), "the good one is kept"
 
 
-def test_no_room_on_disk_keeps_the_last_checkpoint(unit_lm, environment, shards, short, trained, tmp_path):
+def test_no_room_on_disk_keeps_the_last_checkpoint(unit_lm, shards, short, trained, tmp_path):
     folder = tmp_path / "run"
     kept = "step-000000100"
     shutil.copytree(trained / "checkpoints" / kept, folder / "checkpoints" / kept)
@@ -164,9 +177,7 @@ def test_no_room_on_disk_keeps_the_last_checkpoint(unit_lm, environment, shards,
         "from cdslm_eval_unit_lm.cli import main; main()"
     )
     command = ["train", "--data", str(shards), "--out", str(folder), *short, *STEPS]
-    done = subprocess.run(
-        [sys.executable, "-c", limited, *command], capture_output=True, text=True, env=environment, check=False
-    )
+    done = subprocess.run([sys.executable, "-c", limited, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr
     assert "no room for the checkpoint of step 120" in done.stderr
     assert kept in done.stderr
