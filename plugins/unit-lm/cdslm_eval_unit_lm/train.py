@@ -71,7 +71,7 @@ def train(order: Order) -> dict[str, Any]:
         ModelError: Something about the order, the data, the disk or the loss.
         Interrupted: A signal came; a checkpoint was written.
     """
-    with locked(order.out, "trainer"), noted_signals() as signals:
+    with locked(order.out, "trainer"):
         found = checkpoint.last(order.out)
         if found is not None:
             _check_same(order, found)
@@ -80,7 +80,9 @@ def train(order: Order) -> dict[str, Any]:
             result = read_json(order.out / RESULT, CheckpointError)
             if result["steps"] == run.schedule.steps == found.step:
                 return result
-        return run.go(signals)
+        # only now: whoever ends the hearing of hours of speech need not wait for a step to stop at
+        with noted_signals() as signals:
+            return run.go(signals)
 
 
 class _Run:
