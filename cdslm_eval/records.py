@@ -86,6 +86,7 @@ def read_records(path: Path | str) -> list[Record]:
 
 def _separated(delimiter: str) -> Callable[[Path], Iterator[Record]]:
     def read(path: Path) -> Iterator[Record]:
+        """Yield each row with its line."""
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, delimiter=delimiter, restkey="")
             names = rows.fieldnames or []

@@ -67,9 +67,7 @@ def run(
         return
     if suite is None:
         raise UsageError("name a suite file: cdslm-eval run SUITE.toml")
-    targets = [target for target in (json_to, junit, markdown) if target == "-"]
-    if len(targets) > 1:
-        raise UsageError("only one of --json, --junit and --markdown can go to stdout (-)")
+    quiet = _takes_stdout(json_to, junit, markdown)
     result = run_from(
         load_suite(suite),
         store=store,
@@ -83,9 +81,18 @@ def run(
     )
     if result is None:
         return
-    deliver(result, out, json_to, junit, markdown, quiet=bool(targets))
+    deliver(result, out, json_to, junit, markdown, quiet=quiet)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
+
+
+def _takes_stdout(*targets: str | None) -> bool:
+    """Return whether one of the documents goes to stdout, which is no place for two."""
+    from cdslm_eval.errors import UsageError
+
+    if targets.count("-") > 1:
+        raise UsageError("only one of --json, --junit and --markdown can go to stdout (-)")
+    return "-" in targets
 
 
 def run_from(

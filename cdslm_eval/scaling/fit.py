@@ -15,9 +15,9 @@ from cdslm_eval.scaling.bootstrap import Bootstrap, bootstrap_fit
 from cdslm_eval.scaling.curve import NearOptimal, Optimum
 from cdslm_eval.scaling.estimators import Estimator, make_estimator
 from cdslm_eval.scaling.flags import Flag, extrapolation_flags, fit_flags, table_flags
-from cdslm_eval.scaling.forms import get_form
+from cdslm_eval.scaling.forms import Form, get_form
 from cdslm_eval.scaling.law import Law
-from cdslm_eval.scaling.links import make_axis
+from cdslm_eval.scaling.links import Axis, make_axis
 from cdslm_eval.scaling.prediction import Prediction, predict_fit, sandwich
 from cdslm_eval.scaling.problem import LawProblem, law_problem
 from cdslm_eval.scaling.profile import Profile, profile_fit
@@ -262,43 +262,42 @@ def fit_law(
     Source: Hoffmann et al., arXiv 2203.15556 (the law); Besiroglu et al., arXiv 2404.10102 (the reference fit);
     Golub & Pereyra, "Separable nonlinear least squares" (2003) (the projection that gives the seeds).
     """
-    shape, cost = get_form(form), make_estimator(estimator, delta)
     settings = FitSettings(
         form=form, estimator=estimator, delta=delta, link=link, better=better, bounds=bounds, seeds=seeds
     )
     values = table.metric(metric)
     axis = make_axis(link, values[np.isfinite(values)], better, bounds)
-    rows = usable_rows(table, metric, axis)
+    return _searched(usable_rows(table, metric, axis), metric, axis, settings, starts or ())
+
+
+def _searched(
+    rows: RunTable, metric: str, axis: Axis, settings: FitSettings, starts: Sequence[dict[str, float]]
+) -> LawFit:
+    """Search from every start, and return the best optimum with what is to be said of it."""
+    form, cost = get_form(settings.form), make_estimator(settings.estimator, settings.delta)
     train, test = rows.select(rows.split == "train"), rows.select(rows.split == "test")
-    if len(train) < len(shape.inner) + 1:
-        raise UsageError(
-            f"{table.source}: {len(train)} usable train rows of {metric!r} are too few for the {len(shape.inner)} "
-            f"parameters of {shape.formula}; at least {len(shape.inner) + 1} are needed"
-            + (f" (line {rows.excluded[0].line}: {rows.excluded[0].reason})" if rows.excluded else "")
-        )
+    _enough(train, rows, metric, form)
     u = axis.orient(train.metric(metric))
-    problem = law_problem(shape, axis, train, u)
-    given = [problem.inner({**_logs(one)}) for one in starts or ()]
-    start = np.array(given) if given else problem.seeds(u, train.weight, max(2, seeds))
+    problem = law_problem(form, axis, train, u)
+    given = [problem.inner(_logs(one)) for one in starts]
+    start = np.array(given) if given else problem.seeds(u, train.weight, max(2, settings.seeds))
     solution = minimise(problem, cost, axis.link.forward(u)[0], train.weight, start)
     best = int(np.argmin(solution.objective))
-    theta = solution.theta[best]
-    natural = {name: float(value[0]) for name, value in problem.natural(theta[None]).items()}
-    law = Law(form, natural, table.k, axis)
+    natural = {name: float(value[best]) for name, value in problem.natural(solution.theta).items()}
+    law = Law(form.name, natural, rows.k, axis)
     flags = fit_flags(problem, cost, train, u, solution, law) + table_flags(train, rows, metric)
-    return LawFit(
-        law=law,
-        metric=metric,
-        settings=settings,
-        table=train,
-        test=test,
-        objective=float(solution.objective[best]),
-        gradient=float(solution.gradient[best]),
-        excluded=rows.excluded,
-        flags=flags,
-        problem=problem,
-        estimator_=cost,
-        theta=theta,
+    found = (float(solution.objective[best]), float(solution.gradient[best]))
+    theta = solution.theta[best]
+    return LawFit(law, metric, settings, train, test, *found, rows.excluded, flags, problem, cost, theta)
+
+
+def _enough(train: RunTable, rows: RunTable, metric: str, form: Form) -> None:
+    if len(train) > len(form.inner):
+        return
+    why = f" (line {rows.excluded[0].line}: {rows.excluded[0].reason})" if rows.excluded else ""
+    raise UsageError(
+        f"{train.source}: {len(train)} usable train rows of {metric!r} are too few for the {len(form.inner)} "
+        f"parameters of {form.formula}; at least {len(form.inner) + 1} are needed{why}"
     )
 
 

@@ -98,6 +98,7 @@ class SumOfPowers(Form):
                 jacobian[..., e - 1] -= power * x[k]
 
         def hessian(weights: Floats) -> Floats:
+            """Return the weighted sum of the rows' second derivatives, `[S, P, P]`."""
             out = np.zeros((len(theta), size, size))
             for power, (k, c, e) in zip(powers, self.terms, strict=True):
                 moments = (weights * power) @ np.stack([np.ones_like(x[k]), x[k], x[k] ** 2], axis=1)
@@ -144,6 +145,7 @@ class Gamma(Form):
         jacobian = value[..., None] * slopes if derivatives else np.zeros((*value.shape, 0))
 
         def hessian(weights: Floats) -> Floats:
+            """Return the weighted sum of the rows' second derivatives, `[S, P, P]`."""
             # l = ln value: d2l = share (1 - share) / g v v', where v is the slope of U - V, and of its g by -gap
             direction = np.zeros((*value.shape, 5))
             direction[..., 0], direction[..., 1], direction[..., 2], direction[..., 3] = 1.0, -x[kn], -1.0, x[kd]

@@ -130,6 +130,7 @@ class _Fused:
         return np.concatenate([self.problem.axis.link.forward(u)[0] / self.loss_unit, mapped], axis=1)
 
     def points(self, theta: Floats) -> Points:
+        """Return the residuals' predictions with their derivatives, those of the loss first."""
         u, jacobian, hessian = self.problem.values(theta[:, :-2])
         slope, size = theta[:, -1], theta.shape[1]
         mapped = np.zeros((*u.shape, size))
@@ -143,6 +144,7 @@ class _Fused:
             parts.insert(0, padded / self.loss_unit)
 
         def curvature(weights: Floats) -> Floats:
+            """Return the weighted sum of second derivatives, `[S, P, P]`."""
             out = np.zeros((len(theta), size, size))
             of_metric = weights[:, -u.shape[1] :] / self.metric_unit
             out[:, :-2, :-2] = hessian(of_metric * slope[:, None])

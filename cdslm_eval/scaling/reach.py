@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.fit import LawFit
-from cdslm_eval.scaling.links import make_axis
+from cdslm_eval.scaling.links import Axis
 from cdslm_eval.scaling.trend import Trend
 from cdslm_eval.table import RunTable
 
@@ -24,6 +24,7 @@ class Case:
 
     table: RunTable
     metric: str
+    axis: Axis
     u: Floats
     trend: Trend
     fit: LawFit | None
@@ -63,8 +64,7 @@ def reach(case: Case, label: str, baseline: float) -> Reach:
         label: The verdict on the metric itself.
         baseline: The value to reach.
     """
-    axis = make_axis("identity", case.u, "lower") if case.fit is None else case.fit.law.axis
-    target = float(axis.orient(baseline))
+    target = float(case.axis.orient(baseline))
     if label in {"flat", "worsens"} or case.fit is None or case.draws is None:
         return _reach_without_law(case, label, baseline, target)
     draws = np.asarray(case.draws.reach(baseline))

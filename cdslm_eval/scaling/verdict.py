@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.links import make_axis
 from cdslm_eval.scaling.reach import Case, Reach, reach
 from cdslm_eval.scaling.rows import usable_rows
-from cdslm_eval.scaling.trend import fit_trend
+from cdslm_eval.scaling.trend import Trend, fit_trend
 from cdslm_eval.table import RunTable
 
 __all__ = ["Verdict", "judge"]
@@ -120,46 +121,50 @@ def judge(
 
     Source: Schuirmann, "A comparison of the two one-sided tests procedure" (1987) (equivalence).
     """
-    for name, value in (("noise", noise), ("margin", margin)):
-        if value is not None and not (np.isfinite(value) and value > 0):
-            raise UsageError(f"{name} must be above 0, not {value}")
+    _above_zero(noise=noise, margin=margin)
     values = table.metric(metric)
     axis = make_axis(link, values[np.isfinite(values)], better, bounds)
     usable = usable_rows(table, metric, axis)
     rows = usable.select(usable.split == "train")
     if len(rows) < 3:
         raise UsageError(f"{table.source}: {len(rows)} usable train rows of {metric!r} are too few for a verdict")
+    fit, told = _law(rows, metric, form, link, better, bounds)
     u = axis.orient(rows.metric(metric))
     trend = fit_trend(rows, u)
-    fit, told = _law(rows, metric, form, link, better, bounds)
-    estimated = trend.noise if noise is None else noise
-    if noise is None and fit is not None:
-        # the law may fit where the quadratic of the trend does not: the smaller spread is nearer to the noise
-        residual = u - fit.law.curve.value(rows.N, rows.D)
-        spread = 1.4826 * float(np.median(np.abs(residual))) * np.sqrt(len(u) / max(1, len(u) - len(fit.theta)))
-        estimated = float(np.nanmin([trend.noise, spread]))
-    case = Case(rows, metric, u, trend, fit, None, 2 * estimated if margin is None else margin, level)
-    label, sentence = _moves(case)
-    if label == "improves":
-        case, failed = _resampled(case, by, replicates, seed)
-        told = (*told, *failed)
-        label, sentence = _going_on(case, sentence)
-    if label == "saturates" and (doubt := _contradiction(case, usable)):
-        label, sentence, told = "undetermined", doubt, (sentence, *told)
-    verdict = Verdict(
-        label,
-        metric,
-        better,
-        trend.gain,
-        trend.interval(level),
-        estimated,
-        case.margin,
-        level,
-        (sentence, *told),
-        fit=fit,
-    )
+    noise = _noise(rows, u, trend, fit) if noise is None else noise
+    case = Case(rows, metric, axis, u, trend, fit, None, 2 * noise if margin is None else margin, level)
+    case, label, evidence = _decided(case, usable, by, replicates, seed)
+    gain, interval = trend.gain, trend.interval(level)
+    verdict = Verdict(label, metric, better, gain, interval, noise, case.margin, level, (*evidence, *told), fit=fit)
     verdict = _with_law(verdict, case)
     return verdict if baseline is None else replace(verdict, reach=reach(case, label, baseline))
+
+
+def _above_zero(**given: float | None) -> None:
+    for name, value in given.items():
+        if value is not None and not (np.isfinite(value) and value > 0):
+            raise UsageError(f"{name} must be above 0, not {value}")
+
+
+def _noise(rows: RunTable, u: Floats, trend: Trend, fit: LawFit | None) -> float:
+    """Return the noise of one run: the law may fit where the trend does not, and the smaller spread is the nearer."""
+    if fit is None:
+        return trend.noise
+    residual = u - fit.law.curve.value(rows.N, rows.D)
+    spread = 1.4826 * float(np.median(np.abs(residual))) * math.sqrt(len(u) / max(1, len(u) - len(fit.theta)))
+    return float(np.nanmin([trend.noise, spread]))
+
+
+def _decided(case: Case, usable: RunTable, by: str, replicates: int, seed: int) -> tuple[Case, str, tuple[str, ...]]:
+    """Return the case with what was resampled for it, the label, and the evidence."""
+    label, sentence = _moves(case)
+    told: tuple[str, ...] = ()
+    if label == "improves":
+        case, told = _resampled(case, by, replicates, seed)
+        label, sentence = _going_on(case, sentence)
+    if label == "saturates" and (doubt := _contradiction(case, usable)):
+        return case, "undetermined", (doubt, sentence, *told)
+    return case, label, (sentence, *told)
 
 
 def _law(

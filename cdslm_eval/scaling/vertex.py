@@ -125,6 +125,7 @@ class _Walk:
         return np.asarray(np.clip(theta, self.problem.low, self.problem.high))
 
     def pivot(self, theta: Floats, rows: Indices, blocked: Bools, some: Indices) -> _Pivot:
+        """Return which residual leaves 0 and which comes to 0 in the best step along an edge from each vertex."""
         residual, jacobian = self.linear(theta, some)
         weights = self.weights[some]
         every = np.arange(len(theta))

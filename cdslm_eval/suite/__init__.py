@@ -2,6 +2,7 @@
 
 from cdslm_eval.suite.execute import Wish, run_suite
 from cdslm_eval.suite.load import load_suite, schema
-from cdslm_eval.suite.plan import Plan, make_plan
+from cdslm_eval.suite.plan import Plan
+from cdslm_eval.suite.planning import make_plan
 
 __all__ = ["Plan", "Wish", "load_suite", "make_plan", "run_suite", "schema"]

@@ -100,6 +100,17 @@ def test_a_baseline_within_reach_out_of_reach_and_open():
     assert judge(flat_table(0), "loss", baseline=2.0).reach.label == "unreachable"
 
 
+def test_a_metric_that_should_rise_is_judged_from_its_own_side():
+    falls = simulate(FALLING, PLAN, 0.002, seed=1)
+    verdict = judge(replace(falls, metrics={"score": falls.metric("loss")}), "score", better="higher", baseline=9.0)
+    assert verdict.label == "worsens"
+    assert verdict.reach.label == "unreachable"
+    few = falls.select([0, 30, 60])
+    high = judge(replace(few, metrics={"score": np.array([0.1, 0.3, 0.5])}), "score", better="higher", baseline=0.9)
+    assert high.fit is None
+    assert high.reach.label == "undetermined"
+
+
 # ---- isoFLOPs ----
 
 

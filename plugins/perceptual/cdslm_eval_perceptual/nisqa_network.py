@@ -85,6 +85,7 @@ class _SegmentCNN(nn.Module):
             self.add_module(f"bn{number}", nn.BatchNorm2d(outside))
 
     def forward(self, x: Tensor) -> Tensor:
+        """Return the features of each segment."""
         pooled_after = {1: self.pools[0], 2: self.pools[1], 4: self.pools[2]}
         for number in range(1, 7):
             x = functional.relu(self.get_submodule(f"bn{number}")(self.get_submodule(f"conv{number}")(x)))

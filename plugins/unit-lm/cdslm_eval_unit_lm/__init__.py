@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from cdslm_eval import Generator, hookimpl
-from cdslm_eval_unit_lm.plugin import UnitLmGenerator
+from cdslm_eval_unit_lm.plugin import UnitLmGenerator, UnitResynthesis
 
-__all__ = ["UnitLmGenerator", "cdslm_generators"]
+__all__ = ["UnitLmGenerator", "UnitResynthesis", "cdslm_generators"]
 
 
 @hookimpl
 def cdslm_generators() -> list[type[Generator]]:
-    """Return the generator."""
-    return [UnitLmGenerator]
+    """Return the generators."""
+    return [UnitLmGenerator, UnitResynthesis]

@@ -194,7 +194,7 @@ def roundtrip(
         raise ModelError(str(error)) from error
     told = {"device": device, **({"vocoder": vocoder} if vocoder else {})}
     asked = ["--count", str(min(count or whole, whole)), "--seconds", "1", "--prompts", audio]
-    _through_the_door(f"unit-roundtrip:{run}", told, asked, out, pictures)
+    _through_the_door(f"unit-resynthesis:{run}", told, asked, out, pictures)
 
 
 def _through_the_door(spec: str, told: dict[str, str], asked: list[str], out: Path, pictures: int) -> None:

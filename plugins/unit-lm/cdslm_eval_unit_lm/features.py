@@ -14,6 +14,7 @@ from torch import Tensor
 
 from cdslm_eval_unit_lm.settings import Settings
 from cdslm_model.errors import DataError, ModelError
+from cdslm_model.files import sha256
 from cdslm_model.mel import MelSpec, Normalizer
 
 __all__ = ["EncoderFeatures", "Features", "LogMelFeatures", "Speech", "find_features"]
@@ -38,9 +39,11 @@ class Features(ABC):
 
     Attributes:
         rate_hz: Vectors a second.
+        digest: What two share if and only if they make the same vectors of the same log-mels or samples.
     """
 
     rate_hz: float
+    digest: str
 
     @abstractmethod
     def __call__(self, speech: Speech) -> Vectors:
@@ -53,12 +56,13 @@ class LogMelFeatures(Features):
     def __init__(self, spec: MelSpec, normalizer: Normalizer, stride: int) -> None:
         self._normalizer, self._stride = normalizer, stride
         self.rate_hz = spec.frame_rate / stride
+        self.digest = f"log-mel {spec.digest} {normalizer.digest} {stride}"
 
     def __call__(self, speech: Speech) -> Vectors:
         """Return float32 `[frames // stride, stride * mels]`."""
         values = self._normalizer.normalize(speech.log_mel())
         whole = len(values) // self._stride * self._stride
-        return values[:whole].reshape(whole // self._stride, -1).numpy()
+        return values[:whole].reshape(whole // self._stride, self._stride * values.shape[1]).numpy()
 
 
 class EncoderFeatures(Features):
@@ -97,6 +101,7 @@ class EncoderFeatures(Features):
         self._hop = int(np.prod(model.config.conv_stride))
         self._normalize = _normalizes(Path(folder))
         self.rate_hz = _ENCODER_RATE_HZ / self._hop
+        self.digest = f"encoder {sha256(Path(folder) / 'model.safetensors')} {layer}"
 
     def __call__(self, speech: Speech) -> Vectors:
         """Return float32 `[vectors, hidden size]`; of clips shorter than the encoder's window, none."""

@@ -1,4 +1,4 @@
-"""From a checkpoint and prompts to units, and from units to samples."""
+"""From a checkpoint and prompts to the units that follow."""
 
 from __future__ import annotations
 
@@ -12,20 +12,14 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cdslm_eval_unit_lm.corpus import Prompt
-from cdslm_eval_unit_lm.features import find_features
+from cdslm_eval.audio import Clip
 from cdslm_eval_unit_lm.language import build, filled
-from cdslm_eval_unit_lm.settings import Settings
-from cdslm_eval_unit_lm.train import KIND
-from cdslm_eval_unit_lm.units import Ints, Units, runs
-from cdslm_model import checkpoint
-from cdslm_model.distributed import pick_device
-from cdslm_model.errors import CheckpointError, ModelError
-from cdslm_model.mel import LogMel, MelSpec, Normalizer
+from cdslm_eval_unit_lm.units import Ints, runs
+from cdslm_eval_unit_lm.voice import Voice, find
+from cdslm_model.errors import ModelError
 from cdslm_model.sampling import random_source
-from cdslm_model.vocoder import find as find_vocoder
 
-__all__ = ["Manner", "Speaker", "find"]
+__all__ = ["Manner", "Speaker"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,18 +37,6 @@ class Manner:
     seed: int = 0
 
 
-def find(path: Path | str) -> checkpoint.Checkpoint:
-    """Return the checkpoint of a unit language model.
-
-    Raises:
-        CheckpointError: There is none, or it is another model's.
-    """
-    found = checkpoint.find(path)
-    if found.facts.get("kind") != KIND:
-        raise CheckpointError(f"{found.folder}: not a unit language model; name a run of unit-lm train")
-    return found
-
-
 class Speaker:
     """A trained unit language model that continues speech.
 
@@ -69,30 +51,18 @@ class Speaker:
 
     def __init__(self, path: Path | str, device: str = "auto", vocoder: str | None = None) -> None:
         found = find(path)
-        facts = found.facts
-        self.settings = Settings.from_dict(facts["settings"])
-        self.device = pick_device(device)
-        self.spec = MelSpec(**facts["mel_spec"])
-        self.log_mel = LogMel(self.spec)
-        self.units = Units.from_tensors(found.tensors("units"), facts["unit_rate_hz"], self.spec.frame_rate)
-        self.vocoder = find_vocoder(vocoder or self.settings.vocoder, self.spec)
-        normalizer = Normalizer.from_dict(facts["normalizer"])
-        self._features = find_features(self.settings, self.spec, normalizer, self.device)
-        if self._features.rate_hz != self.units.rate_hz:
-            raise ModelError(
-                f"{self.settings.encoder}: gives {self._features.rate_hz} vectors a second, and the units "
-                f"of {found.folder} are {self.units.rate_hz} a second"
-            )
-        lm = facts["lm"]
+        self.voice = Voice(found, device, vocoder)
+        lm = found.facts["lm"]
         self._offset, self._opening, self._window = lm["offset"], lm["opening"], lm["window"]
-        self._rate = float(facts["tokens_per_second"])
-        self._model: Any = filled(build(lm["config"]), found.tensors("weights")).to(self.device).eval()
+        self._known = slice(self._offset, self._offset + len(self.voice.units.centroids))
+        self._rate = float(found.facts["tokens_per_second"])
+        self._model: Any = filled(build(lm["config"]), found.tensors("weights")).to(self.voice.device).eval()
 
-    def context(self, prompt: Prompt, *, end: bool) -> Ints:
-        """Return the tokens of a prompt that are heard: the last, or the first, of the trained context."""
-        units = self.units.of(self._features(prompt))
-        tokens = runs(units)[0] if self.settings.run_length else units
-        wanted = min(round(self.settings.context_seconds * self._rate), self._window - 1)
+    def context(self, clip: Clip, *, end: bool) -> Ints:
+        """Return the tokens of a clip that are heard: the last, or the first, of the trained context."""
+        settings, units = self.voice.settings, self.voice.hear(clip)
+        tokens = runs(units)[0] if settings.run_length else units
+        wanted = min(round(settings.context_seconds * self._rate), self._window - 1)
         return (tokens[max(0, len(tokens) - wanted) :] if end else tokens[:wanted]) if wanted else tokens[:0]
 
     @torch.inference_mode()
@@ -105,7 +75,8 @@ class Speaker:
             frames: Mel frames to fill.
             manner: How.
         """
-        wanted = int(np.ceil(frames * self.units.rate_hz / self.units.frame_rate))
+        units = self.voice.units
+        wanted = int(np.ceil(frames * units.rate_hz / units.frame_rate))
         made: list[Ints] = [np.zeros(0, np.int64)] * len(contexts)
         for length in sorted({len(context) for context in contexts}):
             places = [place for place, context in enumerate(contexts) if len(context) == length]
@@ -114,11 +85,6 @@ class Speaker:
             for place, one in zip(places, together, strict=True):
                 made[place] = one
         return made
-
-    def speak(self, units: Ints, frames: int) -> npt.NDArray[np.float32]:
-        """Return the samples of units that fill so many mel frames, by the table of what they sound like."""
-        with torch.inference_mode():
-            return self.vocoder(self.units.log_mel(units, frames)[None])[0].cpu().numpy()
 
     def _together(self, past: Ints, sources: list[np.random.Generator], wanted: int, manner: Manner) -> list[Ints]:
         """Return at least `wanted` units after each row of tokens; when the window is full, its second half goes on."""
@@ -133,11 +99,13 @@ class Speaker:
                 feed = self._ids(history[:, -(self._window // 2) :], opened=False)
             answer = self._model(feed, past_key_values=cache, use_cache=True)
             cache, seen = answer.past_key_values, seen + feed.shape[1]
-            logits = answer.logits[:, -1, self._offset : self._offset + len(self.units.mels)].double().cpu().numpy()
+            logits = (
+                answer.logits[:, -1, self._offset : self._offset + len(self.voice.units.mels)].double().cpu().numpy()
+            )
             draws = np.stack([source.random(2) for source in sources])
             tokens = np.array([_drawn(row, draw[0], manner) for row, draw in zip(logits, draws, strict=True)])
             for row, token, draw in zip(said, tokens, draws, strict=True):
-                lasts = self.units.lasting(int(token), draw[1]) if self.settings.run_length else 1
+                lasts = self.voice.units.lasting(int(token), draw[1]) if self.voice.settings.run_length else 1
                 row.extend([int(token)] * lasts)
             history = np.concatenate([history, tokens[:, None]], axis=1)
             feed = self._ids(tokens[:, None], opened=False)
@@ -150,7 +118,7 @@ class Speaker:
             ids = torch.cat([torch.full((len(ids), 1), self._opening), ids], dim=1)
         if not ids.shape[1]:
             raise ModelError("this model has no token that opens a text: it can only continue a prompt")
-        return ids.to(self.device)
+        return ids.to(self.voice.device)
 
 
 def _drawn(logits: npt.NDArray[np.float64], draw: float, manner: Manner) -> int:

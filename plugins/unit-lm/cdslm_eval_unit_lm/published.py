@@ -78,6 +78,7 @@ def bring_in(published: Published, out: Path, device: str = "auto") -> checkpoin
         "kind": KIND,
         "settings": settings.as_dict(),
         "lm": {"config": config, "offset": published.offset, "opening": opening, "window": window},
+        "features": features.digest,
         "unit_rate_hz": units.rate_hz,
         "tokens_per_second": units.rate_hz / (units.mean_run() if settings.run_length else 1.0),
         "mel_spec": dataclasses.asdict(shards.spec),

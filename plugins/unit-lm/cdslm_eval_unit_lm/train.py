@@ -92,7 +92,7 @@ class _Run:
         self.speech = open_speech(order.data, order.valid, settings.vocoder)
         self.shards, held_out = self.speech.train, self.speech.valid
         self.normalizer = self.shards.normalizer()
-        features = find_features(settings, self.shards.spec, self.normalizer, self.device)
+        self.features = features = find_features(settings, self.shards.spec, self.normalizer, self.device)
         self.units, said = self._units(features, found)
         _, said_held_out = tables(
             self.units.centroids, clips_of(held_out), features, self.shards.spec.frame_rate, self.shards.spec.mels
@@ -149,6 +149,7 @@ class _Run:
             "kind": KIND,
             "settings": settings.as_dict(),
             "lm": {"config": self.config, "offset": 0, "opening": settings.units, "window": length},
+            "features": self.features.digest,
             "unit_rate_hz": self.units.rate_hz,
             "tokens_per_second": rate,
             "mel_spec": dataclasses.asdict(self.shards.spec),

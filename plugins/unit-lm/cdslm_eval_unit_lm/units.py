@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Self
@@ -30,7 +31,8 @@ class Units:
 
     Attributes:
         centroids: float32 `[units, dimensions]`.
-        mels: What a unit sounds like: mean log-mel of its frames, float32 `[units, mels]`.
+        mels: What a unit sounds like from its beginning to its end: mean log-mel of the frames at each of its
+            positions, float32 `[units, positions, mels]`.
         durations: How often a run of 1, 2, ... `LONGEST_RUN` of it was seen, float32 `[units, LONGEST_RUN]`.
         rate_hz: Units a second.
         frame_rate: Mel frames a second.
@@ -44,21 +46,16 @@ class Units:
 
     def of(self, vectors: Vectors) -> Ints:
         """Return the nearest cluster of each vector, int64 `[vectors]`."""
-        squares = np.square(self.centroids).sum(1) / 2
-        found = [
-            (part @ self.centroids.T - squares).argmax(1)
-            for part in np.split(vectors, range(_CHUNK, len(vectors), _CHUNK))
-        ]
-        return np.concatenate(found).astype(np.int64)
+        return nearest(self.centroids, vectors)
 
     def log_mel(self, units: Ints, frames: int) -> Tensor:
-        """Return what units, run by run as they last, sound like, float32 `[frames, mels]`."""
-        return torch.from_numpy(self.mels[units[self.places(frames, len(units))]])
+        """Return what units, one after the other, sound like, float32 `[frames, mels]`."""
+        places, positions = self.places(frames, len(units))
+        return torch.from_numpy(self.mels[units[places], positions])
 
-    def places(self, frames: int, count: int) -> Ints:
-        """Return which of `count` units each mel frame belongs to, int64 `[frames]`."""
-        places = ((np.arange(frames) + 0.5) * self.rate_hz / self.frame_rate).astype(np.int64)
-        return np.minimum(places, count - 1)
+    def places(self, frames: int, count: int) -> tuple[Ints, Ints]:
+        """Return which of `count` units each mel frame belongs to and its position in it, int64 `[frames]` each."""
+        return _places(frames, count, self.rate_hz / self.frame_rate, self.mels.shape[1])
 
     def lasting(self, unit: int, draw: float) -> int:
         """Return how many units a run of a unit lasts.
@@ -87,7 +84,11 @@ class Units:
             CheckpointError: It is something else.
         """
         names = ("centroids", "mels", "durations")
-        if set(tensors) != set(names) or len({len(tensor) for tensor in tensors.values()}) != 1:
+        if (
+            set(tensors) != set(names)
+            or len({len(tensor) for tensor in tensors.values()}) != 1
+            or tensors["mels"].ndim != 3
+        ):
             raise CheckpointError("the units of the checkpoint are not clusters with their two tables")
         arrays = {name: tensors[name].numpy() for name in names}
         return cls(**arrays, rate_hz=rate_hz, frame_rate=frame_rate)
@@ -128,34 +129,48 @@ def tables(
     """Return units with what they sound like and how long they last, and the units of each clip.
 
     A cluster that no frame fell to sounds like the mean of all frames.
+
+    Raises:
+        DataError: No clip is long enough for a unit.
     """
-    count = len(centroids)
-    blank = Units(
-        centroids,
-        np.zeros((count, mels), np.float32),
-        np.zeros((count, LONGEST_RUN), np.float32),
-        features.rate_hz,
-        frame_rate,
-    )
-    sums, frames = np.zeros((count, mels)), np.zeros(count)
+    count, per_frame = len(centroids), features.rate_hz / frame_rate
+    positions = math.ceil(1 / per_frame)
+    sums, frames = np.zeros((count * positions, mels)), np.zeros(count * positions)
     durations = np.zeros((count, LONGEST_RUN))
     said: list[Ints] = []
     for one in speech:
-        own = blank.of(features(one))
+        own = nearest(centroids, features(one))
         said.append(own)
         if not len(own):
             continue
         log_mel = one.log_mel().double().numpy()
-        owners = own[blank.places(len(log_mel), len(own))]
+        places, position = _places(len(log_mel), len(own), per_frame, positions)
+        owners = own[places] * positions + position
         np.add.at(sums, owners, log_mel)
-        frames += np.bincount(owners, minlength=count)
+        frames += np.bincount(owners, minlength=len(frames))
         tokens, lengths = runs(own)
         np.add.at(durations, (tokens, np.minimum(lengths, LONGEST_RUN) - 1), 1.0)
     if not frames.sum():
         raise DataError("no clip is long enough for a unit")
     means = np.where(frames[:, None] > 0, sums / np.maximum(frames, 1)[:, None], sums.sum(0) / frames.sum())
-    units = Units(centroids, means.astype(np.float32), durations.astype(np.float32), features.rate_hz, frame_rate)
-    return units, said
+    sounds = means.reshape(count, positions, mels).astype(np.float32)
+    return Units(centroids, sounds, durations.astype(np.float32), features.rate_hz, frame_rate), said
+
+
+def nearest(centroids: Vectors, vectors: Vectors) -> Ints:
+    """Return the nearest centroid of each vector, int64 `[vectors]`."""
+    squares = np.square(centroids).sum(1) / 2
+    parts = np.split(vectors, range(_CHUNK, len(vectors), _CHUNK))
+    return np.concatenate([(part @ centroids.T - squares).argmax(1) for part in parts]).astype(np.int64)
+
+
+def _places(frames: int, count: int, units_per_frame: float, positions: int) -> tuple[Ints, Ints]:
+    """Return the unit and the position in it that each mel frame falls to; what is over at the end is the last's."""
+    places = (np.arange(frames) + 0.5) * units_per_frame
+    whole = places.astype(np.int64)
+    within = ((places - whole) * positions).astype(np.int64)
+    over = whole >= count
+    return np.where(over, count - 1, whole), np.where(over, positions - 1, within)
 
 
 def runs(units: Ints) -> tuple[Ints, Ints]:
