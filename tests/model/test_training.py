@@ -92,19 +92,6 @@ def test_a_finished_run_is_left_alone(inside, shards, trained):
     assert before == after
 
 
-def test_two_processes_under_torchrun_follow_the_same_curve(shards, trained, tmp_path):
-    folder = tmp_path / "two"
-    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", "0"]
-    command += ["--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0", "-m", "cdslm_model.cli", "train"]
-    command += ["--data", str(shards), "--out", str(folder), *SMALL, *STEPS, "--device", "cpu"]
-    done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
-    assert done.returncode == 0, done.stderr[-2000:]
-    alone, together = log(trained), log(folder)
-    assert alone.keys() == together.keys()
-    assert max(abs(alone[step] - together[step]) for step in alone) < 1e-5
-    assert result(folder)["val_loss"] == pytest.approx(result(trained)["val_loss"], abs=1e-5)
-
-
 def test_pieces_of_a_step_give_the_same_curve(inside, shards, trained, tmp_path):
     done = inside("train", "--data", shards, "--out", tmp_path / "pieces", *SMALL, *STEPS, "--accumulate", "2")
     assert done.returncode == 0, done.stderr
