@@ -60,7 +60,7 @@ def roundtrip(
     as_json: AsJson = False,
 ) -> None:
     """Measure what a vocoder alone loses on real speech: the ceiling of everything that is generated through it."""
-    from cdslm_model.plugin import roundtrip as measure
+    from cdslm_model.plugin.roundtrip import roundtrip as measure
 
     _show(measure(audio, vocoder, count, out), as_json)
 

@@ -31,8 +31,8 @@ def prepare(
     import torch
 
     from cdslm_model.mel import MelSpec
+    from cdslm_model.plugin.recordings import recordings
     from cdslm_model.prepare import prepare as make
-    from cdslm_model.recordings import recordings
     from cdslm_model.storage import find_storage
 
     # Clips are what goes in parallel here: threads within each of their short transforms would only wait for each other

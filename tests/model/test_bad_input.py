@@ -222,8 +222,8 @@ def test_a_damaged_checkpoint_stops_training_and_the_one_before_serves(
 def test_log_mels_of_another_kind_are_refused(inside, shards, trained, tmp_path):
     """The same clips under another mel spec are other speech to a run, and to its held-out part."""
     from cdslm_model.mel import MelSpec
+    from cdslm_model.plugin.recordings import recordings
     from cdslm_model.prepare import prepare
-    from cdslm_model.recordings import recordings
 
     names = [clip["name"] for clip in Shards(shards / "train").clips]
     folder = os.path.dirname(os.path.dirname(names[0]))  # noqa: PTH120

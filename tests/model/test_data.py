@@ -15,8 +15,8 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 from cdslm_model.data import Shards, Windows  # noqa: E402 - torch may be absent
 from cdslm_model.errors import DataError  # noqa: E402
 from cdslm_model.mel import MelSpec, Normalizer  # noqa: E402
+from cdslm_model.plugin.recordings import recordings  # noqa: E402
 from cdslm_model.prepare import SHARD_FRAMES, prepare  # noqa: E402
-from cdslm_model.recordings import recordings  # noqa: E402
 
 
 def test_reading_across_shards_is_reading_them_joined(corpus, tmp_path, monkeypatch):

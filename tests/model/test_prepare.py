@@ -17,8 +17,8 @@ from cdslm_eval.audio import content_digest, resample  # noqa: E402
 from cdslm_model.data import Shards  # noqa: E402
 from cdslm_model.errors import DataError  # noqa: E402
 from cdslm_model.mel import LogMel, MelSpec  # noqa: E402
+from cdslm_model.plugin.recordings import recordings  # noqa: E402
 from cdslm_model.prepare import prepare  # noqa: E402
-from cdslm_model.recordings import recordings  # noqa: E402
 from cdslm_model.storage import STORAGES  # noqa: E402
 
 

@@ -1,29 +1,23 @@
-"""The door from the evaluation package to the model: the generator `cdslm`.
-
-Like a stranger's plugin, it imports the contract, clips, audio, errors and hook markers of `cdslm_eval`, and no more.
-"""
+"""The generator `cdslm`: a trained model that continues prompts."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from cdslm_eval.audio import Clip, content_digest, write_flac
-from cdslm_eval.clips import ClipSet
+from cdslm_eval.audio import Clip, content_digest
 from cdslm_eval.contract import Generator, GeneratorInfo, Options
 from cdslm_eval.errors import EvalError, UsageError
-from cdslm_eval.hookspecs import hookimpl
-from cdslm_model.errors import DataError, ModelError
+from cdslm_model.errors import ModelError
 
 if TYPE_CHECKING:
     from cdslm_model.checkpoint import Checkpoint
     from cdslm_model.generate import Continuer, Manner
 
-__all__ = ["CdslmGenerator", "CdslmOptions", "cdslm_generators", "roundtrip"]
+__all__ = ["CdslmGenerator", "CdslmOptions"]
 
 
 class CdslmOptions(Options):
@@ -136,42 +130,6 @@ class CdslmGenerator(Generator):
             return checkpoint.find(self.options.checkpoint)
 
 
-def roundtrip(path: str, vocoder: str, count: int, out: str | None) -> dict[str, float]:
-    """Return what a vocoder loses on the first clips of a set, on average.
-
-    Args:
-        path: Directory or manifest.
-        vocoder: Its name.
-        count: How many of the clips.
-        out: Folder for what comes back, where that is wanted.
-
-    Raises:
-        ModelError: The set cannot be read, or there is no such vocoder.
-    """
-    import torch
-
-    from cdslm_model import vocoder as room
-    from cdslm_model.mel import LogMel, MelSpec
-
-    spec = MelSpec()
-    made, log_mel = room.find(vocoder, spec), LogMel(spec)
-    totals: dict[str, float] = {}
-    try:
-        clips = ClipSet.open(path)[:count]
-        for clip in clips:
-            samples = torch.from_numpy(clip.at_rate(spec.rate_hz).samples)[None]
-            for name, value in room.roundtrip(samples, made).items():
-                totals[name] = totals.get(name, 0.0) + value / len(clips)
-            if out is not None:
-                folder = Path(out) / Path(clip.key).parent
-                folder.mkdir(parents=True, exist_ok=True)
-                back = made(log_mel(samples))[0].numpy()
-                write_flac(folder / f"{Path(clip.key).name}.flac", back, spec.rate_hz)
-    except EvalError as error:
-        raise DataError(str(error)) from error
-    return {"clips": float(len(clips)), **totals}
-
-
 @contextmanager
 def _told() -> Iterator[None]:
     """Hand on what the model says as an error of the evaluation package."""
@@ -179,9 +137,3 @@ def _told() -> Iterator[None]:
         yield
     except ModelError as error:
         raise (UsageError if error.exit_code == 2 else EvalError)(str(error)) from error
-
-
-@hookimpl
-def cdslm_generators() -> list[type[Generator]]:
-    """Return the generator."""
-    return [CdslmGenerator]
