@@ -26,8 +26,8 @@ def demo(
     out: Annotated[Path, typer.Option("--out", help="Folder for the sets, the store and the report.")] = Path("demo"),
     jobs: JobsOption = 0,
     seed: SeedOption = 0,
-    count: Annotated[int, typer.Option("--count", min=10, help="Clips of each system.")] = 80,
-    seconds: Annotated[float, typer.Option("--seconds", min=1.0, help="Their length.")] = 6.0,
+    count: Annotated[int, typer.Option("--count", min=10, help="Clips of each system.")] = 60,
+    seconds: Annotated[float, typer.Option("--seconds", min=1.0, help="Their length.")] = 5.0,
 ) -> None:
     """Speak a text of our own as real speech, babble of order 0 to 3, silence and noise as systems, and score them.
 
