@@ -121,7 +121,7 @@ def test_a_long_clip_is_the_same_in_pieces(tmp_path, monkeypatch):
     samples = vowels(np.random.default_rng(3), 9.7, 22_050)
     sf.write(tmp_path / "long.flac", samples, 22_050)
     samples, _ = sf.read(tmp_path / "long.flac", dtype="float32")
-    monkeypatch.setattr("cdslm_model.recordings.KEPT_SAMPLES", 100_000)
+    monkeypatch.setattr("cdslm_model.plugin.recordings.KEPT_SAMPLES", 100_000)
     prepare(recordings([str(tmp_path)])[""], tmp_path / "shards", MelSpec(), storage=STORAGES["int8"])
     held = Shards(tmp_path / "shards")
     wanted = LogMel(MelSpec())(torch.from_numpy(resample(samples, 22_050, 24_000))[None])[0]

@@ -197,7 +197,7 @@ def test_a_damaged_checkpoint_is_refused_in_a_sentence(trained, held_out, tmp_pa
 def test_another_program_s_checkpoint_is_refused(held_out, tmp_path):
     from cdslm_model import checkpoint
 
-    checkpoint.save(tmp_path, 3, {"weights": {"w": torch.zeros(2)}}, {"settings": {}})
+    checkpoint.save(tmp_path, 3, [("weights", {"w": torch.zeros(2)})], {"settings": {}})
     with pytest.raises(EvalError, match="not a unit language model"):
         spoken(f"unit-lm:{tmp_path}", held_out, 1)
     with pytest.raises(EvalError, match="no such folder"):
