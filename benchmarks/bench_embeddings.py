@@ -7,7 +7,7 @@ import time
 import numpy as np
 import pytest
 
-from cdslm_eval.distances import FrechetDistance, KernelMMD, set_distance
+from cdslm_eval.stats.distances import FrechetDistance, KernelMMD, set_distance
 
 pytest.importorskip("cdslm_eval_embeddings", reason="needs plugins/embeddings")
 

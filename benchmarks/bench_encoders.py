@@ -12,7 +12,7 @@ from contextlib import ExitStack
 import numpy as np
 import pytest
 
-from cdslm_eval.audio import Clip
+from cdslm_eval.core.audio import Clip
 
 torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")

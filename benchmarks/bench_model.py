@@ -15,16 +15,16 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 from torch import Tensor, nn  # noqa: E402 - torch may be absent
 from torch.nn import functional  # noqa: E402
 
-from cdslm_model import flops  # noqa: E402
-from cdslm_model.config import Config  # noqa: E402
-from cdslm_model.distributed import World  # noqa: E402
-from cdslm_model.journal import matrix_rate  # noqa: E402
-from cdslm_model.loop import Trainer  # noqa: E402
-from cdslm_model.mel import Normalizer  # noqa: E402
-from cdslm_model.mmdit import MMDiT, time_features  # noqa: E402
-from cdslm_model.parametrization import initialise  # noqa: E402
-from cdslm_model.schedule import WarmupStableDecay  # noqa: E402
-from cdslm_model.settings import Settings  # noqa: E402
+from cdslm_model.data.mel import Normalizer  # noqa: E402
+from cdslm_model.net import flops  # noqa: E402
+from cdslm_model.net.config import Config  # noqa: E402
+from cdslm_model.net.mmdit import MMDiT, time_features  # noqa: E402
+from cdslm_model.net.parametrization import initialise  # noqa: E402
+from cdslm_model.train.distributed import World  # noqa: E402
+from cdslm_model.train.journal import matrix_rate  # noqa: E402
+from cdslm_model.train.loop import Trainer  # noqa: E402
+from cdslm_model.train.schedule import WarmupStableDecay  # noqa: E402
+from cdslm_model.train.settings import Settings  # noqa: E402
 
 CPU = Config.from_depth(2, context_frames=160, continuation_frames=320)
 GPU = Config.from_depth(4, context_frames=800, continuation_frames=2400)

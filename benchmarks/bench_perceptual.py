@@ -12,12 +12,12 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from cdslm_eval.audio import Clip
-from cdslm_eval.clips import ClipSet
-from cdslm_eval.executors.local import LocalExecutor
-from cdslm_eval.host import Host
-from cdslm_eval.runner import Request, Runner
-from cdslm_eval.store import Store
+from cdslm_eval.core.audio import Clip
+from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.store import Store
+from cdslm_eval.plugin.host import Host
+from cdslm_eval.run import Request, Runner
+from cdslm_eval.run.executors.local import LocalExecutor
 
 RATE_HZ = 16_000
 

@@ -12,7 +12,7 @@ from scipy.optimize import minimize
 from scipy.special import huber, logsumexp
 
 from cdslm_eval.scaling import fit_law
-from cdslm_eval.table import RunTable
+from cdslm_eval.scaling.table import RunTable
 
 RUNS = Path(__file__).parents[2] / "shared/data/scaling/chinchilla_epoch/svg_extracted_data.csv"
 

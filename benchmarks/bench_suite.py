@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cdslm_eval.errors import EvalError
-from cdslm_eval.host import Host
-from cdslm_eval.identity import content_needs, identify, subject
-from cdslm_eval.store import FileFacts, Outcome, Store
+from cdslm_eval.core.errors import EvalError
+from cdslm_eval.core.store import FileFacts, Outcome, Store
+from cdslm_eval.plugin.host import Host
+from cdslm_eval.plugin.identity import content_needs, identify, subject
 from cdslm_eval.suite import Wish, load_suite, make_plan, run_suite
 
 SYSTEMS = 20

@@ -9,8 +9,9 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from cdslm_eval.audio import Clip
-    from cdslm_eval.contract import (
+    from cdslm_eval.core.audio import Clip
+    from cdslm_eval.core.errors import EvalError
+    from cdslm_eval.plugin.contract import (
         Executor,
         Failed,
         Generator,
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
         Skipped,
         Transcriber,
     )
-    from cdslm_eval.errors import EvalError
-    from cdslm_eval.hookspecs import hookimpl
-    from cdslm_eval.statistic import (
+    from cdslm_eval.plugin.hookspecs import hookimpl
+    from cdslm_eval.stats.statistic import (
         Frechet,
         JensenShannon,
         KernelDistance,
@@ -65,8 +65,8 @@ __all__ = [
 ]
 
 _HOME = {
-    "audio": ("Clip",),
-    "contract": (
+    "core.audio": ("Clip",),
+    "plugin.contract": (
         "Executor",
         "Failed",
         "Generator",
@@ -77,9 +77,9 @@ _HOME = {
         "Skipped",
         "Transcriber",
     ),
-    "errors": ("EvalError",),
-    "hookspecs": ("hookimpl",),
-    "statistic": (
+    "core.errors": ("EvalError",),
+    "plugin.hookspecs": ("hookimpl",),
+    "stats.statistic": (
         "Frechet",
         "JensenShannon",
         "KernelDistance",

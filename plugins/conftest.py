@@ -1,5 +1,5 @@
 """The fixtures that the plugins' tests share with the package's own (`tests/` is on pytest's path)."""
 
-from house_fixtures import shared_data, tone_set
+from shared_fixtures import shared_data, tone_set
 
 __all__ = ["shared_data", "tone_set"]

@@ -1,5 +1,5 @@
 """The fixtures that every test shares."""
 
-from house_fixtures import shared_data, tone_set
+from shared_fixtures import shared_data, tone_set
 
 __all__ = ["shared_data", "tone_set"]

@@ -5,13 +5,13 @@ import sys
 
 import hostile_metrics
 
-from cdslm_eval.clips import ClipSet
-from cdslm_eval.executors.local import LocalExecutor
-from cdslm_eval.metrics.pjsd import PJSD
-from cdslm_eval.recognizers.sidecar import SidecarRecognizer
-from cdslm_eval.runner import Runner
-from cdslm_eval.scoring import score
-from cdslm_eval.store import Store
+from cdslm_eval.builtin.metrics.pjsd import PJSD
+from cdslm_eval.builtin.recognizers.sidecar import SidecarRecognizer
+from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.store import Store
+from cdslm_eval.run import Runner
+from cdslm_eval.run.executors.local import LocalExecutor
+from cdslm_eval.run.scoring import score
 
 if __name__ == "__main__":
     system, reference, path = sys.argv[1:]

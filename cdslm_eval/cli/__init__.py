@@ -21,7 +21,7 @@ from cdslm_eval.cli import (
     run,
     score,
 )
-from cdslm_eval.errors import EvalError
+from cdslm_eval.core.errors import EvalError
 
 __all__ = ["app", "main"]
 

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Any
 
 import typer
 
-from cdslm_eval.errors import EvalError, StoreError, UnknownNameError, UsageError
+from cdslm_eval.core.errors import EvalError, StoreError, UnknownNameError, UsageError
 
 if TYPE_CHECKING:
-    from cdslm_eval.clips import ClipSet
-    from cdslm_eval.contract import Component
-    from cdslm_eval.host import Host
-    from cdslm_eval.runner import Progress
+    from cdslm_eval.core.clips import ClipSet
+    from cdslm_eval.plugin.contract import Component
+    from cdslm_eval.plugin.host import Host
+    from cdslm_eval.run import Progress
 
 __all__ = [
     "default_jobs",
@@ -115,7 +115,7 @@ def open_systems(host: Host, paths: Sequence[str], make: Any) -> list[ClipSet]:
         paths: Directories, manifests, or generator names with options.
         make: Called with a generator's spec, returns the set it wrote; None where only sets will do.
     """
-    from cdslm_eval.clips import ClipSet
+    from cdslm_eval.core.clips import ClipSet
 
     systems: list[ClipSet] = []
     for path in paths:

@@ -20,7 +20,7 @@ from cdslm_eval.cli.score import (
 )
 
 if TYPE_CHECKING:
-    from cdslm_eval.comparison import Difference
+    from cdslm_eval.run.comparison import Difference
 
 __all__ = ["add_to"]
 
@@ -47,11 +47,11 @@ def compare(
     Clips with the same keys in both sets are compared in pairs. Divergences are compared by their corrected value at
     one phone count.
     """
-    from cdslm_eval.clips import ClipSet
-    from cdslm_eval.comparison import compare as run_compare
-    from cdslm_eval.host import Host, transcriber_for
-    from cdslm_eval.runner import Runner
-    from cdslm_eval.store import Store, default_store_path
+    from cdslm_eval.core.clips import ClipSet
+    from cdslm_eval.core.store import Store, default_store_path
+    from cdslm_eval.plugin.host import Host, transcriber_for
+    from cdslm_eval.run import Runner
+    from cdslm_eval.run.comparison import compare as run_compare
 
     host = Host()
     systems = common.open_systems(host, [a, b], None)

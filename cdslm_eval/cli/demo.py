@@ -11,8 +11,8 @@ from cdslm_eval.cli import common
 from cdslm_eval.cli.score import JobsOption, SeedOption, score_systems
 
 if TYPE_CHECKING:
-    from cdslm_eval.clips import ClipSet
-    from cdslm_eval.host import Host
+    from cdslm_eval.core.clips import ClipSet
+    from cdslm_eval.plugin.host import Host
 
 __all__ = ["add_to"]
 
@@ -37,12 +37,12 @@ def demo(
     from importlib.resources import files
 
     from cdslm_eval.cli.tables import FORMATS
-    from cdslm_eval.generation import Order, generate_set
-    from cdslm_eval.host import Host
+    from cdslm_eval.plugin.host import Host
     from cdslm_eval.report import write_report
+    from cdslm_eval.run.generation import Order, generate_set
 
     host = Host()
-    texts = files("cdslm_eval.generators") / "texts"
+    texts = files("cdslm_eval.builtin.generators") / "texts"
     real_text, learned_text = (str(texts / name) for name in ("demo_real.txt", "demo_learn.txt"))
 
     def make(spec: str, name: str, wanted: int, prompts: ClipSet | None = None, own_seed: int = seed) -> ClipSet:

@@ -9,7 +9,7 @@ import typer
 
 from cdslm_eval.cli import common
 from cdslm_eval.cli.score import StoreOption
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 
 __all__ = ["add_to"]
 
@@ -27,7 +27,7 @@ def export(
 ) -> None:
     """Export the estimates of a run that the store keeps."""
     from cdslm_eval.cli.tables import records_csv
-    from cdslm_eval.store import Store, default_store_path
+    from cdslm_eval.core.store import Store, default_store_path
 
     with Store(store or default_store_path(), read_only=True) as held:
         kept = held.runs()

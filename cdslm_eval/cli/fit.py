@@ -23,7 +23,7 @@ from cdslm_eval.cli.fit_options import (
     quantities,
 )
 from cdslm_eval.cli.spread import spread
-from cdslm_eval.errors import UsageError, did_you_mean
+from cdslm_eval.core.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.saved import Saved

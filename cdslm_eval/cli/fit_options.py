@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdslm_eval.cli import common
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from cdslm_eval.table import RunTable
+    from cdslm_eval.scaling.table import RunTable
 
 __all__ = [
     "BudgetsOption",
@@ -78,12 +78,12 @@ class Rows:
         return self._split(table) if self.test else table
 
     def _open(self) -> RunTable:
-        from cdslm_eval.table import RunTable
+        from cdslm_eval.scaling.table import RunTable
 
         columns = pairs("--columns", self.columns)
         if Path(self.runs).suffix != ".cdslm":
             return RunTable.read(self.runs, columns=columns, k=self.k)
-        from cdslm_eval.store import Store
+        from cdslm_eval.core.store import Store
 
         if self.systems is None:
             raise UsageError(f"{self.runs}: a store knows no N, D and C; give them by --systems SYSTEMS.csv")
@@ -245,7 +245,7 @@ def quantities(option: str, given: list[str] | None) -> list[float]:
     Raises:
         UsageError: One is not a positive number.
     """
-    from cdslm_eval.records import parse_quantity
+    from cdslm_eval.core.records import parse_quantity
 
     found = []
     for text in ",".join(given or []).split(","):

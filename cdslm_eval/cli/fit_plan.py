@@ -9,7 +9,7 @@ import typer
 
 from cdslm_eval.cli import common
 from cdslm_eval.cli.fit_options import JsonToOption, deliver, pairs, quantities
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.law import Law

@@ -31,10 +31,10 @@ def generate(
     ] = "pocketsphinx",
 ) -> None:
     """Write clips of a generator as FLAC with a manifest; an interrupted call goes on where it stopped."""
-    from cdslm_eval.clips import MANIFEST, ClipSet
-    from cdslm_eval.errors import UsageError
-    from cdslm_eval.generation import Order, generate_into
-    from cdslm_eval.host import Host
+    from cdslm_eval.core.clips import MANIFEST, ClipSet
+    from cdslm_eval.core.errors import UsageError
+    from cdslm_eval.plugin.host import Host
+    from cdslm_eval.run.generation import Order, generate_into
 
     if (out / MANIFEST).exists():
         raise UsageError(f"{out}: holds a finished set already; name an empty folder")

@@ -16,7 +16,7 @@ from cdslm_eval.cli.score import JobsOption
 if TYPE_CHECKING:
     from cdslm_eval.ladder import Climb
     from cdslm_eval.ladder.plan import Fit
-    from cdslm_eval.result import ScoreResult
+    from cdslm_eval.results.score_result import ScoreResult
 
 __all__ = ["add_to"]
 
@@ -41,8 +41,8 @@ def ladder(
     Every step is skipped when its output is there: the same command goes on after whatever ended it. A plan runs the
     commands that it names: read a stranger's before you run it.
     """
-    from cdslm_eval.host import Host
     from cdslm_eval.ladder import Climb, read_plan
+    from cdslm_eval.plugin.host import Host
 
     climb = Climb(read_plan(plan, _places(path or [])), out, Host(), common.note)
     if dry_run:
@@ -60,7 +60,7 @@ def ladder(
 
 
 def _places(given: list[str]) -> dict[str, str]:
-    from cdslm_eval.errors import UsageError
+    from cdslm_eval.core.errors import UsageError
 
     pairs = {}
     for one in given:

@@ -8,12 +8,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdslm_eval.cli import common
-from cdslm_eval.host import KINDS, Host
+from cdslm_eval.plugin.host import KINDS, Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from cdslm_eval.host import Registered
+    from cdslm_eval.plugin.host import Registered
 
 __all__ = ["add_to"]
 
@@ -191,7 +191,7 @@ def pairs(
     as_json: JsonOption = False,
 ) -> None:
     """Show which metric can be run on which set, and what stands in the way."""
-    from cdslm_eval.clips import ClipSet
+    from cdslm_eval.core.clips import ClipSet
 
     host = Host()
     hears = host.find("recognizer", recognizer.partition(":")[0]).component
@@ -218,7 +218,7 @@ def doctor(as_json: JsonOption = False) -> None:
 
     import soundfile
 
-    from cdslm_eval.store import default_store_path
+    from cdslm_eval.core.store import default_store_path
 
     host = Host()
     rows: list[dict[str, Any]] = [

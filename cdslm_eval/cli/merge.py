@@ -26,8 +26,8 @@ def merge(
     A row that was measured in one store and failed in another is kept as measured. Files are known again by their
     content, so the stores may come from other machines.
     """
-    from cdslm_eval.errors import UsageError
-    from cdslm_eval.store import Store
+    from cdslm_eval.core.errors import UsageError
+    from cdslm_eval.core.store import Store
 
     seen: dict[tuple[str, int], set[int]] = {}
     for part in parts:

@@ -32,8 +32,8 @@ def new_plugin(
     into: Annotated[Path | None, typer.Option("--into", help="Folder of the distribution; else ./NAME.")] = None,
 ) -> None:
     """Write a plugin that installs, keeps the contract and has tests; replace its middle with your own."""
-    from cdslm_eval.host import Host
-    from cdslm_eval.scaffold import Plan, write_plugin
+    from cdslm_eval.plugin.host import Host
+    from cdslm_eval.plugin.scaffold import Plan, write_plugin
 
     plan = Plan(name, kind.value, into or Path(name))
     taken = Host().registered(kind.value).get(name)

@@ -26,8 +26,8 @@ def record(
     force: Annotated[bool, typer.Option("--force", help="Replace a recorded run of that name.")] = False,
 ) -> None:
     """Keep the last run of a suite: estimates, identities and rows, in one file that `run --against` compares with."""
-    from cdslm_eval.errors import UsageError
-    from cdslm_eval.store import default_store_path
+    from cdslm_eval.core.errors import UsageError
+    from cdslm_eval.core.store import default_store_path
     from cdslm_eval.suite.record import SUFFIX, record_run, records_folder
 
     where = store or default_store_path()

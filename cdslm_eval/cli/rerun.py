@@ -13,7 +13,7 @@ from cdslm_eval.cli import common
 from cdslm_eval.cli.score import JobsOption, StoreOption
 
 if TYPE_CHECKING:
-    from cdslm_eval.result import ScoreResult
+    from cdslm_eval.results.score_result import ScoreResult
 
 __all__ = ["add_to"]
 
@@ -35,8 +35,8 @@ def rerun(
 
     Exit codes: 0 every value is the same, bit for bit; 1 some differ; 2 it cannot be repeated here.
     """
-    from cdslm_eval.host import Host
-    from cdslm_eval.provenance import lost_versions, versions
+    from cdslm_eval.core.provenance import lost_versions, versions
+    from cdslm_eval.plugin.host import Host
 
     then = _read(result)
     settings = then["settings"]
@@ -55,7 +55,7 @@ def rerun(
 
 
 def _read(path: Path) -> dict[str, Any]:
-    from cdslm_eval.errors import UsageError
+    from cdslm_eval.core.errors import UsageError
 
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
@@ -82,11 +82,11 @@ def _suite(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: 
 
 def _score(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: int) -> ScoreResult:
     from cdslm_eval.cli.score import score_systems
-    from cdslm_eval.clips import ClipSet
-    from cdslm_eval.errors import UsageError
-    from cdslm_eval.host import Host
-    from cdslm_eval.scoring import REFERENCE
-    from cdslm_eval.store import default_store_path
+    from cdslm_eval.core.clips import ClipSet
+    from cdslm_eval.core.errors import UsageError
+    from cdslm_eval.core.store import default_store_path
+    from cdslm_eval.plugin.host import Host
+    from cdslm_eval.run.scoring import REFERENCE
 
     if not isinstance(settings.get("metrics"), str) or "sets" not in settings:
         raise UsageError(f"{result}: does not say how it was made; it was written by an older version")

@@ -12,7 +12,7 @@ from cdslm_eval.cli import common
 from cdslm_eval.cli.score import JobsOption, KeepFailuresOption, StoreOption
 
 if TYPE_CHECKING:
-    from cdslm_eval.judgement import SuiteResult
+    from cdslm_eval.results.suite_result import SuiteResult
     from cdslm_eval.suite import Plan
     from cdslm_eval.suite.load import Suite
 
@@ -58,7 +58,7 @@ def run(
     Exit codes: 0 measured and no gate failed; 1 over the failure budget; 2 the suite or command was wrong; 3 internal
     error; 4 a gate failed.
     """
-    from cdslm_eval.errors import UsageError
+    from cdslm_eval.core.errors import UsageError
     from cdslm_eval.suite import load_suite
     from cdslm_eval.suite import schema as suite_schema
 
@@ -88,7 +88,7 @@ def run(
 
 def _takes_stdout(*targets: str | None) -> bool:
     """Return whether one of the documents goes to stdout, which is no place for two."""
-    from cdslm_eval.errors import UsageError
+    from cdslm_eval.core.errors import UsageError
 
     if targets.count("-") > 1:
         raise UsageError("only one of --json, --junit and --markdown can go to stdout (-)")
@@ -108,8 +108,8 @@ def run_from(
     keep_failures: bool = False,
 ) -> SuiteResult | None:
     """Plan and run a suite that was read; None where only the plan or a part was asked for."""
-    from cdslm_eval.host import Host
-    from cdslm_eval.store import default_store_path
+    from cdslm_eval.core.store import default_store_path
+    from cdslm_eval.plugin.host import Host
     from cdslm_eval.suite import Wish, make_plan, run_suite
     from cdslm_eval.suite.execute import Shard
     from cdslm_eval.suite.record import find_record, records_folder

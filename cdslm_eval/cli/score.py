@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdslm_eval.cli import common
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from cdslm_eval.clips import ClipSet
-    from cdslm_eval.host import Host
-    from cdslm_eval.result import ScoreResult
+    from cdslm_eval.core.clips import ClipSet
+    from cdslm_eval.plugin.host import Host
+    from cdslm_eval.results.score_result import ScoreResult
 
 __all__ = ["add_to", "score_systems"]
 
@@ -93,10 +93,10 @@ def score(
 
     if format_as not in (*FORMATS, "json"):
         raise UsageError(f"--format {format_as!r}: one of {', '.join((*FORMATS, 'json'))}")
-    from cdslm_eval.clips import ClipSet
-    from cdslm_eval.generation import Order, generate_set
-    from cdslm_eval.host import Host
-    from cdslm_eval.store import default_store_path
+    from cdslm_eval.core.clips import ClipSet
+    from cdslm_eval.core.store import default_store_path
+    from cdslm_eval.plugin.host import Host
+    from cdslm_eval.run.generation import Order, generate_set
 
     host = Host()
     where = store or default_store_path()
@@ -127,7 +127,7 @@ def score(
 
 def _judge(result: ScoreResult, fail_budget: float, *, strict: bool) -> None:
     """Leave with exit code 1 when more clips failed than may."""
-    from cdslm_eval.scoring import over_budget
+    from cdslm_eval.run.scoring import over_budget
 
     sentences = over_budget(result, fail_budget, strict=strict)
     for sentence in sentences:
@@ -167,11 +167,11 @@ def score_systems(
     executor: str = "local",
 ) -> ScoreResult:
     """Score opened systems and keep the run in the store; what `score` and `demo` share."""
-    from cdslm_eval.host import transcriber_for
-    from cdslm_eval.provenance import host_facts, versions
-    from cdslm_eval.runner import Runner
-    from cdslm_eval.scoring import score as run_score
-    from cdslm_eval.store import Store
+    from cdslm_eval.core.provenance import host_facts, versions
+    from cdslm_eval.core.store import Store
+    from cdslm_eval.plugin.host import transcriber_for
+    from cdslm_eval.run import Runner
+    from cdslm_eval.run.scoring import score as run_score
 
     chosen = [host.make("metric", spec) for spec in split_specs(metrics, list(host.registered("metric")))]
     if len({metric.name for metric in chosen}) < len(chosen):

@@ -8,8 +8,8 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cdslm_eval.ranking import ranked, shown_columns
-from cdslm_eval.result import Estimate, ScoreResult
+from cdslm_eval.results.ranking import ranked, shown_columns
+from cdslm_eval.results.score_result import Estimate, ScoreResult
 
 __all__ = ["FORMATS"]
 

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from cdslm_eval.clips import MANIFEST, ClipSet
-from cdslm_eval.errors import EvalError, UsageError
-from cdslm_eval.generation import Order, generate_into
-from cdslm_eval.host import Host
+from cdslm_eval.core.clips import MANIFEST, ClipSet
+from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.ladder.plan import Family, Plan
+from cdslm_eval.plugin.host import Host
+from cdslm_eval.run.generation import Order, generate_into
 
 __all__ = ["Climb", "Rung", "rungs"]
 

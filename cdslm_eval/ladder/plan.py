@@ -10,7 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-from cdslm_eval.errors import UsageError, did_you_mean
+from cdslm_eval.core.errors import UsageError, did_you_mean
 
 __all__ = ["Family", "Fit", "Generation", "Plan", "Preparation", "Scoring", "read_plan"]
 

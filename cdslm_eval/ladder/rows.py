@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cdslm_eval.ladder.climb import Rung
-from cdslm_eval.result import Estimate, ScoreResult
+from cdslm_eval.results.score_result import Estimate, ScoreResult
 
 __all__ = ["as_csv", "run_rows"]
 

@@ -9,8 +9,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cdslm_eval.drawing import BLUE, GREY, INK, ORANGE, gap, shown, style, svg
-from cdslm_eval.result import Estimate
+from cdslm_eval.core.drawing import BLUE, GREY, INK, ORANGE, gap, shown, style, svg
+from cdslm_eval.results.score_result import Estimate
 
 __all__ = ["by_order", "side_by_side"]
 

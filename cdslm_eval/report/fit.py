@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdslm_eval.drawing import png, shown, svg
+from cdslm_eval.core.drawing import png, shown, svg
 from cdslm_eval.report.html import environment, inline, write_files
 from cdslm_eval.scaling import views
 from cdslm_eval.scaling.document import study_document

@@ -10,7 +10,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cdslm_eval.errors import StoreError, UsageError
+from cdslm_eval.core.errors import StoreError, UsageError
 
 __all__ = ["environment", "file_name", "inline", "number", "write_files"]
 

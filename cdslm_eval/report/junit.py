@@ -6,7 +6,7 @@ import json
 import re
 from xml.etree import ElementTree as ET
 
-from cdslm_eval.judgement import Judgement, SuiteResult
+from cdslm_eval.results.suite_result import Judgement, SuiteResult
 
 __all__ = ["junit"]
 

@@ -15,11 +15,11 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cdslm_eval.errors import StoreError, UsageError
-from cdslm_eval.judgement import PastValue, SuiteResult
+from cdslm_eval.core.errors import StoreError, UsageError
 from cdslm_eval.report.page import TRUST, Players
-from cdslm_eval.result import Estimate
-from cdslm_eval.standing import Standing, standings
+from cdslm_eval.results.score_result import Estimate
+from cdslm_eval.results.standing import Standing, standings
+from cdslm_eval.results.suite_result import PastValue, SuiteResult
 
 __all__ = ["write_leaderboard"]
 

@@ -6,8 +6,8 @@ import base64
 import io
 from pathlib import Path
 
-from cdslm_eval.audio import read_audio, resample
-from cdslm_eval.errors import AudioError
+from cdslm_eval.core.audio import read_audio, resample
+from cdslm_eval.core.errors import AudioError
 
 __all__ = ["MAX_SECONDS", "data_uri"]
 

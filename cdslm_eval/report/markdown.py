@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from cdslm_eval.judgement import Judgement, SuiteResult
-from cdslm_eval.ranking import rank_key
-from cdslm_eval.result import Estimate
+from cdslm_eval.results.ranking import rank_key
+from cdslm_eval.results.score_result import Estimate
+from cdslm_eval.results.suite_result import Judgement, SuiteResult
 
 __all__ = ["escape", "suite_markdown"]
 

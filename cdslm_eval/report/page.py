@@ -10,12 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cdslm_eval.errors import AudioError
-from cdslm_eval.ranking import ranked, shown_columns
+from cdslm_eval.core.errors import AudioError
 from cdslm_eval.report import figures
 from cdslm_eval.report.html import environment, file_name, inline, write_files
 from cdslm_eval.report.listen import data_uri
-from cdslm_eval.result import Carrier, Estimate, Exemplar, ScoreResult
+from cdslm_eval.results.ranking import ranked, shown_columns
+from cdslm_eval.results.score_result import Carrier, Estimate, Exemplar, ScoreResult
 
 __all__ = ["TRUST", "Players", "write_report"]
 

@@ -1,6 +1,6 @@
 """Scaling: how a metric grows with parameters N, tokens D and compute C, and what follows from it.
 
-`fit_law` fits a law to a `cdslm_eval.table.RunTable`; `fit_isoflops` looks at each budget by itself;
+`fit_law` fits a law to a `cdslm_eval.scaling.table.RunTable`; `fit_isoflops` looks at each budget by itself;
 `compare_downstream` relates a metric to the loss; `judge` says whether the metric scales and whether a baseline is
 within reach; `simulate` and `plan_intervals` draw tables from a known law. Needs numpy and scipy alone.
 """

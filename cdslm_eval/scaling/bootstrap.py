@@ -11,14 +11,14 @@ import numpy.typing as npt
 from scipy.special import ndtr
 from scipy.stats import t as student
 
-from cdslm_eval.errors import UnknownNameError, UsageError
+from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling.budgets import find_budgets
 from cdslm_eval.scaling.curve import Curve, curve_of
 from cdslm_eval.scaling.links import Axis
 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.fit import LawFit
-    from cdslm_eval.table import RunTable
+    from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["Bootstrap", "OptimumIntervals", "bootstrap_fit", "resampling_weights"]
 

@@ -19,10 +19,10 @@ from cdslm_eval.scaling.power_law import PowerLaw
 from cdslm_eval.scaling.saved import saved_runs
 from cdslm_eval.scaling.staged import MetricMap
 from cdslm_eval.scaling.study import Settings, Study
+from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.validation import Holdout
 from cdslm_eval.scaling.verdict import Verdict
 from cdslm_eval.scaling.wording import estimator_words
-from cdslm_eval.table import RunTable
 
 __all__ = ["law_document", "plain", "predictions_document", "settings_document", "study_document"]
 

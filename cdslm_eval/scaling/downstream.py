@@ -8,15 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.fit import LawFit
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.held_out import HeldOutScore, best_of, score, splits
 from cdslm_eval.scaling.links import Axis, make_axis
 from cdslm_eval.scaling.rows import usable_rows
 from cdslm_eval.scaling.staged import Staged
+from cdslm_eval.scaling.table import Excluded, RunTable
 from cdslm_eval.scaling.ways import Ask, Ways, fit_ways
-from cdslm_eval.table import Excluded, RunTable
 
 __all__ = ["Downstream", "compare_downstream"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.errors import UnknownNameError, UsageError
+from cdslm_eval.core.errors import UnknownNameError, UsageError
 
 __all__ = ["ESTIMATORS", "Estimator", "make_estimator"]
 

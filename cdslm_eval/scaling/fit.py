@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap, bootstrap_fit
 from cdslm_eval.scaling.curve import NearOptimal, Optimum
 from cdslm_eval.scaling.estimators import Estimator, make_estimator
@@ -23,8 +23,8 @@ from cdslm_eval.scaling.problem import LawProblem, law_problem
 from cdslm_eval.scaling.profile import Profile, profile_fit
 from cdslm_eval.scaling.rows import usable_rows
 from cdslm_eval.scaling.solver import Solution, minimise
+from cdslm_eval.scaling.table import Excluded, RunTable
 from cdslm_eval.scaling.validation import Holdout, hold_out, roll_out
-from cdslm_eval.table import Excluded, RunTable
 
 __all__ = ["FitSettings", "LawFit", "fit_law"]
 

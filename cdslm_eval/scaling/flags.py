@@ -13,7 +13,7 @@ from cdslm_eval.scaling.estimators import Estimator
 from cdslm_eval.scaling.law import Law
 from cdslm_eval.scaling.problem import LawProblem, box_sides
 from cdslm_eval.scaling.solver import Solution, minimise
-from cdslm_eval.table import RunTable
+from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["Flag", "extrapolation_flags", "fit_flags", "table_flags"]
 

@@ -13,7 +13,7 @@ from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.frontier import KEYS, frontier
 from cdslm_eval.scaling.study import Settings, first_line
-from cdslm_eval.table import RunTable
+from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["Predicted", "Predictions", "predictions"]
 

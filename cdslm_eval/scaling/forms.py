@@ -14,7 +14,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.errors import UnknownNameError
+from cdslm_eval.core.errors import UnknownNameError
 
 __all__ = ["FORMS", "Excess", "Form", "Gamma", "SumOfPowers", "get_form"]
 

@@ -8,10 +8,10 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.links import Axis
+from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.ways import WAYS, Ask, fit_ways
-from cdslm_eval.table import RunTable
 
 __all__ = ["HeldOutScore", "Trial", "best_of", "score", "splits"]
 

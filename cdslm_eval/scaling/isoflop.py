@@ -7,14 +7,14 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.budgets import find_budgets
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.isocurve import IsoCurve, fit_curve
 from cdslm_eval.scaling.links import Axis, make_axis
 from cdslm_eval.scaling.power_law import PowerLaw, fit_power_law
 from cdslm_eval.scaling.rows import usable_rows
-from cdslm_eval.table import Excluded, RunTable
+from cdslm_eval.scaling.table import Excluded, RunTable
 
 __all__ = ["IsoFlop", "IsoFlops", "fit_isoflops"]
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.curve import Curve, NearOptimal, Optimum, curve_of
 from cdslm_eval.scaling.forms import Form, get_form
 from cdslm_eval.scaling.links import Axis, Log

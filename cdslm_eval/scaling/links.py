@@ -10,7 +10,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.errors import UnknownNameError, UsageError
+from cdslm_eval.core.errors import UnknownNameError, UsageError
 
 __all__ = ["LINKS", "Axis", "Identity", "Link", "Log", "Logit", "make_axis"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student
 
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 
 __all__ = ["PowerLaw", "fit_power_law"]
 

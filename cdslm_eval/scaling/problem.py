@@ -12,7 +12,7 @@ import numpy.typing as npt
 from cdslm_eval.scaling.forms import Form, Gamma
 from cdslm_eval.scaling.links import Axis
 from cdslm_eval.scaling.solver import Points
-from cdslm_eval.table import RunTable
+from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["LawProblem", "law_problem"]
 

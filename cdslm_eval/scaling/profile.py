@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import chi2
 
-from cdslm_eval.errors import UnknownNameError, UsageError
+from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling.flags import objective_unit
 
 if TYPE_CHECKING:

@@ -10,8 +10,8 @@ import numpy.typing as npt
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.fit import LawFit
 from cdslm_eval.scaling.links import Axis
+from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.trend import Trend
-from cdslm_eval.table import RunTable
 
 __all__ = ["Case", "Reach", "open_question", "reach"]
 

@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 
 from cdslm_eval.scaling.links import Axis
-from cdslm_eval.table import Excluded, RunTable
+from cdslm_eval.scaling.table import Excluded, RunTable
 
 __all__ = ["usable_rows"]
 

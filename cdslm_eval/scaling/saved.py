@@ -10,10 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.fit import LawFit
 from cdslm_eval.scaling.study import Settings
-from cdslm_eval.table import RunTable
+from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["Saved", "read_saved", "saved_runs"]
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.errors import UnknownNameError, UsageError
+from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.law import Law
-from cdslm_eval.table import RunTable
+from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["Plan", "PlanIntervals", "plan_intervals", "plan_runs", "simulate"]
 

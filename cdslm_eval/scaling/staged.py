@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap, resampling_weights
 from cdslm_eval.scaling.estimators import Estimator
 from cdslm_eval.scaling.fit import LawFit

@@ -10,16 +10,16 @@ from typing import Any, TypeVar
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.errors import EvalError, UnknownNameError, UsageError
+from cdslm_eval.core.errors import EvalError, UnknownNameError, UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.downstream import Downstream, compare_downstream
 from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.frontier import Frontier, NearRange, frontier, near_ranges, round_budgets
 from cdslm_eval.scaling.isoflop import IsoFlops, fit_isoflops
+from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.validation import Holdout, one_sided
 from cdslm_eval.scaling.verdict import Verdict, doubted, judge
-from cdslm_eval.table import RunTable
 
 __all__ = ["Settings", "Study", "first_line", "study"]
 

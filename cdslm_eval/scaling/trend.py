@@ -8,7 +8,7 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import t as student
 
-from cdslm_eval.table import RunTable
+from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["Trend", "fit_trend"]
 

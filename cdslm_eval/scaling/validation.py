@@ -10,13 +10,13 @@ import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.budgets import find_budgets
 from cdslm_eval.scaling.flags import Flag
 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.fit import LawFit
-    from cdslm_eval.table import RunTable
+    from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["Holdout", "hold_out", "one_sided", "roll_out"]
 

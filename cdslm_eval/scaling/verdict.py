@@ -9,15 +9,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.links import make_axis
 from cdslm_eval.scaling.reach import Case, Reach, open_question, reach
 from cdslm_eval.scaling.rows import usable_rows
+from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.trend import Trend, fit_trend
 from cdslm_eval.scaling.validation import one_sided
-from cdslm_eval.table import RunTable
 
 __all__ = ["Verdict", "doubted", "judge"]
 

@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.fit import LawFit, fit_law
 from cdslm_eval.scaling.links import Axis
 from cdslm_eval.scaling.metric_map import fit_fused, fit_map
 from cdslm_eval.scaling.staged import Staged
-from cdslm_eval.table import RunTable
+from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["WAYS", "Ask", "Ways", "fit_ways"]
 

@@ -6,10 +6,10 @@ import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from cdslm_eval.comparison import Difference, with_holm
-from cdslm_eval.contract import Metric
-from cdslm_eval.errors import UsageError
-from cdslm_eval.judgement import Change
+from cdslm_eval.core.errors import UsageError
+from cdslm_eval.plugin.contract import Metric
+from cdslm_eval.results.suite_result import Change
+from cdslm_eval.run.comparison import Difference, with_holm
 from cdslm_eval.suite.plan import Plan
 from cdslm_eval.suite.record import Record
 

@@ -9,12 +9,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from cdslm_eval.clips import ClipSet
-from cdslm_eval.contract import Executor, Produced, Task
-from cdslm_eval.errors import AudioError
-from cdslm_eval.measure import read_with_facts
-from cdslm_eval.runner import unchanged
-from cdslm_eval.store import FileFacts, Store
+from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.store import FileFacts, Store
+from cdslm_eval.plugin.contract import Executor, Produced, Task
+from cdslm_eval.run import unchanged
+from cdslm_eval.run.worker import read_with_facts
 
 __all__ = ["learn_contents"]
 

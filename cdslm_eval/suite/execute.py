@@ -9,16 +9,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cdslm_eval.clips import ClipSet
-from cdslm_eval.comparison import Difference, Side, differences, side_of
-from cdslm_eval.contract import Metric
-from cdslm_eval.errors import UsageError
-from cdslm_eval.judgement import Judgement, SuiteResult
-from cdslm_eval.provenance import host_facts, versions
-from cdslm_eval.result import Estimate, ScoreResult
-from cdslm_eval.runner import Measurement, Progress, Runner
-from cdslm_eval.scoring import REFERENCE, over_budget, requests_for, set_digest, summarise
-from cdslm_eval.store import Store
+from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.provenance import host_facts, versions
+from cdslm_eval.core.store import Store
+from cdslm_eval.plugin.contract import Metric
+from cdslm_eval.results.score_result import Estimate, ScoreResult
+from cdslm_eval.results.suite_result import Judgement, SuiteResult
+from cdslm_eval.run import Measurement, Progress, Runner
+from cdslm_eval.run.comparison import Difference, Side, differences, side_of
+from cdslm_eval.run.scoring import REFERENCE, over_budget, requests_for, set_digest, summarise
 from cdslm_eval.suite.against import changes, comparable, refuse_other_identities
 from cdslm_eval.suite.contents import learn_contents
 from cdslm_eval.suite.judge import judge, measured_difference, measured_value

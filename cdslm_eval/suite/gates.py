@@ -15,7 +15,7 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from cdslm_eval.errors import UsageError, did_you_mean
+from cdslm_eval.core.errors import UsageError, did_you_mean
 
 __all__ = ["Gate", "parse_gate"]
 

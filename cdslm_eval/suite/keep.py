@@ -8,9 +8,9 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from cdslm_eval.comparison import Difference
-from cdslm_eval.result import Carrier, Estimate, Exemplar, Failure, ScoreResult
-from cdslm_eval.store import Store
+from cdslm_eval.core.store import Store
+from cdslm_eval.results.score_result import Carrier, Estimate, Exemplar, Failure, ScoreResult
+from cdslm_eval.run.comparison import Difference
 
 __all__ = ["kept_differences", "kept_scores", "key_of"]
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from cdslm_eval.errors import UsageError, did_you_mean
+from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.suite.locate import line_of, lines_of_keys
 from cdslm_eval.suite.model import BudgetSpec, GateSpec, ReferenceSpec, RunSpec, SuiteSpec, SystemSpec
 

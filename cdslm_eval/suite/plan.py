@@ -7,13 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
-from cdslm_eval.clips import ClipSet
-from cdslm_eval.contract import Measurer, Metric, Recognizer, Transcriber
-from cdslm_eval.errors import UsageError, did_you_mean
-from cdslm_eval.generation import Order, generate_set
-from cdslm_eval.host import Host
-from cdslm_eval.identity import Identity, through
-from cdslm_eval.judgement import Cell
+from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.errors import UsageError, did_you_mean
+from cdslm_eval.plugin.contract import Measurer, Metric, Recognizer, Transcriber
+from cdslm_eval.plugin.host import Host
+from cdslm_eval.plugin.identity import Identity, through
+from cdslm_eval.results.suite_result import Cell
+from cdslm_eval.run.generation import Order, generate_set
 from cdslm_eval.suite.gates import Gate
 from cdslm_eval.suite.load import Suite
 from cdslm_eval.suite.model import SetSpec, SystemSpec

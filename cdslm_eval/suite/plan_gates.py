@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from cdslm_eval.errors import UsageError
-from cdslm_eval.statistic import JensenShannon, Statistic
+from cdslm_eval.core.errors import UsageError
+from cdslm_eval.stats.statistic import JensenShannon, Statistic
 from cdslm_eval.suite.gates import Gate, parse_gate
 from cdslm_eval.suite.load import Problems
 from cdslm_eval.suite.model import GateSpec

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cdslm_eval.clips import ClipSet
-from cdslm_eval.errors import EvalError
+from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.errors import EvalError
 from cdslm_eval.suite.load import Problems
 from cdslm_eval.suite.plan import Plan, generator_spec, near, prompts_of
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from fnmatch import fnmatchcase
 
-from cdslm_eval.errors import EvalError, UsageError
-from cdslm_eval.host import Host, transcriber_for
-from cdslm_eval.identity import identify, through
-from cdslm_eval.judgement import Cell
+from cdslm_eval.core.errors import EvalError, UsageError
+from cdslm_eval.plugin.host import Host, transcriber_for
+from cdslm_eval.plugin.identity import identify, through
+from cdslm_eval.results.suite_result import Cell
 from cdslm_eval.suite.load import Problems, Suite
 from cdslm_eval.suite.plan import Plan, lacking, located, near, prompts_of
 from cdslm_eval.suite.plan_gates import lay_gates

@@ -14,13 +14,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from cdslm_eval.comparison import Side
-from cdslm_eval.contract import Metric
-from cdslm_eval.errors import StoreError, UsageError, did_you_mean
-from cdslm_eval.estimate import gather
-from cdslm_eval.judgement import PastValue
-from cdslm_eval.runner import Measurement
-from cdslm_eval.store import Outcome, Store
+from cdslm_eval.core.errors import StoreError, UsageError, did_you_mean
+from cdslm_eval.core.store import Outcome, Store
+from cdslm_eval.plugin.contract import Metric
+from cdslm_eval.results.suite_result import PastValue
+from cdslm_eval.run import Measurement
+from cdslm_eval.run.comparison import Side
+from cdslm_eval.stats.estimate import gather
 
 __all__ = ["Record", "find_record", "history", "put_roster", "record_run", "records_folder"]
 

@@ -14,18 +14,26 @@ def test_the_contract(check):
 What is tested may be a class (default options), an instance, or a function without arguments that returns one: the
 function is called when a check runs, so it may make a small checkpoint first. Where the component comes from a fixture,
 parametrise over the bare `METRIC_CHECKS` and call `check(metric)`.
+
+Names are imported when they are first used: pytest loads the plugin beside them in every project of the environment.
 """
 
-from cdslm_eval.testing.check import Bound, Check, ConformanceError
-from cdslm_eval.testing.generators import GENERATOR_CHECKS, check_generator
-from cdslm_eval.testing.measurers import (
-    METRIC_CHECKS,
-    RECOGNIZER_CHECKS,
-    TRANSCRIBER_CHECKS,
-    check_metric,
-    check_recognizer,
-    check_transcriber,
-)
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from cdslm_eval.testing.check import Bound, Check, ConformanceError
+    from cdslm_eval.testing.generators import GENERATOR_CHECKS, check_generator
+    from cdslm_eval.testing.measurers import (
+        METRIC_CHECKS,
+        RECOGNIZER_CHECKS,
+        TRANSCRIBER_CHECKS,
+        check_metric,
+        check_recognizer,
+        check_transcriber,
+    )
 
 __all__ = [
     "GENERATOR_CHECKS",
@@ -40,3 +48,23 @@ __all__ = [
     "check_recognizer",
     "check_transcriber",
 ]
+
+_MODULES = {
+    "check": ("Bound", "Check", "ConformanceError"),
+    "generators": ("GENERATOR_CHECKS", "check_generator"),
+    "measurers": (
+        "METRIC_CHECKS",
+        "RECOGNIZER_CHECKS",
+        "TRANSCRIBER_CHECKS",
+        "check_metric",
+        "check_recognizer",
+        "check_transcriber",
+    ),
+}
+
+
+def __getattr__(name: str) -> Any:
+    for module, names in _MODULES.items():
+        if name in names:
+            return getattr(importlib.import_module(f"{__name__}.{module}"), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

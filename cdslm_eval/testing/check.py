@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cdslm_eval.contract import Component
+from cdslm_eval.plugin.contract import Component
 
 __all__ = ["HEAVY", "Bound", "Check", "ConformanceError", "bind", "demand", "in_time", "made", "no_heavy_import"]
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cdslm_eval.audio import Clip, Samples, content_digest, write_flac
-from cdslm_eval.clips import Source
+from cdslm_eval.core.audio import Clip, Samples, content_digest, write_flac
+from cdslm_eval.core.clips import Source
 
 __all__ = ["empty", "odd", "silent", "spoken", "written"]
 
@@ -33,8 +33,8 @@ def spoken() -> tuple[Clip, ...]:
 
 @cache
 def _spoken() -> tuple[Clip, ...]:
-    from cdslm_eval.generators.espeak import RATE_HZ, VARIANTS, open_espeak
-    from cdslm_eval.recognizers.phonemize import phonemize
+    from cdslm_eval.builtin.generators.espeak import RATE_HZ, VARIANTS, open_espeak
+    from cdslm_eval.builtin.recognizers.phonemize import phonemize
 
     rng = np.random.default_rng(7)
     clips = []

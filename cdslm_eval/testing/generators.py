@@ -10,9 +10,9 @@ from functools import partial
 
 import numpy as np
 
-from cdslm_eval.audio import Clip
-from cdslm_eval.contract import Generator, GeneratorInfo
-from cdslm_eval.errors import EvalError
+from cdslm_eval.core.audio import Clip
+from cdslm_eval.core.errors import EvalError
+from cdslm_eval.plugin.contract import Generator, GeneratorInfo
 from cdslm_eval.testing.check import Bound, Check, Subject, bind, demand, in_time, no_heavy_import
 from cdslm_eval.testing.clips import spoken
 
@@ -23,7 +23,7 @@ _HANG_S = 300.0
 
 
 def _declares(generator: Generator) -> None:
-    from cdslm_eval.host import KINDS, complaint
+    from cdslm_eval.plugin.host import KINDS, complaint
 
     said = complaint(type(generator), "generator", KINDS["generator"][1])
     demand(not said, f"{type(generator).__name__}: {said}")

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 
-from cdslm_eval.audio import Clip
-from cdslm_eval.clips import ClipSet, Source
-from cdslm_eval.contract import Failed, Measurer, Metric, Recognizer, Skipped, Transcriber
-from cdslm_eval.identity import identify
-from cdslm_eval.measure import Measured, Unit, Workbench
-from cdslm_eval.store import Outcome, Store
+from cdslm_eval.core.audio import Clip
+from cdslm_eval.core.clips import ClipSet, Source
+from cdslm_eval.core.store import Outcome, Store
+from cdslm_eval.plugin.contract import Failed, Measurer, Metric, Recognizer, Skipped, Transcriber
+from cdslm_eval.plugin.identity import identify
+from cdslm_eval.run.worker import Measured, Unit, Workbench
 from cdslm_eval.testing.check import Bound, Check, Subject, bind, children, demand, in_time, no_heavy_import
 from cdslm_eval.testing.clips import empty, odd, silent, spoken, written
 from cdslm_eval.testing.rows import demand_close, demand_columns, demand_finite
@@ -34,7 +34,7 @@ _HANG_S = 60.0
 
 
 def _declares(measurer: Measurer) -> None:
-    from cdslm_eval.host import KINDS, complaint
+    from cdslm_eval.plugin.host import KINDS, complaint
 
     kind = next(kind for kind in ("recognizer", "transcriber", "metric") if isinstance(measurer, KINDS[kind][1]))
     said = complaint(type(measurer), kind, KINDS[kind][1])
@@ -58,7 +58,7 @@ def _identity(measurer: Measurer) -> None:
         demand(
             not path,
             f"option {name!r} puts the path {value} into the identity, so that the same files elsewhere are another "
-            "metric; declare it with cdslm_eval.contract.located, and give the files' digests in fingerprint()",
+            "metric; declare it with cdslm_eval.plugin.contract.located, and give the files' digests in fingerprint()",
         )
     strings = all(isinstance(name, str) and isinstance(fact, str) for name, fact in facts.items())
     demand(strings, f"fingerprint() must map strings to strings, not {dict(facts)!r}")
@@ -142,7 +142,7 @@ def _hands_off(measurer: Measurer) -> None:
 
 
 def _beside_others(measurer: Measurer) -> None:
-    from cdslm_eval.metrics.signal import Signal
+    from cdslm_eval.builtin.metrics.signal import Signal
 
     other = Signal()
     alone = _measured([other], spoken())[0]
@@ -164,8 +164,8 @@ def _kept(measurer: Measurer) -> None:
 
 def _time_limit(measurer: Measurer) -> None:
     """Run the measurer in a real worker under a limit that nothing can keep."""
-    from cdslm_eval.executors.local import LocalExecutor
-    from cdslm_eval.runner import Request, Runner
+    from cdslm_eval.run import Request, Runner
+    from cdslm_eval.run.executors.local import LocalExecutor
 
     before = children()
     asked: Any = measurer if isinstance(measurer, Metric) else _READERS[measurer.gives]()
@@ -206,13 +206,13 @@ _READERS = {"phones": _ReadsPhones, "transcript": _ReadsTranscript}
 
 
 def _sidecar() -> Recognizer:
-    from cdslm_eval.recognizers.sidecar import SidecarRecognizer
+    from cdslm_eval.builtin.recognizers.sidecar import SidecarRecognizer
 
     return SidecarRecognizer()
 
 
 def _statistics(metric: Metric) -> None:
-    from cdslm_eval.statistic import WeightedStatistic
+    from cdslm_eval.stats.statistic import WeightedStatistic
 
     rows = [one.row for one in _outcomes(metric, spoken()) if one.status == "ok"]
     names = [own for name, statistic in metric.statistics.items() for own in statistic.names(name)]

@@ -7,8 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from cdslm_eval.contract import Failed, Measurer, Metric, Skipped
-from cdslm_eval.store import Outcome
+from cdslm_eval.core.store import Outcome
+from cdslm_eval.plugin.contract import Failed, Measurer, Metric, Skipped
 from cdslm_eval.testing.check import demand
 
 __all__ = ["demand_close", "demand_columns", "demand_finite"]

@@ -25,7 +25,7 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def params(depth: Depth, patch: Patch = 1, as_json: AsJson = False) -> None:
     """Print the parameter count of a depth; nothing is allocated."""
-    from cdslm_model.config import Config
+    from cdslm_model.net.config import Config
 
     config = Config.from_depth(depth, patch=patch)
     _show({"parameters": config.parameters(), "depth": depth, "width": config.width, "heads": config.heads}, as_json)
@@ -39,8 +39,8 @@ def flops(
     as_json: AsJson = False,
 ) -> None:
     """Print the FLOPs of one sample: forward, training (3 x forward), and 6ND beside them."""
-    from cdslm_model import flops as count
-    from cdslm_model.config import Config
+    from cdslm_model.net import flops as count
+    from cdslm_model.net.config import Config
 
     shape = context_frames, continuation_frames
     config = Config.from_depth(depth, patch=patch, context_frames=shape[0], continuation_frames=shape[1])

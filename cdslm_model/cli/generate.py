@@ -48,6 +48,6 @@ def generate(
     if code:
         sys.exit(code)
     if pictures:
-        from cdslm_model.pictures import draw_set
+        from cdslm_model.sample.pictures import draw_set
 
         typer.echo(str(draw_set(out, pictures)))

@@ -30,10 +30,10 @@ def prepare(
     """Write log-mels of speech into shards; what is there already is passed over, so that a call can be repeated."""
     import torch
 
-    from cdslm_model.mel import MelSpec
+    from cdslm_model.data.mel import MelSpec
+    from cdslm_model.data.prepare import prepare as make
+    from cdslm_model.data.storage import find_storage
     from cdslm_model.plugin.recordings import recordings
-    from cdslm_model.prepare import prepare as make
-    from cdslm_model.storage import find_storage
 
     # Clips are what goes in parallel here: threads within each of their short transforms would only wait for each other
     torch.set_num_threads(1)

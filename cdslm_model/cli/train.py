@@ -15,8 +15,8 @@ from cdslm_model.cli import train_options as options
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cdslm_model.config import Config
-    from cdslm_model.train import Order
+    from cdslm_model.net.config import Config
+    from cdslm_model.train.run import Order
 
 __all__ = ["add_to"]
 
@@ -67,10 +67,10 @@ def train(
     Several lengths, such as --target-flops 1e15 --target-flops 1e16, share one run up to where each decays.
     """
     given = dict(locals())
-    from cdslm_model.diffusion import Process
-    from cdslm_model.lineage import Length, find_splits
-    from cdslm_model.settings import Settings
-    from cdslm_model.train import Order
+    from cdslm_model.sample.diffusion import Process
+    from cdslm_model.train.lineage import Length, find_splits
+    from cdslm_model.train.run import Order
+    from cdslm_model.train.settings import Settings
 
     lengths = Length.all_of({"flops": target_flops, "tokens": tokens, "steps": steps})
     train_on, held_out = find_splits(data, valid)
@@ -88,8 +88,8 @@ def train(
 
 
 def _config(depth: int, patch: int, context_seconds: float, continuation_seconds: float) -> Config:
-    from cdslm_model.config import Config
-    from cdslm_model.mel import MelSpec
+    from cdslm_model.data.mel import MelSpec
+    from cdslm_model.net.config import Config
 
     context, continuation = (
         round(seconds * MelSpec().frame_rate) for seconds in (context_seconds, continuation_seconds)
@@ -98,8 +98,8 @@ def _config(depth: int, patch: int, context_seconds: float, continuation_seconds
 
 
 def _run(order: Order) -> dict[str, Any]:
-    from cdslm_model.stopping import Interrupted
-    from cdslm_model.train import train as run
+    from cdslm_model.train.run import train as run
+    from cdslm_model.train.stopping import Interrupted
 
     try:
         return run(order)

@@ -5,8 +5,8 @@ Like a stranger's plugin, it imports the contract, clips, audio, errors and hook
 
 from __future__ import annotations
 
-from cdslm_eval.contract import Generator
-from cdslm_eval.hookspecs import hookimpl
+from cdslm_eval.plugin.contract import Generator
+from cdslm_eval.plugin.hookspecs import hookimpl
 from cdslm_model.plugin.generator import CdslmGenerator, CdslmOptions
 
 __all__ = ["CdslmGenerator", "CdslmOptions", "cdslm_generators"]

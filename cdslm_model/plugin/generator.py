@@ -8,14 +8,14 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from pydantic import Field
 
-from cdslm_eval.audio import Clip, content_digest
-from cdslm_eval.contract import Generator, GeneratorInfo, Options
-from cdslm_eval.errors import EvalError, UsageError
+from cdslm_eval.core.audio import Clip, content_digest
+from cdslm_eval.core.errors import EvalError, UsageError
+from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options
 from cdslm_model.errors import ModelError
 
 if TYPE_CHECKING:
-    from cdslm_model.checkpoint import Checkpoint
-    from cdslm_model.generate import Continuer, Manner
+    from cdslm_model.sample.continuation import Continuer, Manner
+    from cdslm_model.train.checkpoint import Checkpoint
 
 __all__ = ["CdslmGenerator", "CdslmOptions"]
 
@@ -90,7 +90,7 @@ class CdslmGenerator(Generator):
 
     def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
         """Yield continuations of about the wanted duration; prompts start over when there are too few."""
-        from cdslm_model.generate import Continuer, Manner, in_batches
+        from cdslm_model.sample.continuation import Continuer, Manner, in_batches
 
         options = self.options
         if options.context != "none" and not len(prompts):
@@ -124,7 +124,7 @@ class CdslmGenerator(Generator):
             yield Clip(key=key, samples=samples, rate_hz=rate_hz, digest=content_digest(samples, rate_hz))
 
     def _found(self) -> Checkpoint:
-        from cdslm_model import checkpoint
+        from cdslm_model.train import checkpoint
 
         with _told():
             return checkpoint.find(self.options.checkpoint)

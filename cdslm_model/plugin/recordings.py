@@ -11,11 +11,11 @@ from pathlib import Path
 
 import numpy as np
 
-from cdslm_eval.audio import SILENCE_DBFS, Decoded, Samples, content_hash, read_blocks, resample_blocks
-from cdslm_eval.clips import ClipSet, Source
-from cdslm_eval.errors import AudioError, EvalError
+from cdslm_eval.core.audio import SILENCE_DBFS, Decoded, Samples, content_hash, read_blocks, resample_blocks
+from cdslm_eval.core.clips import ClipSet, Source
+from cdslm_eval.core.errors import AudioError, EvalError
+from cdslm_model.data.prepare import Heard
 from cdslm_model.errors import DataError
-from cdslm_model.prepare import Heard
 
 __all__ = ["ClipRecording", "recordings"]
 
@@ -28,7 +28,7 @@ LOUDEST = 64.0
 
 @dataclass(frozen=True, slots=True)
 class ClipRecording:
-    """One clip of a set, as `cdslm_model.prepare.prepare` wants it."""
+    """One clip of a set, as `cdslm_model.data.prepare.prepare` wants it."""
 
     source: Source
     name: str

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from cdslm_eval.audio import write_flac
-from cdslm_eval.clips import ClipSet
-from cdslm_eval.errors import EvalError
+from cdslm_eval.core.audio import write_flac
+from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.errors import EvalError
 from cdslm_model.errors import DataError
 
 __all__ = ["roundtrip"]
@@ -26,8 +26,8 @@ def roundtrip(path: str, vocoder: str, count: int, out: str | None) -> dict[str,
     """
     import torch
 
-    from cdslm_model import vocoder as room
-    from cdslm_model.mel import LogMel, MelSpec
+    from cdslm_model.data.mel import LogMel, MelSpec
+    from cdslm_model.sample import vocoder as room
 
     spec = MelSpec()
     made, log_mel = room.find(vocoder, spec), LogMel(spec)

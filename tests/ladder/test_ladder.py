@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.ladder import read_plan
 
 ROOT = Path(__file__).parents[2]

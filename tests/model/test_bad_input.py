@@ -16,10 +16,10 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 
 from model.conftest import ENVIRONMENT, LENGTH, SMALL, vowels  # noqa: E402 - torch may be absent
 
-from cdslm_eval.audio import resample  # noqa: E402
-from cdslm_model import checkpoint  # noqa: E402
-from cdslm_model.data import Shards  # noqa: E402
+from cdslm_eval.core.audio import resample  # noqa: E402
+from cdslm_model.data.windows import Shards  # noqa: E402
 from cdslm_model.files import locked  # noqa: E402
+from cdslm_model.train import checkpoint  # noqa: E402
 
 STEPS = ("--steps", "40", "--save-every", "10")
 
@@ -221,9 +221,9 @@ def test_a_damaged_checkpoint_stops_training_and_the_one_before_serves(
 
 def test_log_mels_of_another_kind_are_refused(inside, shards, trained, tmp_path):
     """The same clips under another mel spec are other speech to a run, and to its held-out part."""
-    from cdslm_model.mel import MelSpec
+    from cdslm_model.data.mel import MelSpec
+    from cdslm_model.data.prepare import prepare
     from cdslm_model.plugin.recordings import recordings
-    from cdslm_model.prepare import prepare
 
     names = [clip["name"] for clip in Shards(shards / "train").clips]
     folder = os.path.dirname(os.path.dirname(names[0]))  # noqa: PTH120

@@ -12,18 +12,18 @@ import soundfile as sf
 
 torch = pytest.importorskip("torch", reason="the extra `model` is not installed")
 
-from cdslm_model.data import Shards, Windows  # noqa: E402 - torch may be absent
+from cdslm_model.data.mel import MelSpec, Normalizer  # noqa: E402
+from cdslm_model.data.prepare import SHARD_FRAMES, prepare  # noqa: E402
+from cdslm_model.data.windows import Shards, Windows  # noqa: E402 - torch may be absent
 from cdslm_model.errors import DataError  # noqa: E402
-from cdslm_model.mel import MelSpec, Normalizer  # noqa: E402
 from cdslm_model.plugin.recordings import recordings  # noqa: E402
-from cdslm_model.prepare import SHARD_FRAMES, prepare  # noqa: E402
 
 
 def test_reading_across_shards_is_reading_them_joined(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("cdslm_model.prepare.SHARD_FRAMES", 300)
+    monkeypatch.setattr("cdslm_model.data.prepare.SHARD_FRAMES", 300)
     clips = recordings([str(corpus)])["train"]
     prepare(clips, tmp_path / "many", MelSpec())
-    monkeypatch.setattr("cdslm_model.prepare.SHARD_FRAMES", SHARD_FRAMES)
+    monkeypatch.setattr("cdslm_model.data.prepare.SHARD_FRAMES", SHARD_FRAMES)
     prepare(clips, tmp_path / "one", MelSpec())
     many, one = Shards(tmp_path / "many"), Shards(tmp_path / "one")
     assert len(many.starts) > 4

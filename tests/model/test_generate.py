@@ -15,13 +15,13 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 
 from model.conftest import ENVIRONMENT, cdslm  # noqa: E402 - torch may be absent
 
-from cdslm_eval.clips import ClipSet  # noqa: E402
-from cdslm_eval.errors import EvalError, UsageError  # noqa: E402
-from cdslm_eval.host import Host  # noqa: E402
-from cdslm_model import checkpoint  # noqa: E402
-from cdslm_model.data import Shards  # noqa: E402
+from cdslm_eval.core.clips import ClipSet  # noqa: E402
+from cdslm_eval.core.errors import EvalError, UsageError  # noqa: E402
+from cdslm_eval.plugin.host import Host  # noqa: E402
+from cdslm_model.data.windows import Shards  # noqa: E402
 from cdslm_model.errors import ModelError  # noqa: E402
-from cdslm_model.generate import Continuer, Manner  # noqa: E402
+from cdslm_model.sample.continuation import Continuer, Manner  # noqa: E402
+from cdslm_model.train import checkpoint  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -154,7 +154,7 @@ def test_generate_from_the_command_line(trained, corpus, tmp_path):
 
 def test_listing_and_help_import_no_torch():
     watched = (
-        "import sys; from cdslm_eval.host import Host; Host(); import cdslm_model.cli;"
+        "import sys; from cdslm_eval.plugin.host import Host; Host(); import cdslm_model.cli;"
         "print([name for name in ('torch', 'transformers', 'safetensors', 'scipy.stats') if name in sys.modules])"
     )
     command = [sys.executable, "-c", watched]

@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdslm_model.heads import Rotary, joined_heads, joined_heads_by_formula
+from cdslm_model.net.heads import Rotary, joined_heads, joined_heads_by_formula
 
 HEADS, HEAD_DIM = 2, 8
 

@@ -13,9 +13,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from cdslm_model.data.mel import LogMel, MelSpec, Normalizer
 from cdslm_model.errors import ModelError
-from cdslm_model.mel import LogMel, MelSpec, Normalizer
-from cdslm_model.vocoder import GriffinLim, find, roundtrip
+from cdslm_model.sample.vocoder import GriffinLim, find, roundtrip
 
 
 def voice(seconds=1.0, seed=0, rate=24_000):
@@ -74,7 +74,7 @@ def test_pieces_and_blocks_give_the_frames_of_the_whole(cuts, shape, length):
     pieces = torch.cat([*parts, stream.end()])
     torch.testing.assert_close(pieces, wanted, rtol=0, atol=1e-5)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("cdslm_model.mel._BLOCK_FRAMES", 7)
+        patch.setattr("cdslm_model.data.mel._BLOCK_FRAMES", 7)
         torch.testing.assert_close(log_mel(samples[None])[0], wanted, rtol=0, atol=1e-5)
 
 
@@ -137,8 +137,8 @@ def test_what_griffin_lim_says_does_not_depend_on_the_batch():
 def brought(tmp_path, monkeypatch):
     """Install a distribution that brings vocoders."""
     (tmp_path / "some_vocoders.py").write_text(
-        "from cdslm_model.mel import MelSpec\n"
-        "from cdslm_model.vocoder import GriffinLim\n"
+        "from cdslm_model.data.mel import MelSpec\n"
+        "from cdslm_model.sample.vocoder import GriffinLim\n"
         "def other(spec, argument):\n    return GriffinLim(MelSpec(hop=256))\n"
         "def same(spec, argument):\n    return GriffinLim(spec, iterations=int(argument))\n"
     )

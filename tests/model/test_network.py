@@ -11,11 +11,11 @@ from hypothesis import strategies as st
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from cdslm_model import flops
-from cdslm_model.config import Config
 from cdslm_model.errors import ModelError
-from cdslm_model.mmdit import MMDiT
-from cdslm_model.parametrization import TABLE, initialise
+from cdslm_model.net import flops
+from cdslm_model.net.config import Config
+from cdslm_model.net.mmdit import MMDiT
+from cdslm_model.net.parametrization import TABLE, initialise
 
 
 def awake(config, seed=0):

@@ -6,10 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from cdslm_model.config import Config
 from cdslm_model.errors import ModelError
-from cdslm_model.mmdit import MMDiT
-from cdslm_model.parametrization import (
+from cdslm_model.net.config import Config
+from cdslm_model.net.mmdit import MMDiT
+from cdslm_model.net.parametrization import (
     BASE_DEPTH,
     BASE_WIDTH,
     STANDARD,

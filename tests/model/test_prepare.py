@@ -13,13 +13,13 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 
 from model.conftest import cdslm, vowels  # noqa: E402 - torch may be absent
 
-from cdslm_eval.audio import content_digest, resample  # noqa: E402
-from cdslm_model.data import Shards  # noqa: E402
+from cdslm_eval.core.audio import content_digest, resample  # noqa: E402
+from cdslm_model.data.mel import LogMel, MelSpec  # noqa: E402
+from cdslm_model.data.prepare import prepare  # noqa: E402
+from cdslm_model.data.storage import STORAGES  # noqa: E402
+from cdslm_model.data.windows import Shards  # noqa: E402
 from cdslm_model.errors import DataError  # noqa: E402
-from cdslm_model.mel import LogMel, MelSpec  # noqa: E402
 from cdslm_model.plugin.recordings import recordings  # noqa: E402
-from cdslm_model.prepare import prepare  # noqa: E402
-from cdslm_model.storage import STORAGES  # noqa: E402
 
 
 def test_shards_hold_the_log_mels_of_every_clip(corpus, shards):
@@ -43,7 +43,7 @@ def test_splits_of_a_directory_are_kept_apart(shards):
 
 
 def test_an_interrupted_call_goes_on_where_it_stood(corpus, tmp_path, monkeypatch):
-    monkeypatch.setattr("cdslm_model.prepare.SHARD_FRAMES", 300)
+    monkeypatch.setattr("cdslm_model.data.prepare.SHARD_FRAMES", 300)
     clips = recordings([str(corpus)])["train"]
 
     def interrupt(done, total):

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 
 from model.conftest import ENVIRONMENT, SMALL  # noqa: E402 - torch may be absent
 
-from cdslm_model import checkpoint  # noqa: E402
+from cdslm_model.train import checkpoint  # noqa: E402
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
 TORCHRUN += ("--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0")

@@ -12,7 +12,7 @@ from hypothesis.extra import numpy as arrays
 
 pytest.importorskip("torch", reason="the extra `model` is not installed")
 
-from cdslm_model.storage import STORAGES
+from cdslm_model.data.storage import STORAGES
 
 LOG_MELS = arrays.arrays(
     np.float32,

@@ -17,9 +17,9 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 
 from model.conftest import ENVIRONMENT, LENGTH, SMALL, cdslm  # noqa: E402 - torch may be absent
 
-from cdslm_model import checkpoint  # noqa: E402
 from cdslm_model.errors import CheckpointError, ModelError  # noqa: E402
-from cdslm_model.schedule import WarmupStableDecay  # noqa: E402
+from cdslm_model.train import checkpoint  # noqa: E402
+from cdslm_model.train.schedule import WarmupStableDecay  # noqa: E402
 
 # 3 [24 d^2 (L Tg + (L-1) Tc) + 6 d^2 Tc + 4 d n^2 L + 2 (12 L - 4) d^2 + 160 d (n + Tg) + 2 (1024 d + 4 d^2)] at
 # d = 128, L = 1, Tc = 20, Tg = 40

@@ -14,7 +14,7 @@ from cdslm_eval.report.fit import write_fit_report
 from cdslm_eval.scaling.law import Law
 from cdslm_eval.scaling.simulate import Plan, simulate
 from cdslm_eval.scaling.study import Settings, study
-from cdslm_eval.table import RunTable
+from cdslm_eval.scaling.table import RunTable
 
 EVIL = "</title><script>alert('x')</script>\"'<img src=x onerror=alert(1)>$\\frac$"
 

@@ -12,11 +12,11 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from cdslm_eval.clips import ClipSet
-from cdslm_eval.judgement import Cell, Change, Judgement, PastValue, SuiteResult
+from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.report.leaderboard import write_leaderboard
-from cdslm_eval.result import Estimate, Exemplar, ScoreResult
-from cdslm_eval.standing import standings
+from cdslm_eval.results.score_result import Estimate, Exemplar, ScoreResult
+from cdslm_eval.results.standing import standings
+from cdslm_eval.results.suite_result import Cell, Change, Judgement, PastValue, SuiteResult
 
 EVIL = "</title></script><script>alert('x')</script>\"'<img src=x onerror=alert(1)>"
 

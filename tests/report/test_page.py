@@ -11,9 +11,9 @@ from xml.etree import ElementTree as ET
 
 import pytest
 
-from cdslm_eval.clips import ClipSet
+from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.report import write_report
-from cdslm_eval.result import Carrier, Estimate, Exemplar, Failure, ScoreResult
+from cdslm_eval.results.score_result import Carrier, Estimate, Exemplar, Failure, ScoreResult
 
 EVIL = "</title><script>alert('x')</script>\"'<img src=x onerror=alert(1)>$\\frac$"
 

@@ -7,11 +7,11 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cdslm_eval.errors import UnknownNameError, UsageError
+from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling import Law, Plan, fit_isoflops, fit_law, judge, simulate
 from cdslm_eval.scaling.study import Settings, study
+from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.verdict import doubted
-from cdslm_eval.table import RunTable
 
 LAW = Law.of("chinchilla", E=1.8, A=400.0, B=3000.0, alpha=0.33, beta=0.38)
 TABLE = simulate(LAW, Plan((1e18, 1e19, 1e20, 1e21), sizes=7, width=30), 0.005, seed=3)

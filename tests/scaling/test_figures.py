@@ -8,13 +8,13 @@ from xml.etree import ElementTree as ET
 import numpy as np
 import pytest
 
-from cdslm_eval.drawing import png, svg
+from cdslm_eval.core.drawing import png, svg
 from cdslm_eval.scaling.figures import FIGURES, budgets, draw, quality
 from cdslm_eval.scaling.figures.parts import paper_style
 from cdslm_eval.scaling.law import Law
 from cdslm_eval.scaling.simulate import Plan, simulate
 from cdslm_eval.scaling.study import Settings, study
-from cdslm_eval.table import RunTable
+from cdslm_eval.scaling.table import RunTable
 
 LAW = Law.of("chinchilla", E=1.8, A=480.0, B=2100.0, alpha=0.35, beta=0.37)
 EVIL = r"</svg><script>$\frac{1}{$ & _x"

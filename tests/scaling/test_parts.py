@@ -7,7 +7,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cdslm_eval.errors import UsageError
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling import (
     Law,
     Plan,
@@ -20,7 +20,7 @@ from cdslm_eval.scaling import (
     simulate,
 )
 from cdslm_eval.scaling.budgets import find_budgets
-from cdslm_eval.table import RunTable
+from cdslm_eval.scaling.table import RunTable
 
 FALLING = Law.of("chinchilla", E=1.8, A=400.0, B=3000.0, alpha=0.32, beta=0.40)
 RISING = Law.of("chinchilla", E=1.8, A=2000.0, B=600.0, alpha=0.40, beta=0.31)

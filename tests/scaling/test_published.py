@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from cdslm_eval.scaling import fit_law, fit_power_law
-from cdslm_eval.table import RunTable
+from cdslm_eval.scaling.table import RunTable
 
 # Besiroglu et al., arXiv 2404.10102: the exact optimum of their objective, and their table
 HUBER = {"E": 1.8172181, "alpha": 0.34731050, "beta": 0.36717243}

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdslm_eval.errors import UsageError
-from cdslm_eval.result import Estimate
+from cdslm_eval.core.errors import UsageError
+from cdslm_eval.results.score_result import Estimate
 from cdslm_eval.suite.gates import parse_gate
 from cdslm_eval.suite.judge import judge, measured_value
 

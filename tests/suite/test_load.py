@@ -9,8 +9,8 @@ from pathlib import Path
 import jsonschema
 import pytest
 
-from cdslm_eval.errors import UsageError
-from cdslm_eval.host import Host
+from cdslm_eval.core.errors import UsageError
+from cdslm_eval.plugin.host import Host
 from cdslm_eval.suite import load_suite, make_plan, schema
 from cdslm_eval.suite.locate import lines_of_keys
 

@@ -55,7 +55,7 @@ def test_it_loads_nothing_when_it_is_not_used(tmp_path):
     (tmp_path / "test_empty.py").write_text("def test_nothing(): pass\n")
     code = (
         "import sys, pytest\n"
-        "pytest.main(['-q', '-p', 'cdslm_eval.pytest_plugin', '--co', 'test_empty.py'])\n"
+        "pytest.main(['-q', '-p', 'cdslm_eval.testing.pytest_plugin', '--co', 'test_empty.py'])\n"
         "heavy = ('cdslm_eval', 'numpy', 'scipy', 'pydantic')\n"
         "print('LOADED', sorted(m for m in sys.modules if m.split('.')[0] in heavy))\n"
     )
@@ -63,4 +63,4 @@ def test_it_loads_nothing_when_it_is_not_used(tmp_path):
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, check=True
     )
-    assert "LOADED ['cdslm_eval', 'cdslm_eval.pytest_plugin']" in done.stdout
+    assert "LOADED ['cdslm_eval', 'cdslm_eval.testing', 'cdslm_eval.testing.pytest_plugin']" in done.stdout

@@ -13,12 +13,12 @@ import soundfile as sf
 from junitparser import Error, Failure, JUnitXml, Skipped
 from markdown_it import MarkdownIt
 
-from cdslm_eval.errors import UsageError
-from cdslm_eval.executors.local import LocalExecutor
-from cdslm_eval.host import Host
+from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.store import Store
+from cdslm_eval.plugin.host import Host
 from cdslm_eval.report.junit import junit
 from cdslm_eval.report.markdown import suite_markdown
-from cdslm_eval.store import Store
+from cdslm_eval.run.executors.local import LocalExecutor
 from cdslm_eval.suite import Wish, load_suite, make_plan, run_suite
 from cdslm_eval.suite.execute import Shard
 from cdslm_eval.suite.record import record_run

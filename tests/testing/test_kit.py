@@ -10,14 +10,14 @@ import numpy as np
 import pytest
 
 from cdslm_eval import Clip, Generator, GeneratorInfo, Mean, Metric, Skipped
-from cdslm_eval.contract import Options, located
-from cdslm_eval.generators.babble import BabbleGenerator
-from cdslm_eval.generators.controls import NoiseGenerator, ReversedGenerator, SilenceGenerator
-from cdslm_eval.identity import identify
-from cdslm_eval.metrics.pjsd import PJSD
-from cdslm_eval.metrics.signal import Signal
-from cdslm_eval.recognizers.pocketsphinx import PocketsphinxRecognizer
-from cdslm_eval.recognizers.sidecar import SidecarRecognizer
+from cdslm_eval.builtin.generators.babble import BabbleGenerator
+from cdslm_eval.builtin.generators.controls import NoiseGenerator, ReversedGenerator, SilenceGenerator
+from cdslm_eval.builtin.metrics.pjsd import PJSD
+from cdslm_eval.builtin.metrics.signal import Signal
+from cdslm_eval.builtin.recognizers.pocketsphinx import PocketsphinxRecognizer
+from cdslm_eval.builtin.recognizers.sidecar import SidecarRecognizer
+from cdslm_eval.plugin.contract import Options, located
+from cdslm_eval.plugin.identity import identify
 from cdslm_eval.testing import (
     GENERATOR_CHECKS,
     METRIC_CHECKS,

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cdslm_eval.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
+from cdslm_eval.core.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
 from cdslm_eval.scaling.figures.parts import (
     Budgets,
     band,

@@ -13,7 +13,7 @@ from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
 
-from cdslm_eval.drawing import BLUE, GREY, INK, shown, style
+from cdslm_eval.core.drawing import BLUE, GREY, INK, shown, style
 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.frontier import Band

@@ -19,9 +19,9 @@ import torch
 from audiobox_aesthetics.model import aes
 from torch import Tensor, nn
 
-from cdslm_eval.audio import Samples
-from cdslm_eval.batching import length_batches
-from cdslm_eval.errors import EvalError
+from cdslm_eval.core.audio import Samples
+from cdslm_eval.core.errors import EvalError
+from cdslm_eval.plugin.batching import length_batches
 from cdslm_eval_aesthetics.weights import AXES, Loaded
 
 __all__ = ["Network"]

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cdslm_eval.checkpoints import demand_digest, find_checkpoint, sha256_of
-from cdslm_eval.errors import EvalError
+from cdslm_eval.core.errors import EvalError
+from cdslm_eval.plugin.checkpoints import demand_digest, find_checkpoint, sha256_of
 
 __all__ = ["AXES", "Loaded", "Weights", "find_weights"]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from cdslm_eval.audio import Clip
+from cdslm_eval.core.audio import Clip
 
 torch = pytest.importorskip("torch")
 aes = pytest.importorskip("audiobox_aesthetics.model.aes")

@@ -13,7 +13,7 @@ import pytest
 import torch
 from cdslm_eval_aesthetics import Aesthetics, AestheticsOptions
 
-from cdslm_eval.errors import EvalError
+from cdslm_eval.core.errors import EvalError
 
 SCALE = {axis: {"mean": 0.0, "std": 1.0} for axis in ("CE", "CU", "PC", "PQ")}
 

@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import ClassVar
 
-from cdslm_eval.audio import Clip
-from cdslm_eval.contract import Failed, Options, Recognizer, Skipped
+from cdslm_eval.core.audio import Clip
+from cdslm_eval.plugin.contract import Failed, Options, Recognizer, Skipped
 
 __all__ = ["AsrPhonemes", "AsrPhonemesOptions"]
 
@@ -43,7 +43,7 @@ class AsrPhonemes(Recognizer):
 
     def recognize(self, clips: Sequence[Clip]) -> Iterator[Sequence[str] | Skipped | Failed]:
         """Yield the IPA phones of each transcript; none where nothing was said."""
-        from cdslm_eval.recognizers.phonemize import phonemize
+        from cdslm_eval.builtin.recognizers.phonemize import phonemize
 
         known = [clip.transcript for clip in clips if clip.transcript is not None]
         spoken = iter(phonemize(known, self.options.language) if known else ())

@@ -7,7 +7,7 @@ from functools import cache
 from importlib.metadata import version
 from typing import Any, Literal
 
-from cdslm_eval.contract import Options
+from cdslm_eval.plugin.contract import Options
 
 __all__ = ["NormalizerOptions", "facts", "normalizer"]
 

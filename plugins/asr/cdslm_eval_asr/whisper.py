@@ -9,12 +9,12 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from cdslm_eval.audio import Clip, Samples, frame_levels_dbfs, is_silent
-from cdslm_eval.batching import length_batches
-from cdslm_eval.checkpoints import SAFE, Wanted, is_cached
-from cdslm_eval.contract import Failed, Skipped, Transcriber, located
-from cdslm_eval.errors import EvalError, did_you_mean
-from cdslm_eval.pretrained import Pretrained, PretrainedOptions, device_of, find_pretrained, precision_of, quiet
+from cdslm_eval.core.audio import Clip, Samples, frame_levels_dbfs, is_silent
+from cdslm_eval.core.errors import EvalError, did_you_mean
+from cdslm_eval.plugin.batching import length_batches
+from cdslm_eval.plugin.checkpoints import SAFE, Wanted, is_cached
+from cdslm_eval.plugin.contract import Failed, Skipped, Transcriber, located
+from cdslm_eval.plugin.pretrained import Pretrained, PretrainedOptions, device_of, find_pretrained, precision_of, quiet
 
 __all__ = ["Whisper", "WhisperOptions", "windows"]
 

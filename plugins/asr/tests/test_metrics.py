@@ -16,9 +16,9 @@ from cdslm_eval_asr import AsrPhonemes, AutoBleu, Cer, GenPpl, VertMetric, Wer
 from cdslm_eval_asr.perplexity import GenPplOptions
 from cdslm_eval_asr.text import NormalizerOptions
 
-from cdslm_eval.audio import Clip
-from cdslm_eval.contract import Skipped
-from cdslm_eval.recognizers.phonemize import phonemize
+from cdslm_eval.builtin.recognizers.phonemize import phonemize
+from cdslm_eval.core.audio import Clip
+from cdslm_eval.plugin.contract import Skipped
 from cdslm_eval.testing import METRIC_CHECKS, RECOGNIZER_CHECKS
 
 NOTHING = np.zeros(0, np.float32)

@@ -11,8 +11,8 @@ import transformers
 from cdslm_eval_asr import Whisper
 from cdslm_eval_asr.whisper import WINDOW, WhisperOptions, windows
 
-from cdslm_eval.audio import Clip
-from cdslm_eval.errors import EvalError
+from cdslm_eval.core.audio import Clip
+from cdslm_eval.core.errors import EvalError
 from cdslm_eval.testing import TRANSCRIBER_CHECKS
 
 

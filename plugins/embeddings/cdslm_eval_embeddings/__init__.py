@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdslm_eval.hookspecs import hookimpl
+from cdslm_eval.plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from cdslm_eval.contract import Metric
+    from cdslm_eval.plugin.contract import Metric
 
 __all__ = ["cdslm_metrics"]
 

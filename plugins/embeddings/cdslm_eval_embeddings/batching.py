@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdslm_eval.audio import Samples
+from cdslm_eval.core.audio import Samples
 from cdslm_eval_embeddings.encoder import RATE_HZ, Vectors
 
 if TYPE_CHECKING:

@@ -12,9 +12,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from cdslm_eval.checkpoints import sha256_of
-from cdslm_eval.errors import EvalError, UsageError
-from cdslm_eval.pretrained import quiet
+from cdslm_eval.core.errors import EvalError, UsageError
+from cdslm_eval.plugin.checkpoints import sha256_of
+from cdslm_eval.plugin.pretrained import quiet
 from cdslm_eval_embeddings.encoder import Which
 
 __all__ = ["PIP", "Checkpoint"]

@@ -12,7 +12,7 @@ from typing import Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.audio import Clip, Samples, is_silent
+from cdslm_eval.core.audio import Clip, Samples, is_silent
 
 __all__ = ["ENCODERS", "RATE_HZ", "Encoder", "Family", "Precision", "Vectors", "Which", "refusal"]
 

@@ -8,7 +8,7 @@ from functools import cache
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.audio import Samples
+from cdslm_eval.core.audio import Samples
 from cdslm_eval_embeddings.encoder import RATE_HZ, Encoder, Vectors
 
 __all__ = ["BANDS", "LogMelEncoder", "log_mel"]

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 
-from cdslm_eval.audio import Samples
-from cdslm_eval.errors import UsageError
-from cdslm_eval.pretrained import device_of
+from cdslm_eval.core.audio import Samples
+from cdslm_eval.core.errors import UsageError
+from cdslm_eval.plugin.pretrained import device_of
 from cdslm_eval_embeddings.batching import mask_group_norms, over_windows
 from cdslm_eval_embeddings.checkpoint import Checkpoint
 from cdslm_eval_embeddings.encoder import Encoder, Precision, Vectors

@@ -9,8 +9,8 @@ from typing import Any
 
 import numpy as np
 
-from cdslm_eval.audio import Samples
-from cdslm_eval.pretrained import device_of
+from cdslm_eval.core.audio import Samples
+from cdslm_eval.plugin.pretrained import device_of
 from cdslm_eval_embeddings.batching import over_windows
 from cdslm_eval_embeddings.checkpoint import Checkpoint
 from cdslm_eval_embeddings.encoder import RATE_HZ, Encoder, Vectors

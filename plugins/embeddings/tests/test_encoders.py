@@ -14,10 +14,10 @@ from cdslm_eval_embeddings.encoder import ENCODERS, Which
 from cdslm_eval_embeddings.sets import EmbeddingOptions, Fad
 from cdslm_eval_embeddings.speaker import SpeakerOptions, SpeakerSimilarity
 
-from cdslm_eval.audio import Clip
-from cdslm_eval.contract import Skipped
-from cdslm_eval.errors import EvalError
-from cdslm_eval.identity import identify
+from cdslm_eval.core.audio import Clip
+from cdslm_eval.core.errors import EvalError
+from cdslm_eval.plugin.contract import Skipped
+from cdslm_eval.plugin.identity import identify
 
 sys.path.insert(0, str(Path(__file__).parent))
 import checkpoints

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from cdslm_eval.hookspecs import hookimpl
+from cdslm_eval.plugin.hookspecs import hookimpl
 from cdslm_eval_perceptual.dnsmos import Dnsmos
 from cdslm_eval_perceptual.intrusive import Estoi, Pesq, Stoi
 from cdslm_eval_perceptual.nisqa import NisqaMetric
 from cdslm_eval_perceptual.paired import SiSdr
 
 if TYPE_CHECKING:
-    from cdslm_eval.contract import Metric
+    from cdslm_eval.plugin.contract import Metric
 
 __all__ = ["cdslm_metrics"]
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from cdslm_eval.audio import Clip, is_silent
+from cdslm_eval.core.audio import Clip, is_silent
 
 __all__ = ["unfit"]
 

@@ -10,7 +10,7 @@ import scipy.fft
 import scipy.signal
 from numpy.lib.stride_tricks import sliding_window_view
 
-from cdslm_eval.audio import Samples
+from cdslm_eval.core.audio import Samples
 from cdslm_eval_perceptual.mel import Floats, decibels, mel_filterbank
 
 __all__ = ["segments", "too_far"]

@@ -10,7 +10,7 @@ import urllib.request
 from pathlib import Path
 from typing import Any, cast
 
-from cdslm_eval.errors import EvalError
+from cdslm_eval.core.errors import EvalError
 
 __all__ = ["LICENCE", "SHA256", "URL", "cached", "load", "located"]
 

@@ -8,7 +8,7 @@ import numpy as np
 import scipy.fft
 from numpy.lib.stride_tricks import sliding_window_view
 
-from cdslm_eval.audio import Samples
+from cdslm_eval.core.audio import Samples
 from cdslm_eval_perceptual.mel import Floats, decibels, mel_filterbank
 from cdslm_eval_perceptual.windows import BLOCK, RATE_HZ, WINDOW, Windows
 

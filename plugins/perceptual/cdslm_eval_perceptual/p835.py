@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
-from cdslm_eval.audio import Samples
+from cdslm_eval.core.audio import Samples
 from cdslm_eval_perceptual.mel import Floats
 from cdslm_eval_perceptual.windows import BLOCK, WINDOW_BLOCKS, Windows
 

@@ -7,7 +7,7 @@ from functools import lru_cache
 from importlib.util import find_spec
 from pathlib import Path
 
-from cdslm_eval.errors import EvalError
+from cdslm_eval.core.errors import EvalError
 
 __all__ = ["P808", "P835", "PERSONALISED", "digest", "located"]
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cdslm_eval.audio import Samples
+from cdslm_eval.core.audio import Samples
 
 __all__ = ["BLOCK", "RATE_HZ", "STEP_BLOCKS", "WINDOW", "WINDOW_BLOCKS", "Windows", "heard"]
 

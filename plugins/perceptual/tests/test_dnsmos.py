@@ -17,9 +17,9 @@ from cdslm_eval_perceptual.windows import BLOCK, WINDOW, heard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdslm_eval.audio import Clip, read_audio
-from cdslm_eval.contract import Failed, Skipped
-from cdslm_eval.errors import EvalError
+from cdslm_eval.core.audio import Clip, read_audio
+from cdslm_eval.core.errors import EvalError
+from cdslm_eval.plugin.contract import Failed, Skipped
 from cdslm_eval.testing import check_metric
 
 LENGTHS = {24: 64_000, 25: 47_680, 26: 45_001, 27: 37_123, 28: 20_000, 29: 160_000}
@@ -176,7 +176,7 @@ def test_scoring_needs_neither_librosa_nor_the_code_of_speechmos():
     code = (
         "import sys, numpy as np\n"
         "sys.modules['librosa'] = sys.modules['requests'] = None\n"
-        "from cdslm_eval.audio import Clip\n"
+        "from cdslm_eval.core.audio import Clip\n"
         "from cdslm_eval_perceptual.dnsmos import Dnsmos\n"
         "noise = 0.1 * np.random.default_rng(0).standard_normal(80_000).astype(np.float32)\n"
         "metric = Dnsmos()\n"

@@ -12,10 +12,10 @@ import pytest
 from cdslm_eval_perceptual import nisqa_weights
 from cdslm_eval_perceptual.nisqa import NisqaMetric, NisqaOptions
 
-from cdslm_eval.audio import Clip, read_audio
-from cdslm_eval.contract import Skipped
-from cdslm_eval.errors import EvalError
-from cdslm_eval.identity import identify
+from cdslm_eval.core.audio import Clip, read_audio
+from cdslm_eval.core.errors import EvalError
+from cdslm_eval.plugin.contract import Skipped
+from cdslm_eval.plugin.identity import identify
 from cdslm_eval.testing import METRIC_CHECKS
 
 torch = pytest.importorskip("torch")

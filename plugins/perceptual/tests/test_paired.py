@@ -15,8 +15,8 @@ from cdslm_eval_perceptual.paired import PairedOptions, SiSdr, SiSdrOptions, si_
 from hypothesis import given
 from hypothesis import strategies as st
 
-from cdslm_eval.audio import Clip, read_audio
-from cdslm_eval.contract import Failed, Skipped
+from cdslm_eval.core.audio import Clip, read_audio
+from cdslm_eval.plugin.contract import Failed, Skipped
 from cdslm_eval.testing import METRIC_CHECKS
 
 METRICS = (Pesq, Stoi, Estoi, SiSdr)

@@ -66,7 +66,7 @@ def train(
     given = dict(locals())
     from cdslm_eval_unit_lm.settings import Settings
     from cdslm_eval_unit_lm.train import Order
-    from cdslm_model.lineage import Length, find_splits
+    from cdslm_model.train.lineage import Length, find_splits
 
     amounts = {"flops": target_flops, "tokens": tokens, "steps": steps}
     length, *more = Length.all_of({unit: [amount] for unit, amount in amounts.items() if amount is not None})
@@ -94,7 +94,7 @@ def _absolute(folder: str | None) -> str | None:
 
 def _run(order: Order) -> dict[str, Any]:
     from cdslm_eval_unit_lm.train import train as run
-    from cdslm_model.stopping import Interrupted
+    from cdslm_model.train.stopping import Interrupted
 
     try:
         return run(order)
@@ -185,8 +185,8 @@ def roundtrip(
 
     Score what comes back beside the run: `cdslm-eval score BACK unit-lm:RUN --prompts DIR --reference REAL`.
     """
-    from cdslm_eval.clips import ClipSet
-    from cdslm_eval.errors import EvalError
+    from cdslm_eval.core.clips import ClipSet
+    from cdslm_eval.core.errors import EvalError
 
     try:
         whole = len(ClipSet.open(audio))
@@ -204,7 +204,7 @@ def _through_the_door(spec: str, told: dict[str, str], asked: list[str], out: Pa
     if code:
         sys.exit(code)
     if pictures:
-        from cdslm_model.pictures import draw_set
+        from cdslm_model.sample.pictures import draw_set
 
         typer.echo(str(draw_set(out, pictures)))
 

@@ -13,13 +13,13 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cdslm_eval.audio import Clip
-from cdslm_eval.clips import Source, decode
-from cdslm_eval.errors import AudioError
-from cdslm_model.data import Shards
+from cdslm_eval.core.audio import Clip
+from cdslm_eval.core.clips import Source, decode
+from cdslm_eval.core.errors import AudioError
+from cdslm_model.data.mel import LogMel
+from cdslm_model.data.windows import Shards
 from cdslm_model.errors import DataError
-from cdslm_model.mel import LogMel
-from cdslm_model.sampling import random_source
+from cdslm_model.sample.sampling import random_source
 
 __all__ = ["Prompt", "ShardClip", "UnitWindows", "clips_of"]
 

@@ -13,9 +13,9 @@ import torch
 from torch import Tensor
 
 from cdslm_eval_unit_lm.settings import Settings
+from cdslm_model.data.mel import MelSpec, Normalizer
 from cdslm_model.errors import DataError, ModelError
 from cdslm_model.files import sha256
-from cdslm_model.mel import MelSpec, Normalizer
 
 __all__ = ["EncoderFeatures", "Features", "LogMelFeatures", "Speech", "find_features"]
 

@@ -12,12 +12,12 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
-from cdslm_eval.audio import Clip
+from cdslm_eval.core.audio import Clip
 from cdslm_eval_unit_lm.language import build, filled
 from cdslm_eval_unit_lm.units import Ints, runs
 from cdslm_eval_unit_lm.voice import Voice, find
 from cdslm_model.errors import ModelError
-from cdslm_model.sampling import random_source
+from cdslm_model.sample.sampling import random_source
 
 __all__ = ["Manner", "Speaker"]
 

@@ -13,7 +13,7 @@ import numpy as np
 
 from cdslm_eval_unit_lm.features import Features
 from cdslm_eval_unit_lm.units import Ints, Vectors
-from cdslm_model.data import Shards
+from cdslm_model.data.windows import Shards
 from cdslm_model.errors import TrainingError
 from cdslm_model.files import written_whole
 

@@ -12,8 +12,8 @@ from torch.nn import functional
 
 from cdslm_eval_unit_lm.language import build, filled
 from cdslm_eval_unit_lm.settings import Settings
-from cdslm_model.checkpoint import Checkpoint
 from cdslm_model.errors import TrainingError
+from cdslm_model.train.checkpoint import Checkpoint
 
 __all__ = ["Learner", "best_constant", "with_opening"]
 

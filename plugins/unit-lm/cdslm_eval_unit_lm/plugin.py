@@ -9,14 +9,14 @@ from typing import TYPE_CHECKING, Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from cdslm_eval.audio import Clip, content_digest
-from cdslm_eval.contract import Generator, GeneratorInfo, Options
-from cdslm_eval.errors import EvalError, UsageError
+from cdslm_eval.core.audio import Clip, content_digest
+from cdslm_eval.core.errors import EvalError, UsageError
+from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options
 from cdslm_model.errors import ModelError
 
 if TYPE_CHECKING:
     from cdslm_eval_unit_lm.generate import Manner, Speaker
-    from cdslm_model.checkpoint import Checkpoint
+    from cdslm_model.train.checkpoint import Checkpoint
 
 __all__ = ["UnitLmGenerator", "UnitLmOptions", "UnitResynthesis", "UnitResynthesisOptions"]
 

@@ -17,11 +17,11 @@ from cdslm_eval_unit_lm.features import find_features
 from cdslm_eval_unit_lm.settings import Settings
 from cdslm_eval_unit_lm.train import KIND
 from cdslm_eval_unit_lm.units import tables
-from cdslm_model import checkpoint
-from cdslm_model.data import Shards
-from cdslm_model.distributed import pick_device
+from cdslm_model.data.windows import Shards
 from cdslm_model.errors import ModelError
 from cdslm_model.files import locked
+from cdslm_model.train import checkpoint
+from cdslm_model.train.distributed import pick_device
 
 __all__ = ["Published", "bring_in"]
 

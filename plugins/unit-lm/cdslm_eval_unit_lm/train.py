@@ -17,17 +17,17 @@ from cdslm_eval_unit_lm.language import forward_flops, lm_config
 from cdslm_eval_unit_lm.learner import Learner, best_constant
 from cdslm_eval_unit_lm.settings import Settings
 from cdslm_eval_unit_lm.units import Ints, Units, fit_centroids, runs, tables
-from cdslm_model import checkpoint
-from cdslm_model.data import Shards
-from cdslm_model.distributed import pick_device, precision
+from cdslm_model.data.windows import Shards
 from cdslm_model.errors import CheckpointError, ModelError, TrainingError
 from cdslm_model.files import locked, read_json, write_json
-from cdslm_model.flops import BACKWARD
-from cdslm_model.journal import Journal, matrix_rate
-from cdslm_model.lineage import Length, check_length, check_settings, check_speech, open_speech
-from cdslm_model.schedule import WarmupStableDecay
-from cdslm_model.stopping import Interrupted, noted_signals
-from cdslm_model.train import RESULT
+from cdslm_model.net.flops import BACKWARD
+from cdslm_model.train import checkpoint
+from cdslm_model.train.distributed import pick_device, precision
+from cdslm_model.train.journal import Journal, matrix_rate
+from cdslm_model.train.lineage import Length, check_length, check_settings, check_speech, open_speech
+from cdslm_model.train.run import RESULT
+from cdslm_model.train.schedule import WarmupStableDecay
+from cdslm_model.train.stopping import Interrupted, noted_signals
 
 __all__ = ["KIND", "Order", "train"]
 

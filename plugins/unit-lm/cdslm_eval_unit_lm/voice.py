@@ -6,17 +6,17 @@ from pathlib import Path
 
 import torch
 
-from cdslm_eval.audio import Clip
+from cdslm_eval.core.audio import Clip
 from cdslm_eval_unit_lm.corpus import Prompt
 from cdslm_eval_unit_lm.features import find_features
 from cdslm_eval_unit_lm.settings import Settings
 from cdslm_eval_unit_lm.train import KIND
 from cdslm_eval_unit_lm.units import Ints, Units, Vectors
-from cdslm_model import checkpoint
-from cdslm_model.distributed import pick_device
+from cdslm_model.data.mel import LogMel, MelSpec, Normalizer
 from cdslm_model.errors import CheckpointError, ModelError
-from cdslm_model.mel import LogMel, MelSpec, Normalizer
-from cdslm_model.vocoder import find as find_vocoder
+from cdslm_model.sample.vocoder import find as find_vocoder
+from cdslm_model.train import checkpoint
+from cdslm_model.train.distributed import pick_device
 
 __all__ = ["Voice", "find"]
 

@@ -15,11 +15,11 @@ torch = pytest.importorskip("torch")
 
 from cdslm_eval_unit_lm.units import Units, runs  # noqa: E402
 
-from cdslm_eval.clips import ClipSet  # noqa: E402 - torch may be absent
-from cdslm_eval.errors import EvalError  # noqa: E402
-from cdslm_eval.host import Host  # noqa: E402
+from cdslm_eval.core.clips import ClipSet  # noqa: E402 - torch may be absent
+from cdslm_eval.core.errors import EvalError  # noqa: E402
+from cdslm_eval.plugin.host import Host  # noqa: E402
 from cdslm_eval.testing import GENERATOR_CHECKS  # noqa: E402
-from cdslm_model.data import Shards  # noqa: E402
+from cdslm_model.data.windows import Shards  # noqa: E402
 
 PITCHES_HZ = (200, 500, 1100, 2300)
 
@@ -195,7 +195,7 @@ def test_a_damaged_checkpoint_is_refused_in_a_sentence(trained, held_out, tmp_pa
 
 
 def test_another_program_s_checkpoint_is_refused(held_out, tmp_path):
-    from cdslm_model import checkpoint
+    from cdslm_model.train import checkpoint
 
     checkpoint.save(tmp_path, 3, [("weights", {"w": torch.zeros(2)})], {"settings": {}})
     with pytest.raises(EvalError, match="not a unit language model"):

@@ -13,9 +13,9 @@ transformers = pytest.importorskip("transformers")
 from cdslm_eval_unit_lm.features import EncoderFeatures  # noqa: E402
 from cdslm_eval_unit_lm.generate import Manner, Speaker  # noqa: E402
 
-from cdslm_eval.clips import ClipSet  # noqa: E402 - torch may be absent
-from cdslm_eval.errors import EvalError  # noqa: E402
-from cdslm_eval.host import Host  # noqa: E402
+from cdslm_eval.core.clips import ClipSet  # noqa: E402 - torch may be absent
+from cdslm_eval.core.errors import EvalError  # noqa: E402
+from cdslm_eval.plugin.host import Host  # noqa: E402
 from cdslm_model.errors import ModelError  # noqa: E402
 
 UNITS, OFFSET, VOCABULARY = 16, 4, 24

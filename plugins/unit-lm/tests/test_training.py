@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402 - torch may be absent
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from cdslm_model import checkpoint  # noqa: E402
+from cdslm_model.train import checkpoint  # noqa: E402
 
 STEPS = ("--steps", "120")
 

@@ -1,0 +1,44 @@
+"""`samples:PATH`: clips that are on disk already, handed out as a generator."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+
+from cdslm_eval.core.audio import Clip
+from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.errors import AudioError
+from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options
+
+__all__ = ["SamplesGenerator", "SamplesOptions"]
+
+
+class SamplesOptions(Options):
+    """Options of `samples`.
+
+    Attributes:
+        path: Directory, manifest or `wav.scp`.
+    """
+
+    path: str
+
+
+class SamplesGenerator(Generator):
+    """Yields the clips of a set in their order; `count` takes the first of them."""
+
+    name = "samples"
+    version = "1"
+    positional = "path"
+    Options = SamplesOptions
+
+    def info(self) -> GeneratorInfo:
+        """Return the rate of the first clip; nothing else is known."""
+        try:
+            rate_hz = ClipSet.open(self.options.path)[0].rate_hz
+        except AudioError:
+            rate_hz = None
+        return GeneratorInfo(rate_hz=rate_hz)
+
+    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
+        """Yield up to `count` clips as they are; their number and duration are what the set holds."""
+        del prompts, seconds, seed
+        yield from ClipSet.open(self.options.path)[:count]

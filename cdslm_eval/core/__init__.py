@@ -1,0 +1,1 @@
+"""What every layer may import: errors, audio, clip sets, the store, table records, provenance, figure style."""

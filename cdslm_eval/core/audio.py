@@ -1,0 +1,268 @@
+"""Reads, resamples and levels audio that strangers wrote, and carries it as a `Clip`."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+import numpy as np
+import numpy.typing as npt
+
+from cdslm_eval.core.errors import AudioError
+
+__all__ = [
+    "AUDIO_SUFFIXES",
+    "MAX_CHANNELS",
+    "MAX_SECONDS",
+    "SILENCE_DBFS",
+    "Clip",
+    "Decoded",
+    "Samples",
+    "content_digest",
+    "content_hash",
+    "frame_levels_dbfs",
+    "is_silent",
+    "level_dbfs",
+    "read_audio",
+    "read_blocks",
+    "resample",
+    "resample_blocks",
+    "write_flac",
+]
+
+Samples = npt.NDArray[np.float32]
+
+MAX_SECONDS = 3600.0
+"""Longest clip that is decoded; a longer one is refused, whatever its header claims."""
+MAX_CHANNELS = 64
+RATES_HZ = (1_000, 768_000)
+SILENCE_DBFS = -70.0
+"""Level under which a whole clip counts as silent (digital silence, dither and idle noise of 16-bit converters)."""
+
+_READABLE = (
+    "aif aifc aiff au avr caf flac gsm htk iff ircam m1a mat mp1 mp2 mp3 mpc nist oga ogg opus paf pvf "
+    "rf64 sd2 sds sf snd sph svx voc w64 wav wave wavex wve xi"
+)
+# Audio that libsndfile cannot read is listed too: such a clip must be counted as failed, not vanish from the set.
+_NAMED_ONLY = "aac ac3 amr m4a mka mp4 opus3 ra spx webm wma wv"
+AUDIO_SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_READABLE} {_NAMED_ONLY}".split())
+
+_BLOCK_FRAMES = 1 << 16
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class Clip:
+    """One utterance, decoded.
+
+    Attributes:
+        key: Name of the clip within its set, unique there.
+        samples: float32 `[samples]`, mono, nominally in [-1, 1].
+        rate_hz: Sampling rate of `samples`.
+        digest: SHA-256 of the decoded content at its original rate (64 hex digits).
+        text: What is said, where it is known.
+        speaker: Who says it, where it is known.
+        phones: Phone symbols in order, where a recognizer or a sidecar gave them.
+        transcript: What a transcriber heard, where one listened; "" where nothing is said.
+        reference: The real clip that this one is paired with, where there is one.
+    """
+
+    key: str
+    samples: Samples
+    rate_hz: int
+    digest: str = ""
+    text: str | None = None
+    speaker: str | None = None
+    phones: tuple[str, ...] | None = None
+    transcript: str | None = None
+    reference: Clip | None = None
+
+    @property
+    def seconds(self) -> float:
+        """Duration in seconds."""
+        return len(self.samples) / self.rate_hz
+
+    def at_rate(self, rate_hz: int | None) -> Clip:
+        """Return the clip resampled to `rate_hz` (None keeps the rate), its paired reference too."""
+        if rate_hz is None:
+            return self
+        reference = self.reference.at_rate(rate_hz) if self.reference else None
+        if rate_hz == self.rate_hz and reference is self.reference:
+            return self
+        samples = resample(self.samples, self.rate_hz, rate_hz)
+        return dataclasses.replace(self, samples=samples, rate_hz=rate_hz, reference=reference)
+
+
+@dataclass(frozen=True, slots=True)
+class Decoded:
+    """What `read_audio` returns.
+
+    Attributes:
+        samples: float32 `[samples]`, mono.
+        rate_hz: Rate in the file.
+        channels: Channels in the file.
+        encoding: Container and sample format, such as "WAV PCM_16".
+        mixdown: How channels became one: "none", or "mean of N channels".
+    """
+
+    samples: Samples
+    rate_hz: int
+    channels: int
+    encoding: str
+    mixdown: str
+
+
+def read_audio(path: Path | str, max_seconds: float = MAX_SECONDS) -> Decoded:
+    """Decode a file to mono float32, whatever libsndfile can read.
+
+    Args:
+        path: The file.
+        max_seconds: Longest audio that is accepted, in seconds.
+
+    Returns:
+        The samples (channels averaged) and what the file was.
+
+    Raises:
+        AudioError: The file is missing, unreadable, longer than `max_seconds`, or outside the channel or rate limits.
+    """
+    blocks = list(read_blocks(path, max_seconds))
+    return dataclasses.replace(blocks[0], samples=np.concatenate([block.samples for block in blocks]))
+
+
+def read_blocks(path: Path | str, max_seconds: float = MAX_SECONDS) -> Iterator[Decoded]:
+    """Yield what `read_audio` returns in pieces of 65536 samples; a file without samples is one empty piece.
+
+    Pieces are read until the file ends, so a header that claims gigabytes costs none.
+
+    Raises:
+        AudioError: As `read_audio` does; of a file that ends in the midst of nonsense, after its good pieces.
+    """
+    import soundfile as sf
+
+    frames = 0
+    try:
+        # As bytes: a name need not be UTF-8
+        with sf.SoundFile(os.fsencode(path)) as file:
+            if not 1 <= file.channels <= MAX_CHANNELS:
+                raise AudioError(f"{file.channels} channels; 1 to {MAX_CHANNELS} are read")
+            if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
+                raise AudioError(f"a rate of {file.samplerate} Hz; {RATES_HZ[0]} to {RATES_HZ[1]} are read")
+            mixdown = "none" if file.channels == 1 else f"mean of {file.channels} channels"
+            about = int(file.samplerate), int(file.channels), f"{file.format} {file.subtype}", mixdown
+            while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)) or not frames:
+                frames += len(block)
+                if frames > int(max_seconds * file.samplerate):
+                    raise AudioError(f"longer than {max_seconds:g} s, the longest clip that is read")
+                yield Decoded(_mono(block), *about)
+                if not len(block):
+                    return
+    except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
+        raise AudioError(f"not readable as audio: {_brief(error, path)}") from error
+
+
+def _mono(block: npt.NDArray[np.float32]) -> Samples:
+    """Return the mean of channels `[samples, channels]`."""
+    # float64 mean: summing two full-scale float32 channels must not lose their last bits
+    mono = block[:, 0] if block.shape[1] == 1 else block.mean(axis=1, dtype=np.float64)
+    return np.ascontiguousarray(mono, dtype=np.float32)
+
+
+def _brief(error: Exception, path: Path | str) -> str:
+    """Return the cause without the path, which the caller names already."""
+    text = str(getattr(error, "error_string", "") or error).strip().rstrip(".")
+    text = text.replace(f"Error opening {str(path)!r}: ", "")
+    return text or type(error).__name__
+
+
+def content_digest(samples: Samples, rate_hz: int) -> str:
+    """Return the SHA-256 (hex) of decoded content: equal for a WAV and a FLAC of the same samples.
+
+    Args:
+        samples: float32 `[samples]`.
+        rate_hz: Their rate.
+    """
+    digest = content_hash(len(samples), rate_hz)
+    digest.update(np.ascontiguousarray(samples, dtype="<f4").data)
+    return digest.hexdigest()
+
+
+def content_hash(count: int, rate_hz: int) -> hashlib._Hash:
+    """Return the hash whose digest is `content_digest`, to be updated with `count` float32 samples in pieces."""
+    return hashlib.sha256(f"mono f32le {rate_hz} {count}\n".encode())
+
+
+def resample(samples: Samples, from_hz: int, to_hz: int) -> Samples:
+    """Return `samples` at another rate through soxr's high-quality setting, float32 `[samples * to_hz / from_hz]`."""
+    if from_hz == to_hz or len(samples) == 0:
+        return samples
+    import soxr
+
+    return cast("Samples", soxr.resample(samples, from_hz, to_hz, quality="HQ"))
+
+
+def resample_blocks(blocks: Iterable[Samples], from_hz: int, to_hz: int) -> Iterator[Samples]:
+    """Yield what `resample` makes of a clip that comes in pieces, sample for sample."""
+    if from_hz == to_hz:
+        yield from blocks
+        return
+    import soxr
+
+    stream = soxr.ResampleStream(from_hz, to_hz, 1, dtype="float32", quality="HQ")
+    for block in blocks:
+        yield stream.resample_chunk(block)
+    yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
+
+
+def level_dbfs(samples: Samples) -> float:
+    """Return the RMS level in dBFS (a full-scale square wave is 0 dBFS); -inf for digital silence or no samples."""
+    if len(samples) == 0:
+        return -np.inf
+    power = float(np.mean(np.square(samples, dtype=np.float64)))
+    return 10.0 * float(np.log10(power)) if power > 0 else -np.inf
+
+
+def frame_levels_dbfs(samples: Samples, rate_hz: int, frame_s: float = 0.02) -> npt.NDArray[np.float64]:
+    """Return the RMS level in dBFS of adjacent frames.
+
+    Args:
+        samples: float32 `[samples]`.
+        rate_hz: Their rate.
+        frame_s: Frame length in seconds; a last frame that is shorter than half of it is left out.
+
+    Returns:
+        float64 `[frames]`, -200 for digital silence.
+    """
+    size = max(1, round(frame_s * rate_hz))
+    if len(samples) == 0:
+        return np.zeros(0)
+    starts = np.arange(0, len(samples), size)
+    lengths = np.minimum(size, len(samples) - starts)
+    power = np.add.reduceat(np.square(samples, dtype=np.float64), starts) / lengths
+    keep = (lengths * 2 >= size) | (starts == 0)
+    levels: npt.NDArray[np.float64] = 10.0 * np.log10(np.maximum(power[keep], 1e-20))
+    return levels
+
+
+def is_silent(samples: Samples, threshold_dbfs: float = SILENCE_DBFS) -> bool:
+    """Return whether the whole clip lies under `threshold_dbfs` (RMS)."""
+    return level_dbfs(samples) < threshold_dbfs
+
+
+def write_flac(path: Path, samples: Samples, rate_hz: int) -> None:
+    """Write mono 16-bit FLAC; samples outside [-1, 1] are clipped to it.
+
+    Raises:
+        AudioError: The samples are not finite or the file cannot be written.
+    """
+    import soundfile as sf
+
+    if not np.isfinite(samples).all():
+        raise AudioError(f"{path}: samples that are not finite cannot be written")
+    try:
+        sf.write(str(path), np.clip(samples, -1.0, 1.0), rate_hz, subtype="PCM_16", format="FLAC")
+    except (sf.LibsndfileError, OSError, RuntimeError) as error:
+        raise AudioError(f"{path}: cannot be written: {_brief(error, path)}") from error

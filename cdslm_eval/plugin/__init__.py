@@ -1,0 +1,1 @@
+"""The plugin interface: contract, hooks, the host that finds and guards plugins, and shared model loading."""

@@ -1,0 +1,338 @@
+"""The whole contract of a plugin: Metric, Recognizer, Transcriber, Generator, Executor, and what they exchange."""
+
+from __future__ import annotations
+
+import importlib.util
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, Protocol
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from cdslm_eval.core.audio import Clip
+from cdslm_eval.stats.statistic import Better, Statistic
+
+__all__ = [
+    "GIVEN",
+    "Component",
+    "Executor",
+    "Failed",
+    "Finished",
+    "Generator",
+    "GeneratorInfo",
+    "Lost",
+    "Measurer",
+    "Metric",
+    "NoOptions",
+    "Options",
+    "Produced",
+    "Recognizer",
+    "Row",
+    "Skipped",
+    "Task",
+    "Transcriber",
+    "Worker",
+    "located",
+]
+
+GIVEN = ("transcript", "phones")
+"""What one measurer gives to others through the host, in the order in which it comes to be."""
+
+Row = Mapping[str, Any]
+"""What `measure` yields for one clip: numbers, a list of symbols, a float vector, or text, by column name.
+
+Text is kept with the row; statistics read the others. None means "does not apply to this clip" and is left out of
+the statistics of that column; NaN is refused.
+"""
+
+
+class Options(BaseModel):
+    """Base class of a component's options: unknown names are refused; values but `located` ones are in the identity."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def located(default: Any = ...) -> Any:
+    """Declare an option that says where files lie: a folder, a name on a hub, a revision, a digest to insist on.
+
+    It is no part of the identity, in which `fingerprint` puts the digests of the files: the same weights are the same
+    metric wherever they lie.
+
+    Args:
+        default: Its default; without one it must be given.
+    """
+    return Field(default, exclude=True)
+
+
+class NoOptions(Options):
+    """No options."""
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """Yielded in place of a row: the clip lies outside what the metric is defined for.
+
+    Attributes:
+        reason: Why, in a few words: "under 0.25 s", "no reference text".
+    """
+
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """Yielded in place of a row: the clip should have been measured, but could not be."""
+
+    reason: str
+
+
+class Component(ABC):
+    """What metrics, recognizers, generators and executors share: a name, a version, options, an identity.
+
+    Attributes:
+        name: How users call it; lower case, letters, digits, "_" and "-".
+        version: Bumped by every change that can move a number.
+        licence: SPDX name of the licence of its code where it is not the distribution's.
+        weights_licence: SPDX name of the licence of the weights that it loads; empty where it loads none.
+        attribution: Whom to name for the weights; shown before they are used, with their licence.
+        requires: Importable modules it needs beyond the default install, each with the pip requirement that brings it.
+        positional: The option that a bare value sets, as "2" does in "babble:2".
+        Options: A pydantic model of the options.
+    """
+
+    name: ClassVar[str]
+    version: ClassVar[str] = "1"
+    licence: ClassVar[str] = ""
+    weights_licence: ClassVar[str] = ""
+    attribution: ClassVar[str] = ""
+    requires: ClassVar[Mapping[str, str]] = {}
+    positional: ClassVar[str | None] = None
+    Options: ClassVar[type[BaseModel]] = NoOptions
+
+    def __init__(self, options: BaseModel | None = None) -> None:
+        self.options: Any = self.Options() if options is None else options
+
+    @classmethod
+    def missing(cls) -> str | None:
+        """Return what stands in the way of using it here and how to mend it, or None; imports nothing heavy."""
+        absent = [
+            requirement for module, requirement in cls.requires.items() if importlib.util.find_spec(module) is None
+        ]
+        return f"needs pip install {' '.join(f'{name!r}' for name in absent)}" if absent else None
+
+    @classmethod
+    def fetches(cls) -> str | None:
+        """Return what its first use with default options would download, or None where it works offline as it is.
+
+        Looks at the disk as it is now (a cache that is filled needs no network); imports nothing heavy.
+        """
+        return None
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return further facts that can move a number: digest of the weights, version of the engine.
+
+        Whatever an option that is `located` points at must be in it by content.
+        """
+        return {}
+
+    @contextmanager
+    def open(self, device: str) -> Iterator[None]:
+        """Hold what is costly to load (a model), once per worker process; listing never calls it.
+
+        Args:
+            device: "auto", "cpu", "cuda" or "cuda:N".
+        """
+        del device
+        yield
+
+
+class Measurer(Component):
+    """What turns clips into rows, one row per clip: a metric, a recognizer or a transcriber.
+
+    Attributes:
+        needs: What a clip must carry: "audio", "text", "speaker", "reference_audio", "reference_text"; or be given by
+            a measurer that runs before: "phones" by the recognizer, "transcript" by the transcriber.
+        wants: What it uses where a clip has it, and does without where not: a subset of the same names.
+        rate_hz: Rate at which clips arrive; None leaves each at its own. An instance may set its own, from an option.
+        min_seconds: A shorter clip is skipped by the host.
+        accepts_silence: False has silent clips skipped by the host; they never reach the measurement.
+        batch_clips: How many clips the measurement likes to see at once; results must not depend on it.
+        gives: Column of its rows that the host hands to those that need it (one of `GIVEN`), or "".
+        rows: Name and version, such as "embedding@1", of rows that several metrics read: with equal options they are
+            measured once. Such metrics inherit `measure` and every declaration above from one class.
+    """
+
+    needs: ClassVar[frozenset[str] | set[str]] = frozenset({"audio"})
+    wants: ClassVar[frozenset[str] | set[str]] = frozenset()
+    rate_hz: int | None = None
+    min_seconds: ClassVar[float] = 0.0
+    accepts_silence: ClassVar[bool] = True
+    batch_clips: ClassVar[int] = 1
+    gives: ClassVar[str] = ""
+    rows: ClassVar[str] = ""
+
+    @abstractmethod
+    def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:
+        """Yield one row (or `Skipped`, `Failed`) per clip, in order.
+
+        An exception is charged to the clip that raises it when it is measured alone.
+        """
+
+
+class Metric(Measurer):
+    """A metric: says what it is in class attributes, and measures.
+
+    Attributes:
+        unit: Unit of its values: "bits", "MOS", "s".
+        better: "lower", "higher" or "neither".
+        statistics: Name of each value -> the statistic over rows that gives it.
+    """
+
+    unit: ClassVar[str] = ""
+    better: ClassVar[Better] = "neither"
+    statistics: ClassVar[Mapping[str, Statistic]]
+
+
+class Recognizer(Measurer):
+    """Clip -> phones.
+
+    Attributes:
+        inventory: Name of the phone set it writes: "arpabet", "ipa". Phones of different sets are never compared.
+    """
+
+    inventory: ClassVar[str]
+    gives = "phones"
+
+    @abstractmethod
+    def recognize(self, clips: Sequence[Clip]) -> Iterator[Sequence[str] | Skipped | Failed]:
+        """Yield the phones of each clip, in order; an empty sequence where nothing is said."""
+
+    def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:
+        """Yield `{"phones": [...]}` per clip."""
+        for phones in self.recognize(clips):
+            yield phones if isinstance(phones, Skipped | Failed) else {"phones": list(phones)}
+
+
+class Transcriber(Measurer):
+    """Clip -> words: speech recognition, run once per clip for every metric that reads what was said."""
+
+    gives = "transcript"
+
+    @abstractmethod
+    def transcribe(self, clips: Sequence[Clip]) -> Iterator[str | Skipped | Failed]:
+        """Yield the words of each clip, in order, as they were heard; "" where nothing is said."""
+
+    def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:
+        """Yield `{"transcript": "..."}` per clip."""
+        for text in self.transcribe(clips):
+            yield text if isinstance(text, Skipped | Failed) else {"transcript": text}
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GeneratorInfo:
+    """What a generator says of itself; None is "not known" or "does not apply".
+
+    Attributes:
+        parameters: N, trainable parameters.
+        tokens: D, training tokens, in the convention that `conventions` names.
+        flops: C, training FLOPs.
+        rate_hz: Rate of the clips.
+        licence: Licence of what it generates, or of its weights.
+        conventions: How N, D and C are counted, and anything else a reader of a table must know.
+    """
+
+    parameters: float | None = None
+    tokens: float | None = None
+    flops: float | None = None
+    rate_hz: int | None = None
+    licence: str = ""
+    conventions: Mapping[str, str] = field(default_factory=dict)
+
+
+class Generator(Component):
+    """Prompts -> clips.
+
+    Attributes:
+        prompts: What each prompt must carry ("audio", "text", "phones"); empty when it needs none.
+    """
+
+    prompts: ClassVar[frozenset[str] | set[str]] = frozenset()
+
+    @abstractmethod
+    def info(self) -> GeneratorInfo:
+        """Return what is known of the generator; must not load weights."""
+
+    @abstractmethod
+    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
+        """Yield `count` clips.
+
+        Args:
+            prompts: Clips to continue, transform or learn from; decoded when indexed.
+            count: How many clips.
+            seconds: Wanted duration of each in seconds, where the generator has a say in it.
+            seed: The same seed gives the same clips.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One piece of work for an executor.
+
+    Attributes:
+        ident: Number of the task, unique in a run.
+        payload: What the worker gets; picklable.
+        seconds: Time allowed between two things that the worker produces; None is no limit.
+    """
+
+    ident: int
+    payload: Any
+    seconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Produced:
+    """The worker of task `ident` yielded `value`."""
+
+    ident: int
+    value: Any
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Task `ident` came to its end."""
+
+    ident: int
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Task `ident` was ended by the time limit or died with its process; what it produced before was delivered."""
+
+    ident: int
+    reason: str
+
+
+class Worker(Protocol):
+    """What an executor runs in each of its processes; picklable."""
+
+    def open(self) -> AbstractContextManager[Callable[[Any], Iterator[Any]]]:
+        """Load what is costly once, and hand out the function that turns a task's payload into produced values."""
+        ...
+
+
+class Executor(Component):
+    """Where `measure` runs."""
+
+    @abstractmethod
+    def run(
+        self, worker: Worker, next_task: Callable[[], Task | None], jobs: int
+    ) -> Iterator[Produced | Finished | Lost]:
+        """Run tasks until none is left and none is under way.
+
+        Args:
+            worker: Opened once per process.
+            next_task: Gives the next task, or None when there is none now; one that is under way may lead to more.
+            jobs: How many tasks may run at once.
+        """

@@ -1,0 +1,283 @@
+"""Finds plugins, guards each one, and hands out what they bring; the only file that manages pluggy."""
+
+from __future__ import annotations
+
+import inspect
+import os
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib import import_module
+from importlib.metadata import EntryPoint, entry_points
+from typing import Any
+
+import pluggy
+from pydantic import ValidationError
+
+from cdslm_eval.core.errors import UnknownNameError, UsageError, did_you_mean
+from cdslm_eval.plugin import hookspecs
+from cdslm_eval.plugin.contract import Component, Executor, Generator, Measurer, Metric, Recognizer, Transcriber
+
+__all__ = ["GROUP", "KINDS", "Host", "Plugin", "Registered", "complaint", "transcriber_for"]
+
+GROUP = "cdslm_eval"
+PIN = "CDSLM_EVAL_PLUGINS"
+DEFAULT_TRANSCRIBER = "whisper"
+BUILT_IN = {
+    "metrics": "cdslm_eval.builtin.metrics",
+    "recognizers": "cdslm_eval.builtin.recognizers",
+    "generators": "cdslm_eval.builtin.generators",
+    "executors": "cdslm_eval.run.executors",
+}
+KINDS: Mapping[str, tuple[str, type[Component]]] = {
+    "metric": ("cdslm_metrics", Metric),
+    "recognizer": ("cdslm_recognizers", Recognizer),
+    "transcriber": ("cdslm_transcribers", Transcriber),
+    "generator": ("cdslm_generators", Generator),
+    "executor": ("cdslm_executors", Executor),
+}
+_NAME = re.compile(r"[a-z][a-z0-9_-]*")
+_OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
+
+
+@dataclass(slots=True)
+class Plugin:
+    """What became of one plugin.
+
+    Attributes:
+        name: "distribution:entry".
+        distribution, version: Where it comes from.
+        problems: What went wrong, in sentences; empty when all is well.
+        mend: The pip line that mends it, or "".
+        brings: Kind -> names of what it registered.
+    """
+
+    name: str
+    distribution: str
+    version: str
+    problems: list[str] = field(default_factory=list)
+    mend: str = ""
+    brings: dict[str, list[str]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A component and the plugin that owns it."""
+
+    component: type[Any]
+    owner: Plugin
+
+
+class Host:
+    """All plugins of this environment.
+
+    One that cannot be loaded, or breaks the contract, is kept as data in `plugins`; it stops nothing else.
+
+    Args:
+        pinned: Names of the plugins to load beside the built-in ones ("distribution" or "distribution:entry");
+            None takes `$CDSLM_EVAL_PLUGINS` (a comma-separated list; empty loads none), and without it all.
+    """
+
+    def __init__(self, pinned: Iterable[str] | None = None) -> None:
+        if pinned is None and PIN in os.environ:
+            pinned = [name.strip() for name in os.environ[PIN].split(",") if name.strip()]
+        self.plugins: list[Plugin] = []
+        self._manager = pluggy.PluginManager(hookspecs.PROJECT)
+        self._manager.add_hookspecs(hookspecs)
+        self._found: dict[str, dict[str, Registered]] = {kind: {} for kind in KINDS}
+        self._refused: dict[tuple[str, str], str] = {}
+        for name, module in BUILT_IN.items():
+            self._admit(Plugin(f"cdslm-eval:{name}", "cdslm-eval", _own_version()), module)
+        self._discover(None if pinned is None else list(pinned))
+
+    def _discover(self, pinned: list[str] | None) -> None:
+        entries = sorted(entry_points(group=GROUP), key=lambda entry: (_distribution(entry)[0], entry.name))
+        for entry in entries:
+            distribution, version = _distribution(entry)
+            names = {distribution, f"{distribution}:{entry.name}"}
+            if pinned is not None and not names & set(pinned):
+                continue
+            self._admit(Plugin(f"{distribution}:{entry.name}", distribution, version), entry)
+        known = {name for plugin in self.plugins for name in (plugin.name, plugin.distribution)}
+        for name in sorted(set(pinned or ()) - known):
+            distribution = name.partition(":")[0]
+            self.plugins.append(
+                Plugin(
+                    name,
+                    distribution,
+                    "",
+                    [f"{PIN} asks for it, but it is not installed"],
+                    f"pip install {distribution}",
+                )
+            )
+
+    def _admit(self, plugin: Plugin, where: EntryPoint | str) -> None:
+        """Load one plugin and collect what it brings, keeping whatever goes wrong to itself."""
+        self.plugins.append(plugin)
+        try:
+            module = import_module(where) if isinstance(where, str) else where.load()
+            self._manager.register(module, name=plugin.name)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's import may raise anything
+            plugin.problems.append(f"cannot be loaded: {type(error).__name__}: {error}")
+            lacking = error.name if isinstance(error, ModuleNotFoundError) else None
+            plugin.mend = f"pip install {lacking}" if lacking else f"pip install --upgrade {plugin.distribution}"
+            return
+        for caller in self._manager.get_hookcallers(module) or ():
+            if not caller.has_spec():
+                hooks = [hook for hook, _ in KINDS.values()]
+                plugin.problems.append(f"there is no hook {caller.name!r}.{did_you_mean(caller.name, hooks)}")
+        for kind, (hook, wanted) in KINDS.items():
+            for implementation in getattr(self._manager.hook, hook).get_hookimpls():
+                if implementation.plugin_name == plugin.name:
+                    self._collect(plugin, kind, wanted, implementation)
+        if plugin.problems and not plugin.mend:
+            plugin.mend = f"pip install --upgrade {plugin.distribution}"
+
+    def _collect(self, plugin: Plugin, kind: str, wanted: type[Component], implementation: pluggy.HookImpl) -> None:
+        hook = KINDS[kind][0]
+        try:
+            components: list[Any] = list(implementation.function())  # type: ignore[call-overload]  # pluggy: object
+        except Exception as error:  # noqa: BLE001 - a stranger's hook may raise anything
+            plugin.problems.append(f"its hook {hook} raised {type(error).__name__}: {error}")
+            return
+        for component in components:
+            if said := complaint(component, kind, wanted):
+                plugin.problems.append(f"its hook {hook} returned {component!r}: {said}")
+                continue
+            self._register(plugin, kind, component)
+
+    def _register(self, plugin: Plugin, kind: str, component: type[Component]) -> None:
+        """Register a component; a name that two strangers claim belongs to neither, a built-in keeps its own."""
+        name = component.name
+        other = self._found[kind].get(name)
+        if other is None and (kind, name) not in self._refused:
+            self._found[kind][name] = Registered(component, plugin)
+            plugin.brings.setdefault(kind, []).append(name)
+            return
+        first = other.owner.name if other else "another plugin"
+        sentence = f"the {kind} name {name!r} is claimed by {first} and by {plugin.name}"
+        plugin.problems.append(f"{sentence}; pin one of them with {PIN}")
+        plugin.mend = plugin.mend or f"pip uninstall {plugin.distribution}"
+        if other is not None and other.owner.distribution != "cdslm-eval":
+            del self._found[kind][name]
+            other.owner.brings[kind].remove(name)
+            other.owner.problems.append(f"{sentence}; pin one of them with {PIN}")
+            self._refused[kind, name] = sentence
+
+    def registered(self, kind: str) -> dict[str, Registered]:
+        """Return what is there of a kind ("metric", "recognizer", "generator", "executor"), by name."""
+        return dict(sorted(self._found[kind].items()))
+
+    def find(self, kind: str, name: str) -> Registered:
+        """Return a component by name.
+
+        Raises:
+            UnknownNameError: Nobody provides it (with a hint where a broken plugin may have).
+            UsageError: Two plugins claim the name.
+        """
+        if (kind, name) in self._refused:
+            raise UsageError(f"{self._refused[kind, name]}; pin one of them with {PIN}")
+        if name not in self._found[kind]:
+            raise UnknownNameError(kind, name, self._found[kind])
+        return self._found[kind][name]
+
+    def make(self, kind: str, spec: str) -> Any:
+        """Return an instance from a name with options: `name`, `name:value` or `name:key=value,key=value`.
+
+        Raises:
+            UsageError: The name is unknown, an option is, or its value does not fit.
+        """
+        name, _, rest = spec.partition(":")
+        return self.build(kind, name, _options(self.find(kind, name).component, spec, rest), spec)
+
+    def build(self, kind: str, name: str, options: Mapping[str, Any], spec: str = "") -> Any:
+        """Return an instance from a name and its options.
+
+        Args:
+            kind: What it is.
+            name: Its name.
+            options: Its options by name.
+            spec: How the user wrote it, for messages.
+
+        Raises:
+            UsageError: The name is unknown, an option is, or its value does not fit.
+        """
+        component, spec = self.find(kind, name).component, spec or name
+        if reason := component.missing():
+            raise UsageError(f"{kind} {name!r} cannot be used here: {reason}")
+        try:
+            return component(component.Options(**options))
+        except ValidationError as error:
+            known = list(component.Options.model_fields)
+            first = error.errors()[0]
+            field_name = ".".join(str(part) for part in first["loc"])
+            hint = did_you_mean(field_name, known) if first["type"] == "extra_forbidden" else ""
+            said = "is not an option" if first["type"] == "extra_forbidden" else str(first["msg"])
+            # a rule over several options belongs to none of them
+            where = f"{field_name}: " if field_name else ""
+            said = said.removeprefix("Value error, ")
+            raise UsageError(f"{spec!r}: {where}{said}.{hint} Options: {', '.join(known) or 'none'}.") from error
+
+
+def transcriber_for(measurers: Sequence[Measurer], host: Host, spec: str | None) -> Transcriber | None:
+    """Return the transcriber that a run needs, or None where nothing reads a transcript.
+
+    Raises:
+        UsageError: One is needed, none was named, and the usual one is not installed.
+    """
+    reads = [one.name for one in measurers if "transcript" in {*one.needs, *one.wants}]
+    if not reads:
+        return None
+    if spec is None and DEFAULT_TRANSCRIBER not in host.registered("transcriber"):
+        raise UsageError(
+            f"{reads[0]} reads what a transcriber heard: pip install cdslm-eval-asr, or name one with --transcriber"
+        )
+    made: Transcriber = host.make("transcriber", spec or DEFAULT_TRANSCRIBER)
+    return made
+
+
+def _options(component: type[Component], spec: str, rest: str) -> dict[str, Any]:
+    """Split "value,key=value"; what is not key=value belongs to the positional option, commas and all."""
+    options: dict[str, Any] = {}
+    loose: list[str] = []
+    for part in rest.split(",") if rest else ():
+        match = _OPTION.fullmatch(part)
+        if match and (match[1] in component.Options.model_fields or not component.positional):
+            options[match[1]] = match[2].strip()
+        else:
+            loose.append(part)
+    if loose:
+        if not component.positional:
+            raise UsageError(f"{spec!r}: options are given as key=value, {loose[0]!r} is not")
+        options[component.positional] = ",".join(loose)
+    return options
+
+
+def complaint(component: object, kind: str, wanted: type[Component]) -> str:
+    """Return why something is not a complete component class of its kind, or ""."""
+    if not (isinstance(component, type) and issubclass(component, wanted)):
+        return f"not a subclass of {wanted.__name__}"
+    if inspect.isabstract(component):
+        return f"it does not define {', '.join(sorted(component.__abstractmethods__))}"
+    name = getattr(component, "name", None)
+    if not isinstance(name, str) or not _NAME.fullmatch(name):
+        return f"its name {name!r} is not lower-case letters, digits, '_' and '-'"
+    if not isinstance(component.version, str) or not component.version:
+        return "its version is not a string such as '1'"
+    lacks = {
+        "metric": ("statistics", "it has no statistics, so nothing would come of its rows"),
+        "recognizer": ("inventory", "it does not name its phone inventory"),
+    }
+    attribute, sentence = lacks.get(kind, ("name", ""))
+    return "" if getattr(component, attribute, None) else sentence
+
+
+def _distribution(entry: EntryPoint) -> tuple[str, str]:
+    dist = entry.dist
+    return (dist.name, dist.version) if dist is not None else ("unknown", "")
+
+
+def _own_version() -> str:
+    from cdslm_eval import __version__
+
+    return __version__

@@ -1,0 +1,169 @@
+"""Runs tasks in worker processes on this machine, and really ends one that hangs."""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from multiprocessing.connection import Connection, wait
+from typing import Any
+
+from cdslm_eval.core.errors import EvalError
+from cdslm_eval.plugin.contract import Executor, Finished, Lost, Produced, Task, Worker
+
+__all__ = ["LocalExecutor"]
+
+_START_SECONDS = 600.0
+_THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
+
+
+class LocalExecutor(Executor):
+    """Worker processes on this machine, one task each at a time; a hung one is killed and replaced."""
+
+    name = "local"
+
+    def run(
+        self, worker: Worker, next_task: Callable[[], Task | None], jobs: int
+    ) -> Iterator[Produced | Finished | Lost]:
+        """Run tasks on up to `jobs` processes; they start as tasks come in."""
+        crew: list[_Process] = []
+        try:
+            while True:
+                while (free := next((p for p in crew if p.task is None), None)) or len(crew) < jobs:
+                    task = next_task()
+                    if task is None:
+                        break
+                    if free is None:
+                        crew.append(free := _Process(worker))
+                    free.give(task)
+                busy = [process for process in crew if process.task is not None]
+                if not busy:
+                    return
+                limit = min(process.deadline for process in busy) - time.monotonic()
+                readable = wait([process.pipe for process in busy], timeout=max(0.0, min(limit, 3600.0)))
+                for process in busy:
+                    if process.pipe in readable:
+                        yield from process.listen()
+                    elif time.monotonic() >= process.deadline:
+                        yield process.end(f"no result within {process.seconds:g} s")
+                crew = [process for process in crew if process.alive]
+        finally:
+            for process in crew:
+                process.kill()
+
+
+class _Process:
+    """One worker process and the task it is at."""
+
+    def __init__(self, worker: Worker) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.pipe, theirs = context.Pipe()
+        self._process = context.Process(target=_serve, args=(theirs, worker), daemon=True)
+        with _one_thread_each():
+            self._process.start()
+        theirs.close()
+        self.task: Task | None = None
+        self.alive = True
+        self._ready = False
+        self.seconds = _START_SECONDS
+        self.deadline = 0.0
+
+    def give(self, task: Task) -> None:
+        self.task = task
+        self._extend()
+        with suppress(OSError):  # a process that died is noticed when it is listened to
+            self.pipe.send(task.payload)
+
+    def _extend(self) -> None:
+        limit = self.task.seconds if self.task is not None and self._ready else _START_SECONDS
+        self.seconds = float("inf") if limit is None else limit
+        self.deadline = time.monotonic() + self.seconds
+
+    def listen(self) -> Iterator[Produced | Finished | Lost]:
+        """Deliver everything that has arrived."""
+        assert self.task is not None
+        ident = self.task.ident
+        while self.task is not None and self.alive and self.pipe.poll():
+            try:
+                kind, value = self.pipe.recv()
+            except (EOFError, OSError):
+                yield self.end("")
+                return
+            if kind == "ready":
+                self._ready = True
+            elif kind == "broken":
+                raise EvalError(f"a worker process could not work: {value}")
+            elif kind == "end":
+                self.task = None
+                yield Finished(ident)
+                return
+            else:
+                yield Produced(ident, value)
+            self._extend()
+
+    def end(self, reason: str) -> Lost:
+        """Kill the process and report its task as lost."""
+        assert self.task is not None
+        self.kill()
+        if not self._ready:
+            raise EvalError(f"a worker process did not start: {reason or self._how_it_died()}")
+        return Lost(self.task.ident, reason or self._how_it_died())
+
+    def _how_it_died(self) -> str:
+        code = self._process.exitcode
+        if code is not None and code < 0:
+            return f"the worker process died of {signal.Signals(-code).name}"
+        return f"the worker process ended with exit code {code}"
+
+    def kill(self) -> None:
+        """End the process now, whatever it is at."""
+        self.alive = False
+        with suppress(OSError):
+            self.pipe.close()
+        self._process.join(0.2)
+        if self._process.exitcode is None:
+            self._process.kill()
+            self._process.join()
+
+
+@contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Start a process with single-threaded numerics: sums must not depend on how many cores there are."""
+    before = {name: os.environ.get(name) for name in _THREADS}
+    os.environ.update(dict.fromkeys(_THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                os.environ.pop(name, None)
+            else:
+                os.environ[name] = value
+
+
+def _serve(pipe: Connection[Any, Any], worker: Worker) -> None:
+    """Be a worker process: ends when the pipe closes or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+    try:
+        with worker.open() as work:
+            pipe.send(("ready", None))
+            while True:
+                for value in work(pipe.recv()):
+                    pipe.send(("value", value))
+                pipe.send(("end", None))
+    except (EOFError, BrokenPipeError, ConnectionResetError):
+        return
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent tells it
+        with suppress(OSError):
+            pipe.send(("broken", f"{type(error).__name__}: {error}"))
+
+
+def _leave_with_parent(parent: int) -> None:
+    while os.getppid() == parent:
+        time.sleep(0.5)
+    os._exit(1)

@@ -1,0 +1,287 @@
+"""RunTable: rows of (N parameters, D tokens, C FLOPs, metric values) with declared conventions; what fits read."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import numpy.typing as npt
+
+from cdslm_eval.core.errors import UnknownNameError, UsageError
+from cdslm_eval.core.records import Record, read_records
+from cdslm_eval.scaling.table_columns import Columns, build
+from cdslm_eval.scaling.table_rules import matches
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from cdslm_eval.core.store import Store
+    from cdslm_eval.plugin.contract import GeneratorInfo
+
+__all__ = ["ComputeCheck", "Excluded", "RunTable"]
+
+Floats = npt.NDArray[np.float64]
+Bools = npt.NDArray[np.bool_]
+
+
+@dataclass(frozen=True, slots=True)
+class Excluded:
+    """A row that is not used.
+
+    Attributes:
+        line: Its line in the file, or its number from 1 where there are no lines.
+        reason: Why.
+    """
+
+    line: int
+    reason: str
+
+
+@dataclass(frozen=True, slots=True)
+class ComputeCheck:
+    """How well C = k N D holds in a table.
+
+    Attributes:
+        declared: The k that the table declares.
+        measured: Median of C / (N D).
+        spread: Largest |ln(C / (declared N D))| over the rows: 0 where the relation is exact.
+        drift: Slope of ln(C / (N D)) in ln N: 0 where k does not change with the size of the model.
+        derived: The column that was computed by the relation, so that it cannot be checked: "C", "D", "N" or "".
+    """
+
+    declared: float
+    measured: float
+    spread: float
+    drift: float
+    derived: str
+
+    @property
+    def sentence(self) -> str:
+        """Say what was found."""
+        if self.derived:
+            return f"{self.derived} is computed as C = {self.declared:g} N D"
+        if self.spread < 0.01:
+            return f"C = {self.declared:g} N D holds within {np.expm1(self.spread):.2%}"
+        return (
+            f"C = {self.declared:g} N D misses by up to {np.expm1(self.spread):.0%} (median C / ND = "
+            f"{self.measured:.4g}, changing as N^{self.drift:.2f}); optima under a budget C use k = {self.declared:g}"
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class RunTable:
+    """Training runs and what became of them; immutable.
+
+    Attributes:
+        N, D, C: Parameters, training tokens, training FLOPs, `[rows]`, all above 0.
+        metrics: Name -> values `[rows]`, NaN where a run has none.
+        weight: Weight of each row in fits, `[rows]`, above 0.
+        run: Which run each row is of, `[rows]`: rows of one run are resampled together.
+        split: "train" (fitted) or "test" (predicted only), `[rows]`.
+        isoflop: Declared budget of each row, or "", `[rows]`.
+        line: Line of each row in its file, `[rows]`.
+        labels: Name -> texts `[rows]`: columns that hold no numbers.
+        k: The k of C = k N D.
+        derived: The column that was computed by that relation, or "".
+        conventions: What N counts, what a token is, how C is computed, and whatever else a reader must know.
+        excluded: Rows that are not used.
+        notes: Sentences that a reader must know.
+        source: Where the rows came from.
+    """
+
+    N: Floats
+    D: Floats
+    C: Floats
+    metrics: Mapping[str, Floats]
+    weight: Floats
+    run: npt.NDArray[np.str_]
+    split: npt.NDArray[np.str_]
+    isoflop: npt.NDArray[np.str_]
+    line: npt.NDArray[np.int64]
+    labels: Mapping[str, npt.NDArray[np.str_]] = field(default_factory=dict)
+    k: float = 6.0
+    derived: str = ""
+    conventions: Mapping[str, str] = field(default_factory=dict)
+    excluded: tuple[Excluded, ...] = ()
+    notes: tuple[str, ...] = ()
+    source: str = "memory"
+
+    @classmethod
+    def read(
+        cls,
+        path: Path | str,
+        *,
+        columns: Mapping[str, str] | None = None,
+        k: float = 6.0,
+        conventions: Mapping[str, str] | None = None,
+    ) -> RunTable:
+        """Read a `.csv`, `.tsv`, `.json`, `.jsonl` or `.parquet` file.
+
+        Args:
+            path: The file.
+            columns: Which column holds what: keys "N", "D", "C", "weight", "run", "split", "isoflop"; what is not named
+                is found by its usual names. Every other column of numbers is a metric.
+            k: The k of C = k N D, by which the one of N, D, C that is absent is computed.
+            conventions: What N counts ("non-embedding"), what a token is, how C is computed.
+
+        Raises:
+            UsageError: The file is broken, two of N, D and C are not there, or no row can be used.
+        """
+        return cls.from_records(read_records(path), columns=columns, k=k, conventions=conventions, source=str(path))
+
+    @classmethod
+    def from_records(
+        cls,
+        records: Iterable[Mapping[str, Any] | Record],
+        *,
+        columns: Mapping[str, str] | None = None,
+        k: float = 6.0,
+        conventions: Mapping[str, str] | None = None,
+        source: str = "memory",
+    ) -> RunTable:
+        """Make a table of mappings, or of (line, mapping) pairs; arguments as in `read`."""
+        rows: list[Record] = [row if isinstance(row, tuple) else (number, row) for number, row in enumerate(records, 1)]
+        if not (math.isfinite(k) and k > 0):
+            raise UsageError(f"k of C = k N D must be above 0, not {k}")
+        built = build(rows, Columns.find(rows, columns or {}, source), k, source)
+        return cls(
+            **built.arrays,
+            k=float(k),
+            derived=built.derived,
+            conventions={**built.conventions, **(conventions or {})},
+            excluded=tuple(Excluded(*one) for one in built.excluded),
+            notes=tuple(built.notes),
+            source=source,
+        )
+
+    @classmethod
+    def from_pandas(cls, frame: pd.DataFrame, **settings: Any) -> RunTable:
+        """Make a table of a data frame, its rows numbered from 1; settings as in `from_records`."""
+        return cls.from_records(
+            [{str(name): value for name, value in row.items()} for row in frame.to_dict("records")],
+            **{"source": "data frame", **settings},
+        )
+
+    @classmethod
+    def from_store(
+        cls,
+        store: Store,
+        systems: Mapping[str, GeneratorInfo | Mapping[str, Any]] | Path | str,
+        *,
+        run: int | None = None,
+        value: str = "value",
+        **settings: Any,
+    ) -> RunTable:
+        """Make a table of the estimates that a store keeps, one row per system.
+
+        Args:
+            store: An open store.
+            systems: N, D and C of each system, which the store does not know: `GeneratorInfo` or mappings by name, or a
+                table file with a column `system`.
+            run: Number of the scoring run; None takes the last.
+            value: Which number of an estimate is the metric: "value", "corrected" or "held_out".
+            **settings: As in `from_records`.
+
+        Raises:
+            UsageError: The store holds no such run, or no system of it is described.
+        """
+        from cdslm_eval.scaling.table_store import store_records
+
+        records = store_records(store, systems, run, value)
+        return cls.from_records(records, **{"source": str(store.path), **settings})
+
+    def __len__(self) -> int:
+        return len(self.N)
+
+    def __repr__(self) -> str:
+        return f"<RunTable {self.source}: {len(self)} rows, {', '.join(self.metrics)}>"
+
+    def metric(self, name: str) -> Floats:
+        """Return a metric's values, `[rows]`.
+
+        Raises:
+            UnknownNameError: The table has no such metric.
+        """
+        if name not in self.metrics:
+            raise UnknownNameError("metric in the table", name, self.metrics)
+        return self.metrics[name]
+
+    def select(self, keep: Bools | Sequence[int], reason: str = "") -> RunTable:
+        """Return the table of some of its rows; with a reason, those that leave are told in `excluded`.
+
+        Args:
+            keep: A mask `[rows]`, or row numbers from 0, which may repeat.
+            reason: Why the others leave.
+        """
+        chosen = np.asarray(keep)
+        rows = np.flatnonzero(chosen) if chosen.dtype == bool else chosen.astype(np.intp)
+        left = np.setdiff1d(np.arange(len(self)), rows) if reason else np.empty(0, np.intp)
+        arrays = {name: getattr(self, name)[rows] for name in _ROWS}
+        return replace(
+            self,
+            **arrays,
+            metrics={name: values[rows] for name, values in self.metrics.items()},
+            labels={name: values[rows] for name, values in self.labels.items()},
+            excluded=self.excluded + tuple(Excluded(int(self.line[i]), reason) for i in left),
+        )
+
+    def excluding(self, *rules: str) -> RunTable:
+        """Return the table without the rows that a rule names.
+
+        Args:
+            *rules: "loss>3.4", "C<=1e18", "run=small-3", "line=5,7-9", "highest:loss:5" or "lowest:N:3" (with ties).
+
+        Raises:
+            UsageError: A rule cannot be read.
+        """
+        table = self
+        for rule in rules:
+            table = table.select(~matches(table._columns, rule), f"excluded by {rule!r}")
+        return table
+
+    def only(self, *rules: str) -> RunTable:
+        """Return the table of the rows that every rule names, in the words of `excluding`; the others are not told."""
+        table = self
+        for rule in rules:
+            table = table.select(matches(table._columns, rule))
+        return table
+
+    @property
+    def _columns(self) -> dict[str, npt.NDArray[Any]]:
+        return {name: getattr(self, name) for name in _ROWS} | {**self.labels, **self.metrics}
+
+    def compute_check(self) -> ComputeCheck:
+        """Return how well C = k N D holds."""
+        if not len(self):
+            return ComputeCheck(self.k, math.nan, math.nan, math.nan, self.derived)
+        ratio = np.log(self.C) - np.log(self.N) - np.log(self.D)
+        x = np.log(self.N) - np.log(self.N).mean()
+        drift = float(x @ ratio / (x @ x)) if x @ x > 1e-12 else 0.0
+        spread = float(np.max(np.abs(ratio - math.log(self.k))))
+        return ComputeCheck(self.k, float(np.exp(np.median(ratio))), spread, drift, self.derived)
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 over the numbers, runs and splits of the rows in use, and k."""
+        hasher = hashlib.sha256(repr(self.k).encode())
+        for name in sorted(_ROWS):
+            values = getattr(self, name)
+            hasher.update(name.encode() + b"\0")
+            hasher.update("\0".join(values.tolist()).encode() if values.dtype.kind == "U" else values.tobytes())
+        for name in sorted(self.metrics):
+            hasher.update(name.encode() + b"\0" + self.metrics[name].tobytes())
+        return hasher.hexdigest()
+
+    def to_records(self) -> list[dict[str, Any]]:
+        """Return the rows as mappings that `from_records` reads back."""
+        plain = {name: getattr(self, name).tolist() for name in ("N", "D", "C", "run", "split", "weight", "isoflop")}
+        plain |= {name: values.tolist() for name, values in {**self.labels, **self.metrics}.items()}
+        return [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]
+
+
+_ROWS = ("N", "D", "C", "weight", "run", "split", "isoflop", "line")

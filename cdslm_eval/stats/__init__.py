@@ -1,0 +1,1 @@
+"""How rows become values: statistics, resampling, and the estimators behind them."""

@@ -1,0 +1,32 @@
+"""Jensen-Shannon divergence between phone n-gram distributions, with what a finite sample lets one say of it."""
+
+from __future__ import annotations
+
+from cdslm_eval.stats.jsd.contributions import NgramShare, carriers
+from cdslm_eval.stats.jsd.estimator import (
+    MAX_PHONES,
+    Comparison,
+    PhonemeJSD,
+    compare_held_out,
+    corrected_difference,
+    phoneme_jsd,
+)
+from cdslm_eval.stats.jsd.ngrams import NgramTable, PhoneSequences
+from cdslm_eval.stats.jsd.overlap import Overlap, overlap
+from cdslm_eval.stats.jsd.plug_in import jsd
+
+__all__ = [
+    "MAX_PHONES",
+    "Comparison",
+    "NgramShare",
+    "NgramTable",
+    "Overlap",
+    "PhoneSequences",
+    "PhonemeJSD",
+    "carriers",
+    "compare_held_out",
+    "corrected_difference",
+    "jsd",
+    "overlap",
+    "phoneme_jsd",
+]

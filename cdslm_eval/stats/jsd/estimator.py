@@ -1,0 +1,360 @@
+"""`phoneme_jsd`: everything that one generated and one reference set say of their divergence, per order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from cdslm_eval.stats.jsd.held_out import MIN_CLIPS, HeldOut, held_out
+from cdslm_eval.stats.jsd.ngrams import Ints, NgramTable, PhoneSequences
+from cdslm_eval.stats.jsd.plug_in import DRAWS, Corrected, Floats, corrected, group_clips, plug_in
+
+__all__ = [
+    "MAX_PHONES",
+    "ORDERS",
+    "Comparison",
+    "PhonemeJSD",
+    "compare_held_out",
+    "corrected_difference",
+    "phoneme_jsd",
+]
+
+ORDERS = (1, 2, 3, 4, 5)
+MAX_PHONES = 200_000
+"""Phones a side up to which floor, correction and held-out bound are computed; a larger set is drawn from."""
+TRUST = ((0.05, "ok"), (0.25, "sample_limited"), (np.inf, "bounds_only"))
+_BOUND = 0.95  # one-sided: 1.645 standard errors for many clips
+
+Phones = PhoneSequences | Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, eq=False)
+class PhonemeJSD:
+    """The divergence of one order, in bits (0..1); NaN with a `reason` where it is not known.
+
+    Attributes:
+        order: n.
+        value: Plug-in divergence of all n-grams; an upper bound in expectation.
+        low, high: Bounds: held_out less, and plug-in plus, 1.645 standard errors (t quantile under 30 clips).
+        floor: Plug-in between random halves of the pooled clips at `phones` phones each.
+        floor_reference: The same within the reference; reported, never used to normalise (it biases upwards).
+        corrected, corrected_low, corrected_high: (P - F) / (1 - F) at `phones` phones a side, and its 95 % interval.
+        held_out: Lower bound, 0 in expectation for identical sources; may be negative.
+        held_out_se: Its standard error.
+        trust: "ok" (F <= 0.05), "sample_limited" (F <= 0.25) or "bounds_only".
+        phones: Common phone count of floor, corrected and held-out.
+        phones_generated, phones_reference: All phones of each side.
+        clip_scores: `[generated clips]`, mean held-out log2-odds of being reference speech; NaN where unknown.
+        reason: Why something is NaN, or "".
+    """
+
+    order: int
+    value: float
+    low: float
+    high: float
+    floor: float
+    floor_reference: float
+    corrected: float
+    corrected_low: float
+    corrected_high: float
+    held_out: float
+    held_out_se: float
+    trust: str
+    phones: int
+    phones_generated: int
+    phones_reference: int
+    clip_scores: Floats
+    reason: str
+
+
+def phoneme_jsd(
+    generated: Phones,
+    reference: Phones,
+    orders: Sequence[int] = ORDERS,
+    seed: int = 0,
+    *,
+    generated_clusters: Sequence[int] | Ints | None = None,
+    reference_clusters: Sequence[int] | Ints | None = None,
+    max_phones: int = MAX_PHONES,
+) -> Mapping[int, PhonemeJSD]:
+    """Return the divergence between the phone n-grams of generated and of real speech, for each order.
+
+    n-grams are pooled over clips and never cross the end of one.
+
+    Args:
+        generated, reference: Phone sequences, one per clip.
+        orders: Values of n, each at least 1.
+        seed: Randomness of draws, groups and folds.
+        generated_clusters, reference_clusters: Cluster (speaker) number per clip; by default each clip is its own.
+        max_phones: Phones a side up to which floor, correction and held-out bound are computed.
+
+    Returns:
+        Order -> `PhonemeJSD`, in the order of `orders`.
+
+    Raises:
+        ValueError: An order is under 1, or clusters do not match the clips.
+    """
+    orders = tuple(orders)
+    if not orders or min(orders) < 1:
+        raise ValueError("orders must be whole numbers of at least 1")
+    sides = [_sequences(generated), _sequences(reference)]
+    clusters = [
+        _clusters(given, len(one)) for given, one in zip((generated_clusters, reference_clusters), sides, strict=True)
+    ]
+    rng = np.random.default_rng([seed, 0x6A7364])
+    counts = [int(one.offsets[-1]) for one in sides]
+    joint = np.concatenate([clusters[0], clusters[1] + (clusters[0].max(initial=-1) + 1)])
+    large = max(counts) > max_phones
+    full = NgramTable(sides[0], sides[1], orders=0 if large else max(orders))
+    walked = full.walk(max(orders)) if large else iter(full.orders)
+    plain = {order.n: plug_in(full, order, joint) for order in walked if order.n in orders}
+    scores_of = np.arange(len(sides[0]))
+    table, capped = full, joint
+    if large:
+        drawn = [one.draw(max_phones, rng) for one in sides]
+        table = NgramTable(drawn[0][0], drawn[1][0], orders=max(orders))
+        capped = np.concatenate([joint[drawn[0][1]], joint[len(sides[0]) + drawn[1][1]]])
+        scores_of = drawn[0][1]
+        del full
+    groups = group_clips(capped, table.side, rng)
+    fixed = corrected(table, orders, groups, rng)
+    within = _reference_floor(table, orders, rng)
+    few = min(int((table.lengths[table.side == side] > 0).sum()) for side in (False, True))
+    bound = held_out(table, orders, capped, rng) if few >= MIN_CLIPS else {}
+    quantile = _bound_quantile(few)
+    return {
+        n: _assemble(n, plain[n], fixed[n], within[n], bound.get(n), quantile, counts, scores_of, len(sides[0]), few)
+        for n in orders
+    }
+
+
+def _assemble(
+    n: int,
+    plain: tuple[float, float],
+    fixed: Corrected,
+    within: float,
+    bound: HeldOut | None,
+    quantile: float,
+    counts: list[int],
+    scores_of: Ints,
+    clips: int,
+    few: int,
+) -> PhonemeJSD:
+    value, se = plain
+    half = _half_width(fixed.replicates)
+    scores = np.full(clips, np.nan)
+    if bound is not None:
+        scores[scores_of] = bound.clip_scores
+    lower, lower_se = (bound.value, bound.se) if bound is not None else (np.nan, np.nan)
+    trust = (
+        next(mark for limit, mark in TRUST if not fixed.floor > limit) if np.isfinite(fixed.floor) else "bounds_only"
+    )
+    return PhonemeJSD(
+        order=n,
+        value=value,
+        low=float(np.clip(lower - quantile * lower_se, 0, 1)),
+        high=float(np.clip(value + quantile * se, 0, 1)),
+        floor=fixed.floor,
+        floor_reference=within,
+        corrected=fixed.value,
+        corrected_low=fixed.value - half,
+        corrected_high=fixed.value + half,
+        held_out=lower,
+        held_out_se=lower_se,
+        trust=trust,
+        phones=fixed.phones,
+        phones_generated=counts[0],
+        phones_reference=counts[1],
+        clip_scores=scores,
+        reason=_reason(n, counts, value, fixed, bound, few),
+    )
+
+
+def _reason(n: int, counts: list[int], value: float, fixed: Corrected, bound: HeldOut | None, few: int) -> str:
+    for count, side in zip(counts, ("system", "reference"), strict=True):
+        if count == 0:
+            return f"the {side} has no phones"
+    if np.isnan(value):
+        return f"no {n}-grams: every clip of one side has fewer than {n} phones"
+    reasons = []
+    if bound is None:
+        reasons.append(f"held_out and low need {MIN_CLIPS} clips a side with phones, here {few}")
+    elif np.isnan(bound.value):
+        reasons.append(f"no {n}-grams to hold out")
+    if np.isnan(fixed.value):
+        reasons.append("corrected is not defined at a floor above 0.95: too few phones for this order")
+    elif np.isnan(_half_width(fixed.replicates)):
+        reasons.append("the interval of corrected needs at least 3 clips (or speakers) a side")
+    return "; ".join(reasons)
+
+
+def _half_width(replicates: Floats) -> float:
+    """Return the half-width of the 95 % interval of a delete-a-group jackknife.
+
+    Source: Shao and Tu (1995), "The Jackknife and Bootstrap", section 2.3.
+    """
+    from scipy import stats  # here and below: listing metrics must not wait for scipy
+
+    count = len(replicates)
+    if count < 3:
+        return float("nan")
+    return _jackknife_se(replicates) * float(stats.t.ppf(0.975, count - 1))
+
+
+def _jackknife_se(replicates: Floats) -> float:
+    count = len(replicates)
+    return float(np.sqrt((count - 1) / count * np.sum((replicates - replicates.mean()) ** 2)))
+
+
+def _bound_quantile(clips: int) -> float:
+    from scipy import stats
+
+    if clips >= 30:
+        return float(stats.norm.ppf(_BOUND))
+    return float(stats.t.ppf(_BOUND, max(1, clips - 1)))
+
+
+def _reference_floor(table: NgramTable, orders: tuple[int, ...], rng: np.random.Generator) -> dict[int, float]:
+    """Return the plug-in between random halves of the reference, averaged over draws."""
+    from cdslm_eval.stats.jsd.plug_in import jsd
+
+    clips = np.flatnonzero(table.side)
+    found: dict[int, list[float]] = {n: [] for n in orders}
+    for _ in range(DRAWS // 2):
+        first = np.zeros(len(table.lengths), bool)
+        first[rng.permutation(clips)[: len(clips) // 2]] = True
+        halves = np.where(first, table.lengths, 0), np.where(table.side & ~first, table.lengths, 0)
+        for n in orders:
+            found[n].append(jsd(table.counts(n, halves[0]), table.counts(n, halves[1])))
+    return {n: float(np.mean(values)) for n, values in found.items()}
+
+
+def compare_held_out(
+    systems: Mapping[str, Phones],
+    reference: Phones,
+    orders: Sequence[int] = ORDERS,
+    *,
+    phones: int | None = None,
+    draws: int | None = None,
+    seed: int = 0,
+) -> tuple[dict[str, dict[int, float]], int]:
+    """Return the held-out bound of several systems at one common phone count, and that count.
+
+    The bound grows with the sample, so only values at a common count may be compared.
+
+    Args:
+        systems: Phone sequences of each system; one with under 10 clips of speech gets NaN.
+        reference: Phone sequences of the reference.
+        orders: Values of n.
+        phones: The common count; by default the smallest among the systems that can be bounded and the reference.
+        draws: Random truncations that are averaged; by default 5, and fewer from 20,000 phones on. Clips are cut
+            so that at least `MIN_CLIPS` take part.
+        seed: Randomness.
+    """
+    orders = tuple(orders)
+    sides = {name: _sequences(one) for name, one in systems.items()}
+    real = _sequences(reference)
+    able = {name: one for name, one in sides.items() if (one.lengths > 0).sum() >= MIN_CLIPS}
+    found = {name: dict.fromkeys(orders, float("nan")) for name in sides}
+    if not able or (real.lengths > 0).sum() < MIN_CLIPS:
+        return found, 0
+    count = phones or int(min(MAX_PHONES, real.offsets[-1], *(one.offsets[-1] for one in able.values())))
+    # the spread between draws falls with their size, and their cost grows with it
+    times = draws or max(1, min(5, 100_000 // max(1, count)))
+    for name, one in able.items():
+        values: dict[int, list[float]] = {n: [] for n in orders}
+        for draw in range(times):
+            # every system meets the same draw of the reference
+            cut = [side.cut(count, MIN_CLIPS, np.random.default_rng([seed, 0x686F, draw])) for side in (one, real)]
+            table = NgramTable(cut[0], cut[1], orders=max(orders))
+            rng = np.random.default_rng([seed, 0x686F, draw, 1])
+            for n, bound in held_out(table, orders, np.arange(len(table.lengths)), rng).items():
+                values[n].append(bound.value)
+        found[name] = {n: float(np.mean(v)) for n, v in values.items()}
+    return found, count
+
+
+@dataclass(frozen=True, slots=True)
+class Comparison:
+    """The difference of two systems, A - B.
+
+    Attributes:
+        value, low, high: The difference and its 95 % interval.
+        p_value: Two-sided, of no difference.
+        detectable: The smallest difference that this sample would have shown with 80 % power at the 5 % level.
+    """
+
+    value: float
+    low: float
+    high: float
+    p_value: float
+    detectable: float
+
+    @classmethod
+    def from_jackknife(cls, value: float, replicates: Floats) -> Comparison:
+        """Make one from delete-a-group replicates of the difference (t with groups - 1 degrees of freedom)."""
+        from scipy import stats
+
+        count = len(replicates)
+        se = _jackknife_se(replicates) if count >= 3 else float("nan")
+        if not (np.isfinite(se) and np.isfinite(value)):
+            return cls(value, float("nan"), float("nan"), float("nan"), float("nan"))
+        t = stats.t(count - 1)
+        p_value = float(2 * t.sf(abs(value) / se)) if se > 0 else float(value == 0)
+        return cls(
+            value, value - t.ppf(0.975) * se, value + t.ppf(0.975) * se, p_value, (t.ppf(0.975) + t.ppf(0.8)) * se
+        )
+
+
+def corrected_difference(
+    a: Phones,
+    b: Phones,
+    reference: Phones,
+    orders: Sequence[int] = ORDERS,
+    *,
+    paired: bool = False,
+    seed: int = 0,
+) -> dict[int, Comparison]:
+    """Return the difference of the corrected divergences of two systems against one reference, at one phone count.
+
+    Args:
+        a, b: Phone sequences of the systems; when `paired`, clip i of both answers the same prompt.
+        reference: Phone sequences of the reference; its groups are left out of both sides together.
+        orders: Values of n.
+        paired: Whether clips are grouped in pairs.
+        seed: Randomness.
+    """
+    orders = tuple(orders)
+    sides = [_sequences(a), _sequences(b)]
+    real = _sequences(reference)
+    count = int(min(MAX_PHONES, real.offsets[-1], *(one.offsets[-1] for one in sides)))
+    rng = np.random.default_rng([seed, 0x646966])
+    reference_groups = rng.permutation(np.arange(len(real)) % 10)
+    shared = rng.permutation(np.arange(len(sides[0])) % 10)
+    found = []
+    for one in sides:
+        table = NgramTable(one, real, orders=max(orders))
+        own = shared if paired else rng.permutation(np.arange(len(one)) % 10)
+        groups = np.concatenate([own, reference_groups])
+        found.append(corrected(table, orders, groups, np.random.default_rng([seed, 1]), phones=count))
+    comparisons = {}
+    for n in orders:
+        left, right = found[0][n], found[1][n]
+        same = len(left.replicates) == len(right.replicates)
+        replicates = left.replicates - right.replicates if same else np.zeros(0)
+        comparisons[n] = Comparison.from_jackknife(left.value - right.value, replicates)
+    return comparisons
+
+
+def _sequences(given: Phones) -> PhoneSequences:
+    return given if isinstance(given, PhoneSequences) else PhoneSequences.from_lists(given)
+
+
+def _clusters(given: Sequence[int] | Ints | None, clips: int) -> Ints:
+    if given is None:
+        return np.arange(clips)
+    if len(given) != clips:
+        raise ValueError(f"{len(given)} cluster numbers for {clips} clips")
+    return np.unique(np.asarray(given), return_inverse=True)[1].astype(np.int64)

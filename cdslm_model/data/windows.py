@@ -1,0 +1,171 @@
+"""Prepared speech: shards that are memory-mapped, and windows that a step number and a seed determine."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cdslm_model.data.clip_table import ClipTable
+from cdslm_model.data.mel import MelSpec, Normalizer
+from cdslm_model.data.shard import Shard, shard_paths, shard_record
+from cdslm_model.data.storage import find_storage
+from cdslm_model.errors import DataError
+from cdslm_model.sample.sampling import random_source
+
+__all__ = ["Shards", "Windows"]
+
+
+class Shards:
+    """A folder that `cdslm prepare` wrote, memory-mapped.
+
+    Args:
+        folder: The folder.
+
+    Attributes:
+        spec: How its speech became log-mels.
+        storage: How they are stored.
+        frames: Frames in all.
+        clips: What is known of each clip, in order.
+
+    Raises:
+        DataError: There are no shards in the folder, they are damaged, or of different kinds.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        paths = shard_paths(self.folder)
+        if not paths:
+            raise DataError(f"{folder}: no prepared speech in it; make some with: cdslm prepare AUDIO --out {folder}")
+        first = shard_record(paths[0])
+        self.spec = MelSpec(**first["mel_spec"])
+        self.storage = find_storage(first["dtype"])
+        self._sums, self._squares = np.zeros(self.spec.mels), np.zeros(self.spec.mels)
+        self._shards: list[Shard] = []
+        # One at a time: a million clips are held as columns, and never as what JSON makes of them
+        self.clips = ClipTable(self._open(path) for path in paths)
+        self.starts = np.cumsum([0, *(len(shard.stored) for shard in self._shards)])
+        self.frames = int(self.starts[-1])
+
+    def _open(self, path: Path) -> list[dict[str, Any]]:
+        """Take in one shard and return its clips."""
+        record = shard_record(path)
+        if record["mel_digest"] != self.spec.digest:
+            raise DataError(f"{self.folder}: its shards are of different mel specs; prepare it anew in an empty folder")
+        if record["dtype"] != self.storage.name:
+            raise DataError(
+                f"{self.folder}: {path.stem} holds {record['dtype']} and those before it {self.storage.name}; prepare "
+                "it anew in an empty folder"
+            )
+        self._shards.append(Shard.open(path, record))
+        self._sums += record["sum"]
+        self._squares += record["sum_of_squares"]
+        clips: list[dict[str, Any]] = record["clips"]
+        return clips
+
+    @property
+    def digest(self) -> str:
+        """What two folders share if and only if they hold the same clips, in order, stored alike; 64 hex digits."""
+        digest = hashlib.sha256()
+        if self.storage.name != "float16":
+            # float16 adds nothing, so that runs from before there was a choice go on
+            digest.update(f"{self.storage.name}\n".encode())
+        digest.update(b"\n".join(self.clips.digests.tolist()))
+        return digest.hexdigest()
+
+    def shared(self, other: Shards) -> list[str]:
+        """Return the names, here, of the clips that both folders hold, whatever they are called there."""
+        both = np.flatnonzero(np.isin(self.clips.digests, other.clips.digests))
+        return [self.clips.name(int(place)) for place in both]
+
+    def normalizer(self) -> Normalizer:
+        """Return the mean and standard deviation of each mel band over all frames."""
+        mean = self._sums / self.frames
+        variance = np.maximum(self._squares / self.frames - mean**2, 0.0)
+        # A band that never moves has nothing to be scaled by.
+        deviation = np.where(variance > 1e-6, np.sqrt(variance), 1.0)
+        return Normalizer(torch.from_numpy(mean).float(), torch.from_numpy(deviation).float())
+
+    def read(self, start: int, stop: int) -> Tensor:
+        """Return frames start..stop of all that there are, across shards, float32 `[stop - start, mels]`."""
+        parts = [np.zeros((0, self.spec.mels), np.float32)]
+        for place in range(int(np.searchsorted(self.starts, start, "right")) - 1, len(self._shards)):
+            first, shard = int(self.starts[place]), self._shards[place]
+            if first >= stop:
+                break
+            parts.append(shard.read(max(0, start - first), stop - first))
+        return torch.from_numpy(np.concatenate(parts))
+
+    def stretches(self, join_speakers: bool) -> npt.NDArray[np.int64]:
+        """Return first and last-but-one frame of what may be cut without crossing a border, `[stretches, 2]`.
+
+        Args:
+            join_speakers: Whether adjacent clips of one known speaker count as one stretch.
+        """
+        ends, speakers = np.cumsum(self.clips.frames), self.clips.speakers
+        starts = np.concatenate([[0], ends[:-1]])
+        opens = np.ones(len(ends), bool)
+        if join_speakers:
+            opens[1:] = (speakers[1:] < 0) | (speakers[1:] != speakers[:-1])
+        first = np.flatnonzero(opens)
+        return np.stack([starts[first], ends[np.append(first[1:], len(ends)) - 1]], axis=1).astype(np.int64)
+
+
+class Windows:
+    """Windows of context and continuation, each determined by a seed, a step and its place in the batch.
+
+    Every position in every stretch that is long enough is equally likely.
+
+    Args:
+        shards: Prepared speech.
+        context_frames: Frames of context.
+        continuation_frames: Frames that follow it.
+        join_speakers: Whether a window may run over adjacent clips of one speaker.
+
+    Attributes:
+        left_out_frames: Frames in stretches that are too short for a window.
+
+    Raises:
+        DataError: No stretch is as long as a window.
+    """
+
+    def __init__(
+        self, shards: Shards, context_frames: int, continuation_frames: int, join_speakers: bool = False
+    ) -> None:
+        self.shards = shards
+        self.context_frames = context_frames
+        self.frames = context_frames + continuation_frames
+        stretches = shards.stretches(join_speakers)
+        lengths = stretches[:, 1] - stretches[:, 0]
+        fits = lengths >= self.frames
+        if not fits.any():
+            second = shards.spec.frame_rate
+            raise DataError(
+                f"{shards.folder}: no clip is as long as a window of {self.frames / second:.2f} s (the longest is "
+                f"{lengths.max() / second:.2f} s); shorten --context-seconds and --continuation-seconds"
+                + ("" if join_speakers else ", or join the clips of each speaker with --join-speakers")
+            )
+        self.left_out_frames = int(lengths[~fits].sum())
+        self._starts = stretches[fits, 0]
+        self._positions = np.cumsum(lengths[fits] - self.frames + 1)
+
+    def window(self, position: float) -> tuple[Tensor, Tensor]:
+        """Return context and continuation at a position in [0, 1) of all there are, float32 `[frames, mels]` each."""
+        place = int(position * self._positions[-1])
+        stretch = int(np.searchsorted(self._positions, place, "right"))
+        before = int(self._positions[stretch - 1]) if stretch else 0
+        start = int(self._starts[stretch]) + place - before
+        mels = self.shards.read(start, start + self.frames)
+        return mels[: self.context_frames], mels[self.context_frames :]
+
+    def batch(self, seed: int, step: int, places: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the windows at some places of a step's batch, `[places, frames, mels]` each."""
+        drawn = [self.window(random_source(seed, "window", step, place).random()) for place in places]
+        contexts, continuations = zip(*drawn, strict=True)
+        return torch.stack(contexts), torch.stack(continuations)

@@ -1,0 +1,132 @@
+"""Where tokens stand: streams side by side on one time axis, densely batched, or packed without any padding."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from cdslm_model.net.heads import Rotary, joined_heads
+
+__all__ = ["Dense", "Layout", "Packed", "stream_times"]
+
+
+class Layout(ABC):
+    """Carries tokens between the streams, each computed on its own, and the attention over all of them.
+
+    Args:
+        times: Time of every token in frames, streams one after the other, `[tokens]`.
+        head_dim: Dimension of a head.
+        dtype: Of the tokens; queries and keys are normed and turned in float32 at least.
+    """
+
+    def __init__(self, times: Tensor, head_dim: int, dtype: torch.dtype) -> None:
+        self._rotary = Rotary(times, head_dim, torch.promote_types(dtype, torch.float32))
+
+    @abstractmethod
+    def spread(self, conditions: Tensor, place: int) -> Tensor:
+        """Return `[batch, width]` so that it broadcasts against the tokens of stream `place`."""
+
+    @abstractmethod
+    def attend(self, projected: Sequence[Tensor], gains: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
+        """Let every token of a clip look at every token of all streams of the same clip.
+
+        Args:
+            projected: Per stream, queries, keys and values, `[..., tokens, 3, heads, head_dim]`.
+            gains: Per stream, of the norms of queries and keys, `[head_dim]` each.
+
+        Returns:
+            Per stream, `[..., tokens, width]`.
+        """
+
+
+class Dense(Layout):
+    """Every clip of the batch has the same lengths: streams are `[batch, tokens, width]`."""
+
+    def __init__(self, times: Sequence[Tensor], head_dim: int, dtype: torch.dtype) -> None:
+        super().__init__(torch.cat(list(times)), head_dim, dtype)
+        self._counts = [len(one) for one in times]
+
+    def spread(self, conditions: Tensor, place: int) -> Tensor:
+        """Return `[batch, 1, width]`."""
+        del place
+        return conditions[:, None]
+
+    def attend(self, projected: Sequence[Tensor], gains: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
+        """Attend over the streams joined along time."""
+        heard = _attention(*joined_heads(projected, gains, self._rotary))
+        return torch.split(heard, self._counts, dim=1)
+
+
+class Packed(Layout):
+    """Clips differ in length: a stream is the tokens of all clips one after the other, `[tokens, width]`.
+
+    No token is padding. Attention runs once per group of clips with equal lengths, and needs no mask.
+
+    Args:
+        counts: Tokens of each clip, per stream: `[streams][batch]`.
+        times: Time of each token in frames, per stream, clips one after the other.
+        head_dim: Dimension of a head.
+        dtype: Of the tokens; queries and keys are normed and turned in float32 at least.
+    """
+
+    def __init__(
+        self, counts: Sequence[Sequence[int]], times: Sequence[Tensor], head_dim: int, dtype: torch.dtype
+    ) -> None:
+        super().__init__(torch.cat(list(times)), head_dim, dtype)
+        device = times[0].device
+        self._totals = [sum(one) for one in counts]
+        clips = torch.arange(len(counts[0]), device=device)
+        self._owners = [clips.repeat_interleave(torch.tensor(one, device=device)) for one in counts]
+        starts = [list(itertools.accumulate(one, initial=0))[:-1] for one in counts]
+        offsets = list(itertools.accumulate(self._totals, initial=0))
+        groups: dict[tuple[int, ...], list[Tensor]] = {}
+        for clip, lengths in enumerate(zip(*counts, strict=True)):
+            if sum(lengths):
+                parts = [
+                    torch.arange(length, device=device) + offsets[place] + starts[place][clip]
+                    for place, length in enumerate(lengths)
+                ]
+                groups.setdefault(lengths, []).append(torch.cat(parts))
+        self._groups = [torch.stack(members) for members in groups.values()]
+        order = torch.cat([group.flatten() for group in self._groups])
+        self._back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=device))
+
+    def spread(self, conditions: Tensor, place: int) -> Tensor:
+        """Return `[tokens, width]`: the condition of each token's clip."""
+        return conditions[self._owners[place]]
+
+    def attend(self, projected: Sequence[Tensor], gains: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
+        """Attend within each clip, clips of equal lengths together."""
+        q, k, v = joined_heads(projected, gains, self._rotary)
+        heard = [_attention(q[group], k[group], v[group]).flatten(0, 1) for group in self._groups]
+        return torch.split(torch.cat(heard)[self._back], self._totals)
+
+
+def stream_times(counts: Sequence[int], patch: int, device: torch.device) -> list[Tensor]:
+    """Return when the tokens of one clip's streams are, in frames.
+
+    The last stream begins at 0. The first, its context, ends just before; further conditions lie before the context.
+
+    Args:
+        counts: Tokens of each stream, the generated one last.
+        patch: Frames from one token to the next.
+        device: Where the times are wanted.
+
+    Example:
+        >>> [times.tolist() for times in stream_times([2, 3], 4, torch.device("cpu"))]
+        [[-8, -4], [0, 4, 8]]
+    """
+    ends = itertools.accumulate(counts[:-1])
+    before = [(torch.arange(count, device=device) - end) * patch for count, end in zip(counts[:-1], ends, strict=True)]
+    return [*before, torch.arange(counts[-1], device=device) * patch]
+
+
+def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Return softmax(q k^T / sqrt(head_dim)) v of `[batch, tokens, heads, head_dim]` as `[batch, tokens, width]`."""
+    heard = functional.scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+    return heard.transpose(1, 2).flatten(2)

@@ -1,0 +1,286 @@
+"""The network: one transformer stream per source, each with weights of its own, joined in one bidirectional attention.
+
+It knows no diffusion: it maps streams of frames and a time in 0..1 to frames of its last stream.
+
+- adaLN-zero: the time sets shift, scale and gate of both branches of every stream (Peebles & Xie 2023, "DiT").
+- Two streams as in Esser et al. 2024 (SD3, "MM-DiT"); a third is one more entry of the tuple.
+- Per-head RMS norm of queries and keys; rotary positions on one time axis, the context at negative times.
+- In the last block a condition lends keys and values only. As in SD3's block its queries are still made and heard by
+  nobody: the published parameter counts contain them, and so do the FLOPs.
+- No parameter is added at the end but the output projection.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Mapping, Sequence
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from cdslm_model.errors import ModelError
+from cdslm_model.net.config import TIME_FEATURES, Config
+from cdslm_model.net.layout import Dense, Layout, Packed, stream_times
+from cdslm_model.net.parametrization import TABLE, Table
+
+__all__ = ["Block", "Gain", "MMDiT", "Projection", "Stream", "time_features"]
+
+_NORM_EPS = 1e-6
+_TIME_SCALE = 1000.0
+
+
+class Projection(nn.Linear):
+    """A linear layer that knows the roles of its parameters.
+
+    Attributes:
+        roles: Name of each parameter -> its row in the table of the parametrization.
+    """
+
+    def __init__(self, inputs: int, outputs: int, weight: str, bias: str) -> None:
+        super().__init__(inputs, outputs)
+        self.roles: Mapping[str, str] = {"weight": weight, "bias": bias}
+
+
+class Gain(nn.Module):
+    """The learned gain per dimension of an RMS norm (Zhang & Sennrich 2019) of queries or keys."""
+
+    roles: Mapping[str, str] = {"weight": "gain"}
+
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(size))
+
+
+class Stream(nn.Module):
+    """One stream's half of a block: modulation, attention projections, perceptron.
+
+    Args:
+        config: The shape.
+        closing: The stream ends in this block: it lends keys and values to the others and is not updated.
+    """
+
+    def __init__(self, config: Config, *, closing: bool) -> None:
+        super().__init__()
+        d = config.width
+        self.closing = closing
+        self._heads = (3, config.heads, config.head_dim)
+        self.modulation = Projection(d, (2 if closing else 6) * d, "modulation", "bias")
+        self.qkv = Projection(d, 3 * d, "hidden", "bias")
+        self.query_norm, self.key_norm = Gain(config.head_dim), Gain(config.head_dim)
+        if not closing:
+            self.out = Projection(d, d, "hidden", "bias")
+            self.up = Projection(d, 4 * d, "hidden", "bias")
+            self.down = Projection(4 * d, d, "hidden", "bias")
+
+    def modulations(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """Return shift and scale, and where the stream goes on gate, shift, scale, gate, `[batch, d]` each."""
+        return torch.chunk(self.modulation(condition), 2 if self.closing else 6, dim=-1)
+
+    def project(self, tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+        """Return queries, keys and values, `[..., tokens, 3, heads, head_dim]`."""
+        projected: Tensor = self.qkv(_modulated(tokens, shift, scale))
+        return projected.view(*projected.shape[:-1], *self._heads)
+
+    @property
+    def gains(self) -> tuple[Tensor, Tensor]:
+        """Gains of the norms of queries and keys, `[head_dim]` each."""
+        return self.query_norm.weight, self.key_norm.weight
+
+    def update(self, tokens: Tensor, heard: Tensor, modulations: Sequence[Tensor], residual: float) -> Tensor:
+        """Return the tokens after the residual branches of attention and perceptron.
+
+        Args:
+            tokens: `[..., tokens, d]`.
+            heard: What attention gave them, of the same shape.
+            modulations: Gate of the attention, then shift, scale and gate of the perceptron.
+            residual: What both branches are multiplied by.
+        """
+        gate, shift, scale, last_gate = modulations
+        tokens = torch.addcmul(tokens, gate * residual, self.out(heard))
+        hidden = functional.gelu(self.up(_modulated(tokens, shift, scale)))
+        return torch.addcmul(tokens, last_gate * residual, self.down(hidden))
+
+
+class Block(nn.Module):
+    """All streams attend to all tokens of a clip, then each goes through its own perceptron.
+
+    Args:
+        config: The shape.
+        last: Every stream but the final one only lends keys and values.
+        residual: What each branch is multiplied by before it is added.
+    """
+
+    def __init__(self, config: Config, *, last: bool, residual: float) -> None:
+        super().__init__()
+        self.residual = residual
+        conditions = 1 + len(config.extra_streams)
+        self.streams = nn.ModuleList(
+            Stream(config, closing=last and place < conditions) for place in range(conditions + 1)
+        )
+
+    def forward(self, tokens: Sequence[Tensor], condition: Tensor, layout: Layout) -> list[Tensor]:
+        """Return the tokens of each stream after the block.
+
+        Args:
+            tokens: Per stream, `[batch, tokens, d]`, or packed `[tokens, d]`.
+            condition: What the modulation is made of, `[batch, d]`.
+            layout: Where the tokens stand in time and in the batch.
+        """
+        modulations = [
+            [layout.spread(part, place) for part in stream.modulations(condition)]
+            for place, stream in enumerate(self._halves())
+        ]
+        projected = [
+            half.project(some, shift, scale)
+            for half, some, (shift, scale, *_) in zip(self._halves(), tokens, modulations, strict=True)
+        ]
+        heard = layout.attend(projected, [stream.gains for stream in self._halves()])
+        return [
+            some if half.closing else half.update(some, said, modulation[2:], self.residual)
+            for half, some, said, modulation in zip(self._halves(), tokens, heard, modulations, strict=True)
+        ]
+
+    def _halves(self) -> Iterator[Stream]:
+        for stream in self.streams:
+            assert isinstance(stream, Stream)
+            yield stream
+
+
+class MMDiT(nn.Module):
+    """The whole network.
+
+    Its parameters hold torch's defaults until `parametrization.initialise` fills them.
+
+    Args:
+        config: Its shape.
+        table: The parametrization, for the multipliers of branches and output.
+    """
+
+    def __init__(self, config: Config, table: Table = TABLE) -> None:
+        super().__init__()
+        d, patch = config.width, config.patch
+        self.config = config
+        self._output_multiplier = table.multiplier("output", config)
+        self.embed = Projection(config.token_width, d, "input", "outer_bias")
+        self.embed_extra = nn.ModuleList(
+            Projection(patch * features, d, "input", "outer_bias") for features in config.extra_streams
+        )
+        self.time_in = Projection(TIME_FEATURES, 4 * d, "input", "outer_bias")
+        self.time_out = Projection(4 * d, d, "time", "outer_bias")
+        self.blocks = nn.ModuleList(
+            Block(config, last=place == config.depth - 1, residual=table.multiplier("branch", config))
+            for place in range(config.depth)
+        )
+        self.out = Projection(d, config.token_width, "output", "output_bias")
+
+    def forward(
+        self, streams: Sequence[Tensor], time: Tensor, lengths: Sequence[Tensor | None] | None = None
+    ) -> Tensor:
+        """Return what the network says of the last stream.
+
+        Args:
+            streams: `[batch, frames, features]` each: context, further conditions, and last the stream that is
+                generated. Any condition may have 0 frames. The generated stream begins at time 0 and the context ends
+                there, whatever its length.
+            time: `[batch]` in 0..1.
+            lengths: Valid frames `[batch]` of each stream, counted from its beginning; None where all are. The rest
+                is neither computed nor looked at, and comes out as 0.
+
+        Returns:
+            `[batch, frames, mels]`.
+
+        Raises:
+            ModelError: The streams are not those of the config, or a length is longer than its stream.
+        """
+        self._check(streams)
+        counts = _counts(streams, lengths)
+        if all(len(set(one)) == 1 and one[0] == stream.shape[1] for one, stream in zip(counts, streams, strict=True)):
+            return self._dense(streams, time)
+        return self._packed(streams, time, counts)
+
+    def _dense(self, streams: Sequence[Tensor], time: Tensor) -> Tensor:
+        """Return the answer for clips of equal lengths."""
+        last = len(streams) - 1
+        tokens = [self._embedded(self._patched(one, place == last), place) for place, one in enumerate(streams)]
+        times = stream_times([one.shape[1] for one in tokens], self.config.patch, time.device)
+        said = self._run(tokens, time, Dense(times, self.config.head_dim, tokens[0].dtype))
+        return said.reshape(len(said), -1, self.config.mels)[:, : streams[-1].shape[1]]
+
+    def _packed(self, streams: Sequence[Tensor], time: Tensor, counts: Sequence[Sequence[int]]) -> Tensor:
+        """Return the answer for clips of different lengths: no token of padding is made."""
+        config, last = self.config, len(streams) - 1
+        cut = [
+            [
+                self._patched(one[clip : clip + 1, :length], place == last)[0]
+                for clip, length in enumerate(counts[place])
+            ]
+            for place, one in enumerate(streams)
+        ]
+        tokens = [self._embedded(torch.cat(one), place) for place, one in enumerate(cut)]
+        numbers = [[len(clip) for clip in one] for one in cut]
+        per_clip = [stream_times(one, config.patch, time.device) for one in zip(*numbers, strict=True)]
+        times = [torch.cat(one) for one in zip(*per_clip, strict=True)]
+        said = self._run(tokens, time, Packed(numbers, times, config.head_dim, tokens[0].dtype))
+        parts = torch.split(said, numbers[-1])
+        frames = streams[-1].shape[1]
+        clips = [part.reshape(-1, config.mels)[:length] for part, length in zip(parts, counts[-1], strict=True)]
+        return torch.stack([functional.pad(clip, (0, 0, 0, frames - len(clip))) for clip in clips])
+
+    def _run(self, tokens: Sequence[Tensor], time: Tensor, layout: Layout) -> Tensor:
+        """Return the output projection of the last stream's tokens."""
+        features = time_features(time).to(self.time_in.weight.dtype)
+        condition = functional.silu(self.time_out(functional.silu(self.time_in(features))))
+        hidden: Sequence[Tensor] = tokens
+        for block in self.blocks:
+            hidden = block(hidden, condition, layout)
+        said: Tensor = self.out(
+            functional.layer_norm(hidden[-1], (self.config.width,), eps=_NORM_EPS) * self._output_multiplier
+        )
+        return said
+
+    def _embedded(self, patches: Tensor, place: int) -> Tensor:
+        """Return a stream's tokens; context and generated speech share one projection."""
+        layers = [self.embed, *self.embed_extra, self.embed]
+        embedded: Tensor = layers[place](patches)
+        return embedded
+
+    def _patched(self, stream: Tensor, generated: bool) -> Tensor:
+        """Return `[batch, tokens, patch * features]`, filled up with 0 at the far side of time 0."""
+        batch, frames, features = stream.shape
+        fill = -frames % self.config.patch
+        padded = functional.pad(stream, (0, 0, 0, fill) if generated else (0, 0, fill, 0)) if fill else stream
+        return padded.reshape(batch, (frames + fill) // self.config.patch, self.config.patch * features)
+
+    def _check(self, streams: Sequence[Tensor]) -> None:
+        wanted = (self.config.mels, *self.config.extra_streams, self.config.mels)
+        found = tuple(one.shape[-1] for one in streams)
+        if found != wanted:
+            raise ModelError(f"streams of {found} features a frame for a network of {wanted}")
+        if not streams[-1].shape[1]:
+            raise ModelError("the generated stream has 0 frames; there is nothing to say")
+
+
+def time_features(time: Tensor) -> Tensor:
+    """Return cosines and sines of a time in 0..1 at geometric frequencies, float32 `[batch, 256]`."""
+    half = TIME_FEATURES // 2
+    steps = torch.arange(half, device=time.device, dtype=torch.float32)
+    angles = _TIME_SCALE * time.float()[:, None] * torch.exp(-math.log(10_000.0) / half * steps)
+    return torch.cat([angles.cos(), angles.sin()], dim=-1)
+
+
+def _modulated(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
+    """Return layer-normed tokens, scaled and shifted by the condition (adaLN)."""
+    return torch.addcmul(shift, functional.layer_norm(tokens, tokens.shape[-1:], eps=_NORM_EPS), 1 + scale)
+
+
+def _counts(streams: Sequence[Tensor], lengths: Sequence[Tensor | None] | None) -> list[list[int]]:
+    """Return the valid frames of each clip, per stream."""
+    counts = []
+    for stream, length in zip(streams, lengths or [None] * len(streams), strict=True):
+        batch, frames = stream.shape[:2]
+        one = [frames] * batch if length is None else [int(value) for value in length.tolist()]
+        if len(one) != batch or any(not 0 <= value <= frames for value in one):
+            raise ModelError(f"lengths {one} for a stream of {batch} clips of {frames} frames")
+        counts.append(one)
+    return counts

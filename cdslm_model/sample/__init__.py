@@ -1,0 +1,1 @@
+"""Sampling: the diffusion process, samplers, continuation of speech, vocoders."""

@@ -1,0 +1,156 @@
+"""From a checkpoint and stretches of speech to their continuations, as log-mels and as samples."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+import torch
+from torch import Tensor
+
+from cdslm_model.data.mel import LogMel, MelSpec, Normalizer
+from cdslm_model.errors import CheckpointError, ModelError
+from cdslm_model.net.config import Config
+from cdslm_model.net.mmdit import MMDiT
+from cdslm_model.sample.diffusion import Process
+from cdslm_model.sample.sampling import clip_noise, find_sampler, guided, times
+from cdslm_model.sample.vocoder import find as find_vocoder
+from cdslm_model.train import checkpoint
+from cdslm_model.train.distributed import pick_device
+
+__all__ = ["Continuer", "Manner"]
+
+
+@dataclass(frozen=True, slots=True)
+class Manner:
+    """How continuations are drawn.
+
+    Attributes:
+        sampler: "dpm-solver-2m", "heun", "ddim" or "euler".
+        steps: Steps of the sampler.
+        guidance: Weight of the context against silence; 1 is the model as trained.
+        seed: The same seed gives the same continuations.
+    """
+
+    sampler: str = "dpm-solver-2m"
+    steps: int = 32
+    guidance: float = 1.0
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        find_sampler(self.sampler)
+        if self.steps < 1 or not np.isfinite(self.guidance):
+            raise ModelError(f"{self.steps} steps, guidance {self.guidance}: at least one step, a finite guidance")
+
+
+class Continuer:
+    """A trained model that continues speech.
+
+    Args:
+        path: A run of `cdslm train`, or a checkpoint in it.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+        vocoder: Name of the vocoder; None takes the one that the run names.
+
+    Raises:
+        ModelError: The checkpoint cannot be used, or the vocoder wants other log-mels.
+    """
+
+    def __init__(self, path: Path | str, device: str = "auto", vocoder: str | None = None) -> None:
+        found = checkpoint.find(path)
+        settings = found.facts["settings"]
+        self.device = pick_device(device)
+        self.config = Config.from_dict(settings["config"])
+        self.process = Process(**settings["process"])
+        self.spec = MelSpec(**found.facts["mel_spec"])
+        self.normalizer = Normalizer.from_dict(found.facts["normalizer"])
+        self.vocoder = find_vocoder(vocoder or settings["vocoder"], self.spec)
+        with torch.device("meta"):
+            self._model = MMDiT(self.config)
+        try:
+            self._model.load_state_dict(found.tensors("ema"), assign=True)
+        except RuntimeError as error:
+            raise CheckpointError(f"{found.folder}: its weights are not those of its config: {error}") from error
+        self._model.to(self.device).eval()
+        self._log_mel = LogMel(self.spec)
+
+    def log_mel(self, samples: npt.NDArray[np.float32]) -> Tensor:
+        """Return the log-mel `[frames, mels]` of samples at the model's rate."""
+        with torch.inference_mode():
+            log_mel: Tensor = self._log_mel(torch.from_numpy(np.ascontiguousarray(samples))[None])[0]
+        return log_mel
+
+    def speak(self, log_mel: Tensor) -> npt.NDArray[np.float32]:
+        """Return the samples of one log-mel `[frames, mels]`, by the vocoder."""
+        with torch.inference_mode():
+            return self.vocoder(log_mel[None])[0].cpu().numpy()
+
+    @torch.inference_mode()
+    def continuations(
+        self, contexts: Sequence[Tensor], clips: Sequence[int | str], frames: int, manner: Manner
+    ) -> list[Tensor]:
+        """Return what follows each context; a clip's is the same whatever else is in the batch, but for rounding.
+
+        More frames than the model was trained on are made in rounds, each continuing what the one before made.
+
+        Args:
+            contexts: Log-mels `[frames_i, mels]`; the last of their frames that the model was trained to hear count.
+                One of no frames stands for none: silence of the trained length.
+            clips: What each continuation's noise belongs to.
+            frames: Frames to make.
+            manner: How.
+
+        Returns:
+            Log-mels `[frames, mels]`.
+        """
+        heard = [self._context(context) for context in contexts]
+        noise = [clip_noise(manner.seed, clip, frames, self.config.mels) for clip in clips]
+        made: list[Tensor] = [torch.empty(0)] * len(heard)
+        # Contexts of one length make a batch without padding
+        for length in sorted({len(context) for context in heard}):
+            places = [place for place, context in enumerate(heard) if len(context) == length]
+            together = self._together(
+                torch.stack([heard[place] for place in places]), torch.stack([noise[place] for place in places]), manner
+            )
+            for place, one in zip(places, together, strict=True):
+                made[place] = self.normalizer.denormalize(one)
+        return made
+
+    def _context(self, context: Tensor) -> Tensor:
+        if not self.config.context_frames:
+            return torch.empty(0, self.config.mels)
+        if not len(context):
+            return self._silence(self.config.context_frames)
+        return self.normalizer.normalize(context[-self.config.context_frames :])
+
+    def _silence(self, frames: int) -> Tensor:
+        return self.normalizer.normalize(torch.full((frames, self.config.mels), self.spec.silence))
+
+    def _together(self, contexts: Tensor, noise: Tensor, manner: Manner) -> Tensor:
+        """Return continuations `[batch, frames, mels]`, round by round."""
+        past, rounds = contexts, []
+        for piece in torch.split(noise, self.config.continuation_frames, dim=1):
+            rounds.append(self._round(past, piece, manner))
+            whole = torch.cat((past, rounds[-1]), 1)
+            past = whole[:, whole.shape[1] - contexts.shape[1] :]
+        return torch.cat(rounds, 1)
+
+    def _round(self, contexts: Tensor, noise: Tensor, manner: Manner) -> Tensor:
+        silence = self._silence(contexts.shape[1]).expand_as(contexts)
+        predict = guided(
+            lambda streams, time: self._model(streams, time.float()),
+            (contexts.to(self.device),),
+            (silence.to(self.device),),
+            manner.guidance,
+            one_batch=self.device.type != "cpu",
+        )
+        grid = times(self.process, manner.steps)
+        return find_sampler(manner.sampler)(predict, noise.to(self.device), grid, self.process).cpu()
+
+
+def in_batches(count: int, size: int) -> Iterator[range]:
+    """Yield 0 .. count - 1 in ranges of at most `size`."""
+    for start in range(0, count, size):
+        yield range(start, min(start + size, count))

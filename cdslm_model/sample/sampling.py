@@ -1,0 +1,222 @@
+"""Samplers as pure functions of one signature, guidance by silence, and noise that belongs to a clip.
+
+Every sampler is `sampler(predict, noise, times, process) -> x0`, where `predict(x_t, time)` is what a network says at
+`time` `[batch]`, and `times` falls from the process's last time to 0.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from cdslm_model.errors import ModelError
+from cdslm_model.sample.diffusion import Process
+
+__all__ = [
+    "SAMPLERS",
+    "Network",
+    "Predict",
+    "Sampler",
+    "clip_noise",
+    "ddim",
+    "dpm_solver_2m",
+    "euler",
+    "find_sampler",
+    "guided",
+    "heun",
+    "random_source",
+    "times",
+]
+
+Predict = Callable[[Tensor, Tensor], Tensor]
+"""(x_t `[batch, frames, mels]`, time `[batch]`) -> prediction `[batch, frames, mels]`."""
+Network = Callable[[tuple[Tensor, ...], Tensor], Tensor]
+"""(streams, the last of them x_t; time `[batch]`) -> prediction `[batch, frames, mels]`."""
+Sampler = Callable[[Predict, Tensor, Sequence[float], Process], Tensor]
+
+
+def times(process: Process, steps: int) -> list[float]:
+    """Return `steps` + 1 times from the process's last time to 0, evenly spaced in the angle between example and noise.
+
+    The path from noise to speech depends on a schedule only through that angle, atan(sigma / alpha): steps that are
+    even in it take every schedule along the same points, and keep second order where sigma grows as a root of time.
+    Sampling starts where the example is gone, as zero terminal SNR wants it (Lin et al. 2024, section 3.3).
+    """
+    if steps < 1:
+        raise ModelError(f"{steps} sampling steps: at least 1 is needed")
+    wanted = _angle(process, torch.tensor([process.last_time])) * torch.arange(steps, 0, -1) / steps
+    low, high = torch.zeros(steps, dtype=torch.float64), torch.full((steps,), process.last_time, dtype=torch.float64)
+    for _ in range(60):
+        middle = 0.5 * (low + high)
+        under = _angle(process, middle) < wanted
+        low, high = torch.where(under, middle, low), torch.where(under, high, middle)
+    return [process.last_time, *high[1:].tolist(), 0.0]
+
+
+def ddim(predict: Predict, noise: Tensor, times: Sequence[float], process: Process) -> Tensor:
+    """Return x0 by deterministic steps that hold x0 and the noise fixed: first order, one evaluation a step.
+
+    Source:
+        Song et al. 2021, "Denoising Diffusion Implicit Models", eq. 12 with sigma = 0.
+    """
+    x = noise
+    for now, then in itertools.pairwise(times):
+        clean, noise = process.denoised(x, predict(x, _batch(x, now)), _batch(x, now))
+        x = process.noised(clean, noise, _batch(x, then))
+    return x
+
+
+def euler(predict: Predict, noise: Tensor, times: Sequence[float], process: Process) -> Tensor:
+    """Return x0 by Euler steps along noise - x0, the straight lines of flow matching: first order.
+
+    Source:
+        Liu et al. 2023, "Flow Straight and Fast", section 2.1.
+    """
+    if process.schedule != "flow":
+        raise ModelError(f"the sampler 'euler' follows straight lines; for the schedule {process.schedule!r} use ddim")
+    x = noise
+    for now, then in itertools.pairwise(times):
+        clean, end = process.denoised(x, predict(x, _batch(x, now)), _batch(x, now))
+        x = x + (then - now) * (end - clean)
+    return x
+
+
+def heun(predict: Predict, noise: Tensor, times: Sequence[float], process: Process) -> Tensor:
+    """Return x0 by steps that average x0 over both their ends: second order, two evaluations a step but the last.
+
+    The trapezoidal rule on d(x / sigma) / d(alpha / sigma) = x0, which stays finite where the example is gone; Karras
+    et al. apply the same rule to d(x / alpha) / d(sigma / alpha) = noise, which does not.
+
+    Source:
+        Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", algorithm 1.
+    """
+    x = noise
+    for now, then in itertools.pairwise(times):
+        clean, drawn = process.denoised(x, predict(x, _batch(x, now)), _batch(x, now))
+        ahead = process.noised(clean, drawn, _batch(x, then))
+        if then > 0:
+            corrected, _ = process.denoised(ahead, predict(ahead, _batch(x, then)), _batch(x, then))
+            ahead = _step(process, x, 0.5 * (clean + corrected), now, then)
+        x = ahead
+    return x
+
+
+def dpm_solver_2m(predict: Predict, noise: Tensor, times: Sequence[float], process: Process) -> Tensor:
+    """Return x0 by DPM-Solver++(2M): second order with one evaluation a step.
+
+    Steps that begin or end at an infinite log-SNR are first order, as there is nothing finite to extrapolate over.
+
+    Source:
+        Lu et al. 2022, "DPM-Solver++", algorithm 2.
+    """
+    half_log_snr = (0.5 * process.log_snr(torch.tensor(times, dtype=torch.float64))).tolist()
+    x = noise
+    before: Tensor | None = None
+    for step, (now, then) in enumerate(itertools.pairwise(times)):
+        clean, _ = process.denoised(x, predict(x, _batch(x, now)), _batch(x, now))
+        share = 0.0
+        if before is not None and np.isfinite(half_log_snr[step - 1]) and np.isfinite(half_log_snr[step + 1]):
+            ahead = half_log_snr[step + 1] - half_log_snr[step]
+            share = 0.5 * ahead / (half_log_snr[step] - half_log_snr[step - 1])
+        guess = clean if before is None else clean + share * (clean - before)
+        x = _step(process, x, guess, now, then)
+        before = clean
+    return x
+
+
+SAMPLERS: Mapping[str, Sampler] = MappingProxyType(
+    {"ddim": ddim, "heun": heun, "dpm-solver-2m": dpm_solver_2m, "euler": euler}
+)
+
+
+def find_sampler(name: str) -> Sampler:
+    """Return a sampler by name.
+
+    Raises:
+        ModelError: There is none of that name.
+    """
+    if name not in SAMPLERS:
+        raise ModelError(f"There is no sampler {name!r}. Known: {', '.join(SAMPLERS)}.")
+    return SAMPLERS[name]
+
+
+def guided(
+    network: Network,
+    conditions: tuple[Tensor, ...],
+    silence: tuple[Tensor, ...],
+    guidance: float,
+    *,
+    one_batch: bool = True,
+) -> Predict:
+    """Return a prediction steered towards its conditions: p(silence) + guidance (p(conditions) - p(silence)).
+
+    At a guidance of 1 (or 0) the other prediction is not made at all.
+
+    Args:
+        network: Says a prediction from streams and time.
+        conditions: Streams `[batch, frames_i, mels]` to condition on.
+        silence: The same streams with silence in the place of speech.
+        guidance: 0 ignores the conditions, 1 is the model as trained, more exaggerates them.
+        one_batch: Whether both predictions are made in one batch, which fills a GPU. A processor is as fast on two
+            batches, whose buffers are half the size, and faster where the large ones are given back to the system.
+
+    Source:
+        Ho & Salimans 2022; silence at inference without dropout in training: Ramapuram et al. 2026.
+    """
+    alone = {0.0: silence, 1.0: conditions}.get(guidance)
+    if alone is not None:
+        return lambda x, time: network((*alone, x), time)
+
+    def in_turn(x: Tensor, time: Tensor) -> Tensor:
+        """Evaluate one after the other and mix them."""
+        return torch.lerp(network((*silence, x), time), network((*conditions, x), time), guidance)
+
+    if not one_batch:
+        return in_turn
+    both = tuple(torch.cat(pair) for pair in zip(conditions, silence, strict=True))
+
+    def at_once(x: Tensor, time: Tensor) -> Tensor:
+        """Evaluate both in one batch and mix them."""
+        towards, without = network((*both, torch.cat((x, x))), torch.cat((time, time))).chunk(2)
+        return torch.lerp(without, towards, guidance)
+
+    return at_once
+
+
+def random_source(seed: int, *place: int | str) -> np.random.Generator:
+    """Return the random source of one place, such as a clip: Philox, keyed by a hash of seed and place."""
+    name = "\x1f".join(map(repr, (seed, *place))).encode()
+    key = np.frombuffer(hashlib.blake2b(name, digest_size=16).digest(), "<u8")
+    return np.random.Generator(np.random.Philox(key=key))
+
+
+def clip_noise(seed: int, clip: int | str, frames: int, mels: int) -> Tensor:
+    """Return the noise of one clip, float32 `[frames, mels]`, drawn frame by frame from the clip's own source.
+
+    Frame f is the same however many frames follow it, whatever else is in the batch, and in whichever process.
+    """
+    return torch.from_numpy(random_source(seed, "noise", clip).standard_normal((frames, mels), np.float32))
+
+
+def _angle(process: Process, time: Tensor) -> Tensor:
+    alpha, sigma = process.scales(time)
+    return torch.atan2(sigma, alpha)
+
+
+def _batch(x: Tensor, time: float) -> Tensor:
+    return torch.full((len(x),), time, dtype=torch.float64, device=x.device)
+
+
+def _step(process: Process, x: Tensor, clean: Tensor, now: float, then: float) -> Tensor:
+    """Return x at `then` from x at `now`, with x0 held at `clean` in between (exact in the linear part)."""
+    (alpha, sigma), (alpha_then, sigma_then) = (
+        process.scales(torch.tensor(time, dtype=torch.float64)) for time in (now, then)
+    )
+    shrink = float(sigma_then / sigma)
+    return shrink * x + (float(alpha_then) - shrink * float(alpha)) * clean

@@ -1,0 +1,1 @@
+"""Training: objective, loop, checkpoints, schedule, distribution over processes."""

@@ -1,0 +1,114 @@
+"""What is minimised: batches that a seed and a step determine, their loss, and validation on fixed noise and times."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from cdslm_model.data.mel import Normalizer
+from cdslm_model.data.windows import Windows
+from cdslm_model.sample.diffusion import TARGETS, Process
+from cdslm_model.sample.sampling import Network, clip_noise, random_source
+
+__all__ = ["Batch", "Validation", "losses", "training_batch"]
+
+_VALIDATION_SEED = 0
+_GOLDEN = 0.6180339887498949
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """Normalised windows with their noise and times.
+
+    Attributes:
+        context: `[batch, context frames, mels]`.
+        clean: `[batch, continuation frames, mels]`.
+        noise: Of the shape of `clean`.
+        time: float64 `[batch]` in [0, 1].
+    """
+
+    context: Tensor
+    clean: Tensor
+    noise: Tensor
+    time: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """Return the batch on a device."""
+        moved = (value.to(device, non_blocking=True) for value in (self.context, self.clean, self.noise, self.time))
+        return Batch(*moved)
+
+    def split(self, size: int) -> Iterator[Batch]:
+        """Yield batches of at most `size` windows."""
+        pieces = (torch.split(value, size) for value in (self.context, self.clean, self.noise, self.time))
+        for piece in zip(*pieces, strict=True):
+            yield Batch(*piece)
+
+
+def losses(network: Network, process: Process, batch: Batch) -> Tensor:
+    """Return the weighted squared error of each window, averaged over frames and mels, float32 `[batch]`."""
+    noisy = process.noised(batch.clean, batch.noise, batch.time)
+    prediction = network((batch.context, noisy), batch.time)
+    wanted = process.predicted(batch.clean, batch.noise, batch.time)
+    errors = (prediction.float() - wanted).square().mean((1, 2))
+    return process.weight(batch.time).float() * errors
+
+
+def training_batch(
+    windows: Windows, normalizer: Normalizer, seed: int, step: int, places: Sequence[int], size: int
+) -> Batch:
+    """Return some places of a step's batch; together they are the same whoever makes which.
+
+    Times are stratified over the whole batch: the step draws an offset, each place adds its share of [0, 1).
+
+    Args:
+        windows: Where windows come from.
+        normalizer: Scales log-mels to mean 0 and deviation 1.
+        seed: The run's.
+        step: Counts from 0.
+        places: Of 0 .. size - 1.
+        size: Windows in the whole batch.
+    """
+    context, clean = windows.batch(seed, step, places)
+    noise = torch.stack([clip_noise(seed, f"step {step} place {place}", *clean.shape[1:]) for place in places])
+    offset = random_source(seed, "time", step).random()
+    time = torch.tensor([(offset + place / size) % 1.0 for place in places], dtype=torch.float64)
+    return Batch(normalizer.normalize(context), normalizer.normalize(clean), noise, time)
+
+
+class Validation:
+    """The loss on held-out windows with noise and times that never change, so that two values differ by the model only.
+
+    Windows lie evenly over the data, and times evenly over [0, 1] (golden-ratio sequence); neither depends on the
+    run's seed, so that the values of different runs can be compared.
+
+    Args:
+        windows: Held-out speech.
+        normalizer: The model's.
+        count: How many windows.
+    """
+
+    def __init__(self, windows: Windows, normalizer: Normalizer, count: int) -> None:
+        drawn = [windows.window((place + 0.5) / count) for place in range(count)]
+        context, clean = (normalizer.normalize(torch.stack(part)) for part in zip(*drawn, strict=True))
+        noise = torch.stack([clip_noise(_VALIDATION_SEED, f"valid {n}", *clean.shape[1:]) for n in range(count)])
+        time = torch.tensor([(0.5 + place * _GOLDEN) % 1.0 for place in range(count)], dtype=torch.float64)
+        self.batch = Batch(context, clean, noise, time)
+
+    def constant_loss(self, process: Process) -> float:
+        """Return the loss of the best constant prediction: for each time and mel band, what is right on average.
+
+        It knows the average of these very windows, and so is a bound that no constant can pass.
+        """
+        batch = self.batch
+        of_clean, _ = TARGETS[process.target](*process.scales(batch.time))
+        constant = of_clean[:, None, None] * batch.clean.double().mean((0, 1))
+        wanted = process.predicted(batch.clean, batch.noise, batch.time)
+        return float((process.weight(batch.time) * (wanted - constant).square().mean((1, 2))).mean())
+
+    def share(self, rank: int, world: int) -> Batch:
+        """Return every `world`-th window from `rank` on."""
+        batch = self.batch
+        return Batch(*(value[rank::world] for value in (batch.context, batch.clean, batch.noise, batch.time)))

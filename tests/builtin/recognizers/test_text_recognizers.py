@@ -1,0 +1,53 @@
+"""Phones from text and from sidecars."""
+
+from __future__ import annotations
+
+import pytest
+
+from cdslm_eval.builtin.recognizers import cdslm_recognizers
+from cdslm_eval.builtin.recognizers.inventory import ARPABET, ARPABET_TO_IPA, to_ipa
+from cdslm_eval.builtin.recognizers.sidecar import SidecarRecognizer
+from cdslm_eval.builtin.recognizers.transcript import TranscriptOptions, TranscriptRecognizer
+from cdslm_eval.core.audio import Clip
+from cdslm_eval.core.errors import UsageError
+from cdslm_eval.plugin.contract import Skipped
+
+
+def clip(text=None, phones=None):
+    return Clip(key="x", samples=None, rate_hz=16_000, text=text, phones=phones)
+
+
+TEXTS = ["Hello there, my friends.", "", "...", "The quick bird\nmeasured chess."]
+
+
+def test_transcript_gives_ipa_without_stress_or_word_marks():
+    first, empty, dots, last, absent = TranscriptRecognizer().recognize([*map(clip, TEXTS), clip()])
+    assert first == ["h", "ə", "l", "oʊ", "ð", "ɛɹ", "m", "aɪ", "f", "ɹ", "ɛ", "n", "d", "z"]
+    assert empty == dots == []
+    assert last[-3:] == ["tʃ", "ɛ", "s"]
+    assert isinstance(absent, Skipped)
+
+
+def test_transcript_does_not_depend_on_the_batch():
+    one_by_one = [next(TranscriptRecognizer().recognize([clip(text)])) for text in TEXTS]
+    assert list(TranscriptRecognizer().recognize([clip(text) for text in TEXTS])) == one_by_one
+
+
+def test_unknown_language_is_told_in_one_sentence():
+    with pytest.raises(UsageError, match="no language 'klingonese'"):
+        list(TranscriptRecognizer(TranscriptOptions(language="klingonese")).recognize([clip("a")]))
+
+
+def test_sidecar_hands_out_the_phones_of_the_clip():
+    given, absent = SidecarRecognizer().recognize([clip(phones=("a", "b")), clip()])
+    assert tuple(given) == ("a", "b")
+    assert isinstance(absent, Skipped)
+
+
+def test_inventory_holds_39_phones_one_to_one():
+    assert len(ARPABET) == len(set(ARPABET_TO_IPA.values())) == 39
+    assert to_ipa(["hh", "AH0", "L", "OW1"]) == ["h", "ʌ", "l", "oʊ"]
+
+
+def test_hook_names_the_recognizers():
+    assert {"pocketsphinx", "sidecar", "transcript"} <= {kind.name for kind in cdslm_recognizers()}

@@ -1,0 +1,142 @@
+"""Runs that hang, crash, are killed, are repeated, or use another number of processes."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import hostile_metrics as hostile
+import numpy as np
+import pytest
+
+from cdslm_eval.builtin.metrics.signal import Signal
+from cdslm_eval.builtin.recognizers.sidecar import SidecarRecognizer
+from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.store import Store
+from cdslm_eval.run import Request, Runner
+from cdslm_eval.run.executors.local import LocalExecutor
+
+
+def run(store, folder, *metrics, jobs=2, limit=30.0, **more):
+    runner = Runner(store, LocalExecutor(), SidecarRecognizer(), jobs=jobs, time_limit_s=limit, **more)
+    (measured,) = runner.run([Request(ClipSet.open(folder), metrics)])
+    return runner, [list(measured.outcomes(metric)) for metric in metrics]
+
+
+@pytest.fixture
+def store(tmp_path):
+    with Store(tmp_path / "s.cdslm") as held:
+        yield held
+
+
+def test_a_second_run_measures_nothing_and_a_changed_file_is_measured_again(store, tone_set):
+    folder = tone_set("t", 5)
+    _, (first,) = run(store, folder, Signal())
+    runner, (second,) = run(store, folder, Signal())
+    assert runner.measured == 0
+    assert second == first
+    assert all(outcome.status == "ok" for outcome in first)
+    (folder / "c00.wav").write_bytes((folder / "c01.wav").read_bytes())
+    runner, (third,) = run(store, folder, Signal())
+    assert runner.measured == 1
+    assert third[0].row["level_dbfs"] == first[1].row["level_dbfs"]
+
+
+def test_jobs_and_batches_change_nothing(tmp_path, tone_set):
+    folder = tone_set("t", 9)
+    found = []
+    for jobs, metric in ((1, hostile.Batched), (2, hostile.Batched), (2, hostile.OneByOne)):
+        with Store(tmp_path / f"{jobs}{metric.__name__}") as held:
+            found.append([outcome.row for outcome in run(held, folder, metric(), jobs=jobs)[1][0]])
+    assert found[0] == found[1] == found[2]
+
+
+def test_a_hung_clip_fails_alone_and_other_metrics_do_not_notice(store, tone_set):
+    folder = tone_set("t", 5)
+    _, (hung, fine) = run(store, folder, hostile.Hangs(), Signal(), limit=2.0)
+    assert [outcome.status for outcome in hung] == ["ok", "ok", "failed", "ok", "ok"]
+    assert "no result within" in hung[2].reason
+    assert [outcome.status for outcome in fine] == ["ok"] * 5
+
+
+def test_a_dying_process_costs_one_clip_under_one_metric(store, tone_set):
+    _, (dead, fine) = run(store, tone_set("t", 5), hostile.Dies(), Signal())
+    assert [outcome.status for outcome in dead] == ["ok", "ok", "failed", "ok", "ok"]
+    assert "exit code 7" in dead[2].reason
+    assert [outcome.status for outcome in fine] == ["ok"] * 5
+
+
+def test_exceptions_nan_and_missing_columns_become_reasons(store, tone_set):
+    _, (raised, nan, lacking) = run(store, tone_set("t", 3), hostile.Raises(), hostile.Nan(), hostile.Lacks())
+    assert [outcome.status for outcome in raised] == ["ok", "ok", "failed"]
+    assert raised[2].reason == "ValueError: not this one"
+    assert {outcome.reason for outcome in nan} == {"nan gave a value that is not finite for 'x'"}
+    assert {outcome.reason for outcome in lacking} == {"lacks gave a row without x"}
+
+
+def test_a_model_that_cannot_be_opened_is_not_remembered_as_a_row(store, tone_set):
+    folder = tone_set("t", 2)
+    _, (outcomes,) = run(store, folder, hostile.CannotOpen())
+    assert {outcome.reason for outcome in outcomes} == {"weights.bin is missing; download it"}
+    runner, _ = run(store, folder, hostile.CannotOpen(), keep_failures=True)
+    assert runner.measured == 2
+
+
+def test_needs_and_domains_are_the_hosts_to_guard(store, tmp_path):
+    import soundfile as sf
+
+    folder = tmp_path / "odd"
+    folder.mkdir()
+    sf.write(folder / "empty.wav", np.zeros(0), 8000)
+    sf.write(folder / "nan.wav", np.full(4000, np.nan), 8000, subtype="FLOAT")
+    sf.write(folder / "short.wav", np.ones(10), 8000)
+    sf.write(folder / "silent.wav", np.zeros(4000), 8000)
+    (folder / "text.wav").write_text("not audio")
+    _, (outcomes, texts) = run(store, folder, hostile.Choosy(), hostile.NeedsText())
+    reasons = [(outcome.status, outcome.reason) for outcome in outcomes]
+    assert reasons[:4] == [
+        ("skipped", "no samples"),
+        ("skipped", "samples that are not finite"),
+        ("skipped", "under 0.25 s"),
+        ("skipped", "silent"),
+    ]
+    assert reasons[4][0] == "failed"
+    assert "not readable" in reasons[4][1]
+    assert {outcome.reason for outcome in texts[:4]} == {"no text"}
+
+
+def test_killed_half_way_the_same_command_finishes_with_the_same_numbers(tmp_path, tone_set):
+    folder, real = tone_set("t", 30), tone_set("r", 30, rng_seed=1)
+    here = Path(__file__).parents[1]
+    settings = {"env": {**os.environ, "PYTHONPATH": str(here)}, "text": True}
+
+    def command(store):
+        return [sys.executable, str(here / "slow_score.py"), str(folder), str(real), str(tmp_path / store)]
+
+    whole = subprocess.run(command("whole"), capture_output=True, check=True, **settings)
+    broken = subprocess.Popen(command("broken"), stdout=subprocess.DEVNULL, **settings)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and _rows(tmp_path / "broken") < 10:
+        time.sleep(0.05)
+    broken.send_signal(signal.SIGKILL)
+    broken.wait()
+    assert 10 <= _rows(tmp_path / "broken") < 150
+    again = subprocess.run(command("broken"), capture_output=True, check=True, **settings)
+    first, second = json.loads(whole.stdout), json.loads(again.stdout)
+    assert second["estimates"] == first["estimates"]
+    assert second["measured"] < first["measured"]
+
+
+def _rows(path):
+    import sqlite3
+
+    try:
+        with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
+            return db.execute("SELECT count(*) FROM rows").fetchone()[0]
+    except sqlite3.Error:
+        return 0

@@ -1,0 +1,86 @@
+"""Bootstrap intervals against resampling by hand and known coverage; counts and reasons."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from cdslm_eval.builtin.metrics.signal import Signal
+from cdslm_eval.core.store import Outcome
+from cdslm_eval.run.comparison import holm
+from cdslm_eval.stats.estimate import bootstrap, bootstrap_interval, estimates, gather
+from cdslm_eval.stats.statistic import Mean, Quantile, RatioOfSums
+
+
+def test_bootstrap_equals_resampling_by_hand():
+    x = np.random.default_rng(1).exponential(size=25)
+    ours = bootstrap(Mean("x"), {"x": x}, np.arange(25), seed=4, replicates=50)
+    rng = np.random.default_rng(4)
+    by_hand = [x[draw].mean() for draw in rng.integers(0, 25, (50, 25))]
+    np.testing.assert_allclose(ours, by_hand, rtol=1e-12)
+
+
+def test_clusters_are_drawn_whole():
+    x, clusters = np.array([1.0, 3.0, 10.0]), np.array([0, 0, 1])
+    values = set(np.round(bootstrap(Mean("x"), {"x": x}, clusters, seed=0, replicates=200), 6))
+    assert values == {2.0, 10.0, round(14 / 3, 6)}
+
+
+@given(st.lists(st.floats(-100, 100), min_size=1, max_size=20), st.floats(0, 1))
+def test_quantiles_are_values_that_enough_of_the_sample_does_not_exceed(values, q):
+    x = np.array(values)
+    found = Quantile("x", q).evaluate({"x": x}, np.ones((1, len(x))))[0]
+    assert found in x
+    assert (x <= found).mean() >= q - 1e-9
+    np.testing.assert_allclose(found, np.quantile(x, q, method="inverted_cdf"))
+
+
+def test_ratio_of_sums_is_not_a_mean_of_ratios():
+    columns = {"a": np.array([1.0, 0.0]), "b": np.array([1.0, 9.0])}
+    assert RatioOfSums("a", "b").evaluate(columns, np.ones((1, 2)))[0] == pytest.approx(0.1)
+    assert np.isnan(RatioOfSums("a", "b").evaluate(columns, np.zeros((1, 2)))[0])
+
+
+def test_intervals_cover_the_mean_of_small_skewed_samples():
+    rng = np.random.default_rng(0)
+    hits = 0
+    for seed in range(200):
+        x = rng.gamma(4.0, size=12)
+        low, high = bootstrap_interval(bootstrap(Mean("x"), {"x": x}, np.arange(12), seed=seed, replicates=400), 12)
+        hits += low <= 4.0 <= high
+    assert 0.90 <= hits / 200 <= 0.99
+
+
+def test_one_cluster_has_no_interval():
+    assert all(np.isnan(bootstrap_interval(np.ones(10), 1)))
+
+
+def test_failed_and_skipped_clips_are_counted_never_averaged():
+    row = {
+        "seconds": 2.0,
+        "level_dbfs": None,
+        "silent_s": 1.0,
+        "speech_s": 1.0,
+        "clipped": 0,
+        "samples": 9,
+        "phones": 3,
+    }
+    outcomes = [
+        Outcome("ok", "", row),
+        Outcome("failed", "broken", {}),
+        Outcome("skipped", "silent", {}),
+        Outcome("ok", "", row),
+    ]
+    found = {one.name: one for one in estimates("s", Signal(), "id", gather(outcomes, range(4)), seed=0)}
+    assert found["duration"].value == 2.0
+    assert (found["duration"].n_scored, found["duration"].n_failed, found["duration"].n_skipped) == (2, 1, 1)
+    assert np.isnan(found["level"].value)
+    assert found["level"].reason == "it applies to no clip"
+    assert found["level"].as_json()["value"] is None
+
+
+def test_holm_is_the_step_down_by_hand():
+    assert holm([0.01, float("nan"), 0.04, 0.03])[0::2] == pytest.approx([0.03, 0.06])
+    assert holm([0.5, 0.9]) == [1.0, 1.0]
