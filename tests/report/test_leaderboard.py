@@ -171,3 +171,9 @@ def test_the_true_places_of_all_systems_lie_in_their_ranges_nearly_always():
         worst = {name: sum(other >= value for other in truth.values()) for name, value in truth.items()}
         right += all(found[name].best <= worst[name] and found[name].worst >= places[name] for name in truth)
     assert right / trials >= 0.95
+
+
+def test_every_row_of_every_table_has_a_cell_under_each_heading(result, tmp_path, column_counts):
+    tables = column_counts(write_leaderboard(result, tmp_path).read_text())
+    assert len(tables) == 3
+    assert all(len(set(counts)) == 1 and counts[0] > 1 for _, counts in tables), tables

@@ -126,3 +126,13 @@ def test_a_real_browser_shows_the_table_and_can_play(result, tmp_path):
     # the decoder took the file: its length is known (0.5 s, and what MP3 frames pad)
     assert 0.4 < float(re.search(r'data-seconds="([\d.]+)"', dom)[1]) < 0.7
     assert re.search(r'data-rows="7"', dom)
+
+
+def test_every_row_of_every_table_has_a_cell_under_each_heading(result, tmp_path, column_counts):
+    page = write_report(result, tmp_path / "out").read_text()
+    tables = column_counts(page)
+    assert any("used by plain" in caption for caption, _ in tables)
+    assert all(len(set(counts)) == 1 and counts[0] > 1 for _, counts in tables), tables
+    # the n-gram's order is the second cell, its shares of the two sides in percent the third and fourth
+    row = re.search(r"<td>1</td><td>20\.\d*</td><td>10\.\d*</td><td>10\.\d*</td>", page)
+    assert row
