@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cdslm_eval.results.numbers import to_json
 from cdslm_eval.results.score_result import ScoreResult
 
 __all__ = ["Cell", "Change", "Judgement", "PastValue", "SuiteResult"]
@@ -173,15 +173,9 @@ class SuiteResult:
         return {
             "suite": self.name,
             "exit_code": self.exit_code,
-            "gates": [plain(judgement) for judgement in self.judgements],
-            "cells": [plain(cell) for cell in self.cells],
-            "changes": [{**plain(change), "verdict": change.verdict} for change in self.changes],
+            "gates": [to_json(judgement) for judgement in self.judgements],
+            "cells": [to_json(cell) for cell in self.cells],
+            "changes": [{**to_json(change), "verdict": change.verdict} for change in self.changes],
             "over_budget": list(self.over_budget),
             **self.scores.as_json(),
         }
-
-
-def plain(data: Any) -> dict[str, Any]:
-    """Return a dataclass as JSON values: NaN and infinities become None."""
-    record = {field.name: getattr(data, field.name) for field in dataclasses.fields(data)}
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}

@@ -17,9 +17,10 @@ from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import AudioError
 from cdslm_eval.core.store import FileFacts, Store
 from cdslm_eval.plugin.contract import Executor, Produced, Task
-from cdslm_eval.results.score_result import Carrier, Estimate, Exemplar, Failure, ScoreResult
+from cdslm_eval.results.differences import Difference
+from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.score_result import Carrier, Exemplar, Failure, ScoreResult
 from cdslm_eval.run import unchanged
-from cdslm_eval.run.comparison import Difference
 from cdslm_eval.run.worker import read_with_facts
 
 __all__ = ["cache_key", "cached_differences", "cached_scores", "read_contents"]
@@ -63,8 +64,9 @@ def cached_differences(store: Store, key: str, compute: Callable[[], Sequence[Di
 
 def _plain_scores(result: ScoreResult) -> dict[str, Any]:
     # infinities and NaN stay what they are: Python's json reads what it writes
-    lists = ("estimates", "failures", "carriers", "exemplars")
+    lists = ("failures", "carriers", "exemplars")
     return {
+        "estimates": [estimate.as_json() for estimate in result.estimates],
         **{name: [dataclasses.asdict(entry) for entry in getattr(result, name)] for name in lists},
         "warnings": list(result.warnings),
         "paths": [[owner, key, path] for (owner, key), path in result.clip_paths.items()],
@@ -74,7 +76,7 @@ def _plain_scores(result: ScoreResult) -> dict[str, Any]:
 
 def _read_scores(data: Mapping[str, Any]) -> ScoreResult:
     return ScoreResult(
-        estimates=tuple(Estimate(**entry) for entry in data["estimates"]),
+        estimates=tuple(Estimate.from_json(entry) for entry in data["estimates"]),
         failures=tuple(Failure(**entry) for entry in data["failures"]),
         carriers=tuple(
             Carrier(**{**entry, "ngram": tuple(entry["ngram"]), "clips": tuple(entry["clips"])})

@@ -11,9 +11,10 @@ from typing import Any
 from cdslm_eval.core.provenance import host_facts, versions
 from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.contract import Metric
+from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.results.suite_result import Cell, Judgement, SuiteResult
-from cdslm_eval.run.comparison import Difference, Side, differences, side_of
+from cdslm_eval.run.comparison import Side, differences, side_of
 from cdslm_eval.run.scoring import REFERENCE, over_budget, set_digest, summarise
 from cdslm_eval.suite.cache import cache_key, cached_differences, cached_scores
 from cdslm_eval.suite.gates import judge, quantity_of_difference, quantity_of_estimate

@@ -20,9 +20,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 from cdslm_eval.core.errors import UsageError, did_you_mean
-from cdslm_eval.results.score_result import Estimate
+from cdslm_eval.results.differences import Difference
+from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.suite_result import Judgement
-from cdslm_eval.run.comparison import Difference
 
 __all__ = ["Gate", "GatedQuantity", "judge", "parse_gate", "quantity_of_difference", "quantity_of_estimate"]
 

@@ -18,9 +18,11 @@ from typing import Any
 from cdslm_eval.core.errors import StoreError, UsageError, did_you_mean
 from cdslm_eval.core.store import Outcome, Store
 from cdslm_eval.plugin.contract import Metric
+from cdslm_eval.results.differences import Difference, with_holm
+from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.suite_result import Change, PastValue
 from cdslm_eval.run import Measurement
-from cdslm_eval.run.comparison import Difference, Side, with_holm
+from cdslm_eval.run.comparison import Side
 from cdslm_eval.stats.estimate import gather
 from cdslm_eval.suite.plan import Plan
 
@@ -203,11 +205,11 @@ class Record:
         runs = self.store.runs()
         finished = self.store.recall("finished") or runs[-1]["finished"]
         for entry in self.store.estimates(runs[-1]["id"]):
-            if entry["value"] is not None:
-                quantity = ("corrected", "corrected_low", "corrected_high")
-                columns = quantity if entry["corrected"] is not None else ("value", "low", "high")
-                numbers = [float("nan") if entry[name] is None else float(entry[name]) for name in columns]
-                yield PastValue(self.name, finished, entry["system"], entry["name"], entry["identity"], *numbers)
+            estimate = Estimate.from_json(entry)
+            headline = estimate.headline()
+            if headline.known:
+                numbers = headline.value, headline.low, headline.high
+                yield PastValue(self.name, finished, estimate.system, estimate.name, estimate.identity, *numbers)
 
 
 def history(folder: Path, suite: str) -> list[PastValue]:
