@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 PLUGINS := $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench docs
 
 demo: .venv/demo.done
 	$(BIN)/cdslm-eval demo --out demo
@@ -18,6 +18,10 @@ lint: .venv/dev.done
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+# the theme warns of a future release of mkdocs, which constraints.txt keeps out
+docs: .venv/docs.done
+	DISABLE_MKDOCS_2_WARNING=true NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir site
 
 bench: .venv/dev.done
 	$(PIP) -e '.[bench]'
@@ -35,4 +39,8 @@ bench: .venv/dev.done
 	$(PIP) -e '.[model]' -r requirements-dev.txt $(foreach plugin,$(PLUGINS),-e '$(plugin)[test]')
 	# it declares torchaudio, which its model does not use and whose default build replaces torch
 	$(PIP) --no-deps audiobox-aesthetics
+	touch $@
+
+.venv/docs.done: .venv/dev.done requirements-docs.txt
+	$(PIP) -r requirements-docs.txt
 	touch $@
