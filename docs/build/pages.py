@@ -67,9 +67,7 @@ def option_row(parameter: click.Parameter) -> str:
 
 def python_page() -> str:
     """Return the reference of every public name, from its docstring."""
-    parts = [
-        "# Python\n\nEvery name can be imported from `cdslm_eval`; heavy modules load on first use.\n"
-    ]
+    parts = ["# Python\n\nEvery name can be imported from `cdslm_eval`; heavy modules load on first use.\n"]
     parts += [f"\n::: cdslm_eval.{name}\n" for name in cdslm_eval.__all__ if not name.startswith("__")]
     return "".join(parts)
 
