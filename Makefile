@@ -27,11 +27,13 @@ bench: .venv/dev.done
 	$(PIP) -e '.[bench]'
 	$(BIN)/python -m pytest benchmarks -q -o python_files="bench_*.py" --benchmark-json=benchmarks/results/latest.json
 
-.venv/demo.done: pyproject.toml constraints.txt $(wildcard plugins/perceptual/pyproject.toml)
+.venv/demo.done: pyproject.toml constraints.txt $(wildcard plugins/perceptual/pyproject.toml plugins/phones/pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) -e .
 	# DNSMOS stands beside pJSD in the demo where its runtime has a wheel; nothing may be compiled here
 	$(PIP) --only-binary :all: -e ./plugins/perceptual || echo "plugins/perceptual has no wheels for this machine; the demo goes without DNSMOS"
+	# the neural recognizer, under the same rule
+	$(PIP) --only-binary :all: -e ./plugins/phones || echo "plugins/phones has no wheels for this machine; the demo recognizes phones with pocketsphinx"
 	touch $@
 
 .venv/dev.done: .venv/demo.done requirements-dev.txt $(wildcard plugins/*/pyproject.toml)
