@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cdslm_eval.results.numbers import to_json
 from cdslm_eval.scaling.downstream import Downstream
 from cdslm_eval.scaling.fit import LawFit
 from cdslm_eval.scaling.frontier import KEYS, Band, Frontier, NearRange, Predicted, Predictions
@@ -23,22 +24,9 @@ from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.validation import Holdout
 from cdslm_eval.scaling.verdict import Verdict
 
-__all__ = ["law_document", "plain", "predictions_document", "settings_document", "study_document"]
+__all__ = ["law_document", "predictions_document", "settings_document", "study_document"]
 
 EXPONENTS = {"N_exponent": "N*", "D_exponent": "D*", "ratio_exponent": "r* = D*/N*"}
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON: arrays as lists, dataclasses as objects, numbers that are not finite as null."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def study_document(study: Study) -> dict[str, Any]:
@@ -70,7 +58,7 @@ def study_document(study: Study) -> dict[str, Any]:
         "settings": settings_document(study.table, study.metric, _options(study.settings)),
         "runs": saved_runs(study.table),
     }
-    out: dict[str, Any] = plain(document)
+    out: dict[str, Any] = to_json(document)
     return out
 
 
@@ -252,7 +240,7 @@ def predictions_document(predictions: Predictions) -> dict[str, Any]:
     fit, how = predictions.fit, predictions.resampling
     budgets = tuple(p.C for p in predictions.optima)
     options = _options(Settings(spec=fit.spec, resampling=how, budgets=budgets))
-    document: dict[str, Any] = plain(
+    document: dict[str, Any] = to_json(
         {
             "headline": predictions.headline,
             "trusted": not any(flag.doubt for flag in predictions.flags),
