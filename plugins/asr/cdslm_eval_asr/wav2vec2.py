@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
@@ -13,17 +12,25 @@ import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.core.audio import Clip, Samples
-from cdslm_eval.core.errors import EvalError
-from cdslm_eval.plugin.checkpoints import SAFE, Wanted
 from cdslm_eval.plugin.contract import Failed, Recognizer, Skipped, located
-from cdslm_eval.plugin.pretrained import Pretrained, PretrainedOptions, device_of, find_pretrained, precision_of
+from cdslm_eval.plugin.models import (
+    SAFE,
+    Pretrained,
+    PretrainedOptions,
+    RequiredFiles,
+    device_of,
+    find_pretrained,
+    padded_batch,
+    precision_of,
+    read_json,
+)
 
 __all__ = ["Wav2vec2Options", "Wav2vec2Recognizer", "collapsed"]
 
 RATE_HZ = 16_000
 WINDOW_SECONDS = 30.0
 _MIN_SAMPLES = 400  # receptive field of the convolutions
-_WANTED: Wanted = ("config.json", "vocab.json", SAFE)
+_REQUIRED: RequiredFiles = ("config.json", "vocab.json", SAFE)
 _DELIMITERS = frozenset({"|", " ", ""})
 _STRESS = str.maketrans("", "", "ˈˌ")
 
@@ -57,11 +64,11 @@ class Wav2vec2Recognizer(Recognizer):
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return the digests of weights, vocabulary and configuration, transformers' version, and the precision."""
-        return self._found.facts()
+        return self._pretrained.facts()
 
     @cached_property
-    def _found(self) -> Pretrained:
-        return find_pretrained(self.options, _WANTED, self.name)
+    def _pretrained(self) -> Pretrained:
+        return find_pretrained(self.options, _REQUIRED, self.name)
 
     @contextmanager
     def open(self, device: str) -> Iterator[None]:
@@ -72,15 +79,15 @@ class Wav2vec2Recognizer(Recognizer):
         """
         from transformers import AutoModelForCTC
 
-        folder = self._found.folder
-        vocabulary, config = _json(folder / "vocab.json"), _json(folder / "config.json")
+        folder = self._pretrained.folder
+        vocabulary, config = read_json(folder / "vocab.json"), read_json(folder / "config.json")
         self._device = device_of(device)
-        self._model = self._found.load(AutoModelForCTC, self._device, "float32")
+        self._model = self._pretrained.load(AutoModelForCTC, self._device, "float32")
         self._symbols = {index: symbol.translate(_STRESS) for symbol, index in vocabulary.items()}
         self._blank = int(config.get("pad_token_id") or 0)
         # Group norm takes its statistics over the whole padded row, so such a model must see clips unpadded.
         self._padded = config.get("feat_extract_norm", "group") != "group"
-        self._normalize = _does_normalize(folder)
+        self._normalize = _normalizes(folder)
         try:
             yield
         finally:
@@ -97,31 +104,25 @@ class Wav2vec2Recognizer(Recognizer):
             for at, best in zip(batch, self._best([windows[at][1] for at in batch]), strict=True):
                 ids[at] = collapsed(best, self._blank)
         phones: list[list[str]] = [[] for _ in clips]
-        for (index, _), found in zip(windows, ids, strict=True):
-            phones[index] += [symbol for symbol in (self._symbols.get(i, "") for i in found) if _is_phone(symbol)]
-        for clip, found_phones in zip(clips, phones, strict=True):
-            yield found_phones if np.isfinite(clip.samples).all() else Failed("samples that are not finite")
+        for (index, _), tokens in zip(windows, ids, strict=True):
+            phones[index] += [symbol for symbol in (self._symbols.get(i, "") for i in tokens) if _is_phone(symbol)]
+        for clip, clip_phones in zip(clips, phones, strict=True):
+            yield clip_phones if np.isfinite(clip.samples).all() else Failed("samples that are not finite")
 
     def _best(self, batch: Sequence[Samples]) -> list[npt.NDArray[np.int64]]:
         """Return the likeliest token of each frame of each window, int64 `[frames]`."""
         import torch
 
-        lengths = [len(samples) for samples in batch]
-        padded = np.zeros((len(batch), max(lengths)), np.float32)
-        mask = np.zeros(padded.shape, np.int64)
-        for row, samples in enumerate(batch):
-            padded[row, : len(samples)] = _normalized(samples) if self._normalize else samples
-            mask[row, : len(samples)] = 1
-        inputs = torch.from_numpy(padded).to(self._device)
-        attention = torch.from_numpy(mask).to(self._device) if self._padded else None
+        inputs, mask = padded_batch(batch, self._device, normalize=self._normalize)
+        attention = mask if self._padded else None
         half = precision_of(self.options.precision) == "bfloat16"
         with torch.inference_mode(), torch.autocast(self._device.type, torch.bfloat16, enabled=half):
             logits = self._model(inputs, attention_mask=attention).logits
         best = logits.argmax(-1).cpu().numpy()
-        return [best[row, : self._frames(length)] for row, length in enumerate(lengths)]
+        return [best[row, : self._frames(len(samples))] for row, samples in enumerate(batch)]
 
     def _frames(self, samples: int) -> int:
-        """Return how many frames the convolutions make of so many samples."""
+        """Return how many frames the convolutions make of this many samples."""
         config = self._model.config
         for kernel, stride in zip(config.conv_kernel, config.conv_stride, strict=True):
             samples = (samples - kernel) // stride + 1
@@ -153,24 +154,7 @@ def _windows(samples: Samples) -> list[Samples]:
     return list(np.array_split(samples, int(np.ceil(len(samples) / (WINDOW_SECONDS * RATE_HZ)))))
 
 
-def _normalized(samples: Samples) -> Samples:
-    """Return samples with mean 0 and variance 1, as the feature extractor of transformers makes them."""
-    spread = np.sqrt(np.var(samples, dtype=np.float64) + 1e-7)
-    normal: Samples = ((samples - np.mean(samples, dtype=np.float64)) / spread).astype(np.float32)
-    return normal
-
-
-def _does_normalize(folder: Path) -> bool:
-    """Return whether the checkpoint wants normalised samples; transformers' default, yes, where it does not say."""
+def _normalizes(folder: Path) -> bool:
+    """Return whether the checkpoint reads normalised samples; transformers' default, yes, where nothing says."""
     path = folder / "preprocessor_config.json"
-    return bool(_json(path).get("do_normalize", True)) if path.is_file() else True
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EvalError(f"{path} is not readable as JSON: {error}") from error
-    if not isinstance(value, dict):
-        raise EvalError(f"{path} holds no JSON object")
-    return value
+    return bool(read_json(path).get("do_normalize", True)) if path.is_file() else True

@@ -6,8 +6,8 @@ import json
 
 import numpy as np
 import pytest
+from cdslm_eval_asr.wav2vec2 import Wav2vec2Options, Wav2vec2Recognizer
 
-from cdslm_eval.builtin.recognizers.wav2vec2 import Wav2vec2Options, Wav2vec2Recognizer
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import EvalError
 
