@@ -1,10 +1,11 @@
-"""A study as a JSON document: full precision, intervals, and null with a reason for what is not known."""
+"""A study as a JSON document: full precision, intervals, and null with a reason for what is unknown."""
 
 from __future__ import annotations
 
 import dataclasses
 import math
 import platform
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,17 +13,16 @@ import numpy as np
 from cdslm_eval.results.numbers import to_json
 from cdslm_eval.scaling.downstream import Downstream
 from cdslm_eval.scaling.fit import LawFit
-from cdslm_eval.scaling.forecast import Predicted, Predictions
-from cdslm_eval.scaling.frontier import KEYS, Band, Frontier, NearRange
+from cdslm_eval.scaling.frontier import KEYS, Band, Frontier, NearRange, Predicted, Predictions
+from cdslm_eval.scaling.isocurve import PowerLaw
 from cdslm_eval.scaling.isoflop import IsoFlop, IsoFlops
-from cdslm_eval.scaling.power_law import PowerLaw
-from cdslm_eval.scaling.saved import saved_runs
-from cdslm_eval.scaling.staged import MetricMap
+from cdslm_eval.scaling.maps import MetricMap
+from cdslm_eval.scaling.output.saved import saved_runs
+from cdslm_eval.scaling.output.text import estimator_words
 from cdslm_eval.scaling.study import Settings, Study
 from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.validation import Holdout
 from cdslm_eval.scaling.verdict import Verdict
-from cdslm_eval.scaling.wording import estimator_words
 
 __all__ = ["law_document", "predictions_document", "settings_document", "study_document"]
 
@@ -37,7 +37,7 @@ def study_document(study: Study) -> dict[str, Any]:
 
     Returns:
         `law`, `intervals`, `standard_errors`, `optimum`, `near_optimal`, `exponents`, `isoflops`, `holdout`, `rollout`,
-        `downstream`, `flags`, `verdict`, `missing` (part -> why it is not there), `settings` and `runs`: enough to
+        `downstream`, `flags`, `verdict`, `missing` (part -> its reason), `settings` and `runs`: enough to
         predict from without the table.
     """
     held = study.holdout
@@ -47,7 +47,7 @@ def study_document(study: Study) -> dict[str, Any]:
         "law": None if study.fit is None else law_document(study.fit),
         **_intervals(study),
         "optimum": [] if study.optima is None else _optimum(study.optima),
-        "near_optimal": [one for near in study.near_optima for one in _near(near)],
+        "near_optimal": [entry for near in study.near_optima for entry in _near(near)],
         "isoflops": None if study.isoflops is None else _isoflops(study.isoflops),
         "holdout": None if held is None else _holdout(held),
         "rollout": [_holdout(step) for step in study.rollout],
@@ -55,11 +55,11 @@ def study_document(study: Study) -> dict[str, Any]:
         "flags": list(study.flags),
         "verdict": None if study.verdict is None else _verdict(study.verdict),
         "missing": study.missing,
-        "settings": settings_document(study.table, study.metric, study.settings),
+        "settings": settings_document(study.table, study.metric, _options(study.settings)),
         "runs": saved_runs(study.table),
     }
-    found: dict[str, Any] = to_json(document)
-    return found
+    out: dict[str, Any] = to_json(document)
+    return out
 
 
 def law_document(fit: LawFit) -> dict[str, Any]:
@@ -67,25 +67,25 @@ def law_document(fit: LawFit) -> dict[str, Any]:
     return {
         "form": fit.form,
         "formula": fit.problem.form.formula,
-        "estimator": fit.settings.estimator,
-        "estimator_words": estimator_words(fit.settings.estimator, fit.settings.delta, fit.link, fit.metric),
-        "delta": fit.settings.delta if fit.settings.estimator == "huber" else None,
+        "estimator": fit.spec.estimator,
+        "estimator_words": estimator_words(fit.spec.estimator, fit.spec.delta, fit.link, fit.metric),
+        "delta": fit.spec.delta if fit.spec.estimator == "huber" else None,
         "link": fit.link,
         **fit.parameters,
         "objective": fit.objective,
         "gradient": fit.gradient,
         "n_rows": fit.n_rows,
         "n_test": len(fit.test),
-        "excluded": [dataclasses.asdict(one) for one in fit.excluded],
+        "excluded": [dataclasses.asdict(row) for row in fit.excluded],
     }
 
 
 def _intervals(study: Study) -> dict[str, Any]:
     """Return intervals, standard errors and exponents of C."""
-    fit, draws, level = study.fit, study.bootstrap, study.settings.level
+    fit, draws, level = study.fit, study.bootstrap, study.settings.resampling.level
     names = () if fit is None else tuple(fit.parameters)
     exponents: dict[str, Any] = {}
-    if fit is not None and fit.form != "power":
+    if fit is not None and fit.law.has_optimum:
         curve = fit.law.curve
         values = {
             "N_exponent": curve.N_exponent,
@@ -105,7 +105,7 @@ def _intervals(study: Study) -> dict[str, Any]:
 
 def _downstream(found: Downstream, study: Study) -> dict[str, Any]:
     """Return the three ways to a downstream metric, with their intervals and their held-out errors."""
-    draws, level = study.downstream_draws, study.settings.level
+    draws, level = study.downstream_draws, study.settings.resampling.level
     staged = {
         one.name: {
             "law": dict(one.law.parameters),
@@ -150,7 +150,7 @@ def _line(found: MetricMap) -> dict[str, float]:
 
 def _verdict(found: Verdict) -> dict[str, Any]:
     """Return a verdict with its evidence; the law behind it as its parameters."""
-    fields = {one.name: getattr(found, one.name) for one in dataclasses.fields(found) if one.name != "fit"}
+    fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found) if f.name != "fit"}
     return {**fields, "sentence": found.sentence, "parameters": None if found.fit is None else found.fit.parameters}
 
 
@@ -237,7 +237,10 @@ def _holdout(held: Holdout) -> dict[str, Any]:
 
 def predictions_document(predictions: Predictions) -> dict[str, Any]:
     """Return what `cdslm-eval fit predict --json` writes."""
-    found: dict[str, Any] = to_json(
+    fit, how = predictions.fit, predictions.resampling
+    budgets = tuple(p.C for p in predictions.optima)
+    options = _options(Settings(spec=fit.spec, resampling=how, budgets=budgets))
+    document: dict[str, Any] = to_json(
         {
             "headline": predictions.headline,
             "trusted": not any(flag.doubt for flag in predictions.flags),
@@ -245,10 +248,10 @@ def predictions_document(predictions: Predictions) -> dict[str, Any]:
             "optimum": [_predicted(one) for one in predictions.optima],
             "models": [_predicted(one) for one in predictions.models],
             "flags": list(predictions.flags),
-            "settings": settings_document(predictions.fit.table, predictions.fit.metric, predictions.settings),
+            "settings": settings_document(fit.table, fit.metric, options),
         }
     )
-    return found
+    return document
 
 
 def _predicted(one: Predicted) -> dict[str, Any]:
@@ -259,8 +262,15 @@ def _predicted(one: Predicted) -> dict[str, Any]:
     }
 
 
-def settings_document(table: RunTable, metric: str, settings: Settings) -> dict[str, Any]:
-    """Return everything that repeats a study: the question, the data's digest and conventions, versions."""
+def _options(settings: Settings) -> dict[str, Any]:
+    """Return the options of a study in one flat mapping."""
+    nested = dataclasses.asdict(settings)
+    spec, resampling = nested.pop("spec"), nested.pop("resampling")
+    return {**spec, "link": settings.spec.linked(), **resampling, **nested}
+
+
+def settings_document(table: RunTable, metric: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that repeats a study: its options, the data's digest and conventions, versions."""
     from importlib.metadata import version
 
     import scipy
@@ -275,8 +285,8 @@ def settings_document(table: RunTable, metric: str, settings: Settings) -> dict[
         "derived": table.derived,
         "compute": check.sentence,
         "conventions": dict(table.conventions),
-        "excluded": [dataclasses.asdict(one) for one in table.excluded],
-        **dataclasses.asdict(settings),
+        "excluded": [dataclasses.asdict(row) for row in table.excluded],
+        **options,
         "versions": {
             "cdslm_eval": version("cdslm-eval"),
             "python": platform.python_version(),

@@ -1,4 +1,4 @@
-"""Tables of a study in words: what the terminal prints and the page shows, each number with its interval."""
+"""Numbers, sentences and tables of a study as text: what the terminal prints and the page shows."""
 
 from __future__ import annotations
 
@@ -9,24 +9,28 @@ from dataclasses import dataclass
 import numpy as np
 
 from cdslm_eval.scaling.downstream import Downstream
-from cdslm_eval.scaling.forecast import Predicted
-from cdslm_eval.scaling.frontier import Band, Frontier, NearRange
+from cdslm_eval.scaling.frontier import Band, Frontier, NearRange, Predicted
 from cdslm_eval.scaling.isoflop import IsoFlops
 from cdslm_eval.scaling.study import Study
 from cdslm_eval.scaling.validation import Holdout
-from cdslm_eval.scaling.wording import between, count, estimator_words, plain, sign_words
 
 __all__ = [
     "View",
+    "between",
+    "count",
     "downstream_view",
     "estimator_line",
+    "estimator_words",
     "exponent_lines",
     "isoflop_view",
+    "lines_text",
     "near_view",
     "optimum_view",
     "parameter_view",
+    "plain",
     "predicted_view",
     "rollout_view",
+    "sign_words",
     "staged_view",
 ]
 
@@ -42,6 +46,106 @@ _NAMES = {
 }
 
 
+_PREFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+
+def plain(value: float, digits: int = 4) -> str:
+    """Return a number with so many significant digits, or a dash where it is unknown.
+
+    Example:
+        >>> plain(0.34731051), plain(2143.417), plain(3.2e21), plain(float("nan")), plain(0.0)
+        ('0.3473', '2143', '3.2e21', '—', '0')
+    """
+    if not math.isfinite(value):
+        return "—"
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        text = f"{value:#.{digits}g}" if value else "0"
+        return f"{value:.0f}" if abs(value) >= 10 ** (digits - 1) else text.rstrip(".")
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def count(value: float, digits: int = 3) -> str:
+    """Return a number of parameters or tokens with its decimal prefix.
+
+    Example:
+        >>> count(7.03e9), count(1.4e12), count(123.0), count(2.5e17)
+        ('7.03B', '1.40T', '123', '2.5e17')
+    """
+    if not math.isfinite(value):
+        return "—"
+    for unit, letter in _PREFIXES:
+        if unit <= value < 1e15:
+            return f"{plain(value / unit, digits)}{letter}"
+    return plain(value, digits)
+
+
+def between(low: float, high: float, digits: int = 4, *, counts: bool = False) -> str:
+    """Return an interval, or a dash where it is unknown.
+
+    Example:
+        >>> between(1.769, 1.871, 3), between(7e9, 9.1e9, 2, counts=True), between(float("nan"), 1.0)
+        ('1.77 … 1.87', '7.0B … 9.1B', '—')
+    """
+    if math.isnan(low) or math.isnan(high):
+        return "—"
+    write = count if counts else plain
+    ends = [("−∞" if end < 0 else "∞") if math.isinf(end) else write(end, digits) for end in (low, high)]
+    return " … ".join(ends)
+
+
+def estimator_words(estimator: str, delta: float, link: str, metric: str) -> str:
+    """Return the estimator in words: Huber's and least absolute deviations are often confused.
+
+    Example:
+        >>> estimator_words("huber", 1e-3, "log", "loss")
+        'Huber loss (sum, delta 0.001) on log loss'
+        >>> estimator_words("lad", 0.0, "identity", "mos")
+        'least absolute deviations (LAD) on mos'
+    """
+    on = {"log": f"log {metric}", "logit": f"logit {metric}"}.get(link, metric)
+    words = {
+        "huber": f"Huber loss (sum, delta {delta:g})",
+        "lad": "least absolute deviations (LAD)",
+        "least_squares": "least squares",
+    }
+    return f"{words[estimator]} on {on}"
+
+
+def sign_words(name: str, value: float, low: float, high: float, level: float) -> str:
+    """Return a sentence about an exponent of C: it rises, falls, or its sign is not established.
+
+    Example:
+        >>> sign_words("r* = D*/N*", -0.027, -0.112, 0.039, 0.95)
+        'r* = D*/N* goes as C^-0.027 (95 % interval -0.112 … 0.039): its sign is not established by these data'
+    """
+    sentence = f"{name} goes as C^{value:.3f}"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return f"{sentence} (no interval: its sign is not established)"
+    sentence += f" ({100 * level:g} % interval {low:.3f} … {high:.3f})"
+    if low <= 0 <= high:
+        return f"{sentence}: its sign is not established by these data"
+    return f"{sentence}: it {'rises' if low > 0 else 'falls'} with compute"
+
+
+def lines_text(lines: list[int], most: int = 12) -> str:
+    """Return line numbers, runs of them joined, the rest counted.
+
+    Example:
+        >>> lines_text([3, 4, 5, 9]), lines_text([1, 3, 5, 7], most=2)
+        ('3-5, 9', '1, 3 and 2 more')
+    """
+    runs: list[list[int]] = []
+    for line in sorted(set(lines)):
+        if runs and line == runs[-1][-1] + 1:
+            runs[-1].append(line)
+        else:
+            runs.append([line])
+    texts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    left = sum(len(run) for run in runs[most:])
+    return ", ".join(texts[:most]) + (f" and {left} more" if left else "")
+
+
 @dataclass(frozen=True, slots=True)
 class View:
     """A table: a title, a remark, headings, and rows of texts."""
@@ -53,11 +157,13 @@ class View:
 
 
 def downstream_view(found: Downstream) -> View:
-    """Return the three ways to a downstream metric, by their errors on held-out rows."""
+    """Return the three methods for a downstream metric, by their errors on held-out rows."""
     names = {"direct": "direct", "two_stage": "two-stage (of the loss)", "fused": "fused (with the loss)"}
     rows = []
     for one in found.scores:
-        mark = " (best)" if one.method == found.best else " (not surely worse)" if one.method in found.tied else ""
+        mark = (
+            " (best)" if one.method == found.best else " (not significantly worse)" if one.method in found.tied else ""
+        )
         lost = {"two_stage": found.two_stage, "fused": found.fused}
         rank = lost[one.method].rank_deficiency if one.method in lost else 0
         cells = (plain(one.rmse_beyond, 3), str(len(one.beyond)), plain(one.rmse_within, 3), str(len(one.within)))
@@ -67,12 +173,12 @@ def downstream_view(found: Downstream) -> View:
         f"errors on the {found.axis.link.name} scale of {found.metric}; beyond: the largest budgets, from the "
         "smaller; within: cross-validation"
     )
-    return View("Three ways to the metric", headings, tuple(rows), note)
+    return View("Three methods for the metric", headings, tuple(rows), note)
 
 
 def staged_view(study: Study) -> View:
     """Return the parameters of the fits through the loss, with intervals."""
-    found, draws, level = study.downstream, study.downstream_draws, study.settings.level
+    found, draws, level = study.downstream, study.downstream_draws, study.settings.resampling.level
     assert found is not None
     rows = []
     for name in found.fused.parameters:
@@ -88,16 +194,16 @@ def staged_view(study: Study) -> View:
 
 
 def estimator_line(study: Study) -> str:
-    """Return by which estimator the law was fitted, to how many rows, with what objective."""
+    """Return the estimator, the number of rows and the objective of the law."""
     fit = study.fit
     assert fit is not None
-    words = estimator_words(fit.settings.estimator, fit.settings.delta, fit.link, fit.metric)
+    words = estimator_words(fit.spec.estimator, fit.spec.delta, fit.link, fit.metric)
     return f"Estimator: {words}; {fit.n_rows} rows, objective {fit.objective:.9g}."
 
 
 def parameter_view(study: Study) -> View:
     """Return the law's parameters with intervals and standard errors."""
-    fit, draws, level = study.fit, study.bootstrap, study.settings.level
+    fit, draws, level = study.fit, study.bootstrap, study.settings.resampling.level
     assert fit is not None
     rows = []
     for name, text in _NAMES.items():
@@ -105,16 +211,16 @@ def parameter_view(study: Study) -> View:
             ends = (math.nan, math.nan) if draws is None else draws.interval(name, level)
             error = math.nan if draws is None else draws.standard_error(name)
             rows.append((text, plain(fit.parameters[name], 6), between(*ends, 4), plain(error, 3)))
-    note = study.missing.get("bootstrap", "no intervals were asked for") if draws is None else draws.sentence
+    note = study.missing.get("bootstrap", "no intervals were requested") if draws is None else draws.sentence
     return View(
         f"Parameters of {fit.problem.form.formula}", ("", "estimate", _percent(level), "std. error"), tuple(rows), note
     )
 
 
 def exponent_lines(study: Study) -> tuple[str, ...]:
-    """Return how N*, D* and r* go with C, and whether their signs are established."""
-    fit, draws, level = study.fit, study.bootstrap, study.settings.level
-    if fit is None or fit.form == "power":
+    """Return the exponents of N*, D* and r*, and whether their signs are established."""
+    fit, draws, level = study.fit, study.bootstrap, study.settings.resampling.level
+    if fit is None or not fit.law.has_optimum:
         return ()
     curve = fit.law.curve
     values = {"N": curve.N_exponent, "D": 1 - curve.N_exponent, "ratio": curve.ratio_exponent}

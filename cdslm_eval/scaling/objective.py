@@ -1,15 +1,17 @@
-"""Estimators: what a residual costs, as data."""
+"""Objectives: what a residual costs (estimators), and what a problem must provide to be minimised."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.core.errors import UnknownNameError, UsageError
 
-__all__ = ["ESTIMATORS", "Estimator", "make_estimator"]
+__all__ = ["ESTIMATORS", "Estimator", "Points", "Problem", "make_estimator"]
 
 Floats = npt.NDArray[np.float64]
 ESTIMATORS = ("huber", "lad", "least_squares")
@@ -62,6 +64,43 @@ class Estimator:
         window = max(self.delta, spread, 1e-300)
         unit = 1.0 if self.name == "lad" else self.delta
         return np.where(np.abs(r) <= window, unit / window, 0.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Points:
+    """Predictions of a problem at S parameter vectors.
+
+    Attributes:
+        z: Predictions on the residual scale, `[S, n]`; NaN where a prediction leaves the link's domain.
+        jacobian: `[S, n, P]`.
+        hessian: Weights `[S, n]` -> weighted sum of the Hessians of z, `[S, P, P]`.
+    """
+
+    z: Floats
+    jacobian: Floats
+    hessian: Callable[[Floats], Floats]
+
+
+class Problem(Protocol):
+    """Predictions with derivatives, in a box: what the solver minimises over."""
+
+    @property
+    def low(self) -> Floats:
+        """Least values of the parameters, `[P]`."""
+        ...
+
+    @property
+    def high(self) -> Floats:
+        """Largest values of the parameters, `[P]`."""
+        ...
+
+    def predict(self, theta: Floats) -> Floats:
+        """Return z, `[S, n]`."""
+        ...
+
+    def points(self, theta: Floats) -> Points:
+        """Return z with its derivatives."""
+        ...
 
 
 def make_estimator(name: str, delta: float = 1e-3) -> Estimator:

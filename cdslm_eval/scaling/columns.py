@@ -1,18 +1,20 @@
-"""How the columns of records become the arrays of a RunTable; a row that cannot be used is named with its line."""
+"""Columns of records as the arrays of a RunTable, and rules over them ("loss>3.4"); bad rows are named by line."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from cdslm_eval.core.errors import UnknownNameError, UsageError, did_you_mean
 from cdslm_eval.core.records import Record, parse_number, parse_quantity
 
-__all__ = ["Built", "Columns", "build"]
+__all__ = ["Built", "Columns", "build", "matches"]
 
 _USUAL = {
     "N": ("n", "params", "parameters", "model size", "n params", "num params", "param count"),
@@ -222,3 +224,68 @@ def _values(
         elif bad:
             labels[name] = np.array([_text(row.get(name)) for _, row, *_ in kept], dtype=str)
     return metrics, labels
+
+
+Bools = npt.NDArray[np.bool_]
+Arrays = Mapping[str, npt.NDArray[Any]]
+
+_COMPARISONS: dict[str, Callable[[Any, Any], Any]] = {
+    "<=": np.less_equal,
+    ">=": np.greater_equal,
+    "!=": np.not_equal,
+    "<": np.less,
+    ">": np.greater,
+    "=": np.equal,
+}
+_RULE = re.compile(r"\s*(.+?)\s*(<=|>=|!=|==|=|<|>)\s*(.+?)\s*")
+_RANK = re.compile(r"(highest|lowest):(.+):(\d+)")
+_LINES = re.compile(r"\s*(\d+)\s*(?:-\s*(\d+)\s*)?")
+
+
+def matches(columns: Arrays, rule: str) -> Bools:
+    """Return where a rule holds, `[rows]`.
+
+    Args:
+        columns: Name -> values `[rows]`, of numbers or of texts, with "line" among them.
+        rule: The rule.
+
+    Raises:
+        UsageError: The rule cannot be read.
+        UnknownNameError: It names no column.
+    """
+    if ranked := _RANK.fullmatch(rule.strip()):
+        values = _column(columns, ranked[2], rule)
+        order = np.sort(values[np.isfinite(values)])
+        count = min(int(ranked[3]), len(order))
+        if not count:
+            return np.zeros(len(columns["line"]), bool)
+        return np.asarray(values >= order[-count] if ranked[1] == "highest" else values <= order[count - 1], bool)
+    parsed = _RULE.fullmatch(rule)
+    if parsed is None:
+        raise UsageError(f"{rule!r} is not a rule; use loss>3.4, run=NAME, line=5,7-9 or highest:loss:5")
+    name, sign, wanted = parsed[1], parsed[2].replace("==", "="), parsed[3]
+    if name in {"line", "lines"} and sign == "=":
+        return _lines(columns["line"], wanted, rule)
+    values = _column(columns, name, rule)
+    if values.dtype.kind == "U":
+        return np.asarray(_COMPARISONS[sign](values, wanted), bool)
+    try:
+        return np.asarray(_COMPARISONS[sign](values, parse_quantity(wanted)), bool)
+    except ValueError as error:
+        raise UsageError(f"{rule!r}: {error}") from error
+
+
+def _lines(lines: npt.NDArray[Any], wanted: str, rule: str) -> Bools:
+    out = np.zeros(len(lines), bool)
+    for part in wanted.split(","):
+        match = _LINES.fullmatch(part)
+        if match is None:
+            raise UsageError(f"{rule!r}: lines are written as 5,7-9")
+        out |= (lines >= int(match[1])) & (lines <= int(match[2] or match[1]))
+    return out
+
+
+def _column(columns: Arrays, name: str, rule: str) -> npt.NDArray[Any]:
+    if name not in columns:
+        raise UnknownNameError(f"column (in the rule {rule!r})", name, columns)
+    return columns[name]

@@ -12,7 +12,8 @@ from typing import Any
 
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.fit import LawFit
-from cdslm_eval.scaling.study import Settings
+from cdslm_eval.scaling.frontier import Resampling
+from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["Saved", "read_saved", "saved_runs"]
@@ -22,26 +23,27 @@ _COLUMNS = ("N", "D", "C", "run", "split", "weight", "isoflop")
 
 @dataclass(frozen=True, eq=False)
 class Saved:
-    """What a fit's JSON holds.
+    """Contents of a fit's JSON.
 
     Attributes:
         table: The runs.
         metric: The metric that was fitted.
-        settings: Of the fit.
-        law: The parameters that were found.
+        spec, resampling: Of the fit.
+        law: Its parameters.
     """
 
     table: RunTable
     metric: str
-    settings: Settings
+    spec: LawSpec
+    resampling: Resampling
     law: Mapping[str, Any]
 
     def drift(self, fit: LawFit) -> str:
-        """Return how the law that these runs give now differs from the one in the file, or ""."""
+        """Return how the law fitted to these runs now differs from the one in the file, or ""."""
         for name, value in fit.parameters.items():
-            told = self.law.get(name)
-            if told is None or not math.isclose(told, value, rel_tol=1e-5, abs_tol=1e-9):
-                return f"{self.table.source} says {name} = {told}; this version finds {value:.6g} from the same runs"
+            saved = self.law.get(name)
+            if saved is None or not math.isclose(saved, value, rel_tol=1e-5, abs_tol=1e-9):
+                return f"{self.table.source} has {name} = {saved}; this version finds {value:.6g} from the same runs"
         return ""
 
 
@@ -51,7 +53,7 @@ def saved_runs(table: RunTable) -> list[dict[str, Any]]:
 
 
 def read_saved(path: Path) -> Saved | None:
-    """Return what a fit's JSON holds, or None where the file is something else.
+    """Return the contents of a fit's JSON, or None where the file is something else.
 
     Args:
         path: Any file.
@@ -64,26 +66,25 @@ def read_saved(path: Path) -> Saved | None:
     try:
         document = json.loads(path.read_text(encoding="utf-8-sig"))
     except (OSError, ValueError):
-        return None  # reading it as a table says what is wrong with it
+        return None  # reading it as a table reports what is wrong with it
     if not isinstance(document, dict) or not {"law", "settings", "headline"} <= set(document):
         return None
     try:
         return _saved(path, document)
     except (KeyError, TypeError, AttributeError) as error:
-        raise UsageError(f"{path}: not whole as a fit's JSON ({error}); fit again, or give the table") from error
+        raise UsageError(f"{path}: not whole as a fit's JSON ({error}); fit again, or use the table") from error
 
 
 def _saved(path: Path, document: Mapping[str, Any]) -> Saved:
     if document["law"] is None:
         raise UsageError(f"{path}: no law was fitted: {document['headline']}")
-    told = document["settings"]
-    records = [
-        (int(row["line"]), {name: one for name, one in row.items() if name != "line"}) for row in document["runs"]
-    ]
+    options = document["settings"]
+    records = [(int(row["line"]), {name: v for name, v in row.items() if name != "line"}) for row in document["runs"]]
     columns = {name: name for name in _COLUMNS}
-    table = RunTable.from_records(records, columns=columns, k=told["k"], source=str(path))
-    if table.digest != told["digest"]:
-        raise UsageError(f"{path}: the runs in it are not those that were fitted; fit again, or give the table")
-    known = {one.name: told[one.name] for one in dataclasses.fields(Settings)}
-    known |= {"bounds": None if known["bounds"] is None else tuple(known["bounds"]), "budgets": tuple(known["budgets"])}
-    return Saved(table, told["metric"], Settings(**known), document["law"])
+    table = RunTable.from_records(records, columns=columns, k=options["k"], source=str(path))
+    if table.digest != options["digest"]:
+        raise UsageError(f"{path}: its runs are not those that were fitted; fit again, or use the table")
+    known = {field.name: options[field.name] for field in dataclasses.fields(LawSpec)}
+    known["bounds"] = None if known["bounds"] is None else tuple(known["bounds"])
+    resampling = Resampling(**{field.name: options[field.name] for field in dataclasses.fields(Resampling)})
+    return Saved(table, options["metric"], LawSpec(**known), resampling, document["law"])

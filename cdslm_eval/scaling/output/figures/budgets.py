@@ -9,7 +9,8 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cdslm_eval.core.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
-from cdslm_eval.scaling.figures.parts import (
+from cdslm_eval.scaling.frontier import Band
+from cdslm_eval.scaling.output.figures.parts import (
     Budgets,
     band,
     canvas,
@@ -20,7 +21,6 @@ from cdslm_eval.scaling.figures.parts import (
     paper_style,
     points,
 )
-from cdslm_eval.scaling.frontier import Band
 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.isoflop import IsoFlop

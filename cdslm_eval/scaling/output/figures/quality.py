@@ -10,7 +10,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cdslm_eval.core.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
-from cdslm_eval.scaling.figures.parts import canvas, floor_line, label, legend, logarithmic, paper_style
+from cdslm_eval.scaling.output.figures.parts import canvas, floor_line, label, legend, logarithmic, paper_style
 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.study import Study

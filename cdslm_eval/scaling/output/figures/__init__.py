@@ -1,6 +1,18 @@
-"""What stands under each figure."""
+"""Figures of a study that could stand in a paper; matplotlib is imported by what draws, never by what fits."""
 
 from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING
+
+from cdslm_eval.scaling.output.figures import budgets, quality
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+    from cdslm_eval.scaling.study import Study
+
+__all__ = ["FIGURES", "draw"]
 
 ISOFLOP = (
     "The metric against parameters N, one colour per budget C: rows, the law under each budget, the optimum of each "
@@ -31,3 +43,23 @@ BOOTSTRAP = (
     "Parameters over the bootstrap's replicates, the estimate as a cross: a narrow ridge is a combination the data "
     "fix better than each of the two."
 )
+
+FIGURES: dict[str, tuple[Callable[[Study], Figure | None], str]] = {
+    "isoflop": (budgets.isoflop_curves, ISOFLOP),
+    "optima": (budgets.optima, OPTIMA),
+    "curvature": (budgets.curvature, CURVATURE),
+    "near-optimal": (budgets.near_optimal, NEAR_OPTIMAL),
+    "residuals": (quality.residuals, RESIDUALS),
+    "predicted": (quality.predicted_against_actual, PREDICTED),
+    "rollout": (quality.rollout, ROLLOUT),
+    "metric-loss": (quality.metric_against_loss, METRIC_LOSS),
+    "bootstrap": (quality.bootstrap_pairs, BOOTSTRAP),
+}
+
+
+def draw(study: Study) -> Iterator[tuple[str, Figure, str]]:
+    """Yield (name, figure, caption) of every figure that a study has the parts for."""
+    for name, (make, caption) in FIGURES.items():
+        figure = make(study)
+        if figure is not None:
+            yield name, figure, caption

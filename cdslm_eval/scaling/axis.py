@@ -1,4 +1,4 @@
-"""Links: the scale on which a residual is measured, and which way a metric improves."""
+"""Axes: which way a metric improves, and the scale (link) on which its residuals are measured."""
 
 from __future__ import annotations
 
