@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from typing import TYPE_CHECKING, Annotated
 
@@ -20,7 +19,7 @@ from cdslm_eval.cli.score import (
 )
 
 if TYPE_CHECKING:
-    from cdslm_eval.run.comparison import Difference
+    from cdslm_eval.results.differences import Difference
 
 __all__ = ["add_to"]
 
@@ -50,6 +49,7 @@ def compare(
     from cdslm_eval.core.clips import ClipSet
     from cdslm_eval.core.store import Store, default_store_path
     from cdslm_eval.plugin.host import Host, transcriber_for
+    from cdslm_eval.results.numbers import to_json
     from cdslm_eval.run import Runner
     from cdslm_eval.run.comparison import compare as run_compare
 
@@ -72,14 +72,9 @@ def compare(
         common.note(f"note: {sentence}")
     names = [one.name for one in systems]
     if json_to is not None:
-        rows = [{k: _plain(v) for k, v in dataclasses.asdict(one).items()} for one in found]
-        common.write_json(json_to, {"a": names[0], "b": names[1], "differences": rows, "seed": seed})
+        common.write_json(json_to, to_json({"a": names[0], "b": names[1], "differences": found, "seed": seed}))
     if json_to != "-":
         typer.echo(_table(names, found))
-
-
-def _plain(value: object) -> object:
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _table(names: list[str], found: list[Difference]) -> str:
@@ -89,23 +84,22 @@ def _table(names: list[str], found: list[Difference]) -> str:
     from rich.table import Table
     from rich.text import Text
 
+    from cdslm_eval.results.numbers import decimals_of, format_interval, format_number
+
     console = Console(file=io.StringIO(), width=120)
     pairing = "paired by key" if found and found[0].paired else "two samples"
     view = Table(title=Text(f"{names[0]} - {names[1]} ({pairing})"), box=None, title_justify="left")
     for heading in ("name", "of", "difference", "95 % interval", "p (Holm)", "detectable", "says"):
         view.add_column(heading, justify="left" if heading in ("name", "of", "says") else "right")
     for one in found:
-        cells = [one.name, one.quantity, *(_number(v) for v in (one.difference,))]
-        cells += [f"{_number(one.low)} … {_number(one.high)}", _number(one.p_holm), _number(one.detectable)]
+        digits = decimals_of(one.low, one.high)
+        cells = [one.name, one.quantity, format_number(one.difference, digits), format_interval(one.low, one.high)]
+        cells += [format_number(one.p_holm), format_number(one.detectable, digits)]
         view.add_row(*(Text(cell) for cell in cells), Text(_says(one, names)))
     console.print(view)
     output = console.file
     assert isinstance(output, io.StringIO)
     return output.getvalue().rstrip()
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "—"
 
 
 def _says(one: Difference, names: list[str]) -> str:

@@ -1,67 +1,16 @@
-"""What a scoring run comes to: estimates, failures, the n-grams and clips behind them, and the settings."""
+"""The result of a scoring run: estimates, failures, the n-grams and clips behind them, and the settings."""
 
 from __future__ import annotations
 
-import dataclasses
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from cdslm_eval.core.errors import UsageError, did_you_mean
-from cdslm_eval.stats.statistic import Better
+from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.numbers import to_json
 
-__all__ = ["Carrier", "Estimate", "Exemplar", "Failure", "ScoreResult"]
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """One value of one metric for one system.
-
-    Attributes:
-        system, metric, identity, name: Whose it is, what measured it, and how exactly.
-        value: The value; NaN with a reason where it is not known.
-        low, high: Its interval, or its bounds; `interval` says which.
-        interval: "95% bootstrap", "95% jackknife" or "bounds".
-        floor: What identical sources would score at this sample size.
-        floor_clips: Clips a side behind the floor, where it is that of two halves of the reference; 0 otherwise.
-        corrected, corrected_low, corrected_high: The value without its finite-sample bias, and its 95 % interval.
-        held_out: A lower bound, 0 in expectation for identical sources; negative values are kept as they are.
-        held_out_common: The same at the phone count `common_phones`, shared by all systems of the run.
-        trust: "ok", "sample_limited", "rank_deficient" or "bounds_only"; "" where the statistic has no such mark.
-        n_scored, n_failed, n_skipped: Clips behind the value.
-        n_reference: Reference clips behind the value, 0 where none are used.
-        reason: Why something is NaN or not to be trusted, or "".
-    """
-
-    system: str
-    metric: str
-    identity: str
-    name: str
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-    interval: str = ""
-    floor: float = math.nan
-    floor_clips: int = 0
-    corrected: float = math.nan
-    corrected_low: float = math.nan
-    corrected_high: float = math.nan
-    held_out: float = math.nan
-    held_out_common: float = math.nan
-    common_phones: int | None = None
-    trust: str = ""
-    unit: str = ""
-    better: Better = "neither"
-    n_scored: int = 0
-    n_failed: int = 0
-    n_skipped: int = 0
-    n_reference: int = 0
-    reason: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the estimate as JSON values: NaN and infinities become None."""
-        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
+__all__ = ["Carrier", "Exemplar", "Failure", "ScoreResult"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -176,12 +125,8 @@ class ScoreResult:
         """Return what `score --json` writes."""
         return {
             "estimates": [estimate.as_json() for estimate in self.estimates],
-            "failures": [dataclasses.asdict(failure) for failure in self.failures],
-            "carriers": [{**dataclasses.asdict(carrier), "overused": carrier.overused} for carrier in self.carriers],
+            "failures": to_json(self.failures),
+            "carriers": [{**to_json(carrier), "overused": carrier.overused} for carrier in self.carriers],
             "warnings": list(self.warnings),
             "settings": dict(self.settings),
         }
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from cdslm_eval.report.fit import write_fit_report
+from cdslm_eval.scaling.frontier import Resampling
 from cdslm_eval.scaling.law import Law
 from cdslm_eval.scaling.simulate import Plan, simulate
 from cdslm_eval.scaling.study import Settings, study
@@ -39,7 +40,7 @@ def folder(tmp_path_factory):
         row[EVIL], row["convention"] = row["loss"], EVIL
     table = RunTable.from_records(records).excluding("line=2")
     out = tmp_path_factory.mktemp("page") / "out"
-    write_fit_report(study(table, EVIL, Settings(replicates=60, loss="loss", baseline=1.5)), out)
+    write_fit_report(study(table, EVIL, Settings(resampling=Resampling(replicates=60), loss="loss", baseline=1.5)), out)
     return out
 
 
@@ -102,3 +103,9 @@ def test_a_real_browser_shows_it_from_a_phones_width_on(folder, tmp_path):
     dom = open_in_browser(probed).stdout
     assert int(re.search(r'data-wide="(\d+)"', dom)[1]) <= 360
     assert int(re.search(r'data-drawn="(\d+)"', dom)[1]) == text.count("<figure ")
+
+
+def test_every_row_of_every_table_has_a_cell_under_each_heading(folder, column_counts):
+    tables = column_counts((folder / "index.html").read_text())
+    assert len(tables) > 3
+    assert all(len(set(counts)) == 1 and counts[0] > 1 for _, counts in tables), tables
