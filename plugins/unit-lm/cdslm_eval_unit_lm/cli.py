@@ -185,7 +185,7 @@ def _through_the_door(spec: str, told: dict[str, str], asked: list[str], out: Pa
     if code:
         sys.exit(code)
     if pictures:
-        from cdslm_model.sample.pictures import draw_set
+        from cdslm_model import draw_set
 
         typer.echo(str(draw_set(out, pictures)))
 
