@@ -6,6 +6,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cdslm_eval.core import defaults
+
 __all__ = ["BudgetSpec", "GateSpec", "ReferenceSpec", "RunSpec", "SetSpec", "SuiteSpec", "SystemSpec"]
 
 Undecided = Literal["fail", "pass"]
@@ -100,7 +102,7 @@ class SuiteSpec(_Table):
     """What the suite is called in reports."""
     seed: int = Field(default=0, ge=0)
     """Seed of every interval, draw, fold and generator."""
-    recognizer: str = "pocketsphinx"
+    recognizer: str = defaults.RECOGNIZER
     """Gives the phones: NAME or NAME:key=value."""
     transcriber: str | None = None
     """Gives transcripts to the metrics that read them: NAME or NAME:key=value."""

@@ -13,7 +13,7 @@ from cdslm_eval.plugin.contract import Measurer, Metric, Recognizer, Transcriber
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.identity import Identity, through
 from cdslm_eval.results.suite_result import Cell
-from cdslm_eval.run.generation import Order, generate_set
+from cdslm_eval.run.generation import GenerationRequest, generate_set
 from cdslm_eval.suite.gates import Gate
 from cdslm_eval.suite.load import Suite
 from cdslm_eval.suite.model import SetSpec, SystemSpec
@@ -102,7 +102,7 @@ class Plan:
         prompts = None
         if at := prompts_of(self, room, name):
             prompts = self.opened[at] if isinstance(at, tuple) else ClipSet.open(self.suite.folder / at)
-        order = Order(
+        request = GenerationRequest(
             generator_spec(self, spec),
             prompts,
             spec.count or whole.count,
@@ -110,7 +110,7 @@ class Plan:
             whole.seed if spec.seed is None else spec.seed,
             whole.recognizer,
         )
-        made = generate_set(self.host, order, clips, say)
+        made = generate_set(self.host, request, clips, say)
         made.name = name
         return made
 
