@@ -25,8 +25,9 @@ if TYPE_CHECKING:
         Transcriber,
     )
     from cdslm_eval.plugin.hookspecs import hookimpl
-    from cdslm_eval.results.score_result import Estimate, ScoreResult
-    from cdslm_eval.run.comparison_result import ComparisonResult
+    from cdslm_eval.results.comparison_result import ComparisonResult
+    from cdslm_eval.results.estimate import Estimate
+    from cdslm_eval.results.score_result import ScoreResult
     from cdslm_eval.scaling.table import RunTable
     from cdslm_eval.stats.jsd import phoneme_jsd
     from cdslm_eval.stats.statistic import (
@@ -101,8 +102,9 @@ _HOME = {
     ),
     "core.errors": ("EvalError", "UsageError"),
     "plugin.hookspecs": ("hookimpl",),
-    "results.score_result": ("Estimate", "ScoreResult"),
-    "run.comparison_result": ("ComparisonResult",),
+    "results.estimate": ("Estimate",),
+    "results.score_result": ("ScoreResult",),
+    "results.comparison_result": ("ComparisonResult",),
     "scaling.table": ("RunTable",),
     "stats.jsd": ("phoneme_jsd",),
     "suite.load": ("load_suite",),

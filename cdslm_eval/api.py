@@ -18,11 +18,11 @@ from cdslm_eval.core.store import Store, default_store_path
 from cdslm_eval.plugin.contract import Component, Executor, Metric, Recognizer, Transcriber
 from cdslm_eval.plugin.host import Host, transcriber_for
 from cdslm_eval.plugin.specs import split_specs
+from cdslm_eval.results.comparison_result import ComparisonResult
 from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.run import Runner
 from cdslm_eval.run import comparison as _comparison
 from cdslm_eval.run import scoring as _scoring
-from cdslm_eval.run.comparison_result import ComparisonResult
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
 from cdslm_eval.run.systems import GeneratorLike, open_set, open_systems
 

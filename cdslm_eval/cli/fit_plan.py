@@ -94,7 +94,7 @@ def plan(
     json_to: JsonToOption = None,
 ) -> None:
     """Say how well a plan of runs would determine a law, or how many runs that takes, before any is trained."""
-    from cdslm_eval.scaling.document import plain
+    from cdslm_eval.results.numbers import to_json
     from cdslm_eval.scaling.simulate import plan_intervals, plan_runs
 
     settings: dict[str, Any] = {"simulations": simulations, "seed": planned.seed, "level": level}
@@ -111,7 +111,7 @@ def plan(
             progress=lambda one: common.note(f"{one.plan.runs} runs: {name} within {one.width(name):.3g}"),
             **settings,
         )
-    deliver(plain(_document(found, planned.noise)), lambda: _text(found, planned.noise), json_to)
+    deliver(to_json(_document(found, planned.noise)), lambda: _text(found, planned.noise), json_to)
 
 
 def _wanted(text: str) -> tuple[str, float]:

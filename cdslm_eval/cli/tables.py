@@ -8,28 +8,25 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cdslm_eval.results.estimate import Estimate, Quantity
 from cdslm_eval.results.export import Grid
+from cdslm_eval.results.numbers import decimals_of, format_interval, format_number
 from cdslm_eval.results.ranking import ranked, shown_columns
-from cdslm_eval.results.score_result import Estimate, ScoreResult
+from cdslm_eval.results.score_result import ScoreResult
 
 __all__ = ["FORMATS", "grid_table"]
 
 _ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 
 
-def _number(value: float, digits: int = 4) -> str:
-    return "—" if not math.isfinite(value) else f"{value:.{digits}f}"
-
-
 def _cells(one: Estimate) -> list[str]:
-    interval = f"{_number(one.low)} … {_number(one.high)}" if math.isfinite(one.high) else "—"
-    fixed = _number(one.corrected)
-    if math.isfinite(one.corrected_low):
-        fixed += f" ({_number(one.corrected_low, 3)} … {_number(one.corrected_high, 3)})"
-    held = one.held_out_common if one.common_phones else one.held_out
+    digits = decimals_of(one.low, one.high)
+    interval = format_interval(one.low, one.high)
+    corrected = Quantity("corrected", one.corrected, one.corrected_low, one.corrected_high)
     counts = f"{one.n_scored}/{one.n_failed}/{one.n_skipped}"
-    held_text = "—" if math.isnan(held) else _number(max(0.0, held))
-    return [one.system, _number(one.value), interval, _number(one.floor), fixed, held_text, one.trust or "", counts]
+    held_out = format_number(max(0.0, one.lower_bound) if math.isfinite(one.lower_bound) else None, digits)
+    value, floor = format_number(one.value, digits), format_number(one.floor, digits)
+    return [one.system, value, interval, floor, str(corrected), held_out, one.trust, counts]
 
 
 _HEADINGS = ("system", "value", "low … high", "floor", "corrected (95 %)", "held-out", "trust", "ok/failed/skipped")

@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cdslm_eval.ladder.climb import Rung
-from cdslm_eval.results.score_result import Estimate, ScoreResult
+from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.score_result import ScoreResult
 
 __all__ = ["as_csv", "run_rows"]
 

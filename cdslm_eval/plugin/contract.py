@@ -201,10 +201,13 @@ class Recognizer(Measurer):
     """Clip -> phones.
 
     Attributes:
-        inventory: Name of the phone set it writes: "arpabet", "ipa". Phones of different sets are never compared.
+        inventory: Name of the phone set of its output: "arpabet", "ipa". Phones of different sets are never compared.
+            An instance may set its own, from an option.
+        languages: ISO 639 codes of the languages it was made for, such as "en"; empty where it declares none.
     """
 
-    inventory: ClassVar[str]
+    inventory: str
+    languages: frozenset[str] = frozenset()
     gives = "phones"
 
     @abstractmethod

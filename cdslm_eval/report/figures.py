@@ -10,11 +10,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cdslm_eval.core.drawing import BLUE, GREY, INK, ORANGE, gap, shown, style, svg
-from cdslm_eval.results.score_result import Estimate
+from cdslm_eval.results.estimate import Estimate
 
 __all__ = ["by_order", "side_by_side"]
 
-_DOUBTED = frozenset({"bounds_only", "rank_deficient"})
 # text stays text, so the reader's own fonts draw what this machine's lack; a system's name may hold dollar signs
 _TEXT: Any = {"svg__fonttype": "none", "text__parse_math": False}
 
@@ -42,17 +41,14 @@ def by_order(system: str, estimates: Sequence[Estimate], orders: Sequence[int]) 
 
 
 def _whiskers(axes: Axes, orders: list[int], estimates: Sequence[Estimate]) -> None:
-    known = [
-        (n, e)
-        for n, e in zip(orders, estimates, strict=True)
-        if math.isfinite(e.corrected) and e.trust != "bounds_only"
-    ]
+    headlines = [(n, estimate.headline()) for n, estimate in zip(orders, estimates, strict=True)]
+    known = [(n, headline) for n, headline in headlines if headline.kind == "corrected"]
     if not known:
         return
-    below = [max(0.0, gap(e.corrected - e.corrected_low)) if math.isfinite(e.corrected_low) else 0 for _, e in known]
+    below = [max(0.0, gap(h.value - h.low)) if math.isfinite(h.low) else 0 for _, h in known]
     axes.errorbar(
         [n for n, _ in known],
-        [e.corrected for _, e in known],
+        [headline.value for _, headline in known],
         yerr=below,
         fmt="D",
         color=BLUE,
@@ -63,31 +59,29 @@ def _whiskers(axes: Axes, orders: list[int], estimates: Sequence[Estimate]) -> N
     )
 
 
-def side_by_side(name: str, unit: str, estimates: Sequence[Estimate], quantity: str) -> str:
-    """Return systems below each other with intervals.
+def side_by_side(name: str, unit: str, estimates: Sequence[Estimate]) -> str:
+    """Return the headlines of systems below each other: intervals with a dot, bounds without.
 
     Args:
         name: What is shown.
         unit: Its unit.
         estimates: One per system, best first.
-        quantity: "corrected" or "value".
     """
     with style(**_TEXT):
-        known = [e for e in estimates if math.isfinite(getattr(e, quantity))]
+        known = [(e.system, e.headline()) for e in reversed(estimates) if e.headline().known]
         figure = Figure(figsize=(6.2, 0.7 + 0.27 * max(1, len(known))), layout="constrained")
         axes = figure.subplots()
-        ends = ("corrected_low", "corrected_high") if quantity == "corrected" else ("low", "high")
-        for place, one in enumerate(reversed(known)):
-            low, high = (getattr(one, end) for end in ends)
-            faint = one.trust in _DOUBTED
-            colour = GREY if faint else BLUE
-            if math.isfinite(low) and math.isfinite(high):
-                axes.plot([low, high], [place, place], color=colour, lw=2, solid_capstyle="round")
-            axes.plot([getattr(one, quantity)], [place], "o", color=colour, ms=5)
-        if quantity == "corrected":
+        for row, (_, headline) in enumerate(known):
+            # grey where no point is known, or one with an unknown bias
+            colour = GREY if headline.kind in ("bounds", "uncorrected") else BLUE
+            if math.isfinite(headline.low) and math.isfinite(headline.high):
+                axes.plot([headline.low, headline.high], [row, row], color=colour, lw=2, solid_capstyle="round")
+            if math.isfinite(headline.value):
+                axes.plot([headline.value], [row], "o", color=colour, ms=5)
+        kinds = dict.fromkeys(headline.kind for _, headline in known)
+        if "corrected" in kinds:
             axes.axvline(0, color=INK, lw=0.8, ls=":")
-        axes.set_yticks(range(len(known)), [shown(e.system, 40) for e in reversed(known)])
-        axes.set_xlabel(
-            f"{name}, {quantity} [{unit}]" + ("; grey: not to be trusted" if quantity == "corrected" else "")
-        )
+        axes.set_yticks(range(len(known)), [shown(system, 40) for system, _ in known])
+        doubt = "; grey: not to be quoted as a point" if kinds.keys() & {"bounds", "uncorrected"} else ""
+        axes.set_xlabel(f"{name}, {' or '.join(kinds)} [{unit}]{doubt}")
         return svg(figure)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,8 +10,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
 from cdslm_eval.core.errors import StoreError, UsageError
+from cdslm_eval.results.numbers import format_number
 
-__all__ = ["environment", "file_name", "inline", "number", "write_files"]
+__all__ = ["environment", "file_name", "inline", "write_files"]
 
 
 def environment() -> Environment:
@@ -24,7 +24,7 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["number"] = number
+    made.filters["number"] = format_number
     return made
 
 
@@ -38,11 +38,6 @@ def inline(svg: str, place: int) -> Markup:
 def file_name(name: str) -> str:
     """Return a name as part of a file's name."""
     return re.sub(r"[^A-Za-z0-9._-]+", "-", name).strip("-.")[:100] or "figure"
-
-
-def number(value: float | None, digits: int = 4) -> str:
-    """Return a number with so many decimals, or a dash where it is not known."""
-    return "—" if value is None or not math.isfinite(value) else f"{value:.{digits}f}"
 
 
 def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:

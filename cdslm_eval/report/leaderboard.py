@@ -17,7 +17,8 @@ from markupsafe import Markup
 
 from cdslm_eval.core.errors import StoreError, UsageError
 from cdslm_eval.report.page import TRUST, Players
-from cdslm_eval.results.score_result import Estimate
+from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.numbers import format_number, format_value
 from cdslm_eval.results.standing import Standing, standings
 from cdslm_eval.results.suite_result import PastValue, SuiteResult
 
@@ -83,7 +84,7 @@ def write_leaderboard(result: SuiteResult, folder: Path) -> Path:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["number"] = _number
+    environment.filters["number"] = format_number
     page = environment.get_template("leaderboard.html.j2").render(
         result=result,
         names=names,
@@ -117,15 +118,12 @@ def _cell(one: Estimate | None, places: dict[tuple[str, str], Standing]) -> dict
     """Return what one place of the grid shows."""
     if one is None:
         return None
-    corrected = bool(one.trust) and one.trust != "bounds_only" and math.isfinite(one.corrected)
-    low, high = (one.corrected_low, one.corrected_high) if corrected else (one.low, one.high)
+    headline = one.headline()
     standing = places.get((one.system, one.name))
     return {
         "estimate": one,
-        "value": one.corrected if corrected else one.value,
-        "low": low,
-        "high": high,
-        "kind": "corrected" if corrected else one.interval,
+        "headline": headline,
+        "kind": one.interval if headline.kind == "value" else headline.kind,
         "standing": standing,
         "sort": standing.key if standing else math.inf,
     }
@@ -139,11 +137,9 @@ def _traces(result: SuiteResult) -> list[_Trace]:
     traces = []
     for now in result.scores.estimates:
         earlier = past.get((now.system, now.name), [])
-        if earlier and math.isfinite(now.value):
-            corrected = math.isfinite(now.corrected)
-            numbers = (
-                (now.corrected, now.corrected_low, now.corrected_high) if corrected else (now.value, now.low, now.high)
-            )
+        headline = now.headline()
+        if earlier and headline.known:
+            numbers = headline.value, headline.low, headline.high
             traces.append(_trace([*earlier, PastValue("now", "", now.system, now.name, now.identity, *numbers)]))
     return traces
 
@@ -161,13 +157,11 @@ def _trace(some: Sequence[PastValue]) -> _Trace:
     points, said, gap = [], [], []
     for number, one in enumerate(some):
         x = _PAD + number * step
-        ends_y = [y(v) if math.isfinite(v) else y(one.value) for v in (one.low, one.high)]
-        points.append((x, y(one.value), ends_y[0], ends_y[1]))
-        said.append(f"{one.run} {one.finished[:10]}: {_number(one.value)} ({_number(one.low)} … {_number(one.high)})")
+        # where only bounds are known there is no point: the line passes through their middle, and the words say so
+        point = one.value if math.isfinite(one.value) else (one.low + one.high) / 2
+        ends_y = [y(v) if math.isfinite(v) else y(point) for v in (one.low, one.high)]
+        points.append((x, y(point), ends_y[0], ends_y[1]))
+        said.append(f"{one.run} {one.finished[:10]}: {format_value(one.value, one.low, one.high)}")
         if number and one.identity != some[number - 1].identity:
             gap.append(x)
     return _Trace(some[-1].system, some[-1].name, tuple(points), tuple(said), tuple(gap))
-
-
-def _number(value: float | None, digits: int = 4) -> str:
-    return "—" if value is None or not math.isfinite(value) else f"{value:.{digits}g}"

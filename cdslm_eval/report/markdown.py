@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 
-from cdslm_eval.results.ranking import rank_key
-from cdslm_eval.results.score_result import Estimate
+from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.numbers import format_number, format_value
 from cdslm_eval.results.suite_result import Judgement, SuiteResult
 
 __all__ = ["escape", "suite_markdown"]
@@ -53,8 +53,8 @@ def _gates(judgements: Sequence[Judgement]) -> list[str]:
             MARKS[one.status] + (f", counts as {one.counts_as}" if one.status == "undecided" else ""),
             escape(one.system),
             escape(one.title if one.title == one.gate else f"{one.title} ({one.gate})"),
-            _interval(one.value, one.low, one.high),
-            _number(one.bound),
+            format_value(one.value, one.low, one.high),
+            format_number(one.bound),
             f"about {one.more_clips}" if one.more_clips else "",
         ]
         for one in order
@@ -77,8 +77,8 @@ def _changes(result: SuiteResult) -> list[str]:
             one.verdict,
             escape(one.system),
             escape(one.name),
-            _interval(one.difference, one.low, one.high),
-            _number(one.p_holm),
+            format_value(one.difference, one.low, one.high),
+            format_number(one.p_holm),
         ]
         for one in order
     ]
@@ -104,9 +104,7 @@ def _values(result: SuiteResult) -> list[str]:
 def _cell(one: Estimate | None) -> str:
     if one is None or math.isnan(one.value):
         return "—"
-    if one.trust and one.trust != "bounds_only" and math.isfinite(one.corrected):
-        return _interval(rank_key(one), one.corrected_low, one.corrected_high)
-    return _interval(one.value, one.low, one.high)
+    return str(one.headline())
 
 
 def _provenance(result: SuiteResult) -> list[str]:
@@ -123,13 +121,3 @@ def _provenance(result: SuiteResult) -> list[str]:
         f"{name} {one['clips']} clips {str(one['digest'])[:12]}" for name, one in settings.get("sets", {}).items()
     ]
     return [f"<sub>{escape(' · '.join(facts))}</sub>"]
-
-
-def _interval(value: float, low: float, high: float) -> str:
-    if not math.isfinite(value):
-        return "—"
-    return f"{_number(value)} ({_number(low)} … {_number(high)})" if math.isfinite(low) else _number(value)
-
-
-def _number(value: float) -> str:
-    return "—" if not math.isfinite(value) else f"{value:.4g}"

@@ -14,8 +14,10 @@ from cdslm_eval.core.errors import AudioError
 from cdslm_eval.report import figures
 from cdslm_eval.report.html import environment, file_name, inline, write_files
 from cdslm_eval.report.listen import data_uri
+from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.numbers import decimals_of, format_interval
 from cdslm_eval.results.ranking import ranked, shown_columns
-from cdslm_eval.results.score_result import Carrier, Estimate, Exemplar, ScoreResult
+from cdslm_eval.results.score_result import Carrier, Exemplar, ScoreResult
 
 __all__ = ["TRUST", "Players", "write_report"]
 
@@ -101,6 +103,8 @@ def write_report(result: ScoreResult, folder: Path) -> Path:
         max_failures=_MAX_FAILURES,
         settings=json.dumps(dict(result.settings), indent=1, ensure_ascii=False, default=str),
         isfinite=math.isfinite,
+        decimals_of=decimals_of,
+        interval=format_interval,
     )
     pictures = {f"figures/{place:02d}-{file_name(name)}.svg": svg for place, (name, svg) in enumerate(drawn.items())}
     document = json.dumps(result.as_json(), indent=1, allow_nan=False)
@@ -126,8 +130,8 @@ def _figures(result: ScoreResult, groups: dict[str, list[Estimate]]) -> dict[str
     drawn: dict[str, str] = {}
     for name, orders in divergences.items():
         chosen = 2 if 2 in orders else min(orders)
-        some = sorted(orders[chosen], key=lambda one: (math.isnan(one.corrected), one.corrected))
-        drawn[f"{name}_{chosen} corrected"] = figures.side_by_side(f"{name}_{chosen}", some[0].unit, some, "corrected")
+        some = orders[chosen]
+        drawn[f"{name}_{chosen}"] = figures.side_by_side(f"{name}_{chosen}", some[0].unit, some)
         for system in result.systems:
             own = [next((one for one in orders[n] if one.system == system), None) for n in sorted(orders)]
             present = [one for one in own if one is not None and math.isfinite(one.value)]
@@ -135,8 +139,7 @@ def _figures(result: ScoreResult, groups: dict[str, list[Estimate]]) -> dict[str
                 drawn[f"{name} by order, {system}"] = figures.by_order(system, present, sorted(orders))
     for name, some in groups.items():
         if not any(one.interval == "bounds" for one in some) and any(math.isfinite(one.value) for one in some):
-            quantity = "corrected" if any(one.trust for one in some) else "value"
-            drawn[name] = figures.side_by_side(name, some[0].unit, some, quantity)
+            drawn[name] = figures.side_by_side(name, some[0].unit, some)
     return drawn
 
 

@@ -13,11 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from cdslm_eval.core.errors import StoreError, UsageError
+from cdslm_eval.results.numbers import to_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Grid", "build", "frame", "html", "latex", "load", "plain", "save"]
+__all__ = ["Grid", "build", "frame", "html", "latex", "load", "save"]
 
 T = TypeVar("T")
 _LATEX = {
@@ -95,18 +96,9 @@ def frame(records: Sequence[Mapping[str, Any]]) -> pd.DataFrame:
         import pandas as pd
     except ImportError as error:
         raise UsageError("a data frame needs pandas. Install: pip install pandas") from error
-    return pd.DataFrame.from_records(list(records))
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON values: numbers that are not finite become None, tuples lists."""
-    if isinstance(value, float):
-        return value if math.isfinite(value) else None
-    if isinstance(value, Mapping):
-        return {str(name): plain(item) for name, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(item) for item in value]
-    return value
+    return pd.DataFrame.from_records(
+        [{name: math.nan if value is None else value for name, value in record.items()} for record in records]
+    )
 
 
 def save(path: Path | str, document: Mapping[str, Any]) -> Path:
@@ -120,7 +112,7 @@ def save(path: Path | str, document: Mapping[str, Any]) -> Path:
     partial = target.with_name(f".{target.name}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        text = json.dumps(plain(document), indent=1, ensure_ascii=False, allow_nan=False, default=str)
+        text = json.dumps(to_json(document), indent=1, ensure_ascii=False, allow_nan=False, default=str)
         partial.write_text(text + "\n", encoding="utf-8")
         partial.replace(target)
     except OSError as error:

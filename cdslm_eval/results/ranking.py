@@ -1,4 +1,4 @@
-"""Which system is better, and which columns tell it: corrected values where trusted, held-out bounds otherwise."""
+"""Which system is better: the order of the estimates of one value, on one scale for all of them."""
 
 from __future__ import annotations
 
@@ -6,12 +6,9 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from cdslm_eval.results.score_result import Estimate
+from cdslm_eval.results.estimate import Estimate, Quantity
 
-__all__ = ["Shown", "rank_key", "ranked", "shown_columns"]
-
-# a distance with a singular covariance has no bound to fall back on: its corrected value is the best there is
-_CORRECTED = frozenset({"ok", "sample_limited", "rank_deficient"})
+__all__ = ["Shown", "common_scale", "ranked", "shown_columns"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,32 +23,40 @@ class Shown:
 def shown_columns(estimates: Sequence[Estimate]) -> Shown:
     """Return which columns to show for the estimates of one name."""
     return Shown(
-        floor=any(one.trust or math.isfinite(one.floor) for one in estimates),
-        held_out=any(one.interval == "bounds" for one in estimates),
-        trust=any(one.trust for one in estimates),
+        floor=any(estimate.trust or math.isfinite(estimate.floor) for estimate in estimates),
+        held_out=any(estimate.interval == "bounds" for estimate in estimates),
+        trust=any(estimate.trust for estimate in estimates),
     )
 
 
-def rank_key(one: Estimate) -> float:
-    """Return what a system is ranked by: `corrected` where trusted, else the held-out bound, else the value."""
-    if one.trust in _CORRECTED and math.isfinite(one.corrected):
-        return one.corrected
-    if one.trust:
-        return one.held_out_common if math.isfinite(one.held_out_common) else one.held_out
-    return one.value
+def common_scale(estimates: Sequence[Estimate]) -> list[Quantity]:
+    """Return what the estimates of one name are ordered by, the same kind of number for all that are known.
+
+    Corrected values and held-out bounds are different scales: where one system is known by its bounds only, all are
+    ordered by the held-out bound at their common phone count. Distances that cannot be corrected are ordered by
+    their extrapolated values, which carry the least of the bias; that order is no evidence.
+    """
+    headlines = [estimate.headline() for estimate in estimates]
+    if any(headline.kind == "bounds" for headline in headlines):
+        return [_held_out(estimate) for estimate in estimates]
+    return [
+        Quantity("uncorrected", estimate.corrected if math.isfinite(estimate.corrected) else estimate.value)
+        if headline.kind == "uncorrected"
+        else headline
+        for estimate, headline in zip(estimates, headlines, strict=True)
+    ]
+
+
+def _held_out(estimate: Estimate) -> Quantity:
+    known = math.isfinite(estimate.value)
+    return Quantity("held-out", estimate.lower_bound if known else math.nan, estimate.low, estimate.high)
 
 
 def ranked(estimates: Sequence[Estimate]) -> list[Estimate]:
-    """Return the estimates of one name, best first; unknown ones last.
-
-    Corrected values and held-out bounds are different scales: unless every system's `corrected` is trusted,
-    all are ranked by the held-out bound at their common phone count.
-    """
-    trusted = all(one.trust in _CORRECTED or math.isnan(one.value) for one in estimates)
-    sign = -1.0 if estimates and estimates[0].better == "higher" else 1.0
-
-    def key(one: Estimate) -> tuple[bool, float]:
-        value = rank_key(one) if trusted or not one.trust else one.held_out_common
-        return math.isnan(value), sign * value if math.isfinite(value) else 0.0
-
-    return list(estimates) if estimates and estimates[0].better == "neither" else sorted(estimates, key=key)
+    """Return the estimates of one name, best first; unknown ones last."""
+    if not estimates or estimates[0].better == "neither":
+        return list(estimates)
+    sign = -1.0 if estimates[0].better == "higher" else 1.0
+    keys = [sign * quantity.value for quantity in common_scale(estimates)]
+    order = sorted(range(len(keys)), key=lambda index: (math.isnan(keys[index]), keys[index]))
+    return [estimates[index] for index in order]

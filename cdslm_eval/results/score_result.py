@@ -1,9 +1,8 @@
-"""What a scoring run comes to: estimates, failures, the n-grams and clips behind them, and the settings."""
+"""The result of a scoring run: estimates, failures, the n-grams and clips behind them, and the settings."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,64 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.results import export
-from cdslm_eval.stats.statistic import Better
+from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.numbers import to_json
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Carrier", "Estimate", "Exemplar", "Failure", "ScoreResult", "grids"]
+__all__ = ["Carrier", "Exemplar", "Failure", "ScoreResult", "grids"]
 
 _FORMAT = "cdslm-eval score result"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Estimate:
-    """One value of one metric for one system.
-
-    Attributes:
-        system, metric, identity, name: Whose it is, what measured it, and how exactly.
-        value: The value; NaN with a reason where it is not known.
-        low, high: Its interval, or its bounds; `interval` says which.
-        interval: "95% bootstrap", "95% jackknife" or "bounds".
-        floor: What identical sources would score at this sample size.
-        floor_clips: Clips a side behind the floor, where it is that of two halves of the reference; 0 otherwise.
-        corrected, corrected_low, corrected_high: The value without its finite-sample bias, and its 95 % interval.
-        held_out: A lower bound, 0 in expectation for identical sources; negative values are kept as they are.
-        held_out_common: The same at the phone count `common_phones`, shared by all systems of the run.
-        trust: "ok", "sample_limited", "rank_deficient" or "bounds_only"; "" where the statistic has no such mark.
-        n_scored, n_failed, n_skipped: Clips behind the value.
-        n_reference: Reference clips behind the value, 0 where none are used.
-        reason: Why something is NaN or not to be trusted, or "".
-    """
-
-    system: str
-    metric: str
-    identity: str
-    name: str
-    value: float
-    low: float = math.nan
-    high: float = math.nan
-    interval: str = ""
-    floor: float = math.nan
-    floor_clips: int = 0
-    corrected: float = math.nan
-    corrected_low: float = math.nan
-    corrected_high: float = math.nan
-    held_out: float = math.nan
-    held_out_common: float = math.nan
-    common_phones: int | None = None
-    trust: str = ""
-    unit: str = ""
-    better: Better = "neither"
-    n_scored: int = 0
-    n_failed: int = 0
-    n_skipped: int = 0
-    n_reference: int = 0
-    reason: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        """Return the estimate as JSON values: NaN and infinities become None."""
-        return {name: _plain(value) for name, value in dataclasses.asdict(self).items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,15 +138,15 @@ class ScoreResult:
         """Return what `score --json` writes."""
         return {
             "estimates": [estimate.as_json() for estimate in self.estimates],
-            "failures": [dataclasses.asdict(failure) for failure in self.failures],
-            "carriers": [{**dataclasses.asdict(carrier), "overused": carrier.overused} for carrier in self.carriers],
+            "failures": to_json(self.failures),
+            "carriers": [{**to_json(carrier), "overused": carrier.overused} for carrier in self.carriers],
             "warnings": list(self.warnings),
             "settings": dict(self.settings),
         }
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per estimate, with every field; unknown numbers are NaN. Needs pandas."""
-        return export.frame([dataclasses.asdict(estimate) for estimate in self.estimates])
+        return export.frame([estimate.as_json() for estimate in self.estimates])
 
     def to_latex(self, names: Sequence[str] | None = None) -> str:
         """Return booktabs tables, one per metric, with a row per system.
@@ -217,7 +167,7 @@ class ScoreResult:
         document = {
             "format": _FORMAT,
             **self.as_json(),
-            "exemplars": [dataclasses.asdict(exemplar) for exemplar in self.exemplars],
+            "exemplars": to_json(self.exemplars),
             "clip_paths": [[*key, path] for key, path in self.clip_paths.items()],
         }
         return export.save(path, document)
@@ -236,7 +186,11 @@ class ScoreResult:
         ]
         document.pop("format", None)
         paths = document.pop("clip_paths", [])
-        result = export.build(cls, {**document, "carriers": carriers}, path)
+        try:
+            estimates = [dataclasses.asdict(Estimate.from_json(record)) for record in document["estimates"]]
+        except (TypeError, AttributeError) as error:
+            raise UsageError(f"{path}: estimates: {error}; the file is damaged or of another version") from error
+        result = export.build(cls, {**document, "estimates": estimates, "carriers": carriers}, path)
         return dataclasses.replace(result, clip_paths={(owner, key): file for owner, key, file in paths})
 
 
@@ -260,7 +214,7 @@ def grids(result: ScoreResult, names: Sequence[str] | None = None) -> list[expor
             continue
         columns = {one.name: f"{one.name} {_ARROWS[one.better]}".rstrip() for one in own}
         units = sorted({one.unit for one in own if one.unit})
-        cells = {(one.system, one.name): _cell(one) for one in own}
+        cells = {(one.system, one.name): str(one.headline()) for one in own}
         rows = tuple((system, *(cells.get((system, name), "—") for name in columns)) for system in result.systems)
         counts = "; ".join(f"{one.system}: {one.n_scored} clips" for one in {one.system: one for one in own}.values())
         reference = max(one.n_reference for one in own)
@@ -270,20 +224,4 @@ def grids(result: ScoreResult, names: Sequence[str] | None = None) -> list[expor
     return made
 
 
-def _cell(one: Estimate) -> str:
-    """Return the number that counts with its interval: corrected where trusted, else the value."""
-    trusted = one.trust in ("ok", "sample_limited", "rank_deficient") and math.isfinite(one.corrected)
-    value, low, high = (one.corrected, one.corrected_low, one.corrected_high) if trusted else (
-        one.value, one.low, one.high
-    )  # fmt: skip
-    if not math.isfinite(value):
-        return "—"
-    interval = f" [{low:.3g}, {high:.3g}]" if math.isfinite(low) and math.isfinite(high) else ""
-    return f"{value:.3g}{interval}"
-
-
 _ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
-
-
-def _plain(value: Any) -> Any:
-    return None if isinstance(value, float) and not math.isfinite(value) else value

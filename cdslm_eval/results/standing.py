@@ -9,9 +9,9 @@ from itertools import combinations
 
 from scipy import stats
 
-from cdslm_eval.results.ranking import rank_key, ranked
-from cdslm_eval.results.score_result import Estimate
-from cdslm_eval.run.comparison import holm
+from cdslm_eval.results.differences import holm
+from cdslm_eval.results.estimate import Estimate, Quantity
+from cdslm_eval.results.ranking import common_scale, ranked
 
 __all__ = ["Standing", "standings"]
 
@@ -72,51 +72,52 @@ def standings(
     Source: Mogstad, Romano, Shaikh, Wilhelm (2024), "Inference for Ranks with Applications to Mobility across
     Neighbourhoods and Academic Achievement across Countries", Review of Economic Studies 91.
     """
-    found: dict[tuple[str, str], Standing] = {}
-    for name in dict.fromkeys(one.name for one in estimates):
+    table: dict[tuple[str, str], Standing] = {}
+    for name in dict.fromkeys(estimate.name for estimate in estimates):
         leagues: dict[str | None, list[Estimate]] = {}
-        versus = any(one.n_reference for one in estimates if one.name == name)
-        for one in estimates:
-            if one.name == name and one.better != "neither":
-                league = (references or {}).get(one.system) if versus else None
-                leagues.setdefault(league, []).append(one)
-        for some in leagues.values():
-            found |= {(system, name): one for system, one in _standings(some).items()}
-    return found
+        versus = any(estimate.n_reference for estimate in estimates if estimate.name == name)
+        for estimate in estimates:
+            if estimate.name == name and estimate.better != "neither":
+                league = (references or {}).get(estimate.system) if versus else None
+                leagues.setdefault(league, []).append(estimate)
+        for league_estimates in leagues.values():
+            table |= {(system, name): standing for system, standing in _standings(league_estimates).items()}
+    return table
 
 
-def _standings(some: Sequence[Estimate]) -> dict[str, Standing]:
-    sign = -1.0 if some[0].better == "higher" else 1.0
-    trusted = all(one.trust in ("", "ok", "sample_limited") for one in some if math.isfinite(one.value))
-    points = [_point(one, sign, trusted=trusted) for one in some if math.isfinite(one.value)]
+def _standings(estimates: Sequence[Estimate]) -> dict[str, Standing]:
+    sign = -1.0 if estimates[0].better == "higher" else 1.0
+    scale = zip(estimates, common_scale(estimates), strict=True)
+    points = [_point(estimate.system, quantity, sign) for estimate, quantity in scale if math.isfinite(estimate.value)]
     pairs = list(combinations(points, 2))
     adjusted = holm([_p_value(a, b) for a, b in pairs])
-    better: dict[str, set[str]] = {one.system: set() for one in points}
+    better: dict[str, set[str]] = {point.system: set() for point in points}
     for (a, b), p in zip(pairs, adjusted, strict=True):
-        apart = p < 0.05 if math.isfinite(p) else a.high < b.low or b.high < a.low
-        if apart:
+        if math.isfinite(p):
             first, second = (a, b) if a.value < b.value else (b, a)
+            apart = p < 0.05
+        else:
+            first, second = (a, b) if a.high < b.low else (b, a)
+            apart = first.high < second.low
+        if apart:
             better[second.system].add(first.system)
-    order = {one.system: number for number, one in enumerate(ranked(some))}
+    order = {estimate.system: number for number, estimate in enumerate(ranked(estimates))}
     standing = {}
-    for one in points:
-        beaten = {other for other, by in better.items() if one.system in by}
-        ties = tuple(p.system for p in points if p.system not in (*better[one.system], *beaten, one.system))
-        places = 1 + len(better[one.system]), len(points) - len(beaten)
-        standing[one.system] = Standing(*places, float(order[one.system]), ties, len(ties) < len(points) - 1)
+    for point in points:
+        beaten = {other for other, by in better.items() if point.system in by}
+        ties = tuple(p.system for p in points if p.system not in (*better[point.system], *beaten, point.system))
+        places = 1 + len(better[point.system]), len(points) - len(beaten)
+        standing[point.system] = Standing(*places, float(order[point.system]), ties, len(ties) < len(points) - 1)
     return standing
 
 
-def _point(one: Estimate, sign: float, *, trusted: bool) -> _Point:
-    """Return the value with its error, lower being better; without an error where only bounds are known."""
-    if one.trust and trusted:
-        value, low, high = rank_key(one), one.corrected_low, one.corrected_high
-    else:
-        value, low, high = one.value, one.low, one.high
-    width = stats.norm.ppf(0.975) * 2
-    error = (high - low) / width if one.interval != "bounds" or (one.trust and trusted) else math.nan
-    ends = sorted((sign * low, sign * high)) if math.isfinite(low) and math.isfinite(high) else [-math.inf, math.inf]
-    return _Point(one.system, sign * value, error, ends[0], ends[1])
+def _point(system: str, quantity: Quantity, sign: float) -> _Point:
+    """Return a quantity with its standard error, lower being better; without one where only bounds are known."""
+    low, high = quantity.low, quantity.high
+    known = math.isfinite(low) and math.isfinite(high)
+    error = math.nan if quantity.kind == "held-out" else (high - low) / (2 * stats.norm.ppf(0.975))
+    ends = sorted((sign * low, sign * high)) if known else [-math.inf, math.inf]
+    return _Point(system, sign * quantity.value, error, ends[0], ends[1])
 
 
 def _p_value(a: _Point, b: _Point) -> float:

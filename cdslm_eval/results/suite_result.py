@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cdslm_eval.results.numbers import to_json
 from cdslm_eval.results.score_result import ScoreResult
 
 __all__ = ["Cell", "Change", "Judgement", "PastValue", "SuiteResult"]
@@ -173,15 +173,9 @@ class SuiteResult:
         return {
             "suite": self.name,
             "exit_code": self.exit_code,
-            "gates": [plain(one) for one in self.judgements],
-            "cells": [plain(one) for one in self.cells],
-            "changes": [{**plain(one), "verdict": one.verdict} for one in self.changes],
+            "gates": [to_json(one) for one in self.judgements],
+            "cells": [to_json(one) for one in self.cells],
+            "changes": [{**to_json(one), "verdict": one.verdict} for one in self.changes],
             "over_budget": list(self.over_budget),
             **self.scores.as_json(),
         }
-
-
-def plain(one: Any) -> dict[str, Any]:
-    """Return a dataclass as JSON values: NaN and infinities become None."""
-    record = {name: getattr(one, name) for name in (f.name for f in dataclasses.fields(one))}
-    return {k: None if isinstance(v, float) and not math.isfinite(v) else v for k, v in record.items()}

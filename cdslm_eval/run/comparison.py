@@ -13,6 +13,7 @@ from scipy import stats
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import Metric
+from cdslm_eval.results.differences import Difference, with_holm
 from cdslm_eval.run import Measurement, Progress, Request, Runner
 from cdslm_eval.stats.distances import difference
 from cdslm_eval.stats.estimate import (
@@ -29,44 +30,10 @@ from cdslm_eval.stats.jackknife import spread
 from cdslm_eval.stats.jsd import corrected_difference
 from cdslm_eval.stats.statistic import JensenShannon, SequenceStatistic, VectorDistance, WeightedStatistic
 
-__all__ = ["Difference", "Side", "compare", "differences", "holm", "side_of", "with_holm"]
+__all__ = ["Side", "compare", "differences", "side_of"]
 
 _REPLICATES = 2000
 _Head = tuple[Metric, str, str]  # metric, name of the value, identity
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Difference:
-    """A - B under one value name.
-
-    Attributes:
-        name, unit, better, identity: What was compared.
-        quantity: "corrected" for divergences (at one phone count) and distances of sets, "value" otherwise.
-        a, b: Both values; NaN where only the difference is computed.
-        difference, low, high: A - B and its 95 % interval.
-        p_value, p_holm: Two-sided p of no difference, as it is and Holm-corrected over the names.
-        detectable: Smallest difference that this sample would have shown with 80 % power at the 5 % level.
-        paired: Whether clips were compared key by key.
-        method: The test.
-        reason: Why numbers are NaN, or "".
-    """
-
-    name: str
-    unit: str
-    better: str
-    identity: str
-    quantity: str
-    difference: float
-    low: float
-    high: float
-    p_value: float
-    detectable: float
-    paired: bool
-    method: str
-    a: float = math.nan
-    b: float = math.nan
-    p_holm: float = math.nan
-    reason: str = ""
 
 
 def compare(
@@ -340,24 +307,3 @@ def _bootstrap_p(difference: float, replicates: np.ndarray, se: float) -> float:
         return math.nan
     centred = np.abs(replicates - difference)
     return float((1 + np.count_nonzero(centred >= abs(difference) * (1 - 1e-12))) / (1 + len(replicates)))
-
-
-def holm(p_values: Sequence[float]) -> list[float]:
-    """Return Holm-adjusted p values; NaN stays and does not count.
-
-    Source: Holm (1979), "A simple sequentially rejective multiple test procedure".
-    """
-    order = sorted((p, place) for place, p in enumerate(p_values) if math.isfinite(p))
-    adjusted = [math.nan] * len(p_values)
-    running = 0.0
-    for rank, (p, place) in enumerate(order):
-        running = max(running, min(1.0, (len(order) - rank) * p))
-        adjusted[place] = running
-    return adjusted
-
-
-def with_holm(found: Sequence[Difference]) -> list[Difference]:
-    """Return differences with their p values Holm-corrected over all of them."""
-    from dataclasses import replace
-
-    return [replace(one, p_holm=p) for one, p in zip(found, holm([one.p_value for one in found]), strict=True)]

@@ -13,7 +13,8 @@ import numpy as np
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import Metric
-from cdslm_eval.results.score_result import Carrier, Estimate, Exemplar, Failure, ScoreResult
+from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.score_result import Carrier, Exemplar, Failure, ScoreResult
 from cdslm_eval.run import Measurement, Progress, Request, Runner
 from cdslm_eval.stats.copies import copies, repeated
 from cdslm_eval.stats.estimate import Sample, distance_estimate, divergence_estimates, estimates, gather
@@ -302,7 +303,9 @@ class _Book:
             for place, one in enumerate(self.estimates):
                 if count and one.metric == metric and one.name in order_of and one.system in common:
                     value = common[one.system][order_of[one.name]]
-                    self.estimates[place] = dataclasses.replace(one, held_out_common=value, common_phones=count)
+                    assert one.calibration is not None  # every divergence has one
+                    shared = dataclasses.replace(one.calibration, held_out_common=value, common_phones=count)
+                    self.estimates[place] = dataclasses.replace(one, calibration=shared)
 
 
 def set_digest(one: Measurement) -> dict[str, Any]:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import dataclasses
 import math
 import platform
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 
+from cdslm_eval.results.numbers import to_json
 from cdslm_eval.scaling.downstream import Downstream
 from cdslm_eval.scaling.fit import LawFit
 from cdslm_eval.scaling.forecast import Predicted, Predictions
@@ -24,22 +24,9 @@ from cdslm_eval.scaling.validation import Holdout
 from cdslm_eval.scaling.verdict import Verdict
 from cdslm_eval.scaling.wording import estimator_words
 
-__all__ = ["law_document", "plain", "predictions_document", "settings_document", "study_document"]
+__all__ = ["law_document", "predictions_document", "settings_document", "study_document"]
 
 EXPONENTS = {"N_exponent": "N*", "D_exponent": "D*", "ratio_exponent": "r* = D*/N*"}
-
-
-def plain(value: Any) -> Any:
-    """Return a value as JSON holds it: arrays as lists, dataclasses as objects, what is not finite as null."""
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.tolist()
-    if isinstance(value, Mapping):
-        return {str(name): plain(one) for name, one in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(one) for one in value]
-    if dataclasses.is_dataclass(value) and not isinstance(value, type):
-        return {one.name: plain(getattr(value, one.name)) for one in dataclasses.fields(value)}
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def study_document(study: Study) -> dict[str, Any]:
@@ -71,7 +58,7 @@ def study_document(study: Study) -> dict[str, Any]:
         "settings": settings_document(study.table, study.metric, study.settings),
         "runs": saved_runs(study.table),
     }
-    found: dict[str, Any] = plain(document)
+    found: dict[str, Any] = to_json(document)
     return found
 
 
@@ -250,7 +237,7 @@ def _holdout(held: Holdout) -> dict[str, Any]:
 
 def predictions_document(predictions: Predictions) -> dict[str, Any]:
     """Return what `cdslm-eval fit predict --json` writes."""
-    found: dict[str, Any] = plain(
+    found: dict[str, Any] = to_json(
         {
             "headline": predictions.headline,
             "trusted": not any(flag.doubt for flag in predictions.flags),

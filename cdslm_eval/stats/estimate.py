@@ -16,7 +16,7 @@ from scipy import stats
 from cdslm_eval.core.errors import PluginError
 from cdslm_eval.core.store import Outcome
 from cdslm_eval.plugin.contract import Metric
-from cdslm_eval.results.score_result import Estimate
+from cdslm_eval.results.estimate import Calibration, Estimate
 from cdslm_eval.stats.distances import SetDistance, set_distance
 from cdslm_eval.stats.jackknife import Jackknifed, grouped, jackknife, spread
 from cdslm_eval.stats.jsd import PhonemeJSD, PhoneSequences, phoneme_jsd
@@ -200,7 +200,7 @@ def estimates(
             one = _weighted(frame, statistic, sample, seed, replicates)
             if statistic.wants_reference and reference is not None and applicable(reference, statistic).any():
                 floor = float(statistic.evaluate(_columns(reference, statistic), _once(reference, statistic))[0])
-                one = dataclasses.replace(one, floor=floor, n_reference=len(reference.scored))
+                one = dataclasses.replace(one, calibration=Calibration(floor=floor), n_reference=len(reference.scored))
             found.append(one)
         elif isinstance(statistic, SequenceStatistic):
             frame = _frame(system, metric, identity, name, statistic, sample)
@@ -329,12 +329,14 @@ def divergence_estimates(
                 low=one.low,
                 high=one.high,
                 interval="bounds",
-                floor=one.floor,
-                corrected=one.corrected,
-                corrected_low=one.corrected_low,
-                corrected_high=one.corrected_high,
-                held_out=one.held_out,
-                trust=one.trust,
+                calibration=Calibration(
+                    floor=one.floor,
+                    corrected=one.corrected,
+                    corrected_low=one.corrected_low,
+                    corrected_high=one.corrected_high,
+                    held_out=one.held_out,
+                    trust=one.trust,
+                ),
                 n_reference=len(reference.scored),
                 reason=one.reason,
             )
@@ -371,12 +373,14 @@ def distance_estimate(
         low=found.low,
         high=found.high,
         interval="95% jackknife",
-        floor=found.floor,
-        floor_clips=found.floor_clips,
-        corrected=found.corrected,
-        corrected_low=found.corrected_low,
-        corrected_high=found.corrected_high,
-        trust=found.trust if math.isfinite(found.value) else "",
+        calibration=Calibration(
+            floor=found.floor,
+            floor_clips=found.floor_clips,
+            corrected=found.corrected,
+            corrected_low=found.corrected_low,
+            corrected_high=found.corrected_high,
+            trust=found.trust if math.isfinite(found.value) else "",
+        ),
         n_reference=len(reference.scored),
         reason=found.reason,
     )

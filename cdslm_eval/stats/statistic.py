@@ -5,11 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
+from cdslm_eval.results.estimate import Better
 from cdslm_eval.stats.bleu import self_bleu
 from cdslm_eval.stats.distances import Distance, FrechetDistance, KernelMMD, pairwise_cosine_distance
 
@@ -31,7 +32,6 @@ __all__ = [
     "WeightedStatistic",
 ]
 
-Better = Literal["lower", "higher", "neither"]
 Floats = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
 

@@ -8,8 +8,8 @@ from typing import Any
 
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import Metric
+from cdslm_eval.results.differences import Difference, with_holm
 from cdslm_eval.results.suite_result import Change
-from cdslm_eval.run.comparison import Difference, with_holm
 from cdslm_eval.suite.plan import Plan
 from cdslm_eval.suite.record import Record
 

@@ -14,10 +14,12 @@ from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.provenance import host_facts, versions
 from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.contract import Metric
-from cdslm_eval.results.score_result import Estimate, ScoreResult
+from cdslm_eval.results.differences import Difference
+from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.results.suite_result import Judgement, SuiteResult
 from cdslm_eval.run import Measurement, Progress, Runner
-from cdslm_eval.run.comparison import Difference, Side, differences, side_of
+from cdslm_eval.run.comparison import Side, differences, side_of
 from cdslm_eval.run.scoring import REFERENCE, over_budget, requests_for, set_digest, summarise
 from cdslm_eval.suite.against import changes, comparable, refuse_other_identities
 from cdslm_eval.suite.contents import learn_contents

@@ -7,9 +7,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from cdslm_eval.results.score_result import Estimate
+from cdslm_eval.results.differences import Difference
+from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.suite_result import Judgement
-from cdslm_eval.run.comparison import Difference
 from cdslm_eval.suite.gates import Gate
 
 __all__ = ["Measured", "judge", "measured_difference", "measured_value"]

@@ -9,8 +9,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cdslm_eval.core.store import Store
-from cdslm_eval.results.score_result import Carrier, Estimate, Exemplar, Failure, ScoreResult
-from cdslm_eval.run.comparison import Difference
+from cdslm_eval.results.differences import Difference
+from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.score_result import Carrier, Exemplar, Failure, ScoreResult
 
 __all__ = ["kept_differences", "kept_scores", "key_of"]
 
@@ -51,8 +52,9 @@ def kept_differences(store: Store, key: str, make: Callable[[], Sequence[Differe
 
 def _plain(result: ScoreResult) -> dict[str, Any]:
     # infinities and NaN stay what they are: Python's json reads what it writes
-    lists = ("estimates", "failures", "carriers", "exemplars")
+    lists = ("failures", "carriers", "exemplars")
     return {
+        "estimates": [one.as_json() for one in result.estimates],
         **{name: [dataclasses.asdict(one) for one in getattr(result, name)] for name in lists},
         "warnings": list(result.warnings),
         "paths": [[owner, key, path] for (owner, key), path in result.clip_paths.items()],
@@ -62,7 +64,7 @@ def _plain(result: ScoreResult) -> dict[str, Any]:
 
 def _scores(data: Mapping[str, Any]) -> ScoreResult:
     return ScoreResult(
-        estimates=tuple(Estimate(**one) for one in data["estimates"]),
+        estimates=tuple(Estimate.from_json(one) for one in data["estimates"]),
         failures=tuple(Failure(**one) for one in data["failures"]),
         carriers=tuple(
             Carrier(**{**one, "ngram": tuple(one["ngram"]), "clips": tuple(one["clips"])}) for one in data["carriers"]

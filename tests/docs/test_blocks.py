@@ -1,4 +1,4 @@
-"""The documentation's Python blocks run, and the README names every room there is."""
+"""The documentation's Python blocks run, and CONTRIBUTING names every package."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ def test_the_blocks_of_a_page_run_one_after_the_other(name):
         exec(compile(block, f"{name}, block {number}", "exec"), space)
 
 
-def test_the_readme_names_every_module():
-    text = (ROOT / "README.md").read_text()
+def test_contributing_names_every_package():
+    text = (ROOT / "CONTRIBUTING.md").read_text()
     for path in (ROOT / "cdslm_eval").iterdir():
         if not path.name.startswith("__") and path.suffix in ("", ".py") and path.name != "py.typed":
             assert path.name in text, path.name

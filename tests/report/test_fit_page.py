@@ -102,3 +102,9 @@ def test_a_real_browser_shows_it_from_a_phones_width_on(folder, tmp_path):
     dom = open_in_browser(probed).stdout
     assert int(re.search(r'data-wide="(\d+)"', dom)[1]) <= 360
     assert int(re.search(r'data-drawn="(\d+)"', dom)[1]) == text.count("<figure ")
+
+
+def test_every_row_of_every_table_has_a_cell_under_each_heading(folder, column_counts):
+    tables = column_counts((folder / "index.html").read_text())
+    assert len(tables) > 3
+    assert all(len(set(counts)) == 1 and counts[0] > 1 for _, counts in tables), tables

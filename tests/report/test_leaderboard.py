@@ -14,7 +14,8 @@ import pytest
 
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.report.leaderboard import write_leaderboard
-from cdslm_eval.results.score_result import Estimate, Exemplar, ScoreResult
+from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.score_result import Exemplar, ScoreResult
 from cdslm_eval.results.standing import standings
 from cdslm_eval.results.suite_result import Cell, Change, Judgement, PastValue, SuiteResult
 
@@ -24,7 +25,9 @@ EVIL = "</title></script><script>alert('x')</script>\"'<img src=x onerror=alert(
 def mos(system, value, half=0.05, **more):
     frame = {"metric": "m", "identity": "m@1", "name": "mos", "interval": "95% bootstrap", "unit": "MOS"}
     frame |= {"better": "higher", "n_scored": 50}
-    return Estimate(system=system, value=value, low=value - half, high=value + half, **{**frame, **more})
+    return Estimate.from_json(
+        {"system": system, "value": value, "low": value - half, "high": value + half, **frame, **more}
+    )
 
 
 @pytest.fixture
@@ -171,3 +174,9 @@ def test_the_true_places_of_all_systems_lie_in_their_ranges_nearly_always():
         worst = {name: sum(other >= value for other in truth.values()) for name, value in truth.items()}
         right += all(found[name].best <= worst[name] and found[name].worst >= places[name] for name in truth)
     assert right / trials >= 0.95
+
+
+def test_every_row_of_every_table_has_a_cell_under_each_heading(result, tmp_path, column_counts):
+    tables = column_counts(write_leaderboard(result, tmp_path).read_text())
+    assert len(tables) == 3
+    assert all(len(set(counts)) == 1 and counts[0] > 1 for _, counts in tables), tables

@@ -13,7 +13,8 @@ import pytest
 
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.report import write_report
-from cdslm_eval.results.score_result import Carrier, Estimate, Exemplar, Failure, ScoreResult
+from cdslm_eval.results.estimate import Calibration, Estimate
+from cdslm_eval.results.score_result import Carrier, Exemplar, Failure, ScoreResult
 
 EVIL = "</title><script>alert('x')</script>\"'<img src=x onerror=alert(1)>$\\frac$"
 
@@ -25,9 +26,11 @@ def result(tone_set):
     def estimate(system, n, value):
         return Estimate(
             system=system, metric="pjsd", identity=EVIL, name=f"pjsd_{n}", value=value, low=value / 2, high=value,
-            interval="bounds", floor=value / 3, corrected=value / 2, corrected_low=value / 3, corrected_high=value,
-            held_out=-0.01, held_out_common=0.02, common_phones=700, trust="ok", unit="bits", better="lower",
-            n_scored=3, reason=EVIL if n == 1 else "",
+            interval="bounds", unit="bits", better="lower", n_scored=3, reason=EVIL if n == 1 else "",
+            calibration=Calibration(
+                floor=value / 3, corrected=value / 2, corrected_low=value / 3, corrected_high=value,
+                held_out=-0.01, held_out_common=0.02, common_phones=700, trust="ok",
+            ),
         )  # fmt: skip
 
     estimates = [estimate(system, n, 0.1 * n) for system in (EVIL, "plain") for n in (1, 2, 3)]
@@ -126,3 +129,13 @@ def test_a_real_browser_shows_the_table_and_can_play(result, tmp_path):
     # the decoder took the file: its length is known (0.5 s, and what MP3 frames pad)
     assert 0.4 < float(re.search(r'data-seconds="([\d.]+)"', dom)[1]) < 0.7
     assert re.search(r'data-rows="7"', dom)
+
+
+def test_every_row_of_every_table_has_a_cell_under_each_heading(result, tmp_path, column_counts):
+    page = write_report(result, tmp_path / "out").read_text()
+    tables = column_counts(page)
+    assert any("used by plain" in caption for caption, _ in tables)
+    assert all(len(set(counts)) == 1 and counts[0] > 1 for _, counts in tables), tables
+    # the n-gram's order is the second cell, its shares of the two sides in percent the third and fourth
+    row = re.search(r"<td>1</td><td>20</td><td>10</td><td>10</td>", page)
+    assert row

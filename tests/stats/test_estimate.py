@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from cdslm_eval.builtin.metrics.signal import Signal
 from cdslm_eval.core.store import Outcome
-from cdslm_eval.run.comparison import holm
+from cdslm_eval.results.differences import holm
 from cdslm_eval.stats.estimate import bootstrap, bootstrap_interval, estimates, gather
 from cdslm_eval.stats.statistic import Mean, Quantile, RatioOfSums
 

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.results.score_result import Estimate
+from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.suite.gates import parse_gate
 from cdslm_eval.suite.judge import judge, measured_value
 
@@ -20,7 +20,7 @@ NUMBERS = st.floats(-5, 5).map(lambda x: round(x, 3))
 
 def estimate(value, low, high, **more):
     frame = {"system": "s", "metric": "m", "identity": "i", "name": "x", "interval": "95% bootstrap", "n_scored": 100}
-    return Estimate(**{**frame, "value": value, "low": low, "high": high, **more})
+    return Estimate.from_json({**frame, "value": value, "low": low, "high": high, **more})
 
 
 def judged(text, one, undecided="fail"):

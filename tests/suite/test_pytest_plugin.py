@@ -64,3 +64,11 @@ def test_it_loads_nothing_when_it_is_not_used(tmp_path):
         [sys.executable, "-c", code], capture_output=True, text=True, cwd=tmp_path, env=environment, check=True
     )
     assert "LOADED ['cdslm_eval', 'cdslm_eval.testing', 'cdslm_eval.testing.pytest_plugin']" in done.stdout
+
+
+@pytest.mark.parametrize("xdist", ["-pxdist", "-pno:xdist"])
+def test_gates_are_collected_under_strict_markers_with_and_without_xdist(suite_file, run_pytest, xdist):
+    suite_file()
+    done = run_pytest("--strict-markers", "-Werror", xdist, "--collect-only", "-q", "--cdslm-suite", "suite.toml")
+    assert done.returncode == 0, done.stdout
+    assert "near: long enough" in done.stdout

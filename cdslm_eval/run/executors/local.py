@@ -18,7 +18,7 @@ from typing import Any
 from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.plugin.contract import Executor, Finished, Lost, Produced, Task, Worker
 
-__all__ = ["LocalExecutor"]
+__all__ = ["LocalExecutor", "WorkerProcess"]
 
 _START_SECONDS = 600.0
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
@@ -33,8 +33,7 @@ class LocalExecutor(Executor):
         self, worker: Worker, next_task: Callable[[], Task | None], jobs: int
     ) -> Iterator[Produced | Finished | Lost]:
         """Run tasks on up to `jobs` processes; they start as tasks come in."""
-        crew: list[_Process] = []
-        packed = _packed(worker)
+        crew: list[WorkerProcess] = []
         try:
             while True:
                 while (free := next((p for p in crew if p.task is None), None)) or len(crew) < jobs:
@@ -42,7 +41,7 @@ class LocalExecutor(Executor):
                     if task is None:
                         break
                     if free is None:
-                        crew.append(free := _Process(packed))
+                        crew.append(free := WorkerProcess(worker))
                     free.give(task)
                 busy = [process for process in crew if process.task is not None]
                 if not busy:
@@ -60,13 +59,22 @@ class LocalExecutor(Executor):
                 process.kill()
 
 
-class _Process:
-    """One worker process and the task it is at."""
+class WorkerProcess:
+    """One worker process and the task it runs.
 
-    def __init__(self, worker: bytes) -> None:
+    Args:
+        worker: Opened once, when the process starts.
+
+    Attributes:
+        task: The task that it runs, or None.
+        alive: False once it was ended or has died.
+        deadline: Monotonic time in seconds at which the task has gone without a result for too long.
+    """
+
+    def __init__(self, worker: Worker) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, worker), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, _packed(worker)), daemon=True)
         with _one_thread_each(), _no_main_module():
             self._process.start()
         theirs.close()
@@ -77,10 +85,20 @@ class _Process:
         self.deadline = 0.0
 
     def give(self, task: Task) -> None:
+        """Send a task to the process and start its time limit."""
         self.task = task
         self._extend()
         with suppress(OSError):  # a process that died is noticed when it is listened to
             self.pipe.send(task.payload)
+
+    def run(self, task: Task) -> Iterator[Produced | Finished | Lost]:
+        """Run one task to its end: for callers that have one process, where `LocalExecutor` waits for several."""
+        self.give(task)
+        while self.task is not None and self.alive:
+            if wait([self.pipe], timeout=max(0.0, min(self.deadline - time.monotonic(), 3600.0))):
+                yield from self.listen()
+            elif time.monotonic() >= self.deadline:
+                yield self.end(f"no result within {self.seconds:g} s")
 
     def _extend(self) -> None:
         limit = self.task.seconds if self.task is not None and self._ready else _START_SECONDS

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.results import export
-from cdslm_eval.run.comparison import Difference
+from cdslm_eval.results.differences import Difference
+from cdslm_eval.results.numbers import decimals_of, format_interval, format_number, to_json
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -74,16 +75,17 @@ class ComparisonResult:
         """Return the table of differences as text cells."""
         rows = []
         for difference in self.differences:
-            interval = f"{_number(difference.low)} … {_number(difference.high)}"
-            numbers = [_number(difference.difference), interval, _number(difference.p_holm)]
-            last = [_number(difference.detectable), self.verdict(difference)]
+            digits = decimals_of(difference.low, difference.high)
+            interval = format_interval(difference.low, difference.high)
+            numbers = [format_number(difference.difference, digits), interval, format_number(difference.p_holm)]
+            last = [format_number(difference.detectable, digits), self.verdict(difference)]
             rows.append((difference.name, difference.quantity, *numbers, *last))
         return export.Grid(self.title, _COLUMNS, tuple(rows), left=(0, 1, 6))
 
     def as_json(self) -> dict[str, Any]:
         """Return what `compare --json` writes."""
-        rows = [export.plain(dataclasses.asdict(difference)) for difference in self.differences]
-        return {"a": self.a, "b": self.b, "differences": rows, "seed": self.seed}
+        differences = to_json(self.differences)
+        return {"a": self.a, "b": self.b, "differences": differences, "seed": self.seed}
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per difference, with every field; needs pandas."""
@@ -109,7 +111,3 @@ class ComparisonResult:
         """
         document = export.load(path, "a comparison", ("a", "b", "differences"), _FORMAT)
         return export.build(cls, {name: value for name, value in document.items() if name != "format"}, path)
-
-
-def _number(value: float) -> str:
-    return f"{value:.4g}" if math.isfinite(value) else "—"

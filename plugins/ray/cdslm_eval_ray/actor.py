@@ -1,0 +1,74 @@
+"""Ray actor: one worker process on a node, which keeps its models open from task to task."""
+
+from __future__ import annotations
+
+import platform
+import sys
+import time
+from collections.abc import Iterator
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import cloudpickle
+
+from cdslm_eval.core.errors import EvalError
+from cdslm_eval.plugin.contract import Finished, Lost, Produced, Task
+from cdslm_eval.run.executors.local import WorkerProcess
+
+__all__ = ["ClipWorker", "installed_versions"]
+
+_FLUSH_S = 0.2
+
+
+def installed_versions(distributions: tuple[str, ...]) -> dict[str, str]:
+    """Return Python's version and that of each distribution; "" where it is not installed."""
+    versions = {"python": ".".join(platform.python_version_tuple()[:2])}
+    for name in distributions:
+        try:
+            versions[name] = version(name)
+        except PackageNotFoundError:
+            versions[name] = ""
+    return versions
+
+
+class ClipWorker:
+    """Runs tasks one after the other in a process of its own, as the executor `local` does.
+
+    The process stands between Ray and the plugins: one that hangs or crashes is ended and replaced without the actor,
+    with the same reason as on one machine. So an actor that dies means that its node was lost, never a clip's fault.
+
+    Args:
+        worker: The pickled worker of the run, opened once in the process.
+    """
+
+    def __init__(self, worker: bytes) -> None:
+        # a spawned process imports its parent's main module, and this parent's is Ray's own worker script
+        vars(sys.modules["__main__"]).pop("__file__", None)
+        self._pickled = worker
+        self._process: WorkerProcess | None = None
+
+    def check(self, distributions: tuple[str, ...]) -> tuple[str, dict[str, str]]:
+        """Return why the worker cannot be unpickled here, or "", and the versions installed here."""
+        problem = ""
+        try:
+            cloudpickle.loads(self._pickled)
+        except Exception as error:  # noqa: BLE001 - a plugin's import may raise anything; the driver reports it
+            problem = f"{type(error).__name__}: {error}"
+        return problem, installed_versions(distributions)
+
+    def run(self, ident: int, payload: Any, seconds: float | None) -> Iterator[list[Produced | Finished | Lost]]:
+        """Run one task; yield its events in groups, the last of which ends with `Finished` or `Lost`."""
+        if self._process is None or not self._process.alive:
+            self._process = WorkerProcess(cloudpickle.loads(self._pickled))
+        group: list[Produced | Finished | Lost] = []
+        sent = time.monotonic()
+        try:
+            for event in self._process.run(Task(ident, payload, seconds)):
+                group.append(event)
+                # an object each 0.2 s: one for each event would cost more than the measurement of a short clip
+                if time.monotonic() - sent > _FLUSH_S:
+                    yield group
+                    group, sent = [], time.monotonic()
+        except EvalError as error:
+            raise RuntimeError(str(error)) from None
+        yield group

@@ -1,0 +1,115 @@
+"""The executor `ray` on a real cluster of two nodes: equal to `local`, also when a node is killed in the middle."""
+
+from __future__ import annotations
+
+import os
+import socket
+from pathlib import Path
+
+import pytest
+
+ray = pytest.importorskip("ray")
+
+import cdslm_eval_ray.executor as executor_module  # noqa: E402
+import hostile_metrics as hostile  # noqa: E402
+from cdslm_eval_ray.executor import RayExecutor, RayOptions  # noqa: E402
+from ray.cluster_utils import Cluster  # noqa: E402
+
+from cdslm_eval.builtin.metrics.signal import Signal  # noqa: E402
+from cdslm_eval.builtin.recognizers.sidecar import SidecarRecognizer  # noqa: E402
+from cdslm_eval.core.clips import ClipSet  # noqa: E402
+from cdslm_eval.core.errors import EvalError, UsageError  # noqa: E402
+from cdslm_eval.core.store import Store  # noqa: E402
+from cdslm_eval.plugin.host import Host  # noqa: E402
+from cdslm_eval.run import Request, Runner  # noqa: E402
+from cdslm_eval.run.executors.local import LocalExecutor  # noqa: E402
+
+# Ray leaves sockets and files of its own to the garbage collector
+pytestmark = pytest.mark.filterwarnings("ignore")
+
+
+@pytest.fixture(scope="module")
+def cluster():
+    """Start a head and a second node with one CPU each; nodes import the test metrics by path."""
+    paths = [str(Path(hostile.__file__).parent), os.environ.get("PYTHONPATH", "")]
+    before = os.environ.get("PYTHONPATH")
+    os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, paths))
+    cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    yield cluster
+    ray.shutdown()
+    cluster.shutdown()
+    if before is None:
+        del os.environ["PYTHONPATH"]
+    else:
+        os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture
+def second_node(cluster):
+    node = cluster.add_node(num_cpus=1)
+    cluster.wait_for_nodes()
+    yield node
+    if node in cluster.list_all_nodes():
+        cluster.remove_node(node)
+
+
+def outcomes(path, executor, folder, *metrics, progress=None, limit=20.0):
+    with Store(path) as store:
+        runner = Runner(store, executor, SidecarRecognizer(), jobs=2, time_limit_s=limit)
+        (measured,) = runner.run([Request(ClipSet.open(folder), metrics)], progress)
+        return [list(measured.outcomes(metric)) for metric in metrics]
+
+
+def test_two_nodes_equal_one_machine_with_crashes_hangs_and_errors(cluster, second_node, tmp_path, tone_set):
+    folder = tone_set("t", 6)
+    metrics = (Signal(), hostile.Dies(), hostile.Raises(), hostile.Hangs())
+    executor = RayExecutor(RayOptions(address=cluster.address))
+    distributed = outcomes(tmp_path / "ray", executor, folder, *metrics, limit=3.0)
+    local = outcomes(tmp_path / "local", LocalExecutor(), folder, *metrics, limit=3.0)
+    assert distributed == local
+    assert [outcome.status for outcome in distributed[1]] == ["ok", "ok", "failed", "ok", "ok", "ok"]
+    assert "exit code 7" in distributed[1][2].reason
+
+
+def test_the_clips_of_a_killed_node_are_measured_on_another(cluster, second_node, tmp_path, tone_set):
+    folder = tone_set("t", 24)
+    killed = []
+
+    def kill_once(done, total):
+        if done >= 4 and not killed:
+            killed.append(second_node)
+            cluster.remove_node(second_node, allow_graceful=False)
+
+    executor = RayExecutor(RayOptions(address=cluster.address))
+    distributed = outcomes(tmp_path / "ray", executor, folder, hostile.Slow(), progress=kill_once)
+    assert killed
+    assert distributed == outcomes(tmp_path / "local", LocalExecutor(), folder, hostile.Slow())
+    assert {outcome.status for (rows,) in [distributed] for outcome in rows} == {"ok"}
+
+
+def test_a_distribution_that_a_node_lacks_is_named(cluster, tmp_path, tone_set, monkeypatch):
+    # the nodes here share this machine's packages, so the driver is the one that claims to have more
+    here = executor_module.installed_versions
+    monkeypatch.setattr(executor_module, "installed_versions", lambda names: {**here(names), "cdslm-eval-x": "3.1"})
+    executor = RayExecutor(RayOptions(address=cluster.address))
+    with pytest.raises(EvalError, match=r"other versions: cdslm-eval-x 3\.1 here, not installed there"):
+        outcomes(tmp_path / "ray", executor, tone_set("t", 2), Signal())
+
+
+def test_a_worker_larger_than_every_node_is_refused(cluster):
+    with pytest.raises(UsageError, match="no node of the Ray cluster has 64 CPUs"):
+        list(RayExecutor(RayOptions(address=cluster.address, cpus=64)).run(None, lambda: None, 1))
+
+
+def test_no_cluster_at_the_address_is_a_sentence():
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+    fix = "Start one: ray start --head"
+    with pytest.raises(UsageError, match=f"no Ray cluster answers at '{address}'. {fix}"):
+        list(RayExecutor(RayOptions(address=address)).run(None, lambda: None, 1))
+
+
+def test_the_executor_is_registered():
+    executor = Host().make("executor", "ray:address=local,cpus=0.5,workers=3")
+    assert executor.options == RayOptions(address="local", cpus=0.5, workers=3)
