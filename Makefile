@@ -29,7 +29,7 @@ bench: .venv/dev.done
 
 .venv/demo.done: pyproject.toml constraints.txt $(wildcard plugins/perceptual/pyproject.toml plugins/phones/pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e .
+	$(PIP) -e '.[speech]'
 	# DNSMOS stands beside pJSD in the demo where its runtime has a wheel; nothing may be compiled here
 	$(PIP) --only-binary :all: -e ./plugins/perceptual || echo "plugins/perceptual has no wheels for this machine; the demo goes without DNSMOS"
 	# the neural recognizer, under the same rule
@@ -38,7 +38,7 @@ bench: .venv/dev.done
 
 .venv/dev.done: .venv/demo.done requirements-dev.txt $(wildcard plugins/*/pyproject.toml)
 	$(PIP) torch==2.13.0
-	$(PIP) -e '.[model]' -r requirements-dev.txt $(foreach plugin,$(PLUGINS),-e '$(plugin)[test]')
+	$(PIP) -e '.[model,speech]' -r requirements-dev.txt $(foreach plugin,$(PLUGINS),-e '$(plugin)[test]')
 	# it declares torchaudio, which its model does not use and whose default build replaces torch
 	$(PIP) --no-deps audiobox-aesthetics
 	touch $@

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
         Transcriber,
     )
     from cdslm_eval.plugin.hookspecs import hookimpl
+    from cdslm_eval.plugin.law import LawForm
     from cdslm_eval.results.comparison_result import ComparisonResult
     from cdslm_eval.results.estimate import Estimate
     from cdslm_eval.results.score_result import ScoreResult
@@ -59,6 +60,7 @@ __all__ = [
     "GeneratorInfo",
     "JensenShannon",
     "KernelDistance",
+    "LawForm",
     "Mean",
     "Metric",
     "Options",
@@ -108,6 +110,7 @@ _HOME = {
     "scaling.table": ("RunTable",),
     "stats.jsd": ("phoneme_jsd",),
     "suite.load": ("load_suite",),
+    "plugin.law": ("LawForm",),
     "stats.statistic": (
         "Frechet",
         "JensenShannon",

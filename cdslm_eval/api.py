@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -11,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdslm_eval.core import defaults
 from cdslm_eval.core.clips import MANIFEST, ClipSet
-from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.core.progress import Progress, progress_bar
 from cdslm_eval.core.provenance import host_facts, versions
 from cdslm_eval.core.store import Store, default_store_path
@@ -287,19 +288,19 @@ def fit(table: RunTable | Path | str, metric: str = "loss", **options: Any) -> L
     Args:
         table: A `RunTable`, or a file that `RunTable.read` reads.
         metric: The column to fit.
-        options: As for `cdslm_eval.scaling.fit_law`: form, estimator, link, bounds, better and others.
-
-    Returns:
-        The fit; its `headline` says first whether it can be trusted.
+        options: Fields of `cdslm_eval.scaling.LawSpec`: form, estimator, link, bounds, better and others.
 
     Raises:
-        UsageError: The table cannot be read, or has too few usable rows.
+        UsageError: The table cannot be read, has too few usable rows, or there is no such option.
     """
-    from cdslm_eval.scaling import fit_law
+    from cdslm_eval.scaling import LawSpec, fit_law
     from cdslm_eval.scaling.table import RunTable
 
+    known = [field.name for field in dataclasses.fields(LawSpec)]
+    if unknown := [name for name in options if name not in known]:
+        raise UsageError(f"fit has no option {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
     read = table if isinstance(table, RunTable) else RunTable.read(Path(table))
-    return fit_law(read, metric, **options)
+    return fit_law(read, metric, LawSpec(**options))
 
 
 @dataclass(frozen=True, slots=True)

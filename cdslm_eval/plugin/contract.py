@@ -119,9 +119,10 @@ class Component(ABC):
     @classmethod
     def missing(cls) -> str | None:
         """Return what stands in the way of using it here and how to mend it, or None; imports nothing heavy."""
-        absent = [
+        # several modules may come with one requirement, such as an extra
+        absent = dict.fromkeys(
             requirement for module, requirement in cls.requires.items() if importlib.util.find_spec(module) is None
-        ]
+        )
         return f"needs pip install {' '.join(f'{name!r}' for name in absent)}" if absent else None
 
     @classmethod

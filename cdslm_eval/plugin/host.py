@@ -19,6 +19,7 @@ from cdslm_eval.core.defaults import TRANSCRIBER
 from cdslm_eval.core.errors import UnknownNameError, UsageError, did_you_mean
 from cdslm_eval.plugin import hookspecs
 from cdslm_eval.plugin.contract import Component, Executor, Generator, Measurer, Metric, Recognizer, Transcriber
+from cdslm_eval.plugin.law import LawForm
 from cdslm_eval.plugin.specs import FileSpec, code_digest, load_class
 
 __all__ = ["GROUP", "KINDS", "Host", "Plugin", "Registered", "complaint", "transcriber_for"]
@@ -30,6 +31,7 @@ BUILT_IN = {
     "recognizers": "cdslm_eval.builtin.recognizers",
     "generators": "cdslm_eval.builtin.generators",
     "executors": "cdslm_eval.run.executors",
+    "laws": "cdslm_eval.builtin.laws",
 }
 KINDS: Mapping[str, tuple[str, type[Component]]] = {
     "metric": ("cdslm_metrics", Metric),
@@ -37,6 +39,7 @@ KINDS: Mapping[str, tuple[str, type[Component]]] = {
     "transcriber": ("cdslm_transcribers", Transcriber),
     "generator": ("cdslm_generators", Generator),
     "executor": ("cdslm_executors", Executor),
+    "law": ("cdslm_laws", LawForm),
 }
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
