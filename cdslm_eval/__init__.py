@@ -43,7 +43,7 @@ if TYPE_CHECKING:
         SelfBleu,
         Vert,
     )
-    from cdslm_eval.suite.load import load_suite
+    from cdslm_eval.suite.schema import load_suite
 
 __version__ = "0.1.0"
 
@@ -109,7 +109,7 @@ _HOME = {
     "results.comparison_result": ("ComparisonResult",),
     "scaling.table": ("RunTable",),
     "stats.jsd": ("phoneme_jsd",),
-    "suite.load": ("load_suite",),
+    "suite.schema": ("load_suite",),
     "plugin.law": ("LawForm",),
     "stats.statistic": (
         "Frechet",

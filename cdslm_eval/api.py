@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from cdslm_eval.results.suite_result import SuiteResult
     from cdslm_eval.scaling import LawFit
     from cdslm_eval.scaling.table import RunTable
-    from cdslm_eval.suite.load import Suite
+    from cdslm_eval.suite.schema import Suite
 
 __all__ = ["MetricLike", "Note", "compare", "fit", "generate", "run_suite", "score"]
 
@@ -262,14 +262,14 @@ def run_suite(
         UsageError: The suite has a problem; the message names its lines.
     """
     from cdslm_eval import suite as _suite
-    from cdslm_eval.suite.record import find_record, records_folder
+    from cdslm_eval.suite.recording import find_record, records_folder
 
     loaded = _suite.load_suite(Path(suite)) if isinstance(suite, str | Path) else suite
     path = _store_path(store)
     record = find_record(against, records_folder(path)) if against else None
     plan = _suite.make_plan(loaded, Host(), only=tuple(only), recorded=record is not None)
     with _shown(progress, "measuring") as bar:
-        options = _suite.Wish(
+        options = _suite.RunOptions(
             store=path,
             jobs=jobs or loaded.spec.run.jobs or defaults.default_jobs(),
             device=device,
@@ -277,7 +277,7 @@ def run_suite(
             against=record,
             keep_failures=keep_failures,
             progress=bar,
-            say=note,
+            log=note,
         )
         return _suite.run_suite(plan, options)
 
