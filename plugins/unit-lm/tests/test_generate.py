@@ -138,9 +138,9 @@ def test_runs_last_as_long_as_they_were_seen_to():
     seen = np.zeros((2, 64), np.float32)
     seen[0, [0, 3]] = (1, 3)
     units = Units(np.zeros((2, 1), np.float32), np.zeros((2, 1, 80), np.float32), seen, 40.0, 80.0)
-    lasts = np.array([units.lasting(0, draw) for draw in np.linspace(0, 1, 4000, endpoint=False)])
+    lasts = np.array([units.draw_run(0, draw) for draw in np.linspace(0, 1, 4000, endpoint=False)])
     assert {int(one): int((lasts == one).sum()) for one in np.unique(lasts)} == {1: 1000, 4: 3000}
-    assert units.lasting(1, 0.5) == 1
+    assert units.draw_run(1, 0.5) == 1
     tokens, lengths = runs(np.repeat([5, 1, 5], [2, 1, 3]))
     assert np.repeat(tokens, lengths).tolist() == [5, 5, 1, 5, 5, 5]
 
