@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Transcriber,
     )
     from cdslm_eval.plugin.hookspecs import hookimpl
+    from cdslm_eval.plugin.law import LawForm
     from cdslm_eval.stats.statistic import (
         Frechet,
         JensenShannon,
@@ -48,6 +49,7 @@ __all__ = [
     "GeneratorInfo",
     "JensenShannon",
     "KernelDistance",
+    "LawForm",
     "Mean",
     "Metric",
     "Options",
@@ -79,6 +81,7 @@ _HOME = {
     ),
     "core.errors": ("EvalError",),
     "plugin.hookspecs": ("hookimpl",),
+    "plugin.law": ("LawForm",),
     "stats.statistic": (
         "Frechet",
         "JensenShannon",
