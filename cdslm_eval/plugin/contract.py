@@ -100,6 +100,7 @@ class Component(ABC):
         requires: Importable modules it needs beyond the default install, each with the pip requirement that brings it.
         positional: The option that a bare value sets, as "2" does in "babble:2".
         Options: A pydantic model of the options.
+        code: Digest of the code, set by the host where no plugin registered the class; part of the identity.
     """
 
     name: ClassVar[str]
@@ -110,6 +111,7 @@ class Component(ABC):
     requires: ClassVar[Mapping[str, str]] = {}
     positional: ClassVar[str | None] = None
     Options: ClassVar[type[BaseModel]] = NoOptions
+    code: str = ""
 
     def __init__(self, options: BaseModel | None = None) -> None:
         self.options: Any = self.Options() if options is None else options
