@@ -271,7 +271,7 @@ def _settings(plan: Plan, options: RunOptions, store: Store, rows: Rows) -> dict
         "metrics": {name: dict(identity.parts) for name, identity in plan.identities.items() if name in plan.metrics},
         "sets": {name: set_digest(measured) for name, measured in sets.items()},
         "rosters": {name: put_clip_list(store, measured, measured.request.metrics) for name, measured in sets.items()},
-        "versions": versions(plan.host),
+        "versions": versions(plan.host.versions()),
         "host": host_facts(),
     }
 
