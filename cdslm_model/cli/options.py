@@ -1,4 +1,4 @@
-"""What `cdslm train` can be told: each option once, with its help."""
+"""Options of `cdslm train`, each declared once with its help; other models' commands share them."""
 
 from __future__ import annotations
 
@@ -45,14 +45,14 @@ __all__ = [
 ]
 
 Data = Annotated[Path, typer.Option("--data", help="Prepared speech; its train and valid splits where it has them.")]
-Out = Annotated[Path, typer.Option("--out", help="The run's folder; the same command again goes on from there.")]
+Out = Annotated[Path, typer.Option("--out", help="The run's folder; the same command again resumes it.")]
 Depth = Annotated[int, typer.Option("--depth", min=1, help="Blocks; width is 128 a block. 4 has 36M parameters.")]
 Valid = Annotated[Path | None, typer.Option("--valid", help="Held-out prepared speech.")]
 TargetFlops = Annotated[
-    list[float] | None, typer.Option("--target-flops", help="Train for so many exact FLOPs; again for a branch.")
+    list[float] | None, typer.Option("--target-flops", help="Train for this many exact FLOPs; repeat for a branch.")
 ]
-Tokens = Annotated[list[float] | None, typer.Option("--tokens", help="Or for so many frames.")]
-Steps = Annotated[list[int] | None, typer.Option("--steps", help="Or for so many steps.")]
+Tokens = Annotated[list[float] | None, typer.Option("--tokens", help="Train for this many frames.")]
+Steps = Annotated[list[int] | None, typer.Option("--steps", help="Train for this many steps.")]
 ContextSeconds = Annotated[float, typer.Option("--context-seconds", min=0.0, max=3600.0, help="Context of a window.")]
 ContinuationSeconds = Annotated[
     float, typer.Option("--continuation-seconds", min=0.0125, max=3600.0, help="Continuation of a window.")
@@ -80,7 +80,7 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Of weights, windows, n
 ValidWindows = Annotated[int, typer.Option("--valid-windows", min=1, help="Held-out windows.")]
 ValidEvery = Annotated[int, typer.Option("--valid-every", min=1, help="Steps between validations.")]
 SaveEvery = Annotated[int, typer.Option("--save-every", min=1, help="Steps between checkpoints.")]
-Vocoder = Annotated[str, typer.Option("--vocoder", help="Makes samples when it generates.")]
+Vocoder = Annotated[str, typer.Option("--vocoder", help="Turns log-mels into samples in generation.")]
 Precision = Annotated[
     str,
     typer.Option("--precision", help="auto (bfloat16 on a GPU), float32 or bfloat16, which some processors do fast."),
@@ -89,5 +89,5 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N
 CompileNetwork = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="Let torch compile the network (default: on a GPU).")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Say nothing while it runs.")]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -17,9 +17,9 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 from model.conftest import ENVIRONMENT, LENGTH, SMALL, vowels  # noqa: E402 - torch may be absent
 
 from cdslm_eval.core.audio import resample  # noqa: E402
+from cdslm_model import checkpoint  # noqa: E402
 from cdslm_model.data.windows import Shards  # noqa: E402
 from cdslm_model.files import locked  # noqa: E402
-from cdslm_model.train import checkpoint  # noqa: E402
 
 STEPS = ("--steps", "40", "--save-every", "10")
 
@@ -122,7 +122,7 @@ def test_no_room_to_prepare_keeps_what_is_whole(inside, corpus, tmp_path):
         shutil.copy(path, few)
     said = sentence(limited(100_000, "prepare", few, "--out", folder))
     assert "no room for the next shard" in said
-    assert "the 1 before it are kept" in said
+    assert "the 1 before it are complete" in said
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "shard-00000.json", "shard-00000.npy"]
     after = prepared(inside, few, folder).clips
     assert list(after[:2]) == before
@@ -152,14 +152,14 @@ def test_no_room_for_the_log_loses_nothing(inside, shards, trained, tmp_path, ro
 def test_a_second_prepare_is_refused(inside, corpus, tmp_path):
     with locked(tmp_path / "shards" / "train", "cdslm prepare"):
         said = sentence(inside("prepare", corpus, "--out", tmp_path / "shards"))
-    assert f"another cdslm prepare (process {os.getpid()}) is at work in it" in said
+    assert f"another cdslm prepare (process {os.getpid()}) works in it" in said
     assert inside("prepare", corpus, "--out", tmp_path / "shards").returncode == 0
 
 
 @pytest.mark.parametrize(
     ("options", "said"),
     [
-        (("--data", "CORPUS"), "train: no prepared speech in it; make some with: cdslm prepare"),
+        (("--data", "CORPUS"), "train: no prepared speech in it; Use: cdslm prepare"),
         (("--data", "/nowhere"), "/nowhere: no such folder"),
         (("--valid", "/nowhere"), "/nowhere: no prepared speech in it"),
         (("--target-flops", "nan"), "nan flops is no length of a run"),
@@ -235,7 +235,7 @@ def test_log_mels_of_another_kind_are_refused(inside, shards, trained, tmp_path)
     assert "was trained on log-mels of" in sentence(done)
     mixed = ("--data", shards / "train", "--valid", tmp_path / "other" / "valid")
     said = sentence(inside("train", *mixed, "--out", tmp_path / "new", *SMALL, "--steps", "2"))
-    assert "its mel spec is not that of" in said
+    assert "its mel spec differs from that of" in said
 
 
 def test_too_little_memory_is_said(shards, tmp_path):

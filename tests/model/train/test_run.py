@@ -17,8 +17,8 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 
 from model.conftest import ENVIRONMENT, LENGTH, SMALL, cdslm  # noqa: E402 - torch may be absent
 
+from cdslm_model import checkpoint  # noqa: E402
 from cdslm_model.errors import CheckpointError, ModelError  # noqa: E402
-from cdslm_model.train import checkpoint  # noqa: E402
 from cdslm_model.train.schedule import WarmupStableDecay  # noqa: E402
 
 # 3 [24 d^2 (L Tg + (L-1) Tc) + 6 d^2 Tc + 4 d n^2 L + 2 (12 L - 4) d^2 + 160 d (n + Tg) + 2 (1024 d + 4 d^2)] at
@@ -40,7 +40,7 @@ def log(folder):
 
 def assert_same_checkpoint(one, other):
     for name in ("weights", "ema", "optimizer"):
-        first, second = (checkpoint.find(folder).tensors(name) for folder in (one, other))
+        first, second = (checkpoint.find_checkpoint(folder).tensors(name) for folder in (one, other))
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first), f"{name} differ"
 
@@ -125,7 +125,7 @@ def test_the_three_ways_to_say_how_long_agree(inside, shards, tmp_path):
         (("--steps", "40", "--lr", "0.01"), "trained with lr 0.002, not 0.01", 2),
         (("--steps", "40", "--seed", "1"), "trained with seed 0, not 1", 2),
         (("--steps", "80"), "no part of a run of 80 steps", 2),
-        ((), "say how long to train", 2),
+        ((), "a run needs a length", 2),
     ],
 )
 def test_another_order_for_the_same_folder_is_refused(inside, shards, trained, more, said, code):
@@ -173,7 +173,7 @@ def test_a_loss_that_is_no_number_names_the_last_good_checkpoint(inside, shards,
     done = inside("train", "--data", shards, "--out", folder, *options, "--lr", "1e18")
     assert done.returncode == 3
     assert "is not a number" in done.stderr
-    last = checkpoint.last(folder)
+    last = checkpoint.last_checkpoint(folder)
     assert str(last.folder) in done.stderr
     assert all(tensor.isfinite().all() for tensor in last.tensors("weights").values()), "the good one is kept"
 
@@ -213,7 +213,7 @@ def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_named(trained, tm
     damage(folder)
 
     def use():
-        found = checkpoint.find(tmp_path / "run")
+        found = checkpoint.find_checkpoint(tmp_path / "run")
         return [found.tensors(name) for name in ("weights", "ema")]
 
     with pytest.raises(CheckpointError, match=said) as caught:
@@ -240,7 +240,7 @@ def test_rate_rises_stays_and_falls():
 
 
 def test_window_lengths_in_seconds_are_frames(trained):
-    config = checkpoint.find(trained).facts["settings"]["config"]
+    config = checkpoint.find_checkpoint(trained).facts["settings"]["config"]
     seconds = float(LENGTH[1]), float(LENGTH[3])
     assert (config["context_frames"], config["continuation_frames"]) == tuple(round(80 * s) for s in seconds)
 
@@ -252,7 +252,7 @@ def test_bfloat16_learns_what_float32_learns_and_weights_stay_float32(shards, tr
     found, exact = (json.loads((run / "result.json").read_text())["val_loss"] for run in (tmp_path / "run", trained))
     assert found == pytest.approx(exact, rel=0.02)
     assert found != exact
-    weights = checkpoint.find(tmp_path / "run").tensors("weights")
+    weights = checkpoint.find_checkpoint(tmp_path / "run").tensors("weights")
     assert {one.dtype for one in weights.values()} == {torch.float32}
     refused = inside("train", *arguments, "--precision", "float16")
     assert refused.returncode == 2
@@ -263,7 +263,7 @@ def test_bfloat16_learns_what_float32_learns_and_weights_stay_float32(shards, tr
 def test_a_patch_that_is_wider_than_the_network_is_told_of(shards, tmp_path, inside):
     arguments = ("--data", shards, *SMALL, "--steps", "1", "--device", "cpu")
     wide = inside("train", *arguments, "--out", tmp_path / "wide", "--patch", "4")
-    assert "a token of 4 frames is 320 numbers, more than the width of 128" in wide.stderr
-    assert "--patch of at most 1 mends it" in wide.stderr
+    assert "a token of 4 frames has 320 values, more than the width of 128" in wide.stderr
+    assert "use a --patch of at most 1" in wide.stderr
     fits = inside("train", *arguments, "--out", tmp_path / "fits", "--patch", "1")
     assert "numbers, more than" not in fits.stderr

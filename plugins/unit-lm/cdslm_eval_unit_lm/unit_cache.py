@@ -1,4 +1,4 @@
-"""Speech is heard once: with a line that says how far it is, and with its units kept, so that going on is quick."""
+"""Units of each clip, cached on disk under a key, and the progress of computing them."""
 
 from __future__ import annotations
 
@@ -13,37 +13,35 @@ import numpy as np
 
 from cdslm_eval_unit_lm.features import Features
 from cdslm_eval_unit_lm.units import Ints, Vectors
-from cdslm_model.data.windows import Shards
-from cdslm_model.errors import TrainingError
-from cdslm_model.files import written_whole
+from cdslm_model import Shards, TrainingError, written_whole
 
-__all__ = ["keep", "kept", "key_of", "with_progress"]
+__all__ = ["cache_key", "cached_units", "save_units", "with_progress"]
 
 _EVERY_S = 5.0
-One = TypeVar("One")
+Item = TypeVar("Item")
 
 
-def with_progress(clips: Sequence[One], what: str, *, quiet: bool) -> Iterator[One]:
-    """Yield clips, and say every five seconds on stderr how many are done and how long the rest will take."""
-    start = said = time.monotonic()
+def with_progress(clips: Sequence[Item], what: str, *, quiet: bool) -> Iterator[Item]:
+    """Yield clips, and print every five seconds on stderr how many are done and the time left."""
+    start = printed = time.monotonic()
     for done, clip in enumerate(clips):
         now = time.monotonic()
-        if not quiet and now - said > _EVERY_S:
-            said = now
+        if not quiet and now - printed > _EVERY_S:
+            printed = now
             left = (len(clips) - done) * (now - start) / done
             print(f"{what}: {done}/{len(clips)} clips, {left:.0f} s left", file=sys.stderr, flush=True)
         yield clip
 
 
-def key_of(shards: Shards, features: Features, centroids: Vectors) -> str:
-    """Return what changes when the units of some speech might."""
+def cache_key(shards: Shards, features: Features, centroids: Vectors) -> str:
+    """Return the cache key of the units of some speech: a digest of the speech, the features and the clusters."""
     digest = hashlib.sha256(f"{shards.digest}\n{features.digest}\n".encode())
     digest.update(np.ascontiguousarray(centroids).tobytes())
     return digest.hexdigest()
 
 
-def kept(path: Path, key: str, make: Callable[[], list[Ints]]) -> list[Ints]:
-    """Return the units of each clip: those that `path` keeps under a key, else made anew and kept."""
+def cached_units(path: Path, key: str, compute: Callable[[], list[Ints]]) -> list[Ints]:
+    """Return the units of each clip from the cache, else compute and cache them."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -52,14 +50,14 @@ def kept(path: Path, key: str, make: Callable[[], list[Ints]]) -> list[Ints]:
                 ends = np.cumsum(file.get_tensor("lengths"))[:-1]
                 return [part.astype(np.int64) for part in np.split(file.get_tensor("units"), ends)]
     except (OSError, SafetensorError):
-        pass  # there is none yet, or half of one: it is made anew
-    said = make()
-    keep(path, key, said)
-    return said
+        pass  # absent or incomplete: computed again
+    units = compute()
+    save_units(path, key, units)
+    return units
 
 
-def keep(path: Path, key: str, said: Sequence[Ints]) -> None:
-    """Keep the units of each clip under a key.
+def save_units(path: Path, key: str, units: Sequence[Ints]) -> None:
+    """Write the units of each clip under a key.
 
     Raises:
         TrainingError: They cannot be written.
@@ -67,8 +65,9 @@ def keep(path: Path, key: str, said: Sequence[Ints]) -> None:
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
-    values = {"units": np.concatenate(said).astype(np.int32), "lengths": np.array([len(one) for one in said])}
+    lengths = np.array([len(clip) for clip in units])
+    values = {"units": np.concatenate(units).astype(np.int32), "lengths": lengths}
     try:
         written_whole(path, lambda half: save_file(values, half, metadata={"key": key}))
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path}: cannot be written: {error}; make room and give the same command again") from error
+        raise TrainingError(f"{path}: cannot be written: {error}; make room and repeat the command") from error

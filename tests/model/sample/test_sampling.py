@@ -12,9 +12,10 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 from hypothesis import given, settings  # noqa: E402 - torch may be absent
 from hypothesis import strategies as st  # noqa: E402
 
+from cdslm_model.diffusion import SCHEDULES, TARGETS, Process  # noqa: E402
 from cdslm_model.errors import ModelError  # noqa: E402
-from cdslm_model.sample.diffusion import SCHEDULES, TARGETS, Process  # noqa: E402
-from cdslm_model.sample.sampling import SAMPLERS, clip_noise, find_sampler, guided, times  # noqa: E402
+from cdslm_model.sample.sampling import SAMPLERS, find_sampler, guided, times  # noqa: E402
+from cdslm_model.seeding import clip_noise  # noqa: E402
 
 PROCESSES = [
     *(Process(schedule, "v", zero) for schedule in SCHEDULES for zero in (True, False) if zero or schedule != "flow"),

@@ -1,6 +1,6 @@
-"""The diffusion process in continuous time: schedules, prediction targets and loss weights; knows no network.
+"""The diffusion process in continuous time: schedules, prediction targets and loss weights, independent of networks.
 
-A clean example x0 at time 0 becomes noise at time 1 by x_t = alpha(t) x0 + sigma(t) noise. What a network predicts is
+A clean example x0 at time 0 becomes noise at time 1 by x_t = alpha(t) x0 + sigma(t) noise. A network predicts
 another linear mix of the same two, y = a(t) x0 + b(t) noise, so that x_t and y together determine x0 and the noise: one
 2 x 2 system serves every schedule and every target, flow matching among them.
 """
@@ -54,7 +54,7 @@ _LOG_ALPHA: Mapping[str, Callable[[Tensor], Tensor]] = MappingProxyType(
 def _variance_preserving(name: str, time: Tensor, zero_terminal_snr: bool) -> Mix:
     """Return alpha and sigma with alpha^2 + sigma^2 = 1; zero terminal SNR rescales alpha (Lin et al. 2024, alg. 1)."""
     log_alpha = _LOG_ALPHA[name]
-    # 1 - alpha is what float64 must not lose near time 0, where sigma is its square root
+    # Near time 0 sigma is the root of 1 - alpha, which float64 must not lose to rounding
     short = -torch.expm1(log_alpha(time))
     if zero_terminal_snr:
         short = short / -torch.expm1(log_alpha(torch.ones_like(time)))
@@ -80,12 +80,12 @@ TARGETS: Mapping[str, Callable[[Tensor, Tensor], Mix]] = MappingProxyType(
         "flow": lambda alpha, sigma: (-torch.ones_like(alpha), torch.ones_like(sigma)),
     }
 )
-"""Name -> function of alpha and sigma that returns the weights of x0 and of the noise in what is predicted."""
+"""Name -> function of alpha and sigma that returns the weights of x0 and of the noise in the prediction target."""
 
 
 @dataclass(frozen=True, slots=True)
 class Process:
-    """One diffusion process: how examples become noise, what is predicted, and how much each time counts.
+    """One diffusion process: schedule, prediction target and loss weight.
 
     All methods take `time` as float `[batch]` in [0, 1] and examples as `[batch, frames, mels]`.
 
@@ -129,7 +129,7 @@ class Process:
         return _mixed(self.scales(time), clean, noise)
 
     def predicted(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
-        """Return what the network should say, `[batch, frames, mels]`."""
+        """Return the prediction target, `[batch, frames, mels]`."""
         return _mixed(TARGETS[self.target](*self.scales(time)), clean, noise)
 
     def weight(self, time: Tensor) -> Tensor:
@@ -169,9 +169,9 @@ class Process:
 
     @property
     def last_time(self) -> float:
-        """The time that sampling starts at: 1, or a little less where the target does not determine x0 at 1.
+        """The time at which sampling starts: 1, or a little less where the target does not determine x0 at 1.
 
-        A prediction of the noise says nothing of x0 once x_t is all noise; there sampling starts at a log-SNR of -20.
+        A prediction of the noise does not determine x0 once x_t is all noise; sampling then starts at a log-SNR of -20.
         """
         if self.target != "epsilon" or self.log_snr(torch.ones(1)).item() > -math.inf:
             return 1.0
@@ -185,5 +185,5 @@ class Process:
 def _mixed(weights: Mix, first: Tensor, second: Tensor) -> Tensor:
     """Return weights[0] * first + weights[1] * second in the examples' own precision."""
     shape = (-1,) + (1,) * (first.ndim - 1)
-    one, two = (weight.to(first.dtype).reshape(shape) for weight in weights)
-    return one * first + two * second
+    of_first, of_second = (weight.to(first.dtype).reshape(shape) for weight in weights)
+    return of_first * first + of_second * second

@@ -19,7 +19,7 @@ from cdslm_model.net.parametrization import TABLE, initialise
 
 
 def awake(config, seed=0):
-    """Return a network in float64 whose gates are open, so that every parameter is heard."""
+    """Return a network in float64 whose gates are open, so that every parameter matters."""
     generator = torch.Generator().manual_seed(seed)
     network = MMDiT(config).double()
     initialise(network, config, generator)
@@ -155,7 +155,7 @@ def test_only_distance_in_time_counts_and_the_context_ends_where_speech_begins()
         torch.testing.assert_close(network([moved, streams[1]], time, [torch.tensor([4]), None]), later)
 
 
-def test_the_fresh_network_says_nothing_and_every_parameter_but_the_unheard_queries_learns():
+def test_a_fresh_network_outputs_0_and_every_parameter_but_the_unused_queries_learns():
     config = Config(depth=2, width=64, mels=4)
     network = MMDiT(config)
     initialise(network, config, torch.Generator().manual_seed(0))
@@ -184,7 +184,7 @@ def test_it_compiles_to_what_it_says_uncompiled():
         ({"patch": 7}, "1 to 6"),
         ({"depth": 0}, "at least 1"),
         ({"depth": 2.5}, "whole number"),
-        ({"extra_streams": (0,)}, "features of a frame"),
+        ({"extra_streams": (0,)}, "features a frame"),
         ({"colour": 3}, "colour"),
     ],
 )

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 
 from model.conftest import ENVIRONMENT, SMALL  # noqa: E402 - torch may be absent
 
-from cdslm_model.train import checkpoint  # noqa: E402
+from cdslm_model import checkpoint  # noqa: E402
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
 TORCHRUN += ("--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0")
@@ -69,7 +69,7 @@ def test_ended_in_any_way_any_number_of_processes_goes_on(inside, shards, traine
     assert process.returncode != 0
     for launcher in ((sys.executable,), TORCHRUN):
         assert not (folder / "result.json").exists()
-        before, opened = checkpoint.find(folder).step, (folder / "log.jsonl").stat().st_ino
+        before, opened = checkpoint.find_checkpoint(folder).step, (folder / "log.jsonl").stat().st_ino
         process = begin(launcher, shards, folder)
         # The log is put in place anew when training goes on
         wait_for(lambda old=opened: (folder / "log.jsonl").stat().st_ino != old, process)
@@ -77,7 +77,7 @@ def test_ended_in_any_way_any_number_of_processes_goes_on(inside, shards, traine
         _, said = process.communicate(timeout=300)
         assert process.returncode != 0
         assert "stopped at a checkpoint" in said
-        assert before < checkpoint.find(folder).step < 40
+        assert before < checkpoint.find_checkpoint(folder).step < 40
     done = inside("train", "--data", shards, "--out", folder, *SMALL, *STEPS)
     assert done.returncode == 0, done.stderr
     assert_same_curve(folder, trained)
@@ -98,4 +98,4 @@ def test_no_room_for_a_checkpoint_ends_every_process(shards, trained, tmp_path):
     assert process.returncode != 0
     assert "no room for the checkpoint of step 35" in said
     assert "the first process could not write the checkpoint" in said
-    assert checkpoint.find(folder).step == 30
+    assert checkpoint.find_checkpoint(folder).step == 30

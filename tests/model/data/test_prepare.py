@@ -83,7 +83,7 @@ def test_another_mel_spec_or_a_changed_clip_is_refused(corpus, tmp_path):
     prepare(clips, tmp_path / "shards", MelSpec())
     with pytest.raises(DataError, match="another kind"):
         prepare(clips, tmp_path / "shards", MelSpec(hop=256))
-    with pytest.raises(DataError, match="stands twice"):
+    with pytest.raises(DataError, match="occurs twice"):
         prepare([*clips, clips[0]], tmp_path / "shards", MelSpec())
 
 
@@ -106,7 +106,7 @@ def test_int8_is_half_the_disk_and_no_value_is_off_by_more_than_half_a_step(insi
 
 def test_storages_do_not_mix(inside, corpus, shards, tmp_path):
     done = inside("prepare", corpus / "train", "--out", shards / "train", "--dtype", "int8")
-    assert (done.returncode, "say --dtype float16, or name an empty folder" in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, "use --dtype float16, or name an empty folder" in done.stderr) == (2, True), done.stderr
     done = inside("prepare", corpus / "train", "--out", tmp_path, "--dtype", "int4")
     assert (done.returncode, "--dtype takes float16 or int8" in done.stderr) == (2, True), done.stderr
     inside("prepare", corpus / "valid", "--out", tmp_path / "mixed", "--dtype", "int8")
@@ -121,7 +121,7 @@ def test_a_long_clip_is_the_same_in_pieces(tmp_path, monkeypatch):
     samples = vowels(np.random.default_rng(3), 9.7, 22_050)
     sf.write(tmp_path / "long.flac", samples, 22_050)
     samples, _ = sf.read(tmp_path / "long.flac", dtype="float32")
-    monkeypatch.setattr("cdslm_model.plugin.recordings.KEPT_SAMPLES", 100_000)
+    monkeypatch.setattr("cdslm_model.plugin.recordings.CACHED_SAMPLES", 100_000)
     prepare(recordings([str(tmp_path)])[""], tmp_path / "shards", MelSpec(), storage=STORAGES["int8"])
     held = Shards(tmp_path / "shards")
     wanted = LogMel(MelSpec())(torch.from_numpy(resample(samples, 22_050, 24_000))[None])[0]

@@ -1,4 +1,4 @@
-"""Checkpoints: safetensors and JSON in one folder that is whole or absent, each file held to its digest."""
+"""Checkpoints: safetensors and JSON in one folder that is complete or absent, each file verified by its digest."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from torch import Tensor
 from cdslm_model.errors import CheckpointError, TrainingError
 from cdslm_model.files import no_room, read_json, sha256, sync, write_json
 
-__all__ = ["Checkpoint", "find", "last", "save"]
+__all__ = ["Checkpoint", "find_checkpoint", "last_checkpoint", "save_checkpoint"]
 
 FORMAT = 1
 FOLDER = "checkpoints"
@@ -25,11 +25,11 @@ _PATTERN = "step-" + "[0-9]" * 9
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """One checkpoint on disk; tensors are read when asked for.
+    """One checkpoint on disk; tensors are read on access.
 
     Attributes:
-        folder: Where it stands.
-        facts: What is known of it: step, config, mel spec, normalizer, settings, tokens, FLOPs.
+        folder: Of its files.
+        facts: Its JSON: step, config, mel spec, normalizer, settings, tokens, FLOPs.
     """
 
     folder: Path
@@ -37,7 +37,7 @@ class Checkpoint:
 
     @classmethod
     def open(cls, folder: Path) -> Checkpoint:
-        """Open a checkpoint and check what it says of itself.
+        """Open a checkpoint and verify its JSON.
 
         Raises:
             CheckpointError: It is incomplete, damaged, altered, or of another format.
@@ -54,7 +54,7 @@ class Checkpoint:
 
     @property
     def step(self) -> int:
-        """Training steps behind it."""
+        """Training steps done."""
         return int(self.facts["step"])
 
     def tensors(self, name: str) -> dict[str, Tensor]:
@@ -73,9 +73,9 @@ class Checkpoint:
         from safetensors import SafetensorError, safe_open
 
         path = self.folder / f"{name}.safetensors"
-        wanted = self.facts["files"].get(path.name)
+        digest = self.facts["files"].get(path.name)
         try:
-            if wanted is None or sha256(path) != wanted:
+            if digest is None or sha256(path) != digest:
                 raise CheckpointError(f"{path}: truncated or altered: its digest does not fit.{_others(self.folder)}")
             with safe_open(path, framework="pt") as file:
                 names = list(file.keys())
@@ -85,7 +85,7 @@ class Checkpoint:
             raise CheckpointError(f"{path}: cannot be read: {error}.{_others(self.folder)}") from error
 
 
-def save(
+def save_checkpoint(
     run: Path,
     step: int,
     parts: Iterable[tuple[str, Mapping[str, Tensor]]],
@@ -94,18 +94,18 @@ def save(
     keep: int = 2,
     protected: frozenset[int] | set[int] = frozenset(),
 ) -> Checkpoint:
-    """Write a checkpoint; it counts once all of it is on the disk, and only then older ones go.
+    """Write a checkpoint; it is visible once all of it is on the disk, and only then older ones are removed.
 
     Args:
         run: The run's folder.
-        step: Training steps behind it.
+        step: Training steps done.
         parts: Name of each file ("weights", "ema", "optimizer") and its tensors; one is held at a time.
-        facts: What is to be known of it, as JSON.
-        keep: How many of the latest stay.
+        facts: Facts of the run, as JSON.
+        keep: How many of the latest to keep.
         protected: Steps whose checkpoints stay besides.
 
     Raises:
-        TrainingError: The disk is full; what stood there before still stands.
+        TrainingError: The disk is full; earlier checkpoints are untouched.
     """
     from safetensors import SafetensorError
     from safetensors.torch import save_file
@@ -122,7 +122,7 @@ def save(
             save_file(dict(values), path)
             sync(path)
             files[path.name] = sha256(path)
-            # Let go before the next part is gathered
+            # Release before the next part is gathered
             del values
         record = {**facts, "format": FORMAT, "step": step, "files": files}
         write_json(half / FACTS, {**record, "digest": _digest(record)})
@@ -137,17 +137,17 @@ def save(
             raise TrainingError(f"{folder}: cannot be written: {error}.{_others(folder)}") from error
         raise TrainingError(
             f"{run}: no room for the checkpoint of step {step}, of which {path.name} alone takes {needed / 2**20:.0f} "
-            f"MiB.{_others(folder)} Make room and give the same command again"
+            f"MiB.{_others(folder)} Make room and repeat the command"
         ) from error
     checkpoint = Checkpoint.open(folder)
-    kept = {f"step-{number:09d}" for number in protected}
+    protected_names = {f"step-{number:09d}" for number in protected}
     for old in _folders(run)[:-keep]:
-        if old.name not in kept:
+        if old.name not in protected_names:
             shutil.rmtree(old)
     return checkpoint
 
 
-def last(run: Path) -> Checkpoint | None:
+def last_checkpoint(run: Path) -> Checkpoint | None:
     """Return the latest checkpoint of a run, or None where it has none yet.
 
     Raises:
@@ -157,8 +157,8 @@ def last(run: Path) -> Checkpoint | None:
     return Checkpoint.open(folders[-1]) if folders else None
 
 
-def find(path: Path | str) -> Checkpoint:
-    """Return the checkpoint that a path means: a checkpoint's folder, or a run's folder for its latest.
+def find_checkpoint(path: Path | str) -> Checkpoint:
+    """Return the checkpoint of a path: a checkpoint's folder, or a run's folder for its latest.
 
     Raises:
         CheckpointError: There is none.
@@ -166,11 +166,11 @@ def find(path: Path | str) -> Checkpoint:
     path = Path(path)
     if (path / FACTS).is_file():
         return Checkpoint.open(path)
-    found = last(path)
-    if found is None:
+    latest = last_checkpoint(path)
+    if latest is None:
         what = "holds no checkpoint" if path.is_dir() else "no such folder"
         raise CheckpointError(f"{path}: {what}; name the folder of a run of cdslm train, or a checkpoint in it")
-    return found
+    return latest
 
 
 def _folders(run: Path) -> list[Path]:
@@ -182,7 +182,7 @@ def _others(folder: Path) -> str:
     before = [path for path in _folders(folder.parent.parent) if path.name < folder.name]
     if not before:
         return " There is no checkpoint before it."
-    return f" The last good checkpoint is {before[-1]}: remove what stands after it to go on from there."
+    return f" The last good checkpoint is {before[-1]}: remove the later ones to resume from it."
 
 
 def _digest(facts: Mapping[str, Any]) -> str:

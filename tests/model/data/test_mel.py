@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from cdslm_model.data.mel import LogMel, MelSpec, Normalizer
 from cdslm_model.errors import ModelError
-from cdslm_model.sample.vocoder import GriffinLim, find, roundtrip
+from cdslm_model.sample.vocoder import GriffinLim, find_vocoder, roundtrip
 
 
 def voice(seconds=1.0, seed=0, rate=24_000):
@@ -120,11 +120,11 @@ def test_a_normalizer_that_cannot_be_is_refused(values):
 
 def test_the_round_trip_of_griffin_lim_is_near_and_better_than_one_iteration():
     samples = voice(1.5)
-    near, far = (roundtrip(samples, find(name, MelSpec())) for name in ("griffin-lim", "griffin-lim:1"))
+    near, far = (roundtrip(samples, find_vocoder(name, MelSpec())) for name in ("griffin-lim", "griffin-lim:1"))
     assert near["log_mel_rmse_db"] < 2.0 < far["log_mel_rmse_db"]
     assert near["spectral_convergence"] < 0.15 < far["spectral_convergence"]
     with pytest.raises(ModelError, match="at least one frame"):
-        roundtrip(samples[:, :200], find("griffin-lim", MelSpec()))
+        roundtrip(samples[:, :200], find_vocoder("griffin-lim", MelSpec()))
 
 
 def test_what_griffin_lim_says_does_not_depend_on_the_batch():
@@ -156,18 +156,18 @@ def brought(tmp_path, monkeypatch):
 
 
 def test_vocoders_come_from_installed_distributions_and_must_fit(brought):
-    assert find("same:3", MelSpec()).spec == MelSpec()
+    assert find_vocoder("same:3", MelSpec()).spec == MelSpec()
     for name, message in [
         ("other", "was made for .*hop=256"),
         ("broken", "cannot be loaded: AttributeError"),
         ("samee", "Did you mean 'same'"),
-        ("griffin-lim", "brought by cdslm-eval and by some-vocoders"),
+        ("griffin-lim", "provided by cdslm-eval and by some-vocoders"),
         ("same:x", "cannot be loaded: ValueError"),
     ]:
         with pytest.raises(ModelError, match=message):
-            find(name, MelSpec())
+            find_vocoder(name, MelSpec())
 
 
 def test_a_wrong_number_of_iterations_is_said():
     with pytest.raises(ModelError, match="griffin-lim:60"):
-        find("griffin-lim:many", MelSpec())
+        find_vocoder("griffin-lim:many", MelSpec())

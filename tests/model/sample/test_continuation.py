@@ -18,15 +18,15 @@ from model.conftest import ENVIRONMENT, cdslm  # noqa: E402 - torch may be absen
 from cdslm_eval.core.clips import ClipSet  # noqa: E402
 from cdslm_eval.core.errors import EvalError, UsageError  # noqa: E402
 from cdslm_eval.plugin.host import Host  # noqa: E402
+from cdslm_model import checkpoint  # noqa: E402
 from cdslm_model.data.windows import Shards  # noqa: E402
 from cdslm_model.errors import ModelError  # noqa: E402
-from cdslm_model.sample.continuation import Continuer, Manner  # noqa: E402
-from cdslm_model.train import checkpoint  # noqa: E402
+from cdslm_model.sample.continuation import Continuer, SamplingConfig  # noqa: E402
 
 
 @pytest.fixture(scope="module")
 def model(trained):
-    return Continuer(trained, "cpu")
+    return lambda *fields, **named: Continuer(trained, SamplingConfig(*fields, **named), "cpu")
 
 
 @pytest.fixture(scope="module")
@@ -36,52 +36,53 @@ def contexts(shards):
     return [held.read(0, 20), held.read(50, 90), held.read(100, 111), held.read(0, 0)]
 
 
-@pytest.mark.parametrize("manner", [Manner(steps=4), Manner("heun", 3, 2.0, 5), Manner("ddim", 4, 0.0)], ids=str)
-def test_a_clip_is_the_same_whatever_else_is_in_the_batch(model, contexts, manner):
-    together = model.continuations(contexts, [7, 1, 3, 9], 55, manner)
-    assert [list(one.shape) for one in together] == [[55, 80]] * 4
-    backwards = model.continuations(contexts[::-1], [9, 3, 1, 7], 55, manner)[::-1]
-    for place, clip in enumerate([7, 1, 3, 9]):
-        alone = model.continuations([contexts[place]], [clip], 55, manner)[0]
-        torch.testing.assert_close(alone, together[place], rtol=0, atol=1e-3)
-        torch.testing.assert_close(backwards[place], together[place], rtol=0, atol=1e-3)
+@pytest.mark.parametrize("sampling", [("dpm-solver-2m", 4), ("heun", 3, 2.0, 5), ("ddim", 4, 0.0)], ids=str)
+def test_a_clip_is_the_same_whatever_else_is_in_the_batch(model, contexts, sampling):
+    continuer = model(*sampling)
+    together = continuer.continuations(contexts, [7, 1, 3, 9], 55)
+    assert [list(clip.shape) for clip in together] == [[55, 80]] * 4
+    backwards = continuer.continuations(contexts[::-1], [9, 3, 1, 7], 55)[::-1]
+    for index, number in enumerate([7, 1, 3, 9]):
+        alone = continuer.continuations([contexts[index]], [number], 55)[0]
+        torch.testing.assert_close(alone, together[index], rtol=0, atol=1e-3)
+        torch.testing.assert_close(backwards[index], together[index], rtol=0, atol=1e-3)
     assert (together[0] - together[1]).abs().max() > 0.1
 
 
 def test_seed_clip_and_context_each_matter(model, contexts):
-    first = model.continuations(contexts[:1], [0], 40, Manner(steps=4))[0]
+    first = model(steps=4).continuations(contexts[:1], [0], 40)[0]
     for other in (
-        model.continuations(contexts[:1], [0], 40, Manner(steps=4, seed=1))[0],
-        model.continuations(contexts[:1], [1], 40, Manner(steps=4))[0],
-        model.continuations(contexts[1:2], [0], 40, Manner(steps=4))[0],
+        model(steps=4, seed=1).continuations(contexts[:1], [0], 40)[0],
+        model(steps=4).continuations(contexts[:1], [1], 40)[0],
+        model(steps=4).continuations(contexts[1:2], [0], 40)[0],
     ):
         assert (first - other).abs().max() > 0.01
-    assert torch.equal(first, model.continuations(contexts[:1], [0], 40, Manner(steps=4))[0])
+    assert torch.equal(first, model(steps=4).continuations(contexts[:1], [0], 40)[0])
 
 
-def test_only_the_trained_length_of_a_context_is_heard(model, contexts):
+def test_only_the_trained_length_of_a_context_matters(model, contexts):
     whole, end = contexts[1], contexts[1][-20:]
-    made = [model.continuations([context], [0], 10, Manner(steps=2))[0] for context in (whole, end)]
-    assert torch.equal(*made)
+    assert torch.equal(*(model(steps=2).continuations([context], [0], 10)[0] for context in (whole, end)))
 
 
-def test_longer_than_trained_goes_on_in_rounds(model, contexts):
-    """The second round continues what the first one made, with the noise of its own frames."""
-    manner = Manner(steps=3)
-    long = model.continuations(contexts[:1], [4], 100, manner)[0]
+def test_longer_than_trained_is_generated_in_rounds(model, contexts):
+    """The second round continues the first one, with the noise of its own frames."""
+    continuer = model(steps=3)
+    long = continuer.continuations(contexts[:1], [4], 100)[0]
     assert len(long) == 100
-    torch.testing.assert_close(long[:40], model.continuations(contexts[:1], [4], 40, manner)[0], rtol=0, atol=1e-3)
+    torch.testing.assert_close(long[:40], continuer.continuations(contexts[:1], [4], 40)[0], rtol=0, atol=1e-3)
     assert (long[40:80] - long[:40]).abs().max() > 0.1
 
 
 def test_guidance_of_zero_ignores_the_context(model, contexts):
-    made = [model.continuations([context], [0], 40, Manner(steps=3, guidance=0.0))[0] for context in contexts[:2]]
-    torch.testing.assert_close(*made, rtol=0, atol=1e-4)
+    continuer = model(steps=3, guidance=0.0)
+    clips = [continuer.continuations([context], [0], 40)[0] for context in contexts[:2]]
+    torch.testing.assert_close(*clips, rtol=0, atol=1e-4)
 
 
 def test_values_lie_where_speech_lies(model, contexts, shards):
     """Samples are de-normalised by the model's own statistics: their mean is that of the speech it learned from."""
-    made = torch.cat(model.continuations(contexts[:2] * 4, list(range(8)), 40, Manner(steps=8)))
+    made = torch.cat(model(steps=8).continuations(contexts[:2] * 4, list(range(8)), 40))
     held = Shards(shards / "train")
     real = held.read(0, held.frames)
     assert (made.mean(0) - real.mean(0)).abs().mean() < 0.5 * real.std(0).mean()
@@ -95,7 +96,7 @@ def test_the_generator_keeps_the_contract(trained, corpus):
     assert (info.parameters, info.tokens, info.rate_hz) == (597_584, 40 * 4 * 60, 24_000)
     assert info.flops == json.loads((trained / "result.json").read_text())["flops"]
     assert {"tokens", "flops", "6ND", "mel", "vocoder", "sampling"} <= set(info.conventions)
-    assert generator.fingerprint()["weights"] == checkpoint.find(trained).facts["files"]["ema.safetensors"]
+    assert generator.fingerprint()["weights"] == checkpoint.find_checkpoint(trained).facts["files"]["ema.safetensors"]
     prompts = ClipSet.open(corpus / "valid")
     clips = list(generator.clips(prompts, 8, 0.6, 3))
     assert [clip.key for clip in clips] == ["00", "01", "02", "03", "04", "05", "00-1", "01-1"]
@@ -130,13 +131,13 @@ def test_what_cannot_generate_is_said_in_a_sentence(trained, corpus, spec, said)
 def test_a_checkpoint_of_another_mel_spec_is_refused(trained, tmp_path):
     """Its digest is made good again, so that only the spec stands between it and wrong sound."""
     shutil.copytree(trained, tmp_path / "run")
-    path = checkpoint.find(tmp_path / "run").folder / "checkpoint.json"
+    path = checkpoint.find_checkpoint(tmp_path / "run").folder / "checkpoint.json"
     facts = json.loads(path.read_text())
     facts.pop("digest")
     facts["mel_spec"]["high_hz"] = 90_000.0
     path.write_text(json.dumps({**facts, "digest": checkpoint._digest(facts)}))
     with pytest.raises(ModelError, match="mel bands"):
-        Continuer(tmp_path / "run", "cpu")
+        Continuer(tmp_path / "run", device="cpu")
 
 
 def test_generate_from_the_command_line(trained, corpus, tmp_path):

@@ -108,5 +108,5 @@ def test_every_parameter_is_in_one_group_and_starts_as_its_role_says():
 
 def test_a_parameter_without_a_role_is_named():
     model = torch.nn.Sequential(MMDiT(Config(depth=1, width=64)), torch.nn.Linear(2, 2))
-    with pytest.raises(ModelError, match="Linear '1' does not say the role of its weight"):
+    with pytest.raises(ModelError, match="Linear '1' names no role for its weight"):
         list(parameters_by_role(model))
