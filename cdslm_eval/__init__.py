@@ -23,23 +23,27 @@ if TYPE_CHECKING:
         Transcriber,
     )
     from cdslm_eval.plugin.hookspecs import hookimpl
-    from cdslm_eval.stats.statistic import (
-        Frechet,
-        JensenShannon,
-        KernelDistance,
-        Mean,
-        PairwiseDistance,
-        Perplexity,
-        Quantile,
-        RatioOfSums,
-        SelfBleu,
-        Vert,
-    )
+    from cdslm_eval.results.estimate import Better, Calibration, Estimate
+    from cdslm_eval.stats.bleu import SelfBleu, Vert
+    from cdslm_eval.stats.distances.statistic import Frechet, KernelDistance, VectorDistance
+    from cdslm_eval.stats.diversity import PairwiseDistance
+    from cdslm_eval.stats.jsd.statistic import JensenShannon
+    from cdslm_eval.stats.quantile import Quantile
+    from cdslm_eval.stats.sample import Sample
+    from cdslm_eval.stats.set_statistic import SetStatistic
+    from cdslm_eval.stats.statistic import Context, Diagnostics, Estimation, Statistic
+    from cdslm_eval.stats.weighted import Mean, Perplexity, RatioOfSums, WeightedStatistic
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Better",
+    "Calibration",
     "Clip",
+    "Context",
+    "Diagnostics",
+    "Estimate",
+    "Estimation",
     "EvalError",
     "Executor",
     "Failed",
@@ -56,10 +60,15 @@ __all__ = [
     "Quantile",
     "RatioOfSums",
     "Recognizer",
+    "Sample",
     "SelfBleu",
+    "SetStatistic",
     "Skipped",
+    "Statistic",
     "Transcriber",
+    "VectorDistance",
     "Vert",
+    "WeightedStatistic",
     "__version__",
     "hookimpl",
 ]
@@ -79,17 +88,36 @@ _HOME = {
     ),
     "core.errors": ("EvalError",),
     "plugin.hookspecs": ("hookimpl",),
-    "stats.statistic": (
-        "Frechet",
-        "JensenShannon",
-        "KernelDistance",
-        "Mean",
-        "PairwiseDistance",
-        "Perplexity",
-        "Quantile",
-        "RatioOfSums",
+    "results.estimate": (
+        "Better",
+        "Calibration",
+        "Estimate",
+    ),
+    "stats.bleu": (
         "SelfBleu",
         "Vert",
+    ),
+    "stats.distances.statistic": (
+        "Frechet",
+        "KernelDistance",
+        "VectorDistance",
+    ),
+    "stats.diversity": ("PairwiseDistance",),
+    "stats.jsd.statistic": ("JensenShannon",),
+    "stats.quantile": ("Quantile",),
+    "stats.sample": ("Sample",),
+    "stats.set_statistic": ("SetStatistic",),
+    "stats.statistic": (
+        "Context",
+        "Diagnostics",
+        "Estimation",
+        "Statistic",
+    ),
+    "stats.weighted": (
+        "Mean",
+        "Perplexity",
+        "RatioOfSums",
+        "WeightedStatistic",
     ),
 }
 

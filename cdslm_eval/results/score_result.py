@@ -10,7 +10,7 @@ from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import to_json
 
-__all__ = ["Carrier", "Exemplar", "Failure", "ScoreResult"]
+__all__ = ["Exemplar", "Failure", "NgramContribution", "ScoreResult"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +25,8 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Carrier:
-    """An n-gram that carries part of a system's divergence.
+class NgramContribution:
+    """An n-gram's part in a system's divergence.
 
     Attributes:
         system: The system.
@@ -47,7 +47,7 @@ class Carrier:
 
     @property
     def overused(self) -> bool:
-        """Whether the system says it more often than real speech does."""
+        """Whether it is more frequent in the system than in real speech."""
         return self.generated > self.reference
 
 
@@ -57,17 +57,17 @@ class Exemplar:
 
     Attributes:
         system: The system.
-        place: "best", "middle", "worst", or "copy" of a reference clip.
+        rank: "best", "middle", "worst", or "copy" of a reference clip.
         key: The clip.
         path: Its audio file.
         score: What it was chosen by; higher is more reference-like.
         measure: What the score is, with its unit.
-        phones: What the recognizer heard.
+        phones: Phones that were recognized in it.
         original: Audio file of the reference clip that it copies, or "".
     """
 
     system: str
-    place: str
+    rank: str
     key: str
     path: str
     score: float
@@ -83,16 +83,16 @@ class ScoreResult:
     Attributes:
         estimates: In the order of the systems, then of the metrics.
         failures: Every clip that was not scored, per metric.
-        carriers: n-grams behind the divergences.
+        contributions: n-grams behind the divergences.
         exemplars: Clips to listen to.
         warnings: Sentences that a reader of the numbers must know.
         settings: What was asked for, versions, digests of the sets.
-        clip_paths: (set, key) -> audio file of the clips that carriers name; the reference set is called "reference".
+        clip_paths: (set, key) -> audio file of the clips that contributions name; the reference is "reference".
     """
 
     estimates: tuple[Estimate, ...]
     failures: tuple[Failure, ...] = ()
-    carriers: tuple[Carrier, ...] = ()
+    contributions: tuple[NgramContribution, ...] = ()
     exemplars: tuple[Exemplar, ...] = ()
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -126,7 +126,7 @@ class ScoreResult:
         return {
             "estimates": [estimate.as_json() for estimate in self.estimates],
             "failures": to_json(self.failures),
-            "carriers": [{**to_json(carrier), "overused": carrier.overused} for carrier in self.carriers],
+            "contributions": [{**to_json(item), "overused": item.overused} for item in self.contributions],
             "warnings": list(self.warnings),
             "settings": dict(self.settings),
         }

@@ -19,8 +19,10 @@ from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.results.suite_result import Judgement, SuiteResult
 from cdslm_eval.run import Measurement, Progress, Runner
-from cdslm_eval.run.comparison import Side, differences, side_of
+from cdslm_eval.run.comparison import differences
+from cdslm_eval.run.samples import sample_of
 from cdslm_eval.run.scoring import REFERENCE, over_budget, requests_for, set_digest, summarise
+from cdslm_eval.stats.sample import Sample
 from cdslm_eval.suite.against import changes, comparable, refuse_other_identities
 from cdslm_eval.suite.contents import learn_contents
 from cdslm_eval.suite.judge import judge, measured_difference, measured_value
@@ -129,7 +131,7 @@ class _SuiteRun:
             self.groups.setdefault(reference, []).append(system)
         self.systems: dict[str, Measurement] = {}
         self.references: dict[str, Measurement] = {}
-        self._sides: dict[tuple[str, str], Side] = {}
+        self._sides: dict[tuple[str, str], Sample] = {}
         self._marks: dict[tuple[int, str], str] = {}
 
     def _set(self, room: str, name: str) -> ClipSet:
@@ -212,13 +214,13 @@ class _SuiteRun:
         seed = self.plan.suite.spec.seed
         return kept_scores(self.store, key, lambda: summarise(measured, real, self.metrics, reference=clips, seed=seed))
 
-    def _side(self, system: str, metric: Metric) -> Side:
+    def _side(self, system: str, metric: Metric) -> Sample:
         if (system, metric.name) not in self._sides:
-            self._sides[system, metric.name] = side_of(self.systems[system], metric)
+            self._sides[system, metric.name] = sample_of(self.systems[system], metric)
         return self._sides[system, metric.name]
 
     def _difference(
-        self, system: str, metric: Metric, other: str, mark: object, side: Callable[[], Side]
+        self, system: str, metric: Metric, other: str, mark: object, side: Callable[[], Sample]
     ) -> list[Difference]:
         """Return a system minus something else under a metric."""
         reference = self.plan.references_of[system]
@@ -236,7 +238,7 @@ class _SuiteRun:
 
         def make() -> list[Difference]:
             """Compare."""
-            sample = side_of(versus, metric).sample if versus else None
+            sample = sample_of(versus, metric) if versus else None
             identity = self.plan.identities[metric.name].ident
             return differences(metric, identity, (self._side(system, metric), side()), sample, seed=seed)
 
@@ -250,7 +252,7 @@ class _SuiteRun:
         for system, metric in comparable(self.plan, record, digests):
             mark = (record.settings["rosters"][system], record.identity(system, metric.name))
 
-            def side(system: str = system, metric: Metric = metric) -> Side:
+            def side(system: str = system, metric: Metric = metric) -> Sample:
                 """Read the recorded rows when they are needed."""
                 return record.side(system, metric.name)
 
@@ -344,7 +346,7 @@ def _together(groups: Sequence[ScoreResult], systems: Sequence[str], settings: M
     return ScoreResult(
         estimates=tuple(sorted((e for one in groups for e in one.estimates), key=lambda e: place[e.system])),
         failures=tuple(failure for one in groups for failure in one.failures),
-        carriers=tuple(carrier for one in groups for carrier in one.carriers),
+        contributions=tuple(item for one in groups for item in one.contributions),
         exemplars=tuple(exemplar for one in groups for exemplar in one.exemplars),
         warnings=tuple(dict.fromkeys(warning for one in groups for warning in one.warnings)),
         settings=settings,

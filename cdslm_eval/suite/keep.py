@@ -11,7 +11,7 @@ from typing import Any
 from cdslm_eval.core.store import Store
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Estimate
-from cdslm_eval.results.score_result import Carrier, Exemplar, Failure, ScoreResult
+from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
 
 __all__ = ["kept_differences", "kept_scores", "key_of"]
 
@@ -52,7 +52,7 @@ def kept_differences(store: Store, key: str, make: Callable[[], Sequence[Differe
 
 def _plain(result: ScoreResult) -> dict[str, Any]:
     # infinities and NaN stay what they are: Python's json reads what it writes
-    lists = ("failures", "carriers", "exemplars")
+    lists = ("failures", "contributions", "exemplars")
     return {
         "estimates": [one.as_json() for one in result.estimates],
         **{name: [dataclasses.asdict(one) for one in getattr(result, name)] for name in lists},
@@ -66,8 +66,9 @@ def _scores(data: Mapping[str, Any]) -> ScoreResult:
     return ScoreResult(
         estimates=tuple(Estimate.from_json(one) for one in data["estimates"]),
         failures=tuple(Failure(**one) for one in data["failures"]),
-        carriers=tuple(
-            Carrier(**{**one, "ngram": tuple(one["ngram"]), "clips": tuple(one["clips"])}) for one in data["carriers"]
+        contributions=tuple(
+            NgramContribution(**{**one, "ngram": tuple(one["ngram"]), "clips": tuple(one["clips"])})
+            for one in data["contributions"]
         ),
         exemplars=tuple(Exemplar(**{**one, "phones": tuple(one["phones"])}) for one in data["exemplars"]),
         warnings=tuple(data["warnings"]),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from cdslm_eval import Statistic
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.stats.statistic import JensenShannon, Statistic
 from cdslm_eval.suite.gates import Gate, parse_gate
 from cdslm_eval.suite.load import Problems
 from cdslm_eval.suite.model import GateSpec
@@ -71,9 +71,9 @@ def _lay_out(
 
 def _senseless(gate: Gate, statistic: Statistic, *, recorded: bool) -> str:
     """Return why a gate asks for what the statistic does not have, or ""."""
-    if gate.part == "held_out" and not isinstance(statistic, JensenShannon):
-        return f"{gate.name} has no held-out bound; only divergences have"
-    if gate.part in ("corrected", "floor") and not (statistic.needs_reference or statistic.wants_reference):
+    if gate.part not in statistic.parts:
+        if gate.part == "held_out":
+            return f"{gate.name} has no held-out bound; only divergences have"
         return f"{gate.name} has no {gate.part} value; only what is compared with a reference has"
     if gate.against == "recorded" and not recorded:
         return "compares with a recorded run; name it with --against NAME"

@@ -19,8 +19,7 @@ from cdslm_eval.core.store import Outcome, Store
 from cdslm_eval.plugin.contract import Metric
 from cdslm_eval.results.suite_result import PastValue
 from cdslm_eval.run import Measurement
-from cdslm_eval.run.comparison import Side
-from cdslm_eval.stats.estimate import gather
+from cdslm_eval.stats.sample import ClipLabel, Sample, gather
 
 __all__ = ["Record", "find_record", "history", "put_roster", "record_run", "records_folder"]
 
@@ -175,12 +174,13 @@ class Record:
         found = self.roster(name)["metrics"].get(metric)
         return None if found is None else str(found[0])
 
-    def side(self, name: str, metric: str) -> Side:
+    def side(self, name: str, metric: str) -> Sample:
         """Return the rows of a set under a metric."""
         roster = self.roster(name)
         _, stored, number = roster["metrics"][metric]
         clusters = [speaker or ("clip", key) for speaker, key in zip(roster["speakers"], roster["keys"], strict=True)]
-        return Side(gather(self._outcomes(stored, roster["lists"][number]), clusters), roster["keys"])
+        labels = [ClipLabel(key) for key in roster["keys"]]
+        return gather(self._outcomes(stored, roster["lists"][number]), clusters, labels)
 
     def _outcomes(self, identity: str, subjects: Sequence[str | None]) -> Iterator[Outcome]:
         for found in self.store.outcomes(identity, (one or "" for one in subjects)):

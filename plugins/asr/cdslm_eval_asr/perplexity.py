@@ -7,13 +7,13 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar
 
+from cdslm_eval import Better, Perplexity, Statistic
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import EvalError
 from cdslm_eval.plugin.batching import length_batches
 from cdslm_eval.plugin.checkpoints import SAFE, Wanted, is_cached
 from cdslm_eval.plugin.contract import Failed, Metric, Row, Skipped, located
 from cdslm_eval.plugin.pretrained import Pretrained, PretrainedOptions, device_of, find_pretrained, quiet
-from cdslm_eval.stats.statistic import Better, Perplexity, Statistic
 from cdslm_eval_asr.text import Name, normalizer
 
 __all__ = ["GenPpl", "GenPplOptions"]

@@ -11,9 +11,9 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from cdslm_eval import Mean, Statistic
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped
-from cdslm_eval.stats.statistic import Mean, Statistic
 from cdslm_eval_perceptual.guard import unfit
 
 __all__ = ["Pair", "PairedMetric", "PairedOptions", "SiSdr", "si_sdr"]
