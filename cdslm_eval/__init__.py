@@ -23,6 +23,7 @@ if TYPE_CHECKING:
         Transcriber,
     )
     from cdslm_eval.plugin.hookspecs import hookimpl
+    from cdslm_eval.plugin.law import LawForm
     from cdslm_eval.results.estimate import Better, Calibration, Estimate
     from cdslm_eval.stats.bleu import SelfBleu, Vert
     from cdslm_eval.stats.distances.statistic import Frechet, KernelDistance, VectorDistance
@@ -52,6 +53,7 @@ __all__ = [
     "GeneratorInfo",
     "JensenShannon",
     "KernelDistance",
+    "LawForm",
     "Mean",
     "Metric",
     "Options",
@@ -93,6 +95,7 @@ _HOME = {
         "Calibration",
         "Estimate",
     ),
+    "plugin.law": ("LawForm",),
     "stats.bleu": (
         "SelfBleu",
         "Vert",

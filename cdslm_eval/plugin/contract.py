@@ -118,9 +118,10 @@ class Component(ABC):
     @classmethod
     def missing(cls) -> str | None:
         """Return what stands in the way of using it here and how to mend it, or None; imports nothing heavy."""
-        absent = [
+        # several modules may come with one requirement, such as an extra
+        absent = dict.fromkeys(
             requirement for module, requirement in cls.requires.items() if importlib.util.find_spec(module) is None
-        ]
+        )
         return f"needs pip install {' '.join(f'{name!r}' for name in absent)}" if absent else None
 
     @classmethod
@@ -200,10 +201,13 @@ class Recognizer(Measurer):
     """Clip -> phones.
 
     Attributes:
-        inventory: Name of the phone set it writes: "arpabet", "ipa". Phones of different sets are never compared.
+        inventory: Name of the phone set of its output: "arpabet", "ipa". Phones of different sets are never compared.
+            An instance may set its own, from an option.
+        languages: ISO 639 codes of the languages it was made for, such as "en"; empty where it declares none.
     """
 
-    inventory: ClassVar[str]
+    inventory: str
+    languages: frozenset[str] = frozenset()
     gives = "phones"
 
     @abstractmethod

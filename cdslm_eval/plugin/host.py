@@ -17,6 +17,7 @@ from pydantic import ValidationError
 from cdslm_eval.core.errors import UnknownNameError, UsageError, did_you_mean
 from cdslm_eval.plugin import hookspecs
 from cdslm_eval.plugin.contract import Component, Executor, Generator, Measurer, Metric, Recognizer, Transcriber
+from cdslm_eval.plugin.law import LawForm
 
 __all__ = ["GROUP", "KINDS", "Host", "Plugin", "Registered", "complaint", "transcriber_for"]
 
@@ -28,6 +29,7 @@ BUILT_IN = {
     "recognizers": "cdslm_eval.builtin.recognizers",
     "generators": "cdslm_eval.builtin.generators",
     "executors": "cdslm_eval.run.executors",
+    "laws": "cdslm_eval.builtin.laws",
 }
 KINDS: Mapping[str, tuple[str, type[Component]]] = {
     "metric": ("cdslm_metrics", Metric),
@@ -35,6 +37,7 @@ KINDS: Mapping[str, tuple[str, type[Component]]] = {
     "transcriber": ("cdslm_transcribers", Transcriber),
     "generator": ("cdslm_generators", Generator),
     "executor": ("cdslm_executors", Executor),
+    "law": ("cdslm_laws", LawForm),
 }
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)

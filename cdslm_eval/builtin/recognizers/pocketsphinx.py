@@ -40,6 +40,7 @@ class PocketsphinxRecognizer(Recognizer):
     licence = "BSD-2-Clause"
     requires: ClassVar[Mapping[str, str]] = {"pocketsphinx": "pocketsphinx>=5.0.4"}
     inventory = "arpabet"
+    languages = frozenset({"en"})
     rate_hz = RATE_HZ
     Options = PocketsphinxOptions
 

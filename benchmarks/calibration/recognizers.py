@@ -1,0 +1,85 @@
+"""Phone error rate and real-time factor of recognizers on real speech with known text.
+
+Usage: python benchmarks/calibration/recognizers.py [--data ../shared/data] [--recognizer NAME ...] [--limit N]
+
+Writes benchmarks/results/recognizers.json, whose table docs/recognizers.md prints. The LibriVox clips are scored
+against their aligned phones, speechocean762 against CMUdict's phones of what the learners were to read, which is not
+always what they said: no recognizer can reach 0 there.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cdslm_eval_phones.per import try_recognizer
+
+from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.plugin.host import Host
+from cdslm_eval.plugin.identity import identify
+
+ROOT = Path(__file__).parents[2]
+RESULTS = ROOT / "benchmarks" / "results" / "recognizers.json"
+
+
+def librivox(data: Path) -> ClipSet:
+    """Return the LibriVox clips with the phones of their alignments."""
+    clips = ClipSet.open(data / "speech" / "pocketsphinx_librivox")
+
+    def aligned(path: str) -> tuple[str, ...]:
+        words = json.loads(Path(path).with_suffix(".phone.json").read_text())["w"]
+        phones = [phone["t"] for word in words for phone in word.get("w", [])]
+        return tuple(phone for phone in phones if phone.isalpha() and phone != "SIL")
+
+    return ClipSet("librivox", [replace(source, phones=aligned(source.path)) for source in clips.sources])
+
+
+def learners(data: Path) -> ClipSet:
+    """Return the test split of speechocean762."""
+    clips = ClipSet.open(data / "speech" / "speechocean762" / "manifest.tsv")
+    return ClipSet("speechocean762 test", [one for one in clips.sources if Path(one.path).parent.name == "test"])
+
+
+def rows(data: Path, recognizers: list[str], limit: int) -> Iterator[dict[str, Any]]:
+    """Yield one row per set and recognizer."""
+    host = Host()
+    for clips in (librivox(data), learners(data)):
+        for spec in recognizers:
+            recognizer = host.make("recognizer", spec)
+            trial = try_recognizer(clips[:limit] if limit else clips, recognizer)
+            errors = trial.errors
+            row = {
+                "set": clips.name,
+                "recognizer": spec,
+                "identity": identify(recognizer).ident,
+                "per": round(errors.rate, 4),
+                "substitutions": errors.substitutions,
+                "deletions": errors.deletions,
+                "insertions": errors.insertions,
+                "phones": errors.phones,
+                "clips": trial.clips,
+                "failed": trial.failed,
+                "real_time_factor": round(trial.real_time_factor, 5),
+            }
+            print(row, flush=True)
+            yield row
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
+    parser.add_argument("--recognizer", action="append")
+    parser.add_argument("--limit", type=int, default=0)
+    parser.add_argument("--out", type=Path, default=RESULTS)
+    options = parser.parse_args()
+    measured = list(rows(options.data, options.recognizer or ["phone-ctc", "pocketsphinx"], options.limit))
+    options.out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,202 @@
+"""A CTC network as an ONNX file with its vocabulary: where both lie, what they must hold, and one forward pass."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, distribution
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cdslm_eval.core.audio import Samples
+from cdslm_eval.core.errors import EvalError
+from cdslm_eval_phones.windows import Frames
+
+__all__ = ["Network", "Vocabulary", "bundled", "bundled_vocabulary", "digest", "metadata_vocabulary", "read_vocabulary"]
+
+_INSTALL = "Install: pip install --force-reinstall --no-deps hama==1.3.10"
+_DISTRIBUTION = "hama"
+_KNOWN = {
+    "hama/assets/asr_waveform_fp16.onnx": "a884b5ac55f8bbc00673e8cf6d2dd601aa76e5031dd85cf3de2f25b5987cd59a",
+    "hama/assets/g2p_vocab.json": "520d19e4e6ae58658eed53594e0feab8ea8e1b4b04a7746e25e50c16c29b91bf",
+}
+_MODEL, _SYMBOLS = _KNOWN
+_BLANKS = ("<blank>", "<blk>", "<pad>", "[PAD]", "<eps>", "_")
+METADATA_KEY = "cdslm_phones"
+"""Key of the ONNX metadata under which `cdslm-phones train` keeps the vocabulary and the languages, as JSON."""
+
+
+@dataclass(frozen=True)
+class Vocabulary:
+    """What a network's outputs stand for.
+
+    Attributes:
+        symbols: Name of each output.
+        blank: Index of the CTC blank.
+        languages: Language tags of its training data; empty where nobody declared them.
+    """
+
+    symbols: tuple[str, ...]
+    blank: int
+    languages: tuple[str, ...] = ()
+
+
+def bundled() -> Path:
+    """Return the ONNX file of the installed distribution hama, whose code is not imported.
+
+    Raises:
+        EvalError: hama is not installed, or its file is not the known one.
+    """
+    return _installed(_MODEL)
+
+
+def bundled_vocabulary() -> Vocabulary:
+    """Return the vocabulary of the bundled network: hama's IPA symbols, a word boundary and the blank.
+
+    Raises:
+        EvalError: hama is not installed, or its file is not the known one.
+    """
+    symbols = json.loads(_installed(_SYMBOLS).read_text(encoding="utf-8"))["decoder"]
+    # the network has two more outputs than the list, which belongs to hama's text-to-phone model
+    return Vocabulary((*symbols, "<wb>", "<blank>"), len(symbols) + 1, ("en",))
+
+
+def read_vocabulary(path: Path) -> Vocabulary:
+    """Return the vocabulary in a file: a JSON list, a JSON object symbol -> index, or text with one symbol per line.
+
+    Args:
+        path: The file; one of its symbols must be the blank.
+
+    Raises:
+        EvalError: The file is unreadable, or has no blank.
+    """
+    try:
+        text = path.read_text(encoding="utf-8")
+        value = json.loads(text) if path.suffix == ".json" else text.splitlines()
+    except (OSError, ValueError) as error:
+        raise EvalError(f"{path}: not readable as a vocabulary ({error})") from error
+    if isinstance(value, dict):
+        ordered = sorted(value, key=lambda symbol: value[symbol])
+        if [value[symbol] for symbol in ordered] != list(range(len(ordered))):
+            raise EvalError(f"{path}: the indices of its {len(ordered)} symbols are not 0..{len(ordered) - 1}")
+        value = ordered
+    if not isinstance(value, list) or not all(isinstance(symbol, str) for symbol in value):
+        raise EvalError(f"{path}: holds no list of symbols; Use: a JSON list, a JSON object, or one symbol per line")
+    return _vocabulary([symbol.rstrip("\r\n") for symbol in value], str(path))
+
+
+def metadata_vocabulary(model: Path) -> Vocabulary:
+    """Return the vocabulary that a network trained by `cdslm-phones train` carries in its metadata.
+
+    Raises:
+        EvalError: The file is no ONNX model, or carries none.
+    """
+    held = json.loads(_session(model, "cpu").get_modelmeta().custom_metadata_map.get(METADATA_KEY, "{}"))
+    if "symbols" not in held:
+        raise EvalError(f"{model}: carries no vocabulary; Use: phone-ctc:model={model},vocab=FILE")
+    return _vocabulary(held["symbols"], str(model), tuple(held.get("languages", ())))
+
+
+@lru_cache(maxsize=8)
+def digest(path: Path) -> str:
+    """Return the SHA-256 of a file, in hex.
+
+    Raises:
+        EvalError: The file cannot be read.
+    """
+    try:
+        with path.open("rb") as file:
+            return hashlib.file_digest(file, "sha256").hexdigest()
+    except OSError as error:
+        raise EvalError(f"{path}: cannot be read ({error.strerror})") from error
+
+
+class Network:
+    """One onnxruntime session on one thread, and what goes in and out.
+
+    Args:
+        model: ONNX file; takes samples at 16 kHz, float32 `[batch, samples]`, and, if it has a second input, their
+            lengths; its first output of three axes is `[batch, frames, symbols]`.
+        vocabulary: What the outputs stand for.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        EvalError: No such provider, no such model, or one of another form.
+    """
+
+    def __init__(self, model: Path, vocabulary: Vocabulary, device: str) -> None:
+        self._session = _session(model, device)
+        self._vocabulary = vocabulary
+        inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
+        scores = next((output for output in outputs if len(output.shape) == 3), None)
+        if len(inputs[0].shape) != 2 or len(inputs) > 2 or scores is None:
+            raise EvalError(
+                f"{model}: takes {[node.shape for node in inputs]} and gives {[node.shape for node in outputs]}; "
+                "needs samples [batch, samples] (and lengths [batch]) in, [batch, frames, symbols] out"
+            )
+        self._inputs, self._output = inputs, scores.name
+        width = scores.shape[-1]
+        if isinstance(width, int) and width != len(vocabulary.symbols):
+            raise EvalError(f"{model}: has {width} outputs, its vocabulary {len(vocabulary.symbols)} symbols")
+
+    def scores(self, samples: Samples) -> np.ndarray[Any, np.dtype[np.float32]]:
+        """Return the scores (log-probabilities or logits) of one stretch of audio, float32 `[frames, symbols]`.
+
+        Stretches are never padded to a batch: convolutions and global averages of such networks see the padding, and a
+        batch is slower than single stretches on one thread of a CPU.
+        """
+        feeds: dict[str, Any] = {self._inputs[0].name: samples[None]}
+        if len(self._inputs) == 2:
+            kind = np.int32 if "int32" in self._inputs[1].type else np.int64
+            feeds[self._inputs[1].name] = np.array([len(samples)], kind)
+        return np.asarray(self._session.run([self._output], feeds)[0][0], np.float32)
+
+    def best(self, samples: Samples) -> Frames:
+        """Return the best symbol of each frame, int64 `[frames]`."""
+        best: Frames = self.scores(samples).argmax(-1)
+        return best
+
+
+def _vocabulary(symbols: list[str], where: str, languages: tuple[str, ...] = ()) -> Vocabulary:
+    blank = next((symbols.index(name) for name in _BLANKS if name in symbols), None)
+    if blank is None:
+        raise EvalError(f"{where}: has no blank symbol; Use: one of {', '.join(_BLANKS)}")
+    return Vocabulary(tuple(symbols), blank, languages)
+
+
+def _session(model: Path, device: str) -> Any:
+    """Return an onnxruntime session on one thread: worker processes are what runs in parallel."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 4
+    cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
+    if device.startswith("cuda") and not cuda:
+        raise EvalError(f"{device}: onnxruntime has no CUDA provider here; Install: pip install onnxruntime-gpu")
+    providers: list[Any] = ["CPUExecutionProvider"]
+    if cuda and device != "cpu":
+        number: Mapping[str, int] = {"device_id": int(device.partition(":")[2] or 0)} if ":" in device else {}
+        providers.insert(0, ("CUDAExecutionProvider", dict(number)))
+    try:
+        return onnxruntime.InferenceSession(str(model), options, providers=providers)
+    except Exception as error:  # onnxruntime raises classes of its own that share no public base
+        raise EvalError(f"{model}: onnxruntime cannot load it ({str(error).splitlines()[0]})") from error
+
+
+def _installed(name: str) -> Path:
+    """Return a data file of the installed hama whose content is the known one."""
+    try:
+        path = Path(str(distribution(_DISTRIBUTION).locate_file(name)))
+    except PackageNotFoundError as error:
+        raise EvalError(f"hama, whose wheel holds the network of phone-ctc, is not installed; {_INSTALL}") from error
+    if not path.is_file():
+        raise EvalError(f"{path}: no such file in hama {distribution(_DISTRIBUTION).version}; {_INSTALL}")
+    if (actual := digest(path)) != _KNOWN[name]:
+        raise EvalError(f"{path}: SHA-256 is {actual[:12]}..., expected {_KNOWN[name][:12]}...; {_INSTALL}")
+    return path

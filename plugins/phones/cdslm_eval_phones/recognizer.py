@@ -1,0 +1,149 @@
+"""Phones by a CTC network that runs on onnxruntime: small, offline, hardly moved by noise or bandwidth."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from functools import cached_property
+from importlib.metadata import version
+from pathlib import Path
+from typing import ClassVar, Literal
+
+import numpy as np
+from pydantic import BaseModel
+
+from cdslm_eval.core.audio import Clip, Samples
+from cdslm_eval.core.errors import UsageError
+from cdslm_eval.plugin.contract import Failed, Options, Recognizer, Skipped, located
+from cdslm_eval_phones.fold import arpabet, is_phone
+from cdslm_eval_phones.network import (
+    Network,
+    Vocabulary,
+    bundled,
+    bundled_vocabulary,
+    digest,
+    metadata_vocabulary,
+    read_vocabulary,
+)
+from cdslm_eval_phones.windows import joined
+
+__all__ = ["RATE_HZ", "PhoneCtc", "PhoneCtcOptions"]
+
+RATE_HZ = 16_000
+WINDOW_S, OVERLAP_S = 20.0, 2.0
+_MIN_SAMPLES = 400  # one analysis window of 25 ms; the bundled network raises under 201 samples
+_LEVEL = 0.1  # RMS at which every clip enters, so that a gain moves no phone
+
+
+class PhoneCtcOptions(Options):
+    """Options of `phone-ctc`.
+
+    Attributes:
+        inventory: "arpabet" folds to the 39 phones of CMUdict; "ipa" keeps the network's own symbols.
+        model: ONNX file of another CTC network at 16 kHz; empty for the one in hama's wheel.
+        vocab: Its symbols, in a JSON or text file; empty where the model carries them.
+    """
+
+    inventory: Literal["arpabet", "ipa"] = "arpabet"
+    model: str = located("")
+    vocab: str = located("")
+
+
+class PhoneCtc(Recognizer):
+    """English phones by a neural CTC network, at a few thousandths of real time on one core.
+
+    It has a prior for words (it deletes phones of gibberish), and the training data of the bundled network are
+    undisclosed.
+    """
+
+    name = "phone-ctc"
+    version = "1"
+    weights_licence = "Apache-2.0"
+    attribution = "hama 1.3.10, Seongmin Park"
+    requires: ClassVar[Mapping[str, str]] = {"onnxruntime": "onnxruntime>=1.17", "hama": "hama==1.3.10"}
+    inventory = "arpabet"
+    languages = frozenset({"en"})
+    rate_hz = RATE_HZ
+    positional = "inventory"
+    batch_clips = 16
+    Options = PhoneCtcOptions
+
+    def __init__(self, options: BaseModel | None = None) -> None:
+        super().__init__(options)
+        if self.options.vocab and not self.options.model:
+            raise UsageError("phone-ctc: vocab=FILE without model=FILE; the bundled network has its own vocabulary")
+        self.inventory = self.options.inventory
+        if self.options.model:
+            self.languages = frozenset()  # nobody declared them; only the file knows
+
+    def fingerprint(self) -> Mapping[str, str]:
+        """Return the digests of the network and of its vocabulary, and the version of onnxruntime."""
+        symbols = "\n".join(self._vocabulary.symbols)
+        return {
+            "model": digest(self._model),
+            "vocabulary": hashlib.sha256(symbols.encode()).hexdigest(),
+            "onnxruntime": version("onnxruntime"),
+        }
+
+    @contextmanager
+    def open(self, device: str) -> Iterator[None]:
+        """Load the network on onnxruntime's CPU or CUDA provider.
+
+        Raises:
+            EvalError: A file is missing or damaged, or no phone can be told from its symbols.
+        """
+        self._network = Network(self._model, self._vocabulary, device)
+        self._phones = [self._fold(symbol) for symbol in self._vocabulary.symbols]
+        try:
+            yield
+        finally:
+            del self._network
+
+    def recognize(self, clips: Sequence[Clip]) -> Iterator[Sequence[str] | Skipped | Failed]:
+        """Yield the phones of each clip: the best path without repetitions and blanks."""
+        for clip in clips:
+            if not np.isfinite(clip.samples).all():
+                yield Failed("samples that are not finite")
+                continue
+            samples = _levelled(clip.samples)
+            if len(samples) < _MIN_SAMPLES or not samples.any():
+                yield []
+                continue
+            window, overlap = round(WINDOW_S * RATE_HZ), round(OVERLAP_S * RATE_HZ)
+            path = joined(samples, self._network.best, self._vocabulary.blank, window, overlap)
+            changes = np.concatenate([[True], path[1:] != path[:-1]])
+            yield [phone for index in path[changes] for phone in self._phones[index]]
+
+    @cached_property
+    def _model(self) -> Path:
+        return Path(self.options.model) if self.options.model else bundled()
+
+    @cached_property
+    def _vocabulary(self) -> Vocabulary:
+        if self.options.vocab:
+            return read_vocabulary(Path(self.options.vocab))
+        return metadata_vocabulary(self._model) if self.options.model else bundled_vocabulary()
+
+    def _fold(self, symbol: str) -> tuple[str, ...]:
+        """Return the phones that one entry of the vocabulary stands for; () for blanks, marks and boundaries."""
+        if not is_phone(symbol):
+            return ()
+        if self.inventory == "ipa":
+            return (symbol,)
+        try:
+            return arpabet(symbol)
+        except KeyError as error:
+            raise UsageError(
+                f"phone-ctc: no English phone for {error.args[0]!r} in the symbol {symbol!r} of its vocabulary; "
+                "Use: inventory=ipa"
+            ) from error
+
+
+def _levelled(samples: Samples) -> Samples:
+    """Return samples scaled to one RMS level; silence stays silence."""
+    level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
+    if level == 0.0:
+        return samples
+    scaled: Samples = (samples * (_LEVEL / level)).astype(np.float32)
+    return scaled
