@@ -32,7 +32,7 @@ class PairwiseDistance(WeightedStatistic):
     """
 
     wants_reference: ClassVar[bool] = True
-    parts: ClassVar[frozenset[str]] = frozenset({"value", "floor"})
+    quantities: ClassVar[tuple[str, ...]] = ("value", "floor")
 
     column: str = "embedding"
 

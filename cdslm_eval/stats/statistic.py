@@ -166,14 +166,14 @@ class Statistic(ABC):
         better: Which direction is better, where it differs from the metric's.
         needs_reference: Whether rows of a reference set are needed beside the system's.
         wants_reference: Whether they are measured too where there is a reference, and done without where not.
-        parts: Which numbers of an estimate may be gated: "value", "corrected", "held_out", "floor".
+        quantities: Which numbers of an estimate may be gated: "value", "corrected", "held_out", "floor".
     """
 
     unit: str | None = None
     better: Better | None = None
     needs_reference: ClassVar[bool] = False
     wants_reference: ClassVar[bool] = False
-    parts: ClassVar[frozenset[str]] = frozenset({"value"})
+    quantities: ClassVar[tuple[str, ...]] = ("value",)
 
     @property
     @abstractmethod

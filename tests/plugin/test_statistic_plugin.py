@@ -33,7 +33,7 @@ class Energy(SetStatistic):
     """Energy distance of Szekely and Rizzo, the unbiased form."""
 
     needs_reference = True
-    parts = frozenset({"value", "floor"})
+    quantities = ("value", "floor")
     column: str = "embedding"
 
     @property

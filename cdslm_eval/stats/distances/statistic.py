@@ -28,7 +28,7 @@ class VectorDistance(Statistic):
     """A distance between the vectors of a system's clips and those of a reference."""
 
     needs_reference: ClassVar[bool] = True
-    parts: ClassVar[frozenset[str]] = frozenset({"value", "corrected", "floor"})
+    quantities: ClassVar[tuple[str, ...]] = ("value", "corrected", "floor")
 
     column: str = "embedding"
 

@@ -36,7 +36,7 @@ class JensenShannon(Statistic):
     """
 
     needs_reference: ClassVar[bool] = True
-    parts: ClassVar[frozenset[str]] = frozenset({"value", "corrected", "held_out", "floor"})
+    quantities: ClassVar[tuple[str, ...]] = ("value", "corrected", "held_out", "floor")
 
     column: str = "phones"
     orders: tuple[int, ...] = (1, 2, 3, 4, 5)
