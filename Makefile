@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 PLUGINS := $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
 
-.PHONY: demo test lint bench
+.PHONY: demo test lint bench docs
 
 demo: .venv/demo.done
 	$(BIN)/cdslm-eval demo --out demo
@@ -19,13 +19,17 @@ lint: .venv/dev.done
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
+# the theme warns of a future release of mkdocs, which constraints.txt keeps out
+docs: .venv/docs.done
+	DISABLE_MKDOCS_2_WARNING=true NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir site
+
 bench: .venv/dev.done
 	$(PIP) -e '.[bench]'
 	$(BIN)/python -m pytest benchmarks -q -o python_files="bench_*.py" --benchmark-json=benchmarks/results/latest.json
 
 .venv/demo.done: pyproject.toml constraints.txt $(wildcard plugins/perceptual/pyproject.toml plugins/phones/pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
-	$(PIP) -e .
+	$(PIP) -e '.[speech]'
 	# DNSMOS stands beside pJSD in the demo where its runtime has a wheel; nothing may be compiled here
 	$(PIP) --only-binary :all: -e ./plugins/perceptual || echo "plugins/perceptual has no wheels for this machine; the demo goes without DNSMOS"
 	# the neural recognizer, under the same rule
@@ -34,7 +38,11 @@ bench: .venv/dev.done
 
 .venv/dev.done: .venv/demo.done requirements-dev.txt $(wildcard plugins/*/pyproject.toml)
 	$(PIP) torch==2.13.0
-	$(PIP) -e '.[model]' -r requirements-dev.txt $(foreach plugin,$(PLUGINS),-e '$(plugin)[test]')
+	$(PIP) -e '.[model,speech]' -r requirements-dev.txt $(foreach plugin,$(PLUGINS),-e '$(plugin)[test]')
 	# it declares torchaudio, which its model does not use and whose default build replaces torch
 	$(PIP) --no-deps audiobox-aesthetics
+	touch $@
+
+.venv/docs.done: .venv/dev.done requirements-docs.txt
+	$(PIP) -r requirements-docs.txt
 	touch $@

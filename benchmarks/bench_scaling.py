@@ -11,7 +11,7 @@ import pytest
 from scipy.optimize import minimize
 from scipy.special import huber, logsumexp
 
-from cdslm_eval.scaling import fit_law
+from cdslm_eval.scaling import LawSpec, bootstrap, fit_law
 from cdslm_eval.scaling.table import RunTable
 
 RUNS = Path(__file__).parents[2] / "shared/data/scaling/chinchilla_epoch/svg_extracted_data.csv"
@@ -58,7 +58,7 @@ def test_point_fit_against_4500_starts(benchmark, table):
 
 @pytest.mark.parametrize("estimator", ["huber", "lad", "least_squares"])
 def test_a_thousand_polished_replicates(benchmark, table, estimator):
-    fit = fit_law(table, "loss", estimator=estimator)
-    draws = benchmark.pedantic(fit.bootstrap, rounds=2)
+    fit = fit_law(table, "loss", LawSpec(estimator=estimator))
+    draws = benchmark.pedantic(bootstrap, (fit,), rounds=2)
     benchmark.extra_info["converged"] = float(np.mean(draws.converged))
     assert len(draws) == 1000

@@ -1,4 +1,4 @@
-"""Score what speech-only language models say, with any metric, and fit how it scales.
+"""Score the speech of spoken language models with any metric, and fit how it scales.
 
 Public names are imported when they are first used, so that the command line starts without what it does not need.
 """
@@ -9,8 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cdslm_eval.api import compare, fit, generate, run_suite, score
     from cdslm_eval.core.audio import Clip
-    from cdslm_eval.core.errors import EvalError
+    from cdslm_eval.core.clips import ClipSet
+    from cdslm_eval.core.errors import EvalError, UsageError
     from cdslm_eval.plugin.contract import (
         Executor,
         Failed,
@@ -23,6 +25,12 @@ if TYPE_CHECKING:
         Transcriber,
     )
     from cdslm_eval.plugin.hookspecs import hookimpl
+    from cdslm_eval.plugin.law import LawForm
+    from cdslm_eval.results.comparison_result import ComparisonResult
+    from cdslm_eval.results.estimate import Estimate
+    from cdslm_eval.results.score_result import ScoreResult
+    from cdslm_eval.scaling.table import RunTable
+    from cdslm_eval.stats.jsd import phoneme_jsd
     from cdslm_eval.stats.statistic import (
         Frechet,
         JensenShannon,
@@ -35,11 +43,15 @@ if TYPE_CHECKING:
         SelfBleu,
         Vert,
     )
+    from cdslm_eval.suite.schema import load_suite
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Clip",
+    "ClipSet",
+    "ComparisonResult",
+    "Estimate",
     "EvalError",
     "Executor",
     "Failed",
@@ -48,6 +60,7 @@ __all__ = [
     "GeneratorInfo",
     "JensenShannon",
     "KernelDistance",
+    "LawForm",
     "Mean",
     "Metric",
     "Options",
@@ -56,16 +69,28 @@ __all__ = [
     "Quantile",
     "RatioOfSums",
     "Recognizer",
+    "RunTable",
+    "ScoreResult",
     "SelfBleu",
     "Skipped",
     "Transcriber",
+    "UsageError",
     "Vert",
     "__version__",
+    "compare",
+    "fit",
+    "generate",
     "hookimpl",
+    "load_suite",
+    "phoneme_jsd",
+    "run_suite",
+    "score",
 ]
 
 _HOME = {
+    "api": ("compare", "fit", "generate", "run_suite", "score"),
     "core.audio": ("Clip",),
+    "core.clips": ("ClipSet",),
     "plugin.contract": (
         "Executor",
         "Failed",
@@ -77,8 +102,15 @@ _HOME = {
         "Skipped",
         "Transcriber",
     ),
-    "core.errors": ("EvalError",),
+    "core.errors": ("EvalError", "UsageError"),
     "plugin.hookspecs": ("hookimpl",),
+    "results.estimate": ("Estimate",),
+    "results.score_result": ("ScoreResult",),
+    "results.comparison_result": ("ComparisonResult",),
+    "scaling.table": ("RunTable",),
+    "stats.jsd": ("phoneme_jsd",),
+    "suite.schema": ("load_suite",),
+    "plugin.law": ("LawForm",),
     "stats.statistic": (
         "Frechet",
         "JensenShannon",

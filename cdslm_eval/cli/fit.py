@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -14,10 +14,10 @@ from cdslm_eval.cli import common, fit_plan
 from cdslm_eval.cli.fit_options import (
     BudgetsOption,
     Fitting,
+    Intervals,
     JsonToOption,
     Judging,
     Output,
-    Resampling,
     Rows,
     deliver,
     quantities,
@@ -26,7 +26,7 @@ from cdslm_eval.cli.spread import spread
 from cdslm_eval.core.errors import UsageError, did_you_mean
 
 if TYPE_CHECKING:
-    from cdslm_eval.scaling.saved import Saved
+    from cdslm_eval.scaling.output.saved import Saved
     from cdslm_eval.scaling.study import Settings, Study
 
 __all__ = ["add_to"]
@@ -51,7 +51,7 @@ class DefaultGroup(TyperGroup):
     """A group that runs its default command when the first argument names no other."""
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
-        """Put the default command in front, unless help is asked for, a command is named, or one is misspelt."""
+        """Insert the default command, unless help is requested or a command is named or misspelt."""
         if args and args[0] not in self.commands and args[0] not in {"--help", "-h"}:
             first = args[0]
             if not first.startswith("-") and "." not in first and not Path(first).exists():
@@ -67,41 +67,41 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     group = typer.Typer(
         cls=DefaultGroup,
-        help="Fit how a metric scales with N, D and C, and say what follows.",
+        help="Fit how a metric scales with N, D and C, and report what follows.",
         epilog=EXAMPLES,
         no_args_is_help=True,
     )
     for command in (law, isoflop, downstream, verdict, predict):
         group.command(name=command.__name__, no_args_is_help=True)(spread(command))
-    for rehearsal in (fit_plan.simulate, fit_plan.plan):
-        group.command(name=rehearsal.__name__)(spread(rehearsal))
+    for planning in (fit_plan.simulate, fit_plan.plan):
+        group.command(name=planning.__name__)(spread(planning))
     app.add_typer(group, name="fit")
 
 
 def law(
-    rows: Rows, fitting: Fitting, resampling: Resampling, judging: Judging, output: Output, C: BudgetsOption = None
+    rows: Rows, fitting: Fitting, intervals: Intervals, judging: Judging, output: Output, C: BudgetsOption = None
 ) -> None:
-    """Fit a law, and say what follows: optima, curvature, near-optimal range, verdict.
+    """Fit a law, and report what follows: optima, curvature, near-optimal range, verdict.
 
-    Exit codes: 0 fitted (a fit that cannot be trusted says so in its first line); 2 the command or the table was wrong;
+    Exit codes: 0 fitted (the first line states whether the fit can be trusted); 2 the command or the table was wrong;
     3 internal error.
     """
     from cdslm_eval.cli.fit_text import law_text
 
-    _study(rows, _settings(fitting, resampling, judging, budgets=quantities("--C", C)), output, law_text)
+    _study(rows, _settings(fitting, intervals, judging, budgets=tuple(quantities("--C", C))), output, law_text)
 
 
-def isoflop(rows: Rows, fitting: Fitting, resampling: Resampling, output: Output) -> None:
+def isoflop(rows: Rows, fitting: Fitting, intervals: Intervals, output: Output) -> None:
     """Fit a curve in ln N to each budget: N*, D*, r* and curvature from the data alone, and their power laws."""
     from cdslm_eval.cli.fit_text import isoflop_text
 
-    _study(rows, _settings(fitting, resampling, law=False), output, isoflop_text)
+    _study(rows, _settings(fitting, intervals, law=False), output, isoflop_text)
 
 
 def downstream(
     rows: Rows,
     fitting: Fitting,
-    resampling: Resampling,
+    intervals: Intervals,
     judging: Judging,
     output: Output,
     loss: Annotated[str, typer.Option("--loss", help="The column of the loss.")] = "loss",
@@ -111,54 +111,54 @@ def downstream(
         raise UsageError(f"--metric {rows.metric!r} is the loss itself; name a metric that depends on it")
     from cdslm_eval.cli.fit_text import downstream_text
 
-    _study(rows, _settings(fitting, resampling, judging, link="identity", loss=loss), output, downstream_text)
+    _study(rows, _settings(fitting, intervals, judging, link="identity", loss=loss), output, downstream_text)
 
 
-def verdict(rows: Rows, fitting: Fitting, resampling: Resampling, judging: Judging, output: Output) -> None:
-    """Say whether a metric scales, saturates, is flat or worsens, and whether real data's value is reachable."""
+def verdict(rows: Rows, fitting: Fitting, intervals: Intervals, judging: Judging, output: Output) -> None:
+    """Decide whether a metric scales, saturates, is flat or worsens, and whether real data's value is reachable."""
     from cdslm_eval.cli.fit_text import verdict_text
 
-    _study(rows, _settings(fitting, resampling, judging), output, verdict_text)
+    _study(rows, _settings(fitting, intervals, judging), output, verdict_text)
 
 
 def predict(
     rows: Rows,
     fitting: Fitting,
-    resampling: Resampling,
+    intervals: Intervals,
     json_to: JsonToOption = None,
     C: BudgetsOption = None,
     N: Annotated[list[str] | None, typer.Option("--N", help="Parameters of models, such as 7B; with --D.")] = None,
     D: Annotated[list[str] | None, typer.Option("--D", help="Their tokens, such as 1.4T.")] = None,
 ) -> None:
-    """Predict the metric at the optimum of budgets, or for given models, with confidence and prediction intervals.
+    """Predict the metric at the optimum of budgets, or of single models, with confidence and prediction intervals.
 
     RUNS may also be the JSON of a fit (`--json FILE`, or fit.json of `--out`), which holds all that is needed.
     """
     budgets, models, tokens = quantities("--C", C), quantities("--N", N), quantities("--D", D)
     if not budgets and not models:
-        raise UsageError("what shall be predicted? Give --C 1e23, or --N 7B --D 1.4T")
+        raise UsageError("nothing to predict; use --C 1e23, or --N 7B --D 1.4T")
     if len(models) != len(tokens):
         raise UsageError(f"--N has {len(models)} values and --D {len(tokens)}; each model needs its tokens")
     from cdslm_eval.cli.fit_text import predictions_text
-    from cdslm_eval.scaling.document import predictions_document
-    from cdslm_eval.scaling.forecast import predictions
+    from cdslm_eval.scaling.frontier import predictions
+    from cdslm_eval.scaling.output.document import predictions_document
 
-    given = list(zip(models, tokens, strict=True))
+    pairs = list(zip(models, tokens, strict=True))
     saved = _saved(rows, fitting)
+    how = intervals.resampling()
     if saved is None:
-        done = predictions(rows.read(), rows.metric, _settings(fitting, resampling, budgets=budgets), given)
+        done = predictions(rows.read(), rows.metric, fitting.spec(), how, budgets=budgets, models=pairs)
     else:
-        how = {} if resampling == Resampling() else dataclasses.asdict(resampling)
-        asked = dataclasses.replace(saved.settings, budgets=tuple(budgets), **how)
-        done = predictions(saved.table, saved.metric, asked, given)
+        how = saved.resampling if intervals == Intervals() else how
+        done = predictions(saved.table, saved.metric, saved.spec, how, budgets=budgets, models=pairs)
         if drift := saved.drift(done.fit):
             common.note(f"note: {drift}")
     deliver(predictions_document(done), lambda: predictions_text(done), json_to)
 
 
 def _saved(rows: Rows, fitting: Fitting) -> Saved | None:
-    """Return the fit whose JSON stands in place of a table, or None; it is taken as it is."""
-    from cdslm_eval.scaling.saved import read_saved
+    """Return the fit whose JSON was named in place of a table, or None; it is used as it is."""
+    from cdslm_eval.scaling.output.saved import read_saved
 
     saved = read_saved(Path(rows.runs))
     if saved is None:
@@ -166,34 +166,28 @@ def _saved(rows: Rows, fitting: Fitting) -> Saved | None:
     chosen = dataclasses.replace(rows, metric="loss") != Rows(rows.runs) or fitting != Fitting()
     if chosen or rows.metric not in {"loss", saved.metric}:
         raise UsageError(
-            f"{rows.runs} is a fit of {saved.metric!r}, taken as it is; to choose rows or a law, give the table"
+            f"{rows.runs} is a fit of {saved.metric!r}, used as it is; to choose rows or a law, use the table"
         )
     return saved
 
 
 def _settings(
-    fitting: Fitting,
-    resampling: Resampling,
-    judging: Judging | None = None,
-    *,
-    link: str = "log",
-    budgets: Sequence[float] = (),
-    **more: Any,
+    fitting: Fitting, intervals: Intervals, judging: Judging | None = None, *, link: str = "log", **more: Any
 ) -> Settings:
     from cdslm_eval.scaling.study import Settings
 
-    given = {} if judging is None else dataclasses.asdict(judging)
-    return Settings(**fitting.settings(link), **dataclasses.asdict(resampling), **given, budgets=tuple(budgets), **more)
+    judged = {} if judging is None else dataclasses.asdict(judging)
+    return Settings(spec=fitting.spec(link), resampling=intervals.resampling(), **judged, **more)
 
 
-def _study(rows: Rows, asked: Settings, output: Output, text: Callable[[Study], str]) -> None:
-    """Study, print, write."""
-    from cdslm_eval.scaling.document import study_document
+def _study(rows: Rows, settings: Settings, output: Output, text: Callable[[Study], str]) -> None:
+    """Compute a study, print it, and write its files."""
+    from cdslm_eval.scaling.output.document import study_document
     from cdslm_eval.scaling.study import study
 
     table = rows.read()
     with common.stages() as stage:
-        done = study(table, rows.metric, asked, stage)
+        done = study(table, rows.metric, settings, stage)
     deliver(study_document(done), lambda: text(done), output.json_to)
     if output.out is not None:
         from cdslm_eval.report.fit import write_fit_report

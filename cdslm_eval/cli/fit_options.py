@@ -1,4 +1,4 @@
-"""Options that the commands of `cdslm-eval fit` share, and what they make: a table, a study, files."""
+"""Options that the commands of `cdslm-eval fit` share, and what they become: a table, a law spec, files."""
 
 from __future__ import annotations
 
@@ -15,15 +15,17 @@ from cdslm_eval.cli import common
 from cdslm_eval.core.errors import UsageError
 
 if TYPE_CHECKING:
+    from cdslm_eval.scaling.frontier import Resampling
+    from cdslm_eval.scaling.law import LawSpec
     from cdslm_eval.scaling.table import RunTable
 
 __all__ = [
     "BudgetsOption",
     "Fitting",
+    "Intervals",
     "JsonToOption",
     "Judging",
     "Output",
-    "Resampling",
     "Rows",
     "deliver",
     "pairs",
@@ -62,12 +64,12 @@ class Rows:
     ] = "value"
 
     def read(self) -> RunTable:
-        """Read the table and choose its rows; a rule that chooses nothing is told."""
+        """Read the table and choose its rows; a rule that matches nothing is reported."""
         table = self._open()
         for rule in self.where or ():
             left = table.only(rule)
             if not len(left):
-                raise UsageError(f"--where {rule!r}: none of {len(table)} rows holds it")
+                raise UsageError(f"--where {rule!r}: none of {len(table)} rows matches")
             table = left
         for rule in self.exclude or ():
             left = table.excluding(rule)
@@ -86,24 +88,24 @@ class Rows:
         from cdslm_eval.core.store import Store
 
         if self.systems is None:
-            raise UsageError(f"{self.runs}: a store knows no N, D and C; give them by --systems SYSTEMS.csv")
-        with Store(Path(self.runs), read_only=True) as held:
-            return RunTable.from_store(held, self.systems, value=self.value, columns=columns, k=self.k)
+            raise UsageError(f"{self.runs}: a store holds no N, D and C; use --systems SYSTEMS.csv")
+        with Store(Path(self.runs), read_only=True) as store:
+            return RunTable.from_store(store, self.systems, value=self.value, columns=columns, k=self.k)
 
     def _split(self, table: RunTable) -> RunTable:
         import numpy as np
 
         split = np.array(table.split, dtype="U5")
         for rule in self.test or ():
-            named = table.only(rule)
-            if not len(named):
+            matched = table.only(rule)
+            if not len(matched):
                 raise UsageError(f"--test {rule!r} matches none of {len(table)} rows")
-            split[np.isin(table.line, named.line)] = "test"
+            split[np.isin(table.line, matched.line)] = "test"
         return dataclasses.replace(table, split=split)
 
 
 def _name_systems(table: RunTable) -> None:
-    """Say where rows of several systems are about to be fitted as one: their losses and tokens may be of two kinds."""
+    """Note rows of several systems that are fitted as one: their losses and tokens may be of two kinds."""
     systems = sorted(set(table.labels.get("system", ())))
     if len(systems) > 1:
         common.note(
@@ -116,7 +118,12 @@ def _name_systems(table: RunTable) -> None:
 class Fitting:
     """What is fitted, and how."""
 
-    law: Annotated[str, typer.Option("--law", help="chinchilla, gamma, shared or power.")] = "chinchilla"
+    law: Annotated[
+        str,
+        typer.Option(
+            "--law", help="chinchilla, gamma, shared, power, or the law of a plugin, with options: NAME:key=value."
+        ),
+    ] = "chinchilla"
     estimator: Annotated[
         str, typer.Option("--estimator", help="huber, lad (least absolute deviations) or least_squares.")
     ] = "huber"
@@ -132,25 +139,27 @@ class Fitting:
     ] = None
     better: Annotated[str, typer.Option("--better", help="Which way the metric improves: lower or higher.")] = "lower"
 
-    def settings(self, default: str = "log") -> dict[str, Any]:
-        """Return the keyword arguments of a fit.
+    def spec(self, default: str = "log") -> LawSpec:
+        """Return the law and how it is fitted.
 
         Args:
             default: Link of a metric that has no bounds and falls.
         """
-        bounds = _bounds(self.bounds)
-        return {
-            "form": self.law,
-            "estimator": self.estimator,
-            "delta": self.delta,
-            "link": self.link or ("logit" if bounds else "identity" if self.better == "higher" else default),
-            "bounds": bounds,
-            "better": self.better,
-        }
+        from cdslm_eval.scaling.law import LawSpec
+
+        spec = LawSpec(
+            form=self.law,
+            estimator=self.estimator,
+            delta=self.delta,
+            link=self.link or "",
+            bounds=_bounds(self.bounds),
+            better=self.better,
+        )
+        return dataclasses.replace(spec, link=spec.linked(default))
 
 
 @dataclass(frozen=True, slots=True)
-class Resampling:
+class Intervals:
     """How intervals are made."""
 
     level: Annotated[float, typer.Option("--level", min=0.5, max=0.999, help="Of every interval.")] = 0.95
@@ -158,10 +167,16 @@ class Resampling:
     by: Annotated[str, typer.Option("--by", help="What is resampled: row, run or isoflop.")] = "row"
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0
 
+    def resampling(self) -> Resampling:
+        """Return the options of the bootstrap."""
+        from cdslm_eval.scaling.frontier import Resampling
+
+        return Resampling(**dataclasses.asdict(self))
+
 
 @dataclass(frozen=True, slots=True)
 class Judging:
-    """What a verdict is asked for."""
+    """Options of a verdict."""
 
     baseline: Annotated[
         float | None, typer.Option("--baseline", help="The metric's value on real data: is it within reach?")
@@ -173,7 +188,7 @@ class Judging:
 
 JsonToOption = Annotated[str | None, typer.Option("--json", help="Write full-precision JSON to this file, or - .")]
 BudgetsOption = Annotated[
-    list[str] | None, typer.Option("--C", help="Budgets in FLOPs whose optimum is told: 1e23, or 1e21,1e22.")
+    list[str] | None, typer.Option("--C", help="Budgets in FLOPs whose optimum is reported: 1e23, or 1e21,1e22.")
 ]
 
 
@@ -189,34 +204,34 @@ class Output:
 
 
 def deliver(document: dict[str, Any], text: Callable[[], str], json_to: str | None) -> None:
-    """Write the JSON where it is wanted, and print the text unless JSON goes to stdout."""
+    """Write the JSON to its destination, and print the text unless JSON goes to stdout."""
     if json_to is not None:
         common.write_json(json_to, document)
     if json_to != "-":
         common.write_text("-", text())
 
 
-def pairs(option: str, given: list[str] | None) -> dict[str, str]:
-    """Return KEY=VALUE texts as a mapping; several may stand in one text, with commas between.
+def pairs(option: str, texts: list[str] | None) -> dict[str, str]:
+    """Return KEY=VALUE texts as a mapping; one text may hold several, separated by commas.
 
     Raises:
-        UsageError: One has no "=", or a key is given twice.
+        UsageError: One has no "=", or a key appears twice.
     """
-    found: dict[str, str] = {}
-    for part in _split(given or []):
+    out: dict[str, str] = {}
+    for part in _split(texts or []):
         key, equals, value = part.partition("=")
         if not equals or not key.strip() or not value.strip():
             raise UsageError(f"{option} {part!r}: write NAME=COLUMN, such as N='Model Size',C=flops")
-        if key.strip() in found:
-            raise UsageError(f"{option}: {key.strip()} is given twice")
-        found[key.strip()] = value.strip()
-    return found
+        if key.strip() in out:
+            raise UsageError(f"{option}: {key.strip()} appears twice")
+        out[key.strip()] = value.strip()
+    return out
 
 
-def _split(given: list[str]) -> list[str]:
+def _split(texts: list[str]) -> list[str]:
     """Split at the commas after which a new "KEY=" begins: a column's own name may hold commas."""
     parts: list[str] = []
-    for text in given:
+    for text in texts:
         fresh = True
         for piece in text.split(","):
             if fresh or "=" in piece:
@@ -239,16 +254,16 @@ def _bounds(text: str | None) -> tuple[float, float] | None:
     return low, high
 
 
-def quantities(option: str, given: list[str] | None) -> list[float]:
-    """Return amounts such as 1e23, 7B or 1.5T, several in one text with commas between.
+def quantities(option: str, texts: list[str] | None) -> list[float]:
+    """Return amounts such as 1e23, 7B or 1.5T; one text may hold several, separated by commas.
 
     Raises:
         UsageError: One is not a positive number.
     """
     from cdslm_eval.core.records import parse_quantity
 
-    found = []
-    for text in ",".join(given or []).split(","):
+    values = []
+    for text in ",".join(texts or []).split(","):
         if text.strip():
             try:
                 value = parse_quantity(text)
@@ -256,5 +271,5 @@ def quantities(option: str, given: list[str] | None) -> list[float]:
                 raise UsageError(f"{option} {text!r}: {error}") from error
             if not (math.isfinite(value) and value > 0):
                 raise UsageError(f"{option} {text!r}: a number above 0, such as 1e23, 7B or 1.5T")
-            found.append(value)
-    return found
+            values.append(value)
+    return values

@@ -23,7 +23,7 @@ CHINCHILLA = {"E": "1.8172", "A": "482.01", "B": "2085.43", "alpha": "0.3478", "
 
 @dataclass(frozen=True, slots=True)
 class Planned:
-    """A law that is taken for true, and the runs that would be trained."""
+    """A law that is assumed true, and the runs that would be trained."""
 
     law: Annotated[
         list[str] | None,
@@ -46,14 +46,14 @@ class Planned:
         """Return the law."""
         from cdslm_eval.scaling.law import Law
 
-        given = pairs("--law", self.law)
-        if not given and self.form != "chinchilla":
+        parameters = pairs("--law", self.law)
+        if not parameters and self.form != "chinchilla":
             raise UsageError(f"--form {self.form} needs its parameters: --law E=..,A=..,alpha=..")
         try:
-            parameters = {name: float(value) for name, value in (given or CHINCHILLA).items()}
+            values = {name: float(value) for name, value in (parameters or CHINCHILLA).items()}
         except ValueError as error:
             raise UsageError(f"--law {','.join(self.law or ())!r}: {error}") from error
-        return Law.of(self.form, k=self.k, axis=None, **parameters)
+        return Law.of(self.form, k=self.k, axis=None, **values)
 
     def plan(self) -> Plan:
         """Return the runs."""
@@ -66,9 +66,9 @@ class Planned:
 def simulate(
     planned: Planned,
     to: Annotated[str, typer.Argument(help="A .csv or .json file, or - for CSV on stdout.")] = "-",
-    metric: Annotated[str, typer.Option("--metric", "-m", help="How the metric's column is called.")] = "loss",
+    metric: Annotated[str, typer.Option("--metric", "-m", help="Name of the metric's column.")] = "loss",
 ) -> None:
-    """Draw a table of runs from a known law with noise, to rehearse a study."""
+    """Draw a table of runs from a known law with noise, to try a study out."""
     from cdslm_eval.cli.tables import records_csv
     from cdslm_eval.scaling.simulate import simulate as draw
 
@@ -93,7 +93,7 @@ def plan(
     ] = None,
     json_to: JsonToOption = None,
 ) -> None:
-    """Say how well a plan of runs would determine a law, or how many runs that takes, before any is trained."""
+    """Report how well a plan of runs would determine a law, or how many runs that takes, before any is trained."""
     from cdslm_eval.results.numbers import to_json
     from cdslm_eval.scaling.simulate import plan_intervals, plan_runs
 
@@ -140,8 +140,7 @@ def _document(found: PlanIntervals, noise: float) -> dict[str, Any]:
 
 def _text(found: PlanIntervals, noise: float) -> str:
     from cdslm_eval.cli.fit_text import table_text
-    from cdslm_eval.scaling.views import View
-    from cdslm_eval.scaling.wording import between, plain
+    from cdslm_eval.scaling.output.text import View, between, plain
 
     budgets = found.plan.budgets
     first = (
@@ -158,10 +157,10 @@ def _text(found: PlanIntervals, noise: float) -> str:
         )
         for name in found.truth
     )
-    view = View("What such tables would give", ("", "truth", f"{100 * found.level:g} %", "width", "bias"), rows)
+    view = View("Estimates from such tables", ("", "truth", f"{100 * found.level:g} %", "width", "bias"), rows)
     blocks = [first, table_text(view)]
     if "ratio_exponent" in found.truth:
-        blocks.append(f"r* = D*/N* would be seen to go the right way in {found.sign_known:.0%} of such tables.")
+        blocks.append(f"r* = D*/N* would have the right sign in {found.sign_known:.0%} of such tables.")
     if found.converged < 1:
-        blocks.append(f"{1 - found.converged:.1%} of the fits came to no optimum.")
+        blocks.append(f"{1 - found.converged:.1%} of the fits reached no optimum.")
     return "\n\n".join(blocks) + "\n"

@@ -1,4 +1,4 @@
-"""What `cdslm-eval fit` prints: the first line says what is known or why it cannot be trusted, tables follow."""
+"""Terminal text of `cdslm-eval fit`: the first line states the result or why it cannot be trusted; tables follow."""
 
 from __future__ import annotations
 
@@ -6,13 +6,12 @@ import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
-from cdslm_eval.scaling import views
-from cdslm_eval.scaling.views import View
-from cdslm_eval.scaling.wording import lines_text
+from cdslm_eval.scaling.output import text as views
+from cdslm_eval.scaling.output.text import View, lines_text
 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.flags import Flag
-    from cdslm_eval.scaling.forecast import Predictions
+    from cdslm_eval.scaling.frontier import Predictions
     from cdslm_eval.scaling.study import Study
 
 __all__ = ["downstream_text", "isoflop_text", "law_text", "predictions_text", "table_text", "verdict_text"]
@@ -46,11 +45,11 @@ def law_text(study: Study) -> str:
         blocks += [views.estimator_line(study), table_text(views.parameter_view(study))]
         blocks.append("\n".join(views.exponent_lines(study)))
     if study.optima is not None:
-        blocks.append(table_text(views.optimum_view(study.optima, study.metric, study.settings.level)))
+        blocks.append(table_text(views.optimum_view(study.optima, study.metric, study.settings.resampling.level)))
     if study.near_optima:
-        blocks.append(table_text(views.near_view(study.near_optima[1:2], study.settings.level)))
+        blocks.append(table_text(views.near_view(study.near_optima[1:2], study.settings.resampling.level)))
     if study.isoflops is not None:
-        blocks.append(f"Budgets by themselves: {study.isoflops.headline}.")
+        blocks.append(f"Each budget alone: {study.isoflops.headline}.")
     if study.holdout is not None:
         blocks.append(f"Held out: {study.holdout.sentence}.")
     if study.verdict is not None:
@@ -75,7 +74,7 @@ def verdict_text(study: Study) -> str:
     judged = (
         f"Noise of one run {found.noise:.3g}, changes up to {found.margin:.3g} count as none, level {found.level:g}."
     )
-    further = "\n".join(f"{one[0].upper()}{one[1:]}." for one in found.evidence[1:])
+    further = "\n".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in found.evidence[1:])
     first = f"{found.label.upper()}: {found.sentence}."
     return _blocks([first, further, judged, _flags(study.flags), _data(study), _missing(study)])
 
@@ -94,11 +93,11 @@ def downstream_text(study: Study) -> str:
 def predictions_text(found: Predictions) -> str:
     """Return predictions."""
     blocks = [found.headline]
-    level, metric = found.settings.level, found.fit.metric
+    level, metric = found.resampling.level, found.fit.metric
     if found.optima:
         blocks.append(table_text(views.predicted_view(found.optima, metric, level, "Optima of budgets")))
     if found.models:
-        blocks.append(table_text(views.predicted_view(found.models, metric, level, "Given models")))
+        blocks.append(table_text(views.predicted_view(found.models, metric, level, "Models")))
     return _blocks([*blocks, _flags(found.flags)])
 
 
@@ -111,8 +110,8 @@ def _data(study: Study) -> str:
     table = study.table
     lines = [f"Data: {table.source}, {len(table)} rows; {table.compute_check().sentence}."]
     reasons: dict[str, list[int]] = {}
-    for one in study.fit.excluded if study.fit is not None else table.excluded:
-        reasons.setdefault(one.reason, []).append(one.line)
+    for row in study.fit.excluded if study.fit is not None else table.excluded:
+        reasons.setdefault(row.reason, []).append(row.line)
     lines += [
         f"Not used: line{'s' * (len(where) > 1)} {lines_text(where)}: {reason}." for reason, where in reasons.items()
     ]

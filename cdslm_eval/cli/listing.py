@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdslm_eval.cli import common
+from cdslm_eval.core import defaults
 from cdslm_eval.plugin.host import KINDS, Host
 
 if TYPE_CHECKING:
@@ -187,7 +188,9 @@ def generators(as_json: JsonOption = False) -> None:
 
 def pairs(
     paths: Annotated[list[str] | None, typer.Argument(help="Sets to ask what they offer.")] = None,
-    recognizer: Annotated[str, typer.Option("--recognizer", help="The one that would give phones.")] = "pocketsphinx",
+    recognizer: Annotated[str, typer.Option("--recognizer", help="The one that would recognize phones.")] = (
+        defaults.RECOGNIZER
+    ),
     as_json: JsonOption = False,
 ) -> None:
     """Show which metric can be run on which set, and what stands in the way."""

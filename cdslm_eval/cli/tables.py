@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cdslm_eval.results.estimate import Estimate, Quantity
+from cdslm_eval.results.export import Grid
 from cdslm_eval.results.numbers import decimals_of, format_interval, format_number
 from cdslm_eval.results.ranking import ranked, shown_columns
 from cdslm_eval.results.score_result import ScoreResult
 
-__all__ = ["FORMATS"]
+__all__ = ["FORMATS", "grid_table"]
 
 _ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 
@@ -77,6 +78,29 @@ def table(result: ScoreResult) -> str:
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
 
 
+def grid_table(grid: Grid) -> str:
+    """Return a table for a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=io.StringIO(), width=120)
+    view = Table(title=Text(grid.title), box=None, title_justify="left")
+    for number, heading in enumerate(grid.columns):
+        view.add_column(heading, justify="left" if number in grid.left else "right")
+    for row in grid.rows:
+        view.add_row(*map(Text, row))
+    console.print(view)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue().rstrip()
+
+
+def latex(result: ScoreResult) -> str:
+    """Return booktabs tables, one per metric."""
+    return result.to_latex()
+
+
 def comma_separated(result: ScoreResult) -> str:
     """Return the estimates as CSV with every JSON field; unknown numbers are empty."""
     return records_csv([one.as_json() for one in result.estimates])
@@ -110,4 +134,9 @@ def _escape(text: str) -> str:
     return "".join("\\" + letter if letter in "\\|`*_[]#" else letter for letter in text)
 
 
-FORMATS: Mapping[str, Callable[[ScoreResult], str]] = {"table": table, "csv": comma_separated, "md": markdown}
+FORMATS: Mapping[str, Callable[[ScoreResult], str]] = {
+    "table": table,
+    "csv": comma_separated,
+    "md": markdown,
+    "latex": latex,
+}

@@ -23,6 +23,8 @@ __all__ = [
     "Clip",
     "Decoded",
     "Samples",
+    "as_samples",
+    "checked_rate",
     "content_digest",
     "content_hash",
     "frame_levels_dbfs",
@@ -40,6 +42,8 @@ Samples = npt.NDArray[np.float32]
 MAX_SECONDS = 3600.0
 """Longest clip that is decoded; a longer one is refused, whatever its header claims."""
 MAX_CHANNELS = 64
+LOUDEST = 64.0
+"""Largest sample of an array that is taken for sound, 36 dB over full scale: integers in floats are not."""
 RATES_HZ = (1_000, 768_000)
 SILENCE_DBFS = -70.0
 """Level under which a whole clip counts as silent (digital silence, dither and idle noise of 16-bit converters)."""
@@ -176,6 +180,49 @@ def _brief(error: Exception, path: Path | str) -> str:
     text = str(getattr(error, "error_string", "") or error).strip().rstrip(".")
     text = text.replace(f"Error opening {str(path)!r}: ", "")
     return text or type(error).__name__
+
+
+def as_samples(array: object) -> Samples:
+    """Return an array that lies in memory as mono float32 `[samples]`.
+
+    Args:
+        array: Floats in [-1, 1] or 16-bit integers, numpy or whatever numpy can read (a tensor on another device is
+            fetched); axes of length 1 are dropped.
+
+    Raises:
+        AudioError: It holds something else, more than one channel, or samples far outside full scale.
+    """
+    if hasattr(array, "detach"):  # torch refuses numpy a tensor that needs a gradient or lies on a GPU
+        array = array.detach().cpu()
+    found = np.asarray(array)
+    shape = found.shape
+    found = found.squeeze() if found.size != 1 else found.reshape(1)
+    if found.ndim != 1:
+        raise AudioError(f"an array of shape {shape}; give one channel, [samples]")
+    if found.dtype == np.int16:
+        return (found / np.float32(32768)).astype(np.float32)
+    if found.dtype.kind != "f":
+        raise AudioError(f"samples of type {found.dtype}; give floats in -1..1, or 16-bit integers")
+    peak = float(np.abs(found[np.isfinite(found)]).max(initial=0.0))
+    if peak > LOUDEST:
+        raise AudioError(f"samples of up to {peak:.6g}, where full scale is 1; bring them into -1..1")
+    return np.ascontiguousarray(found, dtype=np.float32)
+
+
+def checked_rate(rate_hz: object) -> int:
+    """Return a sampling rate in Hz as a whole number.
+
+    Raises:
+        AudioError: It is none, or lies outside what is read from files.
+    """
+    low, high = RATES_HZ
+    try:
+        rate: int = int(rate_hz)  # type: ignore[call-overload]  # whatever int takes; numpy's whole numbers too
+    except (TypeError, ValueError):
+        raise AudioError(f"a rate of {rate_hz!r}; give Hz, such as 16000") from None
+    if rate != rate_hz or not low <= rate <= high:
+        raise AudioError(f"a rate of {rate_hz!r} Hz; rates are whole numbers in {low}..{high}")
+    return rate
 
 
 def content_digest(samples: Samples, rate_hz: int) -> str:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import csv
+import dataclasses
 import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, overload
 
-from cdslm_eval.core.audio import AUDIO_SUFFIXES, Clip, content_digest, read_audio
-from cdslm_eval.core.errors import UsageError, did_you_mean
+from cdslm_eval.core.audio import AUDIO_SUFFIXES, Clip, as_samples, checked_rate, content_digest, read_audio
+from cdslm_eval.core.errors import AudioError, UsageError, did_you_mean
 
-__all__ = ["ClipSet", "Source", "decode"]
+__all__ = ["IN_MEMORY", "ClipSet", "Source", "decode"]
 
 MANIFEST = "manifest.jsonl"
+IN_MEMORY = "memory"
+"""Origin of a set that came from no file."""
 _SIDECAR_BYTES = 1 << 20
 _FIELDS = ("path", "key", "text", "speaker", "phones", "reference", "reference_text")
 
@@ -31,6 +34,7 @@ class Source:
         phones: Phones from a manifest or a `.phones` sidecar (white space between them).
         reference: Audio file of the paired real clip.
         reference_text: What the paired real clip says.
+        decoded: The clip itself, where it lies in memory; `path` is then a label that no file has.
     """
 
     key: str
@@ -40,6 +44,17 @@ class Source:
     phones: tuple[str, ...] | None = None
     reference: str | None = None
     reference_text: str | None = None
+    decoded: Clip | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Size of the clip where it lies; 0 where it cannot be found out."""
+        if self.decoded is not None:
+            return self.decoded.samples.nbytes
+        try:
+            return Path(self.path).stat().st_size
+        except OSError:
+            return 0
 
     def offers(self) -> frozenset[str]:
         """Return what the clip can give to a metric ("phones" means a sidecar, not a recognizer)."""
@@ -59,6 +74,8 @@ def decode(source: Source, *, with_reference: bool = False) -> Clip:
     Raises:
         AudioError: Its file, or its reference's, cannot be read.
     """
+    if source.decoded is not None:
+        return source.decoded
     audio = read_audio(source.path)
     reference = None
     if with_reference and source.reference is not None:
@@ -126,6 +143,34 @@ class ClipSet(Sequence[Clip]):
             raise UsageError(f"{path}: the manifest names no clip")
         return cls(name or path.stem, sources, str(path))
 
+    @classmethod
+    def from_clips(cls, clips: Iterable[Clip], name: str = "clips") -> ClipSet:
+        """Return a set of clips that lie in memory.
+
+        Args:
+            clips: Their keys must differ.
+            name: How the set is called in tables.
+
+        Raises:
+            UsageError: Two clips have one key.
+        """
+        return cls(name, [_in_memory(clip) for clip in clips], IN_MEMORY)
+
+    @classmethod
+    def from_arrays(cls, arrays: Iterable[Any], name: str = "clips") -> ClipSet:
+        """Return a set of arrays, such as a training loop has just generated.
+
+        Args:
+            arrays: Pairs `(samples, rate_hz)`; samples are floats in [-1, 1] or 16-bit integers, `[samples]` (numpy, or
+                a tensor of any library that numpy can read), or mappings `{"array": ..., "sampling_rate": ...}`, or
+                `Clip`s.
+            name: How the set is called in tables.
+
+        Raises:
+            UsageError: One of them is no such pair, has more than one channel, or is not at this scale.
+        """
+        return cls.from_clips([_clip(item, number, name) for number, item in enumerate(arrays)], name)
+
     def offers(self) -> frozenset[str]:
         """Return what at least one clip of the set can give."""
         return frozenset().union(*(source.offers() for source in self.sources)) if self.sources else frozenset()
@@ -147,6 +192,36 @@ class ClipSet(Sequence[Clip]):
 
     def __repr__(self) -> str:
         return f"<ClipSet {self.name}: {len(self)} clips from {self.origin or 'memory'}>"
+
+
+def _in_memory(clip: Clip) -> Source:
+    samples = as_samples(clip.samples)
+    # the label holds the digest, so that equal labels are equal audio
+    digest = content_digest(samples, clip.rate_hz)
+    return Source(
+        key=clip.key,
+        path=f"{IN_MEMORY}:{digest}",
+        text=clip.text,
+        speaker=clip.speaker,
+        phones=clip.phones,
+        decoded=dataclasses.replace(clip, samples=samples, digest=digest),
+    )
+
+
+def _clip(item: Any, number: int, name: str) -> Clip:
+    """Return an array as a clip whose key is its number."""
+    if isinstance(item, Clip):
+        return item
+    if isinstance(item, Mapping) and {"array", "sampling_rate"} <= set(item):
+        samples, rate_hz = item["array"], item["sampling_rate"]
+    elif isinstance(item, tuple | list) and len(item) == 2 and not isinstance(item[0], str):
+        samples, rate_hz = item
+    else:
+        raise UsageError(f"{name}, clip {number}: give (samples, rate_hz), not {type(item).__name__}")
+    try:
+        return Clip(key=f"{number:05d}", samples=as_samples(samples), rate_hz=checked_rate(rate_hz))
+    except AudioError as error:
+        raise UsageError(f"{name}, clip {number}: {error}") from error
 
 
 def _from_directory(folder: Path) -> Iterator[Source]:

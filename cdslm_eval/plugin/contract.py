@@ -100,6 +100,7 @@ class Component(ABC):
         requires: Importable modules it needs beyond the default install, each with the pip requirement that brings it.
         positional: The option that a bare value sets, as "2" does in "babble:2".
         Options: A pydantic model of the options.
+        code: Digest of the code, set by the host where no plugin registered the class; part of the identity.
     """
 
     name: ClassVar[str]
@@ -110,6 +111,7 @@ class Component(ABC):
     requires: ClassVar[Mapping[str, str]] = {}
     positional: ClassVar[str | None] = None
     Options: ClassVar[type[BaseModel]] = NoOptions
+    code: str = ""
 
     def __init__(self, options: BaseModel | None = None) -> None:
         self.options: Any = self.Options() if options is None else options
@@ -117,9 +119,10 @@ class Component(ABC):
     @classmethod
     def missing(cls) -> str | None:
         """Return what stands in the way of using it here and how to mend it, or None; imports nothing heavy."""
-        absent = [
+        # several modules may come with one requirement, such as an extra
+        absent = dict.fromkeys(
             requirement for module, requirement in cls.requires.items() if importlib.util.find_spec(module) is None
-        ]
+        )
         return f"needs pip install {' '.join(f'{name!r}' for name in absent)}" if absent else None
 
     @classmethod

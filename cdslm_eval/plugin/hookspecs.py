@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from cdslm_eval.plugin.contract import Executor, Generator, Metric, Recognizer, Transcriber
+    from cdslm_eval.plugin.law import LawForm
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]
 
@@ -41,3 +42,8 @@ def cdslm_generators() -> Iterable[type[Generator]]:  # type: ignore[empty-body]
 @hookspec
 def cdslm_executors() -> Iterable[type[Executor]]:  # type: ignore[empty-body]
     """Return the executor classes of the plugin."""
+
+
+@hookspec
+def cdslm_laws() -> Iterable[type[LawForm]]:  # type: ignore[empty-body]
+    """Return the scaling-law classes of the plugin."""

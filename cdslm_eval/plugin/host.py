@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -14,20 +15,23 @@ from typing import Any
 import pluggy
 from pydantic import ValidationError
 
+from cdslm_eval.core.defaults import TRANSCRIBER
 from cdslm_eval.core.errors import UnknownNameError, UsageError, did_you_mean
 from cdslm_eval.plugin import hookspecs
 from cdslm_eval.plugin.contract import Component, Executor, Generator, Measurer, Metric, Recognizer, Transcriber
+from cdslm_eval.plugin.law import LawForm
+from cdslm_eval.plugin.specs import FileSpec, code_digest, load_class
 
 __all__ = ["GROUP", "KINDS", "Host", "Plugin", "Registered", "complaint", "transcriber_for"]
 
 GROUP = "cdslm_eval"
 PIN = "CDSLM_EVAL_PLUGINS"
-DEFAULT_TRANSCRIBER = "whisper"
 BUILT_IN = {
     "metrics": "cdslm_eval.builtin.metrics",
     "recognizers": "cdslm_eval.builtin.recognizers",
     "generators": "cdslm_eval.builtin.generators",
     "executors": "cdslm_eval.run.executors",
+    "laws": "cdslm_eval.builtin.laws",
 }
 KINDS: Mapping[str, tuple[str, type[Component]]] = {
     "metric": ("cdslm_metrics", Metric),
@@ -35,6 +39,7 @@ KINDS: Mapping[str, tuple[str, type[Component]]] = {
     "transcriber": ("cdslm_transcribers", Transcriber),
     "generator": ("cdslm_generators", Generator),
     "executor": ("cdslm_executors", Executor),
+    "law": ("cdslm_laws", LawForm),
 }
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
@@ -184,9 +189,19 @@ class Host:
     def make(self, kind: str, spec: str) -> Any:
         """Return an instance from a name with options: `name`, `name:value` or `name:key=value,key=value`.
 
+        A class from a file stands in the place of a name: `FILE.py:CLASS`, with options after another colon.
+
         Raises:
             UsageError: The name is unknown, an option is, or its value does not fit.
         """
+        if file := FileSpec.parse(spec):
+            component, digest = load_class(file, KINDS[kind][1])
+            if reason := complaint(component, kind, KINDS[kind][1]):
+                line = inspect.getsourcelines(component)[1]
+                raise UsageError(f"{file.path}, line {line}: {component.__name__}: {reason}")
+            made = _instance(kind, component, _options(component, spec, file.rest), spec)
+            made.code = digest
+            return made
         name, _, rest = spec.partition(":")
         return self.build(kind, name, _options(self.find(kind, name).component, spec, rest), spec)
 
@@ -202,24 +217,51 @@ class Host:
         Raises:
             UsageError: The name is unknown, an option is, or its value does not fit.
         """
-        component, spec = self.find(kind, name).component, spec or name
-        if reason := component.missing():
-            raise UsageError(f"{kind} {name!r} cannot be used here: {reason}")
-        try:
-            return component(component.Options(**options))
-        except ValidationError as error:
-            known = list(component.Options.model_fields)
-            first = error.errors()[0]
-            field_name = ".".join(str(part) for part in first["loc"])
-            hint = did_you_mean(field_name, known) if first["type"] == "extra_forbidden" else ""
-            said = "is not an option" if first["type"] == "extra_forbidden" else str(first["msg"])
-            # a rule over several options belongs to none of them
-            where = f"{field_name}: " if field_name else ""
-            said = said.removeprefix("Value error, ")
-            raise UsageError(f"{spec!r}: {where}{said}.{hint} Options: {', '.join(known) or 'none'}.") from error
+        return _instance(kind, self.find(kind, name).component, options, spec or name)
+
+    def resolve(self, kind: str, component: str | Component | type[Component]) -> Any:
+        """Return an instance of what Python code names: a spec, a class or an instance, registered or not.
+
+        Args:
+            kind: What it is.
+            component: A spec as for `make`, an instance, or a class whose options all have defaults.
+
+        Raises:
+            UsageError: It is no complete component of its kind, or cannot be used here.
+        """
+        if isinstance(component, str):
+            return self.make(kind, component)
+        owner = component if isinstance(component, type) else type(component)
+        if reason := complaint(owner, kind, KINDS[kind][1]):
+            raise UsageError(f"{getattr(owner, '__name__', owner)}: no {kind}: {reason}")
+        made = _instance(kind, owner, {}, owner.name) if isinstance(component, type) else copy(component)
+        known = self._found[kind].get(owner.name)
+        if known is None or known.component is not owner:
+            made.code = code_digest(made)
+        return made
 
 
-def transcriber_for(measurers: Sequence[Measurer], host: Host, spec: str | None) -> Transcriber | None:
+def _instance(kind: str, component: type[Component], options: Mapping[str, Any], spec: str) -> Any:
+    """Return an instance of a class, or say which option is wrong."""
+    if reason := component.missing():
+        raise UsageError(f"{kind} {component.name!r} cannot be used here: {reason}")
+    try:
+        return component(component.Options(**options))
+    except ValidationError as error:
+        known = list(component.Options.model_fields)
+        first = error.errors()[0]
+        field_name = ".".join(str(part) for part in first["loc"])
+        hint = did_you_mean(field_name, known) if first["type"] == "extra_forbidden" else ""
+        message = "is not an option" if first["type"] == "extra_forbidden" else str(first["msg"])
+        # a rule over several options belongs to none of them
+        where = f"{field_name}: " if field_name else ""
+        message = message.removeprefix("Value error, ")
+        raise UsageError(f"{spec!r}: {where}{message}.{hint} Options: {', '.join(known) or 'none'}.") from error
+
+
+def transcriber_for(
+    measurers: Sequence[Measurer], host: Host, spec: str | Transcriber | type[Transcriber] | None
+) -> Transcriber | None:
     """Return the transcriber that a run needs, or None where nothing reads a transcript.
 
     Raises:
@@ -228,11 +270,11 @@ def transcriber_for(measurers: Sequence[Measurer], host: Host, spec: str | None)
     reads = [one.name for one in measurers if "transcript" in {*one.needs, *one.wants}]
     if not reads:
         return None
-    if spec is None and DEFAULT_TRANSCRIBER not in host.registered("transcriber"):
+    if spec is None and TRANSCRIBER not in host.registered("transcriber"):
         raise UsageError(
-            f"{reads[0]} reads what a transcriber heard: pip install cdslm-eval-asr, or name one with --transcriber"
+            f"{reads[0]} reads what a transcriber writes: pip install cdslm-eval-asr, or name one with --transcriber"
         )
-    made: Transcriber = host.make("transcriber", spec or DEFAULT_TRANSCRIBER)
+    made: Transcriber = host.resolve("transcriber", spec or TRANSCRIBER)
     return made
 
 

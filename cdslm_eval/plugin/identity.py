@@ -78,6 +78,8 @@ def _identity(name: str, version: str, measurer: Measurer, givers: Mapping[str, 
         "rate_hz": measurer.rate_hz,
         "fingerprint": dict(measurer.fingerprint()),
     }
+    if measurer.code:
+        parts["code"] = measurer.code
     if names := _names(measurer.options):
         parts["located"] = names
     label = f"{name}@{version}"

@@ -1,4 +1,4 @@
-"""Puts a study on one HTML page, with its figures as SVG and PNG beside it; whatever strangers wrote is escaped."""
+"""One HTML page of a study, with its figures as SVG and PNG; untrusted text is HTML-escaped."""
 
 from __future__ import annotations
 
@@ -10,12 +10,12 @@ from typing import TYPE_CHECKING, Any
 
 from cdslm_eval.core.drawing import png, shown, svg
 from cdslm_eval.report.html import environment, inline, write_files
-from cdslm_eval.scaling import views
-from cdslm_eval.scaling.document import study_document
-from cdslm_eval.scaling.figures import draw
-from cdslm_eval.scaling.figures.parts import paper_style
+from cdslm_eval.scaling.output import text as views
+from cdslm_eval.scaling.output.document import study_document
+from cdslm_eval.scaling.output.figures import draw
+from cdslm_eval.scaling.output.figures.parts import paper_style
+from cdslm_eval.scaling.output.text import View
 from cdslm_eval.scaling.study import Study
-from cdslm_eval.scaling.views import View
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -47,8 +47,8 @@ class _Section:
     figures: list[_Picture] = field(default_factory=list)
 
 
-# section -> the figures that stand in it
-_PLACES = {
+# section -> its figures
+_FIGURES = {
     "optima": ("isoflop", "optima"),
     "near": ("near-optimal", "curvature"),
     "quality": ("residuals", "predicted", "rollout", "bootstrap"),
@@ -87,7 +87,7 @@ def write_fit_report(study: Study, folder: Path) -> Path:
         if one
     ]
     for section in sections:
-        section.figures = [pictures[name] for name in _PLACES.get(section.anchor, ()) if name in pictures]
+        section.figures = [pictures[name] for name in _FIGURES.get(section.anchor, ()) if name in pictures]
     page = (
         environment()
         .get_template("fit.html.j2")
@@ -110,8 +110,10 @@ def write_fit_report(study: Study, folder: Path) -> Path:
 
 
 def _warnings(study: Study) -> list[str]:
-    said = [f"{'Doubt: ' if flag.doubt else ''}{flag.name.replace('_', ' ')}: {flag.sentence}." for flag in study.flags]
-    return said + [f"No {part}: {reason}" for part, reason in study.missing.items()]
+    flags = [
+        f"{'Doubt: ' if flag.doubt else ''}{flag.name.replace('_', ' ')}: {flag.sentence}." for flag in study.flags
+    ]
+    return flags + [f"No {part}: {reason}" for part, reason in study.missing.items()]
 
 
 def _fit(study: Study) -> _Section | None:
@@ -124,9 +126,9 @@ def _optima(study: Study) -> _Section | None:
     paragraphs = list(views.exponent_lines(study))
     tables = []
     if study.optima is not None:
-        tables.append(views.optimum_view(study.optima, study.metric, study.settings.level))
+        tables.append(views.optimum_view(study.optima, study.metric, study.settings.resampling.level))
     if study.isoflops is not None:
-        paragraphs.append(f"Budgets by themselves, without a law: {study.isoflops.headline}.")
+        paragraphs.append(f"Each budget alone, without a law: {study.isoflops.headline}.")
         tables.append(views.isoflop_view(study.isoflops))
     return _Section("optima", "Compute-optimal models", paragraphs, tables) if tables else None
 
@@ -135,14 +137,14 @@ def _near(study: Study) -> _Section | None:
     if not study.near_optima:
         return None
     words = (
-        "How far a model may be from the best size. The curvature is told twice: by the law, whose form makes it fall "
-        "with compute, and by each budget's own curve, which does not know the law."
+        "How far a model may be from the best size. The curvature is shown twice: by the law, whose form makes it fall "
+        "with compute, and by each budget's own curve, which assumes no law."
     )
     return _Section(
         "near",
         "Near-optimal range and curvature",
         (words,),
-        (views.near_view(study.near_optima[1:2], study.settings.level),),
+        (views.near_view(study.near_optima[1:2], study.settings.resampling.level),),
     )
 
 

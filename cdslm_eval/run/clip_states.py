@@ -60,10 +60,13 @@ class Ledger:
 
     def look_up(self, states: Sequence[ClipState]) -> None:
         """Take digests from the index of files, and find which rows are there already."""
-        paths = {path for state in states for path in (state.source.path, state.source.reference) if path}
+        on_disk = [state for state in states if state.source.decoded is None]
+        paths = {path for state in on_disk for path in (state.source.path, state.source.reference) if path}
         known = {path: facts for path, facts in self.store.files(sorted(paths)).items() if unchanged(path, facts)}
         for state in states:
-            if facts := known.get(state.source.path):
+            if state.source.decoded is not None:
+                state.digest = state.source.decoded.digest
+            elif facts := known.get(state.source.path):
                 state.digest = facts.digest
             if state.source.reference and (facts := known.get(state.source.reference)):
                 state.reference_digest = facts.digest

@@ -4,23 +4,20 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 
+from cdslm_eval.core.progress import Progress
 from cdslm_eval.core.store import Outcome
 from cdslm_eval.plugin.contract import GIVEN, Executor, Finished, Lost, Produced, Task
 from cdslm_eval.run.clip_states import ClipState, Ledger
 from cdslm_eval.run.worker import DECODING, Begun, Measured, Read, Unit, Workbench
 
-__all__ = ["Dispatch", "Means", "Progress"]
+__all__ = ["Dispatch", "Means"]
 
 _CHUNK_BYTES = 64 << 20
 _COMMIT_S = 0.1
-
-Progress = Callable[[int, int], None]
-"""Called with (clips done, clips to do)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,10 +68,7 @@ class Dispatch:
         some: list[int] = []
         size = 0
         for uid in pending:
-            try:
-                own = Path(self._states[uid].source.path).stat().st_size
-            except OSError:
-                own = 0  # the worker says what is wrong with it
+            own = self._states[uid].source.bytes
             if some and (len(some) >= wish or size + own > _CHUNK_BYTES):
                 yield tuple(some)
                 some, size = [], 0

@@ -7,11 +7,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.progress import Progress
 from cdslm_eval.core.store import Outcome, Store
 from cdslm_eval.plugin.contract import Executor, Measurer, Metric, Recognizer, Transcriber
 from cdslm_eval.plugin.identity import Identity
 from cdslm_eval.run.clip_states import ClipState, Ledger
-from cdslm_eval.run.dispatch import Dispatch, Means, Progress
+from cdslm_eval.run.dispatch import Dispatch, Means
 from cdslm_eval.run.measurer_graph import enlist
 
 __all__ = ["Measurement", "Request", "Runner"]

@@ -142,7 +142,10 @@ class Workbench:
         reads: list[Read] = []
         samples, rate_hz, digest, problem = np.zeros(0, np.float32), 1, "", ""
         reference = None
-        if "audio" in needs:
+        if source.decoded is not None:
+            # what lies in memory has no file to vouch for: nothing is read, its digest is known
+            samples, rate_hz, digest = source.decoded.samples, source.decoded.rate_hz, source.decoded.digest
+        elif "audio" in needs:
             audio, facts = read_with_facts(source.path)
             reads.append(Read(unit.uid, source.path, facts))
             samples, rate_hz, digest = audio.samples, audio.rate_hz, facts.digest

@@ -1,10 +1,9 @@
-"""Bootstrap: a fit's law on resampled tables, and the intervals of everything that follows from it."""
+"""Bootstrap: a fit's law on resampled tables, and intervals of everything that follows from it."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -12,15 +11,14 @@ from scipy.special import ndtr
 from scipy.stats import t as student
 
 from cdslm_eval.core.errors import UnknownNameError, UsageError
-from cdslm_eval.scaling.budgets import find_budgets
-from cdslm_eval.scaling.curve import Curve, curve_of
-from cdslm_eval.scaling.links import Axis
+from cdslm_eval.scaling.axis import Axis
+from cdslm_eval.scaling.curves import Curve
+from cdslm_eval.scaling.fit import LawFit, solve_again
+from cdslm_eval.scaling.law import curve_of
+from cdslm_eval.scaling.rows import find_budgets
+from cdslm_eval.scaling.table import RunTable
 
-if TYPE_CHECKING:
-    from cdslm_eval.scaling.fit import LawFit
-    from cdslm_eval.scaling.table import RunTable
-
-__all__ = ["Bootstrap", "OptimumIntervals", "bootstrap_fit", "resampling_weights"]
+__all__ = ["Bootstrap", "OptimumIntervals", "bootstrap", "resampling_weights"]
 
 Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
@@ -48,13 +46,13 @@ class Bootstrap:
     Attributes:
         parameters: Name (E, A, B, log_A, log_B, alpha, beta, gamma) -> its replicates `[replicates]`.
         objective: `[replicates]`.
-        converged: Which replicates came to an optimum, `[replicates]`; the others count in intervals all the same,
+        converged: Which replicates reached an optimum, `[replicates]`; the others count in intervals all the same,
             since leaving them out would favour the samples that are easy to fit.
         by: What was resampled: "row", "run" or "isoflop".
         units: How many of these there were to draw from.
         free: Degrees of freedom that they leave: intervals are widened for what was fitted.
         seed: Of the draw.
-        axis, k: Of the law.
+        form, axis, k: Of the law.
     """
 
     parameters: Mapping[str, Floats]
@@ -64,6 +62,7 @@ class Bootstrap:
     units: int
     free: int
     seed: int
+    form: str
     axis: Axis
     k: float
 
@@ -72,7 +71,7 @@ class Bootstrap:
 
     @property
     def sentence(self) -> str:
-        """Say what was done."""
+        """The resampling in one sentence."""
         bad = int(np.sum(~self.converged))
         return f"{len(self)} replicates by {self.by} ({self.units} of them), {bad or 'none'} without an optimum"
 
@@ -118,7 +117,8 @@ class Bootstrap:
     def curve(self, ndim: int = 0) -> Curve:
         """Return the replicate laws, shaped `[replicates, 1, ...]` to broadcast against points of `ndim` dimensions."""
         shape = (-1, *(1,) * ndim)
-        return curve_of({name: values.reshape(shape) for name, values in self.parameters.items()}, self.axis, self.k)
+        named = {name: values.reshape(shape) for name, values in self.parameters.items()}
+        return curve_of(self.form, named, self.axis, self.k)
 
     def optimum(self, C: npt.ArrayLike, level: float = 0.95) -> OptimumIntervals:
         """Return intervals of the compute-optimal models at budgets C."""
@@ -127,7 +127,7 @@ class Bootstrap:
         log_n = np.clip(curve.log_n_optimum(C), -_LOG_LARGEST, _LOG_LARGEST)
         log_d = np.clip(np.log(C) - np.log(self.k) - log_n, -_LOG_LARGEST, _LOG_LARGEST)
         u = curve.frontier(C)
-        kappa = curve.gamma * curve.alpha * curve.beta * (u - curve.floor)
+        kappa = curve.kappa(C)
         ratio = np.exp(np.clip(log_d - log_n, -_LOG_LARGEST, _LOG_LARGEST))
         return OptimumIntervals(
             C,
@@ -149,9 +149,9 @@ class Bootstrap:
         """Return intervals of the bounds of the near-optimal range: "N_low", "N_high", "D_low", "D_high", "width"."""
         C = np.asarray(C, float)
         with np.errstate(over="ignore", divide="ignore", invalid="ignore"):
-            found = self.curve(C.ndim).near_optimal(C, epsilon, relative=relative)
+            near = self.curve(C.ndim).near_optimal(C, epsilon, relative=relative)
             return {
-                name: self.band(getattr(found, name), level) for name in ("N_low", "N_high", "D_low", "D_high", "width")
+                name: self.band(getattr(near, name), level) for name in ("N_low", "N_high", "D_low", "D_high", "width")
             }
 
     def value(self, N: npt.ArrayLike, D: npt.ArrayLike) -> Floats:
@@ -190,21 +190,35 @@ def resampling_weights(
     return counts[:, label] * table.weight, units
 
 
-def bootstrap_fit(fit: LawFit, by: str, replicates: int, seed: int, tolerance: float) -> Bootstrap:
-    """Refit every replicate from the fit's own optimum; see `LawFit.bootstrap`.
+def bootstrap(
+    fit: LawFit, by: str = "row", replicates: int = 1000, seed: int = 0, tolerance: float = 0.15
+) -> Bootstrap:
+    """Fit resampled tables, each to its own polished optimum, from the fit's own.
 
-    A replicate whose search ends without an optimum is tried again through the homotopy.
+    A replicate whose search ends without an optimum is searched again through the homotopy.
+
+    Args:
+        fit: The fit.
+        by: What is drawn with replacement: "row", "run" (rows of one run together) or "isoflop" (whole budgets).
+        replicates: How many.
+        seed: The same seed gives the same replicates.
+        tolerance: Width of an isoFLOP in ln C, where the table declares none.
+
+    Raises:
+        UsageError: There are fewer than three units to draw from.
+        UnknownNameError: No such way of resampling.
     """
     weights, units = resampling_weights(fit.table, by, replicates, seed, tolerance)
-    least = fit.estimator_.name == "lad"
-    solution = fit.solve(weights, homotopy=least)
+    least = fit.cost.name == "lad"
+    solution = solve_again(fit, weights, homotopy=least)
     theta, objective, converged = solution.theta.copy(), solution.objective.copy(), solution.converged.copy()
-    again = np.flatnonzero(~converged)
-    if len(again):
-        start = np.repeat(fit.theta[None], len(again), axis=0)
-        second = fit.solve(weights[again], start, homotopy=not least)
-        better = second.objective < objective[again]
-        theta[again[better]], objective[again[better]] = second.theta[better], second.objective[better]
-        converged[again[better]] = second.converged[better]
+    failed = np.flatnonzero(~converged)
+    if len(failed):
+        start = np.repeat(fit.theta[None], len(failed), axis=0)
+        second = solve_again(fit, weights[failed], start, homotopy=not least)
+        better = second.objective < objective[failed]
+        theta[failed[better]], objective[failed[better]] = second.theta[better], second.objective[better]
+        converged[failed[better]] = second.converged[better]
     free = max(1, units - (len(fit.theta) if by == "row" else 1))
-    return Bootstrap(fit.problem.natural(theta), objective, converged, by, units, free, seed, fit.law.axis, fit.law.k)
+    drawn = (fit.problem.natural(theta), objective, converged, by, units, free, seed)
+    return Bootstrap(*drawn, fit.form, fit.law.axis, fit.law.k)

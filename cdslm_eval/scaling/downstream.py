@@ -3,20 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.scaling.axis import Axis, make_axis
 from cdslm_eval.scaling.fit import LawFit
 from cdslm_eval.scaling.flags import Flag
-from cdslm_eval.scaling.held_out import HeldOutScore, best_of, score, splits
-from cdslm_eval.scaling.links import Axis, make_axis
+from cdslm_eval.scaling.law import LawSpec
+from cdslm_eval.scaling.methods import Fits, HeldOutScore, Question, best_of, fit_methods, score, splits
 from cdslm_eval.scaling.rows import usable_rows
 from cdslm_eval.scaling.staged import Staged
 from cdslm_eval.scaling.table import Excluded, RunTable
-from cdslm_eval.scaling.ways import Ask, Ways, fit_ways
 
 __all__ = ["Downstream", "compare_downstream"]
 
@@ -29,19 +29,19 @@ class Downstream:
     """A downstream metric, three ways.
 
     Attributes:
-        ask: What was asked for.
+        question: Metric, loss, laws.
         table: The rows that were fitted.
-        ways: The three, fitted to all rows.
+        fits: The three, fitted to all rows.
         scores: Per method, held out.
         held_out: The rows that `HeldOutScore.beyond` is of.
         best: The method with the least error of extrapolation; "" where none could be tried.
-        tied: Methods whose extrapolation is not surely worse than the best's (bootstrap over held-out rows, 95 %).
+        tied: Methods whose extrapolation is not significantly worse (bootstrap over held-out rows, 95 %).
         excluded: Rows that were not used, and why.
     """
 
-    ask: Ask
+    question: Question
     table: RunTable
-    ways: Ways
+    fits: Fits
     scores: tuple[HeldOutScore, ...]
     held_out: RunTable
     best: str
@@ -51,42 +51,42 @@ class Downstream:
     @property
     def metric(self) -> str:
         """Name of the metric."""
-        return self.ask.metric
+        return self.question.metric
 
     @property
     def loss(self) -> str:
         """Name of the loss."""
-        return self.ask.loss
+        return self.question.loss
 
     @property
     def axis(self) -> Axis:
         """The metric's axis; errors are on its residual scale."""
-        return self.ask.axis
+        return self.question.axis
 
     @property
     def direct(self) -> LawFit | None:
         """The metric's own law; None where `reasons` says why."""
-        return self.ways.direct
+        return self.fits.direct
 
     @property
     def loss_fit(self) -> LawFit:
         """The law of the loss."""
-        return self.ways.loss_fit
+        return self.fits.loss_fit
 
     @property
     def two_stage(self) -> Staged:
         """Through the loss, fitted one after the other."""
-        return self.ways.two_stage
+        return self.fits.two_stage
 
     @property
     def fused(self) -> Staged:
         """Through the loss, fitted jointly."""
-        return self.ways.fused
+        return self.fits.fused
 
     @property
     def reasons(self) -> Mapping[str, str]:
         """Method -> why it is missing."""
-        return self.ways.reasons
+        return self.fits.reasons
 
     @property
     def flags(self) -> tuple[Flag, ...]:
@@ -98,7 +98,7 @@ class Downstream:
         """The first line."""
         if not self.best:
             return f"{self.metric}: no method could be tried on held-out rows"
-        score = next(one for one in self.scores if one.method == self.best)
+        score = next(score for score in self.scores if score.method == self.best)
         also = f"; {', '.join(self.tied)} not surely worse" if self.tied else ""
         return (
             f"{self.metric}: {self.best} predicts the largest budgets best (root mean square error "
@@ -121,13 +121,8 @@ def compare_downstream(
     table: RunTable,
     metric: str,
     loss: str = "loss",
+    spec: LawSpec | None = None,
     *,
-    form: str = "chinchilla",
-    estimator: str = "huber",
-    delta: float = 1e-3,
-    link: str = "identity",
-    better: str = "lower",
-    bounds: tuple[float, float] | None = None,
     keep_loss: bool = True,
     share: float = 0.2,
     folds: int = 5,
@@ -140,11 +135,8 @@ def compare_downstream(
         table: The runs.
         metric: The downstream metric.
         loss: The loss.
-        form: Of the laws.
-        estimator, delta: Of the loss's law; the metric's residuals go by Huber with a delta of 1.345 spreads.
-        link: Of the metric: "identity" (linear in the loss), "log" (exponential), "logit" (logistic; needs bounds).
-        better: Of the metric.
-        bounds: Of the metric.
+        spec: Form of the laws; estimator and delta of the loss's law (the metric's residuals go by Huber with a delta
+            of 1.345 spreads); link, direction and bounds of the metric, whose default link is "identity".
         keep_loss: Whether the fused objective keeps the loss residuals; without them it is rank-deficient by two.
         share: Share of rows, of the largest budgets, on which extrapolation is tested where no row is marked "test".
         folds: Folds of the test within the range; 0 leaves it out.
@@ -159,13 +151,15 @@ def compare_downstream(
     if metric == loss:
         raise UsageError(f"{metric!r} cannot be a downstream metric of itself; name the loss")
     values, y = table.metric(metric), table.metric(loss)
-    axis = make_axis(link, values[np.isfinite(values)], better, bounds)
+    spec = spec or LawSpec()
+    axis = make_axis(spec.linked("identity"), values[np.isfinite(values)], spec.better, spec.bounds)
+    spec = replace(spec, link=axis.link.name)
     usable = usable_rows(usable_rows(table, metric, axis), loss, make_axis("log", y[np.isfinite(y)]))
     train, test = usable.select(usable.split == "train"), usable.select(usable.split == "test")
-    ask = Ask(metric, loss, form, estimator, delta, link, better, bounds, axis)
+    question = Question(metric, loss, spec, axis)
     trials = splits(train, test, share, folds, seed)
-    ways = fit_ways(train, ask, keep_loss=keep_loss)
-    scores = score(trials, ask, dict(ways.reasons), progress)
+    fits = fit_methods(train, question, keep_loss=keep_loss)
+    scores = score(trials, question, dict(fits.reasons), progress)
     best, tied = best_of(scores, seed)
     held_out = next((unseen for kind, _, unseen in trials if kind == "beyond"), train.select([]))
-    return Downstream(ask, train, ways, scores, held_out, best, tied, usable.excluded)
+    return Downstream(question, train, fits, scores, held_out, best, tied, usable.excluded)

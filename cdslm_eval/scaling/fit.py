@@ -1,58 +1,39 @@
-"""Fit a law to a RunTable: `fit_law` and the immutable `LawFit` that it gives."""
+"""Fit a law to a RunTable: `fit_law`, and `LawFit`, the plain data that it returns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import cached_property
-from typing import Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.scaling.bootstrap import Bootstrap, bootstrap_fit
-from cdslm_eval.scaling.curve import NearOptimal, Optimum
-from cdslm_eval.scaling.estimators import Estimator, make_estimator
-from cdslm_eval.scaling.flags import Flag, extrapolation_flags, fit_flags, table_flags
-from cdslm_eval.scaling.forms import Form, get_form
-from cdslm_eval.scaling.law import Law
-from cdslm_eval.scaling.links import Axis, make_axis
-from cdslm_eval.scaling.prediction import Prediction, predict_fit, sandwich
+from cdslm_eval.scaling.axis import Axis, make_axis
+from cdslm_eval.scaling.flags import Flag, Search, fit_flags, table_flags
+from cdslm_eval.scaling.law import Law, LawSpec, get_form
+from cdslm_eval.scaling.objective import Estimator, make_estimator
 from cdslm_eval.scaling.problem import LawProblem, law_problem
-from cdslm_eval.scaling.profile import Profile, profile_fit
 from cdslm_eval.scaling.rows import usable_rows
 from cdslm_eval.scaling.solver import Solution, minimise
 from cdslm_eval.scaling.table import Excluded, RunTable
-from cdslm_eval.scaling.validation import Holdout, hold_out, roll_out
 
-__all__ = ["FitSettings", "LawFit", "fit_law"]
+__all__ = ["LawFit", "first_line", "fit_law", "fitted_values", "refit", "residuals", "robust_fit", "solve_again"]
 
 Floats = npt.NDArray[np.float64]
 _NAMES = {"huber": "Huber (delta {delta:g})", "lad": "least absolute deviations", "least_squares": "least squares"}
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FitSettings:
-    """What a fit was asked for; arguments as in `fit_law`."""
-
-    form: str = "chinchilla"
-    estimator: str = "huber"
-    delta: float = 1e-3
-    link: str = "log"
-    better: str = "lower"
-    bounds: tuple[float, float] | None = None
-    seeds: int = 24
+# Huber's delta in residual spreads: 95 % as precise as least squares under normal noise
+HUBER_SPREADS = 1.345
 
 
 @dataclass(frozen=True, eq=False)
 class LawFit:
-    """A fitted law; immutable.
+    """A fitted law; plain data.
 
     Attributes:
         law: The law, with its parameters.
         metric: The metric it describes.
-        settings: What was asked for.
+        spec: Which law was fitted, and how; its link is the one that was used.
         table: The rows that were fitted.
         test: The rows of split "test", which were not.
         objective: Sum of the estimator's cost over the fitted rows, times their weights.
@@ -60,11 +41,13 @@ class LawFit:
             weight).
         excluded: Rows that were not used, and why.
         flags: What a reader must know before trusting it.
+        problem, cost, theta: The problem, its estimator and its optimum in the coordinates of the search.
+        seeds: How many starting points were used.
     """
 
     law: Law
     metric: str
-    settings: FitSettings
+    spec: LawSpec
     table: RunTable
     test: RunTable
     objective: float
@@ -72,8 +55,9 @@ class LawFit:
     excluded: tuple[Excluded, ...]
     flags: tuple[Flag, ...]
     problem: LawProblem = field(repr=False)
-    estimator_: Estimator = field(repr=False)
+    cost: Estimator = field(repr=False)
     theta: Floats = field(repr=False)
+    seeds: int = 24
 
     @property
     def form(self) -> str:
@@ -83,7 +67,7 @@ class LawFit:
     @property
     def estimator(self) -> str:
         """The estimator in words, with its delta: "Huber (delta 0.001)"."""
-        return _NAMES[self.estimator_.name].format(delta=self.estimator_.delta)
+        return _NAMES[self.cost.name].format(delta=self.cost.delta)
 
     @property
     def link(self) -> str:
@@ -112,146 +96,21 @@ class LawFit:
         doubts = [flag.sentence for flag in self.flags if flag.doubt]
         return f"NOT TO BE TRUSTED: {'; '.join(doubts)}. {what}" if doubts else what
 
-    @cached_property
-    def residuals(self) -> Floats:
-        """Measured minus fitted on the residual scale, `[rows]`."""
-        return np.asarray(self._target - self.problem.predict(self.theta[None])[0])
-
-    @cached_property
-    def _target(self) -> Floats:
-        return self.law.axis.target(self.table.metric(self.metric))
-
-    @cached_property
-    def covariance(self) -> Floats:
-        """Sandwich covariance of the inner parameters, `[P, P]`; NaN where the data do not determine them."""
-        return sandwich(self)
-
-    def predict(
-        self, N: npt.ArrayLike, D: npt.ArrayLike, level: float = 0.95, bootstrap: Bootstrap | None = None
-    ) -> Prediction:
-        """Predict the metric of models with N parameters and D tokens.
-
-        Args:
-            N: Parameters, above 0.
-            D: Tokens, above 0; broadcasts against N.
-            level: Of the intervals, between 0 and 1.
-            bootstrap: Replicates to take the confidence interval from; None takes the sandwich covariance.
-        """
-        return predict_fit(self, N, D, level, bootstrap)
-
-    def optimum(self, C: npt.ArrayLike) -> Optimum:
-        """Return the compute-optimal models for budgets C; see `Law.optimum`."""
-        return self.law.optimum(C)
-
-    def kappa(self, C: npt.ArrayLike) -> Floats:
-        """Return the curvature of the isoFLOP at its optimum in ln N; see `Law.kappa`."""
-        return self.law.kappa(C)
-
-    def near_optimal(self, C: npt.ArrayLike, epsilon: npt.ArrayLike, *, relative: bool = False) -> NearOptimal:
-        """Return the range of models within epsilon of the optimum; see `Law.near_optimal`."""
-        return self.law.near_optimal(C, epsilon, relative=relative)
-
-    def extrapolation(self, C: npt.ArrayLike) -> tuple[Flag, ...]:
-        """Return the flags that an answer at budgets C carries: how far they lie beyond the fitted rows."""
-        return extrapolation_flags(self.table, self.law, np.atleast_1d(np.asarray(C, float)))
-
-    def bootstrap(self, by: str = "row", replicates: int = 1000, seed: int = 0, tolerance: float = 0.15) -> Bootstrap:
-        """Fit resampled tables, each to its own polished optimum.
-
-        Args:
-            by: What is drawn with replacement: "row", "run" (rows of one run together) or "isoflop" (whole budgets).
-            replicates: How many.
-            seed: The same seed gives the same replicates.
-            tolerance: Width of an isoFLOP in ln C, where the table declares none.
-
-        Raises:
-            UsageError: There are fewer than three things to draw from, or `by` is neither word.
-        """
-        return bootstrap_fit(self, by, replicates, seed, tolerance)
-
-    def profile(self, name: str, points: int = 41, level: float = 0.95) -> Profile:
-        """Return the objective as a function of one parameter, the others refitted at each value.
-
-        Args:
-            name: "E", "alpha", "beta" or "gamma".
-            points: How many values.
-            level: Of the interval that the profile gives.
-        """
-        return profile_fit(self, name, points, level)
-
-    def holdout(self, share: float = 0.2) -> Holdout:
-        """Predict rows that are not fitted: those of split "test", or where there are none the largest budgets.
-
-        Args:
-            share: Share of rows that is held out where the table marks none; they are not fitted then.
-        """
-        return hold_out(self, share)
-
-    def rollout(self, least: int = 3, tolerance: float = 0.15) -> tuple[Holdout, ...]:
-        """Fit on the smallest budgets, predict the next, take it in, and go on.
-
-        Args:
-            least: How many budgets the first fit has.
-            tolerance: Width of a budget in ln C, where the table declares none.
-        """
-        return roll_out(self, least, tolerance)
-
-    def refit(self, table: RunTable) -> LawFit:
-        """Fit the same law, by the same settings, to another table."""
-        return fit_law(table, self.metric, **_asdict(self.settings))
-
-    def solve(
-        self,
-        weights: Floats,
-        start: Floats | None = None,
-        fixed: npt.NDArray[np.bool_] | None = None,
-        target: Floats | None = None,
-        *,
-        homotopy: bool = False,
-    ) -> Solution:
-        """Solve the same problem under other weights, targets or fixed parameters, from the optimum or from `start`.
-
-        Args:
-            weights: `[n]` or `[S, n]`.
-            start: `[S, P]`; None starts all at the optimum.
-            fixed: Parameters that stay where they start, `[P]`.
-            target: On the residual scale, `[n]` or `[S, n]`; None takes the data.
-            homotopy: Whether to come from a smoother estimator.
-        """
-        target = self._target if target is None else target
-        count = max(len(weights) if weights.ndim == 2 else 1, len(target) if target.ndim == 2 else 1)
-        start = np.repeat(self.theta[None], count, axis=0) if start is None else start
-        return minimise(self.problem, self.estimator_, target, weights, start, fixed=fixed, homotopy=homotopy)
-
-
-def _asdict(settings: FitSettings) -> dict[str, Any]:
-    return {name: getattr(settings, name) for name in FitSettings.__slots__}
-
 
 def fit_law(
     table: RunTable,
     metric: str,
-    form: str = "chinchilla",
-    estimator: str = "huber",
-    delta: float = 1e-3,
-    link: str = "log",
-    bounds: tuple[float, float] | None = None,
-    better: str = "lower",
+    spec: LawSpec | None = None,
+    *,
     seeds: int = 24,
-    starts: Sequence[dict[str, float]] | None = None,
+    starts: Sequence[Mapping[str, float]] = (),
 ) -> LawFit:
     """Fit a law to the train rows of a table.
 
     Args:
         table: The runs.
         metric: Name of the metric.
-        form: "chinchilla" (E + A N^-alpha + B D^-beta), "gamma" ((...)^gamma above E), "shared" (alpha = beta) or
-            "power" (E + A C^-alpha).
-        estimator: "huber" (sum of Huber's rho), "lad" (least absolute deviations) or "least_squares".
-        delta: Huber's delta, on the residual scale.
-        link: "log" (relative errors), "identity" (absolute, in units of the median |y|) or "logit" (needs bounds).
-        bounds: (low, high) that the metric cannot leave.
-        better: "lower", or "higher": then the law describes the distance from above, and E is what is approached.
+        spec: Which law, and how; None takes the defaults.
         seeds: How many starting points.
         starts: Starting points in natural parameters (E, A, B, alpha, beta, ...) in place of the seeds.
 
@@ -262,44 +121,114 @@ def fit_law(
     Source: Hoffmann et al., arXiv 2203.15556 (the law); Besiroglu et al., arXiv 2404.10102 (the reference fit);
     Golub & Pereyra, "Separable nonlinear least squares" (2003) (the projection that gives the seeds).
     """
-    settings = FitSettings(
-        form=form, estimator=estimator, delta=delta, link=link, better=better, bounds=bounds, seeds=seeds
-    )
+    spec = spec or LawSpec()
     values = table.metric(metric)
-    axis = make_axis(link, values[np.isfinite(values)], better, bounds)
-    return _searched(usable_rows(table, metric, axis), metric, axis, settings, starts or ())
+    axis = make_axis(spec.linked(), values[np.isfinite(values)], spec.better, spec.bounds)
+    spec = replace(spec, link=axis.link.name)
+    return _searched(usable_rows(table, metric, axis), metric, axis, spec, seeds, starts)
+
+
+def robust_fit(table: RunTable, metric: str, spec: LawSpec, *, seeds: int = 8) -> LawFit:
+    """Fit by Huber with a delta of 1.345 residual spreads: nearly as precise as least squares, safe from outliers.
+
+    Rows that the law fits exactly leave no spread; the least-squares fit is then returned.
+
+    Args:
+        table: The runs.
+        metric: Name of the metric.
+        spec: The law; its estimator and delta are not used.
+        seeds: How many starting points.
+
+    Raises:
+        UsageError: There are too few usable rows.
+    """
+    first = fit_law(table, metric, replace(spec, estimator="least_squares"), seeds=seeds)
+    spread = 1.4826 * float(np.median(np.abs(residuals(first))))
+    if spread < 1e-9:
+        return first
+    return fit_law(table, metric, replace(spec, estimator="huber", delta=HUBER_SPREADS * spread), seeds=seeds)
+
+
+def refit(fit: LawFit, table: RunTable) -> LawFit:
+    """Fit the same law, by the same spec, to another table."""
+    return fit_law(table, fit.metric, fit.spec, seeds=fit.seeds)
+
+
+def residuals(fit: LawFit) -> Floats:
+    """Return measured minus fitted on the residual scale, `[rows]`."""
+    return np.asarray(_target(fit) - fit.problem.predict(fit.theta[None])[0])
+
+
+def fitted_values(fit: LawFit, table: RunTable) -> Floats:
+    """Return the law's values of the metric for the rows of a table, `[rows]`."""
+    columns = {name: table.metric(name) for name in fit.law.extra_columns}
+    return fit.law.predict(table.N, table.D, **columns)
+
+
+def solve_again(
+    fit: LawFit,
+    weights: Floats,
+    start: Floats | None = None,
+    fixed: npt.NDArray[np.bool_] | None = None,
+    target: Floats | None = None,
+    *,
+    homotopy: bool = False,
+) -> Solution:
+    """Solve a fit's problem under other weights, targets or fixed parameters, from its optimum or from `start`.
+
+    Args:
+        fit: The fit.
+        weights: `[n]` or `[S, n]`.
+        start: `[S, P]`; None starts all at the optimum.
+        fixed: Parameters that stay where they start, `[P]`.
+        target: On the residual scale, `[n]` or `[S, n]`; None takes the data.
+        homotopy: Whether to start from a smoother estimator.
+    """
+    target = _target(fit) if target is None else target
+    count = max(len(weights) if weights.ndim == 2 else 1, len(target) if target.ndim == 2 else 1)
+    start = np.repeat(fit.theta[None], count, axis=0) if start is None else start
+    return minimise(fit.problem, fit.cost, target, weights, start, fixed=fixed, homotopy=homotopy)
+
+
+def first_line(fit: LawFit, flags: Sequence[Flag]) -> str:
+    """Return the first line about a law: the law, or why it, or an answer from it, cannot be trusted."""
+    beyond = [flag.sentence for flag in flags if flag.doubt and flag not in fit.flags]
+    if not beyond:
+        return fit.headline
+    return f"NOT TO BE TRUSTED beyond the fitted rows: {'; '.join(beyond)}. {fit.headline}"
+
+
+def _target(fit: LawFit) -> Floats:
+    return fit.law.axis.target(fit.table.metric(fit.metric))
 
 
 def _searched(
-    rows: RunTable, metric: str, axis: Axis, settings: FitSettings, starts: Sequence[dict[str, float]]
+    rows: RunTable, metric: str, axis: Axis, spec: LawSpec, seeds: int, starts: Sequence[Mapping[str, float]]
 ) -> LawFit:
-    """Search from every start, and return the best optimum with what is to be said of it."""
-    form, cost = get_form(settings.form), make_estimator(settings.estimator, settings.delta)
+    """Search from every start, and return the best optimum with its flags."""
+    form, cost = get_form(spec.form), make_estimator(spec.estimator, spec.delta)
     train, test = rows.select(rows.split == "train"), rows.select(rows.split == "test")
-    _enough(train, rows, metric, form)
+    if len(train) <= len(form.inner):
+        raise _too_few(train, rows, metric, spec)
     u = axis.orient(train.metric(metric))
     problem = law_problem(form, axis, train, u)
-    given = [problem.inner(_logs(one)) for one in starts]
-    start = np.array(given) if given else problem.seeds(u, train.weight, max(2, settings.seeds))
-    solution = minimise(problem, cost, axis.link.forward(u)[0], train.weight, start)
+    chosen = [problem.inner(start) for start in starts]
+    start = np.array(chosen) if chosen else problem.seeds(u, train.weight, max(2, seeds))
+    target = axis.link.forward(u)[0]
+    solution = minimise(problem, cost, target, train.weight, start)
     best = int(np.argmin(solution.objective))
     natural = {name: float(value[best]) for name, value in problem.natural(solution.theta).items()}
-    law = Law(form.name, natural, rows.k, axis)
-    flags = fit_flags(problem, cost, train, u, solution, law) + table_flags(train, rows, metric)
-    found = (float(solution.objective[best]), float(solution.gradient[best]))
+    law = Law(spec.form, natural, rows.k, axis)
+    flags = fit_flags(Search(problem, cost, train, target, solution, law)) + table_flags(train, rows, metric)
+    numbers = (float(solution.objective[best]), float(solution.gradient[best]))
     theta = solution.theta[best]
-    return LawFit(law, metric, settings, train, test, *found, rows.excluded, flags, problem, cost, theta)
+    return LawFit(law, metric, spec, train, test, *numbers, rows.excluded, flags, problem, cost, theta, seeds)
 
 
-def _enough(train: RunTable, rows: RunTable, metric: str, form: Form) -> None:
-    if len(train) > len(form.inner):
-        return
+def _too_few(train: RunTable, rows: RunTable, metric: str, spec: LawSpec) -> UsageError:
+    form = get_form(spec.form)
     why = f" (line {rows.excluded[0].line}: {rows.excluded[0].reason})" if rows.excluded else ""
-    raise UsageError(
+    return UsageError(
         f"{train.source}: {len(train)} usable train rows of {metric!r} are too few for the {len(form.inner)} "
         f"parameters of {form.formula}; at least {len(form.inner) + 1} are needed{why}"
     )
-
-
-def _logs(start: dict[str, float]) -> dict[str, float]:
-    return {**start, **{f"log_{name}": float(np.log(start[name])) for name in ("A", "B") if name in start}}

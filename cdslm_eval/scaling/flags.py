@@ -8,14 +8,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.scaling.budgets import find_budgets
-from cdslm_eval.scaling.estimators import Estimator
 from cdslm_eval.scaling.law import Law
-from cdslm_eval.scaling.problem import LawProblem, box_sides
+from cdslm_eval.scaling.objective import Estimator
+from cdslm_eval.scaling.problem import LawProblem, at_bound
+from cdslm_eval.scaling.rows import find_budgets
 from cdslm_eval.scaling.solver import Solution, minimise
 from cdslm_eval.scaling.table import RunTable
 
-__all__ = ["Flag", "extrapolation_flags", "fit_flags", "table_flags"]
+__all__ = ["Flag", "Search", "extrapolation_flags", "fit_flags", "objective_unit", "table_flags"]
 
 Floats = npt.NDArray[np.float64]
 _SAME_OBJECTIVE = 1e-6  # relative: two seeds that come this near found one optimum
@@ -41,51 +41,70 @@ class Flag:
     doubt: bool = True
 
 
-def fit_flags(
-    problem: LawProblem,
-    estimator: Estimator,
-    table: RunTable,
-    u: Floats,
-    solution: Solution,
-    law: Law,
-) -> tuple[Flag, ...]:
-    """Return what the search itself says about its result."""
-    best = int(np.argmin(solution.objective))
-    theta = solution.theta[best]
-    target = problem.axis.link.forward(u)[0]
-    flags: list[Flag] = []
+@dataclass(frozen=True, eq=False)
+class Search:
+    """A finished search of a law, as the flags read it.
+
+    Attributes:
+        problem, estimator: What was minimised.
+        table: The fitted rows.
+        target: The metric on the residual scale, `[rows]`.
+        solution: The optimum from every start.
+        law: The law at the best of them.
+    """
+
+    problem: LawProblem
+    estimator: Estimator
+    table: RunTable
+    target: Floats
+    solution: Solution
+    law: Law
+
+    @property
+    def best(self) -> int:
+        """Index of the best start."""
+        return int(np.argmin(self.solution.objective))
+
+    @property
+    def theta(self) -> Floats:
+        """The optimum, `[P]`."""
+        return np.asarray(self.solution.theta[self.best])
+
+
+def fit_flags(search: Search) -> tuple[Flag, ...]:
+    """Return what the search itself shows about its result."""
+    problem, theta, target = search.problem, search.theta, search.target
     if np.ptp(target) <= 1e-12 * max(1.0, float(np.max(np.abs(target)))):
-        flags.append(Flag("constant", "the metric is the same in every row, so there is nothing to fit", 0.0))
-        return tuple(flags)
-    flags += [
-        Flag("at_bound", f"{name} stands at a bound of the search", float(theta[problem.form.inner.index(name)]))
-        for name in box_sides(problem, theta)
+        return (Flag("constant", "the metric is the same in every row, so there is nothing to fit", 0.0),)
+    flags = [
+        Flag("at_bound", f"{name} is at a bound of the search", float(theta[problem.form.profiled[name]]))
+        for name in at_bound(problem, theta)
     ]
-    if not solution.converged[best]:
-        norm = float(solution.gradient[best])
-        flags.append(Flag("gradient", f"the search did not come to an optimum (scaled gradient {norm:.1e})", norm))
-    flags += _identification(problem, table, theta)
-    flags += _rivals(solution, best)
-    flags += _no_floor(problem, estimator, table, target, theta, float(solution.objective[best]))
-    flags += _misfit(problem, table, target, theta)
-    if problem.form.name != "power" and not flags:
-        flags += _outside(table, law)
+    if not search.solution.converged[search.best]:
+        norm = float(search.solution.gradient[search.best])
+        flags.append(Flag("gradient", f"the search did not reach an optimum (scaled gradient {norm:.1e})", norm))
+    flags += _identification(problem, search.table, theta)
+    flags += _rivals(search.solution, search.best)
+    flags += _no_floor(search)
+    flags += _misfit(problem, search.table, target, theta)
+    if search.law.has_optimum and not flags:
+        flags += _outside(search.table, search.law)
     return tuple(flags)
 
 
 def _identification(problem: LawProblem, table: RunTable, theta: Floats) -> Iterator[Flag]:
-    """Tell parameters that the objective does not feel, and directions along which it is flat."""
+    """Flag parameters to which the objective is insensitive, and directions along which it is flat."""
     points = problem.points(theta[None])
     jacobian = points.jacobian[0] * np.sqrt(table.weight)[:, None]
     felt = np.sqrt(np.mean(jacobian**2, axis=0))
     # a change of 0.1 in a log coefficient or an exponent that moves no prediction by 1e-6 is not felt
-    mute = felt * 0.1 < 1e-6
-    for name in np.array(problem.form.inner)[mute]:
+    unfelt = felt * 0.1 < 1e-6
+    for name in np.array(problem.form.inner)[unfelt]:
         if name != "floor":
-            yield Flag("unmoved", f"the objective does not feel {name}, which stays where the search started", 0.0)
-    scale = np.where(mute, 1.0, np.linalg.norm(jacobian, axis=0))
-    values = np.linalg.svd(jacobian[:, ~mute] / scale[~mute], compute_uv=False)
-    lost = int(np.sum(values < 1e-7 * values[0])) + int(np.sum(mute[1:]))
+            yield Flag("unmoved", f"the objective is insensitive to {name}, which stays where the search started", 0.0)
+    scale = np.where(unfelt, 1.0, np.linalg.norm(jacobian, axis=0))
+    values = np.linalg.svd(jacobian[:, ~unfelt] / scale[~unfelt], compute_uv=False)
+    lost = int(np.sum(values < 1e-7 * values[0])) + int(np.sum(unfelt[1:]))
     if lost:
         kinds = [name for name in ("N", "D", "C") if np.ptp(np.log(getattr(table, name))) < 1e-9]
         why = f": all rows have one {' and one '.join(kinds)}" if kinds else ""
@@ -113,10 +132,12 @@ def _rivals(solution: Solution, best: int) -> Iterator[Flag]:
         yield Flag("seeds_apart", f"only {share:.0%} of the starting points reach the best optimum", share, doubt=False)
 
 
-def _no_floor(
-    problem: LawProblem, estimator: Estimator, table: RunTable, target: Floats, theta: Floats, objective: float
-) -> Iterator[Flag]:
-    """Tell a floor without which the data are fitted as well (a ratio test), or that has no meaning of its own."""
+def _no_floor(search: Search) -> Iterator[Flag]:
+    """Flag a floor without which the data are fitted as well (a ratio test), or that has no meaning of its own."""
+    problem, estimator, table, target, theta = (
+        search.problem, search.estimator, search.table, search.target, search.theta,
+    )  # fmt: skip
+    objective = float(search.solution.objective[search.best])
     if not problem.axis.link.positive_floor:
         return
     start = theta[None].copy()
@@ -143,7 +164,7 @@ def objective_unit(problem: LawProblem, estimator: Estimator, table: RunTable, t
 
 
 def _misfit(problem: LawProblem, table: RunTable, target: Floats, theta: Floats) -> Iterator[Flag]:
-    """Tell rows that are better than the law allows at any compute, and largest budgets that it misses on one side."""
+    """Flag rows that are better than the law allows at any compute, and largest budgets that it misses on one side."""
     r = target - problem.predict(theta[None])[0]
     spread = 1.4826 * float(np.median(np.abs(r)))
     floor = problem.axis.link.forward(problem.axis.orient(problem.natural(theta[None])["E"]))[0][0]
@@ -162,7 +183,7 @@ def _misfit(problem: LawProblem, table: RunTable, target: Floats, theta: Floats)
 
 
 def _outside(table: RunTable, law: Law) -> Iterator[Flag]:
-    """Tell when the law's optima at the sampled budgets lie outside the sizes that were sampled."""
+    """Flag that the law's optima at the sampled budgets are outside the sampled sizes."""
     budgets = np.exp(np.quantile(np.log(table.C), [0.1, 0.5, 0.9]))
     n = law.optimum(budgets).N
     low, high = table.N.min(), table.N.max()
@@ -176,7 +197,7 @@ def _outside(table: RunTable, law: Law) -> Iterator[Flag]:
 
 
 def table_flags(train: RunTable, rows: RunTable, metric: str) -> tuple[Flag, ...]:
-    """Return what the data themselves say."""
+    """Return what the data themselves show."""
     flags = [Flag("mixed_conventions", note, 1.0) for note in train.notes]
     if rows.excluded:
         first = rows.excluded[0]
@@ -222,7 +243,7 @@ def extrapolation_flags(table: RunTable, law: Law, C: Floats) -> tuple[Flag, ...
                 doubt=ratio > 1000,
             )
         )
-    if law.form != "power":
+    if law.has_optimum:
         n = law.optimum(C).N
         out = (n < table.N.min()) | (n > table.N.max())
         if np.any(out):

@@ -1,20 +1,39 @@
-"""What a fitted law says along compute: optima, curvature and the near-optimal range, each with its interval."""
+"""A fitted law along compute: optima, curvature, near-optimal range, predictions, each with its interval."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.scaling.bootstrap import Bootstrap
-from cdslm_eval.scaling.fit import LawFit
+from cdslm_eval.scaling.bootstrap import Bootstrap, bootstrap
+from cdslm_eval.scaling.fit import LawFit, first_line, fit_law
+from cdslm_eval.scaling.flags import Flag, extrapolation_flags
+from cdslm_eval.scaling.law import LawSpec
+from cdslm_eval.scaling.prediction import predict
+from cdslm_eval.scaling.table import RunTable
 
-__all__ = ["EPSILONS", "KEYS", "Band", "Frontier", "NearRange", "frontier", "near_ranges", "round_budgets"]
+__all__ = [
+    "EPSILONS",
+    "KEYS",
+    "Band",
+    "Frontier",
+    "NearRange",
+    "Predicted",
+    "Predictions",
+    "Resampling",
+    "frontier",
+    "near_ranges",
+    "predictions",
+    "round_budgets",
+]
 
 Floats = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+_UNKNOWN = (math.nan, math.nan)
 KEYS = ("N", "D", "ratio", "loss", "kappa")
 EPSILONS = ((0.001, True), (0.01, True), (0.05, True))
 
@@ -46,7 +65,7 @@ class NearRange:
 
     Attributes:
         epsilon: How far from the optimum.
-        relative: Whether epsilon is a fraction of the optimum's value, or stands in the metric's units.
+        relative: Whether epsilon is a fraction of the optimum's value, or is in the metric's units.
         N_low, N_high, D_low, D_high, width: The ends, and ln(N_high / N_low).
     """
 
@@ -64,33 +83,33 @@ class NearRange:
         return f"{100 * self.epsilon:g} % of L*" if self.relative else f"{self.epsilon:g}"
 
 
-def frontier(fit: LawFit, bootstrap: Bootstrap | None, C: Floats, level: float) -> Frontier:
-    """Return what the law says at budgets, with percentile intervals where there is a bootstrap.
+def frontier(fit: LawFit, draws: Bootstrap | None, C: Floats, level: float) -> Frontier:
+    """Return the law's optima at budgets, with percentile intervals where there is a bootstrap.
 
     Args:
         fit: Of a form with an optimum.
-        bootstrap: Its replicates.
+        draws: Its replicates.
         C: Budgets in FLOPs.
         level: Of the intervals.
     """
-    # a law that the data do not determine may put its optimum beyond all numbers, which is told as unknown
+    # a law that the data do not determine may put its optimum beyond all numbers; it is then unknown
     with np.errstate(all="ignore"):
-        best = fit.optimum(C)
-        ends = None if bootstrap is None else bootstrap.optimum(C, level)
+        best = fit.law.optimum(C)
+        ends = None if draws is None else draws.optimum(C, level)
     return Frontier(**{key: _band(C, getattr(best, key), getattr(ends, key, None)) for key in KEYS})
 
 
-def near_ranges(fit: LawFit, bootstrap: Bootstrap | None, C: Floats, level: float) -> tuple[NearRange, ...]:
+def near_ranges(fit: LawFit, draws: Bootstrap | None, C: Floats, level: float) -> tuple[NearRange, ...]:
     """Return the near-optimal ranges of 0.1 %, 1 % and 5 %; arguments as in `frontier`."""
-    found = []
+    ranges = []
     for epsilon, relative in EPSILONS:
         with np.errstate(all="ignore"):
-            best = fit.near_optimal(C, epsilon, relative=relative)
-            ends = {} if bootstrap is None else bootstrap.near_optimal(C, epsilon, level, relative=relative)
+            best = fit.law.near_optimal(C, epsilon, relative=relative)
+            ends = {} if draws is None else draws.near_optimal(C, epsilon, level, relative=relative)
             names = ("N_low", "N_high", "D_low", "D_high", "width")
             parts = {name: _band(C, getattr(best, name), ends.get(name)) for name in names}
-        found.append(NearRange(epsilon, relative, **parts))
-    return tuple(found)
+        ranges.append(NearRange(epsilon, relative, **parts))
+    return tuple(ranges)
 
 
 def _band(C: Floats, value: Floats, ends: tuple[Floats, Floats] | None) -> Band:
@@ -112,7 +131,131 @@ def round_budgets(C: Floats, more: Sequence[float] = ()) -> Floats:
         steps = [float(f"{digit}e{power}") for power in range(low, high + 1) for digit in digits]
         return [step for step in steps if C.min() * 0.999 <= step <= C.max() * 1.001]
 
-    found = within((1,))
-    if len(found) < 4:
-        found = within((1, 3)) or [float(f"{np.exp(np.log(C).mean()):.2g}")]
-    return np.array(sorted({*found, *more}))
+    budgets = within((1,))
+    if len(budgets) < 4:
+        budgets = within((1, 3)) or [float(f"{np.exp(np.log(C).mean()):.2g}")]
+    return np.array(sorted({*budgets, *more}))
+
+
+@dataclass(frozen=True, slots=True)
+class Predicted:
+    """One model, predicted.
+
+    Attributes:
+        C, N, D, ratio: The model.
+        loss: The metric's predicted value.
+        kappa: Curvature of the isoFLOP there; NaN where the model is not an optimum.
+        intervals: Of N, D, ratio, loss and kappa, as far as they are estimated; of `loss` the law's own.
+        prediction: Interval of one further run: the law's uncertainty, and the spread of runs around it.
+    """
+
+    C: float
+    N: float
+    D: float
+    ratio: float
+    loss: float
+    kappa: float
+    intervals: dict[str, Interval]
+    prediction: Interval
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Resampling:
+    """How intervals are made.
+
+    Attributes:
+        level: Of every interval.
+        replicates: Of the bootstrap; 0 leaves the intervals out.
+        by: What is resampled: "row", "run" or "isoflop".
+        seed: Of the bootstrap.
+    """
+
+    level: float = 0.95
+    replicates: int = 1000
+    by: str = "row"
+    seed: int = 0
+
+    def draws(self, fit: LawFit) -> Bootstrap | None:
+        """Return a fit's replicates, or None without any."""
+        return bootstrap(fit, self.by, self.replicates, self.seed) if self.replicates else None
+
+
+@dataclass(frozen=True, slots=True)
+class Predictions:
+    """Predictions of models that nobody trained.
+
+    Attributes:
+        fit: The law.
+        resampling: How the intervals were made.
+        optima: One per budget.
+        models: One per (N, D).
+        flags: The law's, and those of extrapolation.
+    """
+
+    fit: LawFit
+    resampling: Resampling
+    optima: tuple[Predicted, ...]
+    models: tuple[Predicted, ...]
+    flags: tuple[Flag, ...]
+
+    @property
+    def headline(self) -> str:
+        """The first line: the law, or why its answers cannot be trusted."""
+        return first_line(self.fit, self.flags)
+
+
+def predictions(
+    table: RunTable,
+    metric: str,
+    spec: LawSpec,
+    resampling: Resampling,
+    *,
+    budgets: Sequence[float] = (),
+    models: Sequence[tuple[float, float]] = (),
+    columns: Mapping[str, float] | None = None,
+) -> Predictions:
+    """Fit a law and predict with it.
+
+    Args:
+        table: The runs.
+        metric: Name of the metric.
+        spec: The law.
+        resampling: How intervals are made.
+        budgets: C of each budget whose optimum is predicted.
+        models: (N, D) of further models.
+        columns: Values of further columns that the law reads, for all these models.
+
+    Raises:
+        UsageError: The law cannot be fitted, or has no optimum and budgets are named.
+    """
+    fit = fit_law(table, metric, spec)
+    draws = resampling.draws(fit)
+    optima = _optima(fit, draws, np.array(budgets), resampling.level) if budgets else ()
+    others = tuple(_model(fit, draws, N, D, resampling.level, columns or {}) for N, D in models)
+    reached = [model.C for model in (*optima, *others)]
+    flags = (*fit.flags, *extrapolation_flags(fit.table, fit.law, np.array(reached))) if reached else fit.flags
+    return Predictions(fit, resampling, optima, others, flags)
+
+
+def _optima(fit: LawFit, draws: Bootstrap | None, C: Floats, level: float) -> tuple[Predicted, ...]:
+    along = frontier(fit, draws, C, level)
+    predicted = predict(fit, along.N.value, along.D.value, level, draws)
+    rows = []
+    for place, budget in enumerate(C):
+        bands = {key: getattr(along, key) for key in KEYS}
+        intervals = {key: (float(band.low[place]), float(band.high[place])) for key, band in bands.items()}
+        values = {key: float(band.value[place]) for key, band in bands.items()}
+        further = (float(predicted.prediction[0][place]), float(predicted.prediction[1][place]))
+        rows.append(Predicted(C=float(budget), **values, intervals=intervals, prediction=further))
+    return tuple(rows)
+
+
+def _model(
+    fit: LawFit, draws: Bootstrap | None, N: float, D: float, level: float, columns: Mapping[str, float]
+) -> Predicted:
+    done = predict(fit, N, D, level, draws, columns)
+    (low, high), (least, most) = done.confidence, done.prediction
+    intervals = {"loss": (float(low), float(high)) if draws is not None else _UNKNOWN}
+    return Predicted(
+        fit.law.k * N * D, N, D, D / N, float(done.value), math.nan, intervals, (float(least), float(most))
+    )

@@ -8,12 +8,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.scaling.budgets import find_budgets
+from cdslm_eval.scaling.axis import Axis, make_axis
 from cdslm_eval.scaling.flags import Flag
-from cdslm_eval.scaling.isocurve import IsoCurve, fit_curve
-from cdslm_eval.scaling.links import Axis, make_axis
-from cdslm_eval.scaling.power_law import PowerLaw, fit_power_law
-from cdslm_eval.scaling.rows import usable_rows
+from cdslm_eval.scaling.isocurve import IsoCurve, PowerLaw, fit_curve, fit_power_law
+from cdslm_eval.scaling.rows import find_budgets, usable_rows
 from cdslm_eval.scaling.table import Excluded, RunTable
 
 __all__ = ["IsoFlop", "IsoFlops", "fit_isoflops"]
@@ -95,24 +93,26 @@ class IsoFlops:
     @property
     def optima(self) -> tuple[IsoFlop, ...]:
         """The budgets that have an optimum."""
-        return tuple(one for one in self.budgets if one.has_optimum)
+        return tuple(budget for budget in self.budgets if budget.has_optimum)
 
     @property
     def headline(self) -> str:
         """The first line."""
-        found = f"{len(self.optima)} of {len(self.budgets)} budgets have an optimum of {self.metric} within their sizes"
+        optima = (
+            f"{len(self.optima)} of {len(self.budgets)} budgets have an optimum of {self.metric} within their sizes"
+        )
         if self.N_law is None or self.ratio_law is None:
-            return f"{found}: too few for a law of N*"
+            return f"{optima}: too few for a law of N*"
         low, high = self.N_law.interval
-        text = f"{found}: N* grows as C^{self.N_law.exponent:.4f} [{low:.4f}, {high:.4f}]"
+        text = f"{optima}: N* grows as C^{self.N_law.exponent:.4f} [{low:.4f}, {high:.4f}]"
         low, high = self.ratio_law.interval
         sign = "its sign is not established by these data" if not low * high > 0 else ("rises" if low > 0 else "falls")
         return f"{text}; r* = D*/N* as C^{self.ratio_law.exponent:.4f} [{low:.4f}, {high:.4f}] ({sign})"
 
 
 @dataclass(frozen=True)
-class _Ask:
-    """What `fit_isoflops` was asked for."""
+class _Options:
+    """Arguments of `fit_isoflops`."""
 
     degree: int | None
     replicates: int
@@ -158,13 +158,13 @@ def fit_isoflops(
     if not len(rows):
         raise UsageError(f"{table.source}: no train row has a value of {metric!r}")
     check = rows.compute_check()
-    ask = _Ask(degree, replicates, seed, axis, bool(check.derived) or check.spread < 0.01)
+    options = _Options(degree, replicates, seed, axis, bool(check.derived) or check.spread < 0.01)
     groups = find_budgets(rows, tolerance)
     curves = [_curves(rows, metric, groups.rows(i), axis) for i in range(len(groups.C))]
     noise = _pooled(curves)
-    found = tuple(_budget(rows, groups.rows(i), float(c), curves[i], noise, ask) for i, c in enumerate(groups.C))
-    laws = _laws(found, seed)
-    return IsoFlops(metric, axis, rows, found, *laws, excluded=rows.excluded, flags=_flags(found, rows))
+    budgets = tuple(_budget(rows, groups.rows(i), float(c), curves[i], noise, options) for i, c in enumerate(groups.C))
+    laws = _laws(budgets, seed)
+    return IsoFlops(metric, axis, rows, budgets, *laws, excluded=rows.excluded, flags=_flags(budgets, rows))
 
 
 def _curves(
@@ -177,8 +177,8 @@ def _curves(
 def _pooled(curves: list[tuple[IsoCurve | None, IsoCurve | None]]) -> tuple[float, int]:
     """Return the residual variance over all budgets and its degrees of freedom, for those with few of their own."""
     best = [_choose(*pair, None) for pair in curves]
-    free = sum(one.free for one in best if one)
-    squares = sum(one.free * one.variance for one in best if one and one.free)
+    free = sum(curve.free for curve in best if curve)
+    squares = sum(curve.free * curve.variance for curve in best if curve and curve.free)
     return (squares / free if free else np.nan), free
 
 
@@ -197,10 +197,10 @@ def _budget(
     C: float,
     curves: tuple[IsoCurve | None, IsoCurve | None],
     noise: tuple[float, int],
-    ask: _Ask,
+    options: _Options,
 ) -> IsoFlop:
     spread = float(np.max(np.abs(np.log(table.C[rows] / C))))
-    chosen = _choose(*curves, ask.degree)
+    chosen = _choose(*curves, options.degree)
     if chosen is None:
         sizes = len(np.unique(table.N[rows]))
         return IsoFlop(C, rows, spread, *curves, None, reason=f"{sizes} sizes are too few for a curve")
@@ -210,10 +210,12 @@ def _budget(
         where = "below" if chosen.minimum < chosen.low else "above"
         reason = f"the curve's minimum lies {where} the sampled sizes"
         return IsoFlop(C, rows, spread, *curves, chosen, kappa=chosen.kappa, reason=reason)
-    draws = chosen.draws(noise, ask.replicates, np.random.default_rng([ask.seed, len(rows), int(np.log(C) * 1e6)]))
-    log_d = _log_tokens(table, rows, C, ask)
+    draws = chosen.draws(
+        noise, options.replicates, np.random.default_rng([options.seed, len(rows), int(np.log(C) * 1e6)])
+    )
+    log_d = _log_tokens(table, rows, C, options)
     log_n = draws.minimum
-    loss = np.sort(ask.axis.restore(np.quantile(draws.value, [0.025, 0.975]))) if len(log_n) else np.full(2, np.nan)
+    loss = np.sort(options.axis.restore(np.quantile(draws.value, [0.025, 0.975]))) if len(log_n) else np.full(2, np.nan)
     here = chosen.minimum
     return IsoFlop(
         C,
@@ -224,7 +226,7 @@ def _budget(
         float(np.exp(here)),
         float(np.exp(log_d(here))),
         float(np.exp(log_d(here) - here)),
-        float(ask.axis.restore(chosen.least)),
+        float(options.axis.restore(chosen.least)),
         chosen.kappa,
         _interval(np.exp(log_n)),
         _interval(np.exp(log_d(log_n))),
@@ -238,8 +240,8 @@ def _budget(
 class _log_tokens:  # noqa: N801 - a function with a memory
     """ln D of a model of a budget as a function of ln N: by C = k N D where that holds, else as the rows have it."""
 
-    def __init__(self, table: RunTable, rows: npt.NDArray[np.intp], C: float, ask: _Ask) -> None:
-        if ask.exact or len(rows) < 3:
+    def __init__(self, table: RunTable, rows: npt.NDArray[np.intp], C: float, options: _Options) -> None:
+        if options.exact or len(rows) < 3:
             self.slope, self.level = -1.0, float(np.log(C / table.k))
         else:
             x = np.log(table.N[rows])
@@ -261,27 +263,27 @@ def _interval(draws: Floats) -> Interval:
 
 
 def _laws(budgets: tuple[IsoFlop, ...], seed: int) -> tuple[PowerLaw | None, PowerLaw | None, PowerLaw | None]:
-    good = [one for one in budgets if one.has_optimum and np.isfinite(one.log_std) and one.log_std > 0]
-    if len({one.C for one in good}) < 2:
-        good = [one for one in budgets if one.has_optimum]
-    if len({one.C for one in good}) < 2:
+    good = [b for b in budgets if b.has_optimum and np.isfinite(b.log_std) and b.log_std > 0]
+    if len({b.C for b in good}) < 2:
+        good = [b for b in budgets if b.has_optimum]
+    if len({b.C for b in good}) < 2:
         return None, None, None
-    C = [one.C for one in good]
-    # an optimum is never known better than its neighbours allow: one lucky budget must not decide the law
-    std = np.array([one.log_std if np.isfinite(one.log_std) and one.log_std > 0 else 1.0 for one in good])
+    C = [b.C for b in good]
+    # no optimum is more precise than its neighbours allow: one lucky budget must not decide the law
+    std = np.array([b.log_std if np.isfinite(b.log_std) and b.log_std > 0 else 1.0 for b in good])
     std = np.maximum(std, 0.2 * np.median(std))
-    n, d, r = (fit_power_law(C, [getattr(one, name) for one in good], std, seed=seed) for name in ("N", "D", "ratio"))
+    n, d, r = (fit_power_law(C, [getattr(b, name) for b in good], std, seed=seed) for name in ("N", "D", "ratio"))
     return n, d, r
 
 
 def _flags(budgets: tuple[IsoFlop, ...], table: RunTable) -> tuple[Flag, ...]:
     flags = []
-    without = [one for one in budgets if not one.has_optimum]
+    without = [b for b in budgets if not b.has_optimum]
     if without:
         first = without[0]
         sentence = f"{len(without)} of {len(budgets)} budgets have no optimum (C = {first.C:.3g}: {first.reason}, ...)"
         flags.append(Flag("no_optimum", sentence, float(len(without)), doubt=len(without) > len(budgets) / 2))
-    wide = max((one.C_spread for one in budgets), default=0.0)
+    wide = max((b.C_spread for b in budgets), default=0.0)
     if wide > 0.02:
         sentence = f"rows of one budget differ by up to {np.expm1(wide):.0%} in C, which blurs its curve"
         flags.append(Flag("budget_spread", sentence, wide, doubt=False))

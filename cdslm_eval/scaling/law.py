@@ -1,22 +1,68 @@
-"""A law with known parameters, as a reader writes it."""
+"""A law with known parameters, and how one is chosen and fitted (`LawSpec`)."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 import numpy as np
 import numpy.typing as npt
 
+from cdslm_eval.builtin import laws as builtin
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.scaling.curve import Curve, NearOptimal, Optimum, curve_of
-from cdslm_eval.scaling.forms import Form, get_form
-from cdslm_eval.scaling.links import Axis, Log
+from cdslm_eval.plugin.law import LawForm
+from cdslm_eval.scaling.axis import Axis, Log
+from cdslm_eval.scaling.curves import Curve, NearOptimal, NumericCurve, Optimum, PowerCurve
 
-__all__ = ["Law"]
+__all__ = ["Law", "LawSpec", "curve_of", "get_form"]
 
 Floats = npt.NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LawSpec:
+    """Which law is fitted, and how: what every fit, the API and the command line share.
+
+    Attributes:
+        form: Name of a law, built in or of a plugin ("chinchilla", "gamma", "shared", "power"), with any options
+            ("broken:breaks=2").
+        estimator: "huber" (sum of Huber's rho), "lad" (least absolute deviations) or "least_squares".
+        delta: Huber's delta, above 0, on the scale of the link (identity: in units of the median |metric|).
+        link: Scale of the residuals: "log" (relative errors), "identity" (absolute, in units of the median |metric|),
+            "logit" (needs bounds), or "" for the default of the job (see `linked`).
+        better: "lower", or "higher": then the law describes the distance from above, and E is what is approached.
+        bounds: (low, high) that the metric cannot leave.
+    """
+
+    form: str = "chinchilla"
+    estimator: str = "huber"
+    delta: float = 1e-3
+    link: str = ""
+    better: str = "lower"
+    bounds: tuple[float, float] | None = None
+
+    def linked(self, default: str = "log") -> str:
+        """Return the link: as chosen, else logit within bounds, identity for a metric that rises, else `default`."""
+        return self.link or ("logit" if self.bounds else "identity" if self.better == "higher" else default)
+
+
+@lru_cache
+def get_form(name: str) -> LawForm:
+    """Return a law's form by name, with options as in "broken:breaks=2".
+
+    Raises:
+        UnknownNameError: No plugin provides it.
+        UsageError: An option does not fit.
+    """
+    for form in builtin.cdslm_laws():
+        if form.name == name:
+            return form()
+    from cdslm_eval.plugin.host import Host
+
+    made: LawForm = Host().make("law", name)
+    return made
 
 
 @dataclass(frozen=True)
@@ -24,7 +70,7 @@ class Law:
     """A law with known parameters; immutable.
 
     Attributes:
-        form: "chinchilla", "gamma", "shared" or "power".
+        form: Name of the form; see `get_form`.
         parameters: E (in the metric's units), A, B, log_A, log_B (natural), alpha, beta, gamma, as the form has them.
         k: The k of C = k N D.
         axis: How the metric is oriented and on what scale its residuals are measured.
@@ -42,18 +88,20 @@ class Law:
 
     @classmethod
     def of(cls, form: str, *, k: float = 6.0, axis: Axis | None = None, **parameters: float) -> Law:
-        """Make a law of E, A, B, alpha, beta, gamma.
+        """Make a law of E and the form's parameters.
 
         Raises:
-            UsageError: A parameter is missing, unknown, or not above 0 (E may have any sign).
+            UsageError: A parameter is missing, unknown, not finite, or not above 0 where the form needs that.
         """
-        needed = {"E", *_natural(get_form(form))}
+        shape = get_form(form)
+        needed = {"E", *shape.parameters}
         if set(parameters) != needed:
             raise UsageError(
                 f"the law {form!r} has the parameters {', '.join(sorted(needed))}, not {sorted(parameters)}"
             )
+        positive = {name for name, (low, _) in shape.bounds().items() if low > 0}
         for name, value in parameters.items():
-            if not math.isfinite(value) or (name != "E" and value <= 0):
+            if not math.isfinite(value) or (name in positive and value <= 0):
                 raise UsageError(f"{name} of a law must be finite and above 0, not {value}")
         logs = {f"log_{name}": math.log(parameters[name]) for name in ("A", "B") if name in parameters}
         return cls(form, {**parameters, **logs}, k, axis or Axis(Log()))
@@ -61,23 +109,40 @@ class Law:
     @property
     def curve(self) -> Curve:
         """The law in u."""
-        return curve_of({name: np.asarray(value) for name, value in self.parameters.items()}, self.axis, self.k)
+        return curve_of(self.form, {name: np.asarray(v) for name, v in self.parameters.items()}, self.axis, self.k)
 
-    def predict(self, N: npt.ArrayLike, D: npt.ArrayLike) -> Floats:
-        """Return the metric for N parameters and D tokens."""
-        return self.axis.restore(self.curve.value(N, D))
+    @property
+    def has_optimum(self) -> bool:
+        """Whether a best N exists under a budget: the law reads N and D, and nothing that a budget leaves open."""
+        return set(get_form(self.form).columns) in ({"N", "D"}, {"N", "D", "C"})
+
+    @property
+    def extra_columns(self) -> tuple[str, ...]:
+        """Columns that the law reads besides N, D and C."""
+        return tuple(name for name in get_form(self.form).columns if name not in {"N", "D", "C"})
+
+    def predict(self, N: npt.ArrayLike, D: npt.ArrayLike, **columns: npt.ArrayLike) -> Floats:
+        """Return the metric for N parameters, D tokens, and the values of the law's further columns.
+
+        Raises:
+            UsageError: A column that the law reads is not given.
+        """
+        missing = set(self.extra_columns) - set(columns)
+        if missing:
+            raise UsageError(f"the law {self.form!r} also needs {', '.join(sorted(missing))} of a model")
+        return self.axis.restore(self.curve.value(N, D, **columns))
 
     def optimum(self, C: npt.ArrayLike) -> Optimum:
         """Return the compute-optimal models for budgets C.
 
         Raises:
-            UsageError: The law knows C alone and so no best N.
+            UsageError: The law has no best N.
         """
         self._needs_optimum()
         return self.curve.optimum(C, self.axis)
 
     def kappa(self, C: npt.ArrayLike) -> Floats:
-        """Return the curvature of the isoFLOP at its optimum in ln N: alpha beta (L* - E), times any gamma."""
+        """Return the curvature of the isoFLOP at its optimum in ln N; in closed form alpha beta (L* - E) gamma."""
         return self.optimum(C).kappa
 
     def near_optimal(self, C: npt.ArrayLike, epsilon: npt.ArrayLike, *, relative: bool = False) -> NearOptimal:
@@ -90,7 +155,7 @@ class Law:
             relative: Which of the two.
 
         Raises:
-            UsageError: `epsilon` is not above 0, or the law knows C alone.
+            UsageError: `epsilon` is not above 0, or the law has no best N.
         """
         self._needs_optimum()
         if not np.all(np.asarray(epsilon) > 0):
@@ -102,19 +167,31 @@ class Law:
         return float(self.curve.reach(self.axis.orient(value)))
 
     def _needs_optimum(self) -> None:
-        if self.form == "power":
-            raise UsageError("a power law in C knows no best N; fit the chinchilla, shared or gamma form")
+        if not self.has_optimum:
+            columns = ", ".join(get_form(self.form).columns)
+            raise UsageError(
+                f"the law {self.form!r} reads {columns} and has no best N; fit the chinchilla, shared or gamma form"
+            )
 
     def __str__(self) -> str:
-        p = self.parameters
-        body = {
-            "chinchilla": "{A:.4g} N^-{alpha:.4f} + {B:.4g} D^-{beta:.4f}",
-            "gamma": "({A:.4g} N^-{alpha:.4f} + {B:.4g} D^-{beta:.4f})^{gamma:.4f}",
-            "shared": "{A:.4g} N^-{alpha:.4f} + {B:.4g} D^-{alpha:.4f}",
-            "power": "{A:.4g} C^-{alpha:.4f}",
-        }[self.form].format(**p)
-        return f"{p['E']:.5g} + {body}" if self.axis.sign > 0 else f"{p['E']:.5g} - ({body})"
+        body = get_form(self.form).describe(self.parameters)
+        E = self.parameters["E"]
+        return f"{E:.5g} + {body}" if self.axis.sign > 0 else f"{E:.5g} - ({body})"
 
 
-def _natural(form: Form) -> list[str]:
-    return [name.removeprefix("log_") for name in form.inner[1:]]
+def curve_of(form: str, parameters: Mapping[str, Floats], axis: Axis, k: float) -> Curve:
+    """Return the curve of natural parameters (arrays that broadcast) in the oriented metric."""
+    shape, floor = get_form(form), axis.orient(parameters["E"])
+    if not shape.closed_form:
+        own = {name: np.asarray(parameters[name], float) for name in shape.parameters}
+        return NumericCurve(floor, k, shape, own)
+    alpha = np.asarray(parameters["alpha"], float)
+    return PowerCurve(
+        floor,
+        k,
+        np.asarray(parameters["log_A"], float),
+        alpha,
+        np.asarray(parameters.get("log_B", -np.inf), float),
+        np.asarray(parameters.get("beta", alpha), float),
+        np.asarray(parameters.get("gamma", 1.0), float),
+    )

@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.scaling.forms import Form, Gamma
-from cdslm_eval.scaling.links import Axis
-from cdslm_eval.scaling.solver import Points
+from cdslm_eval.core.errors import UsageError
+from cdslm_eval.plugin.law import LawForm
+from cdslm_eval.scaling.axis import Axis
+from cdslm_eval.scaling.objective import Points
 from cdslm_eval.scaling.table import RunTable
 
-__all__ = ["LawProblem", "law_problem"]
+__all__ = ["LawProblem", "at_bound", "columns_of", "law_problem"]
 
 Floats = npt.NDArray[np.float64]
 _FLOOR_RANGE = (-15.0, 0.5)  # ln E below and above ln of the typical u: below, a floor is 0 to seven digits
@@ -33,7 +34,7 @@ class LawProblem:
         low, high: The box, `[P]`.
     """
 
-    form: Form
+    form: LawForm
     axis: Axis
     x: Floats
     centre: Floats
@@ -43,7 +44,7 @@ class LawProblem:
 
     def predict(self, theta: Floats) -> Floats:
         """Return z, `[S, n]`."""
-        excess = self.form.excess(theta, self.x, derivatives=False).value
+        excess = self.form.excess(theta[:, 1:], self.x, self.centre, derivatives=False).value
         return self.axis.link.forward(self._floor(theta[:, :1]) + excess)[0]
 
     def points(self, theta: Floats) -> Points:
@@ -59,7 +60,7 @@ class LawProblem:
 
     def values(self, theta: Floats) -> tuple[Floats, Floats, Callable[[Floats], Floats]]:
         """Return u `[S, n]`, its jacobian `[S, n, P]`, and weights `[S, n]` -> the weighted sum of its Hessians."""
-        excess = self.form.excess(theta, self.x)
+        excess = self.form.excess(theta[:, 1:], self.x, self.centre)
         floor = self._floor(theta[:, :1])
         slope = floor if self.axis.link.positive_floor else np.full_like(floor, self.typical)
         first = np.broadcast_to(slope[:, :, None], (*excess.value.shape, 1))
@@ -79,99 +80,107 @@ class LawProblem:
 
     def at(self, table: RunTable) -> LawProblem:
         """Return the same parameters over other rows."""
-        logs = np.log(np.stack([getattr(table, name) for name in self.form.columns]))
-        return replace(self, x=logs - self.centre[:, None])
+        return replace(self, x=np.log(columns_of(self.form, table)) - self.centre[:, None])
 
     def natural(self, theta: Floats) -> dict[str, Floats]:
-        """Return parameters in natural units, each `[S]`: E in the metric's units, log_A, alpha, ..., A, B."""
-        named = dict(zip(self.form.inner, theta.T, strict=True))
-        gamma = named.get("gamma", np.ones(len(theta)))
-        out: dict[str, Floats] = {"E": self.axis.restore(self._floor(theta[:, 0]))}
-        for k, c, e in self.form.terms:
-            coefficient = self.form.inner[c]
-            logarithm = (theta[:, c] + theta[:, e] * self.centre[k]) / gamma
-            out[coefficient.removeprefix("log_")] = np.exp(np.minimum(logarithm, 700.0))
-            out[coefficient] = logarithm
-            out[self.form.inner[e]] = theta[:, e] / gamma
-        if "gamma" in named:
-            out["gamma"] = gamma
-        return out
+        """Return parameters in natural units, each `[S]`: E in the metric's units, then those of the form."""
+        floor = {"E": self.axis.restore(self._floor(theta[:, 0]))}
+        return {**floor, **self.form.natural(theta[:, 1:], self.centre)}
 
-    def inner(self, parameters: dict[str, float]) -> Floats:
+    def inner(self, parameters: Mapping[str, float]) -> Floats:
         """Return theta `[P]` for natural parameters: the inverse of `natural`."""
-        theta = np.zeros(len(self.form.inner))
         floor = float(self.axis.orient(parameters["E"]))
-        gamma = parameters.get("gamma", 1.0)
-        theta[0] = np.log(max(floor, 1e-300)) if self.axis.link.positive_floor else floor / self.typical
-        for k, c, e in self.form.terms:
-            exponent = parameters[self.form.inner[e]] * gamma
-            theta[e], theta[c] = exponent, parameters[self.form.inner[c]] * gamma - exponent * self.centre[k]
-        if "gamma" in parameters:
-            theta[-1] = gamma
+        first = np.log(max(floor, 1e-300)) if self.axis.link.positive_floor else floor / self.typical
+        theta = np.concatenate([[first], self.form.search_coordinates(parameters, self.centre)])
         return np.asarray(np.clip(theta, self.low, self.high))
 
     def seeds(self, u: Floats, weights: Floats, count: int) -> Floats:
-        """Return starting points `[count, P]`: floor and coefficients projected out on a grid of exponents.
+        """Return starting points `[count, P]`: floor and linear coefficients projected out at the form's candidates.
 
-        The grid's best points come first, then points spread over its ranks, so that a far basin is tried as well.
+        The best candidates come first, then points spread over their ranks, so that a far basin is tried as well.
         """
-        exponents = self.form.exponents
-        values = np.geomspace(0.03, 2.0, 40 if len(exponents) == 1 else 16)
-        grid = np.array(list(itertools.product(values, repeat=len(exponents))))
-        theta, cost = self._project(u, weights, grid)
+        theta, cost = self._project(u, weights, self.form.candidates(self.low[1:], self.high[1:]))
         order = np.argsort(cost)
         best = order[: count - count // 2]
         spread = order[np.linspace(0, len(order) - 1, count // 2).astype(int)]
-        theta = theta[np.concatenate([best, spread])]
-        if isinstance(self.form, Gamma):
-            theta[:, -1] = np.resize([1.0, 0.5, 2.0], len(theta))
+        theta = self.form.disperse(theta[np.concatenate([best, spread])])
         return np.asarray(np.clip(theta, self.low, self.high))
 
-    def _project(self, u: Floats, weights: Floats, grid: Floats) -> tuple[Floats, Floats]:
+    def _project(self, u: Floats, weights: Floats, candidates: Floats) -> tuple[Floats, Floats]:
         """Return theta `[G, P]` and cost `[G]` of weighted least squares of u in the floor and the coefficients.
 
         Residuals are scaled by the link's slope at the data, which makes them those of the link to first order. A
         negative coefficient is not allowed: every subset of the columns is solved, and the best of those without one is
         taken.
         """
+        linear = self.form.coefficients
         scale = np.sqrt(weights) * self.axis.link.forward(u)[1]
-        exponent_of = {e: grid[:, i] for i, e in enumerate(self.form.exponents)}
-        columns = [np.ones((len(grid), u.size))]
-        columns += [np.exp(-exponent_of[e][:, None] * self.x[k]) for k, _, e in self.form.terms]
-        design = np.stack(columns, axis=2) * scale[:, None]
-        target = u * scale
-        gram = np.matmul(design.transpose(0, 2, 1), design)
-        moment = np.einsum("gnp,n->gp", design, target)
-        size = gram.shape[1]
-        best = np.full(len(grid), np.inf)
-        found = np.zeros((len(grid), size))
-        for subset in itertools.product((True, False), repeat=size):
-            pick = np.flatnonzero(subset)
-            if not len(pick):
-                continue
-            some = gram[:, pick][:, :, pick] + 1e-12 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(
-                len(pick)
-            )
-            solved = np.linalg.solve(some, moment[:, pick, None])[..., 0]
-            cost = target @ target - np.einsum("gp,gp->g", solved, moment[:, pick])
-            signed = 0 if self.axis.link.positive_floor else 1
-            allowed = np.all((solved > 0) | (pick < signed), axis=1)
-            better = allowed & (cost < best)
-            best = np.where(better, cost, best)
-            full = np.zeros_like(found)
-            full[:, pick] = solved
-            found = np.where(better[:, None], full, found)
-        theta = np.zeros((len(grid), len(self.form.inner)))
+        powers = self.form.design(candidates, self.x, self.centre)
+        rest = u
+        if not linear:  # nothing to project but the floor, under an excess that stays as the candidate has it
+            rest = u - self.form.excess(candidates, self.x, self.centre, derivatives=False).value
+        columns = [np.ones((len(candidates), u.size)), *np.moveaxis(powers, 2, 0)]
+        # a candidate whose values leave the range of numbers is merely a bad one
+        design = np.nan_to_num(np.stack(columns, axis=2) * scale[:, None], posinf=1e100, neginf=-1e100)
+        target = np.nan_to_num(rest * scale, posinf=1e100, neginf=-1e100)
+        solved, cost = _non_negative(design, target, signed=0 if self.axis.link.positive_floor else 1)
+        theta = np.concatenate([np.zeros((len(candidates), 1)), candidates], axis=1)
         # a coefficient that the projection put to 0 starts small, but where the search can still feel it
         least = 1e-3 * self.typical
-        floor = found[:, 0]
+        floor = solved[:, 0]
         theta[:, 0] = np.log(np.maximum(floor, least)) if self.axis.link.positive_floor else floor / self.typical
-        for (_, c, e), value in zip(self.form.terms, found.T[1:], strict=True):
-            theta[:, c], theta[:, e] = np.log(np.maximum(value, least)), exponent_of[e]
-        return theta, best
+        for place, value in zip(linear, solved.T[1:], strict=True):
+            theta[:, place] = np.log(np.maximum(value, least))
+        return theta, cost
 
 
-def law_problem(form: Form, axis: Axis, table: RunTable, u: Floats) -> LawProblem:
+def _non_negative(design: Floats, target: Floats, *, signed: int) -> tuple[Floats, Floats]:
+    """Return least squares `[G, columns]` without negative coefficients, the first `signed` ones free, and costs.
+
+    Args:
+        design: `[G, n, columns]`.
+        target: `[n]` or `[G, n]`.
+        signed: How many of the first columns may have a negative coefficient.
+    """
+    gram = np.matmul(design.transpose(0, 2, 1), design)
+    moment = np.einsum("gnp,n->gp" if target.ndim == 1 else "gnp,gn->gp", design, target)
+    squares = target @ target if target.ndim == 1 else np.einsum("gn,gn->g", target, target)
+    count, size = moment.shape
+    best, out = np.full(count, np.inf), np.zeros((count, size))
+    for subset in itertools.product((True, False), repeat=size):
+        pick = np.flatnonzero(subset)
+        if not len(pick):
+            continue
+        ridge = 1e-12 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(len(pick))
+        solved = np.linalg.solve(gram[:, pick][:, :, pick] + ridge, moment[:, pick, None])[..., 0]
+        cost = squares - np.einsum("gp,gp->g", solved, moment[:, pick])
+        better = np.all((solved > 0) | (pick < signed), axis=1) & (cost < best)
+        best = np.where(better, cost, best)
+        full = np.zeros_like(out)
+        full[:, pick] = solved
+        out = np.where(better[:, None], full, out)
+    return out, best
+
+
+def columns_of(form: LawForm, table: RunTable) -> Floats:
+    """Return the columns that a form reads, `[columns, rows]`.
+
+    Raises:
+        UnknownNameError: The table has no such column.
+        UsageError: A value is missing or not above 0.
+    """
+    values = [getattr(table, name) if name in "NDC" else table.metric(name) for name in form.columns]
+    for name, column in zip(form.columns, values, strict=True):
+        bad = np.flatnonzero(~(np.isfinite(column) & (column > 0)))
+        if len(bad):
+            raise UsageError(
+                f"{table.source}, line {table.line[bad[0]]}: {name} = {column[bad[0]]:g}, and the law {form.name!r} "
+                f"needs {name} above 0 in every row; use --exclude for such rows"
+            )
+    return np.stack(values)
+
+
+def law_problem(form: LawForm, axis: Axis, table: RunTable, u: Floats) -> LawProblem:
     """Return the problem of fitting a form to a table's rows.
 
     Args:
@@ -180,13 +189,10 @@ def law_problem(form: Form, axis: Axis, table: RunTable, u: Floats) -> LawProble
         table: The rows.
         u: The oriented metric, `[rows]`.
     """
-    logs = np.log(np.stack([getattr(table, name) for name in form.columns]))
+    logs = np.log(columns_of(form, table))
     centre = logs.mean(axis=1)
     typical = float(np.median(np.abs(u))) or 1.0
-    low, high = form.bounds()
-    for c in form.coefficients:
-        low[c - 1] += np.log(typical)
-        high[c - 1] += np.log(typical)
+    low, high = form.box(typical, centre)
     floor = np.array(_FLOOR_RANGE) + np.log(typical) if axis.link.positive_floor else np.array([-1e3, 1e3])
     return LawProblem(
         form,
@@ -199,15 +205,11 @@ def law_problem(form: Form, axis: Axis, table: RunTable, u: Floats) -> LawProble
     )
 
 
-def box_sides(problem: LawProblem, theta: Floats) -> list[str]:
-    """Return the names of exponents and gamma that stand at a bound of their range."""
+def at_bound(problem: LawProblem, theta: Floats) -> list[str]:
+    """Return the names of exponents, gamma and other profiled parameters that are at a bound of their range."""
     tolerance = 1e-9
-    names = [problem.form.inner[e] for e in problem.form.exponents] + (
-        ["gamma"] if "gamma" in problem.form.inner else []
-    )
-    out = []
-    for name in names:
-        i = problem.form.inner.index(name)
-        if theta[i] <= problem.low[i] + tolerance or theta[i] >= problem.high[i] - tolerance:
-            out.append(name)
-    return out
+    return [
+        name
+        for name, place in problem.form.profiled.items()
+        if theta[place] <= problem.low[place] + tolerance or theta[place] >= problem.high[place] - tolerance
+    ]

@@ -1,4 +1,4 @@
-"""Simulation: tables drawn from a known law, to plan how many runs are needed and to test what reads them."""
+"""Simulation: tables drawn from a known law, to plan how many runs are needed and to test their readers."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.core.errors import UnknownNameError, UsageError
-from cdslm_eval.scaling.fit import LawFit, fit_law
-from cdslm_eval.scaling.law import Law
+from cdslm_eval.scaling.fit import LawFit, fit_law, solve_again
+from cdslm_eval.scaling.law import Law, LawSpec
 from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["Plan", "PlanIntervals", "plan_intervals", "plan_runs", "simulate"]
@@ -45,18 +45,18 @@ class Plan:
 
     @property
     def runs(self) -> int:
-        """How many runs it asks for."""
+        """How many runs it has."""
         return len(self.budgets) * self.sizes * self.repeats
 
     @property
     def flops(self) -> float:
-        """What all runs cost together."""
+        """Training FLOPs of all runs together."""
         return float(sum(self.budgets)) * self.sizes * self.repeats
 
     def models(self, law: Law) -> tuple[Floats, Floats, Floats]:
         """Return N, D and C of every run, each `[runs]`."""
         C = np.asarray(self.budgets, float)
-        if self.ratio is not None or law.form == "power":
+        if self.ratio is not None or not law.has_optimum:
             centre = np.sqrt(C / (law.k * (self.ratio or 20.0)))
         else:
             centre = law.optimum(C).N
@@ -83,7 +83,7 @@ def simulate(
         noise: Standard deviation of a run on the residual scale of the law's link: 0.01 is 1 % under the log link (and
             a hundredth of the unit of an identity link).
         seed: The same seed gives the same table.
-        metric: How the metric is called.
+        metric: Name of the metric.
         tails: Degrees of freedom of Student's t, above 2, where noise has heavy tails; None is normal.
 
     Raises:
@@ -129,7 +129,7 @@ class PlanIntervals:
         plan: The plan.
         estimates: Name (parameters, "ratio_exponent", "N_exponent") -> what each simulated table gave, `[simulations]`.
         truth: The same of the law itself.
-        converged: Share of simulated tables whose fit came to an optimum.
+        converged: Share of simulated tables whose fit reached an optimum.
         level: Of `interval` and `width`.
     """
 
@@ -198,26 +198,25 @@ def plan_intervals(
     if not noise > 0:
         raise UsageError(f"noise must be above 0 to plan with, not {noise}")
     table = simulate(truth, plan, 0.0)
-    fit = fit_law(
-        table,
-        "loss",
+    axis = truth.axis
+    spec = LawSpec(
         form=truth.form,
         estimator=estimator,
         delta=1.345 * noise if delta is None else delta,
-        link=truth.axis.link.name,
-        better=truth.axis.better,
-        bounds=truth.axis.bounds,
-        starts=[dict(truth.parameters)],
+        link=axis.link.name,
+        better=axis.better,
+        bounds=axis.bounds,
     )
+    fit = fit_law(table, "loss", spec, starts=[truth.parameters])
     # the identity link measures residuals in a unit of its own, which must be the law's, not the exact table's
     fit = replace(fit, problem=replace(fit.problem, axis=truth.axis))
     z = truth.axis.link.forward(truth.curve.value(table.N, table.D))[0]
     target = z + _noise(noise, tails, (simulations, len(table)), np.random.default_rng(seed))
-    start = np.repeat(fit.problem.inner(dict(truth.parameters))[None], simulations, axis=0)
-    solution = fit.solve(table.weight, start, target=target, homotopy=True)
+    start = np.repeat(fit.problem.inner(truth.parameters)[None], simulations, axis=0)
+    solution = solve_again(fit, table.weight, start, target=target, homotopy=True)
     estimates: dict[str, Any] = dict(fit.problem.natural(solution.theta))
     known: dict[str, float] = dict(truth.parameters)
-    if truth.form != "power":
+    if truth.has_optimum and "alpha" in truth.parameters:
         for values in (estimates, known):
             alpha, beta = values["alpha"], values.get("beta", values["alpha"])
             values["ratio_exponent"] = (alpha - beta) / (alpha + beta)
@@ -254,14 +253,14 @@ def plan_runs(
     if not width > 0:
         raise UsageError(f"the wanted width must be above 0, not {width}")
     while True:
-        found = plan_intervals(law, plan, noise, **settings)
+        planned = plan_intervals(law, plan, noise, **settings)
         if progress:
-            progress(found)
-        if found.width(parameter) <= width:
-            return found
+            progress(planned)
+        if planned.width(parameter) <= width:
+            return planned
         if 2 * plan.runs > most:
             raise UsageError(
-                f"{plan.runs} runs leave an interval of {parameter} {found.width(parameter):.3g} wide, and more than "
+                f"{plan.runs} runs leave an interval of {parameter} {planned.width(parameter):.3g} wide, and more than "
                 f"{most} are not considered; widen the budgets or the sizes instead"
             )
         plan = replace(plan, repeats=2 * plan.repeats)

@@ -6,17 +6,15 @@ those that have converged leave the batch.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
 
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.scaling.estimators import Estimator
+from cdslm_eval.scaling.objective import Estimator, Problem
 from cdslm_eval.scaling.vertex import polish
 
-__all__ = ["Points", "Problem", "Solution", "minimise"]
+__all__ = ["Solution", "minimise"]
 
 Floats = npt.NDArray[np.float64]
 Bools = npt.NDArray[np.bool_]
@@ -27,45 +25,8 @@ _CHUNK = 400_000  # numbers in one [problems, rows] array: keeps the memory of a
 
 
 @dataclass(frozen=True, slots=True)
-class Points:
-    """What a problem predicts at S parameter vectors.
-
-    Attributes:
-        z: Predictions on the residual scale, `[S, n]`; NaN where a prediction leaves the link's domain.
-        jacobian: `[S, n, P]`.
-        hessian: Weights `[S, n]` -> weighted sum of the Hessians of z, `[S, P, P]`.
-    """
-
-    z: Floats
-    jacobian: Floats
-    hessian: Callable[[Floats], Floats]
-
-
-class Problem(Protocol):
-    """What the solver minimises over: predictions with derivatives, in a box."""
-
-    @property
-    def low(self) -> Floats:
-        """Least values of the parameters, `[P]`."""
-        ...
-
-    @property
-    def high(self) -> Floats:
-        """Largest values of the parameters, `[P]`."""
-        ...
-
-    def predict(self, theta: Floats) -> Floats:
-        """Return z, `[S, n]`."""
-        ...
-
-    def points(self, theta: Floats) -> Points:
-        """Return z with its derivatives."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
 class Solution:
-    """Where the solver came to.
+    """Result of the solver.
 
     Attributes:
         theta: `[S, P]`.
@@ -153,7 +114,7 @@ def _minimise(
 
 
 def _least_absolute(data: _Data, estimator: Estimator, theta: Floats) -> Solution:
-    """End at a vertex; where a parameter stands at its bound there is none, and a very sharp Huber has to do."""
+    """End at a vertex; a parameter at its bound leaves none, and a very sharp Huber replaces it."""
     theta, gradient, converged = _descend(data, estimator.smooth(_SHARP * data.spread(theta)), theta, _STEPS, 1e-6)
     exact, excess, optimal = polish(data.problem, data.target, data.weights, theta, ~data.fixed)
     before, after = data.cost(estimator, theta, slice(None)), data.cost(estimator, exact, slice(None))
@@ -198,19 +159,19 @@ class _Data:
         r = r[np.isfinite(r)]
         return float(2 * np.median(r)) if len(r) else 1.0
 
-    def cost(self, estimator: Estimator, theta: Floats, some: npt.NDArray[np.intp] | slice) -> Floats:
-        r = self.problem.predict(theta) - self.target[some]
-        cost = np.einsum("sn,sn->s", self.weights[some], estimator.cost(r))
+    def cost(self, estimator: Estimator, theta: Floats, members: npt.NDArray[np.intp] | slice) -> Floats:
+        r = self.problem.predict(theta) - self.target[members]
+        cost = np.einsum("sn,sn->s", self.weights[members], estimator.cost(r))
         return np.where(np.isfinite(cost), cost, np.inf)
 
     def system(
-        self, estimator: Estimator, theta: Floats, some: npt.NDArray[np.intp] | slice
+        self, estimator: Estimator, theta: Floats, members: npt.NDArray[np.intp] | slice
     ) -> tuple[Floats, Floats, Floats]:
         """Return gradient `[S, P]`, Hessian `[S, P, P]` and the scale of each parameter `[S, P]`."""
         points = self.problem.points(theta)
-        weights = self.weights[some]
-        slope, bend = estimator.slopes(points.z - self.target[some])
-        size = np.abs(points.z - self.target[some])
+        weights = self.weights[members]
+        slope, bend = estimator.slopes(points.z - self.target[members])
+        size = np.abs(points.z - self.target[members])
         pull = weights * slope
         gradient = np.einsum("sn,snp->sp", pull, points.jacobian)
         turned = points.jacobian.transpose(0, 2, 1)
@@ -218,7 +179,7 @@ class _Data:
         # the scale comes from the majorising quadratic (IRLS), which is never 0 where a parameter is felt
         weight = weights * np.minimum(1.0, estimator.delta / np.maximum(size, 1e-300))
         scale = np.sqrt(np.einsum("sn,snp->sp", weight, points.jacobian**2))
-        # a parameter at its bound, pushed outwards, stands still, as a fixed one does
+        # a parameter at its bound, pushed outwards, stays, as a fixed one does
         stuck = ((theta <= self.problem.low) & (gradient > 0)) | ((theta >= self.problem.high) & (gradient < 0))
         stuck |= self.fixed
         gradient = np.where(stuck, 0.0, gradient)
@@ -229,7 +190,7 @@ class _Data:
 def _descend(
     data: _Data, estimator: Estimator, theta: Floats, steps: int, tolerance: float
 ) -> tuple[Floats, Floats, Bools]:
-    """Walk each problem downhill; return where it ends, the scaled gradient there, and whether that is an optimum."""
+    """Descend from each start; return the end, the scaled gradient there, and whether that is an optimum."""
     theta = theta.copy()
     cost = data.cost(estimator, theta, slice(None))
     gradient, hessian, scale = data.system(estimator, theta, slice(None))
@@ -249,14 +210,14 @@ def _descend(
         moved = np.flatnonzero(better | tied)
         keep = better.copy()
         if len(moved):
-            some = active[moved]
-            g, h, s = data.system(estimator, trial[moved], some)
+            chosen = active[moved]
+            g, h, s = data.system(estimator, trial[moved], chosen)
             norms = _norm(g, s, new[moved])
-            good = better[moved] | (norms < norm[some])
+            good = better[moved] | (norms < norm[chosen])
             keep[moved] = good
-            some, moved = some[good], moved[good]
-            theta[some], cost[some] = trial[moved], new[moved]
-            gradient[some], hessian[some], scale[some], norm[some] = g[good], h[good], s[good], norms[good]
+            chosen, moved = chosen[good], moved[good]
+            theta[chosen], cost[chosen] = trial[moved], new[moved]
+            gradient[chosen], hessian[chosen], scale[chosen], norm[chosen] = g[good], h[good], s[good], norms[good]
         damping[active] = np.where(keep, np.maximum(damping[active] / 8, 1e-12), damping[active] * 6)
         active = active[(norm[active] > tolerance) & (damping[active] < 1e9)]
     return theta, norm, np.isfinite(cost) & (norm <= max(1e-5, tolerance))
@@ -271,7 +232,7 @@ def _back_to_valley(
     active: npt.NDArray[np.intp],
     damping: Floats,
 ) -> tuple[Floats, Floats]:
-    """Mend steps that went up: a long step along a curved valley leaves its floor, and a stiff step leads back.
+    """Correct steps that went up: a long step along a curved valley leaves its floor, and a stiff step leads back.
 
     Damping holds the soft directions, in which the step has gone far, and lets the stiff ones give way. Without it the
     search creeps along the valley in which a floor, a coefficient and its exponent trade off.
@@ -282,10 +243,10 @@ def _back_to_valley(
             break
         gradient, hessian, scale = data.system(estimator, trial[bad], active[bad])
         step = _step(gradient, hessian, scale, np.maximum(_STIFF, 10 * damping[bad]))
-        mended = np.clip(trial[bad] + step, data.problem.low, data.problem.high)
-        value = data.cost(estimator, mended, active[bad])
+        corrected = np.clip(trial[bad] + step, data.problem.low, data.problem.high)
+        value = data.cost(estimator, corrected, active[bad])
         lower = value < new[bad]
-        trial[bad[lower]], new[bad[lower]] = mended[lower], value[lower]
+        trial[bad[lower]], new[bad[lower]] = corrected[lower], value[lower]
         if not lower.any():
             break
     return trial, new

@@ -1,8 +1,8 @@
-"""A study: everything that one table says about one metric; what cannot be answered is named, the rest is answered."""
+"""A study: all results about one metric of a table; what cannot be computed is named with its reason."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from typing import Any, TypeVar
@@ -13,15 +13,17 @@ import numpy.typing as npt
 from cdslm_eval.core.errors import EvalError, UnknownNameError, UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.downstream import Downstream, compare_downstream
-from cdslm_eval.scaling.fit import LawFit, fit_law
-from cdslm_eval.scaling.flags import Flag
-from cdslm_eval.scaling.frontier import Frontier, NearRange, frontier, near_ranges, round_budgets
+from cdslm_eval.scaling.fit import LawFit, first_line, fit_law, fitted_values
+from cdslm_eval.scaling.flags import Flag, extrapolation_flags
+from cdslm_eval.scaling.frontier import Frontier, NearRange, Resampling, frontier, near_ranges, round_budgets
 from cdslm_eval.scaling.isoflop import IsoFlops, fit_isoflops
+from cdslm_eval.scaling.law import LawSpec
+from cdslm_eval.scaling.staged import bootstrap_staged
 from cdslm_eval.scaling.table import RunTable
-from cdslm_eval.scaling.validation import Holdout, one_sided
+from cdslm_eval.scaling.validation import Holdout, hold_out, one_sided, roll_out
 from cdslm_eval.scaling.verdict import Verdict, doubted, judge
 
-__all__ = ["Settings", "Study", "first_line", "study"]
+__all__ = ["Settings", "Study", "study"]
 
 Floats = npt.NDArray[np.float64]
 Part = TypeVar("Part")
@@ -29,57 +31,44 @@ Part = TypeVar("Part")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings:
-    """What a study is asked for.
+    """Options of a study.
 
     Attributes:
-        form, estimator, delta, link, better, bounds: Of the law; see `fit_law`.
-        level: Of every interval.
-        replicates, by, seed: Of the bootstrap; 0 replicates leave the intervals out.
+        spec: The law.
+        resampling: How intervals are made.
         baseline: The metric's value on real data.
         noise: Standard deviation of the metric between repeated measurements.
         loss: The column of the loss, for a metric that is studied through it.
-        budgets: Budgets in FLOPs at which optima are told, beside the data's own decades.
-        law: Whether a law is fitted, or the budgets are looked at alone.
+        budgets: Budgets in FLOPs at which optima are reported, besides the data's own decades.
+        law: Whether a law is fitted, or the budgets are fitted alone.
     """
 
-    form: str = "chinchilla"
-    estimator: str = "huber"
-    delta: float = 1e-3
-    link: str = "log"
-    better: str = "lower"
-    bounds: tuple[float, float] | None = None
-    level: float = 0.95
-    replicates: int = 1000
-    by: str = "row"
-    seed: int = 0
+    spec: LawSpec = field(default_factory=LawSpec)
+    resampling: Resampling = field(default_factory=Resampling)
     baseline: float | None = None
     noise: float | None = None
     loss: str | None = None
     budgets: tuple[float, ...] = ()
     law: bool = True
 
-    def fitting(self) -> dict[str, Any]:
-        """Return the keyword arguments of `fit_law`."""
-        return {name: getattr(self, name) for name in ("form", "estimator", "delta", "link", "better", "bounds")}
-
 
 @dataclass(frozen=True, eq=False, kw_only=True)
 class Study:
-    """What one table says about one metric; a part that cannot be had is None, and `missing` says why.
+    """Results about one metric of one table; a part that cannot be computed is None, with its reason in `missing`.
 
     Attributes:
         table: All rows, fitted and held out.
         metric: The metric.
-        settings: What was asked for.
+        settings: Its options.
         fit, bootstrap: The law and its replicates.
         isoflops: Each budget by itself.
-        frontier, optima: What the law says along a grid of C (for figures), and at round budgets (for tables).
+        frontier, optima: The law along a grid of C (for figures), and at round budgets (for tables).
         near, near_optima: The same of the near-optimal ranges.
         holdout, rollout: How well the law predicts what it was not fitted to.
         downstream: The metric through the loss.
         downstream_draws: Name of each fit through the loss -> its replicates.
         verdict: Whether the metric scales, and whether real data's value is reachable.
-        missing: Part -> why it is not there.
+        missing: Part -> why it is None.
     """
 
     table: RunTable
@@ -106,14 +95,15 @@ class Study:
             return first_line(self.fit, self.flags)
         if not self.settings.law and self.isoflops is not None:
             return self.isoflops.headline
-        return f"NO LAW: {self.missing.get('law', 'none was asked for')}"
+        return f"NO LAW: {self.missing.get('law', 'none was requested')}"
 
     @property
     def flags(self) -> tuple[Flag, ...]:
         """What a reader must know: the law's flags, of budgets beyond the data, of held-out rows that contradict it."""
         if self.fit is None:
             return ()
-        beyond = self.fit.extrapolation(np.array(self.settings.budgets)) if self.settings.budgets else ()
+        budgets = np.array(self.settings.budgets)
+        beyond = extrapolation_flags(self.fit.table, self.fit.law, budgets) if len(budgets) else ()
         return (*self.fit.flags, *beyond, *(one_sided(self.holdout) if self.test.any() and self.holdout else ()))
 
     @cached_property
@@ -131,7 +121,7 @@ class Study:
         """The law's values, `[rows]`; NaN without a law."""
         if self.fit is None:
             return np.full(len(self.table), np.nan)
-        return self.fit.law.predict(self.table.N, self.table.D)
+        return fitted_values(self.fit, self.table)
 
     @cached_property
     def residuals(self) -> Floats:
@@ -142,27 +132,19 @@ class Study:
         return axis.target(self.values) - axis.target(self.predicted)
 
 
-def first_line(fit: LawFit, flags: Sequence[Flag]) -> str:
-    """Return the first line of what a law says: the law, or why it, or what is asked of it, cannot be trusted."""
-    beyond = [flag.sentence for flag in flags if flag.doubt and flag not in fit.flags]
-    if not beyond:
-        return fit.headline
-    return f"NOT TO BE TRUSTED beyond the fitted rows: {'; '.join(beyond)}. {fit.headline}"
-
-
 class _Parts:
-    """Tries parts one after another and keeps why one could not be had."""
+    """Computes parts one after another and records why one could not be."""
 
     def __init__(self, progress: Callable[[str], None] | None) -> None:
         self.missing: dict[str, str] = {}
         self._progress = progress
 
     def attempt(self, name: str, make: Callable[[], Part]) -> Part | None:
-        """Return the part, or None with the reason kept; a name that nobody knows is the user's to mend."""
+        """Return the part, or None with the reason recorded; an unknown name is the user's error and raised."""
         if self._progress is not None:
             self._progress(name)
         try:
-            # a law that the data do not determine lies beyond all numbers; what comes of that is told as unknown
+            # a law that the data do not determine leaves the range of numbers; its results are then unknown
             with np.errstate(all="ignore"):
                 return make()
         except UnknownNameError:
@@ -175,87 +157,87 @@ class _Parts:
 def study(
     table: RunTable, metric: str, settings: Settings | None = None, progress: Callable[[str], None] | None = None
 ) -> Study:
-    """Fit, resample, look at each budget, judge: all that a table says about a metric.
+    """Fit, resample, fit each budget, judge: compute all results about a metric.
 
     Args:
         table: The runs; rows of split "test" are predicted, not fitted.
         metric: Name of the metric.
-        settings: What is asked for.
-        progress: Called with the name of each part before it is made.
+        settings: Options.
+        progress: Called with the name of each part before it is computed.
 
     Raises:
         UnknownNameError: No such metric, law, estimator or link.
-        UsageError: Nothing at all can be answered; the message says why.
+        UsageError: Nothing at all can be computed; the message says why.
     """
-    asked = settings or Settings()
+    settings = settings or Settings()
+    spec = settings.spec
     table.metric(metric)
     parts = _Parts(progress)
-    fit = parts.attempt("law", lambda: fit_law(table, metric, **asked.fitting())) if asked.law else None
-    isoflops = parts.attempt("isoflops", lambda: _isoflops(table, metric, asked))
+    fit = parts.attempt("law", lambda: fit_law(table, metric, spec)) if settings.law else None
+    isoflops = parts.attempt("isoflops", lambda: _isoflops(table, metric, settings))
     if fit is None and isoflops is None:
         raise UsageError(parts.missing.get("law") or parts.missing["isoflops"])
-    found: dict[str, Any] = {} if fit is None else _of_law(fit, asked, parts)
-    if asked.loss is not None:
-        loss = asked.loss
-        ways = parts.attempt("downstream", lambda: _downstream(table, metric, loss, asked))
-        found["downstream"] = ways
-        if ways is not None and asked.replicates:
-            found["downstream_draws"] = parts.attempt("downstream_intervals", lambda: _draws(ways, asked)) or {}
-    if asked.law:
-        found["verdict"] = parts.attempt("verdict", lambda: _verdict(table, metric, asked))
-    done = Study(table=table, metric=metric, settings=asked, fit=fit, isoflops=isoflops, missing=parts.missing, **found)
+    results: dict[str, Any] = {} if fit is None else _of_law(fit, settings, parts)
+    if settings.loss is not None:
+        loss = settings.loss
+        through = parts.attempt(
+            "downstream", lambda: compare_downstream(table, metric, loss, spec, seed=settings.resampling.seed)
+        )
+        results["downstream"] = through
+        if through is not None and settings.resampling.replicates:
+            draws = parts.attempt("downstream_intervals", lambda: _staged_draws(through, settings.resampling))
+            results["downstream_draws"] = draws or {}
+    if settings.law:
+        results["verdict"] = parts.attempt("verdict", lambda: _verdict(table, metric, settings))
+    done = Study(
+        table=table, metric=metric, settings=settings, fit=fit, isoflops=isoflops, missing=parts.missing, **results
+    )
     if done.verdict is None:
         return done
     # the verdict's own law weighs rows otherwise than the one that is shown: neither may contradict the first line
     return replace(done, verdict=doubted(done.verdict, [flag.sentence for flag in done.flags if flag.doubt]))
 
 
-def _of_law(fit: LawFit, asked: Settings, parts: _Parts) -> dict[str, Any]:
+def _of_law(fit: LawFit, settings: Settings, parts: _Parts) -> dict[str, Any]:
     """Return what follows from a law."""
-    found: dict[str, Any] = {}
-    draws = None
-    if asked.replicates:
-        draws = parts.attempt("bootstrap", lambda: fit.bootstrap(asked.by, asked.replicates, asked.seed))
-    found["bootstrap"] = draws
-    rows = np.concatenate([fit.table.C, fit.test.C])
-    grid = np.geomspace(rows.min(), max(rows.max(), *asked.budgets, 0.0), 80)
-    told = round_budgets(rows, asked.budgets)
-    grids = {"optima": told, **({"frontier": grid} if grid[-1] > 1.01 * grid[0] else {})}
-    for name, C in grids.items():
-        found[name] = parts.attempt(name, lambda C=C: frontier(fit, draws, C, asked.level))  # type: ignore[misc]
-    for name, C in (("near", grid), ("near_optima", told)):
-        found[name] = parts.attempt(name, lambda C=C: near_ranges(fit, draws, C, asked.level)) or ()  # type: ignore[misc]
-    found["holdout"] = parts.attempt("holdout", fit.holdout)
-    found["rollout"] = parts.attempt("rollout", fit.rollout) or ()
-    return found
+    level = settings.resampling.level
+    draws = parts.attempt("bootstrap", lambda: settings.resampling.draws(fit))
+    results: dict[str, Any] = {"bootstrap": draws}
+    if fit.law.has_optimum:
+        rows = np.concatenate([fit.table.C, fit.test.C])
+        grid = np.geomspace(rows.min(), max(rows.max(), *settings.budgets, 0.0), 80)
+        round_ = round_budgets(rows, settings.budgets)
+        grids = {"optima": round_, **({"frontier": grid} if grid[-1] > 1.01 * grid[0] else {})}
+        for name, C in grids.items():
+            results[name] = parts.attempt(name, lambda C=C: frontier(fit, draws, C, level))  # type: ignore[misc]
+        for name, C in (("near", grid), ("near_optima", round_)):
+            ranges = parts.attempt(name, lambda C=C: near_ranges(fit, draws, C, level))  # type: ignore[misc]
+            results[name] = ranges or ()
+    results["holdout"] = parts.attempt("holdout", lambda: hold_out(fit))
+    results["rollout"] = parts.attempt("rollout", lambda: roll_out(fit)) or ()
+    return results
 
 
-def _isoflops(table: RunTable, metric: str, asked: Settings) -> IsoFlops:
-    return fit_isoflops(table, metric, bounds=asked.bounds, better=asked.better, seed=asked.seed)
+def _isoflops(table: RunTable, metric: str, settings: Settings) -> IsoFlops:
+    spec = settings.spec
+    return fit_isoflops(table, metric, bounds=spec.bounds, better=spec.better, seed=settings.resampling.seed)
 
 
-def _downstream(table: RunTable, metric: str, loss: str, asked: Settings) -> Downstream:
-    return compare_downstream(
-        table, metric, loss, form=asked.form, link=asked.link, better=asked.better, bounds=asked.bounds, seed=asked.seed
-    )
+def _staged_draws(through: Downstream, how: Resampling) -> dict[str, Bootstrap]:
+    pair = (through.two_stage, through.fused)
+    return {staged.name: bootstrap_staged(staged, how.by, how.replicates, how.seed) for staged in pair}
 
 
-def _draws(ways: Downstream, asked: Settings) -> dict[str, Bootstrap]:
-    return {one.name: one.bootstrap(asked.by, asked.replicates, asked.seed) for one in (ways.two_stage, ways.fused)}
-
-
-def _verdict(table: RunTable, metric: str, asked: Settings) -> Verdict:
+def _verdict(table: RunTable, metric: str, settings: Settings) -> Verdict:
+    how = settings.resampling
     return judge(
         table,
         metric,
-        better=asked.better,
-        baseline=asked.baseline,
-        noise=asked.noise,
-        form=asked.form,
-        link=asked.link,
-        bounds=asked.bounds,
-        by=asked.by,
-        replicates=max(200, asked.replicates),
-        level=asked.level,
-        seed=asked.seed,
+        replace(settings.spec, link=settings.spec.linked()),
+        baseline=settings.baseline,
+        noise=settings.noise,
+        by=how.by,
+        replicates=max(200, how.replicates),
+        level=how.level,
+        seed=how.seed,
     )

@@ -14,8 +14,7 @@ import numpy.typing as npt
 
 from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.core.records import Record, read_records
-from cdslm_eval.scaling.table_columns import Columns, build
-from cdslm_eval.scaling.table_rules import matches
+from cdslm_eval.scaling.columns import Columns, build, matches
 
 if TYPE_CHECKING:
     import pandas as pd

@@ -4,19 +4,17 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
 from scipy.stats import binomtest
 
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.scaling.budgets import find_budgets
+from cdslm_eval.scaling.fit import LawFit, refit
 from cdslm_eval.scaling.flags import Flag
-
-if TYPE_CHECKING:
-    from cdslm_eval.scaling.fit import LawFit
-    from cdslm_eval.scaling.table import RunTable
+from cdslm_eval.scaling.prediction import predict
+from cdslm_eval.scaling.rows import find_budgets
+from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["Holdout", "hold_out", "one_sided", "roll_out"]
 
@@ -55,12 +53,12 @@ class Holdout:
 
     @property
     def bias(self) -> float:
-        """Mean error on the residual scale; above 0, the metric came out higher than predicted."""
+        """Mean error on the residual scale; above 0, the metric is higher than predicted."""
         return float(np.mean(self.errors))
 
     @property
     def sentence(self) -> str:
-        """Say how it went."""
+        """The result in one sentence."""
         return (
             f"{self.how}: {len(self.actual)} rows predicted from {self.n_fitted}, up to {self.extrapolation_ratio:.3g} "
             f"times their largest budget, with a root mean square error of {self.rmse:.3g} (bias {self.bias:+.3g}); "
@@ -69,7 +67,7 @@ class Holdout:
 
 
 def one_sided(held: Holdout) -> Iterator[Flag]:
-    """Tell when held-out rows lie to one side of the law beyond chance (sign test, 0.001)."""
+    """Flag held-out rows that lie to one side of the law beyond chance (sign test, 0.001)."""
     above = int(np.sum(held.errors > 0))
     if binomtest(above, len(held.errors)).pvalue < 0.001:
         side, count = ("above", above) if 2 * above > len(held.errors) else ("below", len(held.errors) - above)
@@ -82,7 +80,7 @@ def one_sided(held: Holdout) -> Iterator[Flag]:
 
 def _predicted(fit: LawFit, rows: RunTable, how: str) -> Holdout:
     actual = rows.metric(fit.metric)
-    prediction = fit.predict(rows.N, rows.D)
+    prediction = predict(fit, rows.N, rows.D, columns={name: rows.metric(name) for name in fit.law.extra_columns})
     axis = fit.law.axis
     low, high = prediction.prediction
     return Holdout(
@@ -98,8 +96,12 @@ def _predicted(fit: LawFit, rows: RunTable, how: str) -> Holdout:
     )
 
 
-def hold_out(fit: LawFit, share: float) -> Holdout:
-    """Predict the test rows, or refit without the largest budgets and predict these; see `LawFit.holdout`.
+def hold_out(fit: LawFit, share: float = 0.2) -> Holdout:
+    """Predict rows that are not fitted: those of split "test", or where there are none the largest budgets.
+
+    Args:
+        fit: The fit.
+        share: Share of rows that is held out where the table marks none; they are not fitted then.
 
     Raises:
         UsageError: `share` is not between 0 and 1, or too little is left to fit.
@@ -112,12 +114,17 @@ def hold_out(fit: LawFit, share: float) -> Holdout:
     large = edge < fit.table.C
     if not large.any():
         raise UsageError(f"{fit.table.source}: all rows have one budget, so none can be held out as the largest")
-    rest = fit.refit(fit.table.select(~large))
+    rest = refit(fit, fit.table.select(~large))
     return _predicted(rest, fit.table.select(large), f"the {share:.0%} of rows with the largest budgets held out")
 
 
-def roll_out(fit: LawFit, least: int, tolerance: float) -> tuple[Holdout, ...]:
-    """Predict each budget from the smaller ones; see `LawFit.rollout`.
+def roll_out(fit: LawFit, least: int = 3, tolerance: float = 0.15) -> tuple[Holdout, ...]:
+    """Fit on the smallest budgets, predict the next, add it, and repeat.
+
+    Args:
+        fit: The fit.
+        least: How many budgets the first fit has.
+        tolerance: Width of a budget in ln C, where the table declares none.
 
     Raises:
         UsageError: There are not more than `least` budgets.
@@ -134,5 +141,5 @@ def roll_out(fit: LawFit, least: int, tolerance: float) -> tuple[Holdout, ...]:
         if len(below) <= len(fit.theta):
             continue
         next_rows = fit.table.select(budgets.label == number)
-        steps.append(_predicted(fit.refit(below), next_rows, f"C = {budgets.C[number]:.3g} from the budgets below"))
+        steps.append(_predicted(refit(fit, below), next_rows, f"C = {budgets.C[number]:.3g} from the budgets below"))
     return tuple(steps)

@@ -10,14 +10,15 @@ import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.scaling.fit import LawFit, fit_law
+from cdslm_eval.scaling.axis import make_axis
+from cdslm_eval.scaling.bootstrap import bootstrap
+from cdslm_eval.scaling.evidence import Case, Reach, Trend, fit_trend, open_question, reach
+from cdslm_eval.scaling.fit import LawFit, robust_fit
 from cdslm_eval.scaling.flags import Flag
-from cdslm_eval.scaling.links import make_axis
-from cdslm_eval.scaling.reach import Case, Reach, open_question, reach
+from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.rows import usable_rows
 from cdslm_eval.scaling.table import RunTable
-from cdslm_eval.scaling.trend import Trend, fit_trend
-from cdslm_eval.scaling.validation import one_sided
+from cdslm_eval.scaling.validation import hold_out, one_sided
 
 __all__ = ["Verdict", "doubted", "judge"]
 
@@ -27,14 +28,14 @@ _DECADE = 10.0
 
 @dataclass(frozen=True, eq=False)
 class Verdict:
-    """What follows from a table for one metric.
+    """The judgement of one metric of a table.
 
     Attributes:
         label: "scales", "saturates", "flat", "worsens" or "undetermined".
         metric, better: The metric, and which way is better.
         gain: Improvement from the smallest to the largest budget, in the metric's units, with `gain_interval`.
         next_gain: What ten times the largest budget would add at the law's optimum; NaN without a law.
-        noise: Standard deviation of one run, given or estimated.
+        noise: Standard deviation of one run, declared or estimated.
         margin: Changes up to this count as none.
         limit: E, the metric at unlimited compute, with `limit_interval`; NaN without a law.
         ratio: How tokens per parameter at the optimum go with C: "falls", "rises" or "undetermined".
@@ -69,13 +70,13 @@ class Verdict:
     @property
     def sentence(self) -> str:
         """The verdict in one sentence."""
-        parts = [f"{self.metric}: {_SAID[self.label]}", self.evidence[0]]
+        parts = [f"{self.metric}: {_SENTENCES[self.label]}", self.evidence[0]]
         if self.doubts and self.label == "scales":
-            parts.append(f"how far that goes on is not known, since {self.doubts[0]}")
+            parts.append(f"how far that continues is unknown, since {self.doubts[0]}")
         return "; ".join([*parts, *([self.reach.sentence] if self.reach else [])])
 
 
-_SAID = {
+_SENTENCES = {
     "scales": "it scales",
     "saturates": "it saturates",
     "flat": "it is flat",
@@ -87,14 +88,11 @@ _SAID = {
 def judge(
     table: RunTable,
     metric: str,
+    spec: LawSpec | None = None,
     *,
-    better: str = "lower",
     baseline: float | None = None,
     noise: float | None = None,
     margin: float | None = None,
-    form: str = "chinchilla",
-    link: str = "identity",
-    bounds: tuple[float, float] | None = None,
     by: str = "row",
     replicates: int = 1000,
     level: float = 0.95,
@@ -103,20 +101,18 @@ def judge(
     """Judge one metric of a table.
 
     Flat is an equivalence test: the interval of the gain over the sampled budgets (at 1 - 2 (1 - level)) lies within
-    the margin on both sides. Else the gain's sign must be sure. A metric that improves saturates when ten times the
-    largest budget would surely add no more than the margin, and no more than half of what the last factor of ten added;
-    it scales when it would surely add more than the smaller of these two.
+    the margin on both sides. Else the gain's sign must be established. A metric that improves saturates when ten times
+    the largest budget would surely add no more than the margin, and no more than half of what the last factor of ten
+    added; it scales when it would surely add more than the smaller of these two.
 
     Args:
         table: The runs; train rows are used.
         metric: Name of the metric.
-        better: "lower" or "higher".
+        spec: The law behind what is extrapolated, whose default link is "identity"; its estimator is not used (see
+            `robust_fit`).
         baseline: A value to reach, such as that of real speech.
         noise: Standard deviation of the metric between runs alike; None estimates it from the residuals.
         margin: Smallest change that counts; None takes twice the noise.
-        form: Law behind what is extrapolated.
-        link: Its link.
-        bounds: (low, high) that the metric cannot leave.
         by: What is resampled: "row", "run" or "isoflop".
         replicates: Of the bootstrap.
         level: Of every interval.
@@ -128,31 +124,41 @@ def judge(
     Source: Schuirmann, "A comparison of the two one-sided tests procedure" (1987) (equivalence).
     """
     _above_zero(noise=noise, margin=margin)
+    spec = spec or LawSpec()
+    spec = replace(spec, link=spec.linked("identity"))
+    case, usable, remarks = _case(table, metric, spec, noise, margin, level)
+    case, label, evidence = _decided(case, usable, by, replicates, seed)
+    trend, margin = case.trend, case.margin
+    known = (trend.gain, trend.interval(level), case.noise, margin, level, (*evidence, *remarks))
+    verdict = _with_law(Verdict(label, metric, spec.better, *known, fit=case.fit), case)
+    if baseline is not None:
+        verdict = replace(verdict, reach=reach(case, label, baseline))
+    return verdict if case.fit is None else doubted(verdict, [f.sentence for f in _flags(case.fit) if f.doubt])
+
+
+def _case(
+    table: RunTable, metric: str, spec: LawSpec, noise: float | None, margin: float | None, level: float
+) -> tuple[Case, RunTable, tuple[str, ...]]:
+    """Return the trend and the law of a metric, the usable rows, and remarks about the law."""
     values = table.metric(metric)
-    axis = make_axis(link, values[np.isfinite(values)], better, bounds)
+    axis = make_axis(spec.link, values[np.isfinite(values)], spec.better, spec.bounds)
     usable = usable_rows(table, metric, axis)
     rows = usable.select(usable.split == "train")
     if len(rows) < 3:
         raise UsageError(f"{table.source}: {len(rows)} usable train rows of {metric!r} are too few for a verdict")
-    fit, told = _law(usable, metric, form, link, better, bounds)
+    fit, remarks = _law(usable, metric, spec)
     u = axis.orient(rows.metric(metric))
     trend = fit_trend(rows, u)
     noise = _noise(rows, u, trend, fit) if noise is None else noise
-    case = Case(rows, metric, axis, u, trend, fit, None, 2 * noise if margin is None else margin, level)
-    case, label, evidence = _decided(case, usable, by, replicates, seed)
-    gain, interval = trend.gain, trend.interval(level)
-    verdict = Verdict(label, metric, better, gain, interval, noise, case.margin, level, (*evidence, *told), fit=fit)
-    verdict = _with_law(verdict, case)
-    if baseline is not None:
-        verdict = replace(verdict, reach=reach(case, label, baseline))
-    return verdict if fit is None else doubted(verdict, [flag.sentence for flag in _flags(fit) if flag.doubt])
+    margin = 2 * noise if margin is None else margin
+    return Case(rows, metric, axis, u, trend, fit, None, noise, margin, level), usable, remarks
 
 
 def doubted(verdict: Verdict, doubts: Sequence[str]) -> Verdict:
-    """Return the verdict as far as it stands without trust in the law behind it.
+    """Return the part of a verdict that needs no trust in the law behind it.
 
     That a metric improves over the sampled budgets needs no law. That it saturates, and that a baseline beyond the
-    sampled budgets is or is not reachable, is said by the law alone, and becomes undetermined.
+    sampled budgets is or is not reachable, rests on the law alone, and becomes undetermined.
 
     Args:
         verdict: As the law has it.
@@ -171,11 +177,11 @@ def doubted(verdict: Verdict, doubts: Sequence[str]) -> Verdict:
 
 def _flags(fit: LawFit) -> tuple[Flag, ...]:
     """Return a law's flags, with that of the test rows where there are any."""
-    return (*fit.flags, *(one_sided(fit.holdout()) if len(fit.test) else ()))
+    return (*fit.flags, *(one_sided(hold_out(fit)) if len(fit.test) else ()))
 
 
-def _above_zero(**given: float | None) -> None:
-    for name, value in given.items():
+def _above_zero(**options: float | None) -> None:
+    for name, value in options.items():
         if value is not None and not (np.isfinite(value) and value > 0):
             raise UsageError(f"{name} must be above 0, not {value}")
 
@@ -190,34 +196,25 @@ def _noise(rows: RunTable, u: Floats, trend: Trend, fit: LawFit | None) -> float
 
 
 def _decided(case: Case, usable: RunTable, by: str, replicates: int, seed: int) -> tuple[Case, str, tuple[str, ...]]:
-    """Return the case with what was resampled for it, the label, and the evidence."""
+    """Return the case with its replicates, the label, and the evidence."""
     label, sentence = _moves(case)
-    told: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
     if label == "improves":
-        case, told = _resampled(case, by, replicates, seed)
-        label, sentence = _going_on(case, sentence)
+        case, remarks = _resampled(case, by, replicates, seed)
+        label, sentence = _continues(case, sentence)
     if label == "saturates" and (doubt := _contradiction(case, usable)):
-        return case, "undetermined", (doubt, sentence, *told)
-    return case, label, (sentence, *told)
+        return case, "undetermined", (doubt, sentence, *remarks)
+    return case, label, (sentence, *remarks)
 
 
-def _law(
-    rows: RunTable,
-    metric: str,
-    form: str,
-    link: str,
-    better: str,
-    bounds: tuple[float, float] | None,
-) -> tuple[LawFit | None, tuple[str, ...]]:
-    """Fit by Huber with a delta of 1.345 residual spreads: nearly as precise as least squares, safe from outliers."""
+def _law(rows: RunTable, metric: str, spec: LawSpec) -> tuple[LawFit | None, tuple[str, ...]]:
+    """Return the law, or None, with a remark where it is exact or cannot be fitted."""
     try:
-        first = fit_law(rows, metric, form, "least_squares", link=link, better=better, bounds=bounds, seeds=8)
-        spread = 1.4826 * float(np.median(np.abs(first.residuals)))
-        if spread < 1e-9:
-            return first, ("the law fits the rows exactly",)
-        return fit_law(rows, metric, form, "huber", 1.345 * spread, link, bounds, better, seeds=8), ()
+        fit = robust_fit(rows, metric, spec)
     except UsageError as error:
         return None, (f"no law could be fitted: {error}",)
+    exact = fit.spec.estimator == "least_squares"
+    return fit, ("the law fits the rows exactly",) if exact else ()
 
 
 def _resampled(case: Case, by: str, replicates: int, seed: int) -> tuple[Case, tuple[str, ...]]:
@@ -225,13 +222,13 @@ def _resampled(case: Case, by: str, replicates: int, seed: int) -> tuple[Case, t
     if case.fit is None:
         return case, ()
     try:
-        return replace(case, draws=case.fit.bootstrap(by, replicates, seed)), ()
+        return replace(case, draws=bootstrap(case.fit, by, replicates, seed)), ()
     except UsageError as error:
         return case, (str(error),)
 
 
 def _moves(case: Case) -> tuple[str, str]:
-    """Return what the trend alone says, with "improves" where the law must say whether that goes on."""
+    """Return the trend's label, with "improves" where the law must decide whether that continues."""
     trend, margin = case.trend, case.margin
     low, high = trend.interval(case.level)
     narrow = trend.interval(2 * case.level - 1)
@@ -244,12 +241,12 @@ def _moves(case: Case) -> tuple[str, str]:
     if high < 0:
         return "worsens", f"{budgets} it worsens by {-trend.gain:.3g} [{-high:.3g}, {-low:.3g}]"
     if low <= 0:
-        return "undetermined", f"{moved}, neither surely a change nor surely none (margin {margin:.3g})"
+        return "undetermined", f"{moved}, inconclusive: the interval includes 0 and exceeds the margin of {margin:.3g}"
     return "improves", moved
 
 
 def _gains(case: Case) -> tuple[float, float, Floats]:
-    """Return what the law adds over the last and the next factor of ten, and replicates of the latter."""
+    """Return the law's gain over the last and the next factor of ten, and replicates of the latter."""
     assert case.fit is not None
     assert case.draws is not None
     top = case.table.C.max()
@@ -259,35 +256,35 @@ def _gains(case: Case) -> tuple[float, float, Floats]:
     return float(before - now), float(now - after), draws[:, 0] - draws[:, 1]
 
 
-def _going_on(case: Case, moved: str) -> tuple[str, str]:
+def _continues(case: Case, moved: str) -> tuple[str, str]:
     if case.fit is None or case.draws is None:
-        return "undetermined", f"{moved}, but there is no law to say whether that goes on"
+        return "undetermined", f"{moved}, but there is no law to tell whether that continues"
     last, ahead, draws = _gains(case)
     low, high = np.quantile(draws, [1 - case.level, case.level])
-    said = (
+    sentence = (
         f"{moved}, and ten times more would add {ahead:.3g} [{low:.3g}, {high:.3g}] to the {last:.3g} of the last ten"
     )
     if high <= min(case.margin, 0.5 * last):
-        return "saturates", said
+        return "saturates", sentence
     if low >= min(case.margin, 0.5 * last):
-        return "scales", said
-    return "undetermined", said
+        return "scales", sentence
+    return "undetermined", sentence
 
 
 def _contradiction(case: Case, usable: RunTable) -> str:
-    """Say what speaks against the limit of a law: larger runs that go on improving."""
+    """Return what contradicts the limit of a law: larger runs that continue to improve."""
     assert case.fit is not None
     beyond = usable.select((usable.split == "test") & (case.table.C.max() < usable.C))
     if len(beyond):
         axis = case.fit.law.axis
         better = case.fit.law.curve.value(beyond.N, beyond.D) - axis.orient(beyond.metric(case.metric))
         if float(np.mean(better)) > case.margin:
-            return f"it seems to saturate, but larger test runs are better than the law says by {np.mean(better):.3g}"
+            return f"it seems to saturate, but larger test runs are better than the law by {np.mean(better):.3g}"
     return ""
 
 
 def _with_law(verdict: Verdict, case: Case) -> Verdict:
-    """Add what the law says where it means something: a metric that does not improve determines no exponents."""
+    """Add the law's limit and exponents, where the metric improves: no other determines them."""
     if case.fit is None or case.draws is None:
         return verdict
     draws, tails = case.draws, [(1 - case.level) / 2, (1 + case.level) / 2]
@@ -300,9 +297,11 @@ def _with_law(verdict: Verdict, case: Case) -> Verdict:
         limit=case.fit.parameters["E"],
         limit_interval=draws.interval("E", case.level),
     )
-    if case.fit.form == "power":
+    if not case.fit.law.has_optimum:
         return verdict
     below, above = draws.ratio_exponent(case.level)
+    if math.isnan(below):  # a law whose r* is no power of C
+        return verdict
     ratio = "falls" if above < 0 else "rises" if below > 0 else "undetermined"
     exponent = float(case.fit.law.curve.ratio_exponent)
     how = {"falls": "falls with C", "rises": "rises with C", "undetermined": "has no established sign of growth"}[ratio]

@@ -8,13 +8,10 @@ Source: Barrodale & Roberts, "An improved algorithm for discrete l1 linear appro
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import numpy as np
 import numpy.typing as npt
 
-if TYPE_CHECKING:
-    from cdslm_eval.scaling.solver import Problem
+from cdslm_eval.scaling.objective import Problem
 
 __all__ = ["polish"]
 
@@ -29,7 +26,7 @@ _TOLERANCE = 1e-9
 def polish(
     problem: Problem, target: Floats, weights: Floats, theta: Floats, free: Bools
 ) -> tuple[Floats, Floats, Bools]:
-    """Walk from vertex to vertex until none beside is lower.
+    """Exchange active rows until no neighbouring vertex is lower.
 
     Args:
         problem: The predictions.
@@ -56,16 +53,16 @@ def polish(
         pivot = walk.pivot(theta[active], rows[active], blocked[active], active)
         excess[active] = pivot.excess
         go = np.flatnonzero(pivot.possible)
-        some = active[go]
-        next_rows = rows[some]
-        next_rows[np.arange(len(some)), pivot.leaves[go]] = pivot.enters[go]
-        there = walk.onto(theta[some] + pivot.step[go], next_rows, some)
-        new = walk.cost(there, some)
-        lower = new < cost[some]
-        won, lost = some[lower], some[~lower]
+        members = active[go]
+        next_rows = rows[members]
+        next_rows[np.arange(len(members)), pivot.leaves[go]] = pivot.enters[go]
+        there = walk.onto(theta[members] + pivot.step[go], next_rows, members)
+        new = walk.cost(there, members)
+        lower = new < cost[members]
+        won, lost = members[lower], members[~lower]
         theta[won], cost[won], rows[won], blocked[won] = there[lower], new[lower], next_rows[lower], False
         blocked[lost, pivot.leaves[go][~lower]] = True
-        active = some
+        active = members
     return theta, excess, excess <= _TOLERANCE
 
 
@@ -77,20 +74,20 @@ class _Pivot:
 
 
 class _Walk:
-    """A batch of problems on their way."""
+    """A batch of problems under way."""
 
     def __init__(self, problem: Problem, target: Floats, weights: Floats, free: Bools) -> None:
         self.problem, self.target, self.weights = problem, target, weights
         self.free = np.flatnonzero(free)
 
-    def cost(self, theta: Floats, some: Indices) -> Floats:
-        cost = np.einsum("sn,sn->s", self.weights[some], np.abs(self.problem.predict(theta) - self.target[some]))
+    def cost(self, theta: Floats, members: Indices) -> Floats:
+        cost = np.einsum("sn,sn->s", self.weights[members], np.abs(self.problem.predict(theta) - self.target[members]))
         inside = np.all((theta >= self.problem.low) & (theta <= self.problem.high), axis=1)
         return np.where(np.isfinite(cost) & inside, cost, np.inf)
 
-    def linear(self, theta: Floats, some: Indices) -> tuple[Floats, Floats]:
+    def linear(self, theta: Floats, members: Indices) -> tuple[Floats, Floats]:
         points = self.problem.points(theta)
-        return points.z - self.target[some], points.jacobian[:, :, self.free]
+        return points.z - self.target[members], points.jacobian[:, :, self.free]
 
     def nearest(self, theta: Floats) -> Indices:
         """Return the rows of least residual whose slopes are independent, `[S, P]`; -1 where there are too few."""
@@ -114,20 +111,20 @@ class _Walk:
         rows[~good] = -1
         return rows
 
-    def onto(self, theta: Floats, rows: Indices, some: Indices) -> Floats:
+    def onto(self, theta: Floats, rows: Indices, members: Indices) -> Floats:
         """Return the vertex at which the residuals of `rows` are 0, by Newton's method."""
         theta = theta.copy()
         every = np.arange(len(theta))[:, None]
         for _ in range(4):
-            residual, jacobian = self.linear(np.clip(theta, self.problem.low, self.problem.high), some)
+            residual, jacobian = self.linear(np.clip(theta, self.problem.low, self.problem.high), members)
             step = _solve(jacobian[every, rows], residual[every, rows])
             theta[:, self.free] -= np.clip(np.nan_to_num(step), -1.0, 1.0)
         return np.asarray(np.clip(theta, self.problem.low, self.problem.high))
 
-    def pivot(self, theta: Floats, rows: Indices, blocked: Bools, some: Indices) -> _Pivot:
+    def pivot(self, theta: Floats, rows: Indices, blocked: Bools, members: Indices) -> _Pivot:
         """Return which residual leaves 0 and which comes to 0 in the best step along an edge from each vertex."""
-        residual, jacobian = self.linear(theta, some)
-        weights = self.weights[some]
+        residual, jacobian = self.linear(theta, members)
+        weights = self.weights[members]
         every = np.arange(len(theta))
         resting = np.zeros(residual.shape, bool)
         resting[every[:, None], rows] = True

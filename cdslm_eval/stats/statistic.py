@@ -45,12 +45,14 @@ class Statistic(ABC):
         better: Which direction is better, where it differs from the metric's.
         needs_reference: Whether rows of a reference set are needed beside the system's.
         wants_reference: Whether they are measured too where there is a reference, and done without where not.
+        quantities: What of an estimate a gate can be set on: "value", "corrected", "held_out", "floor".
     """
 
     unit: str | None = None
     better: Better | None = None
     needs_reference: ClassVar[bool] = False
     wants_reference: ClassVar[bool] = False
+    quantities: ClassVar[tuple[str, ...]] = ("value",)
 
     @property
     @abstractmethod
@@ -188,6 +190,7 @@ class PairwiseDistance(WeightedStatistic):
     """
 
     wants_reference: ClassVar[bool] = True
+    quantities: ClassVar[tuple[str, ...]] = ("value", "floor")
 
     column: str = "embedding"
 
@@ -206,6 +209,7 @@ class VectorDistance(Statistic):
     """A distance between the vectors of a system's clips and those of a reference."""
 
     needs_reference: ClassVar[bool] = True
+    quantities: ClassVar[tuple[str, ...]] = ("value", "corrected", "floor")
 
     column: str = "embedding"
 
@@ -311,6 +315,7 @@ class JensenShannon(Statistic):
     """
 
     needs_reference: ClassVar[bool] = True
+    quantities: ClassVar[tuple[str, ...]] = ("value", "corrected", "held_out", "floor")
 
     column: str = "phones"
     orders: tuple[int, ...] = (1, 2, 3, 4, 5)

@@ -165,7 +165,7 @@ def test_the_json_of_a_fit_is_enough_to_predict_from(fit, table):
     assert "this version finds" not in err
     wide = json.loads(fit("predict", "fit.json", *asked, "--level", "0.5", "--replicates", "100")[0])
     assert wide["models"][0]["prediction"][0] > from_json["models"][0]["prediction"][0]
-    assert "taken as it is" in fit("predict", "fit.json", "--C", "1e21", "--estimator", "lad", code=2)[1]
+    assert "used as it is" in fit("predict", "fit.json", "--C", "1e21", "--estimator", "lad", code=2)[1]
     document = json.loads(Path("fit.json").read_text())
     document["runs"][0]["loss"] += 0.1
     Path("fit.json").write_text(json.dumps(document))

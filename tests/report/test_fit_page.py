@@ -11,6 +11,7 @@ from html.parser import HTMLParser
 import pytest
 
 from cdslm_eval.report.fit import write_fit_report
+from cdslm_eval.scaling.frontier import Resampling
 from cdslm_eval.scaling.law import Law
 from cdslm_eval.scaling.simulate import Plan, simulate
 from cdslm_eval.scaling.study import Settings, study
@@ -39,7 +40,7 @@ def folder(tmp_path_factory):
         row[EVIL], row["convention"] = row["loss"], EVIL
     table = RunTable.from_records(records).excluding("line=2")
     out = tmp_path_factory.mktemp("page") / "out"
-    write_fit_report(study(table, EVIL, Settings(replicates=60, loss="loss", baseline=1.5)), out)
+    write_fit_report(study(table, EVIL, Settings(resampling=Resampling(replicates=60), loss="loss", baseline=1.5)), out)
     return out
 
 

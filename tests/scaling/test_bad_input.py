@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from cdslm_eval.core.errors import UnknownNameError, UsageError
-from cdslm_eval.scaling import Law, Plan, fit_isoflops, fit_law, judge, simulate
+from cdslm_eval.scaling import Law, LawSpec, Plan, bootstrap, fit_isoflops, fit_law, judge, roll_out, simulate
+from cdslm_eval.scaling.flags import extrapolation_flags
+from cdslm_eval.scaling.frontier import Resampling
 from cdslm_eval.scaling.study import Settings, study
 from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.verdict import doubted
@@ -17,8 +19,8 @@ LAW = Law.of("chinchilla", E=1.8, A=400.0, B=3000.0, alpha=0.33, beta=0.38)
 TABLE = simulate(LAW, Plan((1e18, 1e19, 1e20, 1e21), sizes=7, width=30), 0.005, seed=3)
 
 
-def flags_of(table, **settings):
-    return {flag.name: flag for flag in fit_law(table, "loss", **settings).flags}
+def flags_of(table, **spec):
+    return {flag.name: flag for flag in fit_law(table, "loss", LawSpec(**spec)).flags}
 
 
 def with_loss(values):
@@ -34,7 +36,7 @@ def test_a_good_table_raises_no_doubt():
 def test_too_few_rows():
     with pytest.raises(UsageError, match="4 usable train rows of 'loss' are too few for the 5 parameters"):
         fit_law(TABLE.select(np.arange(4)), "loss")
-    assert fit_law(TABLE.select(np.arange(0, 28, 6)), "loss", "power").n_rows == 5
+    assert fit_law(TABLE.select(np.arange(0, 28, 6)), "loss", LawSpec(form="power")).n_rows == 5
 
 
 def test_one_budget_still_has_its_isoflop():
@@ -93,7 +95,7 @@ def test_a_floor_that_nothing_shows_is_not_identified():
 def test_optima_outside_the_sampled_sizes_are_flagged():
     far = simulate(LAW, Plan((1e19, 1e20, 1e21), sizes=7, width=8, ratio=2000.0), 0.001)
     assert "optimum_outside_range" in flags_of(far)
-    names = [flag.name for flag in fit_law(TABLE, "loss").extrapolation(1e25)]
+    names = [flag.name for flag in extrapolation_flags(TABLE, LAW, np.array([1e25]))]
     assert names == ["extrapolation_ratio", "optimum_outside_range"]
 
 
@@ -104,20 +106,20 @@ def test_a_limit_above_measured_values_is_a_misfit():
     fall = 3 - 1.5 * np.minimum(np.log10(c / 1e17), 2) / 2 - 0.8 * np.maximum(np.log10(c / 1e21), 0)
     table = replace(simulate(LAW, Plan(tuple(c), sizes=1), 0.0), N=n, D=c / 6 / n, metrics={"loss": fall})
     assert {"floor_above_data", "lack_of_fit"} & set(flags_of(table))
-    assert judge(table, "loss", link="log").label != "saturates"
+    assert judge(table, "loss", LawSpec(link="log")).label != "saturates"
 
 
 def test_larger_test_runs_speak_against_a_limit():
     law = Law.of("chinchilla", E=0.5, A=3e7, B=3e9, alpha=1.1, beta=1.1)
     table = simulate(law, Plan(tuple(np.geomspace(1e18, 1e22, 9)), sizes=7), 0.01, seed=1)
-    assert judge(table, "loss", link="log").label == "saturates"
+    assert judge(table, "loss", LawSpec(link="log")).label == "saturates"
     large = table.C > 1e21
     better = replace(
         table,
         split=np.where(large, "test", "train"),
         metrics={"loss": np.where(large, 0.4, table.metric("loss"))},
     )
-    verdict = judge(better, "loss", link="log")
+    verdict = judge(better, "loss", LawSpec(link="log"))
     assert verdict.label == "undetermined"
     assert "larger test runs" in verdict.sentence
 
@@ -128,7 +130,7 @@ def test_no_verdict_contradicts_a_first_line_that_doubts_the_law(shared_data, la
     path = shared_data / "scaling/porian/isoflop_points.csv"
     table = RunTable.read(path, columns={"N": "n", "D": "tokens", "C": "flops"}).only("decay=const")
     table = replace(table, split=np.where(largest < table.C, "test", "train").astype("U5"))
-    found = study(table, "loss", Settings(replicates=0, baseline=1.0))
+    found = study(table, "loss", Settings(resampling=Resampling(replicates=0), baseline=1.0))
     assert found.headline.startswith("NOT TO BE TRUSTED")
     assert found.verdict.label == "undetermined"
     assert "it seems to saturate, but" in found.verdict.sentence
@@ -136,7 +138,7 @@ def test_no_verdict_contradicts_a_first_line_that_doubts_the_law(shared_data, la
 
 
 def test_a_law_in_doubt_leaves_what_was_measured_and_takes_what_only_it_says():
-    verdict = judge(TABLE, "loss", link="log", baseline=1.2, replicates=200)
+    verdict = judge(TABLE, "loss", LawSpec(link="log"), baseline=1.2, replicates=200)
     assert (verdict.label, verdict.reach.label) == ("scales", "unreachable")
     assert doubted(verdict, []) is verdict
     less = doubted(verdict, ["it fits badly"])
@@ -150,16 +152,16 @@ def test_a_law_in_doubt_leaves_what_was_measured_and_takes_what_only_it_says():
     ("call", "error", "message"),
     [
         (lambda: fit_law(TABLE, "los"), UnknownNameError, "Did you mean 'loss'"),
-        (lambda: fit_law(TABLE, "loss", "chinchila"), UnknownNameError, "Did you mean 'chinchilla'"),
-        (lambda: fit_law(TABLE, "loss", estimator="hubr"), UnknownNameError, "Did you mean 'huber'"),
-        (lambda: fit_law(TABLE, "loss", link="logit"), UsageError, "needs the bounds"),
-        (lambda: fit_law(TABLE, "loss", better="higher"), UsageError, "declare bounds"),
-        (lambda: fit_law(TABLE, "loss", bounds=(3, 1), link="logit"), UsageError, "two finite numbers"),
-        (lambda: fit_law(TABLE, "loss", delta=0), UsageError, "delta must be above 0"),
-        (lambda: fit_law(TABLE, "loss").bootstrap(by="isoflop").interval("gama"), UnknownNameError, "parameter"),
-        (lambda: fit_law(TABLE, "loss").bootstrap(by="rows"), UnknownNameError, "Did you mean 'row'"),
-        (lambda: fit_law(TABLE, "loss").rollout(4), UsageError, "there are 4"),
-        (lambda: fit_law(TABLE, "loss").near_optimal(1e20, 0), UsageError, "epsilon must be above 0"),
+        (lambda: fit_law(TABLE, "loss", LawSpec(form="chinchila")), UnknownNameError, "Did you mean 'chinchilla'"),
+        (lambda: fit_law(TABLE, "loss", LawSpec(estimator="hubr")), UnknownNameError, "Did you mean 'huber'"),
+        (lambda: fit_law(TABLE, "loss", LawSpec(link="logit")), UsageError, "needs the bounds"),
+        (lambda: fit_law(TABLE, "loss", LawSpec(link="log", better="higher")), UsageError, "declare bounds"),
+        (lambda: fit_law(TABLE, "loss", LawSpec(bounds=(3, 1), link="logit")), UsageError, "two finite numbers"),
+        (lambda: fit_law(TABLE, "loss", LawSpec(delta=0)), UsageError, "delta must be above 0"),
+        (lambda: bootstrap(fit_law(TABLE, "loss"), by="isoflop").interval("gama"), UnknownNameError, "parameter"),
+        (lambda: bootstrap(fit_law(TABLE, "loss"), by="rows"), UnknownNameError, "Did you mean 'row'"),
+        (lambda: roll_out(fit_law(TABLE, "loss"), 4), UsageError, "there are 4"),
+        (lambda: LAW.near_optimal(1e20, 0), UsageError, "epsilon must be above 0"),
         (lambda: judge(TABLE, "loss", noise=-1), UsageError, "noise must be above 0"),
     ],
 )

@@ -9,9 +9,10 @@ import numpy as np
 import pytest
 
 from cdslm_eval.core.drawing import png, svg
-from cdslm_eval.scaling.figures import FIGURES, budgets, draw, quality
-from cdslm_eval.scaling.figures.parts import paper_style
-from cdslm_eval.scaling.law import Law
+from cdslm_eval.scaling.frontier import Resampling
+from cdslm_eval.scaling.law import Law, LawSpec
+from cdslm_eval.scaling.output.figures import FIGURES, budgets, draw, quality
+from cdslm_eval.scaling.output.figures.parts import paper_style
 from cdslm_eval.scaling.simulate import Plan, simulate
 from cdslm_eval.scaling.study import Settings, study
 from cdslm_eval.scaling.table import RunTable
@@ -31,8 +32,9 @@ def rows(noise=0.004, seed=0, budgets=(1e18, 5e18, 2e19, 1e20, 1e21)):
 
 @pytest.fixture(scope="module")
 def done():
-    asked = Settings(replicates=200, better="higher", link="identity", loss="loss", baseline=3.0)
-    return study(rows(), "loss", Settings(replicates=200)), study(rows(), "mos", asked)
+    few, rising = Resampling(replicates=200), LawSpec(better="higher", link="identity")
+    through = Settings(spec=rising, resampling=few, loss="loss", baseline=3.0)
+    return study(rows(), "loss", Settings(resampling=few)), study(rows(), "mos", through)
 
 
 def test_every_figure_is_drawn_and_stands_alone(done):
@@ -129,7 +131,7 @@ def flat(table):
     ids=["a hostile name", "a flat metric", "one budget", "one size"],
 )
 def test_figures_of_odd_tables_are_drawn_all_the_same(table, metric, replicates):
-    found = study(table, metric, Settings(replicates=replicates))
+    found = study(table, metric, Settings(resampling=Resampling(replicates=replicates)))
     seen = set()
     for name, figure, _ in draw(found):
         with paper_style():

@@ -10,16 +10,21 @@ import pytest
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling import (
     Law,
+    LawSpec,
     Plan,
+    bootstrap,
+    bootstrap_staged,
     compare_downstream,
     fit_isoflops,
     fit_law,
+    hold_out,
     judge,
     plan_intervals,
     plan_runs,
+    roll_out,
     simulate,
 )
-from cdslm_eval.scaling.budgets import find_budgets
+from cdslm_eval.scaling.rows import find_budgets
 from cdslm_eval.scaling.table import RunTable
 
 FALLING = Law.of("chinchilla", E=1.8, A=400.0, B=3000.0, alpha=0.32, beta=0.40)
@@ -27,6 +32,7 @@ RISING = Law.of("chinchilla", E=1.8, A=2000.0, B=600.0, alpha=0.40, beta=0.31)
 STEEP = Law.of("chinchilla", E=0.35, A=3e7, B=3e9, alpha=1.1, beta=1.1)
 PLAN = Plan(tuple(np.geomspace(1e18, 1e21, 7)), sizes=9, width=30)
 SEEDS = range(12)
+LOGIT = LawSpec(link="logit", bounds=(0, 1), better="higher")
 
 
 def flat_table(seed):
@@ -60,7 +66,7 @@ def flat_table(seed):
     ids=["a<b", "a>b", "saturates", "flat", "worsens"],
 )
 def test_each_truth_gets_its_verdict(make, label, ratio):
-    verdicts = [judge(make(seed), "loss", link="log", replicates=200) for seed in SEEDS]
+    verdicts = [judge(make(seed), "loss", LawSpec(link="log"), replicates=200) for seed in SEEDS]
     assert sum(one.label == label for one in verdicts) >= 11
     if ratio:
         assert sum(one.ratio == ratio for one in verdicts) >= 11
@@ -72,8 +78,8 @@ def test_intervals_cover_the_truth(law):
     truth["ratio_exponent"] = float(law.curve.ratio_exponent)
     hits = dict.fromkeys(truth, 0)
     for seed in range(40):
-        fit = fit_law(simulate(law, PLAN, 0.005, seed), "loss", delta=0.005)
-        draws = fit.bootstrap(replicates=300)
+        fit = fit_law(simulate(law, PLAN, 0.005, seed), "loss", LawSpec(delta=0.005))
+        draws = bootstrap(fit, replicates=300)
         for name, value in truth.items():
             low, high = draws.interval(name)
             hits[name] += low <= value <= high
@@ -90,23 +96,33 @@ def test_too_little_data_decides_nothing():
 def test_a_baseline_within_reach_out_of_reach_and_open():
     table = simulate(FALLING, PLAN, 0.003, seed=1)
     wanted = float(FALLING.optimum(1e23).loss)
-    near = judge(table, "loss", link="log", baseline=wanted).reach
+    near = judge(table, "loss", LawSpec(link="log"), baseline=wanted).reach
     assert near.label == "reachable"
     assert near.interval[0] < 1e23 < near.interval[1]
     assert near.extrapolation_ratio == pytest.approx(near.C / 1e21)
-    assert judge(table, "loss", link="log", baseline=1.5).reach.label == "unreachable"
-    assert judge(table, "loss", link="log", baseline=1.8).reach.label == "undetermined"
+    assert judge(table, "loss", LawSpec(link="log"), baseline=1.5).reach.label == "unreachable"
+    assert judge(table, "loss", LawSpec(link="log"), baseline=1.8).reach.label == "undetermined"
     assert judge(flat_table(0), "loss", baseline=3.2).reach.label == "reachable"
     assert judge(flat_table(0), "loss", baseline=2.0).reach.label == "unreachable"
 
 
 def test_a_metric_that_should_rise_is_judged_from_its_own_side():
     falls = simulate(FALLING, PLAN, 0.002, seed=1)
-    verdict = judge(replace(falls, metrics={"score": falls.metric("loss")}), "score", better="higher", baseline=9.0)
+    verdict = judge(
+        replace(falls, metrics={"score": falls.metric("loss")}),
+        "score",
+        LawSpec(link="identity", better="higher"),
+        baseline=9.0,
+    )
     assert verdict.label == "worsens"
     assert verdict.reach.label == "unreachable"
     few = falls.select([0, 30, 60])
-    high = judge(replace(few, metrics={"score": np.array([0.1, 0.3, 0.5])}), "score", better="higher", baseline=0.9)
+    high = judge(
+        replace(few, metrics={"score": np.array([0.1, 0.3, 0.5])}),
+        "score",
+        LawSpec(link="identity", better="higher"),
+        baseline=0.9,
+    )
     assert high.fit is None
     assert high.reach.label == "undetermined"
 
@@ -172,7 +188,7 @@ def downstream_table(seed=1):
 
 
 def test_two_stage_and_fused_find_the_map_from_loss_to_metric():
-    found = compare_downstream(downstream_table(), "accuracy", link="logit", bounds=(0, 1), better="higher")
+    found = compare_downstream(downstream_table(), "accuracy", spec=LOGIT)
     for staged in (found.two_stage, found.fused):
         # of the distance from 1: ln((1 - y) / y) = -4 + 1.6 loss
         assert staged.map.slope == pytest.approx(1.6, abs=0.08)
@@ -193,9 +209,9 @@ def test_intervals_of_fits_through_the_loss_hold_the_truth_and_are_no_wider_than
     hits, values, errors = ({(way, name): [] for way in ("two_stage", "fused") for name in truth} for _ in range(3))
     for seed in range(16):
         table = downstream_table(seed)
-        found = compare_downstream(table, "accuracy", link="logit", bounds=(0, 1), better="higher", folds=0)
+        found = compare_downstream(table, "accuracy", spec=LOGIT, folds=0)
         for staged in (found.two_stage, found.fused):
-            draws = staged.bootstrap(replicates=200)
+            draws = bootstrap_staged(staged, replicates=200)
             for name, value in truth.items():
                 low, high = draws.interval(name)
                 hits[staged.name, name].append(low <= value <= high)
@@ -213,7 +229,7 @@ def test_a_fused_objective_without_the_loss_is_rank_deficient_by_two():
     assert found.fused.rank_deficiency == 2
     assert any("undetermined: without residuals of the loss" in flag.sentence for flag in found.flags)
     with pytest.raises(UsageError, match="so none has an interval"):
-        found.fused.bootstrap()
+        bootstrap_staged(found.fused)
     assert compare_downstream(downstream_table(), "pjsd", folds=0).fused.rank_deficiency == 0
 
 
@@ -235,7 +251,8 @@ def test_planned_intervals_are_those_of_tables_drawn_one_by_one():
     planned = plan_intervals(FALLING, PLAN, 0.01, simulations=300, seed=1)
     assert planned.converged > 0.99
     alone = [
-        fit_law(simulate(FALLING, PLAN, 0.01, seed), "loss", delta=0.01345).parameters["alpha"] for seed in range(60)
+        fit_law(simulate(FALLING, PLAN, 0.01, seed), "loss", LawSpec(delta=0.01345)).parameters["alpha"]
+        for seed in range(60)
     ]
     assert np.std(planned.estimates["alpha"]) == pytest.approx(np.std(alone), rel=0.3)
     assert abs(planned.bias("alpha")) < np.std(alone) / 2
@@ -266,8 +283,8 @@ def test_a_simulated_table_is_reproducible_and_as_noisy_as_told():
 
 
 def test_rollouts_predict_the_next_budget():
-    fit = fit_law(simulate(FALLING, PLAN, 0.005, seed=2), "loss", estimator="least_squares")
-    steps = fit.rollout(least=4)
+    fit = fit_law(simulate(FALLING, PLAN, 0.005, seed=2), "loss", LawSpec(estimator="least_squares"))
+    steps = roll_out(fit, least=4)
     assert [len(step.actual) for step in steps] == [9, 9, 9]
     assert all(step.rmse < 0.03 for step in steps)
-    assert fit.holdout(0.2).extrapolation_ratio == pytest.approx(10**0.5)
+    assert hold_out(fit, 0.2).extrapolation_ratio == pytest.approx(10**0.5)

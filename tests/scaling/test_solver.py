@@ -6,14 +6,15 @@ import numpy as np
 import pytest
 from scipy.optimize import linprog, minimize
 
-from cdslm_eval.scaling.estimators import make_estimator
-from cdslm_eval.scaling.forms import FORMS
-from cdslm_eval.scaling.law import Law
-from cdslm_eval.scaling.links import make_axis
-from cdslm_eval.scaling.metric_map import _Fused, _Line
+from cdslm_eval.builtin.laws import cdslm_laws
+from cdslm_eval.scaling.axis import make_axis
+from cdslm_eval.scaling.law import Law, get_form
+from cdslm_eval.scaling.maps import Line
+from cdslm_eval.scaling.objective import make_estimator
 from cdslm_eval.scaling.problem import law_problem
 from cdslm_eval.scaling.simulate import Plan, simulate
 from cdslm_eval.scaling.solver import minimise
+from cdslm_eval.scaling.staged import Fused
 
 PLAN = Plan((1e18, 1e19, 1e20, 1e21), sizes=5)
 LAW = Law.of("chinchilla", E=1.8, A=400.0, B=3000.0, alpha=0.33, beta=0.38)
@@ -24,7 +25,7 @@ def problem_of(form, link):
     table = simulate(LAW, PLAN, 0.01, seed=1)
     y = table.metric("loss")
     axis = make_axis(link, y, "lower", LINKS[link])
-    return law_problem(FORMS[form], axis, table, axis.orient(y)), axis.target(y)
+    return law_problem(get_form(form), axis, table, axis.orient(y)), axis.target(y)
 
 
 def assert_derivatives(problem, theta):
@@ -41,7 +42,7 @@ def assert_derivatives(problem, theta):
         assert hessian[:, j] == pytest.approx(bend, rel=1e-5, abs=1e-4)
 
 
-@pytest.mark.parametrize("form", FORMS)
+@pytest.mark.parametrize("form", [form.name for form in cdslm_laws()])
 @pytest.mark.parametrize("link", LINKS)
 def test_derivatives_of_every_form_and_link(form, link):
     problem, _ = problem_of(form, link)
@@ -54,7 +55,7 @@ def test_derivatives_of_every_form_and_link(form, link):
 @pytest.mark.parametrize("keep_loss", [True, False])
 def test_derivatives_of_the_fused_problem(keep_loss):
     problem, _ = problem_of("chinchilla", "log")
-    fused = _Fused(problem, 2.5, (0.01, 0.2), keep_loss=keep_loss)
+    fused = Fused(problem, 2.5, (0.01, 0.2), keep_loss=keep_loss)
     theta = np.array([[0.5, -1.0, 0.3, -0.8, 0.4, 0.1, 0.7], [0.2, -0.5, 0.5, -1.2, 0.3, -0.4, 1.7]])
     assert_derivatives(fused, theta)
 
@@ -83,7 +84,7 @@ def test_least_absolute_deviations_against_a_linear_program():
         x = rng.normal(size=15)
         y = 1.0 + 2.0 * x + rng.standard_t(2, 15)
         weight = rng.integers(0, 4, 15).astype(float)
-        problem = _Line(x)
+        problem = Line(x)
         start = np.array([[float(np.median(y)), 0.0]])
         found = minimise(problem, make_estimator("lad"), y, weight, start)
         # min w (p + q) subject to columns theta + p - q = y

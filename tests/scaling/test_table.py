@@ -158,7 +158,7 @@ def test_rules_choose_rows():
     assert [one.line for one in table.excluding("lowest:N:1").excluded] == [1]
     with pytest.raises(UnknownNameError, match="Did you mean 'loss'"):
         table.excluding("los>3")
-    with pytest.raises(UsageError, match="is no rule"):
+    with pytest.raises(UsageError, match="is not a rule"):
         table.excluding("loss")
 
 

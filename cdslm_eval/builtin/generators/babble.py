@@ -12,7 +12,7 @@ from cdslm_eval.builtin.generators.espeak import RATE_HZ, open_espeak
 from cdslm_eval.builtin.generators.making import clip_rng, made_clip
 from cdslm_eval.builtin.generators.mnemonics import spelled, utterance
 from cdslm_eval.builtin.generators.speak import drawn_manner, engine, read_lines
-from cdslm_eval.builtin.recognizers.phonemize import phonemize
+from cdslm_eval.builtin.recognizers.phonemize import SPEECH_EXTRA, phonemize
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options
@@ -41,10 +41,7 @@ class BabbleGenerator(Generator):
 
     name = "babble"
     version = "1"
-    requires: ClassVar[Mapping[str, str]] = {
-        "phonemizer": "phonemizer>=3.3",
-        "espeakng_loader": "espeakng-loader>=0.2.4",
-    }
+    requires: ClassVar[Mapping[str, str]] = {"phonemizer": SPEECH_EXTRA, "espeakng_loader": SPEECH_EXTRA}
     positional = "order"
     prompts = frozenset({"phones"})
     Options = BabbleOptions

@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 
+from cdslm_eval.builtin.recognizers.phonemize import SPEECH_EXTRA
 from cdslm_eval.core.audio import Samples
 from cdslm_eval.core.errors import EvalError, UsageError
 
@@ -101,7 +102,10 @@ class Espeak:
 @contextmanager
 def open_espeak() -> Iterator[Espeak]:
     """Hand out the bundled espeak-ng, under a temporary copy so that unloading it unloads nobody else's."""
-    import espeakng_loader
+    try:
+        import espeakng_loader
+    except ModuleNotFoundError as error:
+        raise UsageError(f"nothing can be spoken: {error}. Install: pip install {SPEECH_EXTRA!r}") from error
 
     with tempfile.TemporaryDirectory(prefix="cdslm-eval-", ignore_cleanup_errors=True) as folder:
         copy = shutil.copy(espeakng_loader.get_library_path(), Path(folder))

@@ -11,6 +11,7 @@ import numpy as np
 
 from cdslm_eval.builtin.generators.espeak import RATE_HZ, VARIANTS, open_espeak
 from cdslm_eval.builtin.generators.making import clip_rng, made_clip
+from cdslm_eval.builtin.recognizers.phonemize import SPEECH_EXTRA
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options
@@ -35,7 +36,7 @@ class SpeakGenerator(Generator):
 
     name = "speak"
     version = "1"
-    requires: ClassVar[Mapping[str, str]] = {"espeakng_loader": "espeakng-loader>=0.2.4"}
+    requires: ClassVar[Mapping[str, str]] = {"espeakng_loader": SPEECH_EXTRA}
     positional = "path"
     Options = SpeakOptions
 

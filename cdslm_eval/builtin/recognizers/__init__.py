@@ -5,7 +5,6 @@ from __future__ import annotations
 from cdslm_eval.builtin.recognizers.pocketsphinx import PocketsphinxRecognizer
 from cdslm_eval.builtin.recognizers.sidecar import SidecarRecognizer
 from cdslm_eval.builtin.recognizers.transcript import TranscriptRecognizer
-from cdslm_eval.builtin.recognizers.wav2vec2 import Wav2vec2Recognizer
 from cdslm_eval.plugin.contract import Recognizer
 from cdslm_eval.plugin.hookspecs import hookimpl
 
@@ -15,4 +14,4 @@ __all__ = ["cdslm_recognizers"]
 @hookimpl
 def cdslm_recognizers() -> list[type[Recognizer]]:
     """Return the built-in recognizers."""
-    return [PocketsphinxRecognizer, SidecarRecognizer, TranscriptRecognizer, Wav2vec2Recognizer]
+    return [PocketsphinxRecognizer, SidecarRecognizer, TranscriptRecognizer]

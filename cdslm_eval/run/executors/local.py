@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from cdslm_eval.core.errors import EvalError
+from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.plugin.contract import Executor, Finished, Lost, Produced, Task, Worker
 
 __all__ = ["LocalExecutor", "WorkerProcess"]
@@ -71,8 +74,8 @@ class WorkerProcess:
     def __init__(self, worker: Worker) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, worker), daemon=True)
-        with _one_thread_each():
+        self._process = context.Process(target=_serve, args=(theirs, _packed(worker)), daemon=True)
+        with _one_thread_each(), _no_main_module():
             self._process.start()
         theirs.close()
         self.task: Task | None = None
@@ -164,11 +167,45 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _serve(pipe: Connection[Any, Any], worker: Worker) -> None:
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Start a process that does not import the script of its parent again.
+
+    `spawn` would, and a script that calls `cdslm_eval.score` without `if __name__ == "__main__":` would start itself
+    once more in every worker. Nothing that a worker needs lies there: `_packed` sends classes of a script by value.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _packed(worker: Worker) -> bytes:
+    """Return a worker as bytes; classes of a script, a notebook or a function go by value, all others by name.
+
+    Raises:
+        UsageError: Something that a class of the user holds on to cannot be sent to another process.
+    """
+    import cloudpickle
+
+    try:
+        return bytes(cloudpickle.dumps(worker))
+    except Exception as error:
+        raise UsageError(
+            f"what measures cannot be sent to a worker process ({type(error).__name__}: {error}); "
+            "load models in open(), not in __init__ or at the top of a script, or put the class into a file and name "
+            "it as FILE.py:CLASS"
+        ) from error
+
+
+def _serve(pipe: Connection[Any, Any], packed: bytes) -> None:
     """Be a worker process: ends when the pipe closes or the parent is gone."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
     try:
+        worker: Worker = pickle.loads(packed)  # noqa: S301 - made by our own parent process
         with worker.open() as work:
             pipe.send(("ready", None))
             while True:

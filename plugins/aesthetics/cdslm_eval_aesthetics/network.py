@@ -21,7 +21,7 @@ from torch import Tensor, nn
 
 from cdslm_eval.core.audio import Samples
 from cdslm_eval.core.errors import EvalError
-from cdslm_eval.plugin.batching import length_batches
+from cdslm_eval.plugin.models import length_batches
 from cdslm_eval_aesthetics.weights import AXES, Loaded
 
 __all__ = ["Network"]

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core.errors import EvalError
-from cdslm_eval.plugin.checkpoints import demand_digest, find_checkpoint, sha256_of
+from cdslm_eval.plugin.models import check_sha256, find_checkpoint, sha256_of
 
 __all__ = ["AXES", "Loaded", "Weights", "find_weights"]
 
@@ -95,9 +95,9 @@ def find_weights(model: str, revision: str | None, sha256: str | None) -> Weight
             raise EvalError(f"aesthetics: {model}: a .pt file, or a folder with {' and '.join(_FILES)}, is wanted")
         found = Weights(Path(model), None)
     else:
-        here = find_checkpoint(model, _FILES, asker="aesthetics", revision=revision)
+        here = find_checkpoint(model, _FILES, user="aesthetics", revision=revision)
         found = Weights(here.folder / "model.safetensors", here.folder / "config.json")
-    demand_digest(found.path, sha256, "aesthetics")
+    check_sha256(found.path, sha256, "aesthetics")
     return found
 
 

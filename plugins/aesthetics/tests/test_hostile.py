@@ -90,14 +90,14 @@ def test_a_wrong_digest_stops_it(folder):
     metric = Aesthetics(AestheticsOptions(model=str(folder)))
     right = metric.fingerprint()["weights"]
     assert Aesthetics(AestheticsOptions(model=str(folder), sha256=right.upper())).fingerprint()["weights"] == right
-    assert f"not {'0' * 64} as asked" in refusal(folder, sha256="0" * 64)
+    assert f"sha256={'0' * 64} was required" in refusal(folder, sha256="0" * 64)
 
 
 def test_without_a_network_the_wanted_files_are_named(cli, tone_set):
     """The other metric is measured all the same; exit code 1, as something that was asked for was not."""
     folder = tone_set("t", 2)
     done = cli("score", folder, "-m", "aesthetics,signal", "--json", "-", code=1, HF_ENDPOINT="http://127.0.0.1:9")
-    assert "download config.json, model.safetensors and give their folder as model=FOLDER" in done.stderr
+    assert "Use: download config.json, model.safetensors where there is a network" in done.stderr
     assert "Traceback" not in done.stderr
     scored = {one["metric"]: one["n_scored"] for one in json.loads(done.stdout)["estimates"]}
     assert scored == {"aesthetics": 0, "signal": 2}

@@ -1,4 +1,4 @@
-"""What generated speech says: a Whisper transcriber, and what is measured on its transcripts."""
+"""Speech recognition for cdslm-eval: a Whisper transcriber, metrics of its transcripts, and phone recognizers."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from cdslm_eval_asr.diversity import AutoBleu, VertMetric
 from cdslm_eval_asr.errors_in_words import Cer, Wer
 from cdslm_eval_asr.perplexity import GenPpl
 from cdslm_eval_asr.phonemes import AsrPhonemes
+from cdslm_eval_asr.wav2vec2 import Wav2vec2Recognizer
 from cdslm_eval_asr.whisper import Whisper
 
 __all__ = [
@@ -15,6 +16,7 @@ __all__ = [
     "Cer",
     "GenPpl",
     "VertMetric",
+    "Wav2vec2Recognizer",
     "Wer",
     "Whisper",
     "cdslm_metrics",
@@ -25,14 +27,14 @@ __all__ = [
 
 @hookimpl
 def cdslm_metrics() -> list[type[Metric]]:
-    """Return what is measured on transcripts."""
+    """Return the metrics of transcripts."""
     return [AutoBleu, Cer, GenPpl, VertMetric, Wer]
 
 
 @hookimpl
 def cdslm_recognizers() -> list[type[Recognizer]]:
-    """Return the recognizer that phonemizes transcripts."""
-    return [AsrPhonemes]
+    """Return the recognizers: phones of transcripts, and phones by a CTC checkpoint."""
+    return [AsrPhonemes, Wav2vec2Recognizer]
 
 
 @hookimpl

@@ -9,16 +9,24 @@ from typing import Any, ClassVar
 
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import EvalError
-from cdslm_eval.plugin.batching import length_batches
-from cdslm_eval.plugin.checkpoints import SAFE, Wanted, is_cached
 from cdslm_eval.plugin.contract import Failed, Metric, Row, Skipped, located
-from cdslm_eval.plugin.pretrained import Pretrained, PretrainedOptions, device_of, find_pretrained, quiet
+from cdslm_eval.plugin.models import (
+    SAFE,
+    Pretrained,
+    PretrainedOptions,
+    RequiredFiles,
+    device_of,
+    find_pretrained,
+    is_cached,
+    length_batches,
+    quiet,
+)
 from cdslm_eval.stats.statistic import Better, Perplexity, Statistic
 from cdslm_eval_asr.text import Name, normalizer
 
 __all__ = ["GenPpl", "GenPplOptions"]
 
-_WANTED: Wanted = ("config.json", SAFE, ("tokenizer.json", "vocab.json", "tokenizer.model"))
+_REQUIRED: RequiredFiles = ("config.json", SAFE, ("tokenizer.json", "vocab.json", "tokenizer.model"))
 _TOKENS = {"cpu": 1024, "cuda": 16_384}  # in one batch: each token has a row of logits as wide as the vocabulary
 _CONTEXT = 1024  # where a model names no limit
 DEFAULT_MODEL = "openai-community/gpt2"
@@ -68,12 +76,12 @@ class GenPpl(Metric):
         return None if is_cached(DEFAULT_MODEL, SAFE[0]) else f"{DEFAULT_MODEL} (about 0.5 GB)"
 
     @cached_property
-    def _found(self) -> Pretrained:
-        return find_pretrained(self.options, _WANTED, self.name)
+    def _pretrained(self) -> Pretrained:
+        return find_pretrained(self.options, _REQUIRED, self.name)
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return digests of the checkpoint, transformers' version, and the precision."""
-        return self._found.facts()
+        return self._pretrained.facts()
 
     @contextmanager
     def open(self, device: str) -> Iterator[None]:
@@ -85,9 +93,9 @@ class GenPpl(Metric):
         from transformers import AutoModelForCausalLM, AutoTokenizer
 
         self._device = device_of(device)
-        model = self._found.load(AutoModelForCausalLM, self._device)
+        model = self._pretrained.load(AutoModelForCausalLM, self._device)
         try:
-            self._tokenizer: Any = AutoTokenizer.from_pretrained(str(self._found.folder), local_files_only=True)
+            self._tokenizer: Any = AutoTokenizer.from_pretrained(str(self._pretrained.folder), local_files_only=True)
         except (OSError, ValueError, KeyError) as error:
             raise EvalError(f"gen_ppl cannot load the tokenizer of {self.options.model}: {error}") from error
         start = self._tokenizer.bos_token_id

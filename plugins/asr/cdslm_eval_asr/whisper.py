@@ -11,10 +11,19 @@ import numpy as np
 
 from cdslm_eval.core.audio import Clip, Samples, frame_levels_dbfs, is_silent
 from cdslm_eval.core.errors import EvalError, did_you_mean
-from cdslm_eval.plugin.batching import length_batches
-from cdslm_eval.plugin.checkpoints import SAFE, Wanted, is_cached
 from cdslm_eval.plugin.contract import Failed, Skipped, Transcriber, located
-from cdslm_eval.plugin.pretrained import Pretrained, PretrainedOptions, device_of, find_pretrained, precision_of, quiet
+from cdslm_eval.plugin.models import (
+    SAFE,
+    Pretrained,
+    PretrainedOptions,
+    RequiredFiles,
+    device_of,
+    find_pretrained,
+    is_cached,
+    length_batches,
+    precision_of,
+    quiet,
+)
 
 __all__ = ["Whisper", "WhisperOptions", "windows"]
 
@@ -23,7 +32,7 @@ WINDOW = 30 * RATE_HZ
 _CUT_S = 1.0  # how far from an even division a long clip may be cut, to find a pause
 _FRAME_S = 0.02
 _TOKENS_PER_S, _TOKENS = 30, 32
-_WANTED: Wanted = (
+_REQUIRED: RequiredFiles = (
     "config.json",
     SAFE,
     ("preprocessor_config.json", "processor_config.json"),
@@ -74,12 +83,12 @@ class Whisper(Transcriber):
         return None if is_cached(DEFAULT_MODEL, SAFE[0]) else f"{DEFAULT_MODEL} (about 1 GB)"
 
     @cached_property
-    def _found(self) -> Pretrained:
-        return find_pretrained(self.options, _WANTED, self.name)
+    def _pretrained(self) -> Pretrained:
+        return find_pretrained(self.options, _REQUIRED, self.name)
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return digests of the checkpoint, transformers' version, and the precision."""
-        return self._found.facts()
+        return self._pretrained.facts()
 
     @contextmanager
     def open(self, device: str) -> Iterator[None]:
@@ -91,8 +100,8 @@ class Whisper(Transcriber):
         from transformers import AutoTokenizer, WhisperFeatureExtractor, WhisperForConditionalGeneration
 
         self._device = device_of(device)
-        model = self._found.load(WhisperForConditionalGeneration, self._device)
-        folder = str(self._found.folder)
+        model = self._pretrained.load(WhisperForConditionalGeneration, self._device)
+        folder = str(self._pretrained.folder)
         try:
             self._features: Any = WhisperFeatureExtractor.from_pretrained(folder, local_files_only=True)
             self._tokenizer: Any = AutoTokenizer.from_pretrained(folder, local_files_only=True)

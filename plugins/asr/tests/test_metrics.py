@@ -172,7 +172,7 @@ def test_every_odd_file_has_a_status_under_every_metric(cli, shared_data, whispe
         ("whisper:model=/nowhere", "/nowhere: no such folder"),
         ("whisper:model={empty}", "no config.json, no model.safetensors or model.safetensors.index.json"),
         ("whisper:model={pickled}", "pytorch_model.bin is pickled and is not loaded"),
-        ("whisper:model={whisper},sha256=00", "not 00 as asked"),
+        ("whisper:model={whisper},sha256=00", "sha256=00 was required"),
         ("whisper:model={lm}", "whisper"),
         ("whisper", "download config.json, model.safetensors"),
     ],

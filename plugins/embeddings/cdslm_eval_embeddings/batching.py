@@ -1,45 +1,31 @@
-"""Clips of any length through a network in batches: windows, buckets, and norms that do not see the padding."""
+"""Clips of any length through a network in batches: windows, and norms that leave out the padding."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 import numpy as np
 
 from cdslm_eval.core.audio import Samples
+from cdslm_eval.plugin.models import length_batches
 from cdslm_eval_embeddings.encoder import RATE_HZ, Vectors
 
 if TYPE_CHECKING:
     from torch import nn
 
-__all__ = ["buckets", "mask_group_norms", "over_windows", "windows"]
+__all__ = ["mask_group_norms", "over_windows", "windows"]
 
 WINDOW_S = 30.0
 BATCH_S = 240.0
 """Seconds of audio in one batch, padding included."""
-_PADDING = 1.1
-"""A batch holds at most this many times the audio that is in it."""
+_WASTE = 0.1
+"""Largest share of a window that may be padding."""
 
 
 def windows(samples: Samples, window_s: float = WINDOW_S) -> list[Samples]:
     """Return a clip in equal parts of at most `window_s`."""
     return list(np.array_split(samples, max(1, int(np.ceil(len(samples) / (window_s * RATE_HZ))))))
-
-
-def buckets(lengths: Sequence[int]) -> Iterator[list[int]]:
-    """Yield the places of windows in batches of like length, shortest first."""
-    batch: list[int] = []
-    held = 0
-    for place in sorted(range(len(lengths)), key=lambda at: lengths[at]):
-        padded = (len(batch) + 1) * lengths[place]
-        if batch and (padded > BATCH_S * RATE_HZ or padded > _PADDING * (held + lengths[place])):
-            yield batch
-            batch, held = [], 0
-        batch.append(place)
-        held += lengths[place]
-    if batch:
-        yield batch
 
 
 def over_windows(
@@ -55,10 +41,10 @@ def over_windows(
     parts = [(clip, part) for clip, samples in enumerate(clips) for part in windows(samples, window_s)]
     lengths = [len(part) for _, part in parts]
     sums: dict[int, Vectors] = {}
-    for batch in buckets(lengths):
-        for place, vector in zip(batch, embed([parts[place][1] for place in batch]), strict=True):
-            clip = parts[place][0]
-            share = vector * np.float32(lengths[place] / len(clips[clip]))
+    for batch in length_batches(lengths, int(BATCH_S * RATE_HZ), _WASTE):
+        for index, vector in zip(batch, embed([parts[index][1] for index in batch]), strict=True):
+            clip = parts[index][0]
+            share = vector * np.float32(lengths[index] / len(clips[clip]))
             sums[clip] = share if clip not in sums else sums[clip] + share
     return np.stack([sums[clip] for clip in range(len(clips))])
 
@@ -110,13 +96,13 @@ def mask_group_norms(convolutions: nn.ModuleList) -> Callable[[Sequence[int] | N
     for layer in convolutions:
         convolution: nn.Conv1d = layer.conv  # type: ignore[assignment]  # ModuleList knows modules only
         strides.append((convolution.kernel_size[0], convolution.stride[0]))
-        norm = getattr(layer, "layer_norm", None)
-        if isinstance(norm, nn.GroupNorm):
-            layer.layer_norm = MaskedGroupNorm(norm, list(strides))
+        group_norm = getattr(layer, "layer_norm", None)
+        if isinstance(group_norm, nn.GroupNorm):
+            layer.layer_norm = MaskedGroupNorm(group_norm, list(strides))
             masked.append(layer.layer_norm)
 
     def expect(samples: Sequence[int] | None) -> None:
-        for one in masked:
-            one.samples = samples
+        for norm in masked:
+            norm.samples = samples
 
     return expect

@@ -12,9 +12,9 @@ from typing import Literal, cast
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.core.audio import Clip, Samples, is_silent
+from cdslm_eval.core.audio import Samples
 
-__all__ = ["ENCODERS", "RATE_HZ", "Encoder", "Family", "Precision", "Vectors", "Which", "refusal"]
+__all__ = ["ENCODERS", "RATE_HZ", "Encoder", "Family", "Precision", "Vectors", "Which"]
 
 RATE_HZ = 16_000
 Vectors = npt.NDArray[np.float32]
@@ -37,17 +37,6 @@ class Which:
     revision: str | None = None
     layer: int | None = None
     precision: Precision = "float32"
-
-
-def refusal(clip: Clip, min_seconds: float) -> str:
-    """Return why a clip has no embedding worth the name, or ""."""
-    if len(clip.samples) == 0:
-        return "no samples"
-    if not np.isfinite(clip.samples).all():
-        return "samples that are not finite"
-    if clip.seconds < min_seconds:
-        return f"under {min_seconds:g} s"
-    return "silent" if is_silent(clip.samples) else ""
 
 
 class Encoder(ABC):

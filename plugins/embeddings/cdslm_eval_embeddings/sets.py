@@ -11,8 +11,9 @@ from pydantic import Field, model_validator
 
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import Metric, Options, Row, Skipped, located
+from cdslm_eval.plugin.models import unusable_reason
 from cdslm_eval.stats.statistic import Better, Frechet, KernelDistance, PairwiseDistance, Statistic
-from cdslm_eval_embeddings.encoder import ENCODERS, RATE_HZ, Encoder, Precision, Which, refusal
+from cdslm_eval_embeddings.encoder import ENCODERS, RATE_HZ, Encoder, Precision, Which
 
 __all__ = ["Diversity", "EmbeddingOptions", "Fad", "Kad"]
 
@@ -72,7 +73,7 @@ class _EmbeddingMetric(Metric):
 
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped]:
         """Yield the embedding of each clip."""
-        refused = [refusal(clip, self.min_seconds) for clip in clips]
+        refused = [unusable_reason(clip, self.min_seconds) for clip in clips]
         fit = [clip.samples for clip, why in zip(clips, refused, strict=True) if not why]
         vectors = iter(self._encoder.encode(fit) if fit else ())
         for why in refused:

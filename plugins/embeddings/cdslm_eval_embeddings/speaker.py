@@ -11,12 +11,12 @@ import numpy as np
 
 from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.plugin.contract import Metric, Options, Row, Skipped, located
-from cdslm_eval.plugin.pretrained import device_of
+from cdslm_eval.plugin.models import device_of, padded_batch, unusable_reason
 from cdslm_eval.stats.statistic import Better, Mean, Statistic
 from cdslm_eval_embeddings.batching import mask_group_norms, over_windows
 from cdslm_eval_embeddings.checkpoint import Checkpoint
-from cdslm_eval_embeddings.encoder import RATE_HZ, Precision, Vectors, Which, refusal
-from cdslm_eval_embeddings.transformer import inference, padded
+from cdslm_eval_embeddings.encoder import RATE_HZ, Precision, Vectors, Which
+from cdslm_eval_embeddings.transformer import inference
 
 __all__ = ["SpeakerOptions", "SpeakerSimilarity"]
 
@@ -115,7 +115,7 @@ class SpeakerSimilarity(Metric):
 
     def _embed(self, batch: list[Samples]) -> Vectors:
         network = self._network
-        samples, mask = padded(batch, network.device, normalize=self._checkpoint.normalizes)
+        samples, mask = padded_batch(batch, network.device, normalize=self._checkpoint.normalizes)
         self._expect([len(one) for one in batch])
         with inference(network, self.options.precision):
             vectors: Vectors = network(samples, attention_mask=mask).embeddings.float().cpu().numpy()
@@ -124,9 +124,9 @@ class SpeakerSimilarity(Metric):
 
 def _refused(clip: Clip) -> str:
     """Return why a clip or its reference has no speaker to compare, or ""."""
-    if why := refusal(clip, SpeakerSimilarity.min_seconds):
+    if why := unusable_reason(clip, SpeakerSimilarity.min_seconds):
         return why
     if clip.reference is None:
         return "no reference audio"
-    why = refusal(clip.reference, SpeakerSimilarity.min_seconds)
+    why = unusable_reason(clip.reference, SpeakerSimilarity.min_seconds)
     return f"its reference: {why}" if why else ""

@@ -6,21 +6,16 @@ import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar
-
-import numpy as np
+from typing import Any, ClassVar
 
 from cdslm_eval.core.audio import Samples
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.plugin.pretrained import device_of
+from cdslm_eval.plugin.models import device_of, padded_batch
 from cdslm_eval_embeddings.batching import mask_group_norms, over_windows
 from cdslm_eval_embeddings.checkpoint import Checkpoint
 from cdslm_eval_embeddings.encoder import Encoder, Precision, Vectors
 
-if TYPE_CHECKING:
-    import torch
-
-__all__ = ["HubertEncoder", "Wav2Vec2Encoder", "WavLMEncoder", "cut_after", "inference", "padded"]
+__all__ = ["HubertEncoder", "Wav2Vec2Encoder", "WavLMEncoder", "cut_after", "inference"]
 
 
 class _WaveformEncoder(Encoder):
@@ -59,7 +54,7 @@ class _WaveformEncoder(Encoder):
         import torch
 
         network = self._network
-        samples, mask = padded(batch, network.device, normalize=self.checkpoint.normalizes)
+        samples, mask = padded_batch(batch, network.device, normalize=self.checkpoint.normalizes)
         self._expect([len(one) for one in batch])
         with inference(network, self.which.precision):
             hidden = network(samples, attention_mask=mask).last_hidden_state.float()
@@ -123,27 +118,3 @@ def inference(network: Any, precision: Precision) -> Iterator[None]:
         # WavLM's attention hands torch a mask and a bias of two types; nothing that a user could mend
         warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
         yield
-
-
-def padded(batch: Sequence[Samples], device: torch.device, *, normalize: bool) -> tuple[torch.Tensor, torch.Tensor]:
-    """Return samples `[batch, longest]` and a mask of 1 where they are real.
-
-    Args:
-        batch: float32 `[samples]` each.
-        device: Where both go.
-        normalize: Bring each clip to mean 0 and variance 1, as transformers' feature extractor does.
-    """
-    import torch
-
-    longest = max(len(samples) for samples in batch)
-    values, mask = np.zeros((len(batch), longest), np.float32), np.zeros((len(batch), longest), np.int64)
-    for row, samples in enumerate(batch):
-        values[row, : len(samples)] = _normalized(samples) if normalize else samples
-        mask[row, : len(samples)] = 1
-    return torch.from_numpy(values).to(device), torch.from_numpy(mask).to(device)
-
-
-def _normalized(samples: Samples) -> Samples:
-    spread = np.sqrt(np.var(samples, dtype=np.float64) + 1e-7)
-    normal: Samples = ((samples - np.mean(samples, dtype=np.float64)) / spread).astype(np.float32)
-    return normal

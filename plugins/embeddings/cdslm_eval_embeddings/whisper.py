@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from cdslm_eval.core.audio import Samples
-from cdslm_eval.plugin.pretrained import device_of
+from cdslm_eval.plugin.models import device_of
 from cdslm_eval_embeddings.batching import over_windows
 from cdslm_eval_embeddings.checkpoint import Checkpoint
 from cdslm_eval_embeddings.encoder import RATE_HZ, Encoder, Vectors
@@ -37,7 +37,7 @@ class WhisperEncoder(Encoder):
 
     @contextmanager
     def open(self, device: str) -> Iterator[None]:
-        """Load the checkpoint; its decoder is let go."""
+        """Load the checkpoint and drop its decoder."""
         from transformers import AutoModel, WhisperFeatureExtractor
 
         network = self.checkpoint.load(AutoModel).get_encoder()

@@ -12,9 +12,9 @@ import numpy as np
 from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.core.errors import EvalError
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped
+from cdslm_eval.plugin.models import unusable_reason
 from cdslm_eval.stats.statistic import Mean, Statistic
 from cdslm_eval_perceptual import speechmos_files
-from cdslm_eval_perceptual.guard import unfit
 from cdslm_eval_perceptual.windows import RATE_HZ, heard
 
 __all__ = ["Dnsmos", "DnsmosOptions"]
@@ -84,9 +84,10 @@ class Dnsmos(Metric):
         facts = {"onnxruntime": version("onnxruntime")}
         for name in (speechmos_files.P808, self._p835):
             try:
-                facts[name] = speechmos_files.digest(speechmos_files.located(name))
+                speechmos_files.network_path(name)
+                facts[name] = speechmos_files.SHA256[name]
             except EvalError:
-                facts[name] = "missing"  # `open` says so to every clip, and other metrics go on
+                facts[name] = "missing"  # `open` fails with the reason for every clip, and other metrics continue
         return facts
 
     @contextmanager
@@ -99,8 +100,8 @@ class Dnsmos(Metric):
         del device
         from cdslm_eval_perceptual.p835 import P835Network, session
 
-        self._listener = session(str(speechmos_files.located(speechmos_files.P808)))
-        self._network = P835Network(speechmos_files.located(self._p835))
+        self._listener = session(str(speechmos_files.network_path(speechmos_files.P808)))
+        self._network = P835Network(speechmos_files.network_path(self._p835))
         try:
             yield
         finally:
@@ -109,18 +110,18 @@ class Dnsmos(Metric):
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:
         """Yield the four scores of each clip, means over its windows, and how many windows that were."""
         for clip in clips:
-            reason = unfit(clip, self.min_seconds)
+            reason = unusable_reason(clip, self.min_seconds)
             yield Skipped(reason) if reason else self._row(clip.samples)
 
     def _row(self, samples: Samples) -> Row | Failed:
         from cdslm_eval_perceptual.p808 import p808
 
         windows = heard(samples, all_windows=self.options.all_windows)
-        # numbers beyond float32 come of samples far over full scale; they end as NaN, and that is said below
+        # samples far over full scale overflow float32 and end as NaN, which is refused below
         with np.errstate(over="ignore", invalid="ignore"):
-            parts = [(p808(self._listener, some), self._network.scores(some)) for some in windows.groups()]
-            general = np.concatenate([one for one, _ in parts]).astype(np.float64)
-            raw = np.concatenate([one for _, one in parts]).astype(np.float64)
+            parts = [(p808(self._listener, group), self._network.scores(group)) for group in windows.groups()]
+            general = np.concatenate([scores for scores, _ in parts]).astype(np.float64)
+            raw = np.concatenate([scores for _, scores in parts]).astype(np.float64)
             maps = _PERSONALISED if self.options.personalised else _PLAIN
             columns = {"p808": general} | {
                 name: np.polyval(coefficients, raw[:, at]) for at, (name, coefficients) in enumerate(maps.items())

@@ -13,9 +13,9 @@ import numpy as np
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import EvalError
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped, located
+from cdslm_eval.plugin.models import unusable_reason
 from cdslm_eval.stats.statistic import Mean, Statistic
 from cdslm_eval_perceptual import nisqa_weights
-from cdslm_eval_perceptual.guard import unfit
 
 __all__ = ["NisqaMetric", "NisqaOptions"]
 
@@ -111,7 +111,9 @@ class NisqaMetric(Metric):
 
         from cdslm_eval_perceptual.nisqa_front import segments, too_far
 
-        reasons = [unfit(clip, self.min_seconds) or too_far(clip.samples, clip.rate_hz, self._args) for clip in clips]
+        reasons = [
+            unusable_reason(clip, self.min_seconds) or too_far(clip.samples, clip.rate_hz, self._args) for clip in clips
+        ]
         with np.errstate(over="ignore", invalid="ignore"):
             fit = [
                 torch.from_numpy(segments(clip.samples, clip.rate_hz, self._args)).to(self._device)

@@ -13,8 +13,8 @@ from pydantic import Field
 
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped
+from cdslm_eval.plugin.models import unusable_reason
 from cdslm_eval.stats.statistic import Mean, Statistic
-from cdslm_eval_perceptual.guard import unfit
 
 __all__ = ["Pair", "PairedMetric", "PairedOptions", "SiSdr", "si_sdr"]
 
@@ -75,9 +75,9 @@ class PairedMetric(Metric):
     def _aligned(self, clip: Clip) -> Pair | Skipped | Failed:
         if clip.reference is None:
             return Skipped("no reference audio")
-        if reason := unfit(clip, self.min_seconds):
+        if reason := unusable_reason(clip, self.min_seconds):
             return Skipped(reason)
-        if reason := unfit(clip.reference, self.min_seconds):
+        if reason := unusable_reason(clip.reference, self.min_seconds):
             return Skipped(f"its reference: {reason}")
         if clip.reference.rate_hz != clip.rate_hz:
             return Failed(f"at {clip.rate_hz} Hz, and its reference at {clip.reference.rate_hz} Hz")

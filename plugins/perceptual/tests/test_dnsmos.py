@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import subprocess
 import sys
 
@@ -135,7 +134,7 @@ def test_the_shared_half_gives_each_window_what_the_whole_network_gives_it(lengt
     rng = np.random.default_rng(seed)
     samples = (0.1 * rng.standard_normal(length) * (1 + np.sin(np.arange(length) / 3000))).astype(np.float32)
     windows = heard(samples)
-    path = speechmos_files.located(speechmos_files.P835)
+    path = speechmos_files.network_path(speechmos_files.P835)
     whole = session(str(path))
     found = P835Network(path).scores(windows)
     for start, one in list(zip(windows.starts, found, strict=True))[-1:]:
@@ -153,18 +152,18 @@ def test_a_call_past_the_hosts_gates_is_safe():
     assert reasons[:4] == ["no samples", "silent", "samples that are not finite", "under 0.25 s"]
 
 
-def test_a_network_that_is_missing_or_another_one_is_named_with_what_mends_it(tmp_path, monkeypatch):
-    monkeypatch.setattr(speechmos_files, "_installed", lambda: tmp_path)
+def test_a_network_that_is_missing_or_another_one_is_named_with_the_fix(tmp_path, monkeypatch):
+    metadata = tmp_path / "speechmos-0.0.9.dist-info" / "METADATA"
+    metadata.parent.mkdir()
+    metadata.write_text("Metadata-Version: 2.1\nName: speechmos\nVersion: 0.0.9\n")
+    monkeypatch.syspath_prepend(tmp_path)
     assert Dnsmos().fingerprint()[speechmos_files.P835] == "missing"
-    with pytest.raises(EvalError, match=r"model_v8\.onnx: no such file; pip install .*speechmos==0\.0\.1\.1"):
+    with pytest.raises(EvalError, match=r"model_v8\.onnx: no such file .*0\.0\.9 .*speechmos==0\.0\.1\.1"):
         scored(Dnsmos(), [])
-    (tmp_path / "dnsmos_models").mkdir()
-    (tmp_path / "dnsmos_models/model_v8.onnx").write_bytes(b"another")
-    with pytest.raises(EvalError, match=r"model_v8\.onnx: not the network that published scores come from"):
+    (tmp_path / "speechmos/dnsmos_models").mkdir(parents=True)
+    (tmp_path / "speechmos/dnsmos_models/model_v8.onnx").write_bytes(b"another")
+    with pytest.raises(EvalError, match=r"model_v8\.onnx: SHA-256 .*expected 9246480c5856.*speechmos 0\.0\.9"):
         scored(Dnsmos(), [])
-    monkeypatch.undo()
-    shutil.copy(speechmos_files.located(speechmos_files.P808), tmp_path / "same.onnx")
-    assert speechmos_files.digest(tmp_path / "same.onnx") == Dnsmos().fingerprint()[speechmos_files.P808]
 
 
 @pytest.mark.parametrize("check", check_metric(Dnsmos), ids=str)

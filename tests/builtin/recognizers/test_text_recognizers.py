@@ -6,8 +6,9 @@ import pytest
 
 from cdslm_eval.builtin.recognizers import cdslm_recognizers
 from cdslm_eval.builtin.recognizers.inventory import ARPABET, ARPABET_TO_IPA, to_ipa
+from cdslm_eval.builtin.recognizers.phonemize import LanguageOptions
 from cdslm_eval.builtin.recognizers.sidecar import SidecarRecognizer
-from cdslm_eval.builtin.recognizers.transcript import TranscriptOptions, TranscriptRecognizer
+from cdslm_eval.builtin.recognizers.transcript import TranscriptRecognizer
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import Skipped
@@ -35,7 +36,7 @@ def test_transcript_does_not_depend_on_the_batch():
 
 def test_unknown_language_is_told_in_one_sentence():
     with pytest.raises(UsageError, match="no language 'klingonese'"):
-        list(TranscriptRecognizer(TranscriptOptions(language="klingonese")).recognize([clip("a")]))
+        list(TranscriptRecognizer(LanguageOptions(language="klingonese")).recognize([clip("a")]))
 
 
 def test_sidecar_hands_out_the_phones_of_the_clip():

@@ -1,0 +1,50 @@
+"""Shared model loading: the one way in which a plugin finds, verifies, loads and batches for its models.
+
+No module here imports torch or transformers before a function needs it.
+"""
+
+from __future__ import annotations
+
+from cdslm_eval.plugin.models.batching import length_batches, padded_batch, unusable_reason
+from cdslm_eval.plugin.models.files import (
+    PICKLED,
+    SAFE,
+    Checkpoint,
+    RequiredFiles,
+    check_sha256,
+    distribution_file,
+    find_checkpoint,
+    is_cached,
+    read_json,
+    sha256_of,
+)
+from cdslm_eval.plugin.models.pretrained import (
+    Pretrained,
+    PretrainedOptions,
+    device_of,
+    find_pretrained,
+    precision_of,
+    quiet,
+)
+
+__all__ = [
+    "PICKLED",
+    "SAFE",
+    "Checkpoint",
+    "Pretrained",
+    "PretrainedOptions",
+    "RequiredFiles",
+    "check_sha256",
+    "device_of",
+    "distribution_file",
+    "find_checkpoint",
+    "find_pretrained",
+    "is_cached",
+    "length_batches",
+    "padded_batch",
+    "precision_of",
+    "quiet",
+    "read_json",
+    "sha256_of",
+    "unusable_reason",
+]

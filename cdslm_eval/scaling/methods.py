@@ -1,0 +1,197 @@
+"""Three methods for a downstream metric (direct, two-stage, fused), and how well each predicts held-out rows."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from cdslm_eval.core.errors import UsageError
+from cdslm_eval.scaling.axis import Axis
+from cdslm_eval.scaling.fit import LawFit, fit_law, robust_fit
+from cdslm_eval.scaling.law import LawSpec
+from cdslm_eval.scaling.maps import fit_map
+from cdslm_eval.scaling.staged import Staged, fit_fused
+from cdslm_eval.scaling.table import RunTable
+
+__all__ = ["METHODS", "Fits", "HeldOutScore", "Question", "Trial", "best_of", "fit_methods", "score", "splits"]
+
+Floats = npt.NDArray[np.float64]
+Predict = Callable[[npt.ArrayLike, npt.ArrayLike], Floats]
+Trial = tuple[str, RunTable, RunTable]
+METHODS = ("direct", "two_stage", "fused")
+
+
+@dataclass(frozen=True, slots=True)
+class Question:
+    """Arguments of `compare_downstream`; see there."""
+
+    metric: str
+    loss: str
+    spec: LawSpec
+    axis: Axis
+
+
+@dataclass(frozen=True, eq=False)
+class Fits:
+    """The three, fitted to one set of rows.
+
+    Attributes:
+        direct: The metric's own law; None where `reasons` says why.
+        loss_fit: The law of the loss.
+        two_stage, fused: Through the loss.
+        reasons: Method -> why it is missing.
+    """
+
+    direct: LawFit | None
+    loss_fit: LawFit
+    two_stage: Staged
+    fused: Staged
+    reasons: Mapping[str, str] = field(default_factory=dict)
+
+
+def fit_methods(rows: RunTable, question: Question, *, keep_loss: bool) -> Fits:
+    """Fit the three.
+
+    Args:
+        rows: Rows with both metric and loss.
+        question: What to fit.
+        keep_loss: Whether the fused objective keeps the loss residuals.
+
+    Raises:
+        UsageError: The rows are too few for the law of the loss.
+    """
+    spec = question.spec
+    loss_fit = fit_law(rows, question.loss, LawSpec(form=spec.form, estimator=spec.estimator, delta=spec.delta))
+    values = rows.metric(question.metric)
+    mapped = fit_map(rows.metric(question.loss), values, rows.weight, question.axis)
+    two_stage = Staged("two_stage", loss_fit.law, mapped, loss_fit.objective, 0, loss_fit, loss_fit.flags)
+    fused = fit_fused(loss_fit, values, mapped, keep_loss=keep_loss)
+    try:
+        return Fits(robust_fit(rows, question.metric, question.spec), loss_fit, two_stage, fused)
+    except UsageError as error:
+        return Fits(None, loss_fit, two_stage, fused, {"direct": str(error)})
+
+
+@dataclass(frozen=True, eq=False)
+class HeldOutScore:
+    """How well one method predicts rows that it did not see.
+
+    Attributes:
+        method: "direct", "two_stage" or "fused".
+        beyond: Errors on the largest budgets, which were held out, on the metric's residual scale, `[rows held out]`.
+        within: Errors of the rows inside the range, each predicted by a fit without its fold, `[rows]`.
+        reason: Why there are none, or "".
+    """
+
+    method: str
+    beyond: Floats
+    within: Floats
+    reason: str = ""
+
+    @property
+    def rmse_beyond(self) -> float:
+        """Root mean square error of extrapolation; NaN without errors."""
+        return _rmse(self.beyond)
+
+    @property
+    def rmse_within(self) -> float:
+        """Root mean square error of interpolation; NaN without errors."""
+        return _rmse(self.within)
+
+
+def splits(train: RunTable, test: RunTable, share: float, folds: int, seed: int) -> list[Trial]:
+    """Return ("beyond" or "within", rows to fit, rows to predict) of each trial; see `compare_downstream`."""
+    if not 0 < share < 1:
+        raise UsageError(f"the share that is held out must lie between 0 and 1, not at {share}")
+    trials = []
+    if len(test):
+        trials.append(("beyond", train, test))
+    else:
+        large = np.quantile(train.C, 1 - share) < train.C
+        if large.any() and not large.all():
+            trials.append(("beyond", train.select(~large), train.select(large)))
+    order = np.random.default_rng(seed).permutation(len(train))
+    for fold in range(folds):
+        unseen = np.isin(np.arange(len(train)), order[fold::folds])
+        if unseen.any():
+            trials.append(("within", train.select(~unseen), train.select(unseen)))
+    return trials
+
+
+def score(
+    trials: list[Trial], question: Question, missing: dict[str, str], progress: Callable[[int, int], None] | None
+) -> tuple[HeldOutScore, ...]:
+    """Fit and predict every trial; a trial that cannot be fitted leaves its reason.
+
+    Args:
+        trials: As `splits` gives them.
+        question: What to fit.
+        missing: Method -> why it is missing from the fit to all rows.
+        progress: Called with (fits done, fits to do); the fit to all rows, made before, counts as one.
+    """
+    errors: dict[tuple[str, str], list[Floats]] = {
+        (kind, method): [] for kind in ("beyond", "within") for method in METHODS
+    }
+    reasons, total = dict(missing), len(trials) + 1
+    for done, (kind, known, unseen) in enumerate(trials, start=1):
+        if progress:
+            progress(done, total)
+        try:
+            for method, missed in _errors(known, unseen, question).items():
+                errors[kind, method].append(missed)
+        except UsageError as error:
+            reasons.setdefault(kind, str(error))
+    if progress:
+        progress(total, total)
+    why = {method: reasons.get(method, reasons.get("beyond", "")) for method in METHODS}
+    return tuple(
+        HeldOutScore(method, _joined(errors["beyond", method]), _joined(errors["within", method]), why[method])
+        for method in METHODS
+    )
+
+
+def _errors(known: RunTable, unseen: RunTable, question: Question) -> dict[str, Floats]:
+    """Return each method's errors on unseen rows, on the metric's residual scale."""
+    fits = fit_methods(replace(known, split=np.full(len(known), "train")), question, keep_loss=True)
+    actual = question.axis.target(unseen.metric(question.metric))
+    models: dict[str, Predict] = {"two_stage": fits.two_stage.predict, "fused": fits.fused.predict}
+    if fits.direct is not None:
+        models["direct"] = fits.direct.law.predict
+    return {name: actual - _inside(question.axis, model(unseen.N, unseen.D)) for name, model in models.items()}
+
+
+def _inside(axis: Axis, values: Floats) -> Floats:
+    """Return predictions on the residual scale; one that leaves the bounds is taken to the nearest point inside."""
+    u = axis.orient(values)
+    if axis.link.positive_floor:
+        least = 1e-6 * (axis.link.scale if axis.link.name == "logit" else float(np.median(np.abs(u))))
+        u = np.maximum(u, least)
+        if axis.link.name == "logit":
+            u = np.minimum(u, axis.link.scale - least)
+    return axis.link.forward(u)[0]
+
+
+def _joined(parts: list[Floats]) -> Floats:
+    return np.concatenate(parts) if parts else np.empty(0)
+
+
+def _rmse(errors: Floats) -> float:
+    return float(np.sqrt(np.mean(errors**2))) if len(errors) else np.nan
+
+
+def best_of(scores: tuple[HeldOutScore, ...], seed: int) -> tuple[str, tuple[str, ...]]:
+    """Return the best method, and those that are not surely worse."""
+    tried = [score for score in scores if len(score.beyond)]
+    if not tried:
+        return "", ()
+    best = min(tried, key=lambda score: score.rmse_beyond)
+    draws = np.random.default_rng(seed).integers(0, len(best.beyond), (2000, len(best.beyond)))
+    tied = []
+    for score in tried:
+        worse = (score.beyond**2 - best.beyond**2)[draws].mean(axis=1)
+        if score is not best and np.quantile(worse, 0.05) <= 0:
+            tied.append(score.method)
+    return best.method, tuple(tied)

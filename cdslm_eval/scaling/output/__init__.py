@@ -1,0 +1,1 @@
+"""Results of scaling studies as JSON, text and figures."""

@@ -1,0 +1,296 @@
+"""A study as a JSON document: full precision, intervals, and null with a reason for what is unknown."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+import platform
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+
+from cdslm_eval.results.numbers import to_json
+from cdslm_eval.scaling.downstream import Downstream
+from cdslm_eval.scaling.fit import LawFit
+from cdslm_eval.scaling.frontier import KEYS, Band, Frontier, NearRange, Predicted, Predictions
+from cdslm_eval.scaling.isocurve import PowerLaw
+from cdslm_eval.scaling.isoflop import IsoFlop, IsoFlops
+from cdslm_eval.scaling.maps import MetricMap
+from cdslm_eval.scaling.output.saved import saved_runs
+from cdslm_eval.scaling.output.text import estimator_words
+from cdslm_eval.scaling.study import Settings, Study
+from cdslm_eval.scaling.table import RunTable
+from cdslm_eval.scaling.validation import Holdout
+from cdslm_eval.scaling.verdict import Verdict
+
+__all__ = ["law_document", "predictions_document", "settings_document", "study_document"]
+
+EXPONENTS = {"N_exponent": "N*", "D_exponent": "D*", "ratio_exponent": "r* = D*/N*"}
+
+
+def study_document(study: Study) -> dict[str, Any]:
+    """Return what `cdslm-eval fit --json` writes.
+
+    Args:
+        study: Of `cdslm_eval.scaling.study.study`.
+
+    Returns:
+        `law`, `intervals`, `standard_errors`, `optimum`, `near_optimal`, `exponents`, `isoflops`, `holdout`, `rollout`,
+        `downstream`, `flags`, `verdict`, `missing` (part -> its reason), `settings` and `runs`: enough to
+        predict from without the table.
+    """
+    held = study.holdout
+    document = {
+        "headline": study.headline,
+        "trusted": study.fit is not None and not any(flag.doubt for flag in study.flags),
+        "law": None if study.fit is None else law_document(study.fit),
+        **_intervals(study),
+        "optimum": [] if study.optima is None else _optimum(study.optima),
+        "near_optimal": [entry for near in study.near_optima for entry in _near(near)],
+        "isoflops": None if study.isoflops is None else _isoflops(study.isoflops),
+        "holdout": None if held is None else _holdout(held),
+        "rollout": [_holdout(step) for step in study.rollout],
+        "downstream": None if study.downstream is None else _downstream(study.downstream, study),
+        "flags": list(study.flags),
+        "verdict": None if study.verdict is None else _verdict(study.verdict),
+        "missing": study.missing,
+        "settings": settings_document(study.table, study.metric, _options(study.settings)),
+        "runs": saved_runs(study.table),
+    }
+    out: dict[str, Any] = to_json(document)
+    return out
+
+
+def law_document(fit: LawFit) -> dict[str, Any]:
+    """Return a fitted law: its form, estimator, parameters, objective and the rows behind it."""
+    return {
+        "form": fit.form,
+        "formula": fit.problem.form.formula,
+        "estimator": fit.spec.estimator,
+        "estimator_words": estimator_words(fit.spec.estimator, fit.spec.delta, fit.link, fit.metric),
+        "delta": fit.spec.delta if fit.spec.estimator == "huber" else None,
+        "link": fit.link,
+        **fit.parameters,
+        "objective": fit.objective,
+        "gradient": fit.gradient,
+        "n_rows": fit.n_rows,
+        "n_test": len(fit.test),
+        "excluded": [dataclasses.asdict(row) for row in fit.excluded],
+    }
+
+
+def _intervals(study: Study) -> dict[str, Any]:
+    """Return intervals, standard errors and exponents of C."""
+    fit, draws, level = study.fit, study.bootstrap, study.settings.resampling.level
+    names = () if fit is None else tuple(fit.parameters)
+    exponents: dict[str, Any] = {}
+    if fit is not None and fit.law.has_optimum:
+        curve = fit.law.curve
+        values = {
+            "N_exponent": curve.N_exponent,
+            "D_exponent": 1 - curve.N_exponent,
+            "ratio_exponent": curve.ratio_exponent,
+        }
+        for name, value in values.items():
+            low, high = (math.nan, math.nan) if draws is None else draws.interval(name, level)
+            exponents[name] = {"value": float(value), "low": low, "high": high, "sign_established": low * high > 0}
+    return {
+        "intervals": {} if draws is None else {name: draws.interval(name, level) for name in names},
+        "standard_errors": {} if draws is None else {name: draws.standard_error(name) for name in names},
+        "exponents": exponents,
+        "bootstrap": None if draws is None else draws.sentence,
+    }
+
+
+def _downstream(found: Downstream, study: Study) -> dict[str, Any]:
+    """Return the three ways to a downstream metric, with their intervals and their held-out errors."""
+    draws, level = study.downstream_draws, study.settings.resampling.level
+    staged = {
+        one.name: {
+            "law": dict(one.law.parameters),
+            **_line(one.map),
+            "intervals": {p: draws[one.name].interval(p, level) for p in one.parameters if one.name in draws},
+            "spread": one.map.spread,
+            "objective": one.objective,
+            "rank_deficiency": one.rank_deficiency,
+            "flags": list(one.flags),
+        }
+        for one in (found.two_stage, found.fused)
+    }
+    return {
+        "headline": found.headline,
+        "loss": found.loss,
+        "link": found.axis.link.name,
+        "best": found.best,
+        "tied": found.tied,
+        "direct": None if found.direct is None else law_document(found.direct),
+        **staged,
+        "held_out": {
+            one.method: {
+                "rmse_beyond": one.rmse_beyond,
+                "n_beyond": len(one.beyond),
+                "rmse_within": one.rmse_within,
+                "n_within": len(one.within),
+                "reason": one.reason,
+            }
+            for one in found.scores
+        },
+        "flags": list(found.flags),
+    }
+
+
+def _line(found: MetricMap) -> dict[str, float]:
+    """Return the line in the loss: of the metric itself under the identity link, else of its link."""
+    if found.axis.link.name != "identity":
+        return {"intercept": found.intercept, "slope": found.slope}
+    start, end = found.value([0.0, 1.0])
+    return {"intercept": float(start), "slope": float(end - start)}
+
+
+def _verdict(found: Verdict) -> dict[str, Any]:
+    """Return a verdict with its evidence; the law behind it as its parameters."""
+    fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found) if f.name != "fit"}
+    return {**fields, "sentence": found.sentence, "parameters": None if found.fit is None else found.fit.parameters}
+
+
+def _optimum(found: Frontier) -> list[dict[str, Any]]:
+    return [
+        {
+            "C": C,
+            **{key: getattr(found, key).value[place] for key in KEYS},
+            "intervals": {key: _ends(getattr(found, key), place) for key in KEYS},
+        }
+        for place, C in enumerate(found.N.C)
+    ]
+
+
+def _ends(along: Band, place: int) -> tuple[float, float]:
+    return along.low[place], along.high[place]
+
+
+def _near(near: NearRange) -> list[dict[str, Any]]:
+    names = ("N_low", "N_high", "D_low", "D_high", "width")
+    return [
+        {
+            "C": C,
+            "epsilon": near.epsilon,
+            "relative": near.relative,
+            **{name: getattr(near, name).value[place] for name in names},
+            "intervals": {name: _ends(getattr(near, name), place) for name in names},
+        }
+        for place, C in enumerate(near.N_low.C)
+    ]
+
+
+def _isoflops(found: IsoFlops) -> dict[str, Any]:
+    return {
+        "headline": found.headline,
+        "budgets": [_budget(found, one) for one in found.budgets],
+        **{f"{name}_law": _power(getattr(found, f"{name}_law")) for name in ("N", "D", "ratio")},
+        "flags": list(found.flags),
+    }
+
+
+def _budget(found: IsoFlops, one: IsoFlop) -> dict[str, Any]:
+    return {
+        "C": one.C,
+        "rows": len(one.rows),
+        "lines": found.table.line[one.rows],
+        "curve": None if one.chosen is None else {2: "parabola", 3: "cubic"}[one.chosen.degree],
+        **{name: _curve(getattr(one, name)) for name in ("parabola", "cubic")},
+        **{key: getattr(one, key) for key in KEYS},
+        "intervals": {key: getattr(one, f"{key}_interval") for key in KEYS},
+        "reason": one.reason,
+    }
+
+
+def _curve(curve: Any) -> dict[str, Any] | None:
+    """Return the coefficients of 1, x, x^2, ... with x = ln N - centre."""
+    return None if curve is None else {"centre": curve.centre, "coefficients": curve.coefficients}
+
+
+def _power(law: PowerLaw | None) -> dict[str, Any] | None:
+    if law is None:
+        return None
+    return {
+        "exponent": law.exponent,
+        "interval": law.interval,
+        "log_coefficient": law.log_coefficient,
+        "level": law.level,
+        "n": law.n,
+    }
+
+
+def _holdout(held: Holdout) -> dict[str, Any]:
+    return {
+        "how": held.how,
+        "sentence": held.sentence,
+        "n": len(held.actual),
+        "n_fitted": held.n_fitted,
+        "rmse": held.rmse,
+        "bias": held.bias,
+        "covered": float(np.mean(held.covered)),
+        "extrapolation_ratio": held.extrapolation_ratio,
+    }
+
+
+def predictions_document(predictions: Predictions) -> dict[str, Any]:
+    """Return what `cdslm-eval fit predict --json` writes."""
+    fit, how = predictions.fit, predictions.resampling
+    budgets = tuple(p.C for p in predictions.optima)
+    options = _options(Settings(spec=fit.spec, resampling=how, budgets=budgets))
+    document: dict[str, Any] = to_json(
+        {
+            "headline": predictions.headline,
+            "trusted": not any(flag.doubt for flag in predictions.flags),
+            "law": law_document(predictions.fit),
+            "optimum": [_predicted(one) for one in predictions.optima],
+            "models": [_predicted(one) for one in predictions.models],
+            "flags": list(predictions.flags),
+            "settings": settings_document(fit.table, fit.metric, options),
+        }
+    )
+    return document
+
+
+def _predicted(one: Predicted) -> dict[str, Any]:
+    return {
+        **{key: getattr(one, key) for key in ("C", *KEYS)},
+        "intervals": one.intervals,
+        "prediction": one.prediction,
+    }
+
+
+def _options(settings: Settings) -> dict[str, Any]:
+    """Return the options of a study in one flat mapping."""
+    nested = dataclasses.asdict(settings)
+    spec, resampling = nested.pop("spec"), nested.pop("resampling")
+    return {**spec, "link": settings.spec.linked(), **resampling, **nested}
+
+
+def settings_document(table: RunTable, metric: str, options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return all that repeats a study: its options, the data's digest and conventions, versions."""
+    from importlib.metadata import version
+
+    import scipy
+
+    check = table.compute_check()
+    return {
+        "metric": metric,
+        "source": table.source,
+        "digest": table.digest,
+        "rows": len(table),
+        "k": table.k,
+        "derived": table.derived,
+        "compute": check.sentence,
+        "conventions": dict(table.conventions),
+        "excluded": [dataclasses.asdict(row) for row in table.excluded],
+        **options,
+        "versions": {
+            "cdslm_eval": version("cdslm-eval"),
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "scipy": scipy.__version__,
+        },
+    }

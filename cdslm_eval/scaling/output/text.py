@@ -1,0 +1,338 @@
+"""Numbers, sentences and tables of a study as text: what the terminal prints and the page shows."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import numpy as np
+
+from cdslm_eval.scaling.downstream import Downstream
+from cdslm_eval.scaling.frontier import Band, Frontier, NearRange, Predicted
+from cdslm_eval.scaling.isoflop import IsoFlops
+from cdslm_eval.scaling.study import Study
+from cdslm_eval.scaling.validation import Holdout
+
+__all__ = [
+    "View",
+    "between",
+    "count",
+    "downstream_view",
+    "estimator_line",
+    "estimator_words",
+    "exponent_lines",
+    "isoflop_view",
+    "lines_text",
+    "near_view",
+    "optimum_view",
+    "parameter_view",
+    "plain",
+    "predicted_view",
+    "rollout_view",
+    "sign_words",
+    "staged_view",
+]
+
+_NAMES = {
+    "E": "E",
+    "A": "A",
+    "log_A": "ln A",
+    "alpha": "alpha",
+    "B": "B",
+    "log_B": "ln B",
+    "beta": "beta",
+    "gamma": "gamma",
+}
+
+
+_PREFIXES = ((1e12, "T"), (1e9, "B"), (1e6, "M"), (1e3, "k"))
+
+
+def plain(value: float, digits: int = 4) -> str:
+    """Return a number with so many significant digits, or a dash where it is unknown.
+
+    Example:
+        >>> plain(0.34731051), plain(2143.417), plain(3.2e21), plain(float("nan")), plain(0.0)
+        ('0.3473', '2143', '3.2e21', '—', '0')
+    """
+    if not math.isfinite(value):
+        return "—"
+    if value == 0 or 1e-4 <= abs(value) < 1e6:
+        text = f"{value:#.{digits}g}" if value else "0"
+        return f"{value:.0f}" if abs(value) >= 10 ** (digits - 1) else text.rstrip(".")
+    mantissa, _, exponent = f"{value:.{digits - 1}e}".partition("e")
+    return f"{mantissa.rstrip('0').rstrip('.')}e{int(exponent)}"
+
+
+def count(value: float, digits: int = 3) -> str:
+    """Return a number of parameters or tokens with its decimal prefix.
+
+    Example:
+        >>> count(7.03e9), count(1.4e12), count(123.0), count(2.5e17)
+        ('7.03B', '1.40T', '123', '2.5e17')
+    """
+    if not math.isfinite(value):
+        return "—"
+    for unit, letter in _PREFIXES:
+        if unit <= value < 1e15:
+            return f"{plain(value / unit, digits)}{letter}"
+    return plain(value, digits)
+
+
+def between(low: float, high: float, digits: int = 4, *, counts: bool = False) -> str:
+    """Return an interval, or a dash where it is unknown.
+
+    Example:
+        >>> between(1.769, 1.871, 3), between(7e9, 9.1e9, 2, counts=True), between(float("nan"), 1.0)
+        ('1.77 … 1.87', '7.0B … 9.1B', '—')
+    """
+    if math.isnan(low) or math.isnan(high):
+        return "—"
+    write = count if counts else plain
+    ends = [("−∞" if end < 0 else "∞") if math.isinf(end) else write(end, digits) for end in (low, high)]
+    return " … ".join(ends)
+
+
+def estimator_words(estimator: str, delta: float, link: str, metric: str) -> str:
+    """Return the estimator in words: Huber's and least absolute deviations are often confused.
+
+    Example:
+        >>> estimator_words("huber", 1e-3, "log", "loss")
+        'Huber loss (sum, delta 0.001) on log loss'
+        >>> estimator_words("lad", 0.0, "identity", "mos")
+        'least absolute deviations (LAD) on mos'
+    """
+    on = {"log": f"log {metric}", "logit": f"logit {metric}"}.get(link, metric)
+    words = {
+        "huber": f"Huber loss (sum, delta {delta:g})",
+        "lad": "least absolute deviations (LAD)",
+        "least_squares": "least squares",
+    }
+    return f"{words[estimator]} on {on}"
+
+
+def sign_words(name: str, value: float, low: float, high: float, level: float) -> str:
+    """Return a sentence about an exponent of C: it rises, falls, or its sign is not established.
+
+    Example:
+        >>> sign_words("r* = D*/N*", -0.027, -0.112, 0.039, 0.95)
+        'r* = D*/N* goes as C^-0.027 (95 % interval -0.112 … 0.039): its sign is not established by these data'
+    """
+    sentence = f"{name} goes as C^{value:.3f}"
+    if not (math.isfinite(low) and math.isfinite(high)):
+        return f"{sentence} (no interval: its sign is not established)"
+    sentence += f" ({100 * level:g} % interval {low:.3f} … {high:.3f})"
+    if low <= 0 <= high:
+        return f"{sentence}: its sign is not established by these data"
+    return f"{sentence}: it {'rises' if low > 0 else 'falls'} with compute"
+
+
+def lines_text(lines: list[int], most: int = 12) -> str:
+    """Return line numbers, runs of them joined, the rest counted.
+
+    Example:
+        >>> lines_text([3, 4, 5, 9]), lines_text([1, 3, 5, 7], most=2)
+        ('3-5, 9', '1, 3 and 2 more')
+    """
+    runs: list[list[int]] = []
+    for line in sorted(set(lines)):
+        if runs and line == runs[-1][-1] + 1:
+            runs[-1].append(line)
+        else:
+            runs.append([line])
+    texts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
+    left = sum(len(run) for run in runs[most:])
+    return ", ".join(texts[:most]) + (f" and {left} more" if left else "")
+
+
+@dataclass(frozen=True, slots=True)
+class View:
+    """A table: a title, a remark, headings, and rows of texts."""
+
+    title: str
+    headings: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    note: str = ""
+
+
+def downstream_view(found: Downstream) -> View:
+    """Return the three methods for a downstream metric, by their errors on held-out rows."""
+    names = {"direct": "direct", "two_stage": "two-stage (of the loss)", "fused": "fused (with the loss)"}
+    rows = []
+    for one in found.scores:
+        mark = (
+            " (best)" if one.method == found.best else " (not significantly worse)" if one.method in found.tied else ""
+        )
+        lost = {"two_stage": found.two_stage, "fused": found.fused}
+        rank = lost[one.method].rank_deficiency if one.method in lost else 0
+        cells = (plain(one.rmse_beyond, 3), str(len(one.beyond)), plain(one.rmse_within, 3), str(len(one.within)))
+        rows.append((f"{names[one.method]}{mark}", *cells, str(rank), one.reason))
+    headings = ("", "RMSE beyond", "rows", "RMSE within", "rows", "undetermined", "remark")
+    note = (
+        f"errors on the {found.axis.link.name} scale of {found.metric}; beyond: the largest budgets, from the "
+        "smaller; within: cross-validation"
+    )
+    return View("Three methods for the metric", headings, tuple(rows), note)
+
+
+def staged_view(study: Study) -> View:
+    """Return the parameters of the fits through the loss, with intervals."""
+    found, draws, level = study.downstream, study.downstream_draws, study.settings.resampling.level
+    assert found is not None
+    rows = []
+    for name in found.fused.parameters:
+        cells = []
+        for one in (found.two_stage, found.fused):
+            ends = draws[one.name].interval(name, level) if one.name in draws else (math.nan, math.nan)
+            cells += [plain(one.parameters[name], 5), between(*ends, 4)]
+        rows.append((_NAMES.get(name, name), *cells))
+    title = f"{found.metric} = map({found.loss}), {found.loss} = {found.loss_fit.problem.form.formula}"
+    note = next((draws[name].sentence for name in draws), study.missing.get("downstream_intervals", ""))
+    headings = ("", "two-stage", _percent(level), "fused", _percent(level))
+    return View(title, headings, tuple(rows), note)
+
+
+def estimator_line(study: Study) -> str:
+    """Return the estimator, the number of rows and the objective of the law."""
+    fit = study.fit
+    assert fit is not None
+    words = estimator_words(fit.spec.estimator, fit.spec.delta, fit.link, fit.metric)
+    return f"Estimator: {words}; {fit.n_rows} rows, objective {fit.objective:.9g}."
+
+
+def parameter_view(study: Study) -> View:
+    """Return the law's parameters with intervals and standard errors."""
+    fit, draws, level = study.fit, study.bootstrap, study.settings.resampling.level
+    assert fit is not None
+    rows = []
+    for name, text in _NAMES.items():
+        if name in fit.parameters:
+            ends = (math.nan, math.nan) if draws is None else draws.interval(name, level)
+            error = math.nan if draws is None else draws.standard_error(name)
+            rows.append((text, plain(fit.parameters[name], 6), between(*ends, 4), plain(error, 3)))
+    note = study.missing.get("bootstrap", "no intervals were requested") if draws is None else draws.sentence
+    return View(
+        f"Parameters of {fit.problem.form.formula}", ("", "estimate", _percent(level), "std. error"), tuple(rows), note
+    )
+
+
+def exponent_lines(study: Study) -> tuple[str, ...]:
+    """Return the exponents of N*, D* and r*, and whether their signs are established."""
+    fit, draws, level = study.fit, study.bootstrap, study.settings.resampling.level
+    if fit is None or not fit.law.has_optimum:
+        return ()
+    curve = fit.law.curve
+    values = {"N": curve.N_exponent, "D": 1 - curve.N_exponent, "ratio": curve.ratio_exponent}
+    lines = []
+    for key, name in (("N", "N*"), ("D", "D*"), ("ratio", "r* = D*/N*")):
+        ends = (math.nan, math.nan) if draws is None else draws.interval(f"{key}_exponent", level)
+        lines.append(sign_words(name, float(values[key]), *ends, level) + ".")
+    return tuple(lines)
+
+
+def optimum_view(found: Frontier, metric: str, level: float, note: str = "") -> View:
+    """Return the compute-optimal models at budgets."""
+
+    def cells(place: int) -> Iterable[str]:
+        for band, write in _written(found):
+            ends = band.low[place], band.high[place]
+            yield f"{write(band.value[place])}{_ends(*ends, counts=write is count)}"
+
+    rows = tuple((plain(C, 3), *cells(place)) for place, C in enumerate(found.N.C))
+    headings = ("C [FLOP]", "N*", "D*", "r* = D*/N*", f"{metric} there", "kappa")
+    return View(f"Compute-optimal models ({_percent(level)} interval in brackets)", headings, rows, note)
+
+
+def _written(found: Frontier) -> tuple[tuple[Band, Callable[[float], str]], ...]:
+    return (
+        (found.N, count),
+        (found.D, count),
+        (found.ratio, _short),
+        (found.loss, plain),
+        (found.kappa, _short),
+    )
+
+
+def _short(value: float) -> str:
+    return plain(value, 3)
+
+
+def _ends(low: float, high: float, *, counts: bool = False) -> str:
+    text = between(low, high, 3, counts=counts)
+    return "" if text == "—" else f" [{text}]"
+
+
+def _percent(level: float) -> str:
+    return f"{100 * level:g} %"
+
+
+def near_view(found: tuple[NearRange, ...], level: float) -> View:
+    """Return which models stay within a share of the optimum's value."""
+    rows = []
+    for near in found:
+        for place, C in enumerate(near.N_low.C):
+            cells = []
+            for key in ("N", "D"):
+                low, high = getattr(near, f"{key}_low"), getattr(near, f"{key}_high")
+                cells.append(between(low.value[place], high.value[place], 3, counts=True))
+            with np.errstate(over="ignore"):
+                wide, *ends = np.exp([near.width.value[place], near.width.low[place], near.width.high[place]]).tolist()
+            rows.append((plain(C, 3), near.name, *cells, f"{plain(wide, 3)}x{_ends(*ends)}"))
+    rows.sort(key=lambda row: float(row[0]))
+    headings = ("C [FLOP]", "within", "N from … to", "D from … to", f"N high / N low [{_percent(level)}]")
+    return View("Near-optimal models", headings, tuple(rows))
+
+
+def isoflop_view(found: IsoFlops) -> View:
+    """Return each budget by itself."""
+    rows = []
+    for one in found.budgets:
+        kind = "—" if one.chosen is None else {2: "parabola", 3: "cubic"}[one.chosen.degree]
+        if not one.has_optimum:
+            rows.append((plain(one.C, 3), str(len(one.rows)), kind, *["—"] * 5, one.reason))
+            continue
+        rows.append(
+            (
+                plain(one.C, 3),
+                str(len(one.rows)),
+                kind,
+                f"{count(one.N)}{_ends(*one.N_interval, counts=True)}",
+                f"{count(one.D)}{_ends(*one.D_interval, counts=True)}",
+                f"{plain(one.ratio, 3)}{_ends(*one.ratio_interval)}",
+                f"{plain(one.loss)}{_ends(*one.loss_interval)}",
+                f"{plain(one.kappa, 3)}{_ends(*one.kappa_interval)}",
+                "",
+            )
+        )
+    headings = ("C [FLOP]", "rows", "curve", "N*", "D*", "r* = D*/N*", f"{found.metric} there", "kappa", "remark")
+    return View("Each budget by itself (95 % interval in brackets)", headings, tuple(rows))
+
+
+def rollout_view(found: tuple[Holdout, ...]) -> View:
+    """Return how well each budget is predicted from the smaller ones."""
+    rows = tuple(
+        (
+            step.how.removeprefix("C = ").partition(" ")[0],
+            f"{len(step.actual)} from {step.n_fitted}",
+            plain(step.rmse, 3),
+            f"{step.bias:+.2g}",
+            f"{step.covered.mean():.0%}",
+        )
+        for step in found
+    )
+    headings = ("C [FLOP]", "rows", "RMSE", "bias", "in their 95 %")
+    return View("Each budget predicted from the smaller ones", headings, rows, "errors on the scale of the link")
+
+
+def predicted_view(found: tuple[Predicted, ...], metric: str, level: float, title: str) -> View:
+    """Return predicted models: the value with the law's own interval, and that of one further run."""
+    rows = []
+    for one in found:
+        cells = [plain(one.C, 3)]
+        for key, write in (("N", count), ("D", count), ("ratio", _short), ("loss", plain), ("kappa", _short)):
+            ends = one.intervals.get(key, (math.nan, math.nan))
+            cells.append(f"{write(getattr(one, key))}{_ends(*ends, counts=write is count)}")
+        rows.append((*cells, between(*one.prediction)))
+    headings = ("C [FLOP]", "N", "D", "D/N", metric, "kappa", f"one further run, {_percent(level)}")
+    return View(f"{title} ({_percent(level)} interval in brackets)", headings, tuple(rows))

@@ -1,0 +1,112 @@
+"""Writes the pages of the site that follow from the code: quick start, plugin directory, command line, Python names.
+
+Run by the gen-files plugin of mkdocs at every build, so that none of them can be out of date.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import mkdocs_gen_files
+import typer
+
+import cdslm_eval
+from cdslm_eval.cli import app as eval_app
+from cdslm_eval.plugin.host import Host
+from cdslm_model.cli import app as model_app
+
+ROOT = Path(__file__).parents[2]
+
+
+def write(name: str, text: str) -> None:
+    """Write a page of the site."""
+    with mkdocs_gen_files.open(name, "w") as file:
+        file.write(text)
+
+
+def commands(command: click.Command, path: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], click.Command]]:
+    """Yield a command and those below it, each with the words that call it."""
+    yield path, command
+    for name, below in sorted(getattr(command, "commands", {}).items()):
+        yield from commands(below, (*path, name))
+
+
+def command_page() -> str:
+    """Return the reference of both commands: usage, help, and a table of the options of each."""
+    parts = ["# Command line\n"]
+    for program, app in (("cdslm-eval", eval_app), ("cdslm", model_app)):
+        for path, command in commands(typer.main.get_command(app), (program,)):
+            context = click.Context(command, info_name=" ".join(path))
+            usage = " ".join(piece for piece in command.collect_usage_pieces(context))
+            parts.append(f"\n{'#' * (1 + min(len(path), 3))} {' '.join(path)}\n\n```\n{' '.join(path)} {usage}\n```\n")
+            parts.append(f"\n{paragraphs(command.help or '')}\n")
+            rows = [row for parameter in command.params if (row := option_row(parameter))]
+            if rows:
+                parts.append("\n| option | meaning | default |\n|---|---|---|\n" + "".join(rows))
+    return "".join(parts)
+
+
+def paragraphs(text: str) -> str:
+    """Return help as markdown; click keeps lines below a form feed-like mark as they are."""
+    return text.replace("\b", "").replace("\f", "").replace("<", "&lt;")
+
+
+def option_row(parameter: click.Parameter) -> str:
+    """Return a table row for an option or argument, or nothing where it has no help."""
+    text = getattr(parameter, "help", None)
+    if not text or getattr(parameter, "hidden", False) or parameter.name == "help":
+        return ""
+    names = ", ".join(f"`{name}`" for name in parameter.opts) if parameter.opts else f"`{parameter.name}`"
+    default = parameter.default
+    shown = "" if default in (None, False, (), []) or callable(default) else f"`{default}`"
+    return f"| {names} | {' '.join(text.split()).replace('|', chr(92) + '|').replace('<', '&lt;')} | {shown} |\n"
+
+
+def python_page() -> str:
+    """Return the reference of every public name, from its docstring."""
+    parts = ["# Python\n\nEvery name can be imported from `cdslm_eval`; heavy modules load on first use.\n"]
+    parts += [f"\n::: cdslm_eval.{name}\n" for name in cdslm_eval.__all__ if not name.startswith("__")]
+    return "".join(parts)
+
+
+def plugin_page() -> str:
+    """Return the directory of our plugins: what each provides, and its own page below."""
+    host = Host()
+    parts = ["# Plugins\n\nOur own distributions. Any other is a package with an entry point in `cdslm_eval`.\n"]
+    parts.append("\n| distribution | provides | install |\n|---|---|---|\n")
+    details = []
+    for folder in sorted((ROOT / "plugins").iterdir()):
+        if not (folder / "pyproject.toml").is_file():
+            continue
+        project = re.search(r'^name = "(.+)"', (folder / "pyproject.toml").read_text(), re.MULTILINE)
+        assert project is not None
+        provides = [
+            f"{kind} `{name}`"
+            for kind in ("metric", "recognizer", "transcriber", "generator", "executor")
+            for name, registered in host.registered(kind).items()
+            if registered.owner.distribution == project[1]
+        ]
+        anchor = project[1]
+        listed = ", ".join(provides) or "see below"
+        parts.append(f"| [{anchor}](#{anchor}) | {listed} | `pip install ./plugins/{folder.name}` |\n")
+        readme = (folder / "README.md").read_text()
+        body = re.sub(r"^# .*$", f"## {anchor} {{ #{anchor} }}", readme, count=1, flags=re.MULTILINE)
+        details.append("\n" + re.sub(r"\]\((?!https?:|#)[^)]*?(docs/)?([\w-]+\.md)([^)]*)\)", r"](\2\3)", body))
+    return "".join(parts + details)
+
+
+def first_page() -> str:
+    """Return the README with its links turned to pages of the site."""
+    text = (ROOT / "README.md").read_text()
+    text = re.sub(r"\[docs/([^\]]*)\]\(docs/", r"[\1](", text)
+    text = re.sub(r"\]\(docs/", "](", text)
+    return re.sub(r"\[([^\]]*)\]\(CONTRIBUTING\.md\)", r"`\1`", text)
+
+
+write("index.md", first_page())
+write("plugins.md", plugin_page())
+write("reference/cli.md", command_page())
+write("reference/python.md", python_page())
