@@ -7,10 +7,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from cdslm_eval import Quantile, Statistic
 from cdslm_eval.core import channel
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import Metric, Row, Skipped
-from cdslm_eval.stats.statistic import Quantile, Statistic
 
 __all__ = ["ChannelMetric", "profile_from_row"]
 
