@@ -12,7 +12,7 @@ from cdslm_eval.core.errors import EvalError
 from cdslm_eval.core.store import FileFacts, Outcome, Store
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.identity import content_needs, identify, subject
-from cdslm_eval.suite import Wish, load_suite, make_plan, run_suite
+from cdslm_eval.suite import RunOptions, load_suite, make_plan, run_suite
 
 SYSTEMS = 20
 CLIPS = 1000
@@ -45,9 +45,9 @@ def fill(store_path, plan):
     """Put rows for every clip under every metric into a store, as a finished measurement leaves them."""
     rng = np.random.default_rng(1)
     with Store(store_path) as store, store.writing():
-        for number, clips in enumerate(plan.opened.values()):
-            for place, source in enumerate(clips.sources):
-                digest = f"{number:04d}{place:060d}"
+        for number, entry in enumerate(plan.sets):
+            for index, source in enumerate(entry.clips.sources):
+                digest = f"{number:04d}{index:060d}"
                 stat = Path(source.path).stat()
                 store.put_file(source.path, FileFacts(stat.st_size, stat.st_mtime_ns, digest, 5.0, 16000, 1, "PCM", ""))
                 for metric in plan.metrics.values():
@@ -56,7 +56,7 @@ def fill(store_path, plan):
                     if metric.name == "signal":
                         columns = {c for s in metric.statistics.values() for c in s.columns}
                         row = dict(zip(sorted(columns), rng.random(len(columns)).tolist(), strict=True))
-                    key = subject(content_needs(metric, plan.givers), source, digest, None)
+                    key = subject(content_needs(metric, plan.upstream), source, digest, None)
                     store.put_row(ident.stored.ident, key, Outcome("ok", "", row))
 
 
@@ -67,7 +67,7 @@ def large(tmp_path_factory):
     plan = make_plan(load_suite(path), Host(pinned=[]))
     fill(folder / "s.cdslm", plan)
     start = time.perf_counter()
-    first = run_suite(plan, Wish(store=folder / "s.cdslm"))
+    first = run_suite(plan, RunOptions(store=folder / "s.cdslm"))
     return path, folder / "s.cdslm", first, time.perf_counter() - start
 
 
@@ -98,7 +98,7 @@ def test_judging_again_over_20_000_cached_clips_against_summarising_them(benchma
     path, store, first, once_s = large
 
     def again():
-        return run_suite(make_plan(load_suite(path), Host(pinned=[])), Wish(store=store))
+        return run_suite(make_plan(load_suite(path), Host(pinned=[])), RunOptions(store=store))
 
     result = benchmark.pedantic(again, rounds=3)
     benchmark.extra_info["times_summarising"] = once_s / benchmark.stats["median"]

@@ -1,4 +1,4 @@
-"""`cdslm-eval merge`: the stores of shards become one."""
+"""`cdslm-eval merge`: joins the stores of shards."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ def merge(
 ) -> None:
     """Put the rows of several stores into one; `run SUITE --store TARGET` then judges without measuring again.
 
-    A row that was measured in one store and failed in another is kept as measured. Files are known again by their
+    A row that was measured in one store and failed in another counts as measured. Files are recognized by their
     content, so the stores may come from other machines.
     """
     from cdslm_eval.core.errors import UsageError
@@ -34,15 +34,15 @@ def merge(
         if part.resolve() == target.resolve():
             raise UsageError(f"{part}: the target itself")
         with Store(part, read_only=True) as store:
-            for one in store.runs():
-                if shard := one["settings"].get("shard"):
-                    seen.setdefault((one["settings"]["suite"]["digest"], shard["of"]), set()).add(shard["number"])
+            for run in store.runs():
+                if shard := run["settings"].get("shard"):
+                    seen.setdefault((run["settings"]["suite"]["digest"], shard["of"]), set()).add(shard["number"])
     with Store(target) as store:
         for part in parts:
             gained = store.absorb(part)
             common.note(f"{part}: {gained['rows']} rows, {gained['files']} files")
     for (_, of), numbers in seen.items():
-        if lacking := sorted(set(range(1, of + 1)) - numbers):
-            some = ", ".join(f"{number}/{of}" for number in lacking)
-            common.note(f"note: no store of shard {some}; `run` will measure what it lacks")
+        if missing := sorted(set(range(1, of + 1)) - numbers):
+            shards = ", ".join(f"{number}/{of}" for number in missing)
+            common.note(f"note: no store of shard {shards}; `run` will measure what it lacks")
     typer.echo(str(target))

@@ -1,4 +1,4 @@
-"""`cdslm-eval record`: keeps a run in one portable file, to compare later ones with."""
+"""`cdslm-eval record`: writes a run to one portable file, to compare later ones with."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ def add_to(app: typer.Typer) -> None:
 
 
 def record(
-    name: Annotated[str, typer.Argument(help="What to call it, or a file name that ends in .cdslm.")],
+    name: Annotated[str, typer.Argument(help="Its name, or a file name that ends in .cdslm.")],
     store: StoreOption = None,
     run: Annotated[
         int | None, typer.Option("--run", help="Number of the run in the store; default: the last one.")
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a recorded run of that name.")] = False,
 ) -> None:
-    """Keep the last run of a suite: estimates, identities and rows, in one file that `run --against` compares with."""
+    """Write the last run of a suite to one file (estimates, identities, rows) that `run --against` compares with."""
     from cdslm_eval.core.errors import UsageError
     from cdslm_eval.core.store import default_store_path
-    from cdslm_eval.suite.record import SUFFIX, record_run, records_folder
+    from cdslm_eval.suite.recording import SUFFIX, record_run, records_folder
 
     where = store or default_store_path()
     if not where.is_file():
@@ -37,7 +37,7 @@ def record(
     target = Path(name) if named else records_folder(where) / f"{name}{SUFFIX}"
     settings = record_run(where, target, run, replace=force)
     sets = settings["sets"]
-    clips = sum(one["clips"] for one in sets.values())
+    clips = sum(entry["clips"] for entry in sets.values())
     typer.echo(
         f"{target}: {settings['suite']['name']}, {len(sets)} sets, {clips} clips, {target.stat().st_size:,} bytes"
     )

@@ -1,4 +1,4 @@
-"""`cdslm-eval rerun`: repeats a result from its own provenance, and says what differs."""
+"""`cdslm-eval rerun`: repeats a result from its own provenance, and reports what differs."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def rerun(
     ] = None,
     jobs: JobsOption = 0,
 ) -> None:
-    """Repeat a run of `run` or `score` from its result, and say what differs: versions, audio, identities, values.
+    """Repeat a run of `run` or `score` from its result, and report what differs: versions, audio, identities, values.
 
     Exit codes: 0 every value is the same, bit for bit; 1 some differ; 2 it cannot be repeated here.
     """
@@ -40,17 +40,17 @@ def rerun(
 
     then = _read(result)
     settings = then["settings"]
-    for sentence in lost_versions(settings.get("versions", {}), versions(Host())):
+    for sentence in lost_versions(settings.get("versions", {}), versions(Host().versions())):
         common.note(f"differs: {sentence}")
     again = _suite(settings, result, store, jobs) if "suite" in settings else _score(settings, result, store, jobs)
     if json_to is not None:
         common.write_json(json_to, again.as_json())
-    found = _differences(then, again.as_json())
-    for sentence in found:
+    sentences = _differences(then, again.as_json())
+    for sentence in sentences:
         common.note(f"differs: {sentence}")
-    same = len(then["estimates"]) - sum(sentence.startswith("value ") for sentence in found)
+    same = len(then["estimates"]) - sum(sentence.startswith("value ") for sentence in sentences)
     typer.echo(f"{same} of {len(then['estimates'])} values are the same, bit for bit")
-    if found:
+    if sentences:
         raise typer.Exit(1)
 
 
@@ -68,60 +68,60 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _suite(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: int) -> ScoreResult:
     from cdslm_eval.cli.run import run_from
-    from cdslm_eval.suite.load import load_suite, parse_suite
+    from cdslm_eval.suite import load_suite, parse_suite
 
-    told = settings["suite"]
-    path = Path(told["path"])
-    if path.is_file() and load_suite(path).digest != told["digest"]:
+    suite_settings = settings["suite"]
+    path = Path(suite_settings["path"])
+    if path.is_file() and load_suite(path).digest != suite_settings["digest"]:
         common.note(f"differs: {path}: the suite file was changed since; the one in {result} is run")
-    suite = parse_suite(told["text"], path)
-    done = run_from(suite, store=store, against=told["against"], only=tuple(told["only"]), jobs=jobs)
-    assert done is not None  # neither a part nor a plan was asked for
+    suite = parse_suite(suite_settings["text"], path)
+    done = run_from(
+        suite, store=store, against=suite_settings["against"], only=tuple(suite_settings["only"]), jobs=jobs
+    )
+    assert done is not None  # neither a shard nor a plan was requested
     return done.scores
 
 
 def _score(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: int) -> ScoreResult:
-    from cdslm_eval.cli.score import score_systems
-    from cdslm_eval.core.clips import ClipSet
+    from cdslm_eval import api
     from cdslm_eval.core.errors import UsageError
-    from cdslm_eval.core.store import default_store_path
-    from cdslm_eval.plugin.host import Host
     from cdslm_eval.run.scoring import REFERENCE
 
     if not isinstance(settings.get("metrics"), str) or "sets" not in settings:
-        raise UsageError(f"{result}: does not say how it was made; it was written by an older version")
-    sets = {name: one["origin"] for name, one in settings["sets"].items() if name != REFERENCE}
+        raise UsageError(f"{result}: has no settings that repeat it; an older version wrote it")
+    sets = {name: facts["origin"] for name, facts in settings["sets"].items() if name != REFERENCE}
     reference = settings.get("reference")
-    return score_systems(
-        Host(),
-        [ClipSet.open(origin, name=name) for name, origin in sets.items()],
-        ClipSet.open(reference, name=REFERENCE) if reference else None,
+    return api.score(
+        sets,
+        reference,
         settings["metrics"],
         recognizer=settings["recognizer"],
         transcriber=settings.get("transcriber"),
-        store=store or default_store_path(),
+        store=store,
         jobs=jobs,
         seed=settings["seed"],
+        progress=True,
+        note=common.note,
     )
 
 
 def _differences(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """Return a sentence for every set whose audio, and every value that, is not what it was."""
-    found: list[str] = []
+    """Return a sentence for every set whose audio differs, and for every value that does."""
     before, after = then["settings"].get("sets", {}), now["settings"].get("sets", {})
-    found += [
-        f"audio of {name}: {one['clips']} clips then, {after[name]['clips']} now, other content"
-        for name, one in before.items()
-        if name in after and one["digest"] != after[name]["digest"]
+    sentences = [
+        f"audio of {name}: {facts['clips']} clips then, {after[name]['clips']} now, other content"
+        for name, facts in before.items()
+        if name in after and facts["digest"] != after[name]["digest"]
     ]
-    values = {(one["system"], one["name"]): one for one in now["estimates"]}
-    for one in then["estimates"]:
-        other = values.get((one["system"], one["name"]))
-        place = f"value {one['name']} of {one['system']}"
+    values = {(estimate["system"], estimate["name"]): estimate for estimate in now["estimates"]}
+    for estimate in then["estimates"]:
+        other = values.get((estimate["system"], estimate["name"]))
+        subject = f"value {estimate['name']} of {estimate['system']}"
         if other is None:
-            found.append(f"{place}: not measured now")
-        elif other["identity"] != one["identity"]:
-            found.append(f"{place}: identity {one['identity']} then, {other['identity']} now")
-        elif changed := [key for key in one if one[key] != other.get(key)]:
-            found.append(f"{place}: " + ", ".join(f"{key} {one[key]} then, {other.get(key)} now" for key in changed))
-    return found
+            sentences.append(f"{subject}: not measured now")
+        elif other["identity"] != estimate["identity"]:
+            sentences.append(f"{subject}: identity {estimate['identity']} then, {other['identity']} now")
+        elif changed := [key for key in estimate if estimate[key] != other.get(key)]:
+            parts = (f"{key} {estimate[key]} then, {other.get(key)} now" for key in changed)
+            sentences.append(f"{subject}: {', '.join(parts)}")
+    return sentences

@@ -1,4 +1,4 @@
-"""`cdslm-eval run`: a suite, planned, measured, judged, and told to people and to CI."""
+"""`cdslm-eval run`: plans, measures and judges a suite, and reports to people and to CI."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from cdslm_eval.cli.score import JobsOption, KeepFailuresOption, StoreOption
 if TYPE_CHECKING:
     from cdslm_eval.results.suite_result import SuiteResult
     from cdslm_eval.suite import Plan
-    from cdslm_eval.suite.load import Suite
+    from cdslm_eval.suite.schema import Suite
 
 __all__ = ["add_to", "deliver", "run_from"]
 
@@ -46,24 +46,23 @@ def run(
     shard: Annotated[
         str | None, typer.Option("--shard", help="Measure part I of N only, such as 1/3; see `merge`.")
     ] = None,
-    plan_only: Annotated[bool, typer.Option("--plan", help="Check the suite, show what would run, and leave.")] = False,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of suite files, and leave.")] = False,
+    plan_only: Annotated[bool, typer.Option("--plan", help="Check the suite, show what would run, and exit.")] = False,
+    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of suite files, and exit.")] = False,
     jobs: JobsOption = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; default: the suite's.")] = "",
     keep_failures: KeepFailuresOption = False,
 ) -> None:
     """Run a suite: systems x metrics, judged by gates on confidence bounds.
 
-    A second run over unchanged audio measures nothing again; an interrupted run goes on where it stopped.
+    A second run over unchanged audio measures nothing again; an interrupted run continues where it stopped.
     Exit codes: 0 measured and no gate failed; 1 over the failure budget; 2 the suite or command was wrong; 3 internal
     error; 4 a gate failed.
     """
     from cdslm_eval.core.errors import UsageError
-    from cdslm_eval.suite import load_suite
-    from cdslm_eval.suite import schema as suite_schema
+    from cdslm_eval.suite import json_schema, load_suite
 
     if schema:
-        common.write_json("-", suite_schema())
+        common.write_json("-", json_schema())
         return
     if suite is None:
         raise UsageError("name a suite file: cdslm-eval run SUITE.toml")
@@ -87,7 +86,7 @@ def run(
 
 
 def _takes_stdout(*targets: str | None) -> bool:
-    """Return whether one of the documents goes to stdout, which is no place for two."""
+    """Return whether a document goes to stdout, which has room for one only."""
     from cdslm_eval.core.errors import UsageError
 
     if targets.count("-") > 1:
@@ -107,12 +106,11 @@ def run_from(
     device: str = "",
     keep_failures: bool = False,
 ) -> SuiteResult | None:
-    """Plan and run a suite that was read; None where only the plan or a part was asked for."""
+    """Plan and run a suite; return None for a plan or a shard."""
     from cdslm_eval.core.store import default_store_path
     from cdslm_eval.plugin.host import Host
-    from cdslm_eval.suite import Wish, make_plan, run_suite
-    from cdslm_eval.suite.execute import Shard
-    from cdslm_eval.suite.record import find_record, records_folder
+    from cdslm_eval.suite import RunOptions, Shard, make_plan, run_suite
+    from cdslm_eval.suite.recording import find_record, records_folder
 
     where = store or default_store_path()
     part = Shard.parse(shard) if shard else None
@@ -122,7 +120,7 @@ def run_from(
     if plan_only:
         return None
     with common.progress("measuring") as bar:
-        wish = Wish(
+        options = RunOptions(
             store=where,
             jobs=jobs or suite.spec.run.jobs or common.default_jobs(),
             device=device,
@@ -131,9 +129,9 @@ def run_from(
             against=record,
             keep_failures=keep_failures,
             progress=bar,
-            say=common.note,
+            log=common.note,
         )
-        result = run_suite(plan, wish)
+        result = run_suite(plan, options)
     if part is not None:
         common.note(f"part {shard} is in {where}; judge with `cdslm-eval merge` of all parts, then `run`")
         return None
@@ -145,7 +143,7 @@ def run_from(
 def deliver(
     result: SuiteResult, out: Path | None, json_to: str | None, junit: str | None, markdown: str | None, *, quiet: bool
 ) -> None:
-    """Write a result wherever it was asked for, and the gates to the terminal."""
+    """Write the result to the chosen files, and the gates to the terminal."""
     from cdslm_eval.cli.tables import FORMATS
     from cdslm_eval.report.junit import junit as as_junit
     from cdslm_eval.report.markdown import suite_markdown
@@ -164,8 +162,8 @@ def deliver(
         if change.verdict in ("better", "worse", "changed"):
             numbers = f"{change.difference:+.4g} ({change.low:+.4g} … {change.high:+.4g}), p {change.p_holm:.2g}"
             common.note(f"{change.verdict}: {change.system}, {change.name}: {numbers}")
-    for one in sorted(result.judgements, key=lambda one: not one.passed):
-        common.note(f"{one.status.upper()}: {one.sentence}")
+    for judgement in sorted(result.judgements, key=lambda judgement: not judgement.passed):
+        common.note(f"{judgement.status.upper()}: {judgement.sentence}")
     if out is not None:
         from cdslm_eval.report import write_report
         from cdslm_eval.report.leaderboard import write_leaderboard
@@ -175,7 +173,7 @@ def deliver(
 
 
 def _grid(plan: Plan) -> str:
-    """Return the grid of systems and metrics as text: what runs, and what stands in the way."""
+    """Return the grid of systems and metrics as text: what runs, and what prevents the rest."""
     import io
 
     from rich.console import Console
@@ -189,18 +187,18 @@ def _grid(plan: Plan) -> str:
     view = Table(title=Text(title), box=None, title_justify="left", pad_edge=False)
     for heading in ("system", "clips", *plan.metrics):
         view.add_column(heading)
-    why = {(one.system, one.metric): one for one in plan.cells}
+    cells = {(cell.system, cell.metric): cell for cell in plan.cells}
     for system in plan.systems:
-        clips = plan.opened.get(("systems", system))
+        clips = plan.clips(("systems", system))
         count = str(len(clips)) if clips is not None else "to generate"
-        marks = ["no" if why[system, name].why_not else "yes" for name in plan.metrics]
-        view.add_row(*(Text(cell) for cell in (system, count, *marks)))
+        marks = ["no" if cells[system, name].why_not else "yes" for name in plan.metrics]
+        view.add_row(*(Text(text) for text in (system, count, *marks)))
     console.print(view)
-    for one in plan.cells:
-        if one.why_not:
-            console.print(Text(f"  {one.system} under {one.metric}: {one.why_not}"))
+    for cell in plan.cells:
+        if cell.why_not:
+            console.print(Text(f"  {cell.system} under {cell.metric}: {cell.why_not}"))
     for name in plan.metrics:
-        if note := next((one.note for one in plan.cells if one.metric == name and one.note), ""):
+        if note := next((cell.note for cell in plan.cells if cell.metric == name and cell.note), ""):
             console.print(Text(f"  {name}: {note}"))
     output = console.file
     assert isinstance(output, io.StringIO)

@@ -1,4 +1,4 @@
-"""What a suite comes to: how each gate was judged, the cells of its grid, and the scores behind them."""
+"""The result of a suite: judged gates, the cells of its grid, changes, and the scores behind them."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ Status = Literal["pass", "fail", "undecided", "unmeasured"]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Judgement:
-    """How one gate was judged for one system.
+    """The judgement of one gate for one system.
 
     Attributes:
         gate: The condition as it was written.
-        title: What the suite calls it.
-        system: Whose value it was judged on.
+        title: Its name in reports.
+        system: The system whose value was judged.
         status: "pass" or "fail" where the interval lies on one side of the bound, "undecided" where it straddles it,
             "unmeasured" where the value is not known.
-        counts_as: What the suite takes it for.
+        counts_as: How the suite counts it.
         quantity: What was compared: "value", "corrected", "difference to NAME".
         value, low, high: The quantity and its interval; NaN where it has none.
         bound: What it was compared with.
         clips: Clips behind the value.
         more_clips: About how many more would decide an undecided gate, if the value stays; None where not known.
-        sentence: All of it in words.
+        sentence: All of it as one sentence.
     """
 
     gate: str
@@ -50,7 +50,7 @@ class Judgement:
 
     @property
     def passed(self) -> bool:
-        """Whether the suite may go on."""
+        """Whether the gate lets the suite pass."""
         return self.counts_as == "pass"
 
 
@@ -60,7 +60,7 @@ class Cell:
 
     Attributes:
         system, metric: Which.
-        why_not: What stands in the way, or "".
+        why_not: What prevents it, or "".
         note: What a reader should know before it runs ("downloads ..."), or "".
     """
 
@@ -101,7 +101,7 @@ class Change:
 
     @property
     def verdict(self) -> str:
-        """What the change says, in two words."""
+        """The conclusion in two words."""
         if self.same_clips:
             return "same audio"
         if not math.isfinite(self.p_holm):
@@ -120,7 +120,7 @@ class PastValue:
     Attributes:
         run: Name of the recorded run.
         finished: When it ended, UTC, ISO 8601.
-        system, name, identity: Whose value of what.
+        system, name, identity: The value's system, name and metric identity.
         value, low, high: The value and its interval.
     """
 
@@ -136,11 +136,11 @@ class PastValue:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class SuiteResult:
-    """Everything that `run` knows at its end.
+    """The result of `run`.
 
     Attributes:
         name: Name of the suite.
-        scores: Estimates, failures, carriers, clips to listen to; its settings hold the provenance.
+        scores: Estimates, failures, contributions, clips to listen to; its settings hold the provenance.
         judgements: Gate by gate, system by system.
         cells: The grid of systems and metrics.
         changes: Against a recorded run.
@@ -164,7 +164,7 @@ class SuiteResult:
     @property
     def exit_code(self) -> int:
         """4 with a failed gate, 1 over the failure budget, else 0."""
-        if not all(one.passed for one in self.judgements):
+        if not all(judgement.passed for judgement in self.judgements):
             return 4
         return 1 if self.over_budget else 0
 
@@ -173,9 +173,9 @@ class SuiteResult:
         return {
             "suite": self.name,
             "exit_code": self.exit_code,
-            "gates": [to_json(one) for one in self.judgements],
-            "cells": [to_json(one) for one in self.cells],
-            "changes": [{**to_json(one), "verdict": one.verdict} for one in self.changes],
+            "gates": [to_json(judgement) for judgement in self.judgements],
+            "cells": [to_json(cell) for cell in self.cells],
+            "changes": [{**to_json(change), "verdict": change.verdict} for change in self.changes],
             "over_budget": list(self.over_budget),
             **self.scores.as_json(),
         }

@@ -1,8 +1,8 @@
 """Suites: systems x metrics x gates from one TOML file, planned, measured, judged, recorded."""
 
-from cdslm_eval.suite.execute import Wish, run_suite
-from cdslm_eval.suite.load import load_suite, schema
-from cdslm_eval.suite.plan import Plan
-from cdslm_eval.suite.planning import make_plan
+from cdslm_eval.suite.execute import run_suite
+from cdslm_eval.suite.measure import RunOptions, Shard
+from cdslm_eval.suite.plan import Plan, make_plan
+from cdslm_eval.suite.schema import json_schema, load_suite, parse_suite
 
-__all__ = ["Plan", "Wish", "load_suite", "make_plan", "run_suite", "schema"]
+__all__ = ["Plan", "RunOptions", "Shard", "json_schema", "load_suite", "make_plan", "parse_suite", "run_suite"]

@@ -1,4 +1,6 @@
-"""The language of gates: a quantity, a comparison, a bound; a grammar of its own, nothing is evaluated.
+"""Gates: a small grammar for conditions, and their judgement on confidence bounds.
+
+Nothing of a gate's text is evaluated as code.
 
 gate     = quantity op bound
 quantity = NAME [ "." part ] [ "." end ]
@@ -10,18 +12,24 @@ bound    = NUMBER | ( "baseline" | "recorded" ) [ ( "+" | "-" ) NUMBER ]
 
 from __future__ import annotations
 
+import math
 import operator
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Literal
 
 from cdslm_eval.core.errors import UsageError, did_you_mean
+from cdslm_eval.results.differences import Difference
+from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.suite_result import Judgement
 
-__all__ = ["Gate", "parse_gate"]
+__all__ = ["Gate", "GatedQuantity", "judge", "parse_gate", "quantity_of_difference", "quantity_of_estimate"]
 
+Outcome = Literal["fail", "pass"]
 PARTS = ("value", "corrected", "held_out", "floor")
 ENDS = ("low", "high")
-OTHERS = ("baseline", "recorded")
+COMPARED_WITH = ("baseline", "recorded")
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
     "<": operator.lt,
     "<=": operator.le,
@@ -32,6 +40,12 @@ _NUMBER = r"(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?"
 _TOKEN = re.compile(
     rf"\s*(?:(?P<op><=|>=|<|>|==|!=|=)|(?P<number>{_NUMBER})|(?P<sign>[+-])|(?P<word>[A-Za-z_][\w.-]*))"
 )
+# what people write from habit -> what the grammar has for it
+_INSTEAD = {
+    "%": "write a share as a number: 2% is 0.02",
+    "*": "a factor has no interval; write a difference: baseline + 0.02",
+    "/": "a ratio has no interval; write a difference: baseline + 0.02",
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +71,7 @@ class Gate:
     number: float
 
     @property
-    def upper(self) -> bool:
+    def is_upper(self) -> bool:
         """Whether the gate bounds from above."""
         return self.op.startswith("<")
 
@@ -66,88 +80,252 @@ class Gate:
         return OPERATORS[self.op](value, bound)
 
 
-class _Reader:
-    def __init__(self, text: str) -> None:
-        self.text = text
-        self.tokens: list[tuple[str, str, int]] = []
-        place = 0
-        while text[place:].strip():
-            match = _TOKEN.match(text, place)
-            if match is None or match.lastgroup is None:
-                at = place + len(text[place:]) - len(text[place:].lstrip())
-                raise self.wrong(at, f"{text[at]!r} means nothing here")
-            self.tokens.append((match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)))
-            place = match.end()
-        self.place = 0
-
-    def wrong(self, at: int, why: str) -> UsageError:
-        return UsageError(f"{self.text!r}, at character {at + 1}: {why}")
-
-    def peek(self) -> str:
-        return self.tokens[self.place][0] if self.place < len(self.tokens) else ""
-
-    def take(self, kind: str, what: str) -> tuple[str, int]:
-        """Return the next token, which must be of a kind."""
-        if self.peek() != kind:
-            at = self.tokens[self.place][2] if self.place < len(self.tokens) else len(self.text)
-            said = f"not {self.tokens[self.place][1]!r}" if self.place < len(self.tokens) else "and the text ends"
-            raise self.wrong(at, f"{what} is wanted here, {said}")
-        _, text, at = self.tokens[self.place]
-        self.place += 1
-        return text, at
-
-    def signed(self) -> float:
-        sign = self.take("sign", "a sign")[0] if self.peek() == "sign" else "+"
-        return float(f"{sign}{self.take('number', 'a number')[0]}")
-
-
 def parse_gate(text: str) -> Gate:
-    """Read a gate.
+    """Parse a gate.
 
     Raises:
-        UsageError: It is not one; the message names the character.
+        UsageError: It does not fit the grammar; the message names the character.
 
     Example:
         >>> gate = parse_gate("pjsd_2.corrected.high < 0.35")
         >>> gate.name, gate.part, gate.end, gate.op, gate.number
         ('pjsd_2', 'corrected', 'high', '<', 0.35)
     """
-    reader = _Reader(text)
-    name, part, end = _quantity(reader)
-    op, at = reader.take("op", "a comparison (< <= > >=)")
+    tokens = _Tokens(text)
+    name, part, end = _parse_quantity(tokens)
+    op, at = tokens.take("op", "a comparison (< <= > >=)")
     if op not in OPERATORS:
-        raise reader.wrong(at, f"{op!r} cannot be judged on an interval; use < <= > or >=")
+        raise tokens.error(at, f"{op!r} cannot be judged on an interval; use < <= > or >=")
     against, number = "", 0.0
-    if reader.peek() == "word":
-        against, at = reader.take("word", "")
-        if against not in OTHERS:
-            hint = did_you_mean(against, OTHERS) or " A bound is a number, 'baseline' or 'recorded'."
-            raise reader.wrong(at, f"{against!r} is no bound.{hint}")
-        if reader.peek() == "sign":
-            number = reader.signed()
+    if tokens.peek() == "word":
+        against, at = tokens.take("word", "")
+        if against not in COMPARED_WITH:
+            hint = did_you_mean(against, COMPARED_WITH) or " A bound is a number, 'baseline' or 'recorded'."
+            raise tokens.error(at, f"{against!r} is no bound.{hint}")
+        if tokens.peek() == "sign":
+            number = tokens.take_number()
         if end or part in ("held_out", "floor"):
-            written = end or part
-            raise reader.wrong(0, f"a difference to {against} has an interval of its own; leave out .{written}")
+            raise tokens.error(0, f"a difference to {against} has an interval of its own; leave out .{end or part}")
     else:
-        number = reader.signed()
-    if reader.peek():
-        _, rest, at = reader.tokens[reader.place]
-        raise reader.wrong(at, f"{rest!r} is one thing too many")
+        number = tokens.take_number()
+    if tokens.peek():
+        rest, at = tokens.take(tokens.peek(), "")
+        raise tokens.error(at, f"{rest!r} is one thing too many")
     return Gate(text, name, part, end, op, against, number)
 
 
-def _quantity(reader: _Reader) -> tuple[str, str, str]:
-    word, at = reader.take("word", "the name of a value")
-    name, *rest = word.split(".")
+def _parse_quantity(tokens: _Tokens) -> tuple[str, str, str]:
+    word, at = tokens.take("word", "the name of a value")
+    name, *suffixes = word.split(".")
     part, end = "value", ""
-    for place, one in enumerate(rest):
-        if one in ENDS and place == len(rest) - 1:
-            end = one
-        elif one in PARTS and place == 0:
-            part = one
+    for position, suffix in enumerate(suffixes):
+        if suffix in ENDS and position == len(suffixes) - 1:
+            end = suffix
+        elif suffix in PARTS and position == 0:
+            part = suffix
         else:
-            hint = did_you_mean(one, PARTS + ENDS) or f" Known: {', '.join(PARTS + ENDS)}."
-            raise reader.wrong(at, f"a value has no part {one!r}.{hint}")
+            hint = did_you_mean(suffix, PARTS + ENDS) or f" Known: {', '.join(PARTS + ENDS)}."
+            raise tokens.error(at, f"a value has no part {suffix!r}.{hint}")
     if end and part in ("held_out", "floor"):
-        raise reader.wrong(at, f"{part} is one number; it has no .{end}")
+        raise tokens.error(at, f"{part} is one number; it has no .{end}")
     return name, part, end
+
+
+class _Tokens:
+    """The tokens of a gate's text, taken one after the other."""
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._tokens: list[tuple[str, str, int]] = []
+        self._next = 0
+        start = 0
+        while text[start:].strip():
+            match = _TOKEN.match(text, start)
+            if match is None or match.lastgroup is None:
+                at = start + len(text[start:]) - len(text[start:].lstrip())
+                instead = _INSTEAD.get(text[at])
+                raise self.error(at, f"{text[at]!r} means nothing here{f'; {instead}' if instead else ''}")
+            self._tokens.append((match.lastgroup, match[match.lastgroup], match.start(match.lastgroup)))
+            start = match.end()
+
+    def error(self, at: int, reason: str) -> UsageError:
+        """Return an error about the character at a position."""
+        return UsageError(f"{self._text!r}, at character {at + 1}: {reason}")
+
+    def peek(self) -> str:
+        """Return the kind of the next token, or ""."""
+        return self._tokens[self._next][0] if self._next < len(self._tokens) else ""
+
+    def take(self, kind: str, expected: str) -> tuple[str, int]:
+        """Return the text and position of the next token, which must be of a kind."""
+        if self.peek() != kind:
+            ends = self._next >= len(self._tokens)
+            at = len(self._text) if ends else self._tokens[self._next][2]
+            instead = "and the text ends" if ends else f"not {self._tokens[self._next][1]!r}"
+            raise self.error(at, f"{expected} is wanted here, {instead}")
+        _, text, at = self._tokens[self._next]
+        self._next += 1
+        return text, at
+
+    def take_number(self) -> float:
+        """Return the next number, with its sign if it has one."""
+        sign = self.take("sign", "a sign")[0] if self.peek() == "sign" else "+"
+        return float(f"{sign}{self.take('number', 'a number')[0]}")
+
+
+@dataclass(frozen=True, slots=True)
+class GatedQuantity:
+    """The quantity that a gate is judged on.
+
+    Attributes:
+        label: What it is, for reports.
+        value, low, high: The quantity and its interval.
+        centre: What the interval converges to as clips are added; NaN where that is not known.
+        clips: Clips behind it.
+        is_exact: Whether it is compared as it stands, having no interval by its nature.
+        doubt: Why it must not decide, or "".
+        missing: Why it is not known, or "".
+    """
+
+    label: str
+    value: float
+    low: float
+    high: float
+    centre: float
+    clips: int
+    is_exact: bool = False
+    doubt: str = ""
+    missing: str = ""
+
+
+def quantity_of_estimate(gate: Gate, estimate: Estimate) -> GatedQuantity:
+    """Return the quantity that a gate with a plain bound is judged on."""
+    return _QUANTITIES[gate.part](estimate)
+
+
+def quantity_of_difference(difference: Difference, other: str, clips: int) -> GatedQuantity:
+    """Return the quantity that a gate against another system or run is judged on.
+
+    Args:
+        difference: System minus the other.
+        other: Name of the other.
+        clips: Clips of the system.
+    """
+    value = difference.difference
+    kind = "" if difference.quantity == "value" else f" of {difference.quantity} values"
+    label = f"difference{kind} to {other}{', paired' if difference.paired else ''}"
+    missing = "" if math.isfinite(value) else difference.reason or "it is not known"
+    return GatedQuantity(label, value, difference.low, difference.high, value, clips, missing=missing)
+
+
+def _value(estimate: Estimate) -> GatedQuantity:
+    # bounds converge to the true divergence, which `corrected` estimates; a bootstrap interval to the value
+    centre = estimate.corrected if estimate.interval == "bounds" else estimate.value
+    missing = _why_missing(estimate, estimate.value)
+    return GatedQuantity(
+        "value", estimate.value, estimate.low, estimate.high, centre, estimate.n_scored, missing=missing
+    )
+
+
+def _corrected(estimate: Estimate) -> GatedQuantity:
+    value = estimate.corrected
+    doubt = "its trust is bounds_only: gate on value, whose bounds hold" if estimate.trust == "bounds_only" else ""
+    return GatedQuantity(
+        "corrected",
+        value,
+        estimate.corrected_low,
+        estimate.corrected_high,
+        value,
+        estimate.n_scored,
+        doubt=doubt,
+        missing=_why_missing(estimate, value),
+    )
+
+
+def _held_out(estimate: Estimate) -> GatedQuantity:
+    return _exact("held-out", estimate, estimate.held_out_common if estimate.common_phones else estimate.held_out)
+
+
+def _floor(estimate: Estimate) -> GatedQuantity:
+    return _exact("floor", estimate, estimate.floor)
+
+
+def _exact(label: str, estimate: Estimate, value: float) -> GatedQuantity:
+    missing = _why_missing(estimate, value)
+    return GatedQuantity(label, value, value, value, value, estimate.n_scored, is_exact=True, missing=missing)
+
+
+def _why_missing(estimate: Estimate, value: float) -> str:
+    return "" if math.isfinite(value) else estimate.reason or "it is not known"
+
+
+_QUANTITIES: Mapping[str, Callable[[Estimate], GatedQuantity]] = {
+    "value": _value,
+    "corrected": _corrected,
+    "held_out": _held_out,
+    "floor": _floor,
+}
+
+
+def judge(gate: Gate, title: str, system: str, quantity: GatedQuantity, undecided: Outcome) -> Judgement:
+    """Judge one gate for one system.
+
+    The gate passes when the whole interval satisfies it, fails when none of it does, and is undecided between. An end
+    that was named on the lenient side (`.low <`, `.high >`) is compared alone: it asks only that the contrary was not
+    shown.
+
+    Args:
+        gate: The condition.
+        title: Its name in reports.
+        system: The system.
+        quantity: What is judged.
+        undecided: How the gate counts when it is undecided.
+    """
+    common = {"gate": gate.text, "title": title, "system": system, "quantity": quantity.label, "bound": gate.number}
+    numbers = {"value": quantity.value, "low": quantity.low, "high": quantity.high, "clips": quantity.clips}
+    if quantity.missing:
+        sentence = f"{system}: {gate.name} is not known: {quantity.missing}"
+        return Judgement(**common, **numbers, status="unmeasured", counts_as="fail", sentence=sentence)  # type: ignore[arg-type]
+    status, doubt = _status(gate, quantity)
+    more = _more_clips(quantity, gate.number) if status == "undecided" and not doubt else None
+    counts = undecided if status == "undecided" else status
+    sentence = _sentence(gate, system, quantity, status)
+    if status == "undecided":
+        sentence += f"; {doubt}" if doubt else ""
+        sentence += f"; about {more} more clips would decide it if the value stays" if more else ""
+        sentence += f"; the suite counts that as a {counts}"
+    return Judgement(**common, **numbers, status=status, counts_as=counts, more_clips=more, sentence=sentence)  # type: ignore[arg-type]
+
+
+def _status(gate: Gate, quantity: GatedQuantity) -> tuple[Literal["pass", "fail", "undecided"], str]:
+    """Return the status, and why nothing can be decided where that is so."""
+    ends = [quantity.low, quantity.high]
+    if gate.end == ("low" if gate.is_upper else "high"):
+        ends = [getattr(quantity, gate.end)] * 2
+    if quantity.doubt:
+        return "undecided", quantity.doubt
+    if not all(math.isfinite(end) for end in ends):
+        return "undecided", "it has no interval (too few clips)"
+    holds = [gate.holds(end, gate.number) for end in ends]
+    if all(holds):
+        return "pass", ""
+    return ("undecided" if any(holds) else "fail"), ""
+
+
+def _sentence(gate: Gate, system: str, quantity: GatedQuantity, status: str) -> str:
+    interval = "" if quantity.is_exact else f" ({quantity.low:.4g} … {quantity.high:.4g})"
+    verb = {"pass": "holds", "fail": "does not hold", "undecided": "is undecided"}[status]
+    label = f" [{quantity.label}]" if gate.against or gate.part != "value" else ""
+    measured = f"{quantity.value:.4g}{interval}{label}"
+    return f"{system}: {gate.text} {verb}: {measured}, bound {gate.number:.4g}, {quantity.clips} clips"
+
+
+def _more_clips(quantity: GatedQuantity, bound: float) -> int | None:
+    """Estimate how many more clips move the interval off the bound: its width falls as one over the root of n."""
+    distance = abs(bound - quantity.centre)
+    end = quantity.high if bound >= quantity.centre else quantity.low
+    half = abs(end - quantity.centre)
+    if not math.isfinite(distance) or distance <= 0 or not math.isfinite(half) or quantity.clips < 2:
+        return None
+    needed = quantity.clips * (half / distance) ** 2 - quantity.clips
+    return max(1, math.ceil(round(needed, 6))) if needed < 1e7 else None

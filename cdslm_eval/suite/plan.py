@@ -1,24 +1,26 @@
-"""A planned suite: the grid of systems x metrics, its sets and gates; opens sets and lets generators write theirs."""
+"""The plan of a suite: metrics, sets, grid and gates, checked against this machine before anything runs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any, Literal
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from typing import Literal
 
 from cdslm_eval.core.clips import ClipSet
-from cdslm_eval.core.errors import UsageError, did_you_mean
+from cdslm_eval.core.errors import EvalError, UsageError
+from cdslm_eval.core.toml import Problems
 from cdslm_eval.plugin.contract import Measurer, Metric, Recognizer, Transcriber
-from cdslm_eval.plugin.host import Host
-from cdslm_eval.plugin.identity import Identity, through
+from cdslm_eval.plugin.host import Host, transcriber_for
+from cdslm_eval.plugin.identity import Identity, depends_on, identify
 from cdslm_eval.results.suite_result import Cell
-from cdslm_eval.run.generation import Order, generate_set
-from cdslm_eval.suite.gates import Gate
-from cdslm_eval.suite.load import Suite
-from cdslm_eval.suite.model import SetSpec, SystemSpec
+from cdslm_eval.stats.statistic import Statistic
+from cdslm_eval.suite.gates import Gate, parse_gate
+from cdslm_eval.suite.schema import GateSpec, Suite, SuiteSpec
+from cdslm_eval.suite.sets import PlannedSet, SetKey, absolute_options, cycles, hint, plan_sets
 
-__all__ = ["Plan", "PlannedGate", "generator_spec", "lacking", "located", "near", "prompts_of"]
+__all__ = ["Plan", "PlannedGate", "make_plan", "missing_inputs"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,10 +29,10 @@ class PlannedGate:
 
     Attributes:
         gate: The condition.
-        title: What the suite calls it.
-        system: Whose value it judges.
-        baseline: The system that `baseline` means, or "".
-        undecided: Which way it counts when undecided.
+        title: Its name in reports.
+        system: The system whose value is judged.
+        baseline: The system that `baseline` refers to, or "".
+        undecided: How it counts when it is undecided.
     """
 
     gate: Gate
@@ -40,141 +42,268 @@ class PlannedGate:
     undecided: Literal["fail", "pass"]
 
 
-@dataclass(slots=True)
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A suite that can be run.
 
     Attributes:
         suite: The file.
-        host: Knows the components.
-        metrics: By name.
+        host: Makes the components.
+        metrics: Metrics by name.
         identities: Identity of each metric.
-        recognizer: Gives phones.
-        transcriber: Gives transcripts, where a metric or the recognizer reads them.
-        references_of: System -> name of its reference, or None.
-        order: Every set in an order in which generators find their prompts: ("references" or "systems", name).
-        opened: The sets that are files, by the same names.
-        cells: The grid.
-        gates: Every gate for every system that it holds for.
-        narrowed: Whether only a part of the grid is run; gates on what is left out are not judged.
+        recognizer: Provides phones.
+        transcriber: Provides transcripts, where a metric or the recognizer depends on them.
+        references_of: System -> name of its reference, or None; the systems in the order of the file.
+        sets: Every set of the run, prompts before the generators that need them.
+        cells: The grid of systems and metrics.
+        gates: Every gate for every system that it applies to.
     """
 
     suite: Suite
     host: Host
-    metrics: dict[str, Metric] = field(default_factory=dict)
-    identities: dict[str, Identity] = field(default_factory=dict)
-    recognizer: Recognizer | None = None
-    transcriber: Transcriber | None = None
-    references_of: dict[str, str | None] = field(default_factory=dict)
-    order: list[tuple[str, str]] = field(default_factory=list)
-    opened: dict[tuple[str, str], ClipSet] = field(default_factory=dict)
-    cells: list[Cell] = field(default_factory=list)
-    gates: list[PlannedGate] = field(default_factory=list)
-    narrowed: bool = False
+    metrics: Mapping[str, Metric]
+    identities: Mapping[str, Identity]
+    recognizer: Recognizer
+    transcriber: Transcriber | None
+    references_of: Mapping[str, str | None]
+    sets: tuple[PlannedSet, ...]
+    cells: tuple[Cell, ...] = ()
+    gates: tuple[PlannedGate, ...] = ()
 
     @property
-    def givers(self) -> dict[str, Measurer]:
-        """What is given to metrics ("phones", "transcript") -> who gives it."""
-        return {one.gives: one for one in (self.transcriber, self.recognizer) if one is not None}
+    def upstream(self) -> dict[str, Measurer]:
+        """Feature that metrics depend on ("phones", "transcript") -> its provider."""
+        return {provider.provides: provider for provider in (self.transcriber, self.recognizer) if provider is not None}
 
     @property
     def systems(self) -> list[str]:
-        """The systems that are judged, in the order of the file."""
+        """The systems, in the order of the file."""
         return list(self.references_of)
 
-    def set_spec(self, room: str, name: str) -> SetSpec:
-        """Return what the file says of a set."""
-        return self.suite.spec.references[name] if room == "references" else self.suite.spec.systems[name]
-
-    def open_sets(self, clips: Path, say: Callable[[str], None]) -> dict[tuple[str, str], ClipSet]:
-        """Return every set, letting generators write theirs under `clips` unless they are there already."""
-        for room, name in self.order:
-            if (room, name) not in self.opened:
-                self.opened[room, name] = self._generated(room, name, clips, say)
-        self.cells = [
-            Cell(one.system, one.metric, lacking(self, one.system, self.metrics[one.metric]), one.note)
-            for one in self.cells
-        ]
-        return self.opened
-
-    def _generated(self, room: str, name: str, clips: Path, say: Callable[[str], None]) -> ClipSet:
-        spec, whole = self.set_spec(room, name), self.suite.spec
-        prompts = None
-        if at := prompts_of(self, room, name):
-            prompts = self.opened[at] if isinstance(at, tuple) else ClipSet.open(self.suite.folder / at)
-        order = Order(
-            generator_spec(self, spec),
-            prompts,
-            spec.count or whole.count,
-            spec.seconds or whole.seconds,
-            whole.seed if spec.seed is None else spec.seed,
-            whole.recognizer,
-        )
-        made = generate_set(self.host, order, clips, say)
-        made.name = name
-        return made
+    def clips(self, key: SetKey) -> ClipSet | None:
+        """Return the clips of a set that is files; None for one that a generator will write."""
+        return next((entry.clips for entry in self.sets if entry.key == key), None)
 
 
-def generator_spec(plan: Plan, spec: SetSpec) -> str:
-    """Return a generator with all its options as the command line writes it."""
-    name, _, rest = str(spec.generator).partition(":")
-    known = plan.host.find("generator", name).component.Options.model_fields
-    options = [rest] if rest else []
-    for key, value in located(plan.suite, spec.options).items():
-        if key not in known:
-            raise UsageError(f"{name} has no option {key!r}.{near(key, known)}")
-        if "," in str(value):
-            raise UsageError(f"option {key!r}: a value with a comma cannot be given to a generator")
-        options.append(f"{key}={value}")
-    return f"{name}:{','.join(options)}" if options else name
+def make_plan(suite: Suite, host: Host, *, only: Sequence[str] = (), recorded: bool = False) -> Plan:
+    """Check a suite against what is installed and on the disk, and lay out what will run.
 
-
-def located(suite: Suite, options: Mapping[str, Any]) -> dict[str, Any]:
-    """Let option texts that start with ./ or ../ stand from the suite's folder.
+    Args:
+        suite: The file.
+        host: Makes the components.
+        only: Patterns of systems and metrics to keep; empty keeps all.
+        recorded: Whether the run is compared with a recorded one, as gates on `recorded` need.
 
     Raises:
-        UsageError: There is no such file.
+        UsageError: Anything is wrong; every problem is reported, with its line and key.
     """
-    found: dict[str, Any] = {}
-    for key, value in options.items():
-        found[key] = value
-        if isinstance(value, str) and value.startswith(("./", "../")):
-            path = (suite.folder / value).resolve()
-            if not path.exists():
-                hint = near(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
-                raise UsageError(f"option {key!r}: {path}: no such file or directory.{hint}")
-            found[key] = str(path)
-    return found
+    problems = Problems(suite.path, suite.text)
+    whole = _plan_components(suite, host, problems)
+    problems.raise_if_any()
+    assert whole is not None  # what could not be made is a problem
+    plan = _selected(whole, only)
+    plan = dataclasses.replace(plan, cells=tuple(_grid(plan)))
+    gates = tuple(_plan_gates(plan, problems, narrowed=bool(only), recorded=recorded))
+    problems.raise_if_any()
+    return dataclasses.replace(plan, gates=gates)
 
 
-def prompts_of(plan: Plan, room: str, name: str) -> tuple[str, str] | str | None:
-    """Return what a generator works from: a set of the suite, a path, or the system's reference."""
-    spec, whole = plan.set_spec(room, name), plan.suite.spec
-    if spec.generator is None:
+def _plan_components(suite: Suite, host: Host, problems: Problems) -> Plan | None:
+    """Make everything that the suite names; None where the recognizer cannot be made."""
+    spec = suite.spec
+    recognizer = None
+    try:
+        recognizer = host.make("recognizer", spec.recognizer)
+    except EvalError as error:
+        problems.add(("recognizer",), str(error))
+    try:
+        host.make("executor", spec.run.executor)
+    except EvalError as error:
+        problems.add(("run", "executor"), str(error))
+    metrics: dict[str, Metric] = {}
+    for name, options in spec.metrics.items():
+        try:
+            metrics[name] = host.build("metric", name, absolute_options(suite, options))
+        except (EvalError, OSError) as error:
+            problems.add(("metrics", name), str(error))
+    transcriber = None
+    try:
+        readers = [*metrics.values(), *([recognizer] if recognizer is not None else [])]
+        transcriber = transcriber_for(readers, host, spec.transcriber)
+    except EvalError as error:
+        problems.add(("transcriber",), str(error))
+    upstream = {provider.provides: provider for provider in (transcriber, recognizer) if provider is not None}
+    identities = {}
+    for name, metric in metrics.items():
+        try:
+            identities[name] = identify(metric, upstream)
+        except (EvalError, OSError) as error:
+            problems.add(_failing_key(metric, upstream), str(error))
+    references_of = _references(spec, metrics, problems)
+    sets = plan_sets(suite, host, references_of, problems)
+    if recognizer is None:
         return None
-    if spec.prompts is None:
-        reference = plan.references_of.get(name) if isinstance(spec, SystemSpec) else None
-        return ("references", reference) if reference in whole.references and reference else None
-    for other in ("references", "systems"):
-        if spec.prompts in getattr(whole, other):
-            return other, spec.prompts
-    return spec.prompts
+    return Plan(suite, host, metrics, identities, recognizer, transcriber, references_of, sets)
 
 
-def lacking(plan: Plan, system: str, metric: Metric) -> str:
-    """Return why a metric cannot be run on a system, or ""."""
-    clips = plan.opened.get(("systems", system))
+def _failing_key(metric: Metric, upstream: Mapping[str, Measurer]) -> tuple[str, ...]:
+    """Return the key of the component whose identity cannot be computed: what a metric depends on, or the metric."""
+    for key, feature in (("transcriber", "transcript"), ("recognizer", "phones")):
+        if feature in depends_on(metric, upstream):
+            try:
+                identify(upstream[feature], upstream)
+            except (EvalError, OSError):
+                return (key,)
+    return "metrics", metric.name
+
+
+def _references(spec: SuiteSpec, metrics: Mapping[str, Metric], problems: Problems) -> dict[str, str | None]:
+    """Return the reference of every system, after checking the names of references and baselines."""
+    for key, what, known in (("reference", "reference", spec.references), ("baseline", "system", spec.systems)):
+        named: list[tuple[tuple[str, ...], str | None]] = [((key,), getattr(spec, key))]
+        named += [(("systems", name, key), getattr(system, key)) for name, system in spec.systems.items()]
+        for where, name in named:
+            if name is not None and name not in known:
+                problems.add(where, f"there is no {what} {name!r}.{hint(name, known)}")
+    only_one = next(iter(spec.references)) if len(spec.references) == 1 else None
+    references_of = {name: system.reference or spec.reference or only_one for name, system in spec.systems.items()}
+    comparing = [m.name for m in metrics.values() if any(s.needs_reference for s in m.statistics.values())]
+    for name, reference in references_of.items():
+        if comparing and reference is None:
+            reason = f"{comparing[0]} compares with real speech; give the system a reference"
+            problems.add(("systems", name), reason + (f" ({', '.join(spec.references)})" if spec.references else ""))
+    for cycle in cycles({name: system.baseline for name, system in spec.systems.items() if system.baseline}):
+        problems.add(("systems", cycle[0], "baseline"), f"goes in a circle: {' -> '.join([*cycle, cycle[0]])}")
+    return references_of
+
+
+def _selected(plan: Plan, only: Sequence[str]) -> Plan:
+    """Keep the systems and metrics that match the patterns; all of a kind where none of that kind matches."""
+    known = [*plan.references_of, *plan.metrics]
+    for pattern in only:
+        if not any(fnmatchcase(name, pattern) for name in known):
+            raise UsageError(f"--only {pattern!r}: no system and no metric of the suite.{hint(pattern, known)}")
+
+    def matching(names: Sequence[str]) -> set[str]:
+        return {name for name in names if any(fnmatchcase(name, pattern) for pattern in only)} or set(names)
+
+    systems, metrics = matching(list(plan.references_of)), matching(list(plan.metrics))
+    references_of = {name: reference for name, reference in plan.references_of.items() if name in systems}
+    needed: set[SetKey] = {("systems", name) for name in systems}
+    needed |= {("references", reference) for reference in references_of.values() if reference}
+    for entry in reversed(plan.sets):
+        if entry.key in needed and entry.call is not None and isinstance(entry.call.prompts, tuple):
+            needed.add(entry.call.prompts)
+    return dataclasses.replace(
+        plan,
+        references_of=references_of,
+        metrics={name: metric for name, metric in plan.metrics.items() if name in metrics},
+        sets=tuple(entry for entry in plan.sets if entry.key in needed),
+    )
+
+
+def _grid(plan: Plan) -> Iterator[Cell]:
+    for system in plan.systems:
+        clips = plan.clips(("systems", system))
+        for name, metric in plan.metrics.items():
+            yield Cell(system, name, missing_inputs(metric, clips, plan.upstream), metric.fetches() or "")
+
+
+def missing_inputs(metric: Metric, clips: ClipSet | None, upstream: Mapping[str, Measurer]) -> str:
+    """Return why a metric cannot measure a set, or "".
+
+    Args:
+        metric: The metric.
+        clips: The set; None where a generator has not written it yet, so that its inputs are not known.
+        upstream: Providers of phones and transcripts.
+    """
     if clips is None:
-        return ""  # what a generator's clips carry is known once they are written
-    offers = set(clips.offers())
-    for given, giver in reversed(through(metric, plan.givers).items()):
-        if set(giver.needs) <= offers | set(through(giver, plan.givers)):
-            offers.add(given)
-    lacking = sorted(set(metric.needs) - offers)
-    return f"its clips have no {' and no '.join(lacking)}".replace("_", " ") if lacking else ""
+        return ""
+    available = set(clips.offers())
+    for feature, provider in reversed(depends_on(metric, upstream).items()):
+        if set(provider.needs) <= available | set(depends_on(provider, upstream)):
+            available.add(feature)
+    missing = sorted(set(metric.needs) - available)
+    return f"its clips have no {' and no '.join(missing)}".replace("_", " ") if missing else ""
 
 
-def near(name: str, known: Iterable[str]) -> str:
-    """Return a hint after an unknown name: what was meant, else what there is."""
-    known = list(known)
-    return did_you_mean(name, known) or f" Known: {', '.join(known[:20]) or 'none'}."
+def _plan_gates(plan: Plan, problems: Problems, *, narrowed: bool, recorded: bool) -> Iterator[PlannedGate]:
+    """Yield every gate for every system that it applies to; report those that cannot be judged.
+
+    A narrowed plan skips the gates on what it leaves out.
+    """
+    spec = plan.suite.spec
+    values: dict[str, tuple[Metric, Statistic]] = {}
+    for metric in plan.metrics.values():
+        for key, statistic in metric.statistics.items():
+            values |= dict.fromkeys(statistic.names(key), (metric, statistic))
+    for number, entry in enumerate(spec.gates):
+        for name in entry.systems or ():
+            if name not in spec.systems:
+                problems.add(("gates", number, "systems"), f"there is no system {name!r}.{hint(name, spec.systems)}")
+        where = ("gates", number, "gate")
+        try:
+            gate = parse_gate(entry.gate)
+        except UsageError as error:
+            problems.add(where, str(error))
+            continue
+        if gate.name not in values:
+            if not narrowed:
+                problems.add(where, f"no metric of the suite measures {gate.name!r}.{hint(gate.name, values)}")
+            continue
+        metric, statistic = values[gate.name]
+        if reason := _unfit(gate, statistic, recorded=recorded):
+            problems.add(where, reason)
+            continue
+        for system in _systems_of(plan, entry, gate, narrowed=narrowed):
+            baseline = _baseline_of(spec, entry, system)
+            if reason := _cannot_be_judged(plan, gate, system, baseline, metric, statistic):
+                problems.add(where, f"{system}: {reason}")
+            else:
+                yield PlannedGate(gate, entry.name or entry.gate, system, baseline, entry.undecided or spec.undecided)
+
+
+def _systems_of(plan: Plan, entry: GateSpec, gate: Gate, *, narrowed: bool) -> Iterator[str]:
+    """Yield the systems of the run that a gate applies to."""
+    spec = plan.suite.spec
+    for system in entry.systems if entry.systems is not None else plan.systems:
+        if system not in plan.references_of:
+            continue
+        if gate.against == "baseline":
+            baseline = _baseline_of(spec, entry, system)
+            if entry.systems is None and baseline == system:
+                continue
+            if narrowed and baseline in spec.systems and baseline not in plan.references_of:
+                continue
+        yield system
+
+
+def _baseline_of(spec: SuiteSpec, entry: GateSpec, system: str) -> str:
+    return entry.baseline or spec.systems[system].baseline or spec.baseline or ""
+
+
+def _unfit(gate: Gate, statistic: Statistic, *, recorded: bool) -> str:
+    """Return why a gate names a quantity that the statistic does not have, or ""."""
+    if gate.part not in statistic.quantities:
+        return f"{gate.name} has no {gate.part} value; it has: {', '.join(statistic.quantities)}"
+    if gate.against == "recorded" and not recorded:
+        return "compares with a recorded run; name it with --against NAME"
+    return ""
+
+
+def _cannot_be_judged(plan: Plan, gate: Gate, system: str, baseline: str, metric: Metric, statistic: Statistic) -> str:
+    """Return why a gate has no value for a system, or ""."""
+    if gate.against == "baseline":
+        if not baseline:
+            return "has no baseline; name one with baseline = ..."
+        if baseline not in plan.references_of:
+            return f"its baseline {baseline!r} is not a system of this run.{hint(baseline, plan.references_of)}"
+        if baseline == system:
+            return "is its own baseline"
+        if statistic.needs_reference and plan.references_of[system] != plan.references_of[baseline]:
+            return f"it and its baseline {baseline} are compared with different references"
+    blocked = next(
+        (cell.why_not for cell in plan.cells if (cell.system, cell.metric) == (system, metric.name) and cell.why_not),
+        "",
+    )
+    return f"is not measured under {metric.name}: {blocked}" if blocked else ""

@@ -23,20 +23,20 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     """Add the options."""
     group = parser.getgroup("cdslm-eval", "speech scores")
     group.addoption("--cdslm-suite", metavar="SUITE.toml", help="Judge every gate of this suite as a test item.")
-    group.addoption("--cdslm-store", metavar="FILE", help="Where rows are kept; default: one store per user.")
+    group.addoption("--cdslm-store", metavar="FILE", help="File of rows; default: one store per user.")
     group.addoption("--cdslm-against", metavar="NAME", help="Recorded run to compare with.")
     group.addoption("--cdslm-jobs", metavar="N", type=int, default=0, help="Worker processes; 0: one per processor.")
 
 
 def pytest_configure(config: pytest.Config) -> None:
-    """Let the suite be collected beside whatever else was asked for."""
+    """Register the marker, and add the suite to the files that are collected."""
     config.addinivalue_line("markers", f"{_MARK}: a gate of a cdslm-eval suite")
     suite = config.getoption("cdslm_suite")
     if suite:
         path = (config.invocation_params.dir / suite).resolve()
         if not path.is_file():
             raise pytest.UsageError(f"--cdslm-suite {suite}: no such file")
-        config.args = [one for one in config.args if Path(one).resolve() != path] + [str(path)]
+        config.args = [name for name in config.args if Path(name).resolve() != path] + [str(path)]
 
 
 def pytest_collect_file(file_path: Path, parent: pytest.Collector) -> pytest.Collector | None:
@@ -76,19 +76,19 @@ class SuiteFile(pytest.File):
 
     def result(self) -> SuiteResult:
         """Run the suite, once."""
-        from cdslm_eval.suite import Wish, run_suite
-        from cdslm_eval.suite.record import find_record, records_folder
+        from cdslm_eval.suite import RunOptions, run_suite
+        from cdslm_eval.suite.recording import find_record, records_folder
 
         if self._result is None:
             assert self._plan is not None  # gates are collected before they run
             store, against = _store(self.config), self.config.getoption("cdslm_against")
             record = find_record(against, records_folder(store)) if against else None
-            self._result = run_suite(self._plan, Wish(store=store, jobs=_jobs(self.config), against=record))
+            self._result = run_suite(self._plan, RunOptions(store=store, jobs=_jobs(self.config), against=record))
         return self._result
 
 
 class GateFailedError(Exception):
-    """A gate that does not hold; its message is all there is to say."""
+    """A gate that does not hold; its message needs no traceback."""
 
 
 class GateItem(pytest.Item):
@@ -102,14 +102,14 @@ class GateItem(pytest.Item):
         """Judge the gate."""
         suite = self.parent
         assert isinstance(suite, SuiteFile)  # nothing else yields gates
-        judged = suite.result().judgements[self._number]
-        if not judged.passed:
-            raise GateFailedError(judged.sentence)
-        if judged.status == "undecided":
-            pytest.skip(judged.sentence)
+        judgement = suite.result().judgements[self._number]
+        if not judgement.passed:
+            raise GateFailedError(judgement.sentence)
+        if judgement.status == "undecided":
+            pytest.skip(judgement.sentence)
 
     def repr_failure(self, excinfo: pytest.ExceptionInfo[BaseException], style: Any = None) -> Any:
-        """Say what was measured, without a traceback."""
+        """Return what was measured, without a traceback."""
         from cdslm_eval.core.errors import EvalError
 
         if isinstance(excinfo.value, GateFailedError | EvalError):
@@ -117,15 +117,15 @@ class GateItem(pytest.Item):
         return super().repr_failure(excinfo, style)
 
     def reportinfo(self) -> tuple[Path, None, str]:
-        """Return how the gate is called in reports."""
+        """Return the name of the gate for reports."""
         return self.path, None, self.name
 
 
 def _store(config: pytest.Config) -> Path:
     from cdslm_eval.core.store import default_store_path
 
-    given = config.getoption("cdslm_store")
-    return Path(given) if given else default_store_path()
+    path = config.getoption("cdslm_store")
+    return Path(path) if path else default_store_path()
 
 
 def _jobs(config: pytest.Config) -> int:
@@ -138,26 +138,25 @@ def _jobs(config: pytest.Config) -> int:
 def score(request: pytest.FixtureRequest) -> Callable[..., ScoreResult]:
     """Return a function that scores directories: `score("samples", reference="real", metrics="pjsd,signal")`.
 
-    What it returns has `estimate(name, system)`; rows are kept in the store, so that a second call is fast.
+    The result has `estimate(name, system)`; rows are cached in the store, so that a second call is fast.
     """
+    from cdslm_eval.core import defaults
+
     config = request.config
 
     def run(
         *paths: str | Path,
         reference: str | Path | None = None,
-        metrics: str = "pjsd,signal",
-        recognizer: str = "pocketsphinx",
+        metrics: str = ",".join(defaults.METRICS),
+        recognizer: str = defaults.RECOGNIZER,
         seed: int = 0,
     ) -> ScoreResult:
         """Score directories or manifests."""
-        from cdslm_eval.cli.score import score_systems
-        from cdslm_eval.core.clips import ClipSet
-        from cdslm_eval.plugin.host import Host
+        from cdslm_eval import api
 
-        return score_systems(
-            Host(),
-            [ClipSet.open(path) for path in paths],
-            ClipSet.open(reference, name="reference") if reference else None,
+        return api.score(
+            [str(path) for path in paths],
+            reference,
             metrics,
             recognizer=recognizer,
             store=_store(config),

@@ -27,9 +27,9 @@ def workplace(tone_set, tmp_path):
 def test_the_suite_keeps_the_schema():
     import tomllib
 
-    from cdslm_eval.suite import schema
+    from cdslm_eval.suite import json_schema
 
-    jsonschema.validate(tomllib.loads(re.search(r"```toml\n(.*?)```", TEXT, re.DOTALL)[1]), schema())
+    jsonschema.validate(tomllib.loads(re.search(r"```toml\n(.*?)```", TEXT, re.DOTALL)[1]), json_schema())
 
 
 def test_the_commands_of_the_workflow_run_as_they_stand(workplace):

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.results.estimate import Estimate
-from cdslm_eval.suite.gates import parse_gate
-from cdslm_eval.suite.judge import judge, measured_value
+from cdslm_eval.suite.gates import judge, parse_gate, quantity_of_estimate
 
 NUMBERS = st.floats(-5, 5).map(lambda x: round(x, 3))
 
@@ -25,7 +24,7 @@ def estimate(value, low, high, **more):
 
 def judged(text, one, undecided="fail"):
     gate = parse_gate(text)
-    return judge(gate, text, "s", measured_value(gate, one), undecided)
+    return judge(gate, text, "s", quantity_of_estimate(gate, one), undecided)
 
 
 @pytest.mark.parametrize(
@@ -56,6 +55,8 @@ def test_a_gate_is_read(text, expected):
         ("x.high < baseline", "a difference to baseline has an interval of its own"),
         ("x.held_out.low < 1", "held_out is one number"),
         ("x < 1;", "character 6: ';' means nothing here"),
+        ("x < 2%", "character 6: '%' means nothing here; write a share as a number: 2% is 0.02"),
+        ("x < baseline * 1.05", "character 14: '*' means nothing here; a factor has no interval; write a difference"),
     ],
 )
 def test_what_is_no_gate_is_told_with_its_place(text, said):

@@ -10,16 +10,16 @@ import jsonschema
 import pytest
 
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.toml import lines_of_keys
 from cdslm_eval.plugin.host import Host
-from cdslm_eval.suite import load_suite, make_plan, schema
-from cdslm_eval.suite.locate import lines_of_keys
+from cdslm_eval.suite import json_schema, load_suite, make_plan
 
 SUITES = Path(__file__).parents[2] / "benchmarks" / "suites"
 
 
-def problems(path, **wish):
+def problems(path, **options):
     with pytest.raises(UsageError) as caught:
-        make_plan(load_suite(path), Host(pinned=[]), **wish)
+        make_plan(load_suite(path), Host(pinned=[]), **options)
     return str(caught.value)
 
 
@@ -53,7 +53,8 @@ def problems(path, **wish):
         ),
         ({"gates": "[[gates]]\ngate='pjsd_2 < baseline'"}, "near: has no baseline"),
         ({"gates": "[[gates]]\ngate='pjsd_2 < recorded'"}, "compares with a recorded run; name it with --against"),
-        ({"gates": "[[gates]]\ngate='level.corrected < 1'"}, "level has no corrected value"),
+        ({"gates": "[[gates]]\ngate='level.corrected < 1'"}, "level has no corrected value; it has: value"),
+        ({"gates": "[[gates]]\ngate='level.held_out < 1'"}, "level has no held_out value; it has: value"),
     ],
 )
 def test_a_mistake_is_told_with_line_and_key(suite_file, extra, said):
@@ -88,10 +89,10 @@ def test_a_metric_that_a_set_cannot_feed_is_a_cell_not_an_error_unless_a_gate_as
 @pytest.mark.parametrize("path", sorted(SUITES.glob("*.toml")), ids=lambda path: path.stem)
 def test_a_shipped_suite_keeps_the_schema(path):
     text = path.read_text()
-    jsonschema.validate(tomllib.loads(text), schema(), cls=jsonschema.Draft202012Validator)
+    jsonschema.validate(tomllib.loads(text), json_schema(), cls=jsonschema.Draft202012Validator)
     assert load_suite(path).spec.name
     written = json.loads((SUITES / "suite.schema.json").read_text())
-    assert written == schema(), "cdslm-eval run --schema > benchmarks/suites/suite.schema.json"
+    assert written == json_schema(), "cdslm-eval run --schema > benchmarks/suites/suite.schema.json"
 
 
 @pytest.mark.parametrize("path", sorted(SUITES.glob("*.toml")), ids=lambda path: path.stem)

@@ -19,16 +19,15 @@ from cdslm_eval.plugin.host import Host
 from cdslm_eval.report.junit import junit
 from cdslm_eval.report.markdown import suite_markdown
 from cdslm_eval.run.executors.local import LocalExecutor
-from cdslm_eval.suite import Wish, load_suite, make_plan, run_suite
-from cdslm_eval.suite.execute import Shard
-from cdslm_eval.suite.record import record_run
+from cdslm_eval.suite import RunOptions, Shard, load_suite, make_plan, run_suite
+from cdslm_eval.suite.recording import record_run
 
 EVIL = 'a|b\n<script>alert(1)</script>"\x00\x1b@team'
 
 
-def run(path, store, **wish):
-    plan = make_plan(load_suite(path), Host(pinned=[]), recorded="against" in wish, only=wish.get("only", ()))
-    return run_suite(plan, Wish(store=store, **wish))
+def run(path, store, **options):
+    plan = make_plan(load_suite(path), Host(pinned=[]), recorded="against" in options, only=options.get("only", ()))
+    return run_suite(plan, RunOptions(store=store, **options))
 
 
 @pytest.fixture
@@ -202,7 +201,7 @@ def test_an_interrupted_run_keeps_what_it_measured(suite_file, tmp_path):
         raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        run_suite(plan, Wish(store=store, progress=interrupt))
+        run_suite(plan, RunOptions(store=store, progress=interrupt))
     with Store(store) as held:
         kept = held._db.execute("SELECT count(*) FROM rows").fetchone()[0]
     assert kept > 0

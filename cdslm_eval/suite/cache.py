@@ -1,0 +1,159 @@
+"""What a suite need not compute twice: results kept in the store, and files known by their content."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.store import FileFacts, Store
+from cdslm_eval.plugin.contract import Executor, Produced, Task
+from cdslm_eval.results.differences import Difference
+from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
+from cdslm_eval.run import unchanged
+from cdslm_eval.run.worker import read_with_facts
+
+__all__ = ["cache_key", "cached_differences", "cached_scores", "read_contents"]
+
+_FILES_A_TASK = 32
+_SECONDS_A_FILE = 30.0
+_COMMIT_S = 1.0
+
+
+def cache_key(kind: str, *parts: object) -> str:
+    """Return the key of a derived result: its kind, and a digest of everything it was derived from.
+
+    The versions of this package, numpy and scipy are part of it.
+    """
+    import numpy as np
+    import scipy
+
+    from cdslm_eval import __version__
+
+    text = repr((__version__, np.__version__, scipy.__version__, *parts))
+    return f"{kind}:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
+
+
+def cached_scores(store: Store, key: str, compute: Callable[[], ScoreResult]) -> ScoreResult:
+    """Return the result under a key; compute and store it where there is none."""
+    if (text := store.recall(key)) is not None:
+        return _read_scores(json.loads(text))
+    result = compute()
+    store.remember(key, json.dumps(_plain_scores(result), default=float))
+    return result
+
+
+def cached_differences(store: Store, key: str, compute: Callable[[], Sequence[Difference]]) -> list[Difference]:
+    """Return the differences under a key; compute and store them where there are none."""
+    if (text := store.recall(key)) is not None:
+        return [Difference(**entry) for entry in json.loads(text)]
+    differences = list(compute())
+    store.remember(key, json.dumps([dataclasses.asdict(entry) for entry in differences], default=float))
+    return differences
+
+
+def _plain_scores(result: ScoreResult) -> dict[str, Any]:
+    # infinities and NaN stay what they are: Python's json reads what it writes
+    lists = ("failures", "contributions", "exemplars")
+    return {
+        "estimates": [estimate.as_json() for estimate in result.estimates],
+        **{name: [dataclasses.asdict(entry) for entry in getattr(result, name)] for name in lists},
+        "warnings": list(result.warnings),
+        "paths": [[owner, key, path] for (owner, key), path in result.clip_paths.items()],
+        "settings": dict(result.settings),
+    }
+
+
+def _read_scores(data: Mapping[str, Any]) -> ScoreResult:
+    return ScoreResult(
+        estimates=tuple(Estimate.from_json(entry) for entry in data["estimates"]),
+        failures=tuple(Failure(**entry) for entry in data["failures"]),
+        contributions=tuple(
+            NgramContribution(**{**entry, "ngram": tuple(entry["ngram"]), "clips": tuple(entry["clips"])})
+            for entry in data["contributions"]
+        ),
+        exemplars=tuple(Exemplar(**{**entry, "phones": tuple(entry["phones"])}) for entry in data["exemplars"]),
+        warnings=tuple(data["warnings"]),
+        settings=data["settings"],
+        clip_paths={(owner, key): path for owner, key, path in data["paths"]},
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Decoder:
+    """A worker's function: decodes files and yields their facts; it skips those that cannot be read.
+
+    Measuring will meet the unreadable ones again, and report them.
+    """
+
+    @contextmanager
+    def open(self) -> Iterator[Callable[[Sequence[str]], Iterator[tuple[str, FileFacts]]]]:
+        """Provide the function."""
+        yield self._decode
+
+    def _decode(self, paths: Sequence[str]) -> Iterator[tuple[str, FileFacts]]:
+        for path in paths:
+            try:
+                yield path, read_with_facts(path)[1]
+            except AudioError:
+                continue
+
+
+def read_contents(store: Store, executor: Executor, sets: Sequence[ClipSet], jobs: int) -> int:
+    """Store the digests of new files that may be copies, so that copies are not measured again; return their number.
+
+    Only a file of the same size as another one can be its copy, so the others are not opened.
+
+    Args:
+        store: Takes the digests.
+        executor: Decodes the files, isolated from this process.
+        sets: The clips.
+        jobs: Worker processes.
+    """
+    paths = sorted({path for clips in sets for s in clips.sources for path in (s.path, s.reference) if path})
+    known = store.files(paths)
+    size_of: dict[str, int] = {}
+    for path in paths:
+        if path not in known or not unchanged(path, known[path]):
+            try:
+                size_of[path] = Path(path).stat().st_size
+            except OSError:
+                continue  # measuring reports what is wrong with it
+    counts = Counter(size_of.values())
+    known_sizes = store.sizes()
+    maybe_copies = [path for path, size in size_of.items() if counts[size] > 1 or size in known_sizes]
+    chunks = (maybe_copies[start : start + _FILES_A_TASK] for start in range(0, len(maybe_copies), _FILES_A_TASK))
+    numbered = enumerate(chunks, 1)
+
+    def next_task() -> Task | None:
+        number, chunk = next(numbered, (0, []))
+        return Task(number, chunk, _SECONDS_A_FILE) if chunk else None
+
+    waiting: list[tuple[str, FileFacts]] = []
+    last = time.monotonic()
+    try:
+        for event in executor.run(_Decoder(), next_task, max(1, jobs)) if maybe_copies else ():
+            if isinstance(event, Produced):
+                waiting.append(event.value)
+            if time.monotonic() - last > _COMMIT_S:
+                _commit(store, waiting)
+                waiting, last = [], time.monotonic()
+    finally:
+        _commit(store, waiting)
+    return len(maybe_copies)
+
+
+def _commit(store: Store, facts: list[tuple[str, FileFacts]]) -> None:
+    with store.writing():
+        for path, entry in facts:
+            store.put_file(path, entry)
