@@ -144,7 +144,7 @@ def _kinds(axis: Axis, names: Sequence[str]) -> Iterator[str]:
 
 def _chosen(scores: Sequence[MapScore]) -> int:
     known = [score.held_out for score in scores if math.isfinite(score.held_out)]
-    least = min(known, default=math.inf)
+    least = max(min(known, default=math.inf), _LEAST_SPREAD)  # exact data leave errors of rounding only
     places = [k for k, score in enumerate(scores) if score.held_out <= _CLOSE * least or not known]
     return min(places, key=lambda k: (scores[k].aicc, scores[k].parameters))
 
