@@ -1,6 +1,7 @@
-"""The door between the model and the evaluation package: nothing else here knows `cdslm_eval`.
+"""The model as a plugin of the evaluation package: no other module here imports `cdslm_eval`.
 
-Like a stranger's plugin, it imports the contract, clips, audio, errors and hook markers of `cdslm_eval`, and no more.
+Like a third-party plugin, it imports the contract, clips, audio, errors and hook markers of `cdslm_eval`;
+`writing` also imports its Python API.
 """
 
 from __future__ import annotations
