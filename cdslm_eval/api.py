@@ -21,7 +21,7 @@ from cdslm_eval.plugin.host import Host, transcriber_for
 from cdslm_eval.plugin.specs import split_specs
 from cdslm_eval.results.comparison_result import ComparisonResult
 from cdslm_eval.results.score_result import ScoreResult
-from cdslm_eval.run import Runner
+from cdslm_eval.run import Runner, unscored
 from cdslm_eval.run import comparison as _comparison
 from cdslm_eval.run import scoring as _scoring
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
@@ -177,11 +177,17 @@ def compare(
         differences = _comparison.compare(
             runner, opened[0], opened[1], real, measuring.metrics, seed=seed, progress=bar
         )
+        failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
     warnings = tuple(dict.fromkeys(runner.unusable.values()))
     for warning in warnings:
         note(f"note: {warning}")
     return ComparisonResult(
-        a=opened[0].name, b=opened[1].name, differences=tuple(differences), seed=seed, warnings=warnings
+        a=opened[0].name,
+        b=opened[1].name,
+        differences=tuple(differences),
+        seed=seed,
+        warnings=warnings,
+        unscored=failed,
     )
 
 
@@ -339,7 +345,7 @@ class _Measuring:
         return {
             **self.names,
             "reference": reference.origin if reference else None,
-            "versions": versions(host),
+            "versions": versions(host.versions()),
             "host": host_facts(),
         }
 

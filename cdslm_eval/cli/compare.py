@@ -62,3 +62,7 @@ def compare(
         common.write_json(json_to, result.as_json())
     if json_to != "-":
         typer.echo(grid_table(result.grid()))
+    for sentence in result.unscored:
+        common.note(f"over the failure budget: {sentence}")
+    if result.unscored:
+        raise typer.Exit(1)

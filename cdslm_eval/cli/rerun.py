@@ -40,7 +40,7 @@ def rerun(
 
     then = _read(result)
     settings = then["settings"]
-    for sentence in lost_versions(settings.get("versions", {}), versions(Host())):
+    for sentence in lost_versions(settings.get("versions", {}), versions(Host().versions())):
         common.note(f"differs: {sentence}")
     again = _suite(settings, result, store, jobs) if "suite" in settings else _score(settings, result, store, jobs)
     if json_to is not None:

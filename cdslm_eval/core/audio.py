@@ -1,4 +1,4 @@
-"""Reads, resamples and levels audio that strangers wrote, and carries it as a `Clip`."""
+"""Reads untrusted audio, resamples it, measures its level, and carries it as a `Clip`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from cdslm_eval.core.descriptors import silenced
 from cdslm_eval.core.errors import AudioError
 
 __all__ = [
@@ -68,10 +69,10 @@ class Clip:
         samples: float32 `[samples]`, mono, nominally in [-1, 1].
         rate_hz: Sampling rate of `samples`.
         digest: SHA-256 of the decoded content at its original rate (64 hex digits).
-        text: What is said, where it is known.
-        speaker: Who says it, where it is known.
-        phones: Phone symbols in order, where a recognizer or a sidecar gave them.
-        transcript: What a transcriber heard, where one listened; "" where nothing is said.
+        text: The spoken words, where they are known.
+        speaker: The speaker, where known.
+        phones: Phone symbols in order, from a recognizer or a sidecar.
+        transcript: Output of a transcriber; "" where there is no speech.
         reference: The real clip that this one is paired with, where there is one.
     """
 
@@ -150,14 +151,16 @@ def read_blocks(path: Path | str, max_seconds: float = MAX_SECONDS) -> Iterator[
     frames = 0
     try:
         # As bytes: a name need not be UTF-8
-        with sf.SoundFile(os.fsencode(path)) as file:
+        with silenced():
+            file = sf.SoundFile(os.fsencode(path))
+        with file:
             if not 1 <= file.channels <= MAX_CHANNELS:
                 raise AudioError(f"{file.channels} channels; 1 to {MAX_CHANNELS} are read")
             if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
                 raise AudioError(f"a rate of {file.samplerate} Hz; {RATES_HZ[0]} to {RATES_HZ[1]} are read")
             mixdown = "none" if file.channels == 1 else f"mean of {file.channels} channels"
             about = int(file.samplerate), int(file.channels), f"{file.format} {file.subtype}", mixdown
-            while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)) or not frames:
+            while len(block := _read(file)) or not frames:
                 frames += len(block)
                 if frames > int(max_seconds * file.samplerate):
                     raise AudioError(f"longer than {max_seconds:g} s, the longest clip that is read")
@@ -166,6 +169,13 @@ def read_blocks(path: Path | str, max_seconds: float = MAX_SECONDS) -> Iterator[
                     return
     except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
         raise AudioError(f"not readable as audio: {_brief(error, path)}") from error
+
+
+def _read(file: Any) -> npt.NDArray[np.float32]:
+    """Return the next `[samples, channels]` of an open file."""
+    with silenced():
+        block: npt.NDArray[np.float32] = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
+    return block
 
 
 def _mono(block: npt.NDArray[np.float32]) -> Samples:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import dataclasses
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -245,6 +246,27 @@ def _from_directory(folder: Path) -> Iterator[Source]:
         )
 
 
+class _Sidecars:
+    """Finds `.txt` and `.phones` files next to audio, listing each folder once: a manifest may name a million clips."""
+
+    def __init__(self) -> None:
+        self._names: dict[str, frozenset[str]] = {}
+
+    def read(self, audio: str, suffix: str) -> str | None:
+        """Return the text of the sidecar of an audio file, or None where there is none."""
+        folder, name = os.path.split(audio)
+        if folder not in self._names:
+            try:
+                names = [path.name for path in Path(folder or ".").iterdir()]
+            except OSError:
+                names = []  # the audio is reported as missing when it is decoded
+            self._names[folder] = frozenset(name for name in names if name.endswith((".txt", ".phones")))
+        if not self._names[folder]:
+            return None
+        beside = Path(name).stem + suffix
+        return _sidecar(Path(folder, beside)) if beside in self._names[folder] else None
+
+
 def _sidecar(path: Path) -> str | None:
     if not path.is_file():
         return None
@@ -295,7 +317,7 @@ def _separated(delimiter: str) -> Any:
 
 
 def _from_records(records: Iterable[tuple[str, Mapping[str, Any]]], base: Path) -> list[Source]:
-    sources = []
+    sources, sidecars = [], _Sidecars()
     for where, record in records:
         path = record.get("path")
         if not isinstance(path, str) or not path:
@@ -305,13 +327,16 @@ def _from_records(records: Iterable[tuple[str, Mapping[str, Any]]], base: Path) 
         for name in _FIELDS:
             if record.get(name) is not None and not isinstance(record[name], str | list | int | float):
                 raise UsageError(f"{where}: {name!r} must be text")
-        phones = record.get("phones")
         reference = record.get("reference")
+        audio = str(base / path)
+        text, phones = _text(record.get("text")), record.get("phones")
+        text = sidecars.read(audio, ".txt") if text is None else text
+        phones = sidecars.read(audio, ".phones") if phones is None else phones
         sources.append(
             Source(
                 key=str(record.get("key") or Path(path).with_suffix("").as_posix()),
-                path=str(base / path),
-                text=_text(record.get("text")),
+                path=audio,
+                text=text,
                 speaker=_text(record.get("speaker")),
                 phones=tuple(phones.split() if isinstance(phones, str) else map(str, phones)) if phones else None,
                 reference=str(base / str(reference)) if reference else None,
@@ -328,6 +353,7 @@ def _text(value: object) -> str | None:
 def _from_scp(path: Path) -> Iterator[Source]:
     """Read Kaldi's `wav.scp`, with `text` and `utt2spk` beside it where they are there."""
     beside = {name: _table(path.with_name(name)) for name in ("text", "utt2spk")}
+    sidecars = _Sidecars()
     for number, line in _lines(path):
         key, _, rest = line.strip().partition(" ")
         rest = rest.strip()
@@ -336,11 +362,14 @@ def _from_scp(path: Path) -> Iterator[Source]:
         if not rest or rest.endswith("|"):
             what = "a command, and commands from a file are not run; write plain files" if rest else "no path"
             raise UsageError(f"{path}, line {number}: {key!r} has {what}")
+        audio = str(path.parent / rest)
+        text, phones = beside["text"].get(key), sidecars.read(audio, ".phones")
         yield Source(
             key=key,
-            path=str(path.parent / rest),
-            text=beside["text"].get(key),
+            path=audio,
+            text=sidecars.read(audio, ".txt") if text is None else text,
             speaker=beside["utt2spk"].get(key),
+            phones=tuple(phones.split()) if phones is not None else None,
         )
 
 

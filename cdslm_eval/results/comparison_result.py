@@ -31,6 +31,7 @@ class ComparisonResult:
         differences: In the order of the metrics.
         seed: Seed of every draw and fold.
         warnings: Sentences that a reader of the numbers must know.
+        unscored: A sentence with the reasons for every set and metric of which no clip was scored.
     """
 
     a: str
@@ -38,6 +39,7 @@ class ComparisonResult:
     differences: tuple[Difference, ...]
     seed: int = 0
     warnings: tuple[str, ...] = ()
+    unscored: tuple[str, ...] = ()
 
     def __repr__(self) -> str:
         return f"<ComparisonResult {self.a} - {self.b}: {len(self.differences)} differences>"

@@ -99,7 +99,9 @@ def _open_text(host: Host, text: str, generate: Generate | None) -> ClipSet:
     except UsageError as error:
         if "/" in text or not known:
             raise
-        raise UsageError(f"{error} {UnknownNameError('generator', name, known)}") from error
+        raise UsageError(
+            f"{error} {UnknownNameError('generator', name, known, host.absence('generator', name))}"
+        ) from error
 
 
 def _named(clips: ClipSet, name: str | None) -> ClipSet:

@@ -8,9 +8,27 @@ from __future__ import annotations
 
 from cdslm_eval.plugin.contract import Generator
 from cdslm_eval.plugin.hookspecs import hookimpl
+from cdslm_model.plugin.continuing import (
+    CheckpointOptions,
+    ContinuationOptions,
+    ContinuingGenerator,
+    generated_clip,
+    prompt_key,
+    reraised,
+)
 from cdslm_model.plugin.generator import CdslmGenerator, CdslmOptions
 
-__all__ = ["CdslmGenerator", "CdslmOptions", "cdslm_generators"]
+__all__ = [
+    "CdslmGenerator",
+    "CdslmOptions",
+    "CheckpointOptions",
+    "ContinuationOptions",
+    "ContinuingGenerator",
+    "cdslm_generators",
+    "generated_clip",
+    "prompt_key",
+    "reraised",
+]
 
 
 @hookimpl
