@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import json
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cdslm_eval_unit_lm import options
-from cdslm_model import ModelError
 from cdslm_model.cli import named_settings, run_app, run_until_stopped
 from cdslm_model.cli import options as shared
 
