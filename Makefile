@@ -5,13 +5,17 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 PLUGINS := $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
 
-.PHONY: demo test lint bench docs
+.PHONY: demo test wheel-test lint bench docs
 
 demo: .venv/demo.done
 	$(BIN)/cdslm-eval demo --out demo
 
 test: .venv/dev.done
 	$(BIN)/python -m pytest -n 2 --dist worksteal --doctest-modules cdslm_eval tests plugins
+
+# every wheel in an empty environment, dependencies from the package index
+wheel-test: .venv/dev.done
+	$(BIN)/python -m pytest -q tests/packaging/bare_install.py
 
 lint: .venv/dev.done
 	$(BIN)/ruff check .
@@ -30,7 +34,7 @@ bench: .venv/dev.done
 .venv/demo.done: pyproject.toml constraints.txt $(wildcard plugins/perceptual/pyproject.toml plugins/phones/pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv
 	$(PIP) -e '.[speech]'
-	# DNSMOS stands beside pJSD in the demo where its runtime has a wheel; nothing may be compiled here
+	# the demo shows DNSMOS next to pJSD where its runtime has a wheel; nothing is compiled here
 	$(PIP) --only-binary :all: -e ./plugins/perceptual || echo "plugins/perceptual has no wheels for this machine; the demo goes without DNSMOS"
 	# the neural recognizer, under the same rule
 	$(PIP) --only-binary :all: -e ./plugins/phones || echo "plugins/phones has no wheels for this machine; the demo recognizes phones with pocketsphinx"

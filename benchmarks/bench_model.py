@@ -16,15 +16,16 @@ from torch import Tensor, nn  # noqa: E402 - torch may be absent
 from torch.nn import functional  # noqa: E402
 
 from cdslm_model.data.mel import Normalizer  # noqa: E402
+from cdslm_model.devices import matrix_rate  # noqa: E402
 from cdslm_model.net import flops  # noqa: E402
 from cdslm_model.net.config import Config  # noqa: E402
 from cdslm_model.net.mmdit import MMDiT, time_features  # noqa: E402
 from cdslm_model.net.parametrization import initialise  # noqa: E402
 from cdslm_model.train.distributed import World  # noqa: E402
-from cdslm_model.train.journal import matrix_rate  # noqa: E402
-from cdslm_model.train.loop import Trainer  # noqa: E402
+from cdslm_model.train.objective import Validation  # noqa: E402
 from cdslm_model.train.schedule import WarmupStableDecay  # noqa: E402
 from cdslm_model.train.settings import Settings  # noqa: E402
+from cdslm_model.train.trainer import Trainer  # noqa: E402
 
 CPU = Config.from_depth(2, context_frames=160, continuation_frames=320)
 GPU = Config.from_depth(4, context_frames=800, continuation_frames=2400)
@@ -44,10 +45,15 @@ class Noise:
         self._frames = config.context_frames, config.continuation_frames
         self._mels = [torch.randn(64, count, config.mels, generator=generator) for count in self._frames]
 
-    def batch(self, seed: int, step: int, places: range) -> tuple[Tensor, Tensor]:
-        """Return the windows of some places."""
+    def batch(self, seed: int, step: int, rows: range) -> tuple[Tensor, Tensor]:
+        """Return the windows of some rows."""
         del seed, step
-        context, continuation = (mels[list(places)] for mels in self._mels)
+        context, continuation = (mels[list(rows)] for mels in self._mels)
+        return context, continuation
+
+    def window(self, position: float) -> tuple[Tensor, Tensor]:
+        """Return the window at a position in [0, 1)."""
+        context, continuation = (mels[int(position * len(mels))] for mels in self._mels)
         return context, continuation
 
 
@@ -95,21 +101,23 @@ def timed(function: Callable[[], object]) -> float:
     return time.process_time() - start
 
 
-def trainer(
+def stepper(
     config: Config, batch: int, device: str, *, compiled: bool, precision: str = "auto"
 ) -> Callable[[], object]:
     """Return a function that takes one whole training step: batch, loss, gradient, clipping, AdamW, averages."""
     normalizer = Normalizer(torch.zeros(config.mels), torch.ones(config.mels))
     settings = Settings(config=config, batch_size=batch, precision=precision)
-    one = Trainer(settings, World(0, 1, torch.device(device)), Noise(config), normalizer, compiled)
-    steps = one.advance(WarmupStableDecay(10_000, 10, 10), 10_000)
+    windows = Noise(config)
+    validation = Validation(windows, normalizer, 1)
+    trainer = Trainer(settings, World(0, 1, torch.device(device)), windows, normalizer, validation, compiled)
+    steps = trainer.advance(WarmupStableDecay(10_000, 10, 10), 10_000)
     return lambda: next(steps)
 
 
 @pytest.mark.parametrize("precision", ["float32", "bfloat16"])
 def test_step_on_a_processor_against_its_matrix_products(benchmark, precision):
     batch = 4
-    step = trainer(CPU, batch, "cpu", compiled=False, precision=precision)
+    step = stepper(CPU, batch, "cpu", compiled=False, precision=precision)
     dtype = getattr(torch, precision)
     size = 1024
     left, right = torch.randn(size, size).to(dtype), torch.randn(size, size).to(dtype)
@@ -128,7 +136,7 @@ def test_step_on_a_processor_against_its_matrix_products(benchmark, precision):
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
 def test_step_on_a_gpu_against_its_matrix_products(benchmark):
     batch = 32
-    step = trainer(GPU, batch, "cuda", compiled=True)
+    step = stepper(GPU, batch, "cuda", compiled=True)
     for _ in range(5):
         step()
     benchmark.pedantic(step, rounds=20)

@@ -8,11 +8,12 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `model` is not installed")
 
+from cdslm_model.diffusion import Process  # noqa: E402
 from cdslm_model.net.config import Config  # noqa: E402 - torch may be absent
 from cdslm_model.net.mmdit import MMDiT  # noqa: E402
 from cdslm_model.net.parametrization import initialise  # noqa: E402
-from cdslm_model.sample.diffusion import Process  # noqa: E402
-from cdslm_model.sample.sampling import SAMPLERS, clip_noise, guided, times  # noqa: E402
+from cdslm_model.sample.sampling import SAMPLERS, guided, times  # noqa: E402
+from cdslm_model.seeding import clip_noise  # noqa: E402
 
 BATCH, CONTEXT, FRAMES, STEPS = 2, 200, 600, 6
 

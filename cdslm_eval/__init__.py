@@ -1,4 +1,4 @@
-"""Score what speech-only language models say, with any metric, and fit how it scales.
+"""Score the speech of spoken language models with any metric, and fit how it scales.
 
 Public names are imported when they are first used, so that the command line starts without what it does not need.
 """
@@ -9,8 +9,10 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from cdslm_eval.api import compare, fit, generate, run_suite, score
     from cdslm_eval.core.audio import Clip
-    from cdslm_eval.core.errors import EvalError
+    from cdslm_eval.core.clips import ClipSet
+    from cdslm_eval.core.errors import EvalError, UsageError
     from cdslm_eval.plugin.contract import (
         Executor,
         Failed,
@@ -24,23 +26,34 @@ if TYPE_CHECKING:
     )
     from cdslm_eval.plugin.hookspecs import hookimpl
     from cdslm_eval.plugin.law import LawForm
-    from cdslm_eval.stats.statistic import (
-        Frechet,
-        JensenShannon,
-        KernelDistance,
-        Mean,
-        PairwiseDistance,
-        Perplexity,
-        Quantile,
-        RatioOfSums,
-        SelfBleu,
-        Vert,
-    )
+    from cdslm_eval.results.comparison_result import ComparisonResult
+    from cdslm_eval.results.estimate import Better, Calibration, Estimate
+    from cdslm_eval.results.score_result import ScoreResult
+    from cdslm_eval.scaling.table import RunTable
+    from cdslm_eval.stats.bleu import SelfBleu, Vert
+    from cdslm_eval.stats.distances.statistic import Frechet, KernelDistance, VectorDistance
+    from cdslm_eval.stats.diversity import PairwiseDistance
+    from cdslm_eval.stats.jsd import phoneme_jsd
+    from cdslm_eval.stats.jsd.statistic import JensenShannon
+    from cdslm_eval.stats.quantile import Quantile
+    from cdslm_eval.stats.sample import Sample
+    from cdslm_eval.stats.set_statistic import SetStatistic
+    from cdslm_eval.stats.statistic import Context, Diagnostics, Estimation, Statistic
+    from cdslm_eval.stats.weighted import Mean, Perplexity, RatioOfSums, WeightedStatistic
+    from cdslm_eval.suite.schema import load_suite
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Better",
+    "Calibration",
     "Clip",
+    "ClipSet",
+    "ComparisonResult",
+    "Context",
+    "Diagnostics",
+    "Estimate",
+    "Estimation",
     "EvalError",
     "Executor",
     "Failed",
@@ -58,16 +71,33 @@ __all__ = [
     "Quantile",
     "RatioOfSums",
     "Recognizer",
+    "RunTable",
+    "Sample",
+    "ScoreResult",
     "SelfBleu",
+    "SetStatistic",
     "Skipped",
+    "Statistic",
     "Transcriber",
+    "UsageError",
+    "VectorDistance",
     "Vert",
+    "WeightedStatistic",
     "__version__",
+    "compare",
+    "fit",
+    "generate",
     "hookimpl",
+    "load_suite",
+    "phoneme_jsd",
+    "run_suite",
+    "score",
 ]
 
 _HOME = {
+    "api": ("compare", "fit", "generate", "run_suite", "score"),
     "core.audio": ("Clip",),
+    "core.clips": ("ClipSet",),
     "plugin.contract": (
         "Executor",
         "Failed",
@@ -79,20 +109,44 @@ _HOME = {
         "Skipped",
         "Transcriber",
     ),
-    "core.errors": ("EvalError",),
+    "core.errors": ("EvalError", "UsageError"),
     "plugin.hookspecs": ("hookimpl",),
+    "results.score_result": ("ScoreResult",),
+    "results.comparison_result": ("ComparisonResult",),
+    "scaling.table": ("RunTable",),
+    "stats.jsd": ("phoneme_jsd",),
+    "suite.schema": ("load_suite",),
     "plugin.law": ("LawForm",),
-    "stats.statistic": (
-        "Frechet",
-        "JensenShannon",
-        "KernelDistance",
-        "Mean",
-        "PairwiseDistance",
-        "Perplexity",
-        "Quantile",
-        "RatioOfSums",
+    "results.estimate": (
+        "Better",
+        "Calibration",
+        "Estimate",
+    ),
+    "stats.bleu": (
         "SelfBleu",
         "Vert",
+    ),
+    "stats.distances.statistic": (
+        "Frechet",
+        "KernelDistance",
+        "VectorDistance",
+    ),
+    "stats.diversity": ("PairwiseDistance",),
+    "stats.jsd.statistic": ("JensenShannon",),
+    "stats.quantile": ("Quantile",),
+    "stats.sample": ("Sample",),
+    "stats.set_statistic": ("SetStatistic",),
+    "stats.statistic": (
+        "Context",
+        "Diagnostics",
+        "Estimation",
+        "Statistic",
+    ),
+    "stats.weighted": (
+        "Mean",
+        "Perplexity",
+        "RatioOfSums",
+        "WeightedStatistic",
     ),
 }
 

@@ -1,4 +1,4 @@
-"""What the model's commands say to the user: one exception family, told in one sentence without a traceback."""
+"""Errors of the model: one exception family, printed as one sentence without a traceback."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ __all__ = ["CheckpointError", "DataError", "ModelError", "NotANumberError", "Tra
 
 
 class ModelError(Exception):
-    """An error that is told in one sentence which names the file or option and what to do about it.
+    """An error whose message is one sentence that names the file or option and the fix.
 
-    The command line prints the message and leaves with `exit_code`; the plugin hands it on as an error of the
+    The command line prints the message and exits with `exit_code`; the plugin raises it again as an error of the
     evaluation package.
     """
 
@@ -16,17 +16,17 @@ class ModelError(Exception):
 
 
 class DataError(ModelError):
-    """The prepared speech cannot be used as asked."""
+    """The prepared speech cannot be used."""
 
 
 class CheckpointError(ModelError):
-    """A checkpoint is missing, damaged, of another kind, or in somebody else's hands."""
+    """A checkpoint is missing, damaged, or of another kind."""
 
     exit_code = 3
 
 
 class TrainingError(ModelError):
-    """Training cannot go on: the loss is not a number, or the machine has no room."""
+    """Training cannot continue: the loss is not a number, or the disk is full."""
 
     exit_code = 3
 

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writes, digests, and a lock that says who holds it."""
+"""Files that are complete or absent: atomic writes, digests, and a lock that names its holder."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from typing import Any
 
 from cdslm_model.errors import ModelError
 
-__all__ = ["lacking", "locked", "no_room", "read_json", "sha256", "sync", "write_json", "written_whole"]
+__all__ = ["locked", "missing_resource", "no_room", "read_json", "sha256", "sync", "write_json", "written_whole"]
 
 _NO_ROOM = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG})
 
 
 def sync(path: Path) -> None:
-    """Have a file's content, or a folder's entries, on the disk before this returns."""
+    """Flush a file's content, or a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -29,10 +29,10 @@ def sync(path: Path) -> None:
 
 
 def written_whole(path: Path, write: Callable[[Path], object]) -> None:
-    """Let `write` fill a file beside `path`, and put it in place once it is on the disk.
+    """Write a file through a temporary one, and rename it once it is on the disk.
 
     Args:
-        path: Where the file shall stand.
+        path: Of the file.
         write: Called with the path to write to.
     """
     half = path.with_name(f".{path.name}.part")
@@ -41,14 +41,14 @@ def written_whole(path: Path, write: Callable[[Path], object]) -> None:
         sync(half)
         half.replace(path)
     except BaseException:
-        # On a full disk, a half file would stand in the way of the next try
+        # On a full disk, a half file would take the room of the next try
         half.unlink(missing_ok=True)
         raise
     sync(path.parent)
 
 
 def write_json(path: Path, value: Mapping[str, Any]) -> None:
-    """Write JSON, whole or not at all; a number that is not finite is refused."""
+    """Write JSON atomically; a number that is not finite raises ValueError."""
     # ASCII: a file's name may hold bytes that are no UTF-8
     text = json.dumps(value, indent=1, allow_nan=False) + "\n"
     written_whole(path, lambda half: half.write_text(text, encoding="ascii"))
@@ -78,15 +78,15 @@ def sha256(path: Path) -> str:
 
 
 def no_room(error: BaseException) -> bool:
-    """Return whether an error means that the disk, or the share of it that one may use, is full."""
+    """Return whether an error means that the disk or the user's quota is full."""
     if isinstance(error, OSError):
         return error.errno in _NO_ROOM
-    # safetensors reports what the system said as text
+    # safetensors reports the system's error as text
     return any(os.strerror(number) in str(error) for number in _NO_ROOM)
 
 
-def lacking(error: BaseException) -> str | None:
-    """Return what the machine had too little of, and what to do, where an error means that."""
+def missing_resource(error: BaseException) -> str | None:
+    """Return a sentence with the fix where an error means a full disk or memory, else None."""
     if isinstance(error, OSError) and no_room(error):
         return f"no room on the disk{f' for {error.filename}' if error.filename else ''}; make room"
     # torch has no type of its own for main memory
@@ -97,11 +97,11 @@ def lacking(error: BaseException) -> str | None:
 
 @contextmanager
 def locked(folder: Path, what: str) -> Iterator[None]:
-    """Hold a folder for one process; the lock ends with the process, however that ends.
+    """Lock a folder for one process; the lock ends with the process, however that ends.
 
     Args:
-        folder: Made where it is not there yet.
-        what: Who would hold it, for the message: "trainer".
+        folder: Created where absent.
+        what: The holder's kind, for the message: "trainer".
 
     Raises:
         ModelError: Another process holds it, or the folder cannot be made.
@@ -118,7 +118,7 @@ def locked(folder: Path, what: str) -> Iterator[None]:
             file.seek(0)
             holder = file.read().strip() or "unknown"
             raise ModelError(
-                f"{folder}: another {what} (process {holder}) is at work in it; wait for it or name another folder"
+                f"{folder}: another {what} (process {holder}) works in it; wait for it or name another folder"
             ) from error
         file.truncate(0)
         file.write(str(os.getpid()))

@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cdslm_eval import EvalError, Mean, Metric
+from cdslm_eval import EvalError, Mean, Metric, Recognizer
 
 
 class _Plain(Metric):
@@ -126,4 +126,42 @@ class Slow(_Plain):
 
     def one(self, clip):
         time.sleep(0.1)
+        return super().one(clip)
+
+
+class Flaky(Recognizer):
+    """Cannot be opened while FLAKY_OOM is set, as a model on a full GPU."""
+
+    name = "flaky"
+    inventory = "letters"
+
+    @contextmanager
+    def open(self, device):
+        if os.environ.get("FLAKY_OOM"):
+            raise RuntimeError("CUDA out of memory")
+        yield
+
+    def recognize(self, clips):
+        for clip in clips:
+            yield list(clip.key)
+
+
+class CountsPhones(_Plain):
+    """Counts phones."""
+
+    name = "counts_phones"
+    needs = frozenset({"audio", "phones"})
+
+    def one(self, clip):
+        return float(len(clip.phones))
+
+
+class Chatty(_Plain):
+    """Prints while it measures, from Python and from below it."""
+
+    name = "chatty"
+
+    def one(self, clip):
+        print("a plugin's print")
+        os.write(1, b"a library's printf\n")
         return super().one(clip)

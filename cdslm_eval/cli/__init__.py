@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import traceback
 
 import typer
 
@@ -21,9 +24,13 @@ from cdslm_eval.cli import (
     run,
     score,
 )
-from cdslm_eval.core.errors import EvalError
+from cdslm_eval.core.errors import DEBUG, EvalError, debugging
+from cdslm_eval.plugin.failures import show_traceback
 
 __all__ = ["app", "main"]
+
+_TERMINATED = 143  # 128 + SIGTERM, as a shell reports it
+_ENDED_BY = {130: "interrupted", _TERMINATED: "terminated"}
 
 app = typer.Typer(
     name="cdslm-eval",
@@ -51,7 +58,14 @@ for group in (
 
 
 @app.callback(invoke_without_command=True)
-def _root(version: bool = typer.Option(False, "--version", help="Print the version and leave.")) -> None:
+def _root(
+    version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+    debug: bool = typer.Option(
+        False, "--debug", envvar=DEBUG, help="Show the tracebacks of errors, a plugin's included; allowed anywhere."
+    ),
+) -> None:
+    if debug:
+        os.environ[DEBUG] = "1"  # worker processes inherit it
     if version:
         from cdslm_eval import __version__
 
@@ -60,25 +74,50 @@ def _root(version: bool = typer.Option(False, "--version", help="Print the versi
 
 
 def main() -> None:
-    """Run the command line; what goes wrong is told in one sentence.
+    """Run the command line; an error is reported in one sentence.
 
     Exit codes: 0 measured, 1 measured but over the failure budget, 2 the command was wrong, 3 an error of the
-    environment or of this program, 4 a gate failed, 130 interrupted.
+    environment or of this program, 4 a gate failed, 130 interrupted (Ctrl-C), 143 terminated (SIGTERM).
     """
+    signal.signal(signal.SIGTERM, _terminate)
     try:
-        app()
+        app(_debug_first(sys.argv[1:]))
+    except SystemExit as leaving:
+        # typer turns KeyboardInterrupt into this exit code before it can be caught here
+        if leaving.code in _ENDED_BY:
+            _report_end(_ENDED_BY[leaving.code])
+        raise
+    except KeyboardInterrupt:
+        _report_end(_ENDED_BY[130])
+        sys.exit(130)
     except EvalError as error:
+        show_traceback(error)
         typer.echo(f"cdslm-eval: {error}", err=True)
         sys.exit(error.exit_code)
-    except KeyboardInterrupt:
-        typer.echo("cdslm-eval: interrupted; what was measured is kept, the same command goes on from there", err=True)
-        sys.exit(130)
     except BrokenPipeError:
         sys.exit(0)
     except Exception as error:  # noqa: BLE001 - the last line of defence: a sentence, with the place for a report
-        import traceback
-
         last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{last.filename.rpartition('/')[2]}:{last.lineno}"
-        typer.echo(f"cdslm-eval: internal error: {type(error).__name__}: {error} (at {place})", err=True)
+        show_traceback(error)
+        where = f"{last.filename.rpartition('/')[2]}:{last.lineno}"
+        hint = "" if debugging() else "; --debug shows the traceback"
+        typer.echo(f"cdslm-eval: internal error: {type(error).__name__}: {error} (at {where}{hint})", err=True)
         sys.exit(3)
+
+
+def _report_end(how: str) -> None:
+    typer.echo(f"cdslm-eval: {how}; what was measured is kept, the same command continues from there", err=True)
+
+
+def _terminate(*_: object) -> None:
+    """End by an exception, so that workers are ended and measured rows are committed."""
+    raise SystemExit(_TERMINATED)
+
+
+def _debug_first(arguments: list[str]) -> list[str]:
+    """Return the arguments with `--debug` in front, where the group's own options belong."""
+    options = arguments[: arguments.index("--")] if "--" in arguments else arguments
+    if "--debug" not in options:
+        return arguments
+    rest = [argument for argument in options if argument != "--debug"]
+    return ["--debug", *rest, *arguments[len(options) :]]

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import math
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
@@ -15,11 +14,8 @@ from cdslm_eval.cli.score import (
     SeedOption,
     StoreOption,
     TranscriberOption,
-    split_specs,
 )
-
-if TYPE_CHECKING:
-    from cdslm_eval.results.differences import Difference
+from cdslm_eval.core import defaults
 
 __all__ = ["add_to"]
 
@@ -30,11 +26,11 @@ def add_to(app: typer.Typer) -> None:
 
 
 def compare(
-    a: Annotated[str, typer.Argument(help="Directory or manifest of system A.")],
-    b: Annotated[str, typer.Argument(help="Directory or manifest of system B.")],
+    a: Annotated[str, typer.Argument(help="Directory or manifest of system A; NAME=PATH names it.")],
+    b: Annotated[str, typer.Argument(help="Directory or manifest of system B; NAME=PATH names it.")],
     reference: Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")] = None,
     metrics: Annotated[str, typer.Option("--metrics", "-m", help="Comma-separated.")] = DEFAULT_METRICS,
-    recognizer: RecognizerOption = "pocketsphinx",
+    recognizer: RecognizerOption = defaults.RECOGNIZER,
     transcriber: TranscriberOption = None,
     store: StoreOption = None,
     json_to: Annotated[str | None, typer.Option("--json", help="Write JSON to this file, or - .")] = None,
@@ -46,67 +42,27 @@ def compare(
     Clips with the same keys in both sets are compared in pairs. Divergences are compared by their corrected value at
     one phone count.
     """
-    from cdslm_eval.core.clips import ClipSet
-    from cdslm_eval.core.store import Store, default_store_path
-    from cdslm_eval.plugin.host import Host, transcriber_for
-    from cdslm_eval.results.numbers import to_json
-    from cdslm_eval.run import Runner
-    from cdslm_eval.run.comparison import compare as run_compare
+    from cdslm_eval import api
+    from cdslm_eval.cli.tables import grid_table
 
-    host = Host()
-    systems = common.open_systems(host, [a, b], None)
-    real = ClipSet.open(reference, name="reference") if reference else None
-    chosen = [host.make("metric", spec) for spec in split_specs(metrics, list(host.registered("metric")))]
-    common.name_the_weights(chosen)
-    hears = host.make("recognizer", recognizer)
-    with Store(store or default_store_path()) as held, common.progress("measuring") as bar:
-        runner = Runner(
-            held,
-            host.make("executor", "local"),
-            hears,
-            jobs=jobs or common.default_jobs(),
-            transcriber=transcriber_for([*chosen, hears], host, transcriber),
-        )
-        found = run_compare(runner, systems[0], systems[1], real, chosen, seed=seed, progress=bar)
-    for sentence in dict.fromkeys(runner.unusable.values()):
-        common.note(f"note: {sentence}")
-    names = [one.name for one in systems]
+    result = api.compare(
+        common.named_system(a),
+        common.named_system(b),
+        reference,
+        metrics,
+        recognizer=recognizer,
+        transcriber=transcriber,
+        store=store,
+        jobs=jobs,
+        seed=seed,
+        progress=True,
+        note=common.note,
+    )
     if json_to is not None:
-        common.write_json(json_to, to_json({"a": names[0], "b": names[1], "differences": found, "seed": seed}))
+        common.write_json(json_to, result.as_json())
     if json_to != "-":
-        typer.echo(_table(names, found))
-
-
-def _table(names: list[str], found: list[Difference]) -> str:
-    import io
-
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    from cdslm_eval.results.numbers import decimals_of, format_interval, format_number
-
-    console = Console(file=io.StringIO(), width=120)
-    pairing = "paired by key" if found and found[0].paired else "two samples"
-    view = Table(title=Text(f"{names[0]} - {names[1]} ({pairing})"), box=None, title_justify="left")
-    for heading in ("name", "of", "difference", "95 % interval", "p (Holm)", "detectable", "says"):
-        view.add_column(heading, justify="left" if heading in ("name", "of", "says") else "right")
-    for one in found:
-        digits = decimals_of(one.low, one.high)
-        cells = [one.name, one.quantity, format_number(one.difference, digits), format_interval(one.low, one.high)]
-        cells += [format_number(one.p_holm), format_number(one.detectable, digits)]
-        view.add_row(*(Text(cell) for cell in cells), Text(_says(one, names)))
-    console.print(view)
-    output = console.file
-    assert isinstance(output, io.StringIO)
-    return output.getvalue().rstrip()
-
-
-def _says(one: Difference, names: list[str]) -> str:
-    if one.reason or not math.isfinite(one.p_holm):
-        return one.reason
-    if one.p_holm > 0.05:
-        return "no difference shown"
-    if one.better == "neither":
-        return "different"
-    return f"{names[0] if (one.difference < 0) == (one.better == 'lower') else names[1]} is better"
+        typer.echo(grid_table(result.grid()))
+    for sentence in result.unscored:
+        common.note(f"over the failure budget: {sentence}")
+    if result.unscored:
+        raise typer.Exit(1)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdslm_eval.cli import common
-from cdslm_eval.cli.score import JobsOption, SeedOption, score_systems
+from cdslm_eval.cli.score import JobsOption, SeedOption
 
 if TYPE_CHECKING:
     from cdslm_eval.core.clips import ClipSet
@@ -36,17 +36,19 @@ def demo(
     """
     from importlib.resources import files
 
+    from cdslm_eval import api
     from cdslm_eval.cli.tables import FORMATS
     from cdslm_eval.plugin.host import Host
     from cdslm_eval.report import write_report
-    from cdslm_eval.run.generation import Order, generate_set
+    from cdslm_eval.run.generation import GenerationRequest, generate_set
 
     host = Host()
     texts = files("cdslm_eval.builtin.generators") / "texts"
     real_text, learned_text = (str(texts / name) for name in ("demo_real.txt", "demo_learn.txt"))
 
     def make(spec: str, name: str, wanted: int, prompts: ClipSet | None = None, own_seed: int = seed) -> ClipSet:
-        made = generate_set(host, Order(spec, prompts, wanted, seconds, own_seed), out / "clips", common.note)
+        request = GenerationRequest(spec, prompts, wanted, seconds, own_seed)
+        made = generate_set(host, request, out / "clips", common.note)
         made.name = name
         return made
 
@@ -56,15 +58,15 @@ def demo(
     systems = [make(f"speak:{learned_text}", "other sentences", count, own_seed=seed + 1)]
     systems += [make(f"babble:{order},text={learned_text}", f"babble:{order}", count) for order in (3, 2, 1, 0)]
     systems += [make("noise", "noise", count, real), make("silence", "silence", count)]
-    result = score_systems(
-        host,
+    result = api.score(
         systems,
         real,
-        ",".join(["pjsd", "signal", *_quality(host)]),
-        recognizer="pocketsphinx",
+        ["pjsd", "signal", *_quality(host)],
         store=out / "store.cdslm",
         jobs=jobs,
         seed=seed,
+        progress=True,
+        note=common.note,
     )
     common.write_text("-", FORMATS["table"](result))
     typer.echo(f"report: {write_report(result, out / 'report')}")

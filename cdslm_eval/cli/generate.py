@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from cdslm_eval.cli import common
+from cdslm_eval.core import defaults
 
 __all__ = ["add_to"]
 
@@ -23,23 +23,25 @@ def generate(
     prompts: Annotated[
         str | None, typer.Option("--prompts", help="Directory or manifest to continue, transform or learn from.")
     ] = None,
-    count: Annotated[int, typer.Option("--count", min=1, help="How many clips.")] = 100,
-    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Their length.")] = 10.0,
+    count: Annotated[int, typer.Option("--count", min=1, help="How many clips.")] = defaults.CLIP_COUNT,
+    seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Their length.")] = defaults.CLIP_SECONDS,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same clips.")] = 0,
     recognizer: Annotated[
-        str, typer.Option("--recognizer", help="Gives the prompts' phones where the generator wants them.")
-    ] = "pocketsphinx",
+        str, typer.Option("--recognizer", help="Recognizes the prompts' phones where the generator needs them.")
+    ] = defaults.RECOGNIZER,
 ) -> None:
-    """Write clips of a generator as FLAC with a manifest; an interrupted call goes on where it stopped."""
-    from cdslm_eval.core.clips import MANIFEST, ClipSet
-    from cdslm_eval.core.errors import UsageError
-    from cdslm_eval.plugin.host import Host
-    from cdslm_eval.run.generation import Order, generate_into
+    """Write clips of a generator as FLAC with a manifest; an interrupted call continues where it stopped."""
+    from cdslm_eval import api
+    from cdslm_eval.core.clips import MANIFEST
 
-    if (out / MANIFEST).exists():
-        raise UsageError(f"{out}: holds a finished set already; name an empty folder")
-    host = Host()
-    order = Order(generator, ClipSet.open(prompts) if prompts else None, count, seconds, seed, recognizer)
-    with common.progress(generator) as bar:
-        manifest = generate_into(host, host.make("generator", generator), order, out, bar)
-    typer.echo(str(manifest))
+    api.generate(
+        generator,
+        out,
+        prompts=prompts,
+        count=count,
+        seconds=seconds,
+        seed=seed,
+        recognizer=recognizer,
+        progress=True,
+    )
+    typer.echo(str(out / MANIFEST))

@@ -72,19 +72,20 @@ def _places(given: list[str]) -> dict[str, str]:
 
 
 def _score(climb: Climb, jobs: int) -> ScoreResult:
-    from cdslm_eval.cli.score import score_systems
+    from cdslm_eval import api
     from cdslm_eval.report import write_report
 
     reference = climb.reference()
-    result = score_systems(
-        climb.host,
+    result = api.score(
         climb.generate(),
         reference,
-        ",".join(climb.metrics()),
+        climb.metrics(),
         recognizer=climb.plan.score.recognizer,
         store=climb.out / "store.cdslm",
         jobs=jobs,
         seed=climb.plan.seed,
+        progress=True,
+        note=common.note,
     )
     write_report(result, climb.out / "report")
     return result

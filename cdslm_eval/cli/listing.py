@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdslm_eval.cli import common
+from cdslm_eval.core import defaults
 from cdslm_eval.plugin.host import KINDS, Host
 
 if TYPE_CHECKING:
@@ -115,23 +116,24 @@ def _licence(distribution: str) -> str:
 
 
 def plugins(as_json: JsonOption = False) -> None:
-    """List plugins, broken ones last with the cause and what mends it."""
+    """List plugins, broken ones last with the cause and the fix."""
     found = sorted(Host().plugins, key=lambda plugin: bool(plugin.problems))
     rows = [
         {
             "name": plugin.name,
             "version": plugin.version,
-            "brings": plugin.brings,
+            "provides": plugin.provides,
             "problems": plugin.problems,
-            "mend": plugin.mend if plugin.problems else "",
+            "fix": plugin.fix if plugin.problems else "",
         }
         for plugin in found
     ]
-    _show(rows, ("name", "version", "brings"), as_json)
+    _show(rows, ("name", "version", "provides"), as_json)
     if not as_json:
         for plugin in found:
             for problem in plugin.problems:
-                typer.echo(f"{plugin.name}: {problem}\n  mend: {plugin.mend}")
+                fix = f"\n  fix: {plugin.fix}" if plugin.fix else ""
+                typer.echo(f"{plugin.name}: {problem}{fix}")
 
 
 def metrics(as_json: JsonOption = False) -> None:
@@ -187,7 +189,9 @@ def generators(as_json: JsonOption = False) -> None:
 
 def pairs(
     paths: Annotated[list[str] | None, typer.Argument(help="Sets to ask what they offer.")] = None,
-    recognizer: Annotated[str, typer.Option("--recognizer", help="The one that would give phones.")] = "pocketsphinx",
+    recognizer: Annotated[str, typer.Option("--recognizer", help="The one that would recognize phones.")] = (
+        defaults.RECOGNIZER
+    ),
     as_json: JsonOption = False,
 ) -> None:
     """Show which metric can be run on which set, and what stands in the way."""
@@ -213,7 +217,7 @@ def pairs(
 
 
 def doctor(as_json: JsonOption = False) -> None:
-    """Say what is usable here, what is missing, and the pip line that mends it."""
+    """Say what is usable here, what is missing, and the command that fixes it."""
     import importlib.util
 
     import soundfile
@@ -222,17 +226,17 @@ def doctor(as_json: JsonOption = False) -> None:
 
     host = Host()
     rows: list[dict[str, Any]] = [
-        {"what": "libsndfile", "state": "ok", "detail": soundfile.__libsndfile_version__, "mend": ""},
-        {"what": "store", "state": "ok", "detail": str(default_store_path()), "mend": ""},
+        {"what": "libsndfile", "state": "ok", "detail": soundfile.__libsndfile_version__, "fix": ""},
+        {"what": "store", "state": "ok", "detail": str(default_store_path()), "fix": ""},
     ]
-    for module, mend in (("torch", "pip install 'cdslm-eval[model]'"), ("pyarrow", "pip install pyarrow")):
+    for module, fix in (("torch", "pip install 'cdslm-eval[model]'"), ("pyarrow", "pip install pyarrow")):
         there = importlib.util.find_spec(module) is not None
         rows.append(
             {
                 "what": module,
                 "state": "ok" if there else "absent (optional)",
                 "detail": "",
-                "mend": "" if there else mend,
+                "fix": "" if there else fix,
             }
         )
     for kind in KINDS:
@@ -243,12 +247,12 @@ def doctor(as_json: JsonOption = False) -> None:
                     "what": f"{kind} {name}",
                     "state": "missing" if missing else "ok",
                     "detail": one.owner.name,
-                    "mend": missing or "",
+                    "fix": missing or "",
                 }
             )
     for plugin in host.plugins:
         rows += [
-            {"what": f"plugin {plugin.name}", "state": "broken", "detail": problem, "mend": plugin.mend}
+            {"what": f"plugin {plugin.name}", "state": "broken", "detail": problem, "fix": plugin.fix}
             for problem in plugin.problems
         ]
-    _show(rows, ("what", "state", "detail", "mend"), as_json)
+    _show(rows, ("what", "state", "detail", "fix"), as_json)

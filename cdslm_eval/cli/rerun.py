@@ -40,7 +40,7 @@ def rerun(
 
     then = _read(result)
     settings = then["settings"]
-    for sentence in lost_versions(settings.get("versions", {}), versions(Host())):
+    for sentence in lost_versions(settings.get("versions", {}), versions(Host().versions())):
         common.note(f"differs: {sentence}")
     again = _suite(settings, result, store, jobs) if "suite" in settings else _score(settings, result, store, jobs)
     if json_to is not None:
@@ -83,27 +83,25 @@ def _suite(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: 
 
 
 def _score(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: int) -> ScoreResult:
-    from cdslm_eval.cli.score import score_systems
-    from cdslm_eval.core.clips import ClipSet
+    from cdslm_eval import api
     from cdslm_eval.core.errors import UsageError
-    from cdslm_eval.core.store import default_store_path
-    from cdslm_eval.plugin.host import Host
     from cdslm_eval.run.scoring import REFERENCE
 
     if not isinstance(settings.get("metrics"), str) or "sets" not in settings:
         raise UsageError(f"{result}: has no settings that repeat it; an older version wrote it")
     sets = {name: facts["origin"] for name, facts in settings["sets"].items() if name != REFERENCE}
     reference = settings.get("reference")
-    return score_systems(
-        Host(),
-        [ClipSet.open(origin, name=name) for name, origin in sets.items()],
-        ClipSet.open(reference, name=REFERENCE) if reference else None,
+    return api.score(
+        sets,
+        reference,
         settings["metrics"],
         recognizer=settings["recognizer"],
         transcriber=settings.get("transcriber"),
-        store=store or default_store_path(),
+        store=store,
         jobs=jobs,
         seed=settings["seed"],
+        progress=True,
+        note=common.note,
     )
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from cdslm_eval.cli import common
+from cdslm_eval.core import defaults
 from cdslm_eval.core.errors import UsageError
 
 if TYPE_CHECKING:
-    from cdslm_eval.core.clips import ClipSet
-    from cdslm_eval.plugin.host import Host
     from cdslm_eval.results.score_result import ScoreResult
 
-__all__ = ["add_to", "score_systems"]
+__all__ = ["add_to"]
 
-DEFAULT_METRICS = "pjsd,signal"
+DEFAULT_METRICS = ",".join(defaults.METRICS)
 
 StoreOption = Annotated[
     Path | None, typer.Option("--store", help="Where rows are kept; default: one store per user, in the cache folder.")
@@ -26,16 +24,23 @@ StoreOption = Annotated[
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Worker processes; 0: one per processor.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of every interval, draw and fold.")]
 RecognizerOption = Annotated[
-    str, typer.Option("--recognizer", help="Gives the phones: NAME or NAME:key=value; see `cdslm-eval recognizers`.")
+    str, typer.Option("--recognizer", help="Recognizes phones: NAME or NAME:key=value; see `cdslm-eval recognizers`.")
 ]
 TranscriberOption = Annotated[
     str | None,
-    typer.Option("--transcriber", help="Gives transcripts where a metric reads them; see `cdslm-eval transcribers`."),
+    typer.Option("--transcriber", help="Writes transcripts where a metric reads them; see `cdslm-eval transcribers`."),
 ]
 
-PathsArgument = Annotated[list[str], typer.Argument(help="Directories, manifests, wav.scp files, or generator names.")]
+PathsArgument = Annotated[
+    list[str], typer.Argument(help="Directories, manifests, wav.scp files, or generator names; NAME=PATH names one.")
+]
 ReferenceOption = Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")]
-MetricsOption = Annotated[str, typer.Option("--metrics", "-m", help="Comma-separated; options as NAME:key=value.")]
+MetricsOption = Annotated[
+    str,
+    typer.Option(
+        "--metrics", "-m", help="Comma-separated; options as NAME:key=value; a class of your own as FILE.py:CLASS."
+    ),
+]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Write an HTML report into this folder.")]
 JsonToOption = Annotated[str | None, typer.Option("--json", help="Write the result as JSON to this file, or - .")]
 FormatAsOption = Annotated[str, typer.Option("--format", help="Of what is printed: table, json, csv or md.")]
@@ -54,7 +59,7 @@ PromptsOption = Annotated[
     str | None,
     typer.Option("--prompts", help="Clips for generators to continue or learn from; default: the reference."),
 ]
-CountOption = Annotated[int, typer.Option("--count", min=1, help="Clips that each named generator makes.")]
+CountOption = Annotated[int, typer.Option("--count", min=1, help="Clips that each generator makes.")]
 SecondsOption = Annotated[float, typer.Option("--seconds", min=0.1, help="Their length.")]
 
 
@@ -67,7 +72,7 @@ def score(
     paths: PathsArgument,
     reference: ReferenceOption = None,
     metrics: MetricsOption = DEFAULT_METRICS,
-    recognizer: RecognizerOption = "pocketsphinx",
+    recognizer: RecognizerOption = defaults.RECOGNIZER,
     transcriber: TranscriberOption = None,
     store: StoreOption = None,
     out: OutOption = None,
@@ -76,50 +81,42 @@ def score(
     jobs: JobsOption = 0,
     seed: SeedOption = 0,
     device: DeviceOption = "auto",
-    fail_budget: FailBudgetOption = 0.05,
+    fail_budget: FailBudgetOption = defaults.FAIL_BUDGET,
     strict: StrictOption = False,
-    time_limit: TimeLimitOption = 120.0,
+    time_limit: TimeLimitOption = defaults.TIME_LIMIT_S,
     keep_failures: KeepFailuresOption = False,
     prompts: PromptsOption = None,
-    count: CountOption = 100,
-    seconds: SecondsOption = 10.0,
+    count: CountOption = defaults.CLIP_COUNT,
+    seconds: SecondsOption = defaults.CLIP_SECONDS,
 ) -> None:
-    """Score systems: how far is what they say from real speech, and how do they sound?
+    """Score systems: how far is their speech from real speech, and how does it sound?
 
-    A second run over unchanged audio measures nothing again; an interrupted run goes on where it stopped.
+    A second run over unchanged audio measures nothing again; an interrupted run continues where it stopped.
     Exit codes: 0 measured; 1 over the failure budget; 2 the command was wrong; 3 internal error.
     """
     from cdslm_eval.cli.tables import FORMATS
 
     if format_as not in (*FORMATS, "json"):
         raise UsageError(f"--format {format_as!r}: one of {', '.join((*FORMATS, 'json'))}")
-    from cdslm_eval.core.clips import ClipSet
-    from cdslm_eval.core.store import default_store_path
-    from cdslm_eval.plugin.host import Host
-    from cdslm_eval.run.generation import Order, generate_set
+    from cdslm_eval import api
 
-    host = Host()
-    where = store or default_store_path()
-    real = ClipSet.open(reference, name="reference") if reference else None
-    prompt_set = ClipSet.open(prompts) if prompts else real
-
-    def make(spec: str) -> ClipSet:
-        folder = where.with_suffix(".clips")
-        return generate_set(host, Order(spec, prompt_set, count, seconds, seed, recognizer), folder, common.note)
-
-    result = score_systems(
-        host,
-        common.open_systems(host, paths, make),
-        real,
+    result = api.score(
+        common.named_systems(paths),
+        reference,
         metrics,
         recognizer=recognizer,
         transcriber=transcriber,
-        store=where,
+        store=store,
         jobs=jobs,
         seed=seed,
         device=device,
         time_limit_s=time_limit,
         keep_failures=keep_failures,
+        prompts=prompts,
+        count=count,
+        seconds=seconds,
+        progress=True,
+        note=common.note,
     )
     _deliver(result, out, json_to, format_as)
     _judge(result, fail_budget, strict=strict)
@@ -134,75 +131,6 @@ def _judge(result: ScoreResult, fail_budget: float, *, strict: bool) -> None:
         common.note(f"over the failure budget: {sentence}")
     if sentences:
         raise typer.Exit(1)
-
-
-def split_specs(text: str, known: Sequence[str]) -> list[str]:
-    """Split "a:x=1,y=2,b" at the commas that a known name follows; others belong to the options before them."""
-    specs: list[str] = []
-    for part in text.split(","):
-        name = part.strip().partition(":")[0]
-        if specs and name not in known and ("=" in part or ":" in specs[-1]):
-            specs[-1] += f",{part}"
-        else:
-            specs.append(part.strip())
-    if not all(specs):
-        raise UsageError(f"--metrics {text!r}: an empty name between commas")
-    return specs
-
-
-def score_systems(
-    host: Host,
-    systems: Sequence[ClipSet],
-    reference: ClipSet | None,
-    metrics: str,
-    *,
-    recognizer: str,
-    transcriber: str | None = None,
-    store: Path,
-    jobs: int,
-    seed: int,
-    device: str = "auto",
-    time_limit_s: float = 120.0,
-    keep_failures: bool = False,
-    executor: str = "local",
-) -> ScoreResult:
-    """Score opened systems and keep the run in the store; what `score` and `demo` share."""
-    from cdslm_eval.core.provenance import host_facts, versions
-    from cdslm_eval.core.store import Store
-    from cdslm_eval.plugin.host import transcriber_for
-    from cdslm_eval.run import Runner
-    from cdslm_eval.run.scoring import score as run_score
-
-    chosen = [host.make("metric", spec) for spec in split_specs(metrics, list(host.registered("metric")))]
-    if len({metric.name for metric in chosen}) < len(chosen):
-        raise UsageError(f"--metrics {metrics!r}: a metric is named twice")
-    hears = host.make("recognizer", recognizer)
-    writes = transcriber_for([*chosen, hears], host, transcriber)
-    common.name_the_weights([*chosen, hears if any("phones" in one.needs for one in chosen) else None, writes])
-    settings: dict[str, Any] = {
-        "metrics": metrics,
-        "recognizer": recognizer,
-        "transcriber": None if writes is None else transcriber or writes.name,
-        "reference": reference.origin if reference else None,
-        "versions": versions(host),
-        "host": host_facts(),
-    }
-    with Store(store) as held, common.progress("scoring") as bar:
-        runner = Runner(
-            held,
-            host.make("executor", executor),
-            hears,
-            jobs=jobs or common.default_jobs(),
-            time_limit_s=time_limit_s,
-            device=device,
-            keep_failures=keep_failures,
-            transcriber=writes,
-        )
-        result = run_score(runner, systems, reference, chosen, seed=seed, progress=bar, settings=settings)
-        held.put_run(dict(result.settings), [one.as_json() for one in result.estimates])
-    for warning in result.warnings:
-        common.note(f"note: {warning}")
-    return result
 
 
 def _deliver(result: ScoreResult, out: Path | None, json_to: str | None, format_as: str) -> None:

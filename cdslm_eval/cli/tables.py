@@ -9,11 +9,12 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from cdslm_eval.results.estimate import Estimate, Quantity
+from cdslm_eval.results.export import Grid
 from cdslm_eval.results.numbers import decimals_of, format_interval, format_number
 from cdslm_eval.results.ranking import ranked, shown_columns
-from cdslm_eval.results.score_result import ScoreResult
+from cdslm_eval.results.score_result import Failure, ScoreResult
 
-__all__ = ["FORMATS"]
+__all__ = ["FORMATS", "failure_lines", "grid_table"]
 
 _ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 
@@ -45,6 +46,7 @@ def table(result: ScoreResult) -> str:
     from rich.text import Text
 
     console = Console(file=io.StringIO(), width=132, force_terminal=False)
+    reasons = {failure.reason for failure in result.failures if failure.reason}
     for name, some in _groups(result).items():
         first = some[0]
         kind = f", {first.interval}" if first.interval else ""
@@ -61,20 +63,59 @@ def table(result: ScoreResult) -> str:
             view.add_row(*(Text(_cells(one)[column]) for column in chosen))
         console.print(view)
         for one in some:
-            if one.reason and (math.isnan(one.value) or one.trust == "rank_deficient"):
+            listed = any(reason in one.reason for reason in reasons)  # below, once for all values
+            if one.reason and not listed and (math.isnan(one.value) or one.trust == "rank_deficient"):
                 console.print(Text(f"  {one.system}: {one.reason}"))
         console.print()
     lost = len(result.failures)
     if lost:
         console.print(Text(f"{lost} clip results failed or were skipped (see --json or the report):"))
-        for lack in result.failures[:10]:
-            text = f"  {lack.system}/{lack.clip}, {lack.metric}: {lack.status}: {lack.reason}"
-            console.print(Text(text), soft_wrap=True)
-        if lost > 10:
-            console.print(Text(f"  (+{lost - 10} more)"))
+        lines = failure_lines(result.failures)
+        for line in lines[:10]:
+            console.print(Text(f"  {line}"), soft_wrap=True)
+        if len(lines) > 10:
+            console.print(Text(f"  (+{len(lines) - 10} more reasons)"))
     output = console.file
     assert isinstance(output, io.StringIO)
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
+
+
+def failure_lines(failures: Sequence[Failure]) -> list[str]:
+    """Return one line per system, metric and reason, with the clips it holds for: all of them by count, few by name."""
+    groups: dict[tuple[str, str, str, str], list[str]] = {}
+    for failure in failures:
+        groups.setdefault((failure.system, failure.metric, failure.status, failure.reason), []).append(failure.clip)
+    lines = []
+    for (system, metric, status, reason), clips in groups.items():
+        if len(clips) == 1:
+            lines.append(f"{system}/{clips[0]}, {metric}: {status}: {reason}")
+        else:
+            names = ", ".join(clips[:3]) + (", …" if len(clips) > 3 else "")
+            lines.append(f"{system}, {metric}: {len(clips)} clips {status}: {reason} ({names})")
+    return lines
+
+
+def grid_table(grid: Grid) -> str:
+    """Return a table for a terminal."""
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    console = Console(file=io.StringIO(), width=120)
+    view = Table(title=Text(grid.title), box=None, title_justify="left")
+    for number, heading in enumerate(grid.columns):
+        view.add_column(heading, justify="left" if number in grid.left else "right")
+    for row in grid.rows:
+        view.add_row(*map(Text, row))
+    console.print(view)
+    output = console.file
+    assert isinstance(output, io.StringIO)
+    return output.getvalue().rstrip()
+
+
+def latex(result: ScoreResult) -> str:
+    """Return booktabs tables, one per metric."""
+    return result.to_latex()
 
 
 def comma_separated(result: ScoreResult) -> str:
@@ -110,4 +151,9 @@ def _escape(text: str) -> str:
     return "".join("\\" + letter if letter in "\\|`*_[]#" else letter for letter in text)
 
 
-FORMATS: Mapping[str, Callable[[ScoreResult], str]] = {"table": table, "csv": comma_separated, "md": markdown}
+FORMATS: Mapping[str, Callable[[ScoreResult], str]] = {
+    "table": table,
+    "csv": comma_separated,
+    "md": markdown,
+    "latex": latex,
+}

@@ -1,4 +1,4 @@
-"""Reads, resamples and levels audio that strangers wrote, and carries it as a `Clip`."""
+"""Reads untrusted audio, resamples it, measures its level, and carries it as a `Clip`."""
 
 from __future__ import annotations
 
@@ -8,11 +8,12 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
 
+from cdslm_eval.core.descriptors import silenced
 from cdslm_eval.core.errors import AudioError
 
 __all__ = [
@@ -23,6 +24,8 @@ __all__ = [
     "Clip",
     "Decoded",
     "Samples",
+    "as_samples",
+    "checked_rate",
     "content_digest",
     "content_hash",
     "frame_levels_dbfs",
@@ -40,6 +43,8 @@ Samples = npt.NDArray[np.float32]
 MAX_SECONDS = 3600.0
 """Longest clip that is decoded; a longer one is refused, whatever its header claims."""
 MAX_CHANNELS = 64
+LOUDEST = 16.0
+"""Largest sample that is taken for sound, 24 dB over full scale: integers in floats are not."""
 RATES_HZ = (1_000, 768_000)
 SILENCE_DBFS = -70.0
 """Level under which a whole clip counts as silent (digital silence, dither and idle noise of 16-bit converters)."""
@@ -64,10 +69,10 @@ class Clip:
         samples: float32 `[samples]`, mono, nominally in [-1, 1].
         rate_hz: Sampling rate of `samples`.
         digest: SHA-256 of the decoded content at its original rate (64 hex digits).
-        text: What is said, where it is known.
-        speaker: Who says it, where it is known.
-        phones: Phone symbols in order, where a recognizer or a sidecar gave them.
-        transcript: What a transcriber heard, where one listened; "" where nothing is said.
+        text: The spoken words, where they are known.
+        speaker: The speaker, where known.
+        phones: Phone symbols in order, from a recognizer or a sidecar.
+        transcript: Output of a transcriber; "" where there is no speech.
         reference: The real clip that this one is paired with, where there is one.
     """
 
@@ -146,14 +151,16 @@ def read_blocks(path: Path | str, max_seconds: float = MAX_SECONDS) -> Iterator[
     frames = 0
     try:
         # As bytes: a name need not be UTF-8
-        with sf.SoundFile(os.fsencode(path)) as file:
+        with silenced():
+            file = sf.SoundFile(os.fsencode(path))
+        with file:
             if not 1 <= file.channels <= MAX_CHANNELS:
                 raise AudioError(f"{file.channels} channels; 1 to {MAX_CHANNELS} are read")
             if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
                 raise AudioError(f"a rate of {file.samplerate} Hz; {RATES_HZ[0]} to {RATES_HZ[1]} are read")
             mixdown = "none" if file.channels == 1 else f"mean of {file.channels} channels"
             about = int(file.samplerate), int(file.channels), f"{file.format} {file.subtype}", mixdown
-            while len(block := file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)) or not frames:
+            while len(block := _read(file)) or not frames:
                 frames += len(block)
                 if frames > int(max_seconds * file.samplerate):
                     raise AudioError(f"longer than {max_seconds:g} s, the longest clip that is read")
@@ -162,6 +169,13 @@ def read_blocks(path: Path | str, max_seconds: float = MAX_SECONDS) -> Iterator[
                     return
     except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
         raise AudioError(f"not readable as audio: {_brief(error, path)}") from error
+
+
+def _read(file: Any) -> npt.NDArray[np.float32]:
+    """Return the next `[samples, channels]` of an open file."""
+    with silenced():
+        block: npt.NDArray[np.float32] = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
+    return block
 
 
 def _mono(block: npt.NDArray[np.float32]) -> Samples:
@@ -176,6 +190,49 @@ def _brief(error: Exception, path: Path | str) -> str:
     text = str(getattr(error, "error_string", "") or error).strip().rstrip(".")
     text = text.replace(f"Error opening {str(path)!r}: ", "")
     return text or type(error).__name__
+
+
+def as_samples(array: object) -> Samples:
+    """Return an array that lies in memory as mono float32 `[samples]`.
+
+    Args:
+        array: Floats in [-1, 1] or 16-bit integers, numpy or whatever numpy can read (a tensor on another device is
+            fetched); axes of length 1 are dropped.
+
+    Raises:
+        AudioError: It holds something else, more than one channel, or samples far outside full scale.
+    """
+    if hasattr(array, "detach"):  # torch refuses numpy a tensor that needs a gradient or lies on a GPU
+        array = array.detach().cpu()
+    found = np.asarray(array)
+    shape = found.shape
+    found = found.squeeze() if found.size != 1 else found.reshape(1)
+    if found.ndim != 1:
+        raise AudioError(f"an array of shape {shape}; give one channel, [samples]")
+    if found.dtype == np.int16:
+        return (found / np.float32(32768)).astype(np.float32)
+    if found.dtype.kind != "f":
+        raise AudioError(f"samples of type {found.dtype}; give floats in -1..1, or 16-bit integers")
+    peak = float(np.abs(found[np.isfinite(found)]).max(initial=0.0))
+    if peak > LOUDEST:
+        raise AudioError(f"samples of up to {peak:.6g}, where full scale is 1; bring them into -1..1")
+    return np.ascontiguousarray(found, dtype=np.float32)
+
+
+def checked_rate(rate_hz: object) -> int:
+    """Return a sampling rate in Hz as a whole number.
+
+    Raises:
+        AudioError: It is none, or lies outside what is read from files.
+    """
+    low, high = RATES_HZ
+    try:
+        rate: int = int(rate_hz)  # type: ignore[call-overload]  # whatever int takes; numpy's whole numbers too
+    except (TypeError, ValueError):
+        raise AudioError(f"a rate of {rate_hz!r}; give Hz, such as 16000") from None
+    if rate != rate_hz or not low <= rate <= high:
+        raise AudioError(f"a rate of {rate_hz!r} Hz; rates are whole numbers in {low}..{high}")
+    return rate
 
 
 def content_digest(samples: Samples, rate_hz: int) -> str:

@@ -1,17 +1,36 @@
-"""What is said to the user: one exception family, each member with the exit code it ends a command with."""
+"""Errors for users: one exception family, each member with the exit code it ends a command with."""
 
 from __future__ import annotations
 
 import difflib
+import os
 from collections.abc import Iterable
 
-__all__ = ["AudioError", "EvalError", "PluginError", "StoreError", "UnknownNameError", "UsageError", "did_you_mean"]
+__all__ = [
+    "DEBUG",
+    "AudioError",
+    "EvalError",
+    "PluginError",
+    "StoreError",
+    "UnknownNameError",
+    "UsageError",
+    "debugging",
+    "did_you_mean",
+]
+
+DEBUG = "CDSLM_EVAL_DEBUG"
+"""Environment variable that `--debug` sets: worker processes inherit it."""
+
+
+def debugging() -> bool:
+    """Return whether tracebacks are to be shown."""
+    return os.environ.get(DEBUG, "") not in ("", "0")
 
 
 class EvalError(Exception):
-    """An error that is told in one sentence, without a traceback.
+    """An error that is reported in one sentence, without a traceback.
 
-    Plugins raise it (or a subclass) to speak to the user; the command line prints the message and leaves with
+    Plugins raise it (or a subclass) to address the user; the command line prints the message and exits with
     `exit_code`.
 
     Args:
@@ -22,7 +41,7 @@ class EvalError(Exception):
 
 
 class UsageError(EvalError):
-    """What was asked for cannot be done as asked: a wrong path, option, name or combination."""
+    """The request cannot be carried out as written: a wrong path, option, name or combination."""
 
     exit_code = 2
 
@@ -40,18 +59,21 @@ class PluginError(EvalError):
 
 
 class UnknownNameError(UsageError):
-    """A name that nobody provides, with the closest one that somebody does.
+    """A name that nothing provides, with the closest one that exists.
 
     Args:
-        kind: What was looked for, in the singular: "metric", "recognizer".
+        kind: The kind of thing, in the singular: "metric", "recognizer".
         name: The name as the user wrote it.
         known: The names that exist.
+        reason: Why the name is missing, in sentences, where that is known; it replaces the list of names.
     """
 
-    def __init__(self, kind: str, name: str, known: Iterable[str]) -> None:
+    def __init__(self, kind: str, name: str, known: Iterable[str], reason: str = "") -> None:
         known = sorted(known)
-        hint = did_you_mean(name, known) or f" Known: {', '.join(known) or 'none'}."
-        super().__init__(f"There is no {kind} {name!r}.{hint}")
+        hint = did_you_mean(name, known)
+        if not hint and not reason:
+            hint = f" Known: {', '.join(known) or 'none'}."
+        super().__init__(f"There is no {kind} {name!r}.{hint}" + (f" {reason}" if reason else ""))
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:

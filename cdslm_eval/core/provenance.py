@@ -8,13 +8,15 @@ from collections.abc import Mapping
 from importlib.metadata import distributions
 from typing import Any
 
-from cdslm_eval.plugin.host import Host
-
 __all__ = ["host_facts", "lost_versions", "versions"]
 
 
-def versions(host: Host) -> dict[str, Any]:
-    """Return the versions of this package, of Python, of every plugin and of every installed distribution."""
+def versions(plugins: Mapping[str, str]) -> dict[str, Any]:
+    """Return the versions of this package, of Python, of every plugin and of every installed distribution.
+
+    Args:
+        plugins: Name of each plugin in use -> its version.
+    """
     import numpy as np
     import scipy
 
@@ -25,8 +27,10 @@ def versions(host: Host) -> dict[str, Any]:
         "python": platform.python_version(),
         "numpy": np.__version__,
         "scipy": scipy.__version__,
-        "plugins": {plugin.name: plugin.version for plugin in host.plugins if not plugin.problems},
-        "distributions": {name: one.version for one in distributions() if (name := one.metadata["Name"])},
+        "plugins": dict(plugins),
+        "distributions": {
+            name: distribution.version for distribution in distributions() if (name := distribution.metadata["Name"])
+        },
     }
 
 
@@ -46,14 +50,14 @@ def lost_versions(then: Mapping[str, Any], now: Mapping[str, Any], inside: str =
     """Return a sentence for every version that is not what it was.
 
     Args:
-        then, now: As `versions` gives them.
+        then, now: As `versions` returns them.
         inside: What to call the part that is compared.
     """
-    found = []
+    sentences = []
     for name in sorted({*then, *now}):
         before, after = then.get(name), now.get(name)
         if isinstance(before, Mapping) or isinstance(after, Mapping):
-            found += lost_versions(before or {}, after or {}, f"{name} ")
+            sentences += lost_versions(before or {}, after or {}, f"{name} ")
         elif before != after:
-            found.append(f"{inside}{name}: {before or 'not installed'} then, {after or 'not installed'} now")
-    return found
+            sentences.append(f"{inside}{name}: {before or 'not installed'} then, {after or 'not installed'} now")
+    return sentences

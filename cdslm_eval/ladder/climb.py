@@ -19,7 +19,7 @@ from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.ladder.plan import Family, Plan
 from cdslm_eval.plugin.host import Host
-from cdslm_eval.run.generation import Order, generate_into
+from cdslm_eval.run.generation import GenerationRequest, generate_into
 
 __all__ = ["Climb", "Rung", "rungs"]
 
@@ -174,8 +174,10 @@ class Climb:
         wanted = self.plan.generate
         if not (folder / MANIFEST).is_file():
             self.say(f"generate {name}: {wanted.count} clips of {wanted.seconds:g} s")
-            order = Order(spec, prompts, wanted.count, wanted.seconds, self.plan.seed, self.plan.score.recognizer)
-            generate_into(self.host, self.host.make("generator", spec), order, folder)
+            request = GenerationRequest(
+                spec, prompts, wanted.count, wanted.seconds, self.plan.seed, self.plan.score.recognizer
+            )
+            generate_into(self.host, request, folder)
         return ClipSet.open(folder, name=name)
 
     def _run(self, rung: Rung) -> Path:

@@ -10,6 +10,7 @@ from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
+from cdslm_eval.core import defaults
 from cdslm_eval.core.errors import UsageError, did_you_mean
 
 __all__ = ["Family", "Fit", "Generation", "Plan", "Preparation", "Scoring", "read_plan"]
@@ -90,7 +91,7 @@ class Scoring(_Table):
     reference: str | None = None
     metrics: tuple[str, ...] = ("pjsd", "signal")
     if_installed: tuple[str, ...] = ()
-    recognizer: str = "pocketsphinx"
+    recognizer: str = defaults.RECOGNIZER
 
 
 class Fit(_Table):

@@ -12,10 +12,11 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from cdslm_eval.core.audio import Clip
-from cdslm_eval.stats.statistic import Better, Statistic
+from cdslm_eval.results.estimate import Better
+from cdslm_eval.stats.statistic import Statistic
 
 __all__ = [
-    "GIVEN",
+    "UPSTREAM_FEATURES",
     "Component",
     "Executor",
     "Failed",
@@ -37,8 +38,8 @@ __all__ = [
     "located",
 ]
 
-GIVEN = ("transcript", "phones")
-"""What one measurer gives to others through the host, in the order in which it comes to be."""
+UPSTREAM_FEATURES = ("transcript", "phones")
+"""What one measurer provides to others through the host, in the order in which it is computed."""
 
 Row = Mapping[str, Any]
 """What `measure` yields for one clip: numbers, a list of symbols, a float vector, or text, by column name.
@@ -97,9 +98,10 @@ class Component(ABC):
         licence: SPDX name of the licence of its code where it is not the distribution's.
         weights_licence: SPDX name of the licence of the weights that it loads; empty where it loads none.
         attribution: Whom to name for the weights; shown before they are used, with their licence.
-        requires: Importable modules it needs beyond the default install, each with the pip requirement that brings it.
+        requires: Importable modules it needs beyond the default install -> the pip requirement that provides each.
         positional: The option that a bare value sets, as "2" does in "babble:2".
         Options: A pydantic model of the options.
+        code: Digest of the code, set by the host where no plugin registered the class; part of the identity.
     """
 
     name: ClassVar[str]
@@ -110,13 +112,14 @@ class Component(ABC):
     requires: ClassVar[Mapping[str, str]] = {}
     positional: ClassVar[str | None] = None
     Options: ClassVar[type[BaseModel]] = NoOptions
+    code: str = ""
 
     def __init__(self, options: BaseModel | None = None) -> None:
         self.options: Any = self.Options() if options is None else options
 
     @classmethod
     def missing(cls) -> str | None:
-        """Return what stands in the way of using it here and how to mend it, or None; imports nothing heavy."""
+        """Return what prevents its use here and the fix, or None; imports nothing heavy."""
         # several modules may come with one requirement, such as an extra
         absent = dict.fromkeys(
             requirement for module, requirement in cls.requires.items() if importlib.util.find_spec(module) is None
@@ -153,14 +156,14 @@ class Measurer(Component):
     """What turns clips into rows, one row per clip: a metric, a recognizer or a transcriber.
 
     Attributes:
-        needs: What a clip must carry: "audio", "text", "speaker", "reference_audio", "reference_text"; or be given by
-            a measurer that runs before: "phones" by the recognizer, "transcript" by the transcriber.
+        needs: What a clip must carry: "audio", "text", "speaker", "reference_audio", "reference_text"; or be provided
+            by an upstream measurer: "phones" by the recognizer, "transcript" by the transcriber.
         wants: What it uses where a clip has it, and does without where not: a subset of the same names.
         rate_hz: Rate at which clips arrive; None leaves each at its own. An instance may set its own, from an option.
         min_seconds: A shorter clip is skipped by the host.
         accepts_silence: False has silent clips skipped by the host; they never reach the measurement.
-        batch_clips: How many clips the measurement likes to see at once; results must not depend on it.
-        gives: Column of its rows that the host hands to those that need it (one of `GIVEN`), or "".
+        batch_clips: Batch size of `measure`; results must not depend on it.
+        provides: Column of its rows that the host passes to those that need it (one of `UPSTREAM_FEATURES`), or "".
         rows: Name and version, such as "embedding@1", of rows that several metrics read: with equal options they are
             measured once. Such metrics inherit `measure` and every declaration above from one class.
     """
@@ -171,7 +174,7 @@ class Measurer(Component):
     min_seconds: ClassVar[float] = 0.0
     accepts_silence: ClassVar[bool] = True
     batch_clips: ClassVar[int] = 1
-    gives: ClassVar[str] = ""
+    provides: ClassVar[str] = ""
     rows: ClassVar[str] = ""
 
     @abstractmethod
@@ -183,12 +186,12 @@ class Measurer(Component):
 
 
 class Metric(Measurer):
-    """A metric: says what it is in class attributes, and measures.
+    """Measures clips, and declares in class attributes what its rows mean.
 
     Attributes:
         unit: Unit of its values: "bits", "MOS", "s".
         better: "lower", "higher" or "neither".
-        statistics: Name of each value -> the statistic over rows that gives it.
+        statistics: Name of each value -> the statistic over rows that computes it.
     """
 
     unit: ClassVar[str] = ""
@@ -207,11 +210,11 @@ class Recognizer(Measurer):
 
     inventory: str
     languages: frozenset[str] = frozenset()
-    gives = "phones"
+    provides = "phones"
 
     @abstractmethod
     def recognize(self, clips: Sequence[Clip]) -> Iterator[Sequence[str] | Skipped | Failed]:
-        """Yield the phones of each clip, in order; an empty sequence where nothing is said."""
+        """Yield the phones of each clip, in order; an empty sequence where there is no speech."""
 
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:
         """Yield `{"phones": [...]}` per clip."""
@@ -220,13 +223,13 @@ class Recognizer(Measurer):
 
 
 class Transcriber(Measurer):
-    """Clip -> words: speech recognition, run once per clip for every metric that reads what was said."""
+    """Clip -> words: speech recognition, run once per clip for every metric that reads transcripts."""
 
-    gives = "transcript"
+    provides = "transcript"
 
     @abstractmethod
     def transcribe(self, clips: Sequence[Clip]) -> Iterator[str | Skipped | Failed]:
-        """Yield the words of each clip, in order, as they were heard; "" where nothing is said."""
+        """Yield the words of each clip, in order; "" where there is no speech."""
 
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:
         """Yield `{"transcript": "..."}` per clip."""
@@ -236,7 +239,7 @@ class Transcriber(Measurer):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GeneratorInfo:
-    """What a generator says of itself; None is "not known" or "does not apply".
+    """Facts about a generator; None is "not known" or "does not apply".
 
     Attributes:
         parameters: N, trainable parameters.
@@ -322,12 +325,12 @@ class Worker(Protocol):
     """What an executor runs in each of its processes; picklable."""
 
     def open(self) -> AbstractContextManager[Callable[[Any], Iterator[Any]]]:
-        """Load what is costly once, and hand out the function that turns a task's payload into produced values."""
+        """Load what is costly once, and yield the function that turns a task's payload into produced values."""
         ...
 
 
 class Executor(Component):
-    """Where `measure` runs."""
+    """Runs `measure` in processes of its own."""
 
     @abstractmethod
     def run(

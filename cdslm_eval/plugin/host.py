@@ -1,4 +1,4 @@
-"""Finds plugins, guards each one, and hands out what they bring; the only file that manages pluggy."""
+"""Finds plugins, isolates each one's faults, and creates their components; the only file that manages pluggy."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import inspect
 import os
 import re
 from collections.abc import Iterable, Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
@@ -13,17 +14,21 @@ from typing import Any
 
 import pluggy
 from pydantic import ValidationError
+from pydantic_core import PydanticSerializationError
 
-from cdslm_eval.core.errors import UnknownNameError, UsageError, did_you_mean
+from cdslm_eval.core.defaults import TRANSCRIBER
+from cdslm_eval.core.errors import PluginError, UnknownNameError, UsageError, did_you_mean
 from cdslm_eval.plugin import hookspecs
-from cdslm_eval.plugin.contract import Component, Executor, Generator, Measurer, Metric, Recognizer, Transcriber
-from cdslm_eval.plugin.law import LawForm
+from cdslm_eval.plugin.admission import KINDS, complaint, import_problem
+from cdslm_eval.plugin.catalogue import OWN_PLUGINS, how_to_install, owner_of
+from cdslm_eval.plugin.contract import Component, Measurer, Transcriber
+from cdslm_eval.plugin.failures import describe
+from cdslm_eval.plugin.specs import FileSpec, code_digest, load_class
 
 __all__ = ["GROUP", "KINDS", "Host", "Plugin", "Registered", "complaint", "transcriber_for"]
 
 GROUP = "cdslm_eval"
 PIN = "CDSLM_EVAL_PLUGINS"
-DEFAULT_TRANSCRIBER = "whisper"
 BUILT_IN = {
     "metrics": "cdslm_eval.builtin.metrics",
     "recognizers": "cdslm_eval.builtin.recognizers",
@@ -31,36 +36,27 @@ BUILT_IN = {
     "executors": "cdslm_eval.run.executors",
     "laws": "cdslm_eval.builtin.laws",
 }
-KINDS: Mapping[str, tuple[str, type[Component]]] = {
-    "metric": ("cdslm_metrics", Metric),
-    "recognizer": ("cdslm_recognizers", Recognizer),
-    "transcriber": ("cdslm_transcribers", Transcriber),
-    "generator": ("cdslm_generators", Generator),
-    "executor": ("cdslm_executors", Executor),
-    "law": ("cdslm_laws", LawForm),
-}
-_NAME = re.compile(r"[a-z][a-z0-9_-]*")
 _OPTION = re.compile(r"\s*([A-Za-z_]\w*)\s*=(.*)", re.DOTALL)
 
 
 @dataclass(slots=True)
 class Plugin:
-    """What became of one plugin.
+    """The state of one plugin.
 
     Attributes:
         name: "distribution:entry".
         distribution, version: Where it comes from.
         problems: What went wrong, in sentences; empty when all is well.
-        mend: The pip line that mends it, or "".
-        brings: Kind -> names of what it registered.
+        fix: The command that repairs it, or "" where none is known.
+        provides: Kind -> names of what it registered.
     """
 
     name: str
     distribution: str
     version: str
     problems: list[str] = field(default_factory=list)
-    mend: str = ""
-    brings: dict[str, list[str]] = field(default_factory=dict)
+    fix: str = ""
+    provides: dict[str, list[str]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +73,7 @@ class Host:
     One that cannot be loaded, or breaks the contract, is kept as data in `plugins`; it stops nothing else.
 
     Args:
-        pinned: Names of the plugins to load beside the built-in ones ("distribution" or "distribution:entry");
+        pinned: Names of the plugins to load besides the built-in ones ("distribution" or "distribution:entry");
             None takes `$CDSLM_EVAL_PLUGINS` (a comma-separated list; empty loads none), and without it all.
     """
 
@@ -102,28 +98,24 @@ class Host:
                 continue
             self._admit(Plugin(f"{distribution}:{entry.name}", distribution, version), entry)
         known = {name for plugin in self.plugins for name in (plugin.name, plugin.distribution)}
+        installed = {name for entry in entries for name in (_distribution(entry)[0],)}
         for name in sorted(set(pinned or ()) - known):
             distribution = name.partition(":")[0]
-            self.plugins.append(
-                Plugin(
-                    name,
-                    distribution,
-                    "",
-                    [f"{PIN} asks for it, but it is not installed"],
-                    f"pip install {distribution}",
-                )
-            )
+            problem = f"{PIN} names it, but it is not installed.{did_you_mean(distribution, installed)}"
+            # only a name that is known to be ours is worth a pip line: a misspelt one may belong to anybody
+            fix = how_to_install(distribution) if distribution in OWN_PLUGINS else ""
+            self.plugins.append(Plugin(name, distribution, "", [problem], fix))
 
     def _admit(self, plugin: Plugin, where: EntryPoint | str) -> None:
-        """Load one plugin and collect what it brings, keeping whatever goes wrong to itself."""
+        """Load one plugin and collect its components; whatever goes wrong stays with it."""
         self.plugins.append(plugin)
         try:
             module = import_module(where) if isinstance(where, str) else where.load()
             self._manager.register(module, name=plugin.name)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - a stranger's import may raise anything
-            plugin.problems.append(f"cannot be loaded: {type(error).__name__}: {error}")
-            lacking = error.name if isinstance(error, ModuleNotFoundError) else None
-            plugin.mend = f"pip install {lacking}" if lacking else f"pip install --upgrade {plugin.distribution}"
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - a third-party import may raise anything
+            module_name = where if isinstance(where, str) else where.module
+            problem, plugin.fix = import_problem(error, module_name, plugin.distribution)
+            plugin.problems.append(problem)
             return
         for caller in self._manager.get_hookcallers(module) or ():
             if not caller.has_spec():
@@ -133,63 +125,94 @@ class Host:
             for implementation in getattr(self._manager.hook, hook).get_hookimpls():
                 if implementation.plugin_name == plugin.name:
                     self._collect(plugin, kind, wanted, implementation)
-        if plugin.problems and not plugin.mend:
-            plugin.mend = f"pip install --upgrade {plugin.distribution}"
+        if plugin.problems and not plugin.fix:
+            plugin.fix = how_to_install(plugin.distribution)
 
     def _collect(self, plugin: Plugin, kind: str, wanted: type[Component], implementation: pluggy.HookImpl) -> None:
         hook = KINDS[kind][0]
         try:
             components: list[Any] = list(implementation.function())  # type: ignore[call-overload]  # pluggy: object
-        except Exception as error:  # noqa: BLE001 - a stranger's hook may raise anything
-            plugin.problems.append(f"its hook {hook} raised {type(error).__name__}: {error}")
+        except Exception as error:  # noqa: BLE001 - a third-party hook may raise anything
+            module = getattr(implementation.function, "__module__", "") or ""
+            plugin.problems.append(f"its hook {hook} raised {describe(error, module)}")
             return
         for component in components:
-            if said := complaint(component, kind, wanted):
-                plugin.problems.append(f"its hook {hook} returned {component!r}: {said}")
+            if problem := complaint(component, kind, wanted):
+                plugin.problems.append(f"its hook {hook} returned {component!r}: {problem}")
                 continue
             self._register(plugin, kind, component)
 
     def _register(self, plugin: Plugin, kind: str, component: type[Component]) -> None:
-        """Register a component; a name that two strangers claim belongs to neither, a built-in keeps its own."""
+        """Register a component; a name that two plugins claim belongs to neither, a built-in keeps its own."""
         name = component.name
         other = self._found[kind].get(name)
         if other is None and (kind, name) not in self._refused:
             self._found[kind][name] = Registered(component, plugin)
-            plugin.brings.setdefault(kind, []).append(name)
+            plugin.provides.setdefault(kind, []).append(name)
             return
         first = other.owner.name if other else "another plugin"
         sentence = f"the {kind} name {name!r} is claimed by {first} and by {plugin.name}"
         plugin.problems.append(f"{sentence}; pin one of them with {PIN}")
-        plugin.mend = plugin.mend or f"pip uninstall {plugin.distribution}"
+        plugin.fix = plugin.fix or f"pip uninstall {plugin.distribution}"
         if other is not None and other.owner.distribution != "cdslm-eval":
             del self._found[kind][name]
-            other.owner.brings[kind].remove(name)
+            other.owner.provides[kind].remove(name)
             other.owner.problems.append(f"{sentence}; pin one of them with {PIN}")
             self._refused[kind, name] = sentence
 
+    def versions(self) -> dict[str, str]:
+        """Return the version of each plugin that loaded without a problem, by name."""
+        return {plugin.name: plugin.version for plugin in self.plugins if not plugin.problems}
+
     def registered(self, kind: str) -> dict[str, Registered]:
-        """Return what is there of a kind ("metric", "recognizer", "generator", "executor"), by name."""
+        """Return the components of a kind ("metric", "recognizer", "generator", "executor"), by name."""
         return dict(sorted(self._found[kind].items()))
 
     def find(self, kind: str, name: str) -> Registered:
         """Return a component by name.
 
         Raises:
-            UnknownNameError: Nobody provides it (with a hint where a broken plugin may have).
+            UnknownNameError: Nothing provides it; the message says which plugin would, or which broken one may.
             UsageError: Two plugins claim the name.
         """
         if (kind, name) in self._refused:
             raise UsageError(f"{self._refused[kind, name]}; pin one of them with {PIN}")
         if name not in self._found[kind]:
-            raise UnknownNameError(kind, name, self._found[kind])
+            raise UnknownNameError(kind, name, self._found[kind], self.absence(kind, name))
         return self._found[kind][name]
+
+    def absence(self, kind: str, name: str) -> str:
+        """Return why a component may be missing: its plugin is not installed, or is broken; "" where nothing is known.
+
+        A plugin that could not be loaded cannot say what it would have provided, so every broken one is reported.
+        """
+        owner = owner_of(kind, name)
+        broken = [plugin for plugin in self.plugins if plugin.problems and owner in ("", plugin.distribution)]
+        if owner and not broken:
+            pinned = " (or add it to CDSLM_EVAL_PLUGINS)" if PIN in os.environ else ""
+            return f"{name} is in {owner}. Install: {how_to_install(owner)}{pinned}"
+        sentences = []
+        for plugin in broken:
+            fix = f" Fix: {plugin.fix}" if plugin.fix else ""
+            sentences.append(f"The plugin {plugin.name} may provide it, but is broken: {plugin.problems[0]}.{fix}")
+        return " ".join(sentences)
 
     def make(self, kind: str, spec: str) -> Any:
         """Return an instance from a name with options: `name`, `name:value` or `name:key=value,key=value`.
 
+        A class from a file stands in the place of a name: `FILE.py:CLASS`, with options after another colon.
+
         Raises:
             UsageError: The name is unknown, an option is, or its value does not fit.
         """
+        if file := FileSpec.parse(spec):
+            component, digest = load_class(file, KINDS[kind][1])
+            if reason := complaint(component, kind, KINDS[kind][1]):
+                line = inspect.getsourcelines(component)[1]
+                raise UsageError(f"{file.path}, line {line}: {component.__name__}: {reason}")
+            made = _instance(kind, component, _options(component, spec, file.rest), spec, str(file.path))
+            made.code = digest
+            return made
         name, _, rest = spec.partition(":")
         return self.build(kind, name, _options(self.find(kind, name).component, spec, rest), spec)
 
@@ -204,38 +227,74 @@ class Host:
 
         Raises:
             UsageError: The name is unknown, an option is, or its value does not fit.
+            PluginError: The plugin takes an option that cannot be written as JSON.
         """
-        component, spec = self.find(kind, name).component, spec or name
-        if reason := component.missing():
-            raise UsageError(f"{kind} {name!r} cannot be used here: {reason}")
-        try:
-            return component(component.Options(**options))
-        except ValidationError as error:
-            known = list(component.Options.model_fields)
-            first = error.errors()[0]
-            field_name = ".".join(str(part) for part in first["loc"])
-            hint = did_you_mean(field_name, known) if first["type"] == "extra_forbidden" else ""
-            said = "is not an option" if first["type"] == "extra_forbidden" else str(first["msg"])
-            # a rule over several options belongs to none of them
-            where = f"{field_name}: " if field_name else ""
-            said = said.removeprefix("Value error, ")
-            raise UsageError(f"{spec!r}: {where}{said}.{hint} Options: {', '.join(known) or 'none'}.") from error
+        registered = self.find(kind, name)
+        return _instance(kind, registered.component, options, spec or name, registered.owner.name)
+
+    def resolve(self, kind: str, component: str | Component | type[Component]) -> Any:
+        """Return an instance of what Python code names: a spec, a class or an instance, registered or not.
+
+        Args:
+            kind: What it is.
+            component: A spec as for `make`, an instance, or a class whose options all have defaults.
+
+        Raises:
+            UsageError: It is no complete component of its kind, or cannot be used here.
+        """
+        if isinstance(component, str):
+            return self.make(kind, component)
+        owner = component if isinstance(component, type) else type(component)
+        if reason := complaint(owner, kind, KINDS[kind][1]):
+            raise UsageError(f"{getattr(owner, '__name__', owner)}: no {kind}: {reason}")
+        made = (
+            _instance(kind, owner, {}, owner.name, owner.__name__) if isinstance(component, type) else copy(component)
+        )
+        known = self._found[kind].get(owner.name)
+        if known is None or known.component is not owner:
+            made.code = code_digest(made)
+        return made
 
 
-def transcriber_for(measurers: Sequence[Measurer], host: Host, spec: str | None) -> Transcriber | None:
+def _instance(kind: str, component: type[Component], options: Mapping[str, Any], spec: str, owner: str) -> Any:
+    """Return an instance of a class, or say which option is wrong, and whose fault it is."""
+    if reason := component.missing():
+        raise UsageError(f"{kind} {component.name!r} cannot be used here: {reason}")
+    try:
+        made = component(component.Options(**options))
+        made.options.model_dump(mode="json")
+    except PydanticSerializationError as error:
+        raise PluginError(f"{spec!r}: {owner} takes an option that cannot be written as JSON: {error}") from error
+    except ValidationError as error:
+        known = list(component.Options.model_fields)
+        first = error.errors()[0]
+        field_name = ".".join(str(part) for part in first["loc"])
+        hint = did_you_mean(field_name, known) if first["type"] == "extra_forbidden" else ""
+        message = "is not an option" if first["type"] == "extra_forbidden" else str(first["msg"])
+        # a rule over several options belongs to none of them
+        where = f"{field_name}: " if field_name else ""
+        message = message.removeprefix("Value error, ")
+        raise UsageError(f"{spec!r}: {where}{message}.{hint} Options: {', '.join(known) or 'none'}.") from error
+    return made
+
+
+def transcriber_for(
+    measurers: Sequence[Measurer], host: Host, spec: str | Transcriber | type[Transcriber] | None
+) -> Transcriber | None:
     """Return the transcriber that a run needs, or None where nothing reads a transcript.
 
     Raises:
         UsageError: One is needed, none was named, and the usual one is not installed.
     """
-    reads = [one.name for one in measurers if "transcript" in {*one.needs, *one.wants}]
+    reads = [measurer.name for measurer in measurers if "transcript" in {*measurer.needs, *measurer.wants}]
     if not reads:
         return None
-    if spec is None and DEFAULT_TRANSCRIBER not in host.registered("transcriber"):
+    if spec is None and TRANSCRIBER not in host.registered("transcriber"):
         raise UsageError(
-            f"{reads[0]} reads what a transcriber heard: pip install cdslm-eval-asr, or name one with --transcriber"
+            f"{reads[0]} reads transcripts: name a transcriber with --transcriber. "
+            f"{host.absence('transcriber', TRANSCRIBER)}"
         )
-    made: Transcriber = host.make("transcriber", spec or DEFAULT_TRANSCRIBER)
+    made: Transcriber = host.resolve("transcriber", spec or TRANSCRIBER)
     return made
 
 
@@ -254,25 +313,6 @@ def _options(component: type[Component], spec: str, rest: str) -> dict[str, Any]
             raise UsageError(f"{spec!r}: options are given as key=value, {loose[0]!r} is not")
         options[component.positional] = ",".join(loose)
     return options
-
-
-def complaint(component: object, kind: str, wanted: type[Component]) -> str:
-    """Return why something is not a complete component class of its kind, or ""."""
-    if not (isinstance(component, type) and issubclass(component, wanted)):
-        return f"not a subclass of {wanted.__name__}"
-    if inspect.isabstract(component):
-        return f"it does not define {', '.join(sorted(component.__abstractmethods__))}"
-    name = getattr(component, "name", None)
-    if not isinstance(name, str) or not _NAME.fullmatch(name):
-        return f"its name {name!r} is not lower-case letters, digits, '_' and '-'"
-    if not isinstance(component.version, str) or not component.version:
-        return "its version is not a string such as '1'"
-    lacks = {
-        "metric": ("statistics", "it has no statistics, so nothing would come of its rows"),
-        "recognizer": ("inventory", "it does not name its phone inventory"),
-    }
-    attribute, sentence = lacks.get(kind, ("name", ""))
-    return "" if getattr(component, attribute, None) else sentence
 
 
 def _distribution(entry: EntryPoint) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""Identity: what two numbers must share before they may be compared, and what one row is a row of."""
+"""Identity: what two numbers must share to be comparable, and the key of one row."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from typing import Any
 from pydantic import BaseModel
 
 from cdslm_eval.core.clips import Source
-from cdslm_eval.plugin.contract import GIVEN, Measurer, Recognizer
+from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Measurer, Recognizer
 
-__all__ = ["Identity", "content_needs", "identify", "subject", "through"]
+__all__ = ["Identity", "content_needs", "depends_on", "identify", "subject"]
 
 _ROLES: Mapping[str, str] = {"phones": "recognizer", "transcript": "transcriber"}
 
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Identity of a metric: name, version, options, rate, weights, and that of whatever it is measured through.
+    """Identity of a metric: name, version, options, rate, weights, and the identities of its upstream measurers.
 
     Attributes:
         ident: Short form for tables and keys, such as "pjsd@1+pocketsphinx@1#3f2a90c1d4e5".
@@ -41,36 +41,38 @@ class Identity:
         return self.rows or self
 
 
-def through(measurer: Measurer, givers: Mapping[str, Measurer]) -> dict[str, Measurer]:
-    """Return what must run before a measurer, by what it gives: a recognizer, a transcriber.
+def depends_on(measurer: Measurer, providers: Mapping[str, Measurer]) -> dict[str, Measurer]:
+    """Return the upstream measurers that must run before a measurer, by the feature each provides.
 
     Args:
-        measurer: The one that asks. What gives phones itself (from sidecars) is not given phones.
-        givers: What it gives -> the measurer that gives it.
+        measurer: The dependent one. A measurer does not depend on the feature that it provides itself (from sidecars).
+        providers: Upstream feature -> the measurer that provides it.
     """
-    before = GIVEN[: GIVEN.index(measurer.gives)] if measurer.gives else GIVEN
-    asked = set(measurer.needs) | set(measurer.wants)
-    return {name: givers[name] for name in before if name in asked and name in givers}
+    earlier: tuple[str, ...] = UPSTREAM_FEATURES
+    if measurer.provides:
+        earlier = UPSTREAM_FEATURES[: UPSTREAM_FEATURES.index(measurer.provides)]
+    read = set(measurer.needs) | set(measurer.wants)
+    return {feature: providers[feature] for feature in earlier if feature in read and feature in providers}
 
 
-def identify(measurer: Measurer, givers: Mapping[str, Measurer] = MappingProxyType({})) -> Identity:
+def identify(measurer: Measurer, providers: Mapping[str, Measurer] = MappingProxyType({})) -> Identity:
     """Return the identity of a measurer.
 
     Args:
         measurer: A metric, recognizer or transcriber.
-        givers: What it may be measured through, as for `through`.
+        providers: Upstream feature -> the measurer that provides it.
     """
     if measurer.rows:
-        rows = _identity(*measurer.rows.rpartition("@")[::2], measurer, givers)
+        rows = _identity(*measurer.rows.rpartition("@")[::2], measurer, providers)
         text = json.dumps([measurer.name, measurer.version, rows.ident])
         parts = {"name": measurer.name, "version": measurer.version, "rows": dict(rows.parts)}
         return Identity(
             f"{measurer.name}@{measurer.version}+{rows.ident.partition('#')[0]}#{_digest(text)}", parts, rows
         )
-    return _identity(measurer.name, measurer.version, measurer, givers)
+    return _identity(measurer.name, measurer.version, measurer, providers)
 
 
-def _identity(name: str, version: str, measurer: Measurer, givers: Mapping[str, Measurer]) -> Identity:
+def _identity(name: str, version: str, measurer: Measurer, providers: Mapping[str, Measurer]) -> Identity:
     parts: dict[str, Any] = {
         "name": name,
         "version": version,
@@ -78,38 +80,40 @@ def _identity(name: str, version: str, measurer: Measurer, givers: Mapping[str, 
         "rate_hz": measurer.rate_hz,
         "fingerprint": dict(measurer.fingerprint()),
     }
+    if measurer.code:
+        parts["code"] = measurer.code
     if names := _names(measurer.options):
         parts["located"] = names
     label = f"{name}@{version}"
     if isinstance(measurer, Recognizer):
         parts["inventory"] = measurer.inventory
-    for given, giver in through(measurer, givers).items():
-        parts[_ROLES[given]] = dict(identify(giver, givers).parts)
-        label += f"+{giver.name}@{giver.version}"
+    for feature, provider in depends_on(measurer, providers).items():
+        parts[_ROLES[feature]] = dict(identify(provider, providers).parts)
+        label += f"+{provider.name}@{provider.version}"
     return Identity(f"{label}#{_digest(json.dumps(_deciding(parts), sort_keys=True))}", parts)
 
 
 def _names(options: BaseModel) -> dict[str, str]:
-    """Return by which names files were found: what is no path of this machine among the options that locate."""
-    found = {name: getattr(options, name) for name, one in type(options).model_fields.items() if one.exclude}
-    return {name: str(value) for name, value in found.items() if value and not Path(str(value)).exists()}
+    """Return the names by which files were found: options that locate files and are no path of this machine."""
+    values = {name: getattr(options, name) for name, field in type(options).model_fields.items() if field.exclude}
+    return {name: str(value) for name, value in values.items() if value and not Path(str(value)).exists()}
 
 
 def _deciding(parts: Mapping[str, Any]) -> dict[str, Any]:
     """Return the parts that make two identities different."""
     roles = set(_ROLES.values())
-    return {name: _deciding(one) if name in roles else one for name, one in parts.items() if name != "located"}
+    return {name: _deciding(part) if name in roles else part for name, part in parts.items() if name != "located"}
 
 
 def _digest(text: str) -> str:
     return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def content_needs(measurer: Measurer, givers: Mapping[str, Measurer]) -> frozenset[str]:
-    """Return what of a clip decides the row: a metric over phones depends on what its recognizer looks at."""
+def content_needs(measurer: Measurer, providers: Mapping[str, Measurer]) -> frozenset[str]:
+    """Return the parts of a clip that decide its row: a metric over phones depends on what its recognizer reads."""
     content = frozenset(measurer.needs) | frozenset(measurer.wants)
-    for name, giver in through(measurer, givers).items():
-        content = (content - {name}) | content_needs(giver, givers)
+    for feature, provider in depends_on(measurer, providers).items():
+        content = (content - {feature}) | content_needs(provider, providers)
     return content
 
 
@@ -117,7 +121,7 @@ def subject(needs: frozenset[str], source: Source, digest: str | None, reference
     """Return the key of a row: the digest of whatever the row depends on, or None while that is not known.
 
     Args:
-        needs: As `content_needs` gives it.
+        needs: As `content_needs` returns it.
         source: The clip.
         digest: Digest of its decoded audio, when known.
         reference_digest: The same of its paired reference.
@@ -127,7 +131,7 @@ def subject(needs: frozenset[str], source: Source, digest: str | None, reference
         "reference_audio": reference_digest if source.reference else "",
         "text": source.text or "",
         "phones": " ".join(source.phones or ()),
-        "transcript": "",  # a set brings none: without a transcriber no clip has one
+        "transcript": "",  # sets carry none: without a transcriber no clip has one
         "speaker": source.speaker or "",
         "reference_text": source.reference_text or "",
     }

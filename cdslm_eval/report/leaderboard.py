@@ -75,7 +75,7 @@ def write_leaderboard(result: SuiteResult, folder: Path, *, private_paths: bool 
     players = Players()
     worst = []
     for exemplar in result.scores.exemplars:
-        if exemplar.place == "worst":
+        if exemplar.rank == "worst":
             is_new = exemplar.path not in players
             worst.append((exemplar, players.get(exemplar.path, f"{exemplar.system}, {exemplar.key}"), is_new))
     settings = dict(result.settings) if private_paths else publishable(dict(result.settings))

@@ -17,7 +17,7 @@ from cdslm_eval.report.summary import summarise_page
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import decimals_of, format_interval
 from cdslm_eval.results.ranking import shown_columns
-from cdslm_eval.results.score_result import Carrier, Exemplar, ScoreResult
+from cdslm_eval.results.score_result import Exemplar, NgramContribution, ScoreResult
 
 __all__ = ["TRUST", "write_report"]
 
@@ -132,11 +132,13 @@ def _figures(groups: dict[str, list[Estimate]], main: str) -> dict[str, str]:
     return drawn
 
 
-def _ngrams(result: ScoreResult, system: str, players: Players) -> dict[str, list[tuple[Carrier, list[Player]]]]:
+def _ngrams(
+    result: ScoreResult, system: str, players: Players
+) -> dict[str, list[tuple[NgramContribution, list[Player]]]]:
     """Return the top contributing n-grams of a system, over- and under-used, each with clips that hold it."""
-    sides: dict[str, list[tuple[Carrier, list[Player]]]] = {}
+    sides: dict[str, list[tuple[NgramContribution, list[Player]]]] = {}
     for title, over in (("Over-used", True), ("Under-used", False)):
-        own = [ngram for ngram in result.carriers if ngram.system == system and ngram.overused == over]
+        own = [ngram for ngram in result.contributions if ngram.system == system and ngram.overused == over]
         rows = []
         for order in sorted({ngram.order for ngram in own}):
             for ngram in [ngram for ngram in own if ngram.order == order][:_MAX_NGRAMS]:

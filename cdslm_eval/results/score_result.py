@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import dataclasses
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from cdslm_eval.core.errors import UsageError, did_you_mean
+from cdslm_eval.results import export
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import to_json
 
-__all__ = ["Carrier", "Exemplar", "Failure", "ScoreResult"]
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["Exemplar", "Failure", "NgramContribution", "ScoreResult", "grids"]
+
+_FORMAT = "cdslm-eval score result"
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,8 +33,8 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Carrier:
-    """An n-gram that carries part of a system's divergence.
+class NgramContribution:
+    """An n-gram's part in a system's divergence.
 
     Attributes:
         system: The system.
@@ -47,7 +55,7 @@ class Carrier:
 
     @property
     def overused(self) -> bool:
-        """Whether the system says it more often than real speech does."""
+        """Whether it is more frequent in the system than in real speech."""
         return self.generated > self.reference
 
 
@@ -57,17 +65,17 @@ class Exemplar:
 
     Attributes:
         system: The system.
-        place: "best", "middle", "worst", or "copy" of a reference clip.
+        rank: "best", "middle", "worst", or "copy" of a reference clip.
         key: The clip.
         path: Its audio file.
         score: What it was chosen by; higher is more reference-like.
         measure: What the score is, with its unit.
-        phones: What the recognizer heard.
+        phones: Phones that were recognized in it.
         original: Audio file of the reference clip that it copies, or "".
     """
 
     system: str
-    place: str
+    rank: str
     key: str
     path: str
     score: float
@@ -76,27 +84,32 @@ class Exemplar:
     original: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ScoreResult:
     """Everything that `score` knows at its end.
 
     Attributes:
         estimates: In the order of the systems, then of the metrics.
         failures: Every clip that was not scored, per metric.
-        carriers: n-grams behind the divergences.
+        contributions: n-grams behind the divergences.
         exemplars: Clips to listen to.
         warnings: Sentences that a reader of the numbers must know.
         settings: What was asked for, versions, digests of the sets.
-        clip_paths: (set, key) -> audio file of the clips that carriers name; the reference set is called "reference".
+        clip_paths: (set, key) -> audio file of the clips that contributions name; the reference is "reference".
     """
 
     estimates: tuple[Estimate, ...]
     failures: tuple[Failure, ...] = ()
-    carriers: tuple[Carrier, ...] = ()
+    contributions: tuple[NgramContribution, ...] = ()
     exemplars: tuple[Exemplar, ...] = ()
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     clip_paths: Mapping[tuple[str, str], str] = field(default_factory=dict)
+
+    def __repr__(self) -> str:
+        names = list(dict.fromkeys(estimate.name for estimate in self.estimates))
+        shown = ", ".join(names[:6]) + (f", +{len(names) - 6} more" if len(names) > 6 else "")
+        return f"<ScoreResult of {', '.join(self.systems)}: {shown}; {len(self.failures)} clip results missing>"
 
     @property
     def systems(self) -> tuple[str, ...]:
@@ -126,7 +139,91 @@ class ScoreResult:
         return {
             "estimates": [estimate.as_json() for estimate in self.estimates],
             "failures": to_json(self.failures),
-            "carriers": [{**to_json(carrier), "overused": carrier.overused} for carrier in self.carriers],
+            "contributions": [
+                {**to_json(contribution), "overused": contribution.overused} for contribution in self.contributions
+            ],
             "warnings": list(self.warnings),
             "settings": dict(self.settings),
         }
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per estimate, with every field; unknown numbers are NaN. Needs pandas."""
+        return export.frame([estimate.as_json() for estimate in self.estimates])
+
+    def to_latex(self, names: Sequence[str] | None = None) -> str:
+        """Return booktabs tables, one per metric, with a row per system.
+
+        Args:
+            names: The values to show, such as ("pjsd_1", "pjsd_2"); all by default.
+
+        Raises:
+            UsageError: Nothing of such a name was measured.
+        """
+        return export.latex(grids(self, names))
+
+    def _repr_html_(self) -> str:
+        return export.html(grids(self))
+
+    def save(self, path: Path | str) -> Path:
+        """Write the result as JSON, with all that `load` needs, and return the path."""
+        document = {
+            "format": _FORMAT,
+            **self.as_json(),
+            "exemplars": to_json(self.exemplars),
+            "clip_paths": [[*key, path] for key, path in self.clip_paths.items()],
+        }
+        return export.save(path, document)
+
+    @classmethod
+    def load(cls, path: Path | str) -> ScoreResult:
+        """Read what `save`, `score --json` or a report's `result.json` holds.
+
+        Raises:
+            UsageError: The file is absent, or is no result of this version.
+        """
+        document = export.load(path, "a result of score", ("estimates", "settings"), _FORMAT)
+        contributions = [
+            {name: value for name, value in contribution.items() if name != "overused"}
+            for contribution in document.pop("contributions", [])
+        ]
+        document.pop("format", None)
+        paths = document.pop("clip_paths", [])
+        try:
+            estimates = [dataclasses.asdict(Estimate.from_json(record)) for record in document["estimates"]]
+        except (TypeError, AttributeError) as error:
+            raise UsageError(f"{path}: estimates: {error}; the file is damaged or of another version") from error
+        result = export.build(cls, {**document, "estimates": estimates, "contributions": contributions}, path)
+        return dataclasses.replace(result, clip_paths={(owner, key): file for owner, key, file in paths})
+
+
+def grids(result: ScoreResult, names: Sequence[str] | None = None) -> list[export.Grid]:
+    """Return one table per metric: a row per system, a column per value with its interval.
+
+    Args:
+        result: What was scored.
+        names: The values to show; all by default.
+
+    Raises:
+        UsageError: Nothing of such a name was measured.
+    """
+    known = list(dict.fromkeys(estimate.name for estimate in result.estimates))
+    if names is not None and (unknown := [name for name in names if name not in known]):
+        raise UsageError(f"no system has a value {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
+    made = []
+    for metric in dict.fromkeys(estimate.metric for estimate in result.estimates):
+        own = [one for one in result.estimates if one.metric == metric and (names is None or one.name in names)]
+        if not own:
+            continue
+        columns = {one.name: f"{one.name} {_ARROWS[one.better]}".rstrip() for one in own}
+        units = sorted({one.unit for one in own if one.unit})
+        cells = {(one.system, one.name): str(one.headline()) for one in own}
+        rows = tuple((system, *(cells.get((system, name), "—") for name in columns)) for system in result.systems)
+        counts = "; ".join(f"{one.system}: {one.n_scored} clips" for one in {one.system: one for one in own}.values())
+        reference = max(one.n_reference for one in own)
+        notes = (f"{own[0].identity}; {counts}" + (f"; reference: {reference} clips" if reference else ""),)
+        title = f"{metric}{f' [{units[0]}]' if len(units) == 1 else ''}"
+        made.append(export.Grid(title, ("system", *columns.values()), rows, notes=notes))
+    return made
+
+
+_ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}

@@ -1,9 +1,9 @@
-"""From sets and metrics to rows in the store: asks what is missing, hands it out, survives what goes wrong."""
+"""Measures sets with metrics into the store: finds what is missing, hands it out, survives failures."""
 
 from __future__ import annotations
 
+from cdslm_eval.core.progress import Progress
 from cdslm_eval.run.clip_states import unchanged
-from cdslm_eval.run.dispatch import Progress
-from cdslm_eval.run.runner import Measurement, Request, Runner
+from cdslm_eval.run.runner import Measurement, Request, Runner, unscored
 
-__all__ = ["Measurement", "Progress", "Request", "Runner", "unchanged"]
+__all__ = ["Measurement", "Progress", "Request", "Runner", "unchanged", "unscored"]

@@ -1,4 +1,4 @@
-"""Ledger: what is known of each clip of a run, from the store and from what has gone wrong, and what is left to do."""
+"""ClipStates: the outcomes of a run's clips, from the store or from failures, and what is left to measure."""
 
 from __future__ import annotations
 
@@ -9,21 +9,21 @@ from pathlib import Path
 from cdslm_eval.core.clips import Source
 from cdslm_eval.core.store import FileFacts, Outcome, Store
 from cdslm_eval.plugin.identity import subject
-from cdslm_eval.run.measurer_graph import Roster
+from cdslm_eval.run.measurer_graph import MeasurerGraph
 
-__all__ = ["ClipState", "Ledger", "unchanged"]
+__all__ = ["ClipState", "ClipStates", "unchanged"]
 
 
 @dataclass(slots=True, eq=False)
 class ClipState:
-    """What is known of one clip while a run is under way.
+    """The state of one clip during a run.
 
     Attributes:
         source: The clip.
         wanted: Numbers of the measurers whose rows are wanted.
         digest, reference_digest: Of its content and of its reference's, once they are known.
-        left: Numbers of the measurers that have still to look at it.
-        problems: Number of a measurer -> what became of the clip where the store holds no row of it.
+        left: Numbers of the measurers that have still to measure it.
+        unstored: Number of a measurer -> the outcome of the clip where the store holds no row of it.
     """
 
     source: Source
@@ -31,82 +31,85 @@ class ClipState:
     digest: str | None = None
     reference_digest: str | None = None
     left: set[int] = field(default_factory=set)
-    problems: dict[int, Outcome] = field(default_factory=dict)
+    unstored: dict[int, Outcome] = field(default_factory=dict)
 
     def fail(self, numbers: Iterable[int], reason: str) -> None:
         """Charge a failure that the store shall not keep to measurers, which are done with the clip."""
         for number in list(numbers):
-            self.problems[number] = Outcome("failed", reason, {})
+            self.unstored[number] = Outcome("failed", reason, {})
             self.left.discard(number)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Ledger:
-    """Looks up what clips come to.
+class ClipStates:
+    """Looks up outcomes of clips.
 
     Attributes:
         store: Where rows are kept.
-        roster: Who measures.
+        graph: The measurers of the run.
         kept: The statuses of rows that are not measured again.
     """
 
     store: Store
-    roster: Roster
+    graph: MeasurerGraph
     kept: frozenset[str]
 
     def subject(self, state: ClipState, number: int) -> str | None:
         """Return the key of a clip's row under a measurer; None while the clip was not decoded."""
-        return subject(self.roster.needs[number], state.source, state.digest, state.reference_digest)
+        return subject(self.graph.needs[number], state.source, state.digest, state.reference_digest)
 
     def look_up(self, states: Sequence[ClipState]) -> None:
-        """Take digests from the index of files, and find which rows are there already."""
-        paths = {path for state in states for path in (state.source.path, state.source.reference) if path}
+        """Take digests from the index of files, and find which rows the store holds already."""
+        on_disk = [state for state in states if state.source.decoded is None]
+        paths = {path for state in on_disk for path in (state.source.path, state.source.reference) if path}
         known = {path: facts for path, facts in self.store.files(sorted(paths)).items() if unchanged(path, facts)}
         for state in states:
-            if facts := known.get(state.source.path):
+            if state.source.decoded is not None:
+                state.digest = state.source.decoded.digest
+            elif facts := known.get(state.source.path):
                 state.digest = facts.digest
             if state.source.reference and (facts := known.get(state.source.reference)):
                 state.reference_digest = facts.digest
-        for number, identity in enumerate(self.roster.identities):
-            those = [state for state in states if number in state.wanted]
-            if why := self.roster.unusable.get(self.roster.measurers[number].name):
-                for state in those:
+        for number, identity in enumerate(self.graph.identities):
+            wanting = [state for state in states if number in state.wanted]
+            if why := self.graph.unusable.get(self.graph.measurers[number].name):
+                for state in wanting:
                     state.fail({number}, why)
                 continue
-            subjects = [self.subject(state, number) for state in those]
-            found = self.store.statuses(identity.ident, {one for one in subjects if one is not None})
-            for state, one in zip(those, subjects, strict=True):
-                if one is None or found.get(one) not in self.kept:
+            subjects = [self.subject(state, number) for state in wanting]
+            statuses = self.store.statuses(identity.ident, {key for key in subjects if key is not None})
+            for state, key in zip(wanting, subjects, strict=True):
+                if key is None or statuses.get(key) not in self.kept:
                     state.left.add(number)
 
-    def twins(self, states: Sequence[ClipState]) -> list[tuple[ClipState, int, ClipState]]:
+    def duplicates(self, states: Sequence[ClipState]) -> list[tuple[ClipState, int, ClipState]]:
         """Leave each row to the first of the clips that are known to share it; return (clip, measurer, first)."""
         firsts: dict[tuple[int, str], ClipState] = {}
-        twins = []
+        duplicates = []
         for state in states:
             for number in sorted(state.left):
                 key = self.subject(state, number)
                 first = state if key is None else firsts.setdefault((number, key), state)
                 if first is not state:
                     state.left.discard(number)
-                    twins.append((state, number, first))
-        return twins
+                    duplicates.append((state, number, first))
+        return duplicates
 
     def known(self, state: ClipState, number: int) -> Outcome | None:
-        """Return what became of a clip under a measurer, where nothing is left to do about it."""
-        if number in state.problems:
-            return state.problems[number]
-        one = self.subject(state, number)
-        found = next(self.store.outcomes(self.roster.identities[number].ident, [one]), None) if one else None
-        return found if found is not None and found.status in self.kept else None
+        """Return the outcome of a clip under a measurer, where nothing is left to measure."""
+        if number in state.unstored:
+            return state.unstored[number]
+        key = self.subject(state, number)
+        outcome = next(self.store.outcomes(self.graph.identities[number].ident, [key]), None) if key else None
+        return outcome if outcome is not None and outcome.status in self.kept else None
 
     def outcomes(self, states: Sequence[ClipState], number: int) -> Iterator[Outcome]:
-        """Yield what became of each clip under a measurer; its row is read from the store."""
+        """Yield the outcome of each clip under a measurer; rows are read from the store."""
         lost = Outcome("failed", "was not measured", {})
         subjects = (self.subject(state, number) or "" for state in states)
-        stored = self.store.outcomes(self.roster.identities[number].ident, subjects)
+        stored = self.store.outcomes(self.graph.identities[number].ident, subjects)
         for state, outcome in zip(states, stored, strict=True):
-            yield state.problems.get(number) or outcome or lost
+            yield state.unstored.get(number) or outcome or lost
 
 
 def unchanged(path: str, facts: FileFacts) -> bool:

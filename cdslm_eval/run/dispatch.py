@@ -1,31 +1,28 @@
-"""Dispatch: hands out what is pending in chunks, takes in what comes back, and settles who is to blame for losses."""
+"""Dispatch: hands out pending clips in chunks, collects what comes back, and retries what was lost clip by clip."""
 
 from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
-from pathlib import Path
 
+from cdslm_eval.core.progress import Progress
 from cdslm_eval.core.store import Outcome
-from cdslm_eval.plugin.contract import GIVEN, Executor, Finished, Lost, Produced, Task
-from cdslm_eval.run.clip_states import ClipState, Ledger
-from cdslm_eval.run.worker import DECODING, Begun, Measured, Read, Unit, Workbench
+from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Executor, Finished, Lost, Produced, Task
+from cdslm_eval.run.clip_states import ClipState, ClipStates
+from cdslm_eval.run.worker import DECODING, Measured, Read, Started, Unit, Worker
 
-__all__ = ["Dispatch", "Means", "Progress"]
+__all__ = ["Dispatch", "RunnerConfig"]
 
 _CHUNK_BYTES = 64 << 20
 _COMMIT_S = 0.1
 
-Progress = Callable[[int, int], None]
-"""Called with (clips done, clips to do)."""
-
 
 @dataclass(frozen=True, slots=True)
-class Means:
-    """What a run works with.
+class RunnerConfig:
+    """How a run is executed.
 
     Attributes:
         executor: Where measurements run.
@@ -41,24 +38,29 @@ class Means:
 
 
 class Dispatch:
-    """One pass over what is pending: chunks, retries, and the blame for what was lost.
+    """One pass over what is pending: chunks, retries, and who is charged for what was lost.
 
     Args:
-        ledger: What is known of clips.
-        means: What the run works with.
+        clip_states: What is known of clips.
+        config: How the run is executed.
         states: All clips of the run.
-        pending: Places, in `states`, of those with something left to do.
-        progress: Told how many are done.
+        pending: Indices, into `states`, of those with something left to measure.
+        progress: Called as clips are done.
     """
 
     def __init__(
-        self, ledger: Ledger, means: Means, states: list[ClipState], pending: list[int], progress: Progress | None
+        self,
+        clip_states: ClipStates,
+        config: RunnerConfig,
+        states: list[ClipState],
+        pending: list[int],
+        progress: Progress | None,
     ) -> None:
-        self._ledger, self._means, self._states, self._progress = ledger, means, states, progress
+        self._clip_states, self._config, self._states, self._progress = clip_states, config, states, progress
         self._total = self._todo = len(pending)
         self._tasks: dict[int, tuple[int, ...]] = {}
         self._numbers = count(1)
-        self._at: dict[int, int] = {}
+        self._current: dict[int, int] = {}
         self._queue: deque[tuple[int, ...]] = deque(self._chunks(pending))
         self._events: list[Read | Measured] = []
         self._committed = time.monotonic()
@@ -66,37 +68,34 @@ class Dispatch:
     def _chunks(self, pending: list[int]) -> Iterator[tuple[int, ...]]:
         """Group clips so that batches fill, but neither memory nor the tail of the run grows."""
         # the last chunks of a run should keep every process busy, so none is more than a small share of the whole
-        share = -(-len(pending) // (4 * self._means.jobs))
-        wish = min(share, max(measurer.batch_clips for measurer in self._ledger.roster.measurers))
-        some: list[int] = []
+        share = -(-len(pending) // (4 * self._config.jobs))
+        most = min(share, max(measurer.batch_clips for measurer in self._clip_states.graph.measurers))
+        chunk: list[int] = []
         size = 0
         for uid in pending:
-            try:
-                own = Path(self._states[uid].source.path).stat().st_size
-            except OSError:
-                own = 0  # the worker says what is wrong with it
-            if some and (len(some) >= wish or size + own > _CHUNK_BYTES):
-                yield tuple(some)
-                some, size = [], 0
-            some.append(uid)
+            own = self._states[uid].source.bytes
+            if chunk and (len(chunk) >= most or size + own > _CHUNK_BYTES):
+                yield tuple(chunk)
+                chunk, size = [], 0
+            chunk.append(uid)
             size += own
-        if some:
-            yield tuple(some)
+        if chunk:
+            yield tuple(chunk)
 
-    def go(self) -> None:
-        """Hand out tasks and take in what comes back, committing as it comes."""
-        means = self._means
-        worker = Workbench(self._ledger.roster.measurers, means.device)
-        events = means.executor.run(worker, self._next, means.jobs)
+    def run(self) -> None:
+        """Hand out tasks and collect what comes back, committing as it comes."""
+        config = self._config
+        worker = Worker(self._clip_states.graph.measurers, config.device)
+        events = config.executor.run(worker, self._next, config.jobs)
         try:
             for event in events:
                 match event:
                     case Produced(ident, value):
-                        self._take(ident, value)
+                        self._receive(ident, value)
                     case Finished(ident):
                         self._close(self._tasks.pop(ident))
                     case Lost(ident, reason):
-                        self._blame(ident, reason)
+                        self._retry_or_fail(ident, reason)
                 # ten times a second: a killed run loses little more than what was in flight
                 if time.monotonic() - self._committed > _COMMIT_S:
                     self._commit()
@@ -109,28 +108,29 @@ class Dispatch:
         uids = self._queue.popleft()
         ident = next(self._numbers)
         self._tasks[ident] = uids
-        self._at[ident] = DECODING
+        self._current[ident] = DECODING
         units = tuple(self._unit(uid) for uid in uids)
-        return Task(ident, units, self._means.time_limit_s * len(units))
+        return Task(ident, units, self._config.time_limit_s * len(units))
 
     def _unit(self, uid: int) -> Unit:
+        """Return what a worker needs for a clip: upstream outcomes that are known, or their providers as work."""
         state = self._states[uid]
         wanted = set(state.left)
-        given: dict[str, Outcome] = {}
-        roster = self._ledger.roster
-        for name in reversed(GIVEN):
-            if any(name in roster.asks[number] for number in wanted):
-                giver = roster.number(roster.givers[name])
-                known = self._ledger.known(state, giver)
+        upstream: dict[str, Outcome] = {}
+        graph = self._clip_states.graph
+        for feature in reversed(UPSTREAM_FEATURES):
+            if any(feature in graph.depends_on[number] for number in wanted):
+                provider = graph.number(graph.providers[feature])
+                known = self._clip_states.known(state, provider)
                 if known is None:
-                    wanted.add(giver)
+                    wanted.add(provider)
                 else:
-                    given[name] = known
-        return Unit(uid, state.source, tuple(sorted(wanted)), given)
+                    upstream[feature] = known
+        return Unit(uid, state.source, tuple(sorted(wanted)), upstream)
 
-    def _take(self, ident: int, value: Begun | Read | Measured) -> None:
-        if isinstance(value, Begun):
-            self._at[ident] = value.measurer
+    def _receive(self, ident: int, value: Started | Read | Measured) -> None:
+        if isinstance(value, Started):
+            self._current[ident] = value.measurer
             return
         state = self._states[value.uid]
         if isinstance(value, Read):
@@ -142,8 +142,8 @@ class Dispatch:
                 state.reference_digest = value.facts.digest
         else:
             state.left.discard(value.measurer)
-            if not value.lasting or self._ledger.subject(state, value.measurer) is None:
-                state.problems[value.measurer] = value.outcome
+            if not value.lasting or self._clip_states.subject(state, value.measurer) is None:
+                state.unstored[value.measurer] = value.outcome
                 return
         self._events.append(value)
 
@@ -152,8 +152,8 @@ class Dispatch:
         if self._progress:
             self._progress(self._total - self._todo, self._total)
 
-    def _blame(self, ident: int, reason: str) -> None:
-        """Try the rest of a lost chunk clip by clip; a lone clip's loss is charged to the metric it was in."""
+    def _retry_or_fail(self, ident: int, reason: str) -> None:
+        """Retry the rest of a lost chunk clip by clip; a lone clip's loss is charged to the metric that was running."""
         self._commit()
         lost = self._tasks.pop(ident)
         uids = [uid for uid in lost if self._states[uid].left]
@@ -162,10 +162,10 @@ class Dispatch:
             self._queue.extendleft((uid,) for uid in reversed(uids))
             return
         for uid in uids:
-            state, at = self._states[uid], self._at[ident]
-            measurer = None if at == DECODING else self._ledger.roster.measurers[at]
-            guilty = {at} if at in state.left or (measurer and measurer.gives) else state.left
-            state.fail(guilty, f"{measurer.name if measurer else 'decoding'}: {reason}")
+            state, current = self._states[uid], self._current[ident]
+            measurer = None if current == DECODING else self._clip_states.graph.measurers[current]
+            failing = {current} if current in state.left or (measurer and measurer.provides) else state.left
+            state.fail(failing, f"{measurer.name if measurer else 'decoding'}: {reason}")
             if state.left:
                 self._queue.appendleft((uid,))
             else:
@@ -176,7 +176,7 @@ class Dispatch:
         self._committed = time.monotonic()
         if not events:
             return
-        store, ledger = self._ledger.store, self._ledger
+        store, clip_states = self._clip_states.store, self._clip_states
         with store.writing():
             for event in events:
                 if isinstance(event, Read):
@@ -184,6 +184,6 @@ class Dispatch:
                         store.put_file(event.path, event.facts)
                     continue
                 state = self._states[event.uid]
-                key = ledger.subject(state, event.measurer)
-                assert key is not None  # `_take` keeps rows without a key out of the store
-                store.put_row(ledger.roster.identities[event.measurer].ident, key, event.outcome)
+                key = clip_states.subject(state, event.measurer)
+                assert key is not None  # `_receive` keeps rows without a key out of the store
+                store.put_row(clip_states.graph.identities[event.measurer].ident, key, event.outcome)

@@ -1,4 +1,4 @@
-"""Lets a generator write a set of clips with its manifest, resumable clip by clip."""
+"""Writes what a generator makes as a set of clips with a manifest, resumable clip by clip."""
 
 from __future__ import annotations
 
@@ -6,63 +6,89 @@ import dataclasses
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cdslm_eval.core import defaults
 from cdslm_eval.core.audio import Clip, write_flac
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import AudioError, EvalError, UsageError
-from cdslm_eval.plugin.contract import Generator
+from cdslm_eval.core.progress import Progress
+from cdslm_eval.plugin.contract import Failed, Generator, Recognizer, Skipped
 from cdslm_eval.plugin.host import Host
 
-__all__ = ["Order", "generate_into", "generate_set"]
+__all__ = ["GenerationRequest", "generate_into", "generate_set", "prompts_for"]
 
 _PARTIAL = "manifest.part.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
-class Order:
-    """What is wanted of a generator.
+class GenerationRequest:
+    """A generator and what it is to make.
 
     Attributes:
-        spec: Its name with options, such as "babble:2".
+        generator: A spec such as "babble:2", a class, or an instance.
         prompts: Clips to continue, transform or learn from.
         count: How many clips.
         seconds: Their length in seconds.
         seed: The same seed gives the same clips.
-        recognizer: Gives the prompts' phones where the generator asks for them.
+        recognizer: Recognizes the phones of prompts that carry none, where the generator needs phones.
+        label: What the generator is called in the manifest; its spec or its name by default.
     """
 
-    spec: str
-    prompts: ClipSet | None
-    count: int
-    seconds: float
-    seed: int
-    recognizer: str = "pocketsphinx"
+    generator: str | Generator | type[Generator]
+    prompts: ClipSet | None = None
+    count: int = defaults.CLIP_COUNT
+    seconds: float = defaults.CLIP_SECONDS
+    seed: int = 0
+    recognizer: str | Recognizer | type[Recognizer] = defaults.RECOGNIZER
+    label: str = ""
+
+    @property
+    def name(self) -> str:
+        """The generator as manifests, folders and messages name it."""
+        return self.label or (self.generator if isinstance(self.generator, str) else self.generator.name)
 
 
-def generate_set(host: Host, order: Order, folder: Path, say: Callable[[str], None]) -> ClipSet:
-    """Return the set that an order gives, made under `folder` unless it is there already."""
-    generator = host.make("generator", order.spec)
+def generate_set(host: Host, request: GenerationRequest, folder: Path, note: Callable[[str], None]) -> ClipSet:
+    """Return the set that a request describes, written under `folder` unless it lies there already.
+
+    Args:
+        host: Finds the generator.
+        request: What to make.
+        folder: Holds one folder per request.
+        note: Called with a sentence before clips are made.
+    """
+    generator = host.resolve("generator", request.generator)
     facts = {
-        "spec": order.spec,
+        "spec": request.name,
         "version": generator.version,
         "fingerprint": dict(generator.fingerprint()),
-        "prompts": _prompts_key(order.prompts) if generator.prompts else "",
-        "count": order.count,
-        "seconds": order.seconds,
-        "seed": order.seed,
-        "recognizer": order.recognizer if "phones" in generator.prompts else "",
+        "prompts": _prompts_key(request.prompts) if generator.prompts else "",
+        "count": request.count,
+        "seconds": request.seconds,
+        "seed": request.seed,
+        "recognizer": _recognizer_key(request) if "phones" in generator.prompts else "",
     }
+    if not isinstance(request.generator, str):
+        # a spec holds its options as text
+        facts["options"] = generator.options.model_dump(mode="json")
+    if generator.code:
+        facts["code"] = generator.code
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
-    name = re.sub(r"[^A-Za-z0-9._-]+", "_", order.spec)[:60]
-    place = folder / f"{name}-{digest}"
-    if not (place / MANIFEST).is_file():
-        say(f"{order.spec}: generating {order.count} clips into {place}")
-        generate_into(host, generator, order, place)
-    return ClipSet.open(place, name=order.spec)
+    name = re.sub(r"[^A-Za-z0-9._-]+", "_", request.name)[:60]
+    target = folder / f"{name}-{digest}"
+    if not (target / MANIFEST).is_file():
+        note(f"{request.name}: generating {request.count} clips into {target}")
+        generate_into(host, request, target)
+    return ClipSet.open(target, name=request.name)
+
+
+def _recognizer_key(request: GenerationRequest) -> str:
+    one = request.recognizer
+    return one if isinstance(one, str) else f"{one.name}@{one.version}"
 
 
 def _prompts_key(prompts: ClipSet | None) -> str:
@@ -71,6 +97,9 @@ def _prompts_key(prompts: ClipSet | None) -> str:
         return ""
     parts = []
     for source in prompts.sources:
+        if source.decoded is not None:
+            parts.append(source.path)
+            continue
         try:
             stat = Path(source.path).stat()
         except OSError as error:
@@ -79,54 +108,61 @@ def _prompts_key(prompts: ClipSet | None) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def generate_into(
-    host: Host, generator: Generator, order: Order, folder: Path, progress: Callable[[int, int], None] | None = None
-) -> Path:
+def generate_into(host: Host, request: GenerationRequest, folder: Path, progress: Progress | None = None) -> Path:
     """Write clips as 16-bit FLAC and a `manifest.jsonl`; clips that an interrupted call left are kept.
+
+    Args:
+        host: Finds the generator.
+        request: What to make.
+        folder: Made when absent.
+        progress: Called with (clips written, clips to write).
 
     Returns:
         The manifest.
 
     Raises:
-        UsageError: The generator needs prompts that the set does not carry, or the folder holds another order's clips.
+        UsageError: The generator needs prompts that the set does not carry, or the folder holds the clips of another
+            request.
     """
-    prompts = _Prompts(host, order, generator)
+    generator = host.resolve("generator", request.generator)
+    prompts = prompts_for(host, request, generator)
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be made: {error.strerror}") from error
-    half = folder / _PARTIAL
-    header = {"order": {"spec": order.spec, "seconds": order.seconds, "seed": order.seed, "version": generator.version}}
-    done = _resume(half, header)
-    with half.open("a", encoding="utf-8") as file:
-        if not done and half.stat().st_size == 0:
+    partial = folder / _PARTIAL
+    facts = {"spec": request.name, "seconds": request.seconds, "seed": request.seed, "version": generator.version}
+    header = {"order": facts}  # the key under which folders of earlier versions hold it
+    done = _resume(partial, header)
+    with partial.open("a", encoding="utf-8") as file:
+        if not done and partial.stat().st_size == 0:
             file.write(json.dumps(header) + "\n")
-        for number, clip in enumerate(generator.clips(prompts, order.count, order.seconds, order.seed)):
+        for number, clip in enumerate(generator.clips(prompts, request.count, request.seconds, request.seed)):
             if number >= done:
                 file.write(json.dumps(_write(folder, number, clip), ensure_ascii=False) + "\n")
                 file.flush()
             if progress:
-                progress(number + 1, order.count)
-    lines = half.read_text(encoding="utf-8").splitlines()[1:]
+                progress(number + 1, request.count)
+    lines = partial.read_text(encoding="utf-8").splitlines()[1:]
     if not lines:
-        raise EvalError(f"{order.spec}: the generator gave no clip")
+        raise EvalError(f"{request.name}: the generator yielded no clip")
     (folder / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    info = {**header["order"], "count": len(lines), "info": dataclasses.asdict(generator.info())}
+    info = {**facts, "count": len(lines), "info": dataclasses.asdict(generator.info())}
     (folder / "generator.json").write_text(json.dumps(info, indent=1, default=str) + "\n", encoding="utf-8")
-    half.unlink()
+    partial.unlink()
     return folder / MANIFEST
 
 
-def _resume(half: Path, header: dict[str, Any]) -> int:
-    """Return how many clips an interrupted call of the same order wrote; drop a line that it did not finish."""
-    if not half.is_file():
+def _resume(partial: Path, header: Mapping[str, Any]) -> int:
+    """Return how many clips an interrupted call of the same request wrote; drop a line that it did not finish."""
+    if not partial.is_file():
         return 0
-    text = half.read_text(encoding="utf-8")
-    whole = text[: text.rfind("\n") + 1]
-    lines = whole.splitlines()
+    text = partial.read_text(encoding="utf-8")
+    complete = text[: text.rfind("\n") + 1]
+    lines = complete.splitlines()
     if lines and json.loads(lines[0]) != header:
-        raise UsageError(f"{half.parent}: holds clips of another order; name an empty folder")
-    half.write_text(whole, encoding="utf-8")
+        raise UsageError(f"{partial.parent}: holds clips of another request; name an empty folder")
+    partial.write_text(complete, encoding="utf-8")
     return max(0, len(lines) - 1)
 
 
@@ -145,45 +181,51 @@ def _write(folder: Path, number: int, clip: Clip) -> dict[str, Any]:
     return record
 
 
-class _Prompts(Sequence[Clip]):
-    """Prompts as the generator wants them: decoded when indexed, with phones where it asks for phones."""
+def prompts_for(host: Host, request: GenerationRequest, generator: Generator) -> Sequence[Clip]:
+    """Return the prompts of a request as its generator reads them: decoded when indexed, with phones where needed.
 
-    def __init__(self, host: Host, order: Order, generator: Generator) -> None:
-        self._set = order.prompts
-        self._phones: list[tuple[str, ...]] | None = None
-        wanted = set(generator.prompts)
-        if not wanted:
-            return
-        if self._set is None:
-            raise UsageError(f"{order.spec}: needs clips to work from; name them with --prompts DIR")
-        lacking = wanted - {"phones"} - self._set.offers()
-        if lacking:
-            raise UsageError(f"{order.spec}: the prompts have no {', '.join(sorted(lacking))}")
-        if "phones" in wanted:
-            self._phones = list(_heard(host, order.recognizer, self._set))
+    Raises:
+        UsageError: The generator needs prompts and there are none, or they lack what it needs.
+    """
+    needs = set(generator.prompts)
+    if not needs:
+        return _Prompts(request.prompts, None)
+    if request.prompts is None:
+        raise UsageError(f"{request.name}: needs clips to work from; name them with --prompts DIR")
+    lacking = needs - {"phones"} - request.prompts.offers()
+    if lacking:
+        raise UsageError(f"{request.name}: the prompts have no {', '.join(sorted(lacking))}")
+    phones = list(_phones(host, request.recognizer, request.prompts)) if "phones" in needs else None
+    return _Prompts(request.prompts, phones)
+
+
+class _Prompts(Sequence[Clip]):
+    """Prompts that are decoded when they are indexed, with the phones that were recognized for them."""
+
+    def __init__(self, clips: ClipSet | None, phones: Sequence[tuple[str, ...]] | None) -> None:
+        self._clips, self._phones = clips, phones
 
     def __len__(self) -> int:
-        return len(self._set) if self._set is not None else 0
+        return len(self._clips) if self._clips is not None else 0
 
     def __getitem__(self, index: Any) -> Any:
-        if self._set is None:
+        if self._clips is None:
             raise IndexError(index)
         if isinstance(index, slice):
-            return [self[place] for place in range(*index.indices(len(self)))]
-        clip = self._set[index]
+            return [self[number] for number in range(*index.indices(len(self)))]
+        clip = self._clips[index]
         return clip if self._phones is None else dataclasses.replace(clip, phones=self._phones[index])
 
 
-def _heard(host: Host, spec: str, prompts: ClipSet) -> Iterator[tuple[str, ...]]:
-    """Yield the phones of each prompt: its own where it has them, else the recognizer's."""
+def _phones(host: Host, spec: str | Recognizer | type[Recognizer], prompts: ClipSet) -> Iterator[tuple[str, ...]]:
+    """Yield the phones of each prompt: its own where every prompt has them, else the recognizer's."""
     if all(source.phones is not None for source in prompts.sources):
         yield from (source.phones or () for source in prompts.sources)
         return
-    recognizer = host.make("recognizer", spec)
+    recognizer: Recognizer = host.resolve("recognizer", spec)
     with recognizer.open("auto"):
         for clip in prompts:
             for row in recognizer.recognize([clip.at_rate(recognizer.rate_hz)]):
-                if isinstance(row, list | tuple):
-                    yield tuple(row)
-                else:
+                if isinstance(row, Skipped | Failed):
                     raise EvalError(f"{clip.key}: {recognizer.name}: {row.reason}")
+                yield tuple(row)

@@ -1,4 +1,4 @@
-"""Roster: who measures in a run, by number, what each asks of the others, and the identity of its rows."""
+"""MeasurerGraph: the measurers of a run by number, what each depends on, and the identity of its rows."""
 
 from __future__ import annotations
 
@@ -6,29 +6,29 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 from cdslm_eval.core.errors import EvalError, PluginError
-from cdslm_eval.plugin.contract import GIVEN, Measurer, Metric
-from cdslm_eval.plugin.identity import Identity, content_needs, identify, through
+from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Measurer, Metric
+from cdslm_eval.plugin.identity import Identity, content_needs, depends_on, identify
 
-__all__ = ["Roster", "enlist"]
+__all__ = ["MeasurerGraph", "resolve"]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
-class Roster:
+class MeasurerGraph:
     """The measurers of a run; metrics that read the same rows share a number.
 
     Attributes:
-        givers: What is given to metrics ("phones", "transcript") -> who gives it.
-        measurers: By number, those that give something to others before these.
+        providers: Upstream feature ("phones", "transcript") -> the measurer that provides it.
+        measurers: By number, upstream ones first.
         identities: Of the rows of each number.
-        asks: What others give to each number.
-        needs: What of a clip decides the row of each number.
-        unusable: Name of each metric that could not even be identified (no weights, say) -> why.
+        depends_on: The upstream features that each number reads.
+        needs: The parts of a clip that decide the row of each number.
+        unusable: Name of each metric that could not be identified (no weights, for instance) -> why.
     """
 
-    givers: Mapping[str, Measurer]
+    providers: Mapping[str, Measurer]
     measurers: tuple[Measurer, ...]
     identities: tuple[Identity, ...]
-    asks: tuple[frozenset[str], ...]
+    depends_on: tuple[frozenset[str], ...]
     needs: tuple[frozenset[str], ...]
     unusable: Mapping[str, str]
     _number: Mapping[int, int]
@@ -42,53 +42,56 @@ class Roster:
         """Return the identity of a measurer of the run; that of its rows is `stored` of it."""
         return self._identity[id(measurer)]
 
-    def written(self) -> list[Identity]:
+    def stored_identities(self) -> list[Identity]:
         """Return the identities that a store must know, each once."""
-        known = {one.ident: one for one in (*self.identities, *self._identity.values()) if one.parts}
+        known = {
+            identity.ident: identity for identity in (*self.identities, *self._identity.values()) if identity.parts
+        }
         return list(known.values())
 
 
-def enlist(metrics: Iterable[Metric], givers: Mapping[str, Measurer]) -> Roster:
-    """Number metrics and whoever must run before them.
+def resolve(metrics: Iterable[Metric], providers: Mapping[str, Measurer]) -> MeasurerGraph:
+    """Number metrics and the upstream measurers that must run before them.
 
     Args:
-        metrics: Those that are wanted; one object may come several times.
-        givers: What may be given to them -> who gives it.
+        metrics: The metrics of the run; one object may come several times.
+        providers: Upstream feature -> the measurer that provides it.
 
     Raises:
         PluginError: Two metrics claim to read the same rows, and measure them differently.
     """
-    asking: list[Measurer] = list({id(metric): metric for metric in metrics}.values())
-    for name in reversed(GIVEN):  # what gives phones may ask for a transcript, never the other way round
-        if any(name in through(measurer, givers) for measurer in asking):
-            asking.insert(0, givers[name])
+    requested: list[Measurer] = list({id(metric): metric for metric in metrics}.values())
+    for feature in reversed(UPSTREAM_FEATURES):  # a recognizer may read transcripts, a transcriber never phones
+        if any(feature in depends_on(measurer, providers) for measurer in requested):
+            requested.insert(0, providers[feature])
     unusable: dict[str, str] = {}
-    identity = {id(measurer): _identified(measurer, givers, unusable) for measurer in asking}
-    places: dict[str, int] = {}
+    identity = {id(measurer): _identified(measurer, providers, unusable) for measurer in requested}
+    number_of_rows: dict[str, int] = {}
     number: dict[int, int] = {}
     measurers: list[Measurer] = []
-    for measurer in asking:
-        place = number[id(measurer)] = places.setdefault(identity[id(measurer)].stored.ident, len(measurers))
-        if place == len(measurers):
+    for measurer in requested:
+        rows = identity[id(measurer)].stored.ident
+        own = number[id(measurer)] = number_of_rows.setdefault(rows, len(measurers))
+        if own == len(measurers):
             measurers.append(measurer)
-        elif type(measurer).measure is not type(measurers[place]).measure:
-            raise PluginError(f"{measurer.name} and {measurers[place].name} both claim the rows {measurer.rows!r}")
-    return Roster(
-        givers,
+        elif type(measurer).measure is not type(measurers[own]).measure:
+            raise PluginError(f"{measurer.name} and {measurers[own].name} both claim the rows {measurer.rows!r}")
+    return MeasurerGraph(
+        providers,
         tuple(measurers),
         tuple(identity[id(measurer)].stored for measurer in measurers),
-        tuple(frozenset(through(measurer, givers)) for measurer in measurers),
-        tuple(content_needs(measurer, givers) for measurer in measurers),
+        tuple(frozenset(depends_on(measurer, providers)) for measurer in measurers),
+        tuple(content_needs(measurer, providers) for measurer in measurers),
         unusable,
         number,
         identity,
     )
 
 
-def _identified(measurer: Measurer, givers: Mapping[str, Measurer], unusable: dict[str, str]) -> Identity:
-    """Return a measurer's identity, or an empty one: its clips are told why, and the other metrics are measured."""
+def _identified(measurer: Measurer, providers: Mapping[str, Measurer], unusable: dict[str, str]) -> Identity:
+    """Return a measurer's identity, or an empty one: its clips fail with the reason, other metrics are measured."""
     try:
-        return identify(measurer, givers)
+        return identify(measurer, providers)
     except EvalError as error:
         unusable[measurer.name] = str(error)
         return Identity(f"{measurer.name}@{measurer.version}#unknown", {})

@@ -1,25 +1,28 @@
-"""Runner: measures requests through one executor into one store, and hands out what they came to."""
+"""Runner: measures requests through one executor into one store, and returns their outcomes."""
 
 from __future__ import annotations
 
 import hashlib
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.progress import Progress
 from cdslm_eval.core.store import Outcome, Store
 from cdslm_eval.plugin.contract import Executor, Measurer, Metric, Recognizer, Transcriber
 from cdslm_eval.plugin.identity import Identity
-from cdslm_eval.run.clip_states import ClipState, Ledger
-from cdslm_eval.run.dispatch import Dispatch, Means, Progress
-from cdslm_eval.run.measurer_graph import enlist
+from cdslm_eval.results.score_result import Failure
+from cdslm_eval.run.clip_states import ClipState, ClipStates
+from cdslm_eval.run.dispatch import Dispatch, RunnerConfig
+from cdslm_eval.run.measurer_graph import resolve
 
-__all__ = ["Measurement", "Request", "Runner"]
+__all__ = ["Measurement", "Request", "Runner", "unscored"]
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A set and the metrics that are wanted of it."""
+    """A set and the metrics to measure on it."""
 
     clips: ClipSet
     metrics: tuple[Metric, ...]
@@ -27,42 +30,51 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Measurement:
-    """The rows of one request, read from the store when asked."""
+    """The rows of one request, read from the store when they are used."""
 
     request: Request
-    _ledger: Ledger
+    _clip_states: ClipStates
     _states: Sequence[ClipState]
 
     def outcomes(self, metric: Metric) -> Iterator[Outcome]:
-        """Yield what became of each clip under a metric, in the order of the set."""
-        return self._ledger.outcomes(self._states, self._ledger.roster.number(metric))
+        """Yield the outcome of each clip under a metric, in the order of the set."""
+        return self._clip_states.outcomes(self._states, self._clip_states.graph.number(metric))
 
     def identity(self, metric: Metric) -> Identity:
         """Return the identity that the metric's rows carry."""
-        return self._ledger.roster.identity(metric)
+        return self._clip_states.graph.identity(metric)
 
     @property
     def unusable(self) -> Mapping[str, str]:
-        """Name of each metric of the run that could not even be identified (no weights, say) -> why."""
-        return self._ledger.roster.unusable
+        """Name of each metric of the run that could not be identified (no weights, for instance) -> why."""
+        return self._clip_states.graph.unusable
 
     def subjects(self, metric: Metric) -> list[str | None]:
         """Return the key of each clip's row under a metric; None where the clip was not decoded."""
-        number = self._ledger.roster.number(metric)
-        return [self._ledger.subject(state, number) for state in self._states]
+        number = self._clip_states.graph.number(metric)
+        return [self._clip_states.subject(state, number) for state in self._states]
 
     def fingerprint(self, metric: Metric) -> str:
         """Return a digest of all that the metric's outcomes on this set depend on, without reading rows."""
         subjects, ident = self.subjects(metric), self.identity(metric)
-        known = self._ledger.store.statuses(ident.stored.ident, {one for one in subjects if one})
-        number = self._ledger.roster.number(metric)
+        known = self._clip_states.store.statuses(ident.stored.ident, {key for key in subjects if key})
+        number = self._clip_states.graph.number(metric)
         own = hashlib.sha256(ident.ident.encode())
-        for state, one in zip(self._states, subjects, strict=True):
-            problem = state.problems.get(number)
+        for state, key in zip(self._states, subjects, strict=True):
+            problem = state.unstored.get(number)
             source = state.source
-            line = (source.key, source.speaker, source.path, one, known.get(one or ""), problem and problem.reason)
+            line = (source.key, source.speaker, source.path, key, known.get(key or ""), problem and problem.reason)
             own.update(repr(line).encode("utf-8", "surrogatepass"))
         return own.hexdigest()
+
+    def failures(self, metric: Metric) -> list[Failure]:
+        """Return the clips that a metric did not score, each with its reason."""
+        clips = self.request.clips
+        return [
+            Failure(clips.name, source.key, metric.name, outcome.status, outcome.reason)
+            for source, outcome in zip(clips.sources, self.outcomes(metric), strict=True)
+            if outcome.status != "ok"
+        ]
 
     def digests(self) -> list[str | None]:
         """Return the content digest of each clip; None where it was not decoded."""
@@ -75,17 +87,18 @@ class Runner:
     Args:
         store: Where rows are kept and looked up.
         executor: Where measurements run.
-        recognizer: Gives phones to the metrics that need them.
+        recognizer: Provides phones to the metrics that need them.
         jobs: Worker processes.
         time_limit_s: Longest time for one clip under one metric, in seconds.
         device: "auto", "cpu", "cuda".
         keep_failures: Trust failures of earlier runs instead of trying again.
-        transcriber: Gives transcripts to the metrics (and the recognizer) that need them.
+        transcriber: Provides transcripts to the metrics (and the recognizer) that need them.
 
     Attributes:
         executor: Where measurements run.
         measured: Clips that were sent to a worker in the last run.
-        unusable: Name of each metric that could not even be identified in the last run -> why.
+        unusable: Name of each metric that could not be identified in the last run -> why.
+        measurements: Of the last run, in the order of its requests.
     """
 
     def __init__(
@@ -103,9 +116,12 @@ class Runner:
         self.executor = executor
         self.measured = 0
         self.unusable: Mapping[str, str] = {}
+        self.measurements: list[Measurement] = []
         self._store = store
-        self._givers: dict[str, Measurer] = {one.gives: one for one in (transcriber, recognizer) if one is not None}
-        self._means = Means(executor, max(1, jobs), time_limit_s, device)
+        self._providers: dict[str, Measurer] = {
+            measurer.provides: measurer for measurer in (transcriber, recognizer) if measurer is not None
+        }
+        self._config = RunnerConfig(executor, max(1, jobs), time_limit_s, device)
         self._kept = frozenset({"ok", "skipped", "failed"} if keep_failures else {"ok", "skipped"})
 
     def run(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Measurement]:
@@ -113,24 +129,42 @@ class Runner:
 
         Everything that was measured is in the store when this returns or raises, KeyboardInterrupt included.
         """
-        roster = enlist((metric for request in requests for metric in request.metrics), self._givers)
+        graph = resolve((metric for request in requests for metric in request.metrics), self._providers)
         with self._store.writing():
-            for identity in roster.written():
+            for identity in graph.stored_identities():
                 self._store.put_identity(identity.ident, identity.parts)
-        self.unusable = roster.unusable
-        ledger = Ledger(self._store, roster, self._kept)
+        self.unusable = graph.unusable
+        clip_states = ClipStates(self._store, graph, self._kept)
         states = []
         for request in requests:
-            wanted = tuple(sorted({roster.number(metric) for metric in request.metrics}))
+            wanted = tuple(sorted({graph.number(metric) for metric in request.metrics}))
             states.append([ClipState(source, wanted) for source in request.clips.sources])
-        flat = [state for some in states for state in some]
-        ledger.look_up(flat)
-        twins = ledger.twins(flat)
+        flat = [state for group in states for state in group]
+        clip_states.look_up(flat)
+        duplicates = clip_states.duplicates(flat)
         pending = [uid for uid, state in enumerate(flat) if state.left]
         self.measured = len(pending)
         if pending:
-            Dispatch(ledger, self._means, flat, pending, progress).go()
-        for state, number, first in twins:
-            if number in first.problems:
-                state.problems[number] = first.problems[number]
-        return [Measurement(request, ledger, some) for request, some in zip(requests, states, strict=True)]
+            Dispatch(clip_states, self._config, flat, pending, progress).run()
+        for state, number, first in duplicates:
+            if number in first.unstored:
+                state.unstored[number] = first.unstored[number]
+        self.measurements = [
+            Measurement(request, clip_states, group) for request, group in zip(requests, states, strict=True)
+        ]
+        return self.measurements
+
+
+def unscored(measurements: Sequence[Measurement], metrics: Sequence[Metric]) -> list[str]:
+    """Return a sentence with the commonest reasons for every set and metric of which no clip was scored."""
+    sentences = []
+    for measurement in measurements:
+        for metric in metrics:
+            failures = measurement.failures(metric)
+            total = len(measurement.request.clips)
+            if len(failures) == total:
+                reasons = Counter(f"{failure.status}: {failure.reason}" for failure in failures).most_common(3)
+                text = "; ".join(f"{count} {reason}" for reason, count in reasons)
+                name = measurement.request.clips.name
+                sentences.append(f"{name}, {metric.name}: none of {total} clips was scored ({text})")
+    return sentences

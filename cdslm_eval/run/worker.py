@@ -1,4 +1,4 @@
-"""What happens in a worker: decode each clip once, guard it, and let every wanted metric measure it."""
+"""Worker: decodes each clip once, checks it, and runs every wanted measurer on it."""
 
 from __future__ import annotations
 
@@ -11,33 +11,34 @@ from typing import Any
 
 import numpy as np
 
-from cdslm_eval.core.audio import Clip, Decoded, content_digest, is_silent, read_audio
+from cdslm_eval.core.audio import LOUDEST, Clip, Decoded, content_digest, is_silent, read_audio
 from cdslm_eval.core.clips import Source
-from cdslm_eval.core.errors import AudioError, EvalError
+from cdslm_eval.core.errors import AudioError
 from cdslm_eval.core.store import FileFacts, Outcome
-from cdslm_eval.plugin.contract import GIVEN, Failed, Measurer, Metric, Skipped
+from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Failed, Measurer, Metric, Skipped
+from cdslm_eval.plugin.failures import describe
 
-__all__ = ["DECODING", "Begun", "Measured", "Read", "Unit", "Workbench", "read_with_facts"]
+__all__ = ["DECODING", "Measured", "Read", "Started", "Unit", "Worker", "read_with_facts"]
 
 DECODING = -1
-"""Stands for the decoder where a measurer's number is asked for."""
+"""Number of the decoder where a measurer's number is expected."""
 
 
 @dataclass(frozen=True, slots=True)
 class Unit:
-    """One clip and what is wanted of it.
+    """One clip and what is to be measured of it.
 
     Attributes:
         uid: Number of the clip in the run.
         source: The clip.
         wanted: Numbers of the measurers to run.
-        given: What others gave ("phones", "transcript") -> its outcome, where that is known already.
+        upstream: Upstream feature ("phones", "transcript") -> its outcome, where that is known already.
     """
 
     uid: int
     source: Source
     wanted: tuple[int, ...]
-    given: Mapping[str, Outcome] = field(default_factory=dict)
+    upstream: Mapping[str, Outcome] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,15 +52,19 @@ class Read:
 
 
 @dataclass(frozen=True, slots=True)
-class Begun:
-    """A measurer starts; a time-out after this is its own."""
+class Started:
+    """A measurer starts; a time-out after this is charged to it."""
 
     measurer: int
 
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """One clip under one measurer; `lasting` is False for a failure that is the machine's, not the clip's."""
+    """One clip under one measurer.
+
+    `lasting` is False where the outcome rests on a failure of the machine (a model that cannot be opened, a failed
+    upstream feature): the store does not keep it, and the next run measures it again.
+    """
 
     uid: int
     measurer: int
@@ -68,41 +73,41 @@ class Measured:
 
 
 @dataclass(frozen=True)
-class Workbench:
-    """The worker of a run: opens every measurer once, then measures chunks of clips.
+class Worker:
+    """Opens every measurer once, then measures chunks of clips.
 
     Attributes:
-        measurers: All measurers of the run, those that give something to others before these; a unit names them by
-            number.
-        device: Handed to `open`.
+        measurers: All measurers of the run, upstream ones first; a unit names them by number.
+        device: Passed to `open`.
     """
 
     measurers: tuple[Measurer, ...]
     device: str
 
     @contextmanager
-    def open(self) -> Iterator[Callable[[Sequence[Unit]], Iterator[Read | Begun | Measured]]]:
-        """Open the measurers as they are first needed, and hand out the function that measures a chunk."""
+    def open(self) -> Iterator[Callable[[Sequence[Unit]], Iterator[Read | Started | Measured]]]:
+        """Open the measurers when they are first needed, and yield the function that measures a chunk."""
         with ExitStack() as stack:
             opened: dict[int, str] = {}
 
             def ready(number: int) -> str:
-                """Open a measurer when it is first needed; return why it could not be, or nothing."""
+                """Open a measurer when it is first needed; return why it could not be, or ""."""
                 if number not in opened:
+                    measurer = self.measurers[number]
                     try:
-                        stack.enter_context(self.measurers[number].open(self.device))
+                        stack.enter_context(measurer.open(self.device))
                         opened[number] = ""
-                    except Exception as error:  # noqa: BLE001 - a plugin may raise anything; its clips are told why
-                        opened[number] = describe(error)
+                    except Exception as error:  # noqa: BLE001 - a plugin may raise anything; its clips get the reason
+                        opened[number] = describe(error, type(measurer).__module__)
                 return opened[number]
 
             yield lambda units: self._measure(units, ready)
 
-    def _measure(self, units: Sequence[Unit], ready: Callable[[int], str]) -> Iterator[Read | Begun | Measured]:
+    def _measure(self, units: Sequence[Unit], ready: Callable[[int], str]) -> Iterator[Read | Started | Measured]:
         clips: dict[int, Clip] = {}
         unpaired: dict[int, str] = {}
         for unit in units:
-            yield Begun(DECODING)
+            yield Started(DECODING)
             try:
                 clip, reads, problem = self._decode(unit)
             except AudioError as error:
@@ -112,29 +117,28 @@ class Workbench:
             clips[unit.uid] = clip
             if problem:
                 unpaired[unit.uid] = problem
-        given = {unit.uid: dict(unit.given) for unit in units}
+        chunk = _Chunk(clips, {unit.uid: dict(unit.upstream) for unit in units})
         for number in sorted({number for unit in units for number in unit.wanted}):
-            gives = self.measurers[number].gives
-            yield Begun(number)
-            waiting = [unit for unit in units if number in unit.wanted and unit.uid in clips]
+            measurer = self.measurers[number]
+            yield Started(number)
+            waiting = [unit.uid for unit in units if number in unit.wanted and unit.uid in clips]
             if reason := ready(number):
-                for unit in waiting:
-                    yield Measured(unit.uid, number, Outcome("failed", reason, {}), lasting=False)
+                yield from _not_opened(number, measurer, reason, waiting, chunk)
                 continue
-            if "reference_audio" in self.measurers[number].needs:
-                for unit in waiting:
-                    if unit.uid in unpaired:
-                        yield Measured(unit.uid, number, Outcome("failed", unpaired[unit.uid], {}), lasting=False)
-                waiting = [unit for unit in waiting if unit.uid not in unpaired]
-            for unit, outcome in self._outcomes(number, waiting, clips, given):
-                if gives:
-                    given[unit.uid].setdefault(gives, outcome)
-                yield Measured(unit.uid, number, outcome)
+            if "reference_audio" in measurer.needs:
+                for uid in (uid for uid in waiting if uid in unpaired):
+                    yield Measured(uid, number, Outcome("failed", unpaired[uid], {}), lasting=False)
+                waiting = [uid for uid in waiting if uid not in unpaired]
+            for uid, outcome in _outcomes(measurer, waiting, chunk):
+                lasting = not chunk.failed_upstream(measurer, uid)
+                if measurer.provides:
+                    chunk.upstream[uid].setdefault(measurer.provides, outcome)
+                yield Measured(uid, number, outcome, lasting)
 
     def _decode(self, unit: Unit) -> tuple[Clip, list[Read], str]:
-        """Decode a clip (and its reference) as far as what is wanted looks at audio at all.
+        """Decode a clip (and its reference) where a wanted measurer reads audio at all.
 
-        A reference that cannot be read is a problem of those alone who need it; it is told in the last value.
+        A reference that cannot be read is a problem of the metrics that need it alone; the last value is its reason.
         """
         source = unit.source
         needs = {need for number in unit.wanted for need in self.measurers[number].needs}
@@ -142,7 +146,10 @@ class Workbench:
         reads: list[Read] = []
         samples, rate_hz, digest, problem = np.zeros(0, np.float32), 1, "", ""
         reference = None
-        if "audio" in needs:
+        if source.decoded is not None:
+            # what lies in memory has no file to vouch for: nothing is read, its digest is known
+            samples, rate_hz, digest = source.decoded.samples, source.decoded.rate_hz, source.decoded.digest
+        elif "audio" in needs:
             audio, facts = read_with_facts(source.path)
             reads.append(Read(unit.uid, source.path, facts))
             samples, rate_hz, digest = audio.samples, audio.rate_hz, facts.digest
@@ -174,63 +181,95 @@ class Workbench:
         )
         return clip, reads, problem
 
-    def _outcomes(
-        self, number: int, units: Sequence[Unit], clips: dict[int, Clip], given: Mapping[int, Mapping[str, Outcome]]
-    ) -> Iterator[tuple[Unit, Outcome]]:
-        measurer = self.measurers[number]
-        admitted: list[tuple[Unit, Clip]] = []
-        for unit in units:
-            clip = clips[unit.uid]
-            if withheld := _withheld(measurer, given[unit.uid]):
-                yield unit, withheld
-                continue
-            clip = _with_given(measurer, clip, given[unit.uid])
-            if refused := _refusal(measurer, clip):
-                yield unit, Outcome("skipped", refused, {})
-            else:
-                at_rate = _resampled(clips, unit.uid, clip, measurer.rate_hz)
-                admitted.append((unit, at_rate))
-        for start in range(0, len(admitted), max(1, measurer.batch_clips)):
-            some = admitted[start : start + max(1, measurer.batch_clips)]
-            yield from zip((unit for unit, _ in some), _rows(measurer, [clip for _, clip in some]), strict=True)
+
+@dataclass(frozen=True, slots=True)
+class _Chunk:
+    """The decoded clips of one task.
+
+    Attributes:
+        clips: By the clip's number in the run.
+        upstream: Of each clip: upstream feature -> its outcome.
+        resampled: (clip, rate in Hz) -> the clip at that rate: resampled once, however many metrics share the rate.
+    """
+
+    clips: Mapping[int, Clip]
+    upstream: Mapping[int, dict[str, Outcome]]
+    resampled: dict[tuple[int, int], Clip] = field(default_factory=dict)
+
+    def failed_upstream(self, measurer: Measurer, uid: int) -> bool:
+        """Return whether a feature that the measurer reads failed for this clip."""
+        outcomes = (self.upstream[uid].get(feature) for feature in _features(measurer))
+        return any(outcome is not None and outcome.status == "failed" for outcome in outcomes)
+
+    def at_rate(self, uid: int, clip: Clip, rate_hz: int | None) -> Clip:
+        """Return a clip, with its upstream features, at a rate."""
+        if rate_hz is None or rate_hz == clip.rate_hz:
+            return clip.at_rate(rate_hz)
+        if (uid, rate_hz) not in self.resampled:
+            self.resampled[uid, rate_hz] = clip.at_rate(rate_hz)
+        return dataclasses.replace(self.resampled[uid, rate_hz], phones=clip.phones, transcript=clip.transcript)
 
 
-def _asks(measurer: Measurer) -> list[str]:
-    """Return what a measurer is given by others: not what it gives itself, from sidecars for instance."""
-    return [name for name in GIVEN if name in {*measurer.needs, *measurer.wants} and name != measurer.gives]
+def _not_opened(
+    number: int, measurer: Measurer, reason: str, uids: Sequence[int], chunk: _Chunk
+) -> Iterator[Read | Started | Measured]:
+    """Fail the clips of a measurer that could not be opened, and what depends on it with the same cause."""
+    outcome = Outcome("failed", reason, {})
+    for uid in uids:
+        if measurer.provides:
+            # without this, dependents would report "no phones" as a property of the clip and hide the cause
+            cause = Outcome("failed", f"{measurer.name}: {reason}", {})
+            chunk.upstream[uid].setdefault(measurer.provides, cause)
+        yield Measured(uid, number, outcome, lasting=False)
 
 
-def _withheld(measurer: Measurer, given: Mapping[str, Outcome]) -> Outcome | None:
-    """Return what becomes of a clip for which nobody could give what the measurer needs."""
-    for name in _asks(measurer):
-        outcome = given.get(name)
-        if outcome is not None and outcome.status != "ok" and name in measurer.needs:
-            return Outcome(outcome.status, f"no {name}: {outcome.reason}", {})
+def _outcomes(measurer: Measurer, uids: Sequence[int], chunk: _Chunk) -> Iterator[tuple[int, Outcome]]:
+    admitted: list[tuple[int, Clip]] = []
+    for uid in uids:
+        if missing := _missing_upstream(measurer, chunk.upstream[uid]):
+            yield uid, missing
+            continue
+        clip = _with_upstream(measurer, chunk.clips[uid], chunk.upstream[uid])
+        if "audio" in measurer.needs and (fault := _fault(clip)):
+            yield uid, Outcome("failed", fault, {})
+        elif refused := _refusal(measurer, clip):
+            yield uid, Outcome("skipped", refused, {})
+        else:
+            admitted.append((uid, chunk.at_rate(uid, clip, measurer.rate_hz)))
+    size = max(1, measurer.batch_clips)
+    for start in range(0, len(admitted), size):
+        batch = admitted[start : start + size]
+        yield from zip((uid for uid, _ in batch), _rows(measurer, [clip for _, clip in batch]), strict=True)
+
+
+def _features(measurer: Measurer) -> list[str]:
+    """Return the upstream features that a measurer reads: not the one it provides itself (from sidecars)."""
+    read = {*measurer.needs, *measurer.wants} - {measurer.provides}
+    return [feature for feature in UPSTREAM_FEATURES if feature in read]
+
+
+def _missing_upstream(measurer: Measurer, upstream: Mapping[str, Outcome]) -> Outcome | None:
+    """Return the outcome of a clip that has no value of a feature that the measurer needs."""
+    for feature in _features(measurer):
+        outcome = upstream.get(feature)
+        if outcome is not None and outcome.status != "ok" and feature in measurer.needs:
+            return Outcome(outcome.status, f"no {feature}: {outcome.reason}", {})
     return None
 
 
-def _with_given(measurer: Measurer, clip: Clip, given: Mapping[str, Outcome]) -> Clip:
-    """Return the clip with what others gave, and without what came beside it under the same name."""
-    rows = {name: given[name].row[name] if name in given and given[name].row else None for name in _asks(measurer)}
-    if "phones" in rows:
-        clip = dataclasses.replace(clip, phones=None if rows["phones"] is None else tuple(rows["phones"]))
-    return dataclasses.replace(clip, transcript=rows["transcript"]) if "transcript" in rows else clip
-
-
-def _resampled(clips: dict[int, Clip], uid: int, clip: Clip, rate_hz: int | None) -> Clip:
-    """Return the clip at a rate; a clip is resampled once per rate, however many metrics ask."""
-    if rate_hz is None or rate_hz == clip.rate_hz:
-        return clip.at_rate(rate_hz)
-    # negative keys beside the uid's own hold resampled copies for the length of the task
-    place = -(uid * 1_000_000 + rate_hz)
-    if place not in clips:
-        clips[place] = clip.at_rate(rate_hz)
-    kept = clips[place]
-    return dataclasses.replace(kept, phones=clip.phones, transcript=clip.transcript)
+def _with_upstream(measurer: Measurer, clip: Clip, upstream: Mapping[str, Outcome]) -> Clip:
+    """Return the clip with its upstream features, and without a sidecar's value of the same name."""
+    values = {
+        feature: upstream[feature].row[feature] if feature in upstream and upstream[feature].row else None
+        for feature in _features(measurer)
+    }
+    if "phones" in values:
+        clip = dataclasses.replace(clip, phones=None if values["phones"] is None else tuple(values["phones"]))
+    return dataclasses.replace(clip, transcript=values["transcript"]) if "transcript" in values else clip
 
 
 def read_with_facts(path: str) -> tuple[Decoded, FileFacts]:
-    """Decode a file and say what it holds.
+    """Decode a file and describe its content.
 
     Raises:
         AudioError: It cannot be read.
@@ -253,6 +292,17 @@ def read_with_facts(path: str) -> tuple[Decoded, FileFacts]:
     return audio, facts
 
 
+def _fault(clip: Clip) -> str:
+    """Return what is wrong with a clip's samples whatever the metric, or "": a fault of its generator, so it fails."""
+    # one pass: NaN and infinity propagate into the peak
+    peak = float(np.abs(clip.samples).max(initial=0.0))
+    if not np.isfinite(peak):
+        return "samples that are not finite"
+    if peak > LOUDEST:
+        return f"samples of up to {peak:.6g}, where full scale is 1; bring them into -1..1"
+    return ""
+
+
 def _refusal(measurer: Measurer, clip: Clip) -> str:
     """Return why the clip lies outside what the measurer is defined for, or ""."""
     lacking = [need for need in sorted(measurer.needs) if not _has(clip, need)]
@@ -261,8 +311,6 @@ def _refusal(measurer: Measurer, clip: Clip) -> str:
     if "audio" in measurer.needs:
         if len(clip.samples) == 0:
             return "no samples"
-        if not np.isfinite(clip.samples).all():
-            return "samples that are not finite"
         if clip.seconds < measurer.min_seconds:
             return f"under {measurer.min_seconds:g} s"
         if not measurer.accepts_silence and is_silent(clip.samples):
@@ -277,7 +325,7 @@ def _has(clip: Clip, need: str) -> bool:
         "phones": clip.phones,
         "speaker": clip.speaker,
         "transcript": clip.transcript,
-        # a paired clip of which only the text was wanted has no digest
+        # a paired clip of which only the text was needed has no digest
         "reference_audio": clip.reference.digest or None if clip.reference else None,
         "reference_text": clip.reference.text if clip.reference else None,
     }
@@ -285,12 +333,12 @@ def _has(clip: Clip, need: str) -> bool:
 
 
 def _rows(measurer: Measurer, clips: list[Clip]) -> list[Outcome]:
-    """Measure a batch; when it breaks, clip by clip, so that only the guilty one fails."""
+    """Measure a batch; when it raises, clip by clip, so that only the failing clip fails."""
     try:
         rows = list(measurer.measure(clips))
-    except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the clip is told what
+    except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the clip gets the reason
         if len(clips) == 1:
-            return [Outcome("failed", describe(error), {})]
+            return [Outcome("failed", describe(error, type(measurer).__module__), {})]
         return [outcome for clip in clips for outcome in _rows(measurer, [clip])]
     if len(rows) != len(clips):
         reason = f"{measurer.name} gave {len(rows)} rows for {len(clips)} clips"
@@ -308,14 +356,9 @@ def _checked(measurer: Measurer, row: Any) -> Outcome:
     for name, value in row.items():
         if isinstance(value, float | np.floating | np.ndarray) and not np.isfinite(value).all():
             return Outcome("failed", f"{measurer.name} gave a value that is not finite for {name!r}", {})
-    wanted = {measurer.gives} if measurer.gives else set()
+    wanted = {measurer.provides} if measurer.provides else set()
     if isinstance(measurer, Metric):
         wanted = {column for statistic in measurer.statistics.values() for column in statistic.columns}
     if lacking := sorted(wanted - set(row)):
         return Outcome("failed", f"{measurer.name} gave a row without {', '.join(lacking)}", {})
     return Outcome("ok", "", dict(row))
-
-
-def describe(error: Exception) -> str:
-    """Return an error as a reason: our own ones as they are, others with their type."""
-    return str(error) if isinstance(error, EvalError) else f"{type(error).__name__}: {error}".rstrip(": ")

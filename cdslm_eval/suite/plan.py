@@ -13,7 +13,7 @@ from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.core.toml import Problems
 from cdslm_eval.plugin.contract import Measurer, Metric, Recognizer, Transcriber
 from cdslm_eval.plugin.host import Host, transcriber_for
-from cdslm_eval.plugin.identity import Identity, identify, through
+from cdslm_eval.plugin.identity import Identity, depends_on, identify
 from cdslm_eval.results.suite_result import Cell
 from cdslm_eval.stats.statistic import Statistic
 from cdslm_eval.suite.gates import Gate, parse_gate
@@ -73,7 +73,7 @@ class Plan:
     @property
     def upstream(self) -> dict[str, Measurer]:
         """Feature that metrics depend on ("phones", "transcript") -> its provider."""
-        return {provider.gives: provider for provider in (self.transcriber, self.recognizer) if provider is not None}
+        return {provider.provides: provider for provider in (self.transcriber, self.recognizer) if provider is not None}
 
     @property
     def systems(self) -> list[str]:
@@ -132,7 +132,7 @@ def _plan_components(suite: Suite, host: Host, problems: Problems) -> Plan | Non
         transcriber = transcriber_for(readers, host, spec.transcriber)
     except EvalError as error:
         problems.add(("transcriber",), str(error))
-    upstream = {provider.gives: provider for provider in (transcriber, recognizer) if provider is not None}
+    upstream = {provider.provides: provider for provider in (transcriber, recognizer) if provider is not None}
     identities = {}
     for name, metric in metrics.items():
         try:
@@ -149,7 +149,7 @@ def _plan_components(suite: Suite, host: Host, problems: Problems) -> Plan | Non
 def _failing_key(metric: Metric, upstream: Mapping[str, Measurer]) -> tuple[str, ...]:
     """Return the key of the component whose identity cannot be computed: what a metric depends on, or the metric."""
     for key, feature in (("transcriber", "transcript"), ("recognizer", "phones")):
-        if feature in through(metric, upstream):
+        if feature in depends_on(metric, upstream):
             try:
                 identify(upstream[feature], upstream)
             except (EvalError, OSError):
@@ -220,8 +220,8 @@ def missing_inputs(metric: Metric, clips: ClipSet | None, upstream: Mapping[str,
     if clips is None:
         return ""
     available = set(clips.offers())
-    for feature, provider in reversed(through(metric, upstream).items()):
-        if set(provider.needs) <= available | set(through(provider, upstream)):
+    for feature, provider in reversed(depends_on(metric, upstream).items()):
+        if set(provider.needs) <= available | set(depends_on(provider, upstream)):
             available.add(feature)
     missing = sorted(set(metric.needs) - available)
     return f"its clips have no {' and no '.join(missing)}".replace("_", " ") if missing else ""

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from cdslm_eval.core import defaults
 from cdslm_eval.core.toml import Problems, parse_toml, read_text, validate
 
 __all__ = [
@@ -117,7 +118,7 @@ class SuiteSpec(_Table):
     """Name of the suite in reports."""
     seed: int = Field(default=0, ge=0)
     """Seed of every interval, draw, fold and generator."""
-    recognizer: str = "pocketsphinx"
+    recognizer: str = defaults.RECOGNIZER
     """Recognizer that provides phones: NAME or NAME:key=value."""
     transcriber: str | None = None
     """Transcriber for the metrics that read transcripts: NAME or NAME:key=value."""

@@ -11,7 +11,7 @@ from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import EvalError, UsageError, did_you_mean
 from cdslm_eval.core.toml import Problems
 from cdslm_eval.plugin.host import Host
-from cdslm_eval.run.generation import Order, generate_set
+from cdslm_eval.run.generation import GenerationRequest, generate_set
 from cdslm_eval.suite.schema import SetSpec, Suite, SuiteSpec
 
 __all__ = ["GeneratorCall", "PlannedSet", "SetKey", "absolute_options", "hint", "plan_sets", "write_sets"]
@@ -100,8 +100,8 @@ def write_sets(
         prompts = ClipSet.open(call.prompts) if isinstance(call.prompts, Path) else None
         if isinstance(call.prompts, tuple):
             prompts = clips[call.prompts]
-        order = Order(call.spec, prompts, call.count, call.seconds, call.seed, recognizer)
-        written = generate_set(host, order, folder, log)
+        request = GenerationRequest(call.spec, prompts, call.count, call.seconds, call.seed, recognizer)
+        written = generate_set(host, request, folder, log)
         clips[entry.key] = ClipSet(entry.key[1], written.sources, written.origin)
     return clips
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import multiprocessing as mp
 import os
 import subprocess
 import sys
+import tempfile
 import threading
 from collections.abc import Callable, Iterable
+from contextlib import redirect_stdout
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -105,6 +108,23 @@ def in_time(action: Callable[[], Any], seconds: float, what: str) -> Any:
     if "error" in box:
         raise box["error"]
     return box["value"]
+
+
+def stdout_of(action: Callable[[], object]) -> str:
+    """Return what Python and C code write to standard output while an action runs."""
+    python = io.StringIO()
+    sys.stdout.flush()
+    saved = os.dup(1)
+    with tempfile.TemporaryFile() as file:
+        os.dup2(file.fileno(), 1)
+        try:
+            with redirect_stdout(python):
+                action()
+        finally:
+            os.dup2(saved, 1)
+            os.close(saved)
+        file.seek(0)
+        return python.getvalue() + file.read().decode(errors="replace")
 
 
 def no_heavy_import(component: Component) -> None:

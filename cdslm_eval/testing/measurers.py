@@ -16,8 +16,18 @@ from cdslm_eval.core.clips import ClipSet, Source
 from cdslm_eval.core.store import Outcome, Store
 from cdslm_eval.plugin.contract import Failed, Measurer, Metric, Recognizer, Skipped, Transcriber
 from cdslm_eval.plugin.identity import identify
-from cdslm_eval.run.worker import Measured, Unit, Workbench
-from cdslm_eval.testing.check import Bound, Check, Subject, bind, children, demand, in_time, no_heavy_import
+from cdslm_eval.run.worker import Measured, Unit, Worker
+from cdslm_eval.testing.check import (
+    Bound,
+    Check,
+    Subject,
+    bind,
+    children,
+    demand,
+    in_time,
+    no_heavy_import,
+    stdout_of,
+)
 from cdslm_eval.testing.clips import empty, odd, silent, spoken, written
 from cdslm_eval.testing.rows import demand_close, demand_columns, demand_finite
 
@@ -34,7 +44,7 @@ _HANG_S = 60.0
 
 
 def _declares(measurer: Measurer) -> None:
-    from cdslm_eval.plugin.host import KINDS, complaint
+    from cdslm_eval.plugin.admission import CLIP_PARTS, KINDS, complaint
 
     kind = next(kind for kind in ("recognizer", "transcriber", "metric") if isinstance(measurer, KINDS[kind][1]))
     said = complaint(type(measurer), kind, KINDS[kind][1])
@@ -43,9 +53,8 @@ def _declares(measurer: Measurer) -> None:
         bool((type(measurer).__doc__ or "").strip()),
         f"{measurer.name} has no docstring; `metrics` shows its first line",
     )
-    known = {"audio", "text", "phones", "transcript", "speaker", "reference_audio", "reference_text"}
-    asked = set(measurer.needs) | set(measurer.wants)
-    demand(asked <= known, f"needs and wants may name {', '.join(sorted(known))}, not {sorted(asked - known)}")
+    unknown = (set(measurer.needs) | set(measurer.wants)) - set(CLIP_PARTS)
+    demand(not unknown, f"needs and wants may name {', '.join(sorted(CLIP_PARTS))}, not {sorted(unknown)}")
     demand(measurer.rate_hz is None or measurer.rate_hz > 0, f"rate_hz is {measurer.rate_hz!r}")
 
 
@@ -141,6 +150,15 @@ def _hands_off(measurer: Measurer) -> None:
     demand(same, "it changes the samples of a clip; other metrics get the same array")
 
 
+def _prints_nothing(measurer: Measurer) -> None:
+    def measure() -> None:
+        with measurer.open("cpu"):
+            list(measurer.measure(_admitted(measurer)))
+
+    text = stdout_of(measure)
+    demand(not text, f"it writes to standard output, which belongs to the results of the command: {text[:80]!r}")
+
+
 def _beside_others(measurer: Measurer) -> None:
     from cdslm_eval.builtin.metrics.signal import Signal
 
@@ -168,7 +186,7 @@ def _time_limit(measurer: Measurer) -> None:
     from cdslm_eval.run.executors.local import LocalExecutor
 
     before = children()
-    asked: Any = measurer if isinstance(measurer, Metric) else _READERS[measurer.gives]()
+    asked: Any = measurer if isinstance(measurer, Metric) else _READERS[measurer.provides]()
     with tempfile.TemporaryDirectory() as folder:
         clips = ClipSet("clips", written(spoken()[:2], Path(folder)))
         with Store(Path(folder) / "store.cdslm") as store:
@@ -183,7 +201,7 @@ def _time_limit(measurer: Measurer) -> None:
 
 
 class _Reads(Metric):
-    """Asks for what another measurer gives, so that a run opens that one."""
+    """Reads an upstream feature, so that a run opens its provider."""
 
     name = "reads"
     statistics = {}  # noqa: RUF012 - declared by the contract as a ClassVar
@@ -212,21 +230,21 @@ def _sidecar() -> Recognizer:
 
 
 def _statistics(metric: Metric) -> None:
-    from cdslm_eval.stats.statistic import WeightedStatistic
+    from cdslm_eval.stats.sample import gather
+    from cdslm_eval.stats.statistic import Context
 
-    rows = [one.row for one in _outcomes(metric, spoken()) if one.status == "ok"]
+    outcomes = _outcomes(metric, spoken())
     names = [own for name, statistic in metric.statistics.items() for own in statistic.names(name)]
     demand(len(set(names)) == len(names), f"two statistics give values of one name: {names}")
+    sample = gather(outcomes, range(len(outcomes)))
     for name, statistic in metric.statistics.items():
-        if not isinstance(statistic, WeightedStatistic):
+        if statistic.needs_reference or not sample.complete(statistic.columns).any():
             continue
-        held = [row for row in rows if all(row[column] is not None for column in statistic.columns)]
-        if held:
-            columns = {
-                column: np.array([np.asarray(row[column], float) for row in held]) for column in statistic.columns
-            }
-            (value,) = statistic.evaluate(columns, np.ones((1, len(held))))
-            demand(bool(np.isfinite(value)), f"{name} of five spoken sentences is {value}")
+        estimates = statistic.estimate(sample, None, Context(name=name, metric=metric.name)).estimates
+        estimated = tuple(estimate.name for estimate in estimates)
+        demand(estimated == statistic.names(name), f"{name} estimates {estimated}, not {statistic.names(name)}")
+        for estimate in estimates:
+            demand(bool(np.isfinite(estimate.value)), f"{estimate.name} of five spoken sentences is {estimate.value}")
 
 
 def _phones(recognizer: Recognizer) -> None:
@@ -255,18 +273,21 @@ def _measured(measurers: Sequence[Measurer], clips: Sequence[Clip]) -> list[list
     """Return the outcome of each clip under each measurer, decoded and guarded as in a worker of a run."""
     with tempfile.TemporaryDirectory() as folder, _bench(measurers) as work:
         sources = written(tuple(clips), Path(folder))
-        units = [Unit(uid, source, tuple(range(len(measurers))), _given(source)) for uid, source in enumerate(sources)]
+        units = [
+            Unit(uid, source, tuple(range(len(measurers))), _perfect_upstream(source))
+            for uid, source in enumerate(sources)
+        ]
         found = {(one.measurer, one.uid): one.outcome for one in work(units) if isinstance(one, Measured)}
     return [[found[number, uid] for uid in range(len(clips))] for number in range(len(measurers))]
 
 
 @contextmanager
 def _bench(measurers: Sequence[Measurer]) -> Iterator[Any]:
-    with Workbench(tuple(measurers), "cpu").open() as work:
+    with Worker(tuple(measurers), "cpu").open() as work:
         yield work
 
 
-def _given(source: Source) -> dict[str, Outcome]:
+def _perfect_upstream(source: Source) -> dict[str, Outcome]:
     """Return what a recognizer and a transcriber that make no mistake give."""
     return {
         "phones": Outcome("ok", "", {"phones": list(source.phones or ())}),
@@ -295,6 +316,7 @@ _BOTH = (
     Check("same clips, same numbers", _again),
     Check("leaves samples alone", _hands_off),
     Check("changes no other metric", _beside_others),
+    Check("writes nothing to standard output", _prints_nothing),
     Check("rows survive the store", _kept),
     Check("times out cleanly", _time_limit),
 )

@@ -140,24 +140,23 @@ def score(request: pytest.FixtureRequest) -> Callable[..., ScoreResult]:
 
     The result has `estimate(name, system)`; rows are cached in the store, so that a second call is fast.
     """
+    from cdslm_eval.core import defaults
+
     config = request.config
 
     def run(
         *paths: str | Path,
         reference: str | Path | None = None,
-        metrics: str = "pjsd,signal",
-        recognizer: str = "pocketsphinx",
+        metrics: str = ",".join(defaults.METRICS),
+        recognizer: str = defaults.RECOGNIZER,
         seed: int = 0,
     ) -> ScoreResult:
         """Score directories or manifests."""
-        from cdslm_eval.cli.score import score_systems
-        from cdslm_eval.core.clips import ClipSet
-        from cdslm_eval.plugin.host import Host
+        from cdslm_eval import api
 
-        return score_systems(
-            Host(),
-            [ClipSet.open(path) for path in paths],
-            ClipSet.open(reference, name="reference") if reference else None,
+        return api.score(
+            [str(path) for path in paths],
+            reference,
             metrics,
             recognizer=recognizer,
             store=_store(config),

@@ -16,7 +16,7 @@ __all__ = ["demand_close", "demand_columns", "demand_finite"]
 
 def demand_columns(measurer: Measurer, row: Mapping[str, Any]) -> None:
     """Demand that a row has the columns that the statistics read."""
-    wanted = {measurer.gives}
+    wanted = {measurer.provides}
     if isinstance(measurer, Metric):
         wanted = {column for statistic in measurer.statistics.values() for column in statistic.columns}
     demand(wanted <= set(row), f"{measurer.name} declares {sorted(wanted - set(row))}, but its rows have {sorted(row)}")

@@ -1,4 +1,4 @@
-"""`cdslm params`, `cdslm flops`, `cdslm roundtrip`: what can be known without training."""
+"""`cdslm params`, `cdslm flops`, `cdslm roundtrip`: facts that need no training."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def flops(
     patch: Patch = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Print the FLOPs of one sample: forward, training (3 x forward), and 6ND beside them."""
+    """Print the FLOPs of one sample: forward, training (3 x forward), and and 6ND."""
     from cdslm_model.net import flops as count
     from cdslm_model.net.config import Config
 
@@ -59,7 +59,7 @@ def roundtrip(
     out: Annotated[str | None, typer.Option("--out", help="Folder for the clips that come back.")] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Measure what a vocoder alone loses on real speech: the ceiling of everything that is generated through it."""
+    """Measure the loss of a vocoder on real speech: the ceiling of all speech generated through it."""
     from cdslm_model.plugin.roundtrip import roundtrip as measure
 
     _show(measure(audio, vocoder, count, out), as_json)

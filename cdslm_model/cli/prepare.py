@@ -1,4 +1,4 @@
-"""`cdslm prepare`: speech from any set into shards of log-mels."""
+"""`cdslm prepare`: write log-mels of any set of clips into shards."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def prepare(
     ] = "float16",
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Threads that decode.")] = os.cpu_count() or 1,
 ) -> None:
-    """Write log-mels of speech into shards; what is there already is passed over, so that a call can be repeated."""
+    """Write log-mels of speech into shards; a repeated call adds the clips that are missing."""
     import torch
 
     from cdslm_model.data.mel import MelSpec
@@ -35,7 +35,7 @@ def prepare(
     from cdslm_model.data.storage import find_storage
     from cdslm_model.plugin.recordings import recordings
 
-    # Clips are what goes in parallel here: threads within each of their short transforms would only wait for each other
+    # Clips run in parallel here: threads within each of their short transforms would only wait for each other
     torch.set_num_threads(1)
     storage = find_storage(dtype)
     for split, clips in sorted(recordings(audio).items()):
@@ -53,16 +53,16 @@ def prepare(
 
 
 def _progress(what: str) -> Callable[[int, int], None]:
-    """Return a function that says how far it is, at most every five seconds."""
-    start = said = time.monotonic()
+    """Return a function that prints the progress, at most every five seconds."""
+    start = printed = time.monotonic()
 
     def line(done: int, total: int) -> None:
-        """Say it."""
-        nonlocal said
+        """Print clips done and the time left."""
+        nonlocal printed
         now = time.monotonic()
-        if now - said < 5 and not (done == total and now - start > 5):
+        if now - printed < 5 and not (done == total and now - start > 5):
             return
-        said = now
+        printed = now
         left = (total - done) * (now - start) / max(done, 1)
         print(f"{what}: {done}/{total} clips, {left:.0f} s left", file=sys.stderr, flush=True)
 

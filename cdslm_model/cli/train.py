@@ -1,22 +1,20 @@
-"""`cdslm train`: from prepared speech to a checkpoint, resumable at any moment."""
+"""`cdslm train`: train a model on prepared speech, resumable at any moment."""
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
-import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import typer
 
-from cdslm_model.cli import train_options as options
+from cdslm_model.cli import options
+from cdslm_model.cli.shared import named_settings, run_until_stopped
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from cdslm_model.net.config import Config
-    from cdslm_model.train.run import Order
 
 __all__ = ["add_to"]
 
@@ -62,27 +60,39 @@ def train(
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
-    """Train; stopped at any moment, the same command goes on bit for bit (on a CPU).
+    """Train a model; interrupted at any moment, the same command resumes, bit for bit on a CPU.
 
     Several lengths, such as --target-flops 1e15 --target-flops 1e16, share one run up to where each decays.
     """
-    given = dict(locals())
-    from cdslm_model.sample.diffusion import Process
-    from cdslm_model.train.lineage import Length, find_splits
-    from cdslm_model.train.run import Order
+    values = dict(locals())
+    from cdslm_model.data.windows import read_spec
+    from cdslm_model.diffusion import Process
+    from cdslm_model.sample.vocoder import find_vocoder
+    from cdslm_model.train.jobs import Length, find_splits
+    from cdslm_model.train.run import TrainingJob
+    from cdslm_model.train.run import train as run
     from cdslm_model.train.settings import Settings
 
-    lengths = Length.all_of({"flops": target_flops, "tokens": tokens, "steps": steps})
+    lengths = Length.from_options({"flops": target_flops, "tokens": tokens, "steps": steps})
     train_on, held_out = find_splits(data, valid)
-    # The options that are settings bear the settings' names
-    named = {field.name: given[field.name] for field in dataclasses.fields(Settings) if field.name in given}
+    # Before the run, so that it does not end with log-mels that no vocoder can turn into samples
+    find_vocoder(vocoder, read_spec(train_on))
     settings = Settings(
         config=_config(depth, patch, context_seconds, continuation_seconds),
         process=Process(schedule, target, zero_terminal_snr, gamma, weight_floor),
-        **named,
+        **named_settings(Settings, values),
     )
-    order = Order(settings=settings, data=train_on, valid=held_out, out=out, lengths=lengths, device=device)
-    result = _run(dataclasses.replace(order, compile=compile_network, quiet=quiet))
+    job = TrainingJob(
+        settings=settings,
+        data=train_on,
+        valid=held_out,
+        out=out,
+        lengths=lengths,
+        device=device,
+        quiet=quiet,
+        compile=compile_network,
+    )
+    result = run_until_stopped(run, job, "cdslm")
     if int(os.environ.get("RANK", "0")) == 0:
         _show(result, out, as_json)
 
@@ -97,25 +107,14 @@ def _config(depth: int, patch: int, context_seconds: float, continuation_seconds
     return Config.from_depth(depth, patch=patch, context_frames=context, continuation_frames=continuation)
 
 
-def _run(order: Order) -> dict[str, Any]:
-    from cdslm_model.train.run import train as run
-    from cdslm_model.train.stopping import Interrupted
-
-    try:
-        return run(order)
-    except Interrupted as request:
-        typer.echo(f"cdslm: stopped at a checkpoint in {order.out}; the same command goes on from there", err=True)
-        sys.exit(128 + request.number)
-
-
 def _show(result: dict[str, object], out: Path, as_json: bool) -> None:
     if as_json:
         typer.echo(json.dumps(result, indent=1))
         return
     branches = result["branches"]
-    for one in [*(branches if isinstance(branches, list) else []), result]:
+    for run in [*(branches if isinstance(branches, list) else []), result]:
         typer.echo(
-            f"{out / str(one.get('folder', ''))}: validation loss {one['val_loss']:.5f} (best constant "
-            f"{one['constant_loss']:.5f}) after {one['steps']} steps; N {one['parameters']:.4g}, "
-            f"D {one['tokens']:.4g}, C {one['flops']:.4g} FLOPs"
+            f"{out / str(run.get('folder', ''))}: validation loss {run['val_loss']:.5f} (best constant "
+            f"{run['constant_loss']:.5f}) after {run['steps']} steps; N {run['parameters']:.4g}, "
+            f"D {run['tokens']:.4g}, C {run['flops']:.4g} FLOPs"
         )

@@ -1,4 +1,4 @@
-"""What is known of each prepared clip, in columns: a million clips are some hundred megabytes less than as objects."""
+"""Facts of each prepared clip in columns: a million clips take some hundred megabytes less than as objects."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from cdslm_model.errors import DataError
 __all__ = ["DIGEST_DIGITS", "ClipTable"]
 
 DIGEST_DIGITS = 32
-"""Hex digits of a clip's content digest that are kept."""
+"""Hex digits stored of a clip's content digest."""
 
 _Columns = tuple[npt.NDArray[np.int64], npt.NDArray[np.bytes_], npt.NDArray[np.int32], npt.NDArray[np.int64]]
 
 
 class ClipTable(Sequence[Mapping[str, Any]]):
-    """Clips by their place; an item is made when it is asked for: "name", "digest", "speaker", "frames".
+    """Clips by number; each item is built on access, with "name", "digest", "speaker" and "frames".
 
     Args:
-        shards: The clips of each shard, as its JSON lists them; one shard is held at a time.
+        shards: The clips of each shard, as its JSON lists them; read one shard at a time.
 
     Attributes:
         frames: Frames of each, int64 `[clips]`.
         digests: Content digest of each, ASCII hex digits, `[clips]`.
-        speakers: Number of each one's speaker, -1 where that is not known, int32 `[clips]`.
+        speakers: Number of each clip's speaker, -1 where unknown, int32 `[clips]`.
 
     Raises:
-        DataError: A clip lacks something.
+        DataError: A clip lacks a field.
     """
 
     def __init__(self, shards: Iterable[Sequence[Mapping[str, Any]]]) -> None:
@@ -40,7 +40,7 @@ class ClipTable(Sequence[Mapping[str, Any]]):
         self.frames, self.digests, self.speakers, self._ends = (
             np.concatenate(parts) for parts in zip(*columns, strict=True)
         )
-        self._said = list(numbers)
+        self._speaker_names = list(numbers)
 
     def _columns(self, clips: Sequence[Mapping[str, Any]], numbers: dict[str, int]) -> _Columns:
         """Return frames, digests, speakers and ends of names of one shard's clips."""
@@ -60,31 +60,31 @@ class ClipTable(Sequence[Mapping[str, Any]]):
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise DataError(f"its list of clips is damaged ({type(error).__name__}: {error})") from error
 
-    def name(self, place: int) -> str:
-        """Return the name of one."""
-        start = int(self._ends[place - 1]) if place else 0
-        return self._names[start : int(self._ends[place])].decode("utf-8", "surrogateescape")
+    def name(self, number: int) -> str:
+        """Return the name of a clip."""
+        start = int(self._ends[number - 1]) if number else 0
+        return self._names[start : int(self._ends[number])].decode("utf-8", "surrogateescape")
 
     def __len__(self) -> int:
         return len(self.frames)
 
     @overload
-    def __getitem__(self, place: int) -> Mapping[str, Any]: ...
+    def __getitem__(self, number: int) -> Mapping[str, Any]: ...
     @overload
-    def __getitem__(self, place: slice) -> list[Mapping[str, Any]]: ...
-    def __getitem__(self, place: int | slice) -> Mapping[str, Any] | list[Mapping[str, Any]]:
-        if isinstance(place, slice):
-            return [self[one] for one in range(*place.indices(len(self)))]
-        place = range(len(self))[place]
-        speaker = int(self.speakers[place])
+    def __getitem__(self, number: slice) -> list[Mapping[str, Any]]: ...
+    def __getitem__(self, number: int | slice) -> Mapping[str, Any] | list[Mapping[str, Any]]:
+        if isinstance(number, slice):
+            return [self[index] for index in range(*number.indices(len(self)))]
+        number = range(len(self))[number]
+        speaker = int(self.speakers[number])
         return {
-            "name": self.name(place),
-            "digest": self.digests[place].decode("ascii"),
-            "speaker": self._said[speaker] if speaker >= 0 else None,
-            "frames": int(self.frames[place]),
+            "name": self.name(number),
+            "digest": self.digests[number].decode("ascii"),
+            "speaker": self._speaker_names[speaker] if speaker >= 0 else None,
+            "frames": int(self.frames[number]),
         }
 
 
 def _bytes(name: str) -> bytes:
-    """Return a file's name as the system has it: not every one is UTF-8."""
+    """Return the bytes of a file name, which need not be UTF-8."""
     return name.encode("utf-8", "surrogateescape")

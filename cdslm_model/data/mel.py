@@ -24,11 +24,11 @@ _BLOCK_FRAMES = 2048
 
 @dataclass(frozen=True, slots=True)
 class MelSpec:
-    """How speech becomes log-mels.
+    """Recipe of log-mels.
 
     Attributes:
         rate_hz: Sampling rate.
-        fft: Points of the Fourier transform; the window stands in its middle.
+        fft: Points of the Fourier transform; the window is centred in it.
         window: Samples of the Hann window.
         hop: Samples from one frame to the next.
         mels: Mel bands, Slaney's scale, each of area 1.
@@ -37,7 +37,7 @@ class MelSpec:
         floor: Least mel magnitude before the logarithm to base 10.
 
     Raises:
-        ModelError: A value cannot be.
+        ModelError: A value is out of range.
     """
 
     rate_hz: int = 24_000
@@ -50,7 +50,7 @@ class MelSpec:
     floor: float = 1e-10
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Check all values."""
         if not 0 < self.hop <= self.window <= self.fft:
             raise ModelError(f"hop {self.hop}, window {self.window}, fft {self.fft}: each must fit into the next")
         if not 0 <= self.low_hz < self.high_hz <= self.rate_hz / 2:
@@ -60,7 +60,7 @@ class MelSpec:
 
     @property
     def digest(self) -> str:
-        """Return what two specs share if and only if their log-mels may be mixed, 16 hex digits."""
+        """Identity of the recipe, 16 hex digits: log-mels may be mixed if and only if it is equal."""
         return hashlib.sha256(json.dumps(dataclasses.asdict(self), sort_keys=True).encode()).hexdigest()[:16]
 
     @property
@@ -74,11 +74,11 @@ class MelSpec:
         return math.log10(self.floor)
 
     def frames(self, samples: int) -> int:
-        """Return how many frames `LogMel` makes of so many samples: one per whole hop."""
+        """Return the number of frames of a number of samples: one per whole hop."""
         return samples // self.hop
 
     def samples(self, frames: int) -> int:
-        """Return how many samples a vocoder makes of so many frames."""
+        """Return the number of samples of a number of frames."""
         return frames * self.hop
 
 
@@ -133,11 +133,11 @@ class LogMel(nn.Module):
         return torch.cat([self._framed(padded, start, min(_BLOCK_FRAMES, frames - start)) for start in starts], 1)
 
     def stream(self) -> LogMelStream:
-        """Return what makes the same frames of one clip whose samples come in pieces."""
+        """Return a stream that computes the same frames from pieces of one clip."""
         return LogMelStream(self)
 
     def _framed(self, padded: Tensor, start: int, frames: int) -> Tensor:
-        """Return frames from number `start` on; frame n is made of the `fft` samples from n * hop on."""
+        """Return frames from number `start` on; frame n is frames_done of the `fft` samples from n * hop on."""
         spec = self.spec
         piece = padded[..., start * spec.hop : (start + frames - 1) * spec.hop + spec.fft]
         spectrum = torch.stft(
@@ -147,7 +147,7 @@ class LogMel(nn.Module):
 
 
 class LogMelStream:
-    """The frames of one clip whose samples come in pieces: those that `LogMel` makes of the whole, in flat memory.
+    """The frames that `LogMel` computes of a whole clip, from pieces of it, in constant memory.
 
     Args:
         log_mel: The recipe.
@@ -155,34 +155,34 @@ class LogMelStream:
 
     def __init__(self, log_mel: LogMel) -> None:
         self._log_mel = log_mel
-        self._waiting = torch.zeros(1, log_mel.spec.fft // 2)
-        self._samples = self._made = 0
+        self._pending = torch.zeros(1, log_mel.spec.fft // 2)
+        self._samples = self._emitted = 0
 
     def add(self, samples: Tensor) -> Tensor:
-        """Take in `[samples]` and return the frames that are complete now, `[frames, mels]`."""
+        """Add `[samples]` and return the frames that are complete now, `[frames, mels]`."""
         spec = self._log_mel.spec
         self._samples += len(samples)
-        self._waiting = torch.cat([self._waiting, samples[None]], 1)
-        whole = (self._waiting.shape[1] - spec.fft) // spec.hop + 1
-        return self._make(min(whole, spec.frames(self._samples) - self._made))
+        self._pending = torch.cat([self._pending, samples[None]], 1)
+        whole = (self._pending.shape[1] - spec.fft) // spec.hop + 1
+        return self._make(min(whole, spec.frames(self._samples) - self._emitted))
 
     def end(self) -> Tensor:
-        """Return the frames that were waiting for more, `[frames, mels]`."""
+        """Return the remaining frames, `[frames, mels]`."""
         spec = self._log_mel.spec
-        self._waiting = functional.pad(self._waiting, (0, spec.fft // 2))
-        return self._make(spec.frames(self._samples) - self._made)
+        self._pending = functional.pad(self._pending, (0, spec.fft // 2))
+        return self._make(spec.frames(self._samples) - self._emitted)
 
     def _make(self, frames: int) -> Tensor:
         if frames < 1:
             return torch.empty(0, self._log_mel.spec.mels)
-        made: Tensor = self._log_mel._framed(self._waiting, 0, frames)[0]  # noqa: SLF001 - its own class's other half
-        self._waiting = self._waiting[:, frames * self._log_mel.spec.hop :].clone()
-        self._made += frames
-        return made
+        log_mel: Tensor = self._log_mel._framed(self._pending, 0, frames)[0]  # noqa: SLF001 - its own class's other half
+        self._pending = self._pending[:, frames * self._log_mel.spec.hop :].clone()
+        self._emitted += frames
+        return log_mel
 
 
 class Normalizer:
-    """Mean and standard deviation of each mel band, kept with a model: its losses are comparable only under it.
+    """Mean and standard deviation of each mel band, stored with a model: losses compare only under the same one.
 
     Args:
         mean: `[mels]`.
@@ -240,7 +240,7 @@ class Normalizer:
 
     @property
     def digest(self) -> str:
-        """Return what two normalizers share if and only if losses under them are comparable, 16 hex digits."""
+        """Identity of the values, 16 hex digits: losses compare if and only if it is equal."""
         return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:16]
 
     def as_dict(self) -> dict[str, Any]:
@@ -249,10 +249,10 @@ class Normalizer:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
-        """Return what `as_dict` gave.
+        """Return the normalizer of the JSON values of `as_dict`.
 
         Raises:
-            ModelError: It is something else.
+            ModelError: The values are not a normalizer.
         """
         try:
             return cls(torch.tensor(values["mean"]), torch.tensor(values["std"]))

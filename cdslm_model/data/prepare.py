@@ -1,4 +1,4 @@
-"""From recordings to shards of log-mels on disk; what was made before a call was cut short stays made."""
+"""Write recordings into shards of log-mels; an interrupted call loses its last shard only."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from cdslm_model.data.storage import STORAGES, Storage
 from cdslm_model.errors import DataError
 from cdslm_model.files import locked
 
-__all__ = ["Heard", "Prepared", "Recording", "prepare"]
+__all__ = ["Prepared", "Recording", "RecordingFacts", "prepare"]
 
 SHARD_FRAMES = 1 << 17
 """Frames after which a shard is closed (27 minutes of speech); what an interrupted call loses at most."""
@@ -31,12 +31,12 @@ _LOOKAHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
-class Heard:
-    """What is known of a recording once all of it was decoded.
+class RecordingFacts:
+    """Facts of a recording that are known once all of it is decoded.
 
     Attributes:
         digest: SHA-256 of the decoded content, by which the same speech is known under two names.
-        speaker: Who says it, where it is known.
+        speaker: Its speaker, None where unknown.
     """
 
     digest: str
@@ -44,32 +44,32 @@ class Heard:
 
 
 class Recording(Protocol):
-    """What `prepare` wants to know of one clip of any set."""
+    """One clip of any set, as `prepare` reads it."""
 
     @property
     def name(self) -> str:
-        """Name, unique among all that go into one folder."""
+        """Name, unique among all recordings of one folder."""
 
     @property
     def stamp(self) -> str:
-        """What changes when the file does: its size and time."""
+        """Size and time of the file, which change when it does."""
 
-    def hear(self, rate_hz: int, take: Callable[[npt.NDArray[np.float32]], None]) -> Heard:
-        """Decode it at a rate and hand its samples to `take`, mono float32, piece by piece.
+    def decode(self, rate_hz: int, consume: Callable[[npt.NDArray[np.float32]], None]) -> RecordingFacts:
+        """Decode it at a rate and pass its samples to `consume`, mono float32, piece by piece.
 
         Raises:
-            DataError: That cannot be done, or there is nothing to be heard in it.
+            DataError: It cannot be decoded, or is silent.
         """
 
 
 @dataclass(slots=True)
 class Prepared:
-    """What a call of `prepare` came to.
+    """Counts of a call of `prepare`.
 
     Attributes:
         clips: Recordings that are in the folder now.
         frames: Frames that are in the folder now.
-        bytes: What the folder takes on the disk now.
+        bytes: Size of the folder on disk now.
         added: Recordings that this call added.
         left_out: Name of each recording that could not be used -> why.
     """
@@ -96,18 +96,18 @@ def prepare(
     jobs: int = 1,
     progress: Callable[[int, int], None] | None = None,
 ) -> Prepared:
-    """Write the log-mels of recordings into shards; those that are in the folder already are passed over.
+    """Write the log-mels of recordings into shards, skipping those that are in the folder already.
 
     Args:
         recordings: Any set of clips.
-        folder: Where the shards stand; one call at a time.
-        spec: How speech becomes log-mels; must be that of the shards that are there.
-        storage: How log-mels are stored; must be that of the shards that are there.
+        folder: Of the shards; one call at a time.
+        spec: Mel spec, equal to that of the shards that exist.
+        storage: Encoding on disk, equal to that of the shards that exist.
         jobs: Threads that decode.
         progress: Called with recordings done and in all.
 
     Raises:
-        DataError: No recording can be used, a name stands twice, a recording changed since, or the disk is full.
+        DataError: No recording can be used, a name occurs twice, a recording changed since, or the disk is full.
     """
     with locked(folder, "cdslm prepare"):
         known, report = _known(folder, spec, storage)
@@ -115,19 +115,19 @@ def prepare(
         fresh = [recording for recording in recordings if recording.name not in known]
         shard, number = Draft(storage), len(shard_paths(folder))
         done = len(recordings) - len(fresh)
-        for recording, heard, log_mel in _heard(fresh, LogMel(spec), storage, jobs):
+        for recording, facts, log_mel in _log_mels(fresh, LogMel(spec), storage, jobs):
             done += 1
             if progress:
                 progress(done, len(recordings))
-            if isinstance(heard, str):
-                report.left_out[recording.name] = heard
+            if isinstance(facts, str):
+                report.left_out[recording.name] = facts
                 continue
             shard.add(
                 {
                     "name": recording.name,
                     "stamp": recording.stamp,
-                    "digest": heard.digest[:DIGEST_DIGITS],
-                    "speaker": heard.speaker,
+                    "digest": facts.digest[:DIGEST_DIGITS],
+                    "speaker": facts.speaker,
                 },
                 log_mel,
             )
@@ -143,52 +143,52 @@ def prepare(
         return report
 
 
-Answer = tuple["Heard | str", npt.NDArray[Any]]
+Result = tuple["RecordingFacts | str", npt.NDArray[Any]]
 
 
-def _heard(
+def _log_mels(
     recordings: Sequence[Recording], log_mel: LogMel, storage: Storage, jobs: int
-) -> Iterator[tuple[Recording, Heard | str, npt.NDArray[Any]]]:
-    """Yield recordings with their log-mels, in order, made a few ahead in threads; a string says why there is none."""
+) -> Iterator[tuple[Recording, RecordingFacts | str, npt.NDArray[Any]]]:
+    """Yield recordings with facts and log-mels in order, computed ahead in threads; a string is a reason to skip."""
 
-    def hear(recording: Recording) -> Answer:
-        """Decode and transform one; of its samples no more than a piece is held."""
+    def transform(recording: Recording) -> Result:
+        """Decode and transform a recording, with no more than a piece of its samples in memory."""
         stream = log_mel.stream()
         mels = [np.zeros((0, log_mel.spec.mels), storage.gathered)]
 
-        def keep(made: Tensor) -> None:
-            if not made.isfinite().all():
+        def add(frames: Tensor) -> None:
+            if not frames.isfinite().all():
                 raise DataError("too loud: its spectrum overflows")
-            mels.append(made.numpy().astype(storage.gathered))
+            mels.append(frames.numpy().astype(storage.gathered))
 
         try:
             with torch.inference_mode():
-                heard = recording.hear(log_mel.spec.rate_hz, lambda piece: keep(stream.add(torch.from_numpy(piece))))
-                keep(stream.end())
+                facts = recording.decode(log_mel.spec.rate_hz, lambda piece: add(stream.add(torch.from_numpy(piece))))
+                add(stream.end())
         except DataError as error:
             return str(error), mels[0]
         whole = np.concatenate(mels)
-        return (heard if len(whole) else "shorter than one frame"), whole
+        return (facts if len(whole) else "shorter than one frame"), whole
 
-    waiting: deque[tuple[Recording, Future[Answer]]] = deque()
+    waiting: deque[tuple[Recording, Future[Result]]] = deque()
     rest = iter(recordings)
     pool = ThreadPoolExecutor(max(1, jobs))
     try:
         for recording in itertools.islice(rest, _LOOKAHEAD * max(1, jobs)):
-            waiting.append((recording, pool.submit(hear, recording)))
+            waiting.append((recording, pool.submit(transform, recording)))
         while waiting:
-            recording, answer = waiting.popleft()
+            recording, future = waiting.popleft()
             for after in itertools.islice(rest, 1):
-                waiting.append((after, pool.submit(hear, after)))
-            heard, mels = answer.result()
-            yield recording, heard, mels
+                waiting.append((after, pool.submit(transform, after)))
+            facts, mels = future.result()
+            yield recording, facts, mels
     finally:
-        # Who is interrupted need not wait for what was only planned
+        # An interrupt need not wait for recordings that were only queued
         pool.shutdown(cancel_futures=True)
 
 
 def _known(folder: Path, spec: MelSpec, storage: Storage) -> tuple[dict[str, str], Prepared]:
-    """Return name -> stamp of each clip that is in a folder, and what there is of them in all."""
+    """Return name -> stamp of each clip that is in a folder, and the counts of the folder."""
     known: dict[str, str] = {}
     report = Prepared()
     for path in shard_paths(folder):
@@ -197,7 +197,7 @@ def _known(folder: Path, spec: MelSpec, storage: Storage) -> tuple[dict[str, str
             raise DataError(f"{folder}: holds log-mels of another kind ({record['mel_spec']}); name an empty folder")
         if record["dtype"] != storage.name:
             raise DataError(
-                f"{folder}: holds {record['dtype']} log-mels, and {storage.name} was asked for; say --dtype "
+                f"{folder}: holds {record['dtype']} log-mels, not {storage.name}; use --dtype "
                 f"{record['dtype']}, or name an empty folder"
             )
         known.update((clip["name"], clip["stamp"]) for clip in record["clips"])
@@ -208,11 +208,11 @@ def _known(folder: Path, spec: MelSpec, storage: Storage) -> tuple[dict[str, str
 
 
 def _check(folder: Path, recordings: Sequence[Recording], known: Mapping[str, str]) -> None:
-    """Refuse a name that stands twice, and a recording that is not what it was."""
+    """Raise on a name that occurs twice, or a recording that changed."""
     seen: set[str] = set()
     for recording in recordings:
         if recording.name in seen:
-            raise DataError(f"{recording.name!r} stands twice among what is to be prepared; names must be unique")
+            raise DataError(f"{recording.name!r} occurs twice among the recordings; names must be unique")
         seen.add(recording.name)
         if known.get(recording.name, recording.stamp) != recording.stamp:
             raise DataError(f"{recording.name!r} changed since {folder} was prepared; prepare into an empty folder")

@@ -1,4 +1,4 @@
-"""One shard on disk: stored log-mels, and the JSON that makes them count."""
+"""One shard on disk: stored log-mels, and the JSON that lists their clips."""
 
 from __future__ import annotations
 
@@ -29,28 +29,28 @@ def shard_paths(folder: Path) -> list[Path]:
 
 
 def shard_record(path: Path) -> dict[str, Any]:
-    """Return what the JSON of a shard says.
+    """Return the JSON record of a shard.
 
     Raises:
         DataError: It is damaged.
     """
     record = read_json(path, DataError)
-    wanted = {"mel_spec": dict, "mel_digest": str, "clips": list, "frames": int, "sum": list, "sum_of_squares": list}
-    for name, kind in wanted.items():
+    required = {"mel_spec": dict, "mel_digest": str, "clips": list, "frames": int, "sum": list, "sum_of_squares": list}
+    for name, kind in required.items():
         if not isinstance(record.get(name), kind):
-            raise DataError(f"{path}: damaged: no {name!r} in it; prepare the folder anew")
-    # Shards that say nothing were written before there was a choice
+            raise DataError(f"{path}: damaged: no {name!r} in it; prepare the folder again")
+    # Shards without these fields were written when float16 was the only encoding
     return {"dtype": "float16", "scale": {}, **record}
 
 
 @dataclass(frozen=True, slots=True)
 class Shard:
-    """A shard that is whole: stored log-mels, memory-mapped, and what they are multiplied by.
+    """A shard that is whole: stored log-mels, memory-mapped, and the scales of their encoding.
 
     Attributes:
         stored: `[frames, mels]`.
-        storage: What makes them log-mels again.
-        scale: Its name for each array that it needs for that -> the array.
+        storage: Their encoding.
+        scale: Name -> array of each constant of the encoding.
     """
 
     stored: npt.NDArray[Any]
@@ -59,23 +59,23 @@ class Shard:
 
     @classmethod
     def open(cls, path: Path, record: Mapping[str, Any]) -> Shard:
-        """Map the log-mels of the shard whose JSON stands at `path`.
+        """Memory-map the log-mels of the shard whose JSON is `path`.
 
         Raises:
-            DataError: They are missing, or not what the JSON says.
+            DataError: They are missing, or do not match the JSON.
         """
         storage, path = find_storage(record["dtype"]), path.with_suffix(".npy")
-        wanted = (record["frames"], len(record["sum"]))
+        expected = (record["frames"], len(record["sum"]))
         try:
             stored: npt.NDArray[Any] = np.load(path, mmap_mode="r", allow_pickle=False)
         except (OSError, ValueError, EOFError) as error:
-            raise DataError(f"{path}: missing or damaged ({error}); prepare the folder anew") from error
-        if stored.shape != wanted or stored.dtype != storage.dtype:
-            raise DataError(f"{path}: damaged: {stored.shape} {stored.dtype}, not what its list of clips says")
+            raise DataError(f"{path}: missing or damaged ({error}); prepare the folder again") from error
+        if stored.shape != expected or stored.dtype != storage.dtype:
+            raise DataError(f"{path}: damaged: {stored.shape} {stored.dtype} does not match its list of clips")
         return cls(stored, storage, {name: np.array(values, np.float32) for name, values in record["scale"].items()})
 
     def read(self, start: int, stop: int) -> npt.NDArray[np.float32]:
-        """Return some of its frames, `[stop - start, mels]`."""
+        """Return the frames start..stop, `[stop - start, mels]`."""
         return self.storage.decode(self.stored[start:stop], self.scale)
 
 
@@ -83,11 +83,11 @@ class Draft:
     """A shard that is being filled.
 
     Args:
-        storage: How its log-mels are to be stored.
+        storage: Encoding of its log-mels.
 
     Attributes:
-        clips: What is known of each clip, as JSON.
-        frames: Frames in all.
+        clips: Facts of each clip, as JSON.
+        frames: Total frames.
     """
 
     def __init__(self, storage: Storage) -> None:
@@ -97,7 +97,7 @@ class Draft:
         self.frames = 0
 
     def add(self, clip: Mapping[str, Any], log_mel: npt.NDArray[Any]) -> None:
-        """Take in one clip: its name, stamp, digest and speaker, and its log-mel `[frames, mels]`."""
+        """Add a clip: its name, stamp, digest and speaker, and its log-mel `[frames, mels]`."""
         self._mels.append(log_mel)
         self.frames += len(log_mel)
         self.clips.append({**clip, "frames": len(log_mel)})
@@ -126,12 +126,12 @@ class Draft:
                 raise DataError(f"{folder}: cannot be written to: {error.strerror}") from error
             raise DataError(
                 f"{folder}: no room for the next shard ({stored.nbytes / 2**20:.0f} MiB); the {number} before it are "
-                "kept. Make room and give the same command again: it goes on from there"
+                "complete. Make room and repeat the command: it continues from there"
             ) from error
         return mels.stat().st_size + listed.stat().st_size
 
     def _sums(self, stored: npt.NDArray[Any], scale: Mapping[str, list[float]]) -> tuple[Sums, Sums]:
-        """Return sums and sums of squares of each band, of the values that a reader will find."""
+        """Return sums and sums of squares of each band, of the values as a reader decodes them."""
         total, squares = np.zeros(stored.shape[1]), np.zeros(stored.shape[1])
         read = {name: np.array(values, np.float32) for name, values in scale.items()}
         for start in range(0, len(stored), _SUMMED_FRAMES):
@@ -143,7 +143,7 @@ class Draft:
 
 def _save(path: Path, values: npt.NDArray[Any]) -> None:
     with path.open("wb") as file:
-        # numpy's own writing does not hand on what the system said when a disk is full
+        # numpy's own writing loses the system's error when a disk is full
         header = np.lib.format.header_data_from_array_1_0(values)
         np.lib.format.write_array_header_1_0(file, header)
         file.write(np.ascontiguousarray(values).data)

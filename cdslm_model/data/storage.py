@@ -1,4 +1,4 @@
-"""How log-mels lie on disk: float16, or int8 with a scale for each shard and mel band."""
+"""Encodings of log-mels on disk: float16, or int8 with a scale for each shard and mel band."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ Stored = npt.NDArray[Any]
 
 
 class Storage(ABC):
-    """A way to store the log-mels of a shard."""
+    """An encoding of the log-mels of a shard."""
 
     dtype: ClassVar[np.dtype[Any]]
     """Of the values on disk."""
@@ -28,16 +28,16 @@ class Storage(ABC):
 
     @property
     def name(self) -> str:
-        """What it is called on the command line and in the shards."""
+        """Name on the command line and in the shards."""
         return str(self.dtype)
 
     @abstractmethod
     def encode(self, values: Stored) -> tuple[Stored, dict[str, list[float]]]:
-        """Return values `[frames, mels]` as they are stored, and the scale that goes into the shard's JSON."""
+        """Return the codes of values `[frames, mels]`, and the scale for the shard's JSON."""
 
     @abstractmethod
     def decode(self, stored: Stored, scale: Mapping[str, Values]) -> Values:
-        """Return what was stored, float32 `[frames, mels]`."""
+        """Return the values of codes, float32 `[frames, mels]`."""
 
 
 class Float16(Storage):
@@ -58,8 +58,8 @@ class Float16(Storage):
 class Int8(Storage):
     """One byte a value: centre + code * step, where the 254 steps of a band span what the shard holds of it.
 
-    As the span is known when a shard is closed, nothing is clipped, and no value is off by more than half a step: 0.024
-    in a band that goes from digital silence (-10) to full scale (2).
+    The span is known when a shard is closed: nothing is clipped, and no value is off by more than half a step, 0.024
+    in a band from digital silence (-10) to full scale (2).
     """
 
     dtype, gathered = np.dtype(np.int8), np.dtype(np.float32)
@@ -68,10 +68,10 @@ class Int8(Storage):
     def encode(self, values: Stored) -> tuple[Stored, dict[str, list[float]]]:
         """Return codes, and centre and step of each band."""
         low, high = values.min(0).astype(np.float64), values.max(0).astype(np.float64)
-        # Rounded to what the reader has before anything is divided by it
+        # Rounded first to the float32 that the reader multiplies by
         centre, step = ((low + high) / 2).astype(np.float32), ((high - low) / (2 * self._LARGEST)).astype(np.float32)
         codes = np.empty(values.shape, self.dtype)
-        # A band that never moves has no step, and is its centre
+        # A band that never moves has step 0 and equals its centre
         divisor = np.where(step > 0, step, np.float32(1))
         for start in range(0, len(values), 1 << 14):
             piece = slice(start, start + (1 << 14))
@@ -79,7 +79,7 @@ class Int8(Storage):
         return codes, {"centre": centre.tolist(), "step": step.tolist()}
 
     def decode(self, stored: Stored, scale: Mapping[str, Values]) -> Values:
-        """Return the values that the codes stand for."""
+        """Return centre + code * step."""
         values: Values = stored.astype(np.float32)
         values *= scale["step"]
         values += scale["centre"]

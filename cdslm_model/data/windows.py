@@ -1,4 +1,4 @@
-"""Prepared speech: shards that are memory-mapped, and windows that a step number and a seed determine."""
+"""Prepared speech: memory-mapped shards, and windows determined by a seed and a step number."""
 
 from __future__ import annotations
 
@@ -17,9 +17,21 @@ from cdslm_model.data.mel import MelSpec, Normalizer
 from cdslm_model.data.shard import Shard, shard_paths, shard_record
 from cdslm_model.data.storage import find_storage
 from cdslm_model.errors import DataError
-from cdslm_model.sample.sampling import random_source
+from cdslm_model.seeding import random_source
 
-__all__ = ["Shards", "Windows"]
+__all__ = ["Shards", "Windows", "read_spec"]
+
+
+def read_spec(folder: Path) -> MelSpec:
+    """Return the mel spec of a folder that `cdslm prepare` wrote, reading its first shard's record only.
+
+    Raises:
+        DataError: There are no shards in the folder, or the first one is damaged.
+    """
+    paths = shard_paths(folder)
+    if not paths:
+        raise DataError(f"{folder}: no prepared speech in it; Use: cdslm prepare AUDIO --out {folder}")
+    return MelSpec(**shard_record(paths[0])["mel_spec"])
 
 
 class Shards:
@@ -29,10 +41,10 @@ class Shards:
         folder: The folder.
 
     Attributes:
-        spec: How its speech became log-mels.
-        storage: How they are stored.
-        frames: Frames in all.
-        clips: What is known of each clip, in order.
+        spec: Mel spec of its log-mels.
+        storage: Encoding of the values on disk.
+        frames: Total frames.
+        clips: Name, digest, speaker and frames of each clip, in order.
 
     Raises:
         DataError: There are no shards in the folder, they are damaged, or of different kinds.
@@ -41,27 +53,26 @@ class Shards:
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
         paths = shard_paths(self.folder)
-        if not paths:
-            raise DataError(f"{folder}: no prepared speech in it; make some with: cdslm prepare AUDIO --out {folder}")
-        first = shard_record(paths[0])
-        self.spec = MelSpec(**first["mel_spec"])
-        self.storage = find_storage(first["dtype"])
+        self.spec = read_spec(self.folder)
+        self.storage = find_storage(shard_record(paths[0])["dtype"])
         self._sums, self._squares = np.zeros(self.spec.mels), np.zeros(self.spec.mels)
         self._shards: list[Shard] = []
-        # One at a time: a million clips are held as columns, and never as what JSON makes of them
+        # One shard at a time: a million clips fit as columns, and not as JSON objects
         self.clips = ClipTable(self._open(path) for path in paths)
         self.starts = np.cumsum([0, *(len(shard.stored) for shard in self._shards)])
         self.frames = int(self.starts[-1])
 
     def _open(self, path: Path) -> list[dict[str, Any]]:
-        """Take in one shard and return its clips."""
+        """Add one shard and return its clips."""
         record = shard_record(path)
         if record["mel_digest"] != self.spec.digest:
-            raise DataError(f"{self.folder}: its shards are of different mel specs; prepare it anew in an empty folder")
+            raise DataError(
+                f"{self.folder}: its shards are of different mel specs; prepare it again into an empty folder"
+            )
         if record["dtype"] != self.storage.name:
             raise DataError(
                 f"{self.folder}: {path.stem} holds {record['dtype']} and those before it {self.storage.name}; prepare "
-                "it anew in an empty folder"
+                "it again into an empty folder"
             )
         self._shards.append(Shard.open(path, record))
         self._sums += record["sum"]
@@ -71,39 +82,39 @@ class Shards:
 
     @property
     def digest(self) -> str:
-        """What two folders share if and only if they hold the same clips, in order, stored alike; 64 hex digits."""
+        """Identity of the content, 64 hex digits: equal if and only if the same clips are stored alike in one order."""
         digest = hashlib.sha256()
         if self.storage.name != "float16":
-            # float16 adds nothing, so that runs from before there was a choice go on
+            # float16 adds nothing, so that runs from before other encodings existed resume
             digest.update(f"{self.storage.name}\n".encode())
         digest.update(b"\n".join(self.clips.digests.tolist()))
         return digest.hexdigest()
 
     def shared(self, other: Shards) -> list[str]:
-        """Return the names, here, of the clips that both folders hold, whatever they are called there."""
+        """Return the names in this folder of the clips that both folders hold, compared by content."""
         both = np.flatnonzero(np.isin(self.clips.digests, other.clips.digests))
-        return [self.clips.name(int(place)) for place in both]
+        return [self.clips.name(int(clip)) for clip in both]
 
     def normalizer(self) -> Normalizer:
         """Return the mean and standard deviation of each mel band over all frames."""
         mean = self._sums / self.frames
         variance = np.maximum(self._squares / self.frames - mean**2, 0.0)
-        # A band that never moves has nothing to be scaled by.
+        # A band that never moves has no deviation to divide by
         deviation = np.where(variance > 1e-6, np.sqrt(variance), 1.0)
         return Normalizer(torch.from_numpy(mean).float(), torch.from_numpy(deviation).float())
 
     def read(self, start: int, stop: int) -> Tensor:
-        """Return frames start..stop of all that there are, across shards, float32 `[stop - start, mels]`."""
+        """Return frames start..stop of the whole folder, across shards, float32 `[stop - start, mels]`."""
         parts = [np.zeros((0, self.spec.mels), np.float32)]
-        for place in range(int(np.searchsorted(self.starts, start, "right")) - 1, len(self._shards)):
-            first, shard = int(self.starts[place]), self._shards[place]
+        for number in range(int(np.searchsorted(self.starts, start, "right")) - 1, len(self._shards)):
+            first, shard = int(self.starts[number]), self._shards[number]
             if first >= stop:
                 break
             parts.append(shard.read(max(0, start - first), stop - first))
         return torch.from_numpy(np.concatenate(parts))
 
     def stretches(self, join_speakers: bool) -> npt.NDArray[np.int64]:
-        """Return first and last-but-one frame of what may be cut without crossing a border, `[stretches, 2]`.
+        """Return start and stop frames of the stretches in which windows may lie, `[stretches, 2]`.
 
         Args:
             join_speakers: Whether adjacent clips of one known speaker count as one stretch.
@@ -118,7 +129,7 @@ class Shards:
 
 
 class Windows:
-    """Windows of context and continuation, each determined by a seed, a step and its place in the batch.
+    """Windows of context and continuation, each determined by a seed, a step and its position in the batch.
 
     Every position in every stretch that is long enough is equally likely.
 
@@ -156,16 +167,16 @@ class Windows:
         self._positions = np.cumsum(lengths[fits] - self.frames + 1)
 
     def window(self, position: float) -> tuple[Tensor, Tensor]:
-        """Return context and continuation at a position in [0, 1) of all there are, float32 `[frames, mels]` each."""
-        place = int(position * self._positions[-1])
-        stretch = int(np.searchsorted(self._positions, place, "right"))
+        """Return context and continuation at a position in [0, 1) of all windows, float32 `[frames, mels]` each."""
+        index = int(position * self._positions[-1])
+        stretch = int(np.searchsorted(self._positions, index, "right"))
         before = int(self._positions[stretch - 1]) if stretch else 0
-        start = int(self._starts[stretch]) + place - before
+        start = int(self._starts[stretch]) + index - before
         mels = self.shards.read(start, start + self.frames)
         return mels[: self.context_frames], mels[self.context_frames :]
 
-    def batch(self, seed: int, step: int, places: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return the windows at some places of a step's batch, `[places, frames, mels]` each."""
-        drawn = [self.window(random_source(seed, "window", step, place).random()) for place in places]
+    def batch(self, seed: int, step: int, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
+        """Return the windows in some rows of a step's batch, `[rows, frames, mels]` each."""
+        drawn = [self.window(random_source(seed, "window", step, row).random()) for row in rows]
         contexts, continuations = zip(*drawn, strict=True)
         return torch.stack(contexts), torch.stack(continuations)

@@ -1,4 +1,4 @@
-"""The one dial: a depth, from which width, heads and everything else of the network follow."""
+"""Shape of the network: one dial, the depth, from which width and heads follow."""
 
 from __future__ import annotations
 
@@ -29,11 +29,11 @@ class Config:
         patch: Frames that make one token, 1..6.
         context_frames: Longest context, in frames (80 a second).
         continuation_frames: Longest continuation, in frames.
-        extra_streams: Features of a frame of each further condition stream (Whisper features, text embeddings); they
-            stand between context and continuation in `MMDiT.forward`, and the models of the paper have none.
+        extra_streams: Features of a frame of each further conditioning stream (Whisper features, text embeddings), in
+            `MMDiT.forward` between context and continuation; the models of the paper have none.
 
     Raises:
-        ModelError: A value cannot be.
+        ModelError: A value is out of range.
     """
 
     depth: int
@@ -46,7 +46,7 @@ class Config:
     extra_streams: tuple[int, ...] = ()
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be."""
+        """Check all values."""
         for name in ("depth", "width", "head_dim", "mels", "patch", "continuation_frames", "context_frames"):
             value = getattr(self, name)
             if type(value) is not int:
@@ -54,11 +54,13 @@ class Config:
             if value < (name != "context_frames"):
                 raise ModelError(f"{name} is {value}; at least {int(name != 'context_frames')} is needed")
         if self.width % self.head_dim or self.head_dim % 2:
-            raise ModelError(f"width {self.width} cannot be cut into heads of {self.head_dim}; give a multiple")
+            raise ModelError(f"width {self.width} does not divide into heads of {self.head_dim}; use a multiple")
         if self.patch not in PATCHES:
             raise ModelError(f"patch is {self.patch}; {PATCHES[0]} to {PATCHES[-1]} frames make a token")
         if any(type(features) is not int or features < 1 for features in self.extra_streams):
-            raise ModelError(f"extra_streams is {self.extra_streams!r}; give the features of a frame of each")
+            raise ModelError(
+                f"extra_streams is {self.extra_streams!r}; use a positive count of features a frame for each"
+            )
 
     @classmethod
     def from_depth(
@@ -86,7 +88,7 @@ class Config:
 
     @property
     def token_width(self) -> int:
-        """Numbers that make one mel token: `patch` frames of `mels` bands."""
+        """Values of one mel token: `patch` frames of `mels` bands."""
         return self.patch * self.mels
 
     @property
@@ -94,28 +96,28 @@ class Config:
         """Whether a token is more numbers than the network is wide.
 
         Speech fills few of a patch's dimensions and noise all of them. A network that is narrower than its patch cannot
-        hand the noise on from input to output, and leaves some of it in what it generates, however long it is trained.
+        pass the noise from input to output, and leaves some of it in its samples, however long it is trained.
         """
         return self.token_width > self.width
 
     def tokens(self, frames: int) -> int:
-        """Return how many tokens so many frames make; the last one may be filled up."""
+        """Return the number of tokens of a number of frames; the last one may be padded."""
         return -(-frames // self.patch)
 
     def parameters(self) -> int:
         """Return N, the trainable parameters, in closed form.
 
         A stream of a block has 12 d^2 of attention and perceptron and 6 d^2 of modulation; in the last block a
-        condition has its three projections and two modulation vectors only. Context and continuation share the
-        projection of their mel frames. This is the design that gives the counts of the paper.
+        conditioning stream has its three projections and two modulation vectors only. Context and continuation share
+        the projection of their mel frames. This is the design that gives the counts of the paper.
         """
         d, streams = self.width, 2 + len(self.extra_streams)
-        full, closing = 18 * d**2 + 15 * d, 5 * d**2 + 5 * d
-        blocks = (streams * (self.depth - 1) + 1) * full + (streams - 1) * closing
-        gains = 2 * self.head_dim * streams * self.depth
+        full, pre_only = 18 * d**2 + 15 * d, 5 * d**2 + 5 * d
+        blocks = (streams * (self.depth - 1) + 1) * full + (streams - 1) * pre_only
+        norm_scales = 2 * self.head_dim * streams * self.depth
         time = TIME_FEATURES * 4 * d + 4 * d + 4 * d**2 + d
         inputs = sum((self.patch * features + 1) * d for features in (self.mels, *self.extra_streams))
-        return blocks + gains + time + inputs + (d + 1) * self.token_width
+        return blocks + norm_scales + time + inputs + (d + 1) * self.token_width
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
@@ -123,10 +125,10 @@ class Config:
 
     @classmethod
     def from_dict(cls, fields: Mapping[str, Any]) -> Self:
-        """Return the config that `as_dict` gave.
+        """Return the config of the JSON values of `as_dict`.
 
         Raises:
-            ModelError: A field is unknown, missing, or cannot be.
+            ModelError: A field is unknown, missing, or out of range.
         """
         known = {field.name for field in dataclasses.fields(cls)}
         if unknown := sorted(set(fields) - known):

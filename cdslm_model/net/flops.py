@@ -1,4 +1,4 @@
-"""What the network costs: exact floating-point operations of its matrix products, and tokens by each convention."""
+"""Cost of the network: exact floating-point operations of its matrix products, and tokens by each convention."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Flops:
         return self.dense + self.attention + self.modulation + self.io
 
     def times(self, factor: int) -> Flops:
-        """Return the cost of doing it `factor` times."""
+        """Return the cost of `factor` repetitions."""
         return Flops(
             dense=factor * self.dense,
             attention=factor * self.attention,

@@ -1,4 +1,4 @@
-"""Where tokens stand: streams side by side on one time axis, densely batched, or packed without any padding."""
+"""Token layouts: streams next to each other on one time axis, densely batched, or packed without padding."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from cdslm_model.net.heads import Rotary, joined_heads
+from cdslm_model.net.rotary import RotaryEmbedding, joint_qkv
 
 __all__ = ["Dense", "Layout", "Packed", "stream_times"]
 
@@ -21,23 +21,23 @@ class Layout(ABC):
     Args:
         times: Time of every token in frames, streams one after the other, `[tokens]`.
         head_dim: Dimension of a head.
-        dtype: Of the tokens; queries and keys are normed and turned in float32 at least.
+        dtype: Of the tokens; queries and keys are normed and rotated in float32 at least.
     """
 
     def __init__(self, times: Tensor, head_dim: int, dtype: torch.dtype) -> None:
-        self._rotary = Rotary(times, head_dim, torch.promote_types(dtype, torch.float32))
+        self._rotary = RotaryEmbedding(times, head_dim, torch.promote_types(dtype, torch.float32))
 
     @abstractmethod
-    def spread(self, conditions: Tensor, place: int) -> Tensor:
-        """Return `[batch, width]` so that it broadcasts against the tokens of stream `place`."""
+    def spread(self, conditions: Tensor, stream: int) -> Tensor:
+        """Return `[batch, width]` so that it broadcasts against the tokens of stream number `stream`."""
 
     @abstractmethod
-    def attend(self, projected: Sequence[Tensor], gains: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
-        """Let every token of a clip look at every token of all streams of the same clip.
+    def attend(self, projected: Sequence[Tensor], norm_scales: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
+        """Return attention of every token of a clip over all tokens of all streams of that clip.
 
         Args:
             projected: Per stream, queries, keys and values, `[..., tokens, 3, heads, head_dim]`.
-            gains: Per stream, of the norms of queries and keys, `[head_dim]` each.
+            norm_scales: Per stream, RMSNorm scales of queries and keys, `[head_dim]` each.
 
         Returns:
             Per stream, `[..., tokens, width]`.
@@ -49,17 +49,17 @@ class Dense(Layout):
 
     def __init__(self, times: Sequence[Tensor], head_dim: int, dtype: torch.dtype) -> None:
         super().__init__(torch.cat(list(times)), head_dim, dtype)
-        self._counts = [len(one) for one in times]
+        self._counts = [len(stream) for stream in times]
 
-    def spread(self, conditions: Tensor, place: int) -> Tensor:
+    def spread(self, conditions: Tensor, stream: int) -> Tensor:
         """Return `[batch, 1, width]`."""
-        del place
+        del stream
         return conditions[:, None]
 
-    def attend(self, projected: Sequence[Tensor], gains: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
+    def attend(self, projected: Sequence[Tensor], norm_scales: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
         """Attend over the streams joined along time."""
-        heard = _attention(*joined_heads(projected, gains, self._rotary))
-        return torch.split(heard, self._counts, dim=1)
+        attended = _attention(*joint_qkv(projected, norm_scales, self._rotary))
+        return torch.split(attended, self._counts, dim=1)
 
 
 class Packed(Layout):
@@ -71,7 +71,7 @@ class Packed(Layout):
         counts: Tokens of each clip, per stream: `[streams][batch]`.
         times: Time of each token in frames, per stream, clips one after the other.
         head_dim: Dimension of a head.
-        dtype: Of the tokens; queries and keys are normed and turned in float32 at least.
+        dtype: Of the tokens; queries and keys are normed and rotated in float32 at least.
     """
 
     def __init__(
@@ -79,43 +79,43 @@ class Packed(Layout):
     ) -> None:
         super().__init__(torch.cat(list(times)), head_dim, dtype)
         device = times[0].device
-        self._totals = [sum(one) for one in counts]
+        self._totals = [sum(lengths) for lengths in counts]
         clips = torch.arange(len(counts[0]), device=device)
-        self._owners = [clips.repeat_interleave(torch.tensor(one, device=device)) for one in counts]
-        starts = [list(itertools.accumulate(one, initial=0))[:-1] for one in counts]
+        self._owners = [clips.repeat_interleave(torch.tensor(lengths, device=device)) for lengths in counts]
+        starts = [list(itertools.accumulate(lengths, initial=0))[:-1] for lengths in counts]
         offsets = list(itertools.accumulate(self._totals, initial=0))
         groups: dict[tuple[int, ...], list[Tensor]] = {}
         for clip, lengths in enumerate(zip(*counts, strict=True)):
             if sum(lengths):
                 parts = [
-                    torch.arange(length, device=device) + offsets[place] + starts[place][clip]
-                    for place, length in enumerate(lengths)
+                    torch.arange(length, device=device) + offsets[stream] + starts[stream][clip]
+                    for stream, length in enumerate(lengths)
                 ]
                 groups.setdefault(lengths, []).append(torch.cat(parts))
         self._groups = [torch.stack(members) for members in groups.values()]
         order = torch.cat([group.flatten() for group in self._groups])
         self._back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=device))
 
-    def spread(self, conditions: Tensor, place: int) -> Tensor:
+    def spread(self, conditions: Tensor, stream: int) -> Tensor:
         """Return `[tokens, width]`: the condition of each token's clip."""
-        return conditions[self._owners[place]]
+        return conditions[self._owners[stream]]
 
-    def attend(self, projected: Sequence[Tensor], gains: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
+    def attend(self, projected: Sequence[Tensor], norm_scales: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
         """Attend within each clip, clips of equal lengths together."""
-        q, k, v = joined_heads(projected, gains, self._rotary)
-        heard = [_attention(q[group], k[group], v[group]).flatten(0, 1) for group in self._groups]
-        return torch.split(torch.cat(heard)[self._back], self._totals)
+        q, k, v = joint_qkv(projected, norm_scales, self._rotary)
+        attended = [_attention(q[group], k[group], v[group]).flatten(0, 1) for group in self._groups]
+        return torch.split(torch.cat(attended)[self._back], self._totals)
 
 
 def stream_times(counts: Sequence[int], patch: int, device: torch.device) -> list[Tensor]:
-    """Return when the tokens of one clip's streams are, in frames.
+    """Return the time of each token of one clip's streams, in frames.
 
     The last stream begins at 0. The first, its context, ends just before; further conditions lie before the context.
 
     Args:
         counts: Tokens of each stream, the generated one last.
         patch: Frames from one token to the next.
-        device: Where the times are wanted.
+        device: Of the times.
 
     Example:
         >>> [times.tolist() for times in stream_times([2, 3], 4, torch.device("cpu"))]
@@ -128,5 +128,7 @@ def stream_times(counts: Sequence[int], patch: int, device: torch.device) -> lis
 
 def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return softmax(q k^T / sqrt(head_dim)) v of `[batch, tokens, heads, head_dim]` as `[batch, tokens, width]`."""
-    heard = functional.scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
-    return heard.transpose(1, 2).flatten(2)
+    attended = functional.scaled_dot_product_attention(
+        query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
+    )
+    return attended.transpose(1, 2).flatten(2)

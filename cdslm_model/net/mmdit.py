@@ -5,9 +5,10 @@ It knows no diffusion: it maps streams of frames and a time in 0..1 to frames of
 - adaLN-zero: the time sets shift, scale and gate of both branches of every stream (Peebles & Xie 2023, "DiT").
 - Two streams as in Esser et al. 2024 (SD3, "MM-DiT"); a third is one more entry of the tuple.
 - Per-head RMS norm of queries and keys; rotary positions on one time axis, the context at negative times.
-- In the last block a condition lends keys and values only. As in SD3's block its queries are still made and heard by
-  nobody: the published parameter counts contain them, and so do the FLOPs.
-- No parameter is added at the end but the output projection.
+- In the last block a conditioning stream is `context_pre_only`: it provides keys and values and has no output
+  projection. As in SD3's block its queries are still computed and unused: the published parameter counts contain them,
+  and so do the FLOPs.
+- After the last block there is the output projection only, without adaLN.
 """
 
 from __future__ import annotations
@@ -24,14 +25,14 @@ from cdslm_model.net.config import TIME_FEATURES, Config
 from cdslm_model.net.layout import Dense, Layout, Packed, stream_times
 from cdslm_model.net.parametrization import TABLE, Table
 
-__all__ = ["Block", "Gain", "MMDiT", "Projection", "Stream", "time_features"]
+__all__ = ["Block", "MMDiT", "Projection", "RMSNormScale", "Stream", "time_features"]
 
 _NORM_EPS = 1e-6
 _TIME_SCALE = 1000.0
 
 
 class Projection(nn.Linear):
-    """A linear layer that knows the roles of its parameters.
+    """A linear layer that names the roles of its parameters.
 
     Attributes:
         roles: Name of each parameter -> its row in the table of the parametrization.
@@ -42,10 +43,10 @@ class Projection(nn.Linear):
         self.roles: Mapping[str, str] = {"weight": weight, "bias": bias}
 
 
-class Gain(nn.Module):
-    """The learned gain per dimension of an RMS norm (Zhang & Sennrich 2019) of queries or keys."""
+class RMSNormScale(nn.Module):
+    """The learned scale per dimension of an RMS norm (Zhang & Sennrich 2019) of queries or keys."""
 
-    roles: Mapping[str, str] = {"weight": "gain"}
+    roles: Mapping[str, str] = {"weight": "norm_scale"}
 
     def __init__(self, size: int) -> None:
         super().__init__()
@@ -53,29 +54,29 @@ class Gain(nn.Module):
 
 
 class Stream(nn.Module):
-    """One stream's half of a block: modulation, attention projections, perceptron.
+    """One stream's part of a block: adaLN, attention projections, perceptron.
 
     Args:
         config: The shape.
-        closing: The stream ends in this block: it lends keys and values to the others and is not updated.
+        context_pre_only: The stream provides keys and values in this block and is not updated by it.
     """
 
-    def __init__(self, config: Config, *, closing: bool) -> None:
+    def __init__(self, config: Config, *, context_pre_only: bool) -> None:
         super().__init__()
         d = config.width
-        self.closing = closing
+        self.context_pre_only = context_pre_only
         self._heads = (3, config.heads, config.head_dim)
-        self.modulation = Projection(d, (2 if closing else 6) * d, "modulation", "bias")
+        self.modulation = Projection(d, (2 if context_pre_only else 6) * d, "modulation", "bias")
         self.qkv = Projection(d, 3 * d, "hidden", "bias")
-        self.query_norm, self.key_norm = Gain(config.head_dim), Gain(config.head_dim)
-        if not closing:
+        self.query_norm, self.key_norm = RMSNormScale(config.head_dim), RMSNormScale(config.head_dim)
+        if not context_pre_only:
             self.out = Projection(d, d, "hidden", "bias")
             self.up = Projection(d, 4 * d, "hidden", "bias")
             self.down = Projection(4 * d, d, "hidden", "bias")
 
-    def modulations(self, condition: Tensor) -> tuple[Tensor, ...]:
-        """Return shift and scale, and where the stream goes on gate, shift, scale, gate, `[batch, d]` each."""
-        return torch.chunk(self.modulation(condition), 2 if self.closing else 6, dim=-1)
+    def adaln(self, condition: Tensor) -> tuple[Tensor, ...]:
+        """Return the adaLN parameters: shift, scale and, unless `context_pre_only`, gate, shift, scale, gate."""
+        return torch.chunk(self.modulation(condition), 2 if self.context_pre_only else 6, dim=-1)
 
     def project(self, tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         """Return queries, keys and values, `[..., tokens, 3, heads, head_dim]`."""
@@ -83,21 +84,21 @@ class Stream(nn.Module):
         return projected.view(*projected.shape[:-1], *self._heads)
 
     @property
-    def gains(self) -> tuple[Tensor, Tensor]:
-        """Gains of the norms of queries and keys, `[head_dim]` each."""
+    def norm_scales(self) -> tuple[Tensor, Tensor]:
+        """RMSNorm scales of queries and keys, `[head_dim]` each."""
         return self.query_norm.weight, self.key_norm.weight
 
-    def update(self, tokens: Tensor, heard: Tensor, modulations: Sequence[Tensor], residual: float) -> Tensor:
+    def update(self, tokens: Tensor, attended: Tensor, adaln: Sequence[Tensor], residual: float) -> Tensor:
         """Return the tokens after the residual branches of attention and perceptron.
 
         Args:
             tokens: `[..., tokens, d]`.
-            heard: What attention gave them, of the same shape.
-            modulations: Gate of the attention, then shift, scale and gate of the perceptron.
-            residual: What both branches are multiplied by.
+            attended: Output of the attention, of the same shape.
+            adaln: Gate of the attention, then shift, scale and gate of the perceptron.
+            residual: Multiplier of both branches.
         """
-        gate, shift, scale, last_gate = modulations
-        tokens = torch.addcmul(tokens, gate * residual, self.out(heard))
+        gate, shift, scale, last_gate = adaln
+        tokens = torch.addcmul(tokens, gate * residual, self.out(attended))
         hidden = functional.gelu(self.up(_modulated(tokens, shift, scale)))
         return torch.addcmul(tokens, last_gate * residual, self.down(hidden))
 
@@ -107,8 +108,8 @@ class Block(nn.Module):
 
     Args:
         config: The shape.
-        last: Every stream but the final one only lends keys and values.
-        residual: What each branch is multiplied by before it is added.
+        last: Every stream but the final one is `context_pre_only`.
+        residual: Multiplier of each branch before it is added.
     """
 
     def __init__(self, config: Config, *, last: bool, residual: float) -> None:
@@ -116,7 +117,7 @@ class Block(nn.Module):
         self.residual = residual
         conditions = 1 + len(config.extra_streams)
         self.streams = nn.ModuleList(
-            Stream(config, closing=last and place < conditions) for place in range(conditions + 1)
+            Stream(config, context_pre_only=last and index < conditions) for index in range(conditions + 1)
         )
 
     def forward(self, tokens: Sequence[Tensor], condition: Tensor, layout: Layout) -> list[Tensor]:
@@ -124,24 +125,24 @@ class Block(nn.Module):
 
         Args:
             tokens: Per stream, `[batch, tokens, d]`, or packed `[tokens, d]`.
-            condition: What the modulation is made of, `[batch, d]`.
-            layout: Where the tokens stand in time and in the batch.
+            condition: Embedding of the diffusion time, `[batch, d]`.
+            layout: Positions of the tokens in time and in the batch.
         """
-        modulations = [
-            [layout.spread(part, place) for part in stream.modulations(condition)]
-            for place, stream in enumerate(self._halves())
+        adaln = [
+            [layout.spread(parameter, index) for parameter in stream.adaln(condition)]
+            for index, stream in enumerate(self._streams())
         ]
         projected = [
-            half.project(some, shift, scale)
-            for half, some, (shift, scale, *_) in zip(self._halves(), tokens, modulations, strict=True)
+            stream.project(own, shift, scale)
+            for stream, own, (shift, scale, *_) in zip(self._streams(), tokens, adaln, strict=True)
         ]
-        heard = layout.attend(projected, [stream.gains for stream in self._halves()])
+        attended = layout.attend(projected, [stream.norm_scales for stream in self._streams()])
         return [
-            some if half.closing else half.update(some, said, modulation[2:], self.residual)
-            for half, some, said, modulation in zip(self._halves(), tokens, heard, modulations, strict=True)
+            own if stream.context_pre_only else stream.update(own, out, parameters[2:], self.residual)
+            for stream, own, out, parameters in zip(self._streams(), tokens, attended, adaln, strict=True)
         ]
 
-    def _halves(self) -> Iterator[Stream]:
+    def _streams(self) -> Iterator[Stream]:
         for stream in self.streams:
             assert isinstance(stream, Stream)
             yield stream
@@ -169,15 +170,15 @@ class MMDiT(nn.Module):
         self.time_in = Projection(TIME_FEATURES, 4 * d, "input", "outer_bias")
         self.time_out = Projection(4 * d, d, "time", "outer_bias")
         self.blocks = nn.ModuleList(
-            Block(config, last=place == config.depth - 1, residual=table.multiplier("branch", config))
-            for place in range(config.depth)
+            Block(config, last=index == config.depth - 1, residual=table.multiplier("branch", config))
+            for index in range(config.depth)
         )
         self.out = Projection(d, config.token_width, "output", "output_bias")
 
     def forward(
         self, streams: Sequence[Tensor], time: Tensor, lengths: Sequence[Tensor | None] | None = None
     ) -> Tensor:
-        """Return what the network says of the last stream.
+        """Return the network's output for the last stream.
 
         Args:
             streams: `[batch, frames, features]` each: context, further conditions, and last the stream that is
@@ -185,7 +186,7 @@ class MMDiT(nn.Module):
                 there, whatever its length.
             time: `[batch]` in 0..1.
             lengths: Valid frames `[batch]` of each stream, counted from its beginning; None where all are. The rest
-                is neither computed nor looked at, and comes out as 0.
+                is neither computed nor attended to, and is 0 in the output.
 
         Returns:
             `[batch, frames, mels]`.
@@ -195,34 +196,34 @@ class MMDiT(nn.Module):
         """
         self._check(streams)
         counts = _counts(streams, lengths)
-        if all(len(set(one)) == 1 and one[0] == stream.shape[1] for one, stream in zip(counts, streams, strict=True)):
+        if all(set(own) == {stream.shape[1]} for own, stream in zip(counts, streams, strict=True)):
             return self._dense(streams, time)
         return self._packed(streams, time, counts)
 
     def _dense(self, streams: Sequence[Tensor], time: Tensor) -> Tensor:
-        """Return the answer for clips of equal lengths."""
+        """Return the output for clips of equal lengths."""
         last = len(streams) - 1
-        tokens = [self._embedded(self._patched(one, place == last), place) for place, one in enumerate(streams)]
-        times = stream_times([one.shape[1] for one in tokens], self.config.patch, time.device)
-        said = self._run(tokens, time, Dense(times, self.config.head_dim, tokens[0].dtype))
-        return said.reshape(len(said), -1, self.config.mels)[:, : streams[-1].shape[1]]
+        tokens = [self._embedded(self._patched(own, index == last), index) for index, own in enumerate(streams)]
+        times = stream_times([own.shape[1] for own in tokens], self.config.patch, time.device)
+        out = self._run(tokens, time, Dense(times, self.config.head_dim, tokens[0].dtype))
+        return out.reshape(len(out), -1, self.config.mels)[:, : streams[-1].shape[1]]
 
     def _packed(self, streams: Sequence[Tensor], time: Tensor, counts: Sequence[Sequence[int]]) -> Tensor:
-        """Return the answer for clips of different lengths: no token of padding is made."""
+        """Return the output for clips of different lengths, without computing any padding."""
         config, last = self.config, len(streams) - 1
         cut = [
             [
-                self._patched(one[clip : clip + 1, :length], place == last)[0]
-                for clip, length in enumerate(counts[place])
+                self._patched(stream[clip : clip + 1, :length], index == last)[0]
+                for clip, length in enumerate(counts[index])
             ]
-            for place, one in enumerate(streams)
+            for index, stream in enumerate(streams)
         ]
-        tokens = [self._embedded(torch.cat(one), place) for place, one in enumerate(cut)]
-        numbers = [[len(clip) for clip in one] for one in cut]
-        per_clip = [stream_times(one, config.patch, time.device) for one in zip(*numbers, strict=True)]
-        times = [torch.cat(one) for one in zip(*per_clip, strict=True)]
-        said = self._run(tokens, time, Packed(numbers, times, config.head_dim, tokens[0].dtype))
-        parts = torch.split(said, numbers[-1])
+        tokens = [self._embedded(torch.cat(clips), index) for index, clips in enumerate(cut)]
+        numbers = [[len(clip) for clip in clips] for clips in cut]
+        per_clip = [stream_times(lengths, config.patch, time.device) for lengths in zip(*numbers, strict=True)]
+        times = [torch.cat(stream) for stream in zip(*per_clip, strict=True)]
+        out = self._run(tokens, time, Packed(numbers, times, config.head_dim, tokens[0].dtype))
+        parts = torch.split(out, numbers[-1])
         frames = streams[-1].shape[1]
         clips = [part.reshape(-1, config.mels)[:length] for part, length in zip(parts, counts[-1], strict=True)]
         return torch.stack([functional.pad(clip, (0, 0, 0, frames - len(clip))) for clip in clips])
@@ -234,15 +235,15 @@ class MMDiT(nn.Module):
         hidden: Sequence[Tensor] = tokens
         for block in self.blocks:
             hidden = block(hidden, condition, layout)
-        said: Tensor = self.out(
+        out: Tensor = self.out(
             functional.layer_norm(hidden[-1], (self.config.width,), eps=_NORM_EPS) * self._output_multiplier
         )
-        return said
+        return out
 
-    def _embedded(self, patches: Tensor, place: int) -> Tensor:
+    def _embedded(self, patches: Tensor, stream: int) -> Tensor:
         """Return a stream's tokens; context and generated speech share one projection."""
         layers = [self.embed, *self.embed_extra, self.embed]
-        embedded: Tensor = layers[place](patches)
+        embedded: Tensor = layers[stream](patches)
         return embedded
 
     def _patched(self, stream: Tensor, generated: bool) -> Tensor:
@@ -253,12 +254,12 @@ class MMDiT(nn.Module):
         return padded.reshape(batch, (frames + fill) // self.config.patch, self.config.patch * features)
 
     def _check(self, streams: Sequence[Tensor]) -> None:
-        wanted = (self.config.mels, *self.config.extra_streams, self.config.mels)
-        found = tuple(one.shape[-1] for one in streams)
-        if found != wanted:
-            raise ModelError(f"streams of {found} features a frame for a network of {wanted}")
+        expected = (self.config.mels, *self.config.extra_streams, self.config.mels)
+        features = tuple(stream.shape[-1] for stream in streams)
+        if features != expected:
+            raise ModelError(f"streams of {features} features a frame for a network of {expected}")
         if not streams[-1].shape[1]:
-            raise ModelError("the generated stream has 0 frames; there is nothing to say")
+            raise ModelError("the generated stream has 0 frames; at least 1 is needed")
 
 
 def time_features(time: Tensor) -> Tensor:
@@ -279,8 +280,8 @@ def _counts(streams: Sequence[Tensor], lengths: Sequence[Tensor | None] | None) 
     counts = []
     for stream, length in zip(streams, lengths or [None] * len(streams), strict=True):
         batch, frames = stream.shape[:2]
-        one = [frames] * batch if length is None else [int(value) for value in length.tolist()]
-        if len(one) != batch or any(not 0 <= value <= frames for value in one):
-            raise ModelError(f"lengths {one} for a stream of {batch} clips of {frames} frames")
-        counts.append(one)
+        own = [frames] * batch if length is None else [int(value) for value in length.tolist()]
+        if len(own) != batch or any(not 0 <= value <= frames for value in own):
+            raise ModelError(f"lengths {own} for a stream of {batch} clips of {frames} frames")
+        counts.append(own)
     return counts

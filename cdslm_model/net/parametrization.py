@@ -1,12 +1,12 @@
 """How initial values and optimizer settings follow from width and depth: muP and CompleteP as one table.
 
 A recipe that is tuned at the base (36M: width 512, depth 4) holds at every size, when each parameter's settings are
-scaled by the ratios of width and depth to the base's. What a parameter is, its role, decides by which powers.
+scaled by powers of the ratios of width and depth to the base's. The role of a parameter decides the powers.
 
 Source:
     Yang et al. 2022, "Tensor Programs V" (muP, Adam); Dey et al. 2025, "Don't be lazy: CompleteP enables
-    compute-efficient deep transformers", Table 1 with alpha = 1. The rows of adaLN, the time perceptron and the gains
-    are ours, derived by the same rule: an update changes every activation by an amount that knows no width or depth.
+    compute-efficient deep transformers", Table 1 with alpha = 1. The rows of adaLN, the time perceptron and the norm
+    scales are ours, derived by the same rule: the change of an activation by an update depends on neither.
 """
 
 from __future__ import annotations
@@ -57,14 +57,14 @@ class Power:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Role:
-    """What a kind of parameter starts from and how it learns.
+    """Initial value and optimizer factors of one kind of parameter.
 
     Attributes:
         start: "fan_in" draws from a normal of deviation fan_in^-1/2; a number fills.
         rate: Factor of the learning rate.
         decay: Factor of the weight decay, which AdamW multiplies by the learning rate; None is no decay.
         eps: Factor of Adam's epsilon: how the gradient scales.
-        multiplier: Factor of what the parameter's product adds to the forward pass.
+        multiplier: Factor of the parameter's product in the forward pass.
     """
 
     start: float | str
@@ -90,13 +90,13 @@ class Table(Mapping[str, Role]):
         return len(self._roles)
 
     def multiplier(self, name: str, config: Config) -> float:
-        """Return the factor by which the forward pass multiplies what a role adds."""
+        """Return the factor of a role's product in the forward pass."""
         return self[name].multiplier(config)
 
 
 TABLE = Table(
     {
-        # mel frames and time features: their number knows no width
+        # mel frames and time features: their number does not grow with width
         "input": Role(start="fan_in", decay=Power(), eps=Power(width=-1)),
         "outer_bias": Role(start=0.0, eps=Power(width=-1)),
         # the second layer of the time perceptron: hidden, but outside the residual branches
@@ -106,8 +106,8 @@ TABLE = Table(
         # adaLN-zero: every branch starts closed, every layer norm plain
         "modulation": Role(start=0.0, rate=Power(width=-1), decay=Power(width=1), eps=Power(width=-1, depth=-1)),
         "bias": Role(start=0.0, eps=Power(width=-1, depth=-1)),
-        # gains of the query and key norms are shared by all heads, so their gradient is a sum over the width
-        "gain": Role(start=1.0, eps=Power(depth=-1)),
+        # scales of the query and key norms are shared by all heads, so their gradient is a sum over the width
+        "norm_scale": Role(start=1.0, eps=Power(depth=-1)),
         "branch": Role(start=0.0, multiplier=Power(depth=-1)),
         "output": Role(start=0.0, decay=Power(), eps=Power(width=-1), multiplier=Power(width=-1)),
         "output_bias": Role(start=0.0),
@@ -118,20 +118,20 @@ TABLE = Table(
 STANDARD = Table(
     {name: Role(start=role.start, decay=None if role.decay is None else Power()) for name, role in TABLE.items()}
 )
-"""The same starting points and nothing scaled: what the coordinate checks tell apart from `TABLE`."""
+"""The same initial values and nothing scaled: the control of the coordinate checks."""
 
 
 def parameters_by_role(model: nn.Module) -> Iterator[tuple[str, str, nn.Parameter]]:
-    """Yield name, role and parameter of everything in a network that learns, in the order of its modules.
+    """Yield name, role and parameter of all trainable parameters of a network, in the order of its modules.
 
     Raises:
-        ModelError: A module does not say the roles of its parameters.
+        ModelError: A module does not name the roles of its parameters.
     """
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             roles = getattr(module, "roles", {})
             if name not in roles:
-                raise ModelError(f"{type(module).__name__} {prefix!r} does not say the role of its {name}")
+                raise ModelError(f"{type(module).__name__} {prefix!r} names no role for its {name}")
             yield f"{prefix}.{name}", roles[name], parameter
 
 
@@ -139,9 +139,9 @@ def initialise(model: nn.Module, config: Config, generator: torch.Generator, tab
     """Fill every parameter of a network.
 
     Args:
-        model: An `MMDiT`, or what wraps it.
+        model: An `MMDiT`, or a wrapper of it.
         config: Its shape.
-        generator: What is drawn, is drawn from it on its own device, in the order of the modules.
+        generator: Source of all random values, on its own device, in the order of the modules.
         table: The parametrization.
     """
     import torch
@@ -169,7 +169,7 @@ def optimizer_groups(
     """Return parameter groups for `torch.optim.AdamW`, one per role, in the order of the table.
 
     Args:
-        model: An `MMDiT`, or what wraps it.
+        model: An `MMDiT`, or a wrapper of it.
         config: Its shape.
         lr, weight_decay, eps: As tuned at the base.
         table: The parametrization.

@@ -1,15 +1,33 @@
-"""The door between the model and the evaluation package: nothing else here knows `cdslm_eval`.
+"""Plugin of the evaluation package: the only part of the model that imports `cdslm_eval`.
 
-Like a stranger's plugin, it imports the contract, clips, audio, errors and hook markers of `cdslm_eval`, and no more.
+Like a third-party plugin, it imports the contract, clips, audio, errors and hook markers of `cdslm_eval`, and no more.
 """
 
 from __future__ import annotations
 
 from cdslm_eval.plugin.contract import Generator
 from cdslm_eval.plugin.hookspecs import hookimpl
+from cdslm_model.plugin.continuing import (
+    CheckpointOptions,
+    ContinuationOptions,
+    ContinuingGenerator,
+    generated_clip,
+    prompt_key,
+    reraised,
+)
 from cdslm_model.plugin.generator import CdslmGenerator, CdslmOptions
 
-__all__ = ["CdslmGenerator", "CdslmOptions", "cdslm_generators"]
+__all__ = [
+    "CdslmGenerator",
+    "CdslmOptions",
+    "CheckpointOptions",
+    "ContinuationOptions",
+    "ContinuingGenerator",
+    "cdslm_generators",
+    "generated_clip",
+    "prompt_key",
+    "reraised",
+]
 
 
 @hookimpl

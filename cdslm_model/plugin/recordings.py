@@ -1,4 +1,4 @@
-"""Clips of any set as recordings to prepare: decoded in pieces, and refused where nothing can be learned from them."""
+"""Clips of any set as recordings to prepare: decoded in pieces, rejected where silent or invalid."""
 
 from __future__ import annotations
 
@@ -14,52 +14,52 @@ import numpy as np
 from cdslm_eval.core.audio import SILENCE_DBFS, Decoded, Samples, content_hash, read_blocks, resample_blocks
 from cdslm_eval.core.clips import ClipSet, Source
 from cdslm_eval.core.errors import AudioError, EvalError
-from cdslm_model.data.prepare import Heard
+from cdslm_model.data.prepare import RecordingFacts
 from cdslm_model.errors import DataError
 
 __all__ = ["ClipRecording", "recordings"]
 
 SPLITS = frozenset({"train", "valid", "validation", "dev", "test"})
-KEPT_SAMPLES = 1 << 22
+CACHED_SAMPLES = 1 << 22
 """Samples up to which a clip is decoded once (4 minutes at 16 kHz); what is longer is read a second time."""
 LOUDEST = 64.0
-"""Largest sample that is taken for sound, 36 dB over full scale: integers in a float file are not."""
+"""Largest sample accepted as sound, 36 dB over full scale; integers in a float file exceed it."""
 
 
 @dataclass(frozen=True, slots=True)
 class ClipRecording:
-    """One clip of a set, as `cdslm_model.data.prepare.prepare` wants it."""
+    """One clip of a set, for `cdslm_model.data.prepare.prepare`."""
 
     source: Source
     name: str
 
     @property
     def stamp(self) -> str:
-        """Size and time of its file; what is absent is found out when it is heard."""
+        """Size and time of its file; an absent file raises when it is decoded."""
         try:
             status = Path(self.source.path).stat()
         except OSError:
             return "absent"
         return f"{status.st_size} {status.st_mtime_ns}"
 
-    def hear(self, rate_hz: int, take: Callable[[Samples], None]) -> Heard:
-        """Decode it at a rate, handing on piece by piece.
+    def decode(self, rate_hz: int, consume: Callable[[Samples], None]) -> RecordingFacts:
+        """Decode it at a rate, piece by piece.
 
-        It is read twice, as its level and its length must be known first; a short one is decoded once.
+        It is read twice, as its level and its length must be known first; a short clip is decoded once.
         """
         try:
-            kept, count, own_rate_hz = self._listen()
-            blocks = (block.samples for block in kept or read_blocks(self.source.path))
+            cached, count, own_rate_hz = self._inspect()
+            blocks = (block.samples for block in cached or read_blocks(self.source.path))
             digest = content_hash(count, own_rate_hz)
             for samples in resample_blocks(_counted(blocks, digest, count), own_rate_hz, rate_hz):
-                take(samples)
+                consume(samples)
         except AudioError as error:
             raise DataError(str(error)) from error
-        return Heard(digest.hexdigest(), self.source.speaker)
+        return RecordingFacts(digest.hexdigest(), self.source.speaker)
 
-    def _listen(self) -> tuple[list[Decoded], int, int]:
-        """Return its pieces where they are few, its samples and its rate; refuse what nothing can be learned from."""
-        kept: list[Decoded] = []
+    def _inspect(self) -> tuple[list[Decoded], int, int]:
+        """Return its pieces where they are few, its sample count and its rate; raise where it is silent or invalid."""
+        cached: list[Decoded] = []
         count, power, peak, rate_hz = 0, 0.0, 0.0, 0
         for block in read_blocks(self.source.path):
             rate_hz = block.rate_hz
@@ -67,37 +67,37 @@ class ClipRecording:
             power += float(np.square(block.samples, dtype=np.float64).sum())
             # A sum of squares is not finite where a sample is not
             peak = max(peak, float(np.abs(block.samples).max(initial=0.0)))
-            if count <= KEPT_SAMPLES:
-                kept.append(block)
+            if count <= CACHED_SAMPLES:
+                cached.append(block)
         if not math.isfinite(power):
             raise DataError("samples that are not finite numbers")
         if peak > LOUDEST:
             raise DataError(f"samples of up to {peak:.6g}, where full scale is 1; bring them into -1..1")
         if power <= count * 10.0 ** (SILENCE_DBFS / 10):
             raise DataError("nothing but silence" if count else "no samples in it")
-        return (kept if count <= KEPT_SAMPLES else []), count, rate_hz
+        return (cached if count <= CACHED_SAMPLES else []), count, rate_hz
 
 
 def _counted(blocks: Iterator[Samples], digest: hashlib._Hash, count: int) -> Iterator[Samples]:
-    """Hand on blocks, taking them into the digest; there must be as many samples as were counted before."""
+    """Yield blocks, updating the digest; raise where the sample count differs from the first pass."""
     for block in blocks:
         count -= len(block)
         digest.update(block.astype("<f4", copy=False).data)
         yield block
     if count:
-        raise AudioError("it changed while it was being read; give the same command again")
+        raise AudioError("it changed while it was being read; repeat the command")
 
 
 def recordings(paths: Sequence[str]) -> dict[str, list[ClipRecording]]:
     """Return the clips of directories and manifests, by split.
 
     A set whose keys all begin with "train/", "valid/", "dev/", "validation/" or "test/" (as they do in a directory with
-    such folders) has splits; any other set stands under "".
+    such folders) has splits; any other set is under "".
 
     Raises:
         ModelError: A path holds no clips.
     """
-    found: dict[str, list[ClipRecording]] = {}
+    splits: dict[str, list[ClipRecording]] = {}
     for path in paths:
         try:
             sources = ClipSet.open(path).sources
@@ -106,6 +106,6 @@ def recordings(paths: Sequence[str]) -> dict[str, list[ClipRecording]]:
         firsts = {source.key.partition("/")[0] for source in sources}
         split = "train" in firsts and firsts <= SPLITS
         for source in sources:
-            where = source.key.partition("/")[0] if split else ""
-            found.setdefault(where, []).append(ClipRecording(source, os.path.abspath(source.path)))  # noqa: PTH100
-    return found
+            name = source.key.partition("/")[0] if split else ""
+            splits.setdefault(name, []).append(ClipRecording(source, os.path.abspath(source.path)))  # noqa: PTH100
+    return splits

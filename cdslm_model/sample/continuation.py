@@ -1,8 +1,8 @@
-"""From a checkpoint and stretches of speech to their continuations, as log-mels and as samples."""
+"""Continuations of speech by a checkpoint, as log-mels and as samples."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,22 +11,23 @@ import numpy.typing as npt
 import torch
 from torch import Tensor
 
+from cdslm_model import checkpoint
 from cdslm_model.data.mel import LogMel, MelSpec, Normalizer
+from cdslm_model.devices import pick_device
+from cdslm_model.diffusion import Process
 from cdslm_model.errors import CheckpointError, ModelError
 from cdslm_model.net.config import Config
 from cdslm_model.net.mmdit import MMDiT
-from cdslm_model.sample.diffusion import Process
-from cdslm_model.sample.sampling import clip_noise, find_sampler, guided, times
-from cdslm_model.sample.vocoder import find as find_vocoder
-from cdslm_model.train import checkpoint
-from cdslm_model.train.distributed import pick_device
+from cdslm_model.sample.sampling import find_sampler, guided, times
+from cdslm_model.sample.vocoder import find_vocoder
+from cdslm_model.seeding import clip_noise
 
-__all__ = ["Continuer", "Manner"]
+__all__ = ["Continuer", "SamplingConfig"]
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How continuations are drawn.
+class SamplingConfig:
+    """Sampler, steps, guidance and seed.
 
     Attributes:
         sampler: "dpm-solver-2m", "heun", "ddim" or "euler".
@@ -51,28 +52,36 @@ class Continuer:
 
     Args:
         path: A run of `cdslm train`, or a checkpoint in it.
+        sampling: Sampler, steps, guidance and seed.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        vocoder: Name of the vocoder; None takes the one that the run names.
+        vocoder: Name of the vocoder; None takes the run's own.
 
     Raises:
-        ModelError: The checkpoint cannot be used, or the vocoder wants other log-mels.
+        ModelError: The checkpoint cannot be used, or the vocoder needs other log-mels.
     """
 
-    def __init__(self, path: Path | str, device: str = "auto", vocoder: str | None = None) -> None:
-        found = checkpoint.find(path)
-        settings = found.facts["settings"]
+    def __init__(
+        self,
+        path: Path | str,
+        sampling: SamplingConfig = SamplingConfig(),
+        device: str = "auto",
+        vocoder: str | None = None,
+    ) -> None:
+        saved = checkpoint.find_checkpoint(path)
+        settings = saved.facts["settings"]
+        self.sampling = sampling
         self.device = pick_device(device)
         self.config = Config.from_dict(settings["config"])
         self.process = Process(**settings["process"])
-        self.spec = MelSpec(**found.facts["mel_spec"])
-        self.normalizer = Normalizer.from_dict(found.facts["normalizer"])
+        self.spec = MelSpec(**saved.facts["mel_spec"])
+        self.normalizer = Normalizer.from_dict(saved.facts["normalizer"])
         self.vocoder = find_vocoder(vocoder or settings["vocoder"], self.spec)
         with torch.device("meta"):
             self._model = MMDiT(self.config)
         try:
-            self._model.load_state_dict(found.tensors("ema"), assign=True)
+            self._model.load_state_dict(saved.tensors("ema"), assign=True)
         except RuntimeError as error:
-            raise CheckpointError(f"{found.folder}: its weights are not those of its config: {error}") from error
+            raise CheckpointError(f"{saved.folder}: its weights are not those of its config: {error}") from error
         self._model.to(self.device).eval()
         self._log_mel = LogMel(self.spec)
 
@@ -88,35 +97,32 @@ class Continuer:
             return self.vocoder(log_mel[None])[0].cpu().numpy()
 
     @torch.inference_mode()
-    def continuations(
-        self, contexts: Sequence[Tensor], clips: Sequence[int | str], frames: int, manner: Manner
-    ) -> list[Tensor]:
-        """Return what follows each context; a clip's is the same whatever else is in the batch, but for rounding.
+    def continuations(self, contexts: Sequence[Tensor], clips: Sequence[int | str], frames: int) -> list[Tensor]:
+        """Return the continuation of each context; it does not depend on the rest of the batch, but for rounding.
 
-        More frames than the model was trained on are made in rounds, each continuing what the one before made.
+        More frames than the model was trained on are generated in rounds, each continuing the one before.
 
         Args:
-            contexts: Log-mels `[frames_i, mels]`; the last of their frames that the model was trained to hear count.
-                One of no frames stands for none: silence of the trained length.
-            clips: What each continuation's noise belongs to.
-            frames: Frames to make.
-            manner: How.
+            contexts: Log-mels `[frames_i, mels]`; the last frames up to the trained length are used. A context
+                of no frames means none: silence of the trained length.
+            clips: Key of each continuation's noise.
+            frames: Frames to generate.
 
         Returns:
             Log-mels `[frames, mels]`.
         """
-        heard = [self._context(context) for context in contexts]
-        noise = [clip_noise(manner.seed, clip, frames, self.config.mels) for clip in clips]
-        made: list[Tensor] = [torch.empty(0)] * len(heard)
+        trimmed = [self._context(context) for context in contexts]
+        noise = [clip_noise(self.sampling.seed, clip, frames, self.config.mels) for clip in clips]
+        continuations: list[Tensor] = [torch.empty(0)] * len(trimmed)
         # Contexts of one length make a batch without padding
-        for length in sorted({len(context) for context in heard}):
-            places = [place for place, context in enumerate(heard) if len(context) == length]
-            together = self._together(
-                torch.stack([heard[place] for place in places]), torch.stack([noise[place] for place in places]), manner
+        for length in sorted({len(context) for context in trimmed}):
+            rows = [row for row, context in enumerate(trimmed) if len(context) == length]
+            batch = self._in_rounds(
+                torch.stack([trimmed[row] for row in rows]), torch.stack([noise[row] for row in rows])
             )
-            for place, one in zip(places, together, strict=True):
-                made[place] = self.normalizer.denormalize(one)
-        return made
+            for row, generated in zip(rows, batch, strict=True):
+                continuations[row] = self.normalizer.denormalize(generated)
+        return continuations
 
     def _context(self, context: Tensor) -> Tensor:
         if not self.config.context_frames:
@@ -128,29 +134,23 @@ class Continuer:
     def _silence(self, frames: int) -> Tensor:
         return self.normalizer.normalize(torch.full((frames, self.config.mels), self.spec.silence))
 
-    def _together(self, contexts: Tensor, noise: Tensor, manner: Manner) -> Tensor:
+    def _in_rounds(self, contexts: Tensor, noise: Tensor) -> Tensor:
         """Return continuations `[batch, frames, mels]`, round by round."""
         past, rounds = contexts, []
         for piece in torch.split(noise, self.config.continuation_frames, dim=1):
-            rounds.append(self._round(past, piece, manner))
+            rounds.append(self._round(past, piece))
             whole = torch.cat((past, rounds[-1]), 1)
             past = whole[:, whole.shape[1] - contexts.shape[1] :]
         return torch.cat(rounds, 1)
 
-    def _round(self, contexts: Tensor, noise: Tensor, manner: Manner) -> Tensor:
+    def _round(self, contexts: Tensor, noise: Tensor) -> Tensor:
         silence = self._silence(contexts.shape[1]).expand_as(contexts)
         predict = guided(
             lambda streams, time: self._model(streams, time.float()),
             (contexts.to(self.device),),
             (silence.to(self.device),),
-            manner.guidance,
+            self.sampling.guidance,
             one_batch=self.device.type != "cpu",
         )
-        grid = times(self.process, manner.steps)
-        return find_sampler(manner.sampler)(predict, noise.to(self.device), grid, self.process).cpu()
-
-
-def in_batches(count: int, size: int) -> Iterator[range]:
-    """Yield 0 .. count - 1 in ranges of at most `size`."""
-    for start in range(0, count, size):
-        yield range(start, min(start + size, count))
+        grid = times(self.process, self.sampling.steps)
+        return find_sampler(self.sampling.sampler)(predict, noise.to(self.device), grid, self.process).cpu()

@@ -1,12 +1,11 @@
-"""Samplers as pure functions of one signature, guidance by silence, and noise that belongs to a clip.
+"""Samplers as pure functions of one signature, their time grid, and guidance by silence.
 
-Every sampler is `sampler(predict, noise, times, process) -> x0`, where `predict(x_t, time)` is what a network says at
-`time` `[batch]`, and `times` falls from the process's last time to 0.
+Every sampler is `sampler(predict, noise, times, process) -> x0`, where `predict(x_t, time)` is a network's prediction
+at `time` `[batch]`, and `times` falls from the process's last time to 0.
 """
 
 from __future__ import annotations
 
-import hashlib
 import itertools
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -15,22 +14,20 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from cdslm_model.diffusion import Process
 from cdslm_model.errors import ModelError
-from cdslm_model.sample.diffusion import Process
 
 __all__ = [
     "SAMPLERS",
     "Network",
     "Predict",
     "Sampler",
-    "clip_noise",
     "ddim",
     "dpm_solver_2m",
     "euler",
     "find_sampler",
     "guided",
     "heun",
-    "random_source",
     "times",
 ]
 
@@ -50,11 +47,11 @@ def times(process: Process, steps: int) -> list[float]:
     """
     if steps < 1:
         raise ModelError(f"{steps} sampling steps: at least 1 is needed")
-    wanted = _angle(process, torch.tensor([process.last_time])) * torch.arange(steps, 0, -1) / steps
+    angles = _angle(process, torch.tensor([process.last_time])) * torch.arange(steps, 0, -1) / steps
     low, high = torch.zeros(steps, dtype=torch.float64), torch.full((steps,), process.last_time, dtype=torch.float64)
     for _ in range(60):
         middle = 0.5 * (low + high)
-        under = _angle(process, middle) < wanted
+        under = _angle(process, middle) < angles
         low, high = torch.where(under, middle, low), torch.where(under, high, middle)
     return [process.last_time, *high[1:].tolist(), 0.0]
 
@@ -154,12 +151,12 @@ def guided(
     *,
     one_batch: bool = True,
 ) -> Predict:
-    """Return a prediction steered towards its conditions: p(silence) + guidance (p(conditions) - p(silence)).
+    """Return a prediction guided towards its conditions: p(silence) + guidance (p(conditions) - p(silence)).
 
-    At a guidance of 1 (or 0) the other prediction is not made at all.
+    At a guidance of 1 (or 0) the other prediction is not computed at all.
 
     Args:
-        network: Says a prediction from streams and time.
+        network: Prediction from streams and time.
         conditions: Streams `[batch, frames_i, mels]` to condition on.
         silence: The same streams with silence in the place of speech.
         guidance: 0 ignores the conditions, 1 is the model as trained, more exaggerates them.
@@ -187,21 +184,6 @@ def guided(
         return torch.lerp(without, towards, guidance)
 
     return at_once
-
-
-def random_source(seed: int, *place: int | str) -> np.random.Generator:
-    """Return the random source of one place, such as a clip: Philox, keyed by a hash of seed and place."""
-    name = "\x1f".join(map(repr, (seed, *place))).encode()
-    key = np.frombuffer(hashlib.blake2b(name, digest_size=16).digest(), "<u8")
-    return np.random.Generator(np.random.Philox(key=key))
-
-
-def clip_noise(seed: int, clip: int | str, frames: int, mels: int) -> Tensor:
-    """Return the noise of one clip, float32 `[frames, mels]`, drawn frame by frame from the clip's own source.
-
-    Frame f is the same however many frames follow it, whatever else is in the batch, and in whichever process.
-    """
-    return torch.from_numpy(random_source(seed, "noise", clip).standard_normal((frames, mels), np.float32))
 
 
 def _angle(process: Process, time: Tensor) -> Tensor:

@@ -1,6 +1,6 @@
-"""Log-mels back to samples: Griffin-Lim, or any vocoder that an installed distribution brings and that says its spec.
+"""Vocoders, from log-mels to samples: Griffin-Lim, or any vocoder of an installed distribution.
 
-A distribution brings one by an entry point in the group `cdslm_model.vocoders` whose object is called with the wanted
+A distribution provides one by an entry point in the group `cdslm_model.vocoders` whose object is called with the
 spec and the text after the colon of `name:argument`, and returns a `Vocoder`.
 """
 
@@ -20,22 +20,22 @@ from torch.nn import functional
 from cdslm_model.data.mel import LogMel, MelSpec, mel_filters
 from cdslm_model.errors import ModelError
 
-__all__ = ["DEFAULT", "GROUP", "GriffinLim", "Vocoder", "find", "griffin_lim", "roundtrip"]
+__all__ = ["DEFAULT", "GROUP", "GriffinLim", "Vocoder", "find_vocoder", "griffin_lim", "roundtrip"]
 
 GROUP = "cdslm_model.vocoders"
 DEFAULT = "griffin-lim"
 _LOUDEST = 3.0
-"""log10 mel magnitude far above that of any sound in -1..1; what lies above is a model that has burst."""
-_HEARD = 3.0
+"""log10 mel magnitude far above that of any sound in -1..1; a model that diverged lies above."""
+_RANGE = 3.0
 """Decades under the loudest frame within which `roundtrip` compares: 60 dB."""
 
 
 class Vocoder(Protocol):
-    """What turns log-mels of one spec into samples."""
+    """Turns log-mels of one spec into samples."""
 
     @property
     def spec(self) -> MelSpec:
-        """The log-mels it is made for."""
+        """Mel spec of its input."""
 
     def __call__(self, log_mel: Tensor) -> Tensor:
         """Return samples `[batch, frames * hop]` of `[batch, frames, mels]`; a clip must not depend on its batch."""
@@ -76,20 +76,20 @@ class GriffinLim:
         phase = torch.polar(torch.ones_like(angles), angles).to(log_mel.device)
         before = torch.zeros_like(phase)
         for _ in range(self._iterations):
-            again = self._stft(self._istft(magnitudes * phase, window), window)
-            moved = again - before * (self._momentum / (1 + self._momentum))
-            phase, before = moved / moved.abs().clamp_(min=1e-16), again
+            projected = self._stft(self._istft(magnitudes * phase, window), window)
+            moved = projected - before * (self._momentum / (1 + self._momentum))
+            phase, before = moved / moved.abs().clamp_(min=1e-16), projected
         return self._istft(magnitudes * phase, window)
 
     def _magnitudes(self, log_mel: Tensor) -> Tensor:
-        """Return spectral magnitudes `[batch, frames, bins]` whose mels are those given."""
+        """Return spectral magnitudes `[batch, frames, bins]` with the given mels."""
         filters = self._filters.to(log_mel.device)
         mel = torch.pow(10.0, log_mel.clamp(self._spec.silence, _LOUDEST))
         magnitudes: Tensor = (mel @ torch.linalg.pinv(filters)).clamp_(min=1e-8)
-        wanted = mel @ filters.T
+        target = mel @ filters.T
         for _ in range(30):
             # Lee & Seung 2001: a multiplicative step of non-negative least squares never raises the error
-            magnitudes = magnitudes * wanted / (magnitudes @ filters @ filters.T).clamp_(min=1e-12)
+            magnitudes = magnitudes * target / (magnitudes @ filters @ filters.T).clamp_(min=1e-12)
         return magnitudes
 
     def _stft(self, samples: Tensor, window: Tensor) -> Tensor:
@@ -97,8 +97,8 @@ class GriffinLim:
         spectrum = torch.stft(
             samples, spec.fft, spec.hop, spec.window, window, pad_mode="constant", return_complex=True
         )
-        kept: Tensor = spectrum[..., : spec.frames(samples.shape[-1])]
-        return kept
+        whole: Tensor = spectrum[..., : spec.frames(samples.shape[-1])]
+        return whole
 
     def _istft(self, spectrum: Tensor, window: Tensor) -> Tensor:
         spec = self._spec
@@ -112,24 +112,24 @@ def griffin_lim(spec: MelSpec, argument: str) -> Vocoder:
     """Return Griffin-Lim for any spec; the entry point of `griffin-lim` and `griffin-lim:ITERATIONS`.
 
     Raises:
-        ModelError: The argument is no number of iterations.
+        ModelError: The argument is not a number of iterations.
     """
     if not argument:
         return GriffinLim(spec)
     if not argument.isdecimal() or int(argument) < 1:
-        raise ModelError(f"griffin-lim:{argument}: give a number of iterations, such as griffin-lim:60")
+        raise ModelError(f"griffin-lim:{argument}: use a number of iterations, such as griffin-lim:60")
     return GriffinLim(spec, iterations=int(argument))
 
 
-def find(name: str, spec: MelSpec) -> Vocoder:
+def find_vocoder(name: str, spec: MelSpec) -> Vocoder:
     """Return a vocoder for log-mels of a spec.
 
     Args:
         name: "griffin-lim", or `name` or `name:argument` of an entry point of the group `cdslm_model.vocoders`.
-        spec: What the log-mels are.
+        spec: Of the log-mels.
 
     Raises:
-        ModelError: Nobody or more than one brings it, it cannot be loaded, or it was made for other log-mels.
+        ModelError: No or more than one distribution provides it, it cannot be loaded, or it needs other log-mels.
     """
     name, _, argument = name.partition(":")
     point = _point(name)
@@ -151,12 +151,12 @@ def find(name: str, spec: MelSpec) -> Vocoder:
 def _point(name: str) -> EntryPoint:
     """Return the entry point of a vocoder."""
     points = list(entry_points(group=GROUP))
-    found = [point for point in points if point.name == name]
-    owners = sorted(f"{point.dist.name if point.dist else '?'}" for point in found)
+    matches = [point for point in points if point.name == name]
+    owners = sorted(f"{point.dist.name if point.dist else '?'}" for point in matches)
     if len(set(owners)) > 1:
-        raise ModelError(f"the vocoder {name!r} is brought by {' and by '.join(owners)}; uninstall one of them")
-    if found:
-        return found[0]
+        raise ModelError(f"the vocoder {name!r} is provided by {' and by '.join(owners)}; uninstall one of them")
+    if matches:
+        return matches[0]
     known = sorted({point.name for point in points})
     close = difflib.get_close_matches(name, known, n=1)
     hint = f" Did you mean {close[0]!r}?" if close else f" Known: {', '.join(known) or 'none'}."
@@ -164,15 +164,15 @@ def _point(name: str) -> EntryPoint:
 
 
 def roundtrip(samples: Tensor, vocoder: Vocoder) -> dict[str, float]:
-    """Return what is lost from samples to log-mels and back.
+    """Return the loss from samples to log-mels and back.
 
     Args:
         samples: `[batch, samples]` at the rate of the vocoder's spec.
-        vocoder: What is measured.
+        vocoder: Measured.
 
     Returns:
-        "log_mel_rmse_db" and "log_mel_bias_db": error of the log-mels of what comes back, over what lies within 60 dB
-        of the loudest, NaN where there is none; "spectral_convergence": distance of the mel magnitudes over their
+        "log_mel_rmse_db" and "log_mel_bias_db": error of the log-mels after the round trip, within 60 dB of the
+        loudest, NaN where there is none; "spectral_convergence": distance of the mel magnitudes over their
         norm; "real_time_factor": seconds of work per second of speech.
 
     Raises:
@@ -187,8 +187,8 @@ def roundtrip(samples: Tensor, vocoder: Vocoder) -> dict[str, float]:
     back = vocoder(first)
     took = time.perf_counter() - start
     second = log_mel(back)
-    heard = (first > first.amax(dim=(1, 2), keepdim=True) - _HEARD) & (first > spec.silence)
-    error = 20 * (second - first)[heard]
+    audible = (first > first.amax(dim=(1, 2), keepdim=True) - _RANGE) & (first > spec.silence)
+    error = 20 * (second - first)[audible]
     mel, again = 10.0**first, 10.0**second
     return {
         "log_mel_rmse_db": float(error.square().mean().sqrt()),

@@ -1,4 +1,4 @@
-"""One code path for CPU, one GPU and several processes: where tensors live, and how they are whole again."""
+"""One code path for CPU, one GPU and several processes: sharding tensors and gathering them."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor, distribute_tensor
 
-from cdslm_model.errors import ModelError
+from cdslm_model.devices import pick_device
 
-__all__ = ["World", "like", "local", "open_world", "pick_device", "precision", "spread", "whole"]
+__all__ = ["World", "like", "local", "open_world", "spread", "whole"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +33,7 @@ class World:
     device: torch.device
 
     def shard(self, model: nn.Module) -> None:
-        """Spread a model's parameters over the processes (FSDP2), block by block; nothing where there is one."""
+        """Shard a model's parameters over the processes (FSDP2), block by block; no effect in a single process."""
         if self.size == 1:
             return
         from torch.distributed.device_mesh import init_device_mesh
@@ -51,45 +51,13 @@ class World:
         return value
 
     def any(self, flag: bool) -> bool:
-        """Return whether any process says so; all must ask."""
+        """Return whether the flag is set in any process; a collective call."""
         return bool(self.sum(torch.tensor(float(flag), device=self.device)).item()) if self.size > 1 else flag
-
-
-def pick_device(name: str) -> torch.device:
-    """Return the device of a name; "auto" is a GPU where there is one.
-
-    Raises:
-        ModelError: There is no such device here.
-    """
-    if name == "auto":
-        name = "cuda" if torch.cuda.is_available() else "cpu"
-    try:
-        device = torch.device(name)
-    except RuntimeError as error:
-        raise ModelError(f"There is no device {name!r}; cpu, cuda or cuda:N") from error
-    if device.type not in {"cpu", "cuda"}:
-        raise ModelError(f"the device {name!r} is not one that is trained or generated on; cpu, cuda or cuda:N")
-    if device.type == "cuda" and not torch.cuda.is_available():
-        raise ModelError(f"the device {name!r} was asked for, and torch finds no GPU here")
-    return device
-
-
-def precision(name: str, device: torch.device) -> torch.dtype:
-    """Return in what matrix products and attention are computed in training.
-
-    Args:
-        name: "float32", "bfloat16", or "auto": bfloat16 on a GPU that has it, float32 elsewhere. Processors with matrix
-            units for bfloat16 train nearly twice as fast with it, others more slowly, and so it must be asked for.
-        device: Where it is computed.
-    """
-    on_gpu = device.type == "cuda" and torch.cuda.is_bf16_supported()
-    half = name == "bfloat16" or (name == "auto" and on_gpu)
-    return torch.bfloat16 if half else torch.float32
 
 
 @contextmanager
 def open_world(device: str) -> Iterator[World]:
-    """Join the processes that `torchrun` started, or be alone.
+    """Join the process group that `torchrun` started, or form a world of one process.
 
     Args:
         device: "auto", "cpu", "cuda" or "cuda:N"; under torchrun each process takes the GPU of its local rank.
@@ -110,26 +78,26 @@ def open_world(device: str) -> Iterator[World]:
 
 
 def whole(value: Tensor) -> Tensor:
-    """Return a parameter, or what belongs to it, whole and on the CPU; all processes must ask."""
+    """Return a parameter, its gradient or a moment of it, gathered on the CPU; a collective call."""
     detached = value.detach()
     return (detached.full_tensor() if isinstance(detached, DTensor) else detached).cpu().contiguous()
 
 
 def local(value: Any) -> Tensor:
-    """Return the part of a parameter that lies in this process."""
+    """Return the part of a parameter that this process holds."""
     tensor: Tensor = value.detach()
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:
-    """Return a whole tensor spread as a parameter is."""
+    """Return a whole tensor sharded as a parameter is."""
     if isinstance(parameter, DTensor):
         return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
     return value.to(parameter.device)
 
 
 def spread(part: Tensor, parameter: Tensor) -> Tensor:
-    """Return the tensor of which this process has the part that it has of a parameter; `like` and `local` undone."""
+    """Return the sharded tensor of a local part, laid out as a parameter is: the inverse of `local`."""
     if isinstance(parameter, DTensor):
         mesh, placements = parameter.device_mesh, parameter.placements
         size, stride = parameter.size(), parameter.stride()

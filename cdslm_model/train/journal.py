@@ -1,4 +1,4 @@
-"""What a run says while it goes: a JSONL log without gaps or repeats, progress with time left, TensorBoard."""
+"""Progress of a run: a JSONL log without gaps or repeats, a line with the time left, TensorBoard."""
 
 from __future__ import annotations
 
@@ -10,28 +10,12 @@ import time
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from cdslm_model.files import written_whole
 
-__all__ = ["Journal", "matrix_rate"]
+__all__ = ["Journal"]
 
 LOG = "log.jsonl"
 _QUIET_S = 10.0
-
-
-def matrix_rate(device: torch.device, dtype: torch.dtype = torch.float32) -> float:
-    """Return the FLOPs a second that matrix products reach here in a precision: utilisation is measured by it."""
-    size = 8192 if device.type == "cuda" else 1024
-    one = torch.randn(size, size, device=device, dtype=dtype)
-    best = float("inf")
-    for _ in range(4):
-        start = time.perf_counter()
-        product = one @ one
-        # Reading one value waits for the device
-        float(product[0, 0])
-        best = min(best, time.perf_counter() - start)
-    return 2.0 * size**3 / best
 
 
 class Journal:
@@ -39,30 +23,30 @@ class Journal:
 
     Args:
         folder: The run's.
-        step: Steps that are behind it; what a lost stretch wrote after them is cut off.
+        step: Steps of its checkpoint; lines of later steps, which were lost, are removed.
         steps: Steps of the run.
         flops: FLOPs of a step.
         tokens: Tokens of a step.
         peak: FLOPs a second of plain matrix products.
-        quiet: Whether nothing is said on stderr.
+        quiet: Whether nothing is printed on stderr.
     """
 
     def __init__(
         self, folder: Path, step: int, steps: int, flops: float, tokens: float, peak: float, quiet: bool
     ) -> None:
         path = folder / LOG
-        kept = [line for line in _lines(path) if line["step"] <= step]
-        text = "".join(json.dumps(line) + "\n" for line in kept)
+        lines = [line for line in _lines(path) if line["step"] <= step]
+        text = "".join(json.dumps(line) + "\n" for line in lines)
         written_whole(path, lambda half: half.write_text(text, encoding="utf-8"))
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._first, self._steps, self._flops, self._tokens, self._peak = step, steps, flops, tokens, peak
-        self._start = self._said = time.monotonic()
+        self._start = self._printed = time.monotonic()
         self._quiet = quiet
         self._board = _board(folder, step)
         self._bar = None if quiet or not sys.stderr.isatty() else _Bar(step, steps)
 
     def step(self, step: int, values: dict[str, float]) -> None:
-        """Note one step's loss, learning rate and gradient norm."""
+        """Log one step's loss, learning rate and gradient norm."""
         seconds = max(time.monotonic() - self._start, 1e-9)
         rate = (step - self._first) / seconds
         facts = {"flops": step * self._flops, "tokens": step * self._tokens, "mfu": rate * self._flops / self._peak}
@@ -74,27 +58,27 @@ class Journal:
         )
         if self._bar:
             self._bar.show(step, text)
-        elif not self._quiet and (time.monotonic() - self._said > _QUIET_S or step == self._steps):
-            self._said = time.monotonic()
+        elif not self._quiet and (time.monotonic() - self._printed > _QUIET_S or step == self._steps):
+            self._printed = time.monotonic()
             print(f"step {step}/{self._steps}: {text}, {left:.0f} s left", file=sys.stderr, flush=True)
 
     def note(self, step: int, values: dict[str, Any]) -> None:
-        """Write a line of the log."""
+        """Append a line to the log."""
         self._file.write(json.dumps({"step": step, **values}) + "\n")
         if self._board is not None:
             for name, value in values.items():
                 self._board.add_scalar(name, value, step)
 
-    def say(self, text: str) -> None:
-        """Say a sentence on stderr."""
+    def message(self, text: str) -> None:
+        """Print a sentence on stderr."""
         if self._bar:
-            self._bar.say(text)
+            self._bar.message(text)
         elif not self._quiet:
             print(text, file=sys.stderr, flush=True)
 
     def close(self) -> None:
-        """End it."""
-        # Each line was written when it was noted: what fails again here was told then
+        """Close the log, the bar and TensorBoard."""
+        # Each line was written when it was logged: an error was raised then
         with contextlib.suppress(OSError):
             self._file.close()
         if self._bar:
@@ -104,7 +88,7 @@ class Journal:
 
 
 class _Bar:
-    """A bar on a terminal."""
+    """A progress bar on a terminal."""
 
     def __init__(self, step: int, steps: int) -> None:
         from rich.console import Console
@@ -116,15 +100,15 @@ class _Bar:
         self._progress.start()
 
     def show(self, step: int, text: str) -> None:
-        """Move on."""
+        """Advance to a step."""
         self._progress.update(self._task, completed=step, description=text)
 
-    def say(self, text: str) -> None:
+    def message(self, text: str) -> None:
         """Print a line above the bar."""
         self._progress.console.print(text, markup=False, highlight=False)
 
     def close(self) -> None:
-        """Leave the terminal as it was."""
+        """Restore the terminal."""
         self._progress.stop()
 
 

@@ -1,8 +1,8 @@
-"""What is minimised: batches that a seed and a step determine, their loss, and validation on fixed noise and times."""
+"""The training objective: batches determined by seed and step, their loss, and validation on fixed noise and times."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,11 +10,12 @@ from torch import Tensor
 
 from cdslm_model.data.mel import Normalizer
 from cdslm_model.data.windows import Windows
-from cdslm_model.sample.diffusion import TARGETS, Process
-from cdslm_model.sample.sampling import Network, clip_noise, random_source
+from cdslm_model.diffusion import TARGETS, Process
+from cdslm_model.seeding import clip_noise, random_source
 
 __all__ = ["Batch", "Validation", "losses", "training_batch"]
 
+Network = Callable[[tuple[Tensor, ...], Tensor], Tensor]
 _VALIDATION_SEED = 0
 _GOLDEN = 0.6180339887498949
 
@@ -51,35 +52,35 @@ def losses(network: Network, process: Process, batch: Batch) -> Tensor:
     """Return the weighted squared error of each window, averaged over frames and mels, float32 `[batch]`."""
     noisy = process.noised(batch.clean, batch.noise, batch.time)
     prediction = network((batch.context, noisy), batch.time)
-    wanted = process.predicted(batch.clean, batch.noise, batch.time)
-    errors = (prediction.float() - wanted).square().mean((1, 2))
+    target = process.predicted(batch.clean, batch.noise, batch.time)
+    errors = (prediction.float() - target).square().mean((1, 2))
     return process.weight(batch.time).float() * errors
 
 
 def training_batch(
-    windows: Windows, normalizer: Normalizer, seed: int, step: int, places: Sequence[int], size: int
+    windows: Windows, normalizer: Normalizer, seed: int, step: int, rows: Sequence[int], size: int
 ) -> Batch:
-    """Return some places of a step's batch; together they are the same whoever makes which.
+    """Return some rows of a step's batch; the rows do not depend on which process computes which.
 
-    Times are stratified over the whole batch: the step draws an offset, each place adds its share of [0, 1).
+    Times are stratified over the whole batch: the step draws an offset, each row adds its share of [0, 1).
 
     Args:
-        windows: Where windows come from.
+        windows: Training speech.
         normalizer: Scales log-mels to mean 0 and deviation 1.
         seed: The run's.
         step: Counts from 0.
-        places: Of 0 .. size - 1.
+        rows: Of 0 .. size - 1.
         size: Windows in the whole batch.
     """
-    context, clean = windows.batch(seed, step, places)
-    noise = torch.stack([clip_noise(seed, f"step {step} place {place}", *clean.shape[1:]) for place in places])
+    context, clean = windows.batch(seed, step, rows)
+    noise = torch.stack([clip_noise(seed, f"step {step} place {row}", *clean.shape[1:]) for row in rows])
     offset = random_source(seed, "time", step).random()
-    time = torch.tensor([(offset + place / size) % 1.0 for place in places], dtype=torch.float64)
+    time = torch.tensor([(offset + row / size) % 1.0 for row in rows], dtype=torch.float64)
     return Batch(normalizer.normalize(context), normalizer.normalize(clean), noise, time)
 
 
 class Validation:
-    """The loss on held-out windows with noise and times that never change, so that two values differ by the model only.
+    """Held-out windows with noise and times that never change, so that two losses differ by the model only.
 
     Windows lie evenly over the data, and times evenly over [0, 1] (golden-ratio sequence); neither depends on the
     run's seed, so that the values of different runs can be compared.
@@ -91,22 +92,22 @@ class Validation:
     """
 
     def __init__(self, windows: Windows, normalizer: Normalizer, count: int) -> None:
-        drawn = [windows.window((place + 0.5) / count) for place in range(count)]
-        context, clean = (normalizer.normalize(torch.stack(part)) for part in zip(*drawn, strict=True))
+        spread = [windows.window((index + 0.5) / count) for index in range(count)]
+        context, clean = (normalizer.normalize(torch.stack(part)) for part in zip(*spread, strict=True))
         noise = torch.stack([clip_noise(_VALIDATION_SEED, f"valid {n}", *clean.shape[1:]) for n in range(count)])
-        time = torch.tensor([(0.5 + place * _GOLDEN) % 1.0 for place in range(count)], dtype=torch.float64)
+        time = torch.tensor([(0.5 + index * _GOLDEN) % 1.0 for index in range(count)], dtype=torch.float64)
         self.batch = Batch(context, clean, noise, time)
 
     def constant_loss(self, process: Process) -> float:
-        """Return the loss of the best constant prediction: for each time and mel band, what is right on average.
+        """Return the loss of the best constant prediction: the mean target of each time and mel band.
 
-        It knows the average of these very windows, and so is a bound that no constant can pass.
+        The mean is that of these very windows, so that no constant has a lower loss.
         """
         batch = self.batch
         of_clean, _ = TARGETS[process.target](*process.scales(batch.time))
         constant = of_clean[:, None, None] * batch.clean.double().mean((0, 1))
-        wanted = process.predicted(batch.clean, batch.noise, batch.time)
-        return float((process.weight(batch.time) * (wanted - constant).square().mean((1, 2))).mean())
+        target = process.predicted(batch.clean, batch.noise, batch.time)
+        return float((process.weight(batch.time) * (target - constant).square().mean((1, 2))).mean())
 
     def share(self, rank: int, world: int) -> Batch:
         """Return every `world`-th window from `rank` on."""

@@ -1,77 +1,74 @@
-"""One training command: from prepared speech to a checkpoint and a result, for one or several training lengths."""
+"""One training command: from prepared speech to checkpoints and a result, for one or several training lengths."""
 
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from cdslm_model import checkpoint
 from cdslm_model.data.windows import Windows
-from cdslm_model.errors import CheckpointError
-from cdslm_model.files import locked, read_json, write_json
+from cdslm_model.devices import matrix_rate, precision
+from cdslm_model.files import locked, write_json
 from cdslm_model.net import flops
-from cdslm_model.train import checkpoint
-from cdslm_model.train.distributed import World, open_world, precision
-from cdslm_model.train.journal import Journal, matrix_rate
-from cdslm_model.train.lineage import Length, Speech, check_length, check_settings, check_speech, open_speech
-from cdslm_model.train.loop import Trainer, run
+from cdslm_model.train.distributed import World, open_world
+from cdslm_model.train.jobs import (
+    RESULT,
+    Job,
+    Speech,
+    check_length,
+    check_settings,
+    check_speech,
+    finished_result,
+    open_speech,
+    result_counts,
+)
+from cdslm_model.train.journal import Journal
+from cdslm_model.train.loop import run
 from cdslm_model.train.objective import Validation
 from cdslm_model.train.schedule import WarmupStableDecay
 from cdslm_model.train.settings import Settings
 from cdslm_model.train.stopping import noted_signals
+from cdslm_model.train.trainer import Trainer
 
-__all__ = ["RESULT", "Order", "train"]
+__all__ = ["TrainingJob", "train"]
 
-RESULT = "result.json"
 BRANCHES = "branches"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What one call is to do.
+class TrainingJob(Job[Settings]):
+    """One training command of the diffusion model; several lengths are branches of one run.
 
     Attributes:
-        settings: What determines the run.
-        data: Prepared speech to train on.
-        valid: Prepared speech to validate on.
-        out: The run's folder.
-        lengths: How long; several are branches of one run.
-        device: "auto", "cpu", "cuda" or "cuda:N".
         compile: Whether torch compiles the network; None compiles on a GPU.
-        quiet: Whether nothing is said while it runs.
     """
 
-    settings: Settings
-    data: Path
-    valid: Path
-    out: Path
-    lengths: Sequence[Length]
-    device: str = "auto"
     compile: bool | None = None
-    quiet: bool = False
 
 
-def train(order: Order) -> dict[str, Any]:
-    """Train, or go on training, and return what `result.json` says.
+def train(job: TrainingJob) -> dict[str, Any]:
+    """Train or resume a job, and return its `result.json`.
 
     With several lengths the learning rate stays at its peak up to the longest one's decay, and each shorter one is a
-    branch off that trunk with a decay of its own, in `branches/`; their results stand in the result of the longest.
+    branch of that main run with a decay of its own, in `branches/`; the result of the longest contains theirs.
 
     Raises:
-        ModelError: Something about the order, the data, the disk or the loss.
+        ModelError: A problem with the job, the data, the disk or the loss.
+        Interrupted: A signal arrived; a checkpoint is written.
     """
-    with open_world(order.device) as world:
-        order.settings.check(world.size)
-        with _held(order.out, world), noted_signals() as signals:
-            return _Runs(order, world, signals).all()
+    with open_world(job.device) as world:
+        job.settings.check(world.size)
+        with _locked_by_first(job.out, world), noted_signals() as signals:
+            return _Runs(job, world, signals).train_all()
 
 
 @contextmanager
-def _held(folder: Path, world: World) -> Iterator[None]:
-    """Hold the run's folder in the first process; the others wait until it does."""
+def _locked_by_first(folder: Path, world: World) -> Iterator[None]:
+    """Lock the run's folder in the first process; the others wait until it is locked."""
     if world.rank:
         world.any(False)
         yield
@@ -82,12 +79,12 @@ def _held(folder: Path, world: World) -> Iterator[None]:
 
 
 class _Runs:
-    """The trunk and its branches."""
+    """The main run and its branches."""
 
-    def __init__(self, order: Order, world: World, signals: list[int]) -> None:
-        self.order, self.world, self.signals = order, world, signals
+    def __init__(self, job: TrainingJob, world: World, signals: list[int]) -> None:
+        self.job, self.world, self.signals = job, world, signals
         self.speech: Speech | None = None  # opened only where something is left to train
-        settings, config = order.settings, order.settings.config
+        settings, config = job.settings, job.settings.config
         shape = (config.context_frames, config.continuation_frames)
         tokens = flops.tokens(config, *shape)
         self.per_step = {
@@ -102,98 +99,97 @@ class _Runs:
             "flops": "exact training FLOPs (3 x forward), validation not counted",
             **{f"tokens, {name}": f"{count * settings.batch_size} a step" for name, count in tokens.items()},
         }
-        steps = sorted({length.steps(self.per_step) for length in order.lengths})
-        warmup = min(settings.warmup_steps, max(1, steps[0] // 10))
-        self.schedules = [WarmupStableDecay(count, warmup, round(settings.decay_share * count)) for count in steps]
+        steps = sorted({length.steps(self.per_step) for length in job.lengths})
+        self.schedules = [
+            WarmupStableDecay.plan(count, settings.warmup_steps, settings.decay_share, steps[0]) for count in steps
+        ]
+        self._branch_starts = frozenset(schedule.decay_start for schedule in self.schedules[:-1])
 
-        self._forks = frozenset(schedule.decay_start for schedule in self.schedules[:-1])
-
-    def all(self) -> dict[str, Any]:
-        """Train trunk and branches, each on from where it stands."""
+    def train_all(self) -> dict[str, Any]:
+        """Train the main run and its branches, each from its latest checkpoint."""
         *shorter, longest = self.schedules
-        finished = self._finished(self.order.out, longest)
+        finished = self._finished(self.job.out, longest)
         if finished is not None and len(finished.get("branches", [])) == len(shorter):
             return finished
         self._open_data()
         branches = []
         for schedule in shorter:
-            self._leg(self.order.out, longest, schedule.decay_start, None)
-            folder = self.order.out / BRANCHES / f"steps-{schedule.steps:09d}"
-            trunk = checkpoint.find(self.order.out / checkpoint.FOLDER / f"step-{schedule.decay_start:09d}")
-            branches.append(self._finished(folder, schedule) or self._result(folder, schedule, trunk, []))
-        return self._finished(self.order.out, longest) or self._result(self.order.out, longest, None, branches)
+            self._segment(self.job.out, longest, schedule.decay_start, None)
+            folder = self.job.out / BRANCHES / f"steps-{schedule.steps:09d}"
+            start = checkpoint.find_checkpoint(self.job.out / checkpoint.FOLDER / f"step-{schedule.decay_start:09d}")
+            branches.append(self._finished(folder, schedule) or self._result(folder, schedule, start, []))
+        return self._finished(self.job.out, longest) or self._result(self.job.out, longest, None, branches)
 
     def _finished(self, folder: Path, schedule: WarmupStableDecay) -> dict[str, Any] | None:
-        """Return the result of a run that is at its end already."""
-        if not (folder / RESULT).is_file():
-            return None
-        result = read_json(folder / RESULT, CheckpointError)
-        self._check_same(folder, checkpoint.find(folder), schedule)
-        return result if result["steps"] == schedule.steps else None
+        """Return the result of a run that is finished already."""
+        result = finished_result(folder, schedule.steps)
+        if (folder / RESULT).is_file():
+            self._check_same(folder, checkpoint.find_checkpoint(folder), schedule)
+        return result
 
     def _open_data(self) -> None:
-        order, config = self.order, self.order.settings.config
-        self.speech = open_speech(order.data, order.valid, order.settings.vocoder)
+        job, config = self.job, self.job.settings.config
+        self.speech = open_speech(job.data, job.valid)
         self.shards, held_out = self.speech.train, self.speech.valid
         self.normalizer = self.shards.normalizer()
-        shape = (config.context_frames, config.continuation_frames, order.settings.join_speakers)
+        shape = (config.context_frames, config.continuation_frames, job.settings.join_speakers)
         self.windows = Windows(self.shards, *shape)
-        self.validation = Validation(Windows(held_out, *shape), self.normalizer, order.settings.valid_windows)
-        self.facts = {
-            "settings": order.settings.as_dict(),
+        self.validation = Validation(Windows(held_out, *shape), self.normalizer, job.settings.valid_windows)
+        self.facts: dict[str, Any] = {
+            "settings": job.settings.as_dict(),
             "mel_spec": dataclasses.asdict(self.shards.spec),
             "normalizer": self.normalizer.as_dict(),
             "parameters": config.parameters(),
             "per_step": self.per_step,
             "conventions": self.conventions,
             "data": self.speech.digests(),
-            "constant_loss": self.validation.constant_loss(order.settings.process),
+            "constant_loss": self.validation.constant_loss(job.settings.process),
         }
 
-    def _leg(
+    def _segment(
         self, folder: Path, schedule: WarmupStableDecay, until: int, start: checkpoint.Checkpoint | None
-    ) -> float | None:
-        """Train one run up to a step, from its latest checkpoint or from `start`; return the validation loss there."""
-        found = checkpoint.last(folder) or start
-        if found is not None:
-            self._check_same(folder, found, schedule)
-            if found.step >= until:
-                return found.facts["val_loss"] if found.step == until else None
-        settings = self.order.settings
+    ) -> dict[str, float | None]:
+        """Train a run up to a step, from its latest checkpoint or from `start`; return the validation there."""
+        last = checkpoint.last_checkpoint(folder) or start
+        if last is not None:
+            self._check_same(folder, last, schedule)
+            if last.step >= until:
+                return {name: last.facts.get(name) for name in ("val_loss", "val_loss_se")}
+        settings = self.job.settings
         on_gpu = self.world.device.type == "cuda"
-        compiled = on_gpu if self.order.compile is None else self.order.compile
-        trainer = Trainer(settings, self.world, self.windows, self.normalizer, compiled)
-        if found is not None:
-            trainer.restore(found)
+        compiled = on_gpu if self.job.compile is None else self.job.compile
+        trainer = Trainer(settings, self.world, self.windows, self.normalizer, self.validation, compiled)
+        if last is not None:
+            trainer.restore(last)
         journal = self._journal(folder, trainer, schedule) if self.world.rank == 0 else None
         facts = {**self.facts, "schedule": dataclasses.asdict(schedule)}
         try:
-            return run(trainer, folder, schedule, until, self.validation, journal, facts, self.signals, self._forks)
+            return run(trainer, settings, folder, schedule, until, journal, facts, self.signals, self._branch_starts)
         finally:
             if journal:
                 journal.close()
 
     def _journal(self, folder: Path, trainer: Trainer, schedule: WarmupStableDecay) -> Journal:
         folder.mkdir(parents=True, exist_ok=True)
-        peak = matrix_rate(self.world.device, precision(self.order.settings.precision, self.world.device))
+        peak = matrix_rate(self.world.device, precision(self.job.settings.precision, self.world.device))
         peak *= self.world.size
         per_step = self.per_step["flops"], self.per_step["tokens"]
-        journal = Journal(folder, trainer.step, schedule.steps, *per_step, peak, self.order.quiet)
+        journal = Journal(folder, trainer.step, schedule.steps, *per_step, peak, self.job.quiet)
         if trainer.step == 0:
             journal.note(0, {"constant_loss": self.facts["constant_loss"], "matrix_flops_per_s": peak})
         steps = schedule.steps
-        journal.say(
+        journal.message(
             f"{folder}: N = {self.facts['parameters']:.4g}, step {trainer.step} of {steps} "
             f"({steps * per_step[0]:.3g} FLOPs, {steps * per_step[1]:.3g} tokens); "
             f"{self.windows.left_out_frames / self.shards.frames:.0%} of the speech is in clips shorter than a window; "
             f"the best constant prediction has a validation loss of {self.facts['constant_loss']:.5f}"
         )
-        config = self.order.settings.config
+        config = self.job.settings.config
         if config.bottleneck:
-            journal.say(
-                f"a token of {config.patch} frames is {config.token_width} numbers, more than the width of "
-                f"{config.width} lets pass: what it generates will stay noisy; a --patch of at most "
-                f"{max(1, config.width // config.mels)} mends it"
+            journal.message(
+                f"a token of {config.patch} frames has {config.token_width} values, more than the width of "
+                f"{config.width} can pass: its samples will stay noisy; use a --patch of at most "
+                f"{max(1, config.width // config.mels)}"
             )
         return journal
 
@@ -205,27 +201,22 @@ class _Runs:
         branches: list[dict[str, Any]],
     ) -> dict[str, Any]:
         """Train a run to its end and write its result."""
-        value = self._leg(folder, schedule, schedule.steps, start)
-        steps = schedule.steps
+        validation = self._segment(folder, schedule, schedule.steps, start)
         result = {
-            "parameters": self.facts["parameters"],
-            "tokens": steps * self.per_step["tokens"],
-            "flops": steps * self.per_step["flops"],
-            "six_nd": steps * self.per_step["six_nd"],
-            "val_loss": value,
+            **result_counts(self.facts["parameters"], schedule.steps, self.per_step),
+            **validation,
             "constant_loss": self.facts["constant_loss"],
-            "steps": steps,
             "conventions": self.conventions,
-            "checkpoint": f"{checkpoint.FOLDER}/step-{steps:09d}",
+            "checkpoint": f"{checkpoint.FOLDER}/step-{schedule.steps:09d}",
             "branches": [{**branch, "folder": f"{BRANCHES}/steps-{branch['steps']:09d}"} for branch in branches],
         }
         if self.world.rank == 0:
             write_json(folder / RESULT, result)
         return result
 
-    def _check_same(self, folder: Path, found: checkpoint.Checkpoint, schedule: WarmupStableDecay) -> None:
-        """Refuse to go on with other settings, other speech, or a length that the run has passed."""
-        check_settings(folder, Settings.from_dict(found.facts["settings"]).differences(self.order.settings))
+    def _check_same(self, folder: Path, last: checkpoint.Checkpoint, schedule: WarmupStableDecay) -> None:
+        """Raise where a run was begun with other settings or speech, or has passed the length."""
+        check_settings(folder, last, self.job.settings)
         if self.speech is not None:
-            check_speech(folder, found, self.speech)
-        check_length(folder, found, schedule)
+            check_speech(folder, last, self.speech)
+        check_length(folder, last, schedule)

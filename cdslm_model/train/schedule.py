@@ -31,9 +31,22 @@ class WarmupStableDecay:
         if self.steps < 1:
             raise ModelError(f"a run of {self.steps} steps: the target is less than one step's worth")
 
+    @classmethod
+    def plan(cls, steps: int, warmup_steps: int, decay_share: float, shortest: int | None = None) -> WarmupStableDecay:
+        """Return the schedule of a run.
+
+        Args:
+            steps: Steps of the run.
+            warmup_steps: Longest warm-up; a tenth of the shortest run is not exceeded.
+            decay_share: Share of the run over which the rate falls.
+            shortest: Steps of the shortest run that shares this warm-up; None is `steps`.
+        """
+        warmup = min(warmup_steps, max(1, (steps if shortest is None else shortest) // 10))
+        return cls(steps, warmup, round(decay_share * steps))
+
     @property
     def decay_start(self) -> int:
-        """First step of the fall: up to here a longer run is the same run."""
+        """First step of the fall: up to it a longer run is identical."""
         return max(0, self.steps - self.decay)
 
     def share(self, step: int) -> float:

@@ -1,4 +1,4 @@
-"""All that determines a training run, as one frozen value that is kept with its checkpoints."""
+"""Settings of a training run, frozen and stored with its checkpoints."""
 
 from __future__ import annotations
 
@@ -6,54 +6,44 @@ import dataclasses
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar, Self
 
+from cdslm_model.diffusion import Process
 from cdslm_model.errors import ModelError
 from cdslm_model.net.config import Config
-from cdslm_model.sample.diffusion import Process
 
-__all__ = ["PRECISIONS", "Settings"]
+__all__ = ["PRECISIONS", "RunSettings", "Settings"]
 
 PRECISIONS = ("auto", "float32", "bfloat16")
-_FREE = ("valid_every", "save_every", "accumulate")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
-    """All that determines a training run, apart from its data and its length.
+class RunSettings:
+    """Settings that every kind of model shares; a model's own settings are a subclass.
 
     Attributes:
-        config: Sizes of the network and the window.
-        process: Schedule, target and loss weight.
         batch_size: Windows a step, over all processes.
-        accumulate: Pieces that each process makes of its share, for memory's sake.
-        lr: Peak learning rate at the base size; each role's follows from the parametrization.
-        weight_decay: At the base size.
+        lr: Peak learning rate.
+        weight_decay: Of AdamW.
         warmup_steps: Steps of linear rise.
         decay_share: Share of the run over which the rate falls at its end.
-        beta2: AdamW's second.
-        ema: Decay of the averaged weights, which generate and are validated.
         clip_norm: Largest norm of the gradient.
-        seed: Of initial values, windows, noise and times.
+        seed: Of all random numbers.
         join_speakers: Whether windows run over adjacent clips of one speaker.
         valid_windows: Held-out windows of the validation loss.
         valid_every: Steps from one validation to the next.
         save_every: Steps from one checkpoint to the next.
-        vocoder: Turns log-mels into samples when it generates.
-        precision: Of matrix products and attention while it trains: "float32", "bfloat16" (weights, averages and
-            moments stay float32), or "auto", bfloat16 on a GPU that has it and float32 elsewhere.
+        vocoder: Turns log-mels into samples in generation.
     """
 
-    config: Config
-    process: Process = field(default_factory=Process)
+    may_change: ClassVar[frozenset[str]] = frozenset({"valid_every", "save_every"})
+    """Settings that move no number: a run resumes with other values of them."""
+
     batch_size: int = 16
-    accumulate: int = 1
     lr: float = 1e-3
     weight_decay: float = 0.03
     warmup_steps: int = 100
     decay_share: float = 0.2
-    beta2: float = 0.95
-    ema: float = 0.999
     clip_norm: float = 1.0
     seed: int = 0
     join_speakers: bool = False
@@ -61,60 +51,108 @@ class Settings:
     valid_every: int = 250
     save_every: int = 250
     vocoder: str = "griffin-lim"
-    precision: str = "auto"
 
-    def check(self, processes: int) -> None:
-        """Refuse what cannot be trained.
+    def check(self, processes: int = 1) -> None:
+        """Check all values.
 
         Args:
             processes: How many train together.
+
+        Raises:
+            ModelError: A value is out of range.
         """
-        for name in ("batch_size", "accumulate", "valid_windows", "valid_every", "save_every"):
-            if getattr(self, name) < 1:
-                raise ModelError(f"{name} = {getattr(self, name)} must be at least 1")
-        if self.precision not in PRECISIONS:
-            raise ModelError(f"precision = {self.precision!r} is none of {', '.join(PRECISIONS)}")
-        if self.batch_size % (processes * self.accumulate):
-            raise ModelError(
-                f"batch_size = {self.batch_size} does not divide into {processes} processes x {self.accumulate} pieces"
-            )
+        self.require_positive("batch_size", "valid_windows", "valid_every", "save_every")
+        if self.batch_size % processes:
+            raise ModelError(f"batch_size = {self.batch_size} does not divide into {processes} processes")
         for name, fits, range_ in (
             ("lr", 0 < self.lr < math.inf, "must be positive"),
             ("clip_norm", 0 < self.clip_norm < math.inf, "must be positive; 1e30 clips nothing"),
             ("weight_decay", 0 <= self.weight_decay < math.inf, "must be 0 or more"),
             ("warmup_steps", self.warmup_steps >= 0, "must be 0 or more"),
             ("decay_share", 0 <= self.decay_share <= 1, "lies outside 0..1"),
-            ("ema", 0 <= self.ema < 1, "lies outside 0..1; 1 would never learn"),
             ("seed", 0 <= self.seed < 1 << 63, "lies outside 0..2^63 - 1"),
         ):
             if not fits:
                 raise ModelError(f"{name} = {getattr(self, name)} {range_}")
 
+    def require_positive(self, *names: str) -> None:
+        """Raise on the first of some settings that is below 1."""
+        for name in names:
+            if getattr(self, name) < 1:
+                raise ModelError(f"{name} = {getattr(self, name)} must be at least 1")
+
     def as_dict(self) -> dict[str, Any]:
-        """Return it as JSON."""
+        """Return the fields as JSON values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the settings of the JSON values of `as_dict`."""
+        return cls(**values)
+
+    def differences(self, other: RunSettings) -> list[str]:
+        """Return which settings that move a number differ: "lr 0.001, not 0.002"."""
+        mine, others = _flat(self.as_dict()), _flat(other.as_dict())
+        return [
+            f"{name} {mine[name]}, not {others[name]}"
+            for name in mine
+            if name not in self.may_change and mine[name] != others[name]
+        ]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Settings(RunSettings):
+    """Settings of a diffusion model; learning rate and weight decay are those at the base size.
+
+    Attributes:
+        config: Sizes of the network and the window.
+        process: Schedule, target and loss weight.
+        accumulate: Pieces of each process's share of a step, to save memory.
+        beta2: Second beta of AdamW.
+        ema: Decay of the averaged weights, which are validated and generate.
+        precision: Of matrix products and attention in training: "float32", "bfloat16" (weights, averages and moments
+            stay float32), or "auto", bfloat16 on a GPU that has it and float32 elsewhere.
+    """
+
+    may_change: ClassVar[frozenset[str]] = frozenset({"valid_every", "save_every", "accumulate"})
+
+    config: Config
+    process: Process = field(default_factory=Process)
+    accumulate: int = 1
+    beta2: float = 0.95
+    ema: float = 0.999
+    precision: str = "auto"
+
+    def check(self, processes: int = 1) -> None:
+        """Check all values; see `RunSettings.check`."""
+        RunSettings.check(self, processes)
+        self.require_positive("accumulate")
+        if self.precision not in PRECISIONS:
+            raise ModelError(f"precision = {self.precision!r} is none of {', '.join(PRECISIONS)}")
+        if self.batch_size % (processes * self.accumulate):
+            raise ModelError(
+                f"batch_size = {self.batch_size} does not divide into {processes} processes x {self.accumulate} pieces"
+            )
+        if not 0 <= self.ema < 1:
+            raise ModelError(f"ema = {self.ema} lies outside 0..1; 1 would never learn")
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the fields as JSON values."""
         return {
-            **dataclasses.asdict(self),
+            **RunSettings.as_dict(self),
             "config": self.config.as_dict(),
             "process": dataclasses.asdict(self.process),
         }
 
     @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> Settings:
-        """Return what JSON gives."""
+    def from_dict(cls, values: Mapping[str, Any]) -> Self:
+        """Return the settings of the JSON values of `as_dict`."""
         config, process = Config.from_dict(values["config"]), Process(**values["process"])
         return cls(**{**values, "config": config, "process": process})
-
-    def differences(self, other: Settings) -> list[str]:
-        """Return which settings that move a number differ: "lr 0.001, not 0.002"."""
-        mine, others = _flat(self.as_dict()), _flat(other.as_dict())
-        return [f"{name} {mine[name]}, not {others[name]}" for name in mine if mine[name] != others[name]]
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for name, value in values.items():
-        if isinstance(value, Mapping):
-            flat.update(_flat(value))
-        elif name not in _FREE:
-            flat[name] = value
+        flat.update(_flat(value) if isinstance(value, Mapping) else {name: value})
     return flat

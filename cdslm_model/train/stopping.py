@@ -1,4 +1,4 @@
-"""A signal that asks for the end is noted, and the work ends where nothing is lost."""
+"""Signal handling: a first signal stops training after a checkpoint, a second one at once."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Interrupted", "noted_signals"]
 
 
 class Interrupted(Exception):  # noqa: N818 - a request, not an error
-    """A signal asked for the end; a checkpoint was written.
+    """Training stopped on a signal; a checkpoint is written.
 
     Attributes:
         number: The signal's.
@@ -24,7 +24,7 @@ class Interrupted(Exception):  # noqa: N818 - a request, not an error
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """Have SIGINT and SIGTERM noted in a list; a second one ends the process at once."""
+    """Collect SIGINT and SIGTERM in a list; a second signal ends the process at once."""
     noted: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:

@@ -6,10 +6,17 @@ import csv
 import io
 import json
 import os
+import signal
 import subprocess
 import sys
+import time
+from pathlib import Path
 
+import numpy as np
 import pytest
+import soundfile as sf
+
+TESTS = Path(__file__).parents[1]
 
 FIELDS = {
     "system", "metric", "identity", "name", "value", "low", "high", "floor", "corrected", "corrected_low",
@@ -134,3 +141,82 @@ def test_listings_answer_in_json(cli):
     assert {"samples", "silence", "noise", "reversed", "shuffled", "resample", "babble"} <= names
     assert all(one["runs"] for one in json.loads(cli("pairs", "--json").stdout))
     assert any(one["what"] == "recognizer pocketsphinx" for one in json.loads(cli("doctor", "--json").stdout))
+
+
+def test_what_plugins_and_decoders_print_stays_out_of_the_json(cli, tmp_path, tone_set, monkeypatch):
+    """A plugin's print in a worker, and libsndfile's own printf while it decodes, would break whoever parses stdout."""
+    from cdslm_eval.builtin.recognizers.sidecar import SidecarRecognizer
+    from cdslm_eval.core.clips import ClipSet
+    from cdslm_eval.core.store import Store
+    from cdslm_eval.run import Request, Runner
+    from cdslm_eval.run.executors.local import LocalExecutor
+
+    code = (
+        "import sys; sys.path.insert(0, sys.argv[1]); import hostile_metrics\n"
+        "if __name__ == '__main__':\n"
+        f"    from {Runner.__module__} import Runner, Request\n"
+        f"    from {LocalExecutor.__module__} import LocalExecutor\n"
+        f"    from {SidecarRecognizer.__module__} import SidecarRecognizer\n"
+        f"    from {Store.__module__} import Store\n"
+        f"    from {ClipSet.__module__} import ClipSet\n"
+        "    with Store(sys.argv[3]) as store:\n"
+        "        runner = Runner(store, LocalExecutor(), SidecarRecognizer())\n"
+        "        runner.run([Request(ClipSet.open(sys.argv[2]), (hostile_metrics.Chatty(),))])\n"
+    )
+    assert Request.__name__ == "Request"
+    script = tmp_path / "s.py"
+    script.write_text(code)
+    folder = tone_set("t", 2)
+    command = [sys.executable, str(script), str(TESTS), str(folder), str(tmp_path / "st")]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert done.stdout == ""
+    assert "a plugin's print" in done.stderr
+    assert "a library's printf" in done.stderr
+    # a .sds whose data packets are damaged has libsndfile print "Error A : 00" on descriptor 1
+    sf.write(tmp_path / "x.sds", np.zeros(4000), 8000, format="SDS", subtype="PCM_16")
+    damaged = bytearray((tmp_path / "x.sds").read_bytes())
+    damaged[21 + 127] ^= 0xFF
+    (tmp_path / "x.sds").write_bytes(bytes(damaged))
+    (tmp_path / "m.csv").write_text("path\nx.sds\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "import sys; from cdslm_eval.core.audio import read_audio; read_audio(sys.argv[1])",
+         str(tmp_path / "x.sds")], capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.stdout == ""
+
+
+@pytest.mark.parametrize(("number", "code", "how"), [("SIGINT", 130, "interrupted"), ("SIGTERM", 143, "terminated")])
+def test_an_ended_run_says_what_is_kept(tmp_path, tone_set, number, code, how):
+    folder = tone_set("t", 300)
+    environment = {**os.environ, "CDSLM_EVAL_STORE": str(tmp_path / "s.cdslm"), "CDSLM_EVAL_PLUGINS": ""}
+    command = [sys.executable, "-m", "cdslm_eval", "score", str(folder), "-m", "signal", "--jobs", "1"]
+    process = subprocess.Popen(
+        [*command, "--recognizer", "pocketsphinx"], env=environment, stderr=subprocess.PIPE, stdout=subprocess.DEVNULL,
+        text=True, start_new_session=True,
+    )  # fmt: skip
+    while not (tmp_path / "s.cdslm").exists() and process.poll() is None:
+        time.sleep(0.05)
+    process.send_signal(getattr(signal, number))
+    stderr = process.communicate(timeout=120)[1]
+    assert process.returncode == code
+    assert f"cdslm-eval: {how}; what was measured is kept, the same command continues from there" in stderr
+
+
+def test_compare_of_sets_without_a_scored_clip_gives_the_reason_and_scores_exit_code(cli, tmp_path, tone_set):
+    fine, broken = tone_set("fine", 3), tmp_path / "broken"
+    broken.mkdir()
+    for number in range(3):
+        (broken / f"c{number:02d}.wav").write_text("not audio")
+    done = cli("compare", fine, broken, "-m", "signal", "--recognizer", "sidecar", code=1)
+    assert "broken, signal: none of 3 clips was scored (3 failed: not readable as audio" in done.stderr
+    cli("score", broken, "-m", "signal", "--recognizer", "sidecar", code=1)
+    cli("compare", fine, fine / "..", "-m", "signal", "--recognizer", "sidecar")
+
+
+def test_one_reason_for_all_clips_is_printed_once_with_the_count(cli, tmp_path):
+    (tmp_path / "b").mkdir()
+    for number in range(5):
+        (tmp_path / "b" / f"{number}.wav").write_text("not audio")
+    done = cli("score", "b", "-m", "signal", "--recognizer", "sidecar", code=1)
+    assert done.stdout.count("not readable as audio") == 1
+    assert "b, signal: 5 clips failed" in done.stdout

@@ -49,6 +49,26 @@ def test_manifests_of_every_kind_give_the_same_clips(tmp_path, kind):
 
 
 @pytest.mark.parametrize(
+    ("name", "text"),
+    [("m.jsonl", '{"path": "x.wav"}\n'), ("m.csv", "path\nx.wav\n"), ("wav.scp", "k x.wav\n"), ("folder", "")],
+)
+def test_sidecars_are_read_for_manifests_as_for_directories(tmp_path, name, text):
+    sf.write(tmp_path / "x.wav", np.zeros(100), 8000)
+    (tmp_path / "x.txt").write_text("hello")
+    (tmp_path / "x.phones").write_text("h e l o")
+    if text:
+        (tmp_path / name).write_text(text)
+    (source,) = ClipSet.open(tmp_path / name if text else tmp_path).sources
+    assert (source.text, source.phones) == ("hello", ("h", "e", "l", "o"))
+
+
+def test_a_manifests_own_fields_win_over_sidecars(tmp_path):
+    (tmp_path / "x.txt").write_text("from the sidecar")
+    (tmp_path / "m.csv").write_text("path,text\nx.wav,from the manifest\n")
+    assert ClipSet.open(tmp_path / "m.csv").sources[0].text == "from the manifest"
+
+
+@pytest.mark.parametrize(
     ("name", "text", "said"),
     [
         ("m.jsonl", '{"path": "a.wav"}\n{broken\n', "line 2: not JSON"),

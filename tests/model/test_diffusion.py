@@ -12,8 +12,8 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 from hypothesis import assume, given, settings  # noqa: E402 - torch may be absent
 from hypothesis import strategies as st  # noqa: E402
 
+from cdslm_model.diffusion import SCHEDULES, TARGETS, Process  # noqa: E402
 from cdslm_model.errors import ModelError  # noqa: E402
-from cdslm_model.sample.diffusion import SCHEDULES, TARGETS, Process  # noqa: E402
 
 PROCESSES = [
     Process(schedule, target, zero)

@@ -7,6 +7,7 @@ import os
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -58,6 +59,17 @@ def test_what_is_written_passes_its_own_tests(written, environment):
     assert re.search(r"\b(4\d|5\d) passed", done.stdout), done.stdout
 
 
+def test_the_licence_is_the_authors_choice_and_test_names_do_not_collide(written):
+    for name in KINDS:
+        metadata = tomllib.loads((written / name / "pyproject.toml").read_text())["project"]
+        assert "license" not in metadata
+        assert "cdslm-eval[speech]" in metadata["optional-dependencies"]["test"]
+        workflow = (written / name / ".github/workflows/tests.yml").read_text()
+        assert "python-version: ${{ matrix.python }}" in workflow
+    names = [path.name for path in written.glob("*/tests/test_*.py")]
+    assert len(names) == len(set(names)) == 2 * len(KINDS)
+
+
 def test_it_is_in_the_lists_and_usable(environment):
     for name, kind in KINDS.items():
         listed = {
@@ -93,7 +105,7 @@ def test_what_is_there_is_not_written_over(written):
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     again = run("cdslm_eval", "new-plugin", "hum", cwd=written, environment=environment, check=False)
     assert again.returncode == 2
-    assert "is there already" in again.stderr
+    assert "exists already" in again.stderr
 
 
 def test_a_name_that_cannot_be_one_gets_a_hint(tmp_path):
@@ -123,7 +135,7 @@ def test_a_tutorial_ends_in_a_plugin_whose_tests_pass(tutorial, name, kind, tmp_
     (tmp_path / name / package / "__init__.py").write_text(blocks[0])
     (tmp_path / name / "tests" / f"test_{package}.py").write_text(blocks[1])
     if len(blocks) > 2:
-        (tmp_path / name / "tests" / "test_contract.py").write_text(blocks[2])
+        (tmp_path / name / "tests" / f"test_{package}_contract.py").write_text(blocks[2])
     environment = install([tmp_path / name], tmp_path / "site")
     done = run(
         "pytest",

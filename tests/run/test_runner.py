@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -74,7 +75,7 @@ def test_a_dying_process_costs_one_clip_under_one_metric(store, tone_set):
 def test_exceptions_nan_and_missing_columns_become_reasons(store, tone_set):
     _, (raised, nan, lacking) = run(store, tone_set("t", 3), hostile.Raises(), hostile.Nan(), hostile.Lacks())
     assert [outcome.status for outcome in raised] == ["ok", "ok", "failed"]
-    assert raised[2].reason == "ValueError: not this one"
+    assert re.fullmatch(r"ValueError: not this one \(hostile_metrics\.py:\d+\)", raised[2].reason)
     assert {outcome.reason for outcome in nan} == {"nan gave a value that is not finite for 'x'"}
     assert {outcome.reason for outcome in lacking} == {"lacks gave a row without x"}
 
@@ -101,13 +102,13 @@ def test_needs_and_domains_are_the_hosts_to_guard(store, tmp_path):
     reasons = [(outcome.status, outcome.reason) for outcome in outcomes]
     assert reasons[:4] == [
         ("skipped", "no samples"),
-        ("skipped", "samples that are not finite"),
+        ("failed", "samples that are not finite"),
         ("skipped", "under 0.25 s"),
         ("skipped", "silent"),
     ]
     assert reasons[4][0] == "failed"
     assert "not readable" in reasons[4][1]
-    assert {outcome.reason for outcome in texts[:4]} == {"no text"}
+    assert [outcome.reason for outcome in texts[:4]] == ["no text", "samples that are not finite", "no text", "no text"]
 
 
 def test_killed_half_way_the_same_command_finishes_with_the_same_numbers(tmp_path, tone_set):
@@ -121,11 +122,11 @@ def test_killed_half_way_the_same_command_finishes_with_the_same_numbers(tmp_pat
     whole = subprocess.run(command("whole"), capture_output=True, check=True, **settings)
     broken = subprocess.Popen(command("broken"), stdout=subprocess.DEVNULL, **settings)
     deadline = time.monotonic() + 60
-    while time.monotonic() < deadline and _rows(tmp_path / "broken") < 10:
+    while time.monotonic() < deadline and _rows(tmp_path / "broken") < 5:
         time.sleep(0.05)
     broken.send_signal(signal.SIGKILL)
     broken.wait()
-    assert 10 <= _rows(tmp_path / "broken") < 150
+    assert 5 <= _rows(tmp_path / "broken") < 30
     again = subprocess.run(command("broken"), capture_output=True, check=True, **settings)
     first, second = json.loads(whole.stdout), json.loads(again.stdout)
     assert second["estimates"] == first["estimates"]
@@ -133,10 +134,49 @@ def test_killed_half_way_the_same_command_finishes_with_the_same_numbers(tmp_pat
 
 
 def _rows(path):
+    """Return how many rows of the slow metric, the last to be measured on a clip, a store holds."""
     import sqlite3
 
     try:
         with sqlite3.connect(f"file:{path}?mode=ro", uri=True) as db:
-            return db.execute("SELECT count(*) FROM rows").fetchone()[0]
+            return db.execute("SELECT count(*) FROM rows WHERE identity LIKE 'slow@%'").fetchone()[0]
     except sqlite3.Error:
         return 0
+
+
+def test_a_recognizer_that_cannot_open_fails_with_its_cause_and_heals(tmp_path, tone_set, monkeypatch):
+    """A GPU that is full once must not leave rows that say "no phones" for ever, nor rows that lack them as ok."""
+    folder = tone_set("t", 4)
+    monkeypatch.setenv("FLAKY_OOM", "1")
+
+    def measure(store):
+        runner = Runner(store, LocalExecutor(), hostile.Flaky(), jobs=1)
+        (measured,) = runner.run([Request(ClipSet.open(folder), (needs, wants))])
+        return [list(measured.outcomes(metric)) for metric in (needs, wants)]
+
+    needs, wants = hostile.CountsPhones(), Signal()
+    with Store(tmp_path / "s") as store:
+        needed, optional = measure(store)
+        assert {outcome.status for outcome in needed} == {"failed"}
+        assert all(outcome.reason.startswith("no phones: flaky: RuntimeError: CUDA out") for outcome in needed)
+        assert [outcome.row["phones"] for outcome in optional] == [None] * 4
+        monkeypatch.delenv("FLAKY_OOM")
+        healed = measure(store)
+    with Store(tmp_path / "unbroken") as store:
+        assert healed == measure(store)
+    assert {outcome.status for outcome in healed[0]} == {"ok"}
+    assert all(outcome.row["phones"] for outcome in healed[1])
+
+
+def test_a_float_file_at_integer_scale_fails_and_codec_overshoot_does_not(store, tmp_path):
+    """Scored, such a file moved DNSMOS from 3.24 to 2.68 without a word."""
+    import soundfile as sf
+
+    folder = tmp_path / "loud"
+    folder.mkdir()
+    wave = np.sin(np.arange(8000) * 0.3).astype(np.float32)
+    for name, scale in (("int16", 13840.0), ("overshoot", 1.4)):
+        sf.write(folder / f"{name}.wav", wave * np.float32(scale), 8000, subtype="FLOAT")
+    _, (outcomes,) = run(store, folder, Signal())
+    assert [outcome.status for outcome in outcomes] == ["failed", "ok"]
+    assert re.match(r"samples of up to 13\d+(\.\d+)?, where full scale is 1; bring them into", outcomes[0].reason)

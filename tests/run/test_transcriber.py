@@ -52,9 +52,9 @@ def test_a_transcriber_that_hangs_is_charged_for_its_clip_alone(heard, tone_set)
 
 
 def test_what_it_was_measured_through_is_part_of_the_identity():
-    givers = {"transcript": Counting(LogOptions(log="a")), "phones": Letters()}
-    others = {**givers, "transcript": Counting(LogOptions(log="b"))}
+    providers = {"transcript": Counting(LogOptions(log="a")), "phones": Letters()}
+    others = {**providers, "transcript": Counting(LogOptions(log="b"))}
     for metric in (Reads(), ReadsPhones()):
-        assert identify(metric, givers).ident != identify(metric, others).ident
-    assert identify(ReadsPhones(), givers).parts["recognizer"]["transcriber"]["name"] == "counting"
+        assert identify(metric, providers).ident != identify(metric, others).ident
+    assert identify(ReadsPhones(), providers).parts["recognizer"]["transcriber"]["name"] == "counting"
     assert identify(Letters(), {"transcript": Counting()}).ident != identify(Letters(), {}).ident

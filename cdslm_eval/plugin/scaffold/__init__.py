@@ -1,4 +1,4 @@
-"""Writes a complete small plugin distribution: code that works, its tests, its metadata."""
+"""Write a complete small plugin distribution: code that works, its tests, its metadata."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ _NAME = re.compile(r"[a-z][a-z0-9_-]*")
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What is to be written.
+    """Name, kind and folder of a new distribution.
 
     Attributes:
         name: Name of the component: lower case, letters, digits, "_" and "-".
@@ -52,7 +52,7 @@ def write_plugin(plan: Plan) -> list[Path]:
     """Write the distribution and return its files.
 
     Raises:
-        UsageError: The name cannot be one, or the folder holds something.
+        UsageError: The name is not valid, or the folder is not empty.
     """
     from jinja2 import Environment, StrictUndefined
 
@@ -61,7 +61,7 @@ def write_plugin(plan: Plan) -> list[Path]:
         hint = f" Did you mean {near!r}?" if _NAME.fullmatch(near) else ""
         raise UsageError(f"{plan.name!r} cannot name a {plan.kind}: lower-case letters, digits, '_' and '-'.{hint}")
     if plan.folder.exists() and (not plan.folder.is_dir() or any(plan.folder.iterdir())):
-        raise UsageError(f"{plan.folder} is there already; choose another name or --into another folder")
+        raise UsageError(f"{plan.folder} exists already. Use: another name, or --into another folder")
     # autoescape is for HTML; what is written here is Python and TOML, and names are checked above
     environment = Environment(undefined=StrictUndefined, keep_trailing_newline=True, autoescape=False)  # noqa: S701
     templates = files(__name__) / "templates"
@@ -77,7 +77,9 @@ def write_plugin(plan: Plan) -> list[Path]:
         "pyproject.toml.jinja": "pyproject.toml",
         "README.md.jinja": "README.md",
         f"{plan.kind}.py.jinja": f"{plan.package}/__init__.py",
-        "test_contract.py.jinja": "tests/test_contract.py",
+        "ci.yml.jinja": ".github/workflows/tests.yml",
+        # named after the package: two plugins' tests in one pytest call must not share a module name
+        "test_contract.py.jinja": f"tests/test_{plan.package}_contract.py",
         f"test_{plan.kind}.py.jinja": f"tests/test_{plan.package}.py",
     }.items():
         path = plan.folder / target

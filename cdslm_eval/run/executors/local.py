@@ -4,15 +4,19 @@ from __future__ import annotations
 
 import multiprocessing
 import os
+import pickle
 import signal
+import sys
 import threading
 import time
+import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from typing import Any
 
-from cdslm_eval.core.errors import EvalError
+from cdslm_eval.core.descriptors import stdout_to_stderr
+from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.plugin.contract import Executor, Finished, Lost, Produced, Task, Worker
 
 __all__ = ["LocalExecutor", "WorkerProcess"]
@@ -22,7 +26,7 @@ _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEX
 
 
 class LocalExecutor(Executor):
-    """Worker processes on this machine, one task each at a time; a hung one is killed and replaced."""
+    """Runs one task at a time in each of its processes; a hung one is killed and replaced."""
 
     name = "local"
 
@@ -30,29 +34,29 @@ class LocalExecutor(Executor):
         self, worker: Worker, next_task: Callable[[], Task | None], jobs: int
     ) -> Iterator[Produced | Finished | Lost]:
         """Run tasks on up to `jobs` processes; they start as tasks come in."""
-        crew: list[WorkerProcess] = []
+        processes: list[WorkerProcess] = []
         try:
             while True:
-                while (free := next((p for p in crew if p.task is None), None)) or len(crew) < jobs:
+                while (free := next((p for p in processes if p.task is None), None)) or len(processes) < jobs:
                     task = next_task()
                     if task is None:
                         break
                     if free is None:
-                        crew.append(free := WorkerProcess(worker))
-                    free.give(task)
-                busy = [process for process in crew if process.task is not None]
+                        processes.append(free := WorkerProcess(worker))
+                    free.send(task)
+                busy = [process for process in processes if process.task is not None]
                 if not busy:
                     return
                 limit = min(process.deadline for process in busy) - time.monotonic()
                 readable = wait([process.pipe for process in busy], timeout=max(0.0, min(limit, 3600.0)))
                 for process in busy:
                     if process.pipe in readable:
-                        yield from process.listen()
+                        yield from process.receive()
                     elif time.monotonic() >= process.deadline:
                         yield process.end(f"no result within {process.seconds:g} s")
-                crew = [process for process in crew if process.alive]
+                processes = [process for process in processes if process.alive]
         finally:
-            for process in crew:
+            for process in processes:
                 process.kill()
 
 
@@ -71,8 +75,8 @@ class WorkerProcess:
     def __init__(self, worker: Worker) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, worker), daemon=True)
-        with _one_thread_each():
+        self._process = context.Process(target=_serve, args=(theirs, _packed(worker)), daemon=True)
+        with _one_thread_each(), _no_main_module():
             self._process.start()
         theirs.close()
         self.task: Task | None = None
@@ -81,19 +85,19 @@ class WorkerProcess:
         self.seconds = _START_SECONDS
         self.deadline = 0.0
 
-    def give(self, task: Task) -> None:
+    def send(self, task: Task) -> None:
         """Send a task to the process and start its time limit."""
         self.task = task
         self._extend()
-        with suppress(OSError):  # a process that died is noticed when it is listened to
+        with suppress(OSError):  # a process that died is noticed when its pipe is read
             self.pipe.send(task.payload)
 
     def run(self, task: Task) -> Iterator[Produced | Finished | Lost]:
         """Run one task to its end: for callers that have one process, where `LocalExecutor` waits for several."""
-        self.give(task)
+        self.send(task)
         while self.task is not None and self.alive:
             if wait([self.pipe], timeout=max(0.0, min(self.deadline - time.monotonic(), 3600.0))):
-                yield from self.listen()
+                yield from self.receive()
             elif time.monotonic() >= self.deadline:
                 yield self.end(f"no result within {self.seconds:g} s")
 
@@ -102,8 +106,8 @@ class WorkerProcess:
         self.seconds = float("inf") if limit is None else limit
         self.deadline = time.monotonic() + self.seconds
 
-    def listen(self) -> Iterator[Produced | Finished | Lost]:
-        """Deliver everything that has arrived."""
+    def receive(self) -> Iterator[Produced | Finished | Lost]:
+        """Yield everything that has arrived."""
         assert self.task is not None
         ident = self.task.ident
         while self.task is not None and self.alive and self.pipe.poll():
@@ -164,11 +168,46 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
-def _serve(pipe: Connection[Any, Any], worker: Worker) -> None:
-    """Be a worker process: ends when the pipe closes or the parent is gone."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
-    threading.Thread(target=_leave_with_parent, args=(os.getppid(),), daemon=True).start()
+@contextmanager
+def _no_main_module() -> Iterator[None]:
+    """Start a process that does not import the script of its parent again.
+
+    `spawn` would, and a script that calls `cdslm_eval.score` without `if __name__ == "__main__":` would start itself
+    once more in every worker. Nothing that a worker needs lies there: `_packed` sends classes of a script by value.
+    """
+    main = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
     try:
+        yield
+    finally:
+        sys.modules["__main__"] = main
+
+
+def _packed(worker: Worker) -> bytes:
+    """Return a worker as bytes; classes of a script, a notebook or a function go by value, all others by name.
+
+    Raises:
+        UsageError: Something that a class of the user holds on to cannot be sent to another process.
+    """
+    import cloudpickle
+
+    try:
+        return bytes(cloudpickle.dumps(worker))
+    except Exception as error:
+        raise UsageError(
+            f"what measures cannot be sent to a worker process ({type(error).__name__}: {error}); "
+            "load models in open(), not in __init__ or at the top of a script, or put the class into a file and name "
+            "it as FILE.py:CLASS"
+        ) from error
+
+
+def _serve(pipe: Connection[Any, Any], packed: bytes) -> None:
+    """Run tasks until the pipe closes or the parent is gone."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
+    stdout_to_stderr()  # what a plugin prints must not land inside the parent's JSON or CSV
+    threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
+    try:
+        worker: Worker = pickle.loads(packed)  # noqa: S301 - made by our own parent process
         with worker.open() as work:
             pipe.send(("ready", None))
             while True:
@@ -177,12 +216,12 @@ def _serve(pipe: Connection[Any, Any], worker: Worker) -> None:
                 pipe.send(("end", None))
     except (EOFError, BrokenPipeError, ConnectionResetError):
         return
-    except Exception as error:  # noqa: BLE001 - whatever it is, the parent tells it
+    except Exception as error:  # noqa: BLE001 - whatever it is, the parent reports it
         with suppress(OSError):
             pipe.send(("broken", f"{type(error).__name__}: {error}"))
 
 
-def _leave_with_parent(parent: int) -> None:
+def _exit_with_parent(parent: int) -> None:
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)

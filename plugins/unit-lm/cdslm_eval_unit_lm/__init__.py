@@ -1,4 +1,4 @@
-"""The discrete autoregressive baseline: k-means units, a causal language model over them, and their way to samples."""
+"""The discrete autoregressive baseline: k-means units, a causal language model over them, and resynthesis."""
 
 from __future__ import annotations
 

@@ -2,21 +2,18 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated
 
 import typer
 
-from cdslm_eval_unit_lm import train_options as options
-from cdslm_model.cli import train_options as shared
-from cdslm_model.errors import ModelError
-
-if TYPE_CHECKING:
-    from cdslm_eval_unit_lm.train import Order
+from cdslm_eval_unit_lm import options
+from cdslm_model import ModelError
+from cdslm_model.cli import named_settings, run_app, run_until_stopped
+from cdslm_model.cli import options as shared
 
 __all__ = ["app", "main"]
 
@@ -36,9 +33,9 @@ def train(
     valid: shared.Valid = None,
     size: options.Size = 2,
     family: options.Family = "llama",
-    target_flops: options.TargetFlops = None,
-    tokens: options.Tokens = None,
-    steps: options.Steps = None,
+    target_flops: shared.TargetFlops = None,
+    tokens: shared.Tokens = None,
+    steps: shared.Steps = None,
     units: options.Units = 1000,
     stride: options.Stride = 2,
     encoder: options.Encoder = None,
@@ -48,12 +45,12 @@ def train(
     continuation_seconds: shared.ContinuationSeconds = 30.0,
     join_speakers: shared.JoinSpeakers = False,
     batch_size: shared.BatchSize = 16,
-    lr: options.Lr = 1e-3,
-    weight_decay: options.WeightDecay = 0.03,
+    lr: shared.Lr = 1e-3,
+    weight_decay: shared.WeightDecay = 0.03,
     warmup_steps: shared.WarmupSteps = 100,
     decay_share: shared.DecayShare = 0.2,
     clip_norm: shared.ClipNorm = 1.0,
-    seed: options.Seed = 0,
+    seed: shared.Seed = 0,
     valid_windows: shared.ValidWindows = 64,
     valid_every: shared.ValidEvery = 250,
     save_every: shared.SaveEvery = 250,
@@ -62,23 +59,19 @@ def train(
     quiet: shared.Quiet = False,
     as_json: shared.AsJson = False,
 ) -> None:
-    """Cluster speech into units and train a language model on them; stopped, the same command goes on."""
-    given = dict(locals())
+    """Cluster speech into units and train a language model on them; interrupted, the same command resumes."""
+    values = dict(locals())
     from cdslm_eval_unit_lm.settings import Settings
-    from cdslm_eval_unit_lm.train import Order
-    from cdslm_model.train.lineage import Length, find_splits
+    from cdslm_eval_unit_lm.train import train as run
+    from cdslm_model import Job, Length, find_splits, find_vocoder, read_spec
 
-    amounts = {"flops": target_flops, "tokens": tokens, "steps": steps}
-    length, *more = Length.all_of({unit: [amount] for unit, amount in amounts.items() if amount is not None})
-    if more:
-        raise ModelError("say how long to train in one way: --target-flops, --tokens or --steps")
-    # The options that are settings bear the settings' names
-    named = {field.name: given[field.name] for field in dataclasses.fields(Settings)}
-    settings = Settings(**{**named, "encoder": _absolute(encoder)})
+    lengths = Length.from_options({"flops": target_flops, "tokens": tokens, "steps": steps})
+    settings = Settings(**{**named_settings(Settings, values), "encoder": _absolute(encoder)})
     train_on, held_out = find_splits(data, valid)
-    result = _run(
-        Order(settings=settings, data=train_on, valid=held_out, out=out, length=length, device=device, quiet=quiet)
-    )
+    # Before the run, so that it does not end with log-mels that no vocoder can turn into samples
+    find_vocoder(vocoder, read_spec(train_on))
+    job = Job(settings=settings, data=train_on, valid=held_out, out=out, lengths=lengths, device=device, quiet=quiet)
+    result = run_until_stopped(run, job, "unit-lm")
     text = (
         f"{out}: validation loss {result['val_loss']:.5f} nats a unit (entropy of the units "
         f"{result['constant_loss']:.5f}) after {result['steps']} steps; N {result['parameters']:.4g}, "
@@ -88,29 +81,18 @@ def train(
 
 
 def _absolute(folder: str | None) -> str | None:
-    """Return the encoder's folder as any working directory finds it: the run goes on and generates from others."""
+    """Return the encoder's folder as an absolute path: a run resumes and generates from other working directories."""
     return None if folder is None else str(Path(folder).resolve())
 
 
-def _run(order: Order) -> dict[str, Any]:
-    from cdslm_eval_unit_lm.train import train as run
-    from cdslm_model.train.stopping import Interrupted
-
-    try:
-        return run(order)
-    except Interrupted as request:
-        typer.echo(f"unit-lm: stopped at a checkpoint in {order.out}; the same command goes on from there", err=True)
-        sys.exit(128 + request.number)
-
-
 @app.command(name="import", no_args_is_help=True)
-def bring_in(
+def import_model(
     language_model: Annotated[Path, typer.Argument(help="Folder of a transformers causal LM (safetensors).")],
     centroids: Annotated[Path, typer.Option("--centroids", help=".npy or .safetensors, [units, dimensions].")],
-    data: Annotated[Path, typer.Option("--data", help="Prepared speech, to learn what each unit sounds like.")],
+    data: Annotated[Path, typer.Option("--data", help="Prepared speech, for the tables of the units.")],
     out: Annotated[Path, typer.Option("--out", help="Folder for the checkpoint.")],
     offset: Annotated[int, typer.Option("--offset", min=0, help="Id of unit 0 in the language model.")] = 0,
-    window: Annotated[int | None, typer.Option("--window", min=2, help="Tokens it may look at.")] = None,
+    window: Annotated[int | None, typer.Option("--window", min=2, help="Longest window in tokens.")] = None,
     encoder: options.Encoder = None,
     layer: options.Layer = 6,
     stride: options.Stride = 2,
@@ -119,9 +101,8 @@ def bring_in(
     vocoder: shared.Vocoder = "griffin-lim",
     device: shared.Device = "auto",
 ) -> None:
-    """Make a checkpoint of a unit language model that somebody else trained, from its files."""
-    from cdslm_eval_unit_lm.published import Published
-    from cdslm_eval_unit_lm.published import bring_in as run
+    """Make a checkpoint of a published unit language model from its files."""
+    from cdslm_eval_unit_lm.published import Published, import_published
     from cdslm_eval_unit_lm.settings import Settings
 
     settings = Settings(
@@ -135,7 +116,7 @@ def bring_in(
     published = Published(
         language_model=language_model, centroids=centroids, data=data, offset=offset, window=window, settings=settings
     )
-    typer.echo(str(run(published, out, device).folder))
+    typer.echo(str(import_published(published, out, device).folder))
 
 
 Run = Annotated[str, typer.Argument(help="A run of unit-lm, or a checkpoint in it.")]
@@ -204,27 +185,14 @@ def _through_the_door(spec: str, told: dict[str, str], asked: list[str], out: Pa
     if code:
         sys.exit(code)
     if pictures:
-        from cdslm_model.sample.pictures import draw_set
+        from cdslm_model import draw_set
 
         typer.echo(str(draw_set(out, pictures)))
 
 
 def main() -> None:
-    """Run the command line; what goes wrong is told in one sentence.
-
-    Exit codes: 0 done, 2 the command or the data was wrong, 3 an error of the environment, 128 + N ended by signal N.
-    """
-    try:
-        app()
-    except ModelError as error:
-        typer.echo(f"unit-lm: {error}", err=True)
-        sys.exit(error.exit_code)
-    except ModuleNotFoundError as error:
-        typer.echo(f"unit-lm: {error.name} is not installed; pip install 'cdslm-eval[model]' brings it", err=True)
-        sys.exit(3)
-    except KeyboardInterrupt:
-        typer.echo("unit-lm: interrupted; the same command goes on from the last checkpoint", err=True)
-        sys.exit(130)
+    """Run `unit-lm`; see `cdslm_model.cli.run_app` for the exit codes."""
+    run_app(app, "unit-lm")
 
 
 if __name__ == "__main__":

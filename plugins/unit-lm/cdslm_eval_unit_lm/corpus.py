@@ -1,4 +1,4 @@
-"""Prepared speech as units: clips that are heard when asked for, and windows that a seed and a step determine."""
+"""Prepared speech as units: clips that are read on access, and windows determined by a seed and a step."""
 
 from __future__ import annotations
 
@@ -16,12 +16,9 @@ from torch import Tensor
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.clips import Source, decode
 from cdslm_eval.core.errors import AudioError
-from cdslm_model.data.mel import LogMel
-from cdslm_model.data.windows import Shards
-from cdslm_model.errors import DataError
-from cdslm_model.sample.sampling import random_source
+from cdslm_model import DataError, LogMel, Shards, random_source
 
-__all__ = ["Prompt", "ShardClip", "UnitWindows", "clips_of"]
+__all__ = ["Prompt", "ShardClip", "UnitWindows", "shard_clips"]
 
 Ints = npt.NDArray[np.int64]
 
@@ -31,9 +28,9 @@ class ShardClip:
     """A clip of prepared speech; its samples are read from the file that it was prepared from.
 
     Attributes:
-        shards: Where it stands.
+        shards: Folder of the clip.
         start, stop: Its frames.
-        path: The file it came from.
+        path: The file that it was prepared from.
     """
 
     shards: Shards
@@ -62,7 +59,7 @@ class Prompt:
 
     Attributes:
         clip: The clip.
-        mels: How speech becomes log-mels.
+        mels: Recipe of the log-mels.
     """
 
     clip: Clip
@@ -83,7 +80,7 @@ class Prompt:
         return self.clip.at_rate(rate_hz).samples
 
 
-def clips_of(shards: Shards) -> list[ShardClip]:
+def shard_clips(shards: Shards) -> list[ShardClip]:
     """Return the clips of prepared speech, in order."""
     ends = itertools.accumulate((clip["frames"] for clip in shards.clips), initial=0)
     return [
@@ -93,18 +90,18 @@ def clips_of(shards: Shards) -> list[ShardClip]:
 
 
 class UnitWindows:
-    """Windows of tokens, each determined by a seed, a step and its place in the batch; all positions equally likely.
+    """Windows of tokens, each determined by a seed, a step and its row in the batch; all positions equally likely.
 
     Args:
-        said: Tokens of each clip.
-        speakers: Who says each.
+        clip_tokens: Tokens of each clip.
+        speakers: Speaker of each, None where unknown.
         length: Tokens of a window.
         join_speakers: Whether a window may run over adjacent clips of one speaker.
-        folder: Named where something is wrong.
-        seconds: What a window was asked to last.
+        folder: For messages.
+        seconds: Duration of a window, for messages.
 
     Attributes:
-        left_out: Share of the tokens that stand in stretches shorter than a window.
+        left_out: Share of the tokens in stretches shorter than a window.
 
     Raises:
         DataError: No stretch is as long as a window.
@@ -112,7 +109,7 @@ class UnitWindows:
 
     def __init__(
         self,
-        said: Sequence[Ints],
+        clip_tokens: Sequence[Ints],
         speakers: Sequence[str | None],
         length: int,
         *,
@@ -121,14 +118,15 @@ class UnitWindows:
         seconds: float,
     ) -> None:
         self.length = length
-        self._tokens = np.concatenate(said)
+        self._tokens = np.concatenate(clip_tokens)
         opens = [True] + [
-            not join_speakers or one is None or one != other for other, one in itertools.pairwise(speakers)
+            not join_speakers or speaker is None or speaker != before
+            for before, speaker in itertools.pairwise(speakers)
         ]
         first = np.flatnonzero(opens)
-        ends = np.cumsum([len(one) for one in said])
+        ends = np.cumsum([len(tokens) for tokens in clip_tokens])
         starts = np.concatenate([[0], ends[:-1]])[first]
-        lengths = ends[np.append(first[1:], len(said)) - 1] - starts
+        lengths = ends[np.append(first[1:], len(clip_tokens)) - 1] - starts
         fits = lengths >= length
         if not fits.any():
             raise DataError(
@@ -141,18 +139,18 @@ class UnitWindows:
         self._positions = np.cumsum(lengths[fits] - length + 1)
 
     def window(self, position: float) -> Ints:
-        """Return the tokens at a position in [0, 1) of all there are, int64 `[length]`."""
-        place = int(position * self._positions[-1])
-        stretch = int(np.searchsorted(self._positions, place, "right"))
+        """Return the tokens at a position in [0, 1) of all windows, int64 `[length]`."""
+        index = int(position * self._positions[-1])
+        stretch = int(np.searchsorted(self._positions, index, "right"))
         before = int(self._positions[stretch - 1]) if stretch else 0
-        start = int(self._starts[stretch]) + place - before
+        start = int(self._starts[stretch]) + index - before
         return self._tokens[start : start + self.length]
 
     def batch(self, seed: int, step: int, size: int) -> Tensor:
         """Return a step's windows, int64 `[size, length]`."""
-        drawn = [self.window(random_source(seed, "window", step, place).random()) for place in range(size)]
+        drawn = [self.window(random_source(seed, "window", step, row).random()) for row in range(size)]
         return torch.from_numpy(np.stack(drawn))
 
     def spread(self, count: int) -> Tensor:
         """Return windows that lie evenly over the data, int64 `[count, length]`: the validation set."""
-        return torch.from_numpy(np.stack([self.window((place + 0.5) / count) for place in range(count)]))
+        return torch.from_numpy(np.stack([self.window((index + 0.5) / count) for index in range(count)]))

@@ -1,4 +1,4 @@
-"""What is clustered: log-mel frames, or the output of a layer of a transformers speech encoder."""
+"""Features for clustering: log-mel frames, or the output of a layer of a transformers speech encoder."""
 
 from __future__ import annotations
 
@@ -13,9 +13,7 @@ import torch
 from torch import Tensor
 
 from cdslm_eval_unit_lm.settings import Settings
-from cdslm_model.data.mel import MelSpec, Normalizer
-from cdslm_model.errors import DataError, ModelError
-from cdslm_model.files import sha256
+from cdslm_model import DataError, MelSpec, ModelError, Normalizer, sha256
 
 __all__ = ["EncoderFeatures", "Features", "LogMelFeatures", "Speech", "find_features"]
 
@@ -25,13 +23,13 @@ _WINDOW_SECONDS = 20.0
 
 
 class Speech(Protocol):
-    """One clip, as log-mels or as samples, whichever is asked for."""
+    """One clip, as log-mels or as samples."""
 
     def log_mel(self) -> Tensor:
         """Return the log-mel `[frames, mels]`."""
 
     def samples(self, rate_hz: int) -> npt.NDArray[np.float32]:
-        """Return samples `[samples]` at a rate; raises `DataError` where they are not to be had."""
+        """Return samples `[samples]` at a rate; raises `DataError` where they cannot be read."""
 
 
 class Features(ABC):
@@ -39,7 +37,7 @@ class Features(ABC):
 
     Attributes:
         rate_hz: Vectors a second.
-        digest: What two share if and only if they make the same vectors of the same log-mels or samples.
+        digest: Identity; equal if and only if the same speech gives the same vectors.
     """
 
     rate_hz: float
@@ -51,7 +49,7 @@ class Features(ABC):
 
 
 class LogMelFeatures(Features):
-    """Normalised log-mel frames, `stride` of them side by side."""
+    """Normalised log-mel frames, `stride` of them concatenated."""
 
     def __init__(self, spec: MelSpec, normalizer: Normalizer, stride: int) -> None:
         self._normalizer, self._stride = normalizer, stride
@@ -71,26 +69,26 @@ class EncoderFeatures(Features):
     Long clips are read in windows of 20 s.
 
     Args:
-        folder: What `save_pretrained` wrote, with safetensors weights.
+        folder: Of `save_pretrained`, with safetensors weights.
         layer: 1 is the first transformer layer's output.
-        device: Where it runs.
+        device: Of the encoder.
 
     Raises:
-        ModelError: It cannot be loaded, or has not so many layers.
+        ModelError: It cannot be loaded, or has fewer layers.
     """
 
     def __init__(self, folder: str, layer: int, device: torch.device) -> None:
         from transformers import AutoModel
 
         if not (Path(folder) / "model.safetensors").is_file():
-            raise ModelError(f"{folder}: no model.safetensors in it; give the folder of a transformers speech encoder")
+            raise ModelError(f"{folder}: no model.safetensors in it; name the folder of a transformers speech encoder")
         try:
             model, report = AutoModel.from_pretrained(
                 folder, use_safetensors=True, local_files_only=True, dtype=torch.float32, output_loading_info=True
             )
         except (OSError, ValueError, KeyError) as error:
             raise ModelError(f"{folder}: not a speech encoder: {str(error).splitlines()[0]}") from error
-        # the mask of training that some checkpoints lack is not used here
+        # the training mask that some checkpoints lack is not used here
         if absent := {name for name in report["missing_keys"] if not name.endswith("masked_spec_embed")}:
             raise ModelError(f"{folder}: lacks weights, {min(absent)} for one")
         layers = int(getattr(model.config, "num_hidden_layers", 0))
@@ -109,14 +107,14 @@ class EncoderFeatures(Features):
         if self._normalize and len(samples):
             samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
         size = int(_WINDOW_SECONDS * _ENCODER_RATE_HZ) // self._hop * self._hop
-        found = [self._hidden(samples[start : start + size]) for start in range(0, len(samples), size)]
-        return np.concatenate(found) if found else np.zeros((0, self._model.config.hidden_size), np.float32)
+        parts = [self._hidden(samples[start : start + size]) for start in range(0, len(samples), size)]
+        return np.concatenate(parts) if parts else np.zeros((0, self._model.config.hidden_size), np.float32)
 
     @torch.inference_mode()
     def _hidden(self, samples: npt.NDArray[np.float32]) -> Vectors:
         # padded by half of the difference of window and hop on both sides, so that vector i covers hop i
-        wanted = len(samples) // self._hop
-        if not wanted:
+        vectors = len(samples) // self._hop
+        if not vectors:
             return np.zeros((0, self._model.config.hidden_size), np.float32)
         around = 1
         for kernel, stride in zip(
@@ -126,19 +124,19 @@ class EncoderFeatures(Features):
         side = (around - self._hop + 1) // 2
         whole = np.pad(samples.astype(np.float32), (side, side + self._hop))
         states = self._model(torch.from_numpy(whole)[None].to(self._device), output_hidden_states=True).hidden_states
-        hidden: Vectors = states[self._layer][0, :wanted].float().cpu().numpy()
+        hidden: Vectors = states[self._layer][0, :vectors].float().cpu().numpy()
         return hidden
 
 
 def find_features(settings: Settings, spec: MelSpec, normalizer: Normalizer, device: torch.device) -> Features:
-    """Return what the settings name."""
+    """Return the features of the settings."""
     if settings.encoder is None:
         return LogMelFeatures(spec, normalizer, settings.stride)
     return EncoderFeatures(settings.encoder, settings.layer, device)
 
 
 def _normalizes(folder: Path) -> bool:
-    """Return whether the encoder wants samples of mean 0 and variance 1; transformers' default, yes."""
+    """Return whether the encoder needs samples of mean 0 and variance 1, transformers' default."""
     path = folder / "preprocessor_config.json"
     if not path.is_file():
         return True

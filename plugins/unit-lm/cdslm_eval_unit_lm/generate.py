@@ -1,4 +1,4 @@
-"""From a checkpoint and prompts to the units that follow."""
+"""Continuations of prompts by a unit language model, as units."""
 
 from __future__ import annotations
 
@@ -13,22 +13,21 @@ import torch
 from torch import Tensor
 
 from cdslm_eval.core.audio import Clip
-from cdslm_eval_unit_lm.language import build, filled
+from cdslm_eval_unit_lm.codec import UnitCodec, find_unit_checkpoint
+from cdslm_eval_unit_lm.language import build, load_weights
 from cdslm_eval_unit_lm.units import Ints, runs
-from cdslm_eval_unit_lm.voice import Voice, find
-from cdslm_model.errors import ModelError
-from cdslm_model.sample.sampling import random_source
+from cdslm_model import ModelError, random_source
 
-__all__ = ["Manner", "Speaker"]
+__all__ = ["SamplingConfig", "UnitContinuer"]
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How units are drawn.
+class SamplingConfig:
+    """Temperature, top k and seed.
 
     Attributes:
-        temperature: Logits are divided by it; 0 takes the likeliest.
-        top_k: Only so many of the likeliest count; 0 is all.
+        temperature: Divisor of the logits; 0 takes the most probable unit.
+        top_k: Number of most probable units that are sampled from; 0 is all.
         seed: The same seed gives the same clips.
     """
 
@@ -37,96 +36,102 @@ class Manner:
     seed: int = 0
 
 
-class Speaker:
+class UnitContinuer:
     """A trained unit language model that continues speech.
 
     Args:
         path: A run of `unit-lm train` or `unit-lm import`, or a checkpoint in it.
+        sampling: Temperature, top k and seed.
         device: "auto", "cpu", "cuda" or "cuda:N".
-        vocoder: Name of the vocoder; None takes the one that the run names.
+        vocoder: Name of the vocoder; None takes the run's own.
 
     Raises:
-        ModelError: The checkpoint cannot be used, or the vocoder wants other log-mels.
+        ModelError: The checkpoint cannot be used, or the vocoder needs other log-mels.
     """
 
-    def __init__(self, path: Path | str, device: str = "auto", vocoder: str | None = None) -> None:
-        found = find(path)
-        self.voice = Voice(found, device, vocoder)
-        lm = found.facts["lm"]
+    def __init__(
+        self,
+        path: Path | str,
+        sampling: SamplingConfig = SamplingConfig(),
+        device: str = "auto",
+        vocoder: str | None = None,
+    ) -> None:
+        saved = find_unit_checkpoint(path)
+        self.sampling, self.codec = sampling, UnitCodec(saved, device, vocoder)
+        lm = saved.facts["lm"]
         self._offset, self._opening, self._window = lm["offset"], lm["opening"], lm["window"]
-        self._known = slice(self._offset, self._offset + len(self.voice.units.centroids))
-        self._rate = float(found.facts["tokens_per_second"])
-        self._model: Any = filled(build(lm["config"]), found.tensors("weights")).to(self.voice.device).eval()
+        self._known = slice(self._offset, self._offset + len(self.codec.units.centroids))
+        self._rate = float(saved.facts["tokens_per_second"])
+        self._model: Any = load_weights(build(lm["config"]), saved.tensors("weights")).to(self.codec.device).eval()
 
     def context(self, clip: Clip, *, end: bool) -> Ints:
-        """Return the tokens of a clip that are heard: the last, or the first, of the trained context."""
-        settings, units = self.voice.settings, self.voice.hear(clip)
+        """Return the context tokens of a clip: its last, or its first, up to the trained length."""
+        settings, units = self.codec.settings, self.codec.encode(clip)
         tokens = runs(units)[0] if settings.run_length else units
-        wanted = min(round(settings.context_seconds * self._rate), self._window - 1)
-        return (tokens[max(0, len(tokens) - wanted) :] if end else tokens[:wanted]) if wanted else tokens[:0]
+        length = min(round(settings.context_seconds * self._rate), self._window - 1)
+        return tokens[max(0, len(tokens) - length) :] if end else tokens[:length]
 
     @torch.inference_mode()
-    def continuations(self, contexts: Sequence[Ints], clips: Sequence[int], frames: int, manner: Manner) -> list[Ints]:
-        """Return the units that follow each context, as they last, enough for so many mel frames.
+    def continuations(self, contexts: Sequence[Ints], clips: Sequence[int], frames: int) -> list[Ints]:
+        """Return the units that follow each context, runs expanded, for a number of mel frames.
 
         Args:
             contexts: Tokens to continue; may be empty.
-            clips: What each continuation's draws belong to.
+            clips: Key of each continuation's random numbers.
             frames: Mel frames to fill.
-            manner: How.
         """
-        units = self.voice.units
-        wanted = int(np.ceil(frames * units.rate_hz / units.frame_rate))
-        made: list[Ints] = [np.zeros(0, np.int64)] * len(contexts)
+        units = self.codec.units
+        count = int(np.ceil(frames * units.rate_hz / units.frame_rate))
+        continuations: list[Ints] = [np.zeros(0, np.int64)] * len(contexts)
         for length in sorted({len(context) for context in contexts}):
-            places = [place for place, context in enumerate(contexts) if len(context) == length]
-            sources = [random_source(manner.seed, "units", clips[place]) for place in places]
-            together = self._together(np.stack([contexts[place] for place in places]), sources, wanted, manner)
-            for place, one in zip(places, together, strict=True):
-                made[place] = one
-        return made
+            rows = [row for row, context in enumerate(contexts) if len(context) == length]
+            sources = [random_source(self.sampling.seed, "units", clips[row]) for row in rows]
+            batch = self._decode(np.stack([contexts[row] for row in rows]), sources, count)
+            for row, generated in zip(rows, batch, strict=True):
+                continuations[row] = generated
+        return continuations
 
-    def _together(self, past: Ints, sources: list[np.random.Generator], wanted: int, manner: Manner) -> list[Ints]:
-        """Return at least `wanted` units after each row of tokens; when the window is full, its second half goes on."""
-        said: list[list[int]] = [[] for _ in sources]
+    def _decode(self, past: Ints, sources: list[np.random.Generator], count: int) -> list[Ints]:
+        """Return `count` units after each row of tokens; a full window restarts from its second half."""
+        generated: list[list[int]] = [[] for _ in sources]
         cache: Any = None
         seen = 0
         history = past
         feed = self._ids(past, opened=True)
-        while min(map(len, said)) < wanted:
+        while min(map(len, generated)) < count:
             if seen + feed.shape[1] > self._window:
                 cache, seen = None, 0
                 feed = self._ids(history[:, -(self._window // 2) :], opened=False)
-            answer = self._model(feed, past_key_values=cache, use_cache=True)
-            cache, seen = answer.past_key_values, seen + feed.shape[1]
+            output = self._model(feed, past_key_values=cache, use_cache=True)
+            cache, seen = output.past_key_values, seen + feed.shape[1]
             logits = (
-                answer.logits[:, -1, self._offset : self._offset + len(self.voice.units.mels)].double().cpu().numpy()
+                output.logits[:, -1, self._offset : self._offset + len(self.codec.units.mels)].double().cpu().numpy()
             )
             draws = np.stack([source.random(2) for source in sources])
-            tokens = np.array([_drawn(row, draw[0], manner) for row, draw in zip(logits, draws, strict=True)])
-            for row, token, draw in zip(said, tokens, draws, strict=True):
-                lasts = self.voice.units.lasting(int(token), draw[1]) if self.voice.settings.run_length else 1
-                row.extend([int(token)] * lasts)
+            tokens = np.array([_draw(row, draw[0], self.sampling) for row, draw in zip(logits, draws, strict=True)])
+            for row, token, draw in zip(generated, tokens, draws, strict=True):
+                repeats = self.codec.units.draw_run(int(token), draw[1]) if self.codec.settings.run_length else 1
+                row.extend([int(token)] * repeats)
             history = np.concatenate([history, tokens[:, None]], axis=1)
             feed = self._ids(tokens[:, None], opened=False)
-        return [np.array(row[:wanted]) for row in said]
+        return [np.array(row[:count]) for row in generated]
 
     def _ids(self, tokens: Ints, *, opened: bool) -> Tensor:
-        """Return the language model's own ids of units, after the token that opens a window where it has one."""
+        """Return the language model's own ids of units, after the opening token where the model has one."""
         ids: Tensor = torch.from_numpy(np.ascontiguousarray(tokens)) + self._offset
         if opened and self._opening is not None:
             ids = torch.cat([torch.full((len(ids), 1), self._opening), ids], dim=1)
         if not ids.shape[1]:
-            raise ModelError("this model has no token that opens a text: it can only continue a prompt")
-        return ids.to(self.voice.device)
+            raise ModelError("this model has no opening token and can only continue a prompt; name prompts")
+        return ids.to(self.codec.device)
 
 
-def _drawn(logits: npt.NDArray[np.float64], draw: float, manner: Manner) -> int:
-    """Return the unit that a uniform draw picks."""
-    if manner.temperature == 0:
+def _draw(logits: npt.NDArray[np.float64], draw: float, sampling: SamplingConfig) -> int:
+    """Return the unit of a uniform draw."""
+    if sampling.temperature == 0:
         return int(logits.argmax())
-    scaled = logits / manner.temperature
-    if 0 < manner.top_k < len(scaled):
-        scaled = np.where(scaled >= np.partition(scaled, -manner.top_k)[-manner.top_k], scaled, -np.inf)
+    scaled = logits / sampling.temperature
+    if 0 < sampling.top_k < len(scaled):
+        scaled = np.where(scaled >= np.partition(scaled, -sampling.top_k)[-sampling.top_k], scaled, -np.inf)
     shares = np.exp(scaled - scaled.max()).cumsum()
     return int(np.searchsorted(shares, draw * shares[-1], "right"))

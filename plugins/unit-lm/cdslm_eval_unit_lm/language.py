@@ -1,4 +1,4 @@
-"""The causal language model over units: transformers' own Llama or GPT-2 of any size, and what it costs."""
+"""The causal language model over units: a Llama or GPT-2 of transformers of any size, and its cost."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from cdslm_model.errors import CheckpointError, ModelError
+from cdslm_model import CheckpointError, ModelError
 
-__all__ = ["FAMILIES", "build", "filled", "forward_flops", "lm_config"]
+__all__ = ["FAMILIES", "build", "forward_flops", "lm_config", "load_weights"]
 
 WIDTH_PER_LAYER, HEAD_DIM = 128, 64
 
@@ -68,7 +68,7 @@ def lm_config(family: str, size: int, units: int, length: int) -> dict[str, Any]
 
 
 def build(config: Mapping[str, Any], seed: int = 0) -> nn.Module:
-    """Return a model with initial values that the seed determines; torch's own random state is left alone.
+    """Return a model with initial values determined by the seed; torch's global random state is unchanged.
 
     Raises:
         ModelError: transformers knows no causal language model of that kind.
@@ -78,25 +78,25 @@ def build(config: Mapping[str, Any], seed: int = 0) -> nn.Module:
     auto: Any = transformers  # its classes carry no types
     fields = dict(config)
     try:
-        made = auto.AutoConfig.for_model(fields.pop("model_type"), **fields)
+        lm = auto.AutoConfig.for_model(fields.pop("model_type"), **fields)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
-            model: nn.Module = auto.AutoModelForCausalLM.from_config(made, attn_implementation="sdpa")
+            model: nn.Module = auto.AutoModelForCausalLM.from_config(lm, attn_implementation="sdpa")
     except (KeyError, ValueError, TypeError) as error:
         raise ModelError(f"transformers has no causal language model {config.get('model_type')!r}: {error}") from error
     return model.float()
 
 
-def filled(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
-    """Return the model with the weights of a checkpoint.
+def load_weights(model: nn.Module, weights: Mapping[str, Tensor]) -> nn.Module:
+    """Copy the weights of a checkpoint into a model and return it.
 
     Raises:
-        CheckpointError: They are not those of the model.
+        CheckpointError: Names or shapes differ from the model's.
     """
     named = dict(model.named_parameters())
     if named.keys() != weights.keys():
         odd = min(named.keys() ^ weights.keys())
-        raise CheckpointError(f"the weights are not those of the language model: {odd} stands on one side only")
+        raise CheckpointError(f"the weights are not those of the language model: {odd} is on one side only")
     with torch.no_grad():
         for name, parameter in named.items():
             if parameter.shape != weights[name].shape:

@@ -1,4 +1,4 @@
-"""Unit language models that somebody else trained, from their files: a causal LM, centroids, and a speech encoder."""
+"""Published unit language models, imported from their files: a causal LM, centroids, and a speech encoder."""
 
 from __future__ import annotations
 
@@ -12,30 +12,34 @@ import numpy as np
 import numpy.typing as npt
 import torch
 
-from cdslm_eval_unit_lm.corpus import clips_of
+from cdslm_eval_unit_lm.corpus import shard_clips
 from cdslm_eval_unit_lm.features import find_features
 from cdslm_eval_unit_lm.settings import Settings
 from cdslm_eval_unit_lm.train import KIND
 from cdslm_eval_unit_lm.units import tables
-from cdslm_model.data.windows import Shards
-from cdslm_model.errors import ModelError
-from cdslm_model.files import locked
-from cdslm_model.train import checkpoint
-from cdslm_model.train.distributed import pick_device
+from cdslm_model import (
+    Checkpoint,
+    ModelError,
+    Shards,
+    find_vocoder,
+    locked,
+    pick_device,
+    save_checkpoint,
+)
 
-__all__ = ["Published", "bring_in"]
+__all__ = ["Published", "import_published"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Published:
-    """Where the files of a published model lie, and what they do not say of themselves.
+    """Files of a published model, and the facts that they do not contain.
 
     Attributes:
         language_model: Folder of a transformers causal LM with safetensors weights.
         centroids: `.npy` or `.safetensors` with `[units, dimensions]`.
-        data: Prepared speech, from which it is learnt what each unit sounds like and how long it lasts.
+        data: Prepared speech, for the tables of mean log-mels and durations.
         offset: Id of unit 0 in the language model.
-        window: Tokens that it may look at; None is what its config says.
+        window: Longest window in tokens; None takes that of its config.
         settings: Encoder, layer, run length, context and vocoder.
     """
 
@@ -47,11 +51,11 @@ class Published:
     settings: Settings
 
 
-def bring_in(published: Published, out: Path, device: str = "auto") -> checkpoint.Checkpoint:
-    """Write a checkpoint that `unit-lm:OUT` speaks with.
+def import_published(published: Published, out: Path, device: str = "auto") -> Checkpoint:
+    """Write a checkpoint for the generator `unit-lm:OUT`.
 
     Raises:
-        ModelError: The files do not fit each other, or cannot be read without unpickling.
+        ModelError: The files do not match, or cannot be read without unpickling.
     """
     model, config = _language_model(published.language_model)
     centroids = _centroids(published.centroids)
@@ -62,18 +66,20 @@ def bring_in(published: Published, out: Path, device: str = "auto") -> checkpoin
             f"--offset {published.offset} on"
         )
     settings = dataclasses.replace(published.settings, units=len(centroids))
+    settings.check()
     shards = Shards(published.data)
+    find_vocoder(settings.vocoder, shards.spec)
     normalizer = shards.normalizer()
     features = find_features(settings, shards.spec, normalizer, pick_device(device))
-    width = features(clips_of(shards)[0]).shape[1]
+    width = features(shard_clips(shards)[0]).shape[1]
     if width != centroids.shape[1]:
         raise ModelError(
-            f"{published.centroids}: of {centroids.shape[1]} dimensions, and the encoder gives {width}; is it the "
-            "right --encoder and --layer?"
+            f"{published.centroids}: of {centroids.shape[1]} dimensions, and the encoder's are {width}; "
+            "check --encoder and --layer"
         )
-    units, _ = tables(centroids, clips_of(shards), features, shards.spec.frame_rate, shards.spec.mels)
+    units, _ = tables(centroids, shard_clips(shards), features, shards.spec.frame_rate, shards.spec.mels)
     window = published.window or int(config.get("max_position_embeddings") or config.get("n_positions") or 1024)
-    weights = {name: one.detach().clone() for name, one in model.named_parameters()}
+    weights = {name: parameter.detach().clone() for name, parameter in model.named_parameters()}
     facts = {
         "kind": KIND,
         "settings": settings.as_dict(),
@@ -83,14 +89,14 @@ def bring_in(published: Published, out: Path, device: str = "auto") -> checkpoin
         "tokens_per_second": units.rate_hz / (units.mean_run() if settings.run_length else 1.0),
         "mel_spec": dataclasses.asdict(shards.spec),
         "normalizer": normalizer.as_dict(),
-        "parameters": sum(one.numel() for one in weights.values()),
+        "parameters": sum(weight.numel() for weight in weights.values()),
         "per_step": None,
-        "conventions": {"origin": f"brought in from {published.language_model.name}; its D and C are not known here"},
+        "conventions": {"origin": f"imported from {published.language_model.name}; its D and C are unknown"},
         "constant_loss": None,
         "val_loss": None,
     }
     with locked(out, "trainer"):
-        return checkpoint.save(out, 0, {"weights": weights, "units": units.tensors()}.items(), facts)
+        return save_checkpoint(out, 0, {"weights": weights, "units": units.tensors()}.items(), facts)
 
 
 def _language_model(folder: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
@@ -111,7 +117,7 @@ def _language_model(folder: Path) -> tuple[torch.nn.Module, dict[str, Any]]:
 
 
 def _plain(fields: dict[str, Any]) -> dict[str, Any]:
-    """Return what JSON can hold of a config, without what only says where it came from."""
+    """Return the JSON values of a config, without those that only name its origin."""
     odd = {"_name_or_path", "architectures", "dtype", "torch_dtype", "transformers_version"}
     return {
         name: value
@@ -134,5 +140,5 @@ def _centroids(path: Path) -> npt.NDArray[np.float32]:
             "cluster_centers_ with numpy.save where you trust it"
         ) from error
     if values.ndim != 2 or not np.isfinite(values).all():
-        raise ModelError(f"{path}: holds {list(values.shape)}; finite [units, dimensions] are wanted")
+        raise ModelError(f"{path}: holds {list(values.shape)}; finite [units, dimensions] are needed")
     return np.ascontiguousarray(values, dtype=np.float32)

@@ -3,35 +3,46 @@
 from __future__ import annotations
 
 import dataclasses
-import math
-import signal
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from cdslm_eval_unit_lm.corpus import UnitWindows, clips_of
+from cdslm_eval_unit_lm.corpus import UnitWindows, shard_clips
 from cdslm_eval_unit_lm.features import find_features
-from cdslm_eval_unit_lm.heard import keep, kept, key_of, with_progress
 from cdslm_eval_unit_lm.language import forward_flops, lm_config
 from cdslm_eval_unit_lm.learner import Learner, best_constant
 from cdslm_eval_unit_lm.settings import Settings
+from cdslm_eval_unit_lm.unit_cache import cache_key, cached_units, save_units, with_progress
 from cdslm_eval_unit_lm.units import Ints, Units, fit_centroids, runs, tables
-from cdslm_model.data.windows import Shards
-from cdslm_model.errors import CheckpointError, ModelError, TrainingError
-from cdslm_model.files import locked, read_json, write_json
-from cdslm_model.net.flops import BACKWARD
-from cdslm_model.train import checkpoint
-from cdslm_model.train.distributed import pick_device, precision
-from cdslm_model.train.journal import Journal, matrix_rate
-from cdslm_model.train.lineage import Length, check_length, check_settings, check_speech, open_speech
-from cdslm_model.train.run import RESULT
-from cdslm_model.train.schedule import WarmupStableDecay
-from cdslm_model.train.stopping import Interrupted, noted_signals
+from cdslm_model import (
+    RESULT,
+    Checkpoint,
+    Job,
+    Journal,
+    ModelError,
+    Shards,
+    WarmupStableDecay,
+    check_length,
+    check_settings,
+    check_speech,
+    finished_result,
+    last_checkpoint,
+    locked,
+    matrix_rate,
+    noted_signals,
+    open_speech,
+    pick_device,
+    precision,
+    result_counts,
+    run,
+    write_json,
+)
 
-__all__ = ["KIND", "Order", "train"]
+__all__ = ["KIND", "train"]
 
 KIND = "unit-lm"
+_BACKWARD = 2
+"""Cost of the backward pass in forward passes."""
 _CONVENTIONS = {
     "parameters": "all trainable parameters of the language model; clusters and tables are not counted",
     "tokens": "units that were predicted",
@@ -41,211 +52,165 @@ _CONVENTIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Order:
-    """What one call is to do.
-
-    Attributes:
-        settings: What determines the run.
-        data: Prepared speech to train on.
-        valid: Prepared speech to validate on.
-        out: The run's folder.
-        length: How long.
-        device: "auto", "cpu", "cuda" or "cuda:N".
-        quiet: Whether nothing is said while it runs.
-    """
-
-    settings: Settings
-    data: Path
-    valid: Path
-    out: Path
-    length: Length
-    device: str = "auto"
-    quiet: bool = False
-
-
-def train(order: Order) -> dict[str, Any]:
-    """Train, or go on training, and return what `result.json` says.
+def train(job: Job[Settings]) -> dict[str, Any]:
+    """Train or resume a job of one length, and return its `result.json`.
 
     Raises:
-        ModelError: Something about the order, the data, the disk or the loss.
-        Interrupted: A signal came; a checkpoint was written.
+        ModelError: A problem with the job, the data, the disk or the loss.
+        Interrupted: A signal arrived; a checkpoint is written.
     """
-    with locked(order.out, "trainer"):
-        found = checkpoint.last(order.out)
-        if found is not None:
-            _check_same(order, found)
-        run = _Run(order, found)
-        if (order.out / RESULT).is_file() and found is not None:
-            result = read_json(order.out / RESULT, CheckpointError)
-            if result["steps"] == run.schedule.steps == found.step:
+    job.settings.check()
+    if len(job.lengths) != 1:
+        raise ModelError("unit-lm trains one length a run; Use: one of --target-flops, --tokens or --steps")
+    with locked(job.out, "trainer"):
+        last = last_checkpoint(job.out)
+        if last is not None:
+            _check_same(job, last)
+        prepared = _Run(job, last)
+        if last is not None and last.step == prepared.schedule.steps:
+            result = finished_result(job.out, prepared.schedule.steps)
+            if result is not None:
                 return result
-        # only now: whoever ends the hearing of hours of speech need not wait for a step to stop at
+        # Only now: a signal during the clustering of hours of speech ends the process at once
         with noted_signals() as signals:
-            return run.go(signals)
+            return prepared.finish(signals)
 
 
 class _Run:
-    """Speech as units, the model over them, and how far it is to go."""
+    """Speech as units, the model over them, and its schedule."""
 
-    def __init__(self, order: Order, found: checkpoint.Checkpoint | None) -> None:
-        settings = order.settings
-        self.order, self.settings = order, settings
-        self.device = pick_device(order.device)
-        self.speech = open_speech(order.data, order.valid, settings.vocoder)
-        if found is not None:
-            check_speech(order.out, found, self.speech)
+    def __init__(self, job: Job[Settings], last: Checkpoint | None) -> None:
+        settings = job.settings
+        self.job, self.settings = job, settings
+        self.device = pick_device(job.device)
+        self.speech = open_speech(job.data, job.valid)
+        if last is not None:
+            check_speech(job.out, last, self.speech)
         self.shards, held_out = self.speech.train, self.speech.valid
         self.normalizer = self.shards.normalizer()
         self.features = find_features(settings, self.shards.spec, self.normalizer, self.device)
-        self.units, said = self._units(found)
-        said_held_out = self._said(held_out, "valid", self.units)
-        rate = self.features.rate_hz / (self.units.mean_run() if settings.run_length else 1.0)
-        length = max(2, round(settings.seconds * rate))
-        self.windows = self._windows(said, self.shards, length)
-        self.valid = self._windows(said_held_out, held_out, length).spread(settings.valid_windows)
-        self.config = lm_config(settings.family, settings.size, settings.units, length)
-        self.learner = Learner(settings, self.config, self.device)
-        self.schedule, self.facts = self._plan(length, rate)
-        if found is not None:
-            check_length(order.out, found, self.schedule)
-            self.learner.restore(found)
+        self.units, train_units = self._cluster(last)
+        valid_units = self._clip_units(held_out, "valid", self.units)
+        self.rate_hz = self.features.rate_hz / (self.units.mean_run() if settings.run_length else 1.0)
+        self.length = max(2, round(settings.seconds * self.rate_hz))
+        self.windows = self._windows(train_units, self.shards)
+        self.valid = self._windows(valid_units, held_out).spread(settings.valid_windows)
+        self.config = lm_config(settings.family, settings.size, settings.units, self.length)
+        tensors = {"units": self.units.tensors()}
+        self.learner = Learner(settings, self.config, self.device, self.windows, self.valid, tensors)
+        self.schedule, self.facts = self._plan()
+        if last is not None:
+            check_length(job.out, last, self.schedule)
+            self.learner.restore(last)
 
-    def _units(self, found: checkpoint.Checkpoint | None) -> tuple[Units, list[Ints]]:
-        """Return the units, and those of each clip: of a run that goes on, as they are kept."""
-        clips, spec, settings = clips_of(self.shards), self.shards.spec, self.settings
-        if found is not None:
-            units = Units.from_tensors(found.tensors("units"), self.features.rate_hz, spec.frame_rate)
-            return units, self._said(self.shards, "train", units)
-        self._say(f"clustering {self.shards.frames / spec.frame_rate / 3600:.2f} h into {settings.units} units")
+    def _cluster(self, last: Checkpoint | None) -> tuple[Units, list[Ints]]:
+        """Return the units and those of each training clip; a resumed run takes the units of its checkpoint."""
+        clips, spec, settings = shard_clips(self.shards), self.shards.spec, self.settings
+        if last is not None:
+            units = Units.from_tensors(last.tensors("units"), self.features.rate_hz, spec.frame_rate)
+            return units, self._clip_units(self.shards, "train", units)
+        self._print(f"clustering {self.shards.frames / spec.frame_rate / 3600:.2f} h into {settings.units} units")
         centroids = fit_centroids(clips, self.features, settings.units, settings.seed)
-        hearing = with_progress(clips, "units of train", quiet=self.order.quiet)
-        units, said = tables(centroids, hearing, self.features, spec.frame_rate, spec.mels)
-        keep(self._place("train"), key_of(self.shards, self.features, centroids), said)
-        return units, said
+        reported = with_progress(clips, "units of train", quiet=self.job.quiet)
+        units, clip_units = tables(centroids, reported, self.features, spec.frame_rate, spec.mels)
+        save_units(self._cache("train"), cache_key(self.shards, self.features, centroids), clip_units)
+        return units, clip_units
 
-    def _said(self, shards: Shards, split: str, units: Units) -> list[Ints]:
-        """Return the units of each clip, heard only where they are not kept."""
+    def _clip_units(self, shards: Shards, split: str, units: Units) -> list[Ints]:
+        """Return the units of each clip, computed only where they are not cached."""
 
-        def hear() -> list[Ints]:
-            clips = with_progress(clips_of(shards), f"units of {split}", quiet=self.order.quiet)
+        def compute() -> list[Ints]:
+            clips = with_progress(shard_clips(shards), f"units of {split}", quiet=self.job.quiet)
             return [units.of(self.features(clip)) for clip in clips]
 
-        return kept(self._place(split), key_of(shards, self.features, units.centroids), hear)
+        return cached_units(self._cache(split), cache_key(shards, self.features, units.centroids), compute)
 
-    def _place(self, split: str) -> Path:
-        return self.order.out / f"units-{split}.safetensors"
+    def _cache(self, split: str) -> Path:
+        return self.job.out / f"units-{split}.safetensors"
 
-    def _windows(self, said: list[Ints], shards: Shards, length: int) -> UnitWindows:
+    def _windows(self, clip_units: list[Ints], shards: Shards) -> UnitWindows:
         settings = self.settings
         return UnitWindows(
-            [runs(units)[0] for units in said] if settings.run_length else said,
+            [runs(units)[0] for units in clip_units] if settings.run_length else clip_units,
             [clip["speaker"] for clip in shards.clips],
-            length,
+            self.length,
             join_speakers=settings.join_speakers,
             folder=shards.folder,
             seconds=settings.seconds,
         )
 
-    def _plan(self, length: int, rate: float) -> tuple[WarmupStableDecay, dict[str, Any]]:
-        """Return how the learning rate goes, and what every checkpoint says."""
+    def _plan(self) -> tuple[WarmupStableDecay, dict[str, Any]]:
+        """Return the learning-rate schedule, and the facts of every checkpoint."""
         settings = self.settings
-        parameters = sum(one.numel() for one in self.learner.model.parameters())
-        tokens = settings.batch_size * length
+        parameters = sum(parameter.numel() for parameter in self.learner.model.parameters())
+        tokens = settings.batch_size * self.length
         per_step = {
             "steps": 1.0,
             "tokens": float(tokens),
-            "flops": float((1 + BACKWARD) * settings.batch_size * forward_flops(self.config, length)),
+            "flops": float((1 + _BACKWARD) * settings.batch_size * forward_flops(self.config, self.length)),
             "six_nd": 6.0 * parameters * tokens,
         }
-        steps = self.order.length.steps(per_step)
-        warmup = min(settings.warmup_steps, max(1, steps // 10))
-        schedule = WarmupStableDecay(steps, warmup, round(settings.decay_share * steps))
+        steps = self.job.lengths[0].steps(per_step)
+        schedule = WarmupStableDecay.plan(steps, settings.warmup_steps, settings.decay_share)
         facts = {
             "kind": KIND,
             "settings": settings.as_dict(),
-            "lm": {"config": self.config, "offset": 0, "opening": settings.units, "window": length},
+            "lm": {"config": self.config, "offset": 0, "opening": settings.units, "window": self.length},
             "features": self.features.digest,
             "unit_rate_hz": self.units.rate_hz,
-            "tokens_per_second": rate,
+            "tokens_per_second": self.rate_hz,
             "mel_spec": dataclasses.asdict(self.shards.spec),
             "normalizer": self.normalizer.as_dict(),
             "parameters": parameters,
             "per_step": per_step,
             "schedule": dataclasses.asdict(schedule),
-            "conventions": {**_CONVENTIONS, "tokens, a second of speech": f"{rate:.4g}"},
+            "conventions": {**_CONVENTIONS, "tokens, a second of speech": f"{self.rate_hz:.4g}"},
             "data": self.speech.digests(),
             "constant_loss": best_constant(self.valid),
         }
         return schedule, facts
 
-    def go(self, signals: list[int]) -> dict[str, Any]:
+    def finish(self, signals: list[int]) -> dict[str, Any]:
         """Train to the end and write the result."""
-        order, learner, facts = self.order, self.learner, self.facts
-        if learner.step == 0 and checkpoint.last(order.out) is None:
-            self._keep(math.nan)
-        value = self._advance(signals) if learner.step < self.schedule.steps else learner.validate(self.valid)
-        steps = self.schedule.steps
+        job, learner, facts, steps = self.job, self.learner, self.facts, self.schedule.steps
+        if learner.step == 0 and last_checkpoint(job.out) is None:
+            learner.save(job.out, {**facts, "val_loss": None})
+        validation = self._train(signals) if learner.step < steps else learner.validate()
+        value = validation["val_loss"]
+        assert value is not None
         result = {
-            "parameters": facts["parameters"],
-            **{name: steps * facts["per_step"][name] for name in ("tokens", "flops", "six_nd")},
-            "val_loss": value,
+            **result_counts(facts["parameters"], steps, facts["per_step"]),
+            **validation,
             "constant_loss": facts["constant_loss"],
             "val_loss_nats_per_second": value * facts["tokens_per_second"],
-            "steps": steps,
             "conventions": facts["conventions"],
-            "checkpoint": f"{checkpoint.FOLDER}/step-{steps:09d}",
+            "checkpoint": f"checkpoints/step-{steps:09d}",
         }
-        write_json(order.out / RESULT, result)
+        write_json(job.out / RESULT, result)
         return result
 
-    def _advance(self, signals: list[int]) -> float:
-        """Train up to the last step, with validation and checkpoints on the way."""
-        settings, learner, steps = self.settings, self.learner, self.schedule.steps
-        per_step = self.facts["per_step"]
+    def _train(self, signals: list[int]) -> dict[str, float | None]:
+        """Train up to the last step, with a log."""
+        job, steps, per_step = self.job, self.schedule.steps, self.facts["per_step"]
         peak = matrix_rate(self.device, precision("auto", self.device))
-        journal = Journal(
-            self.order.out, learner.step, steps, per_step["flops"], per_step["tokens"], peak, self.order.quiet
-        )
-        journal.say(
-            f"{self.order.out}: N = {self.facts['parameters']:.4g}, step {learner.step} of {steps}, windows of "
+        journal = Journal(job.out, self.learner.step, steps, per_step["flops"], per_step["tokens"], peak, job.quiet)
+        journal.message(
+            f"{job.out}: N = {self.facts['parameters']:.4g}, step {self.learner.step} of {steps}, windows of "
             f"{self.windows.length} units; {self.windows.left_out:.0%} of the speech is in clips shorter than a "
             f"window; units have an entropy of {self.facts['constant_loss']:.4f} nats"
         )
-        value = math.nan
         try:
-            while learner.step < steps:
-                batch = self.windows.batch(settings.seed, learner.step, settings.batch_size)
-                journal.step(learner.step + 1, learner.learn(batch, self.schedule.share(learner.step)))
-                step = learner.step
-                if step % settings.valid_every == 0 or step == steps:
-                    value = learner.validate(self.valid)
-                    journal.note(step, {"val_loss": value})
-                    journal.say(f"step {step}: validation loss {value:.5f} nats a unit")
-                if signals or step % settings.save_every == 0 or step == steps:
-                    self._keep(value)
-                if signals and step < steps:
-                    raise Interrupted(signals[0] if signals else signal.SIGTERM)
-        except TrainingError as error:
-            last = checkpoint.last(self.order.out)
-            where = f"; the last good checkpoint is {last.folder}. A lower --lr may mend it" if last else ""
-            raise TrainingError(f"{error}{where}") from error
+            return run(self.learner, self.settings, job.out, self.schedule, steps, journal, self.facts, signals)
         finally:
             journal.close()
-        return value
 
-    def _keep(self, value: float) -> None:
-        tensors = {**self.learner.tensors(), "units": self.units.tensors()}
-        known = value if math.isfinite(value) else None
-        checkpoint.save(self.order.out, self.learner.step, tensors.items(), {**self.facts, "val_loss": known})
-
-    def _say(self, text: str) -> None:
-        if not self.order.quiet:
+    def _print(self, text: str) -> None:
+        if not self.job.quiet:
             print(text, file=sys.stderr, flush=True)
 
 
-def _check_same(order: Order, found: checkpoint.Checkpoint) -> None:
-    """Refuse to go on in the folder of another run."""
-    if found.facts.get("kind") != KIND:
-        raise ModelError(f"{order.out}: holds a run of another program; name another folder")
-    check_settings(order.out, Settings.from_dict(found.facts["settings"]).differences(order.settings))
+def _check_same(job: Job[Settings], last: Checkpoint) -> None:
+    """Raise where the folder holds the run of another program or of other settings."""
+    if last.facts.get("kind") != KIND:
+        raise ModelError(f"{job.out}: holds a run of another program; name another folder")
+    check_settings(job.out, last, job.settings)

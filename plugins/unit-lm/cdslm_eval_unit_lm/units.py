@@ -1,4 +1,4 @@
-"""Units: clusters of features, what each sounds like, and how long each lasts."""
+"""Units: clusters of features, with tables of their mean log-mels and durations."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cdslm_eval_unit_lm.features import Features, Speech
-from cdslm_model.errors import CheckpointError, DataError
+from cdslm_model import CheckpointError, DataError
 
 __all__ = ["LONGEST_RUN", "Units", "fit_centroids", "runs", "tables"]
 
@@ -31,9 +31,9 @@ class Units:
 
     Attributes:
         centroids: float32 `[units, dimensions]`.
-        mels: What a unit sounds like from its beginning to its end: mean log-mel of the frames at each of its
-            positions, float32 `[units, positions, mels]`.
-        durations: How often a run of 1, 2, ... `LONGEST_RUN` of it was seen, float32 `[units, LONGEST_RUN]`.
+        mels: Mean log-mel of the frames at each position of a unit, from its beginning to its end, float32
+            `[units, positions, mels]`.
+        durations: Count of the runs of 1, 2, ... `LONGEST_RUN` repetitions of each, float32 `[units, LONGEST_RUN]`.
         rate_hz: Units a second.
         frame_rate: Mel frames a second.
     """
@@ -49,39 +49,39 @@ class Units:
         return nearest(self.centroids, vectors)
 
     def log_mel(self, units: Ints, frames: int) -> Tensor:
-        """Return what units, one after the other, sound like, float32 `[frames, mels]`."""
-        places, positions = self.places(frames, len(units))
-        return torch.from_numpy(self.mels[units[places], positions])
+        """Return the mean log-mels of a sequence of units, float32 `[frames, mels]`."""
+        owners, positions = self.alignment(frames, len(units))
+        return torch.from_numpy(self.mels[units[owners], positions])
 
-    def places(self, frames: int, count: int) -> tuple[Ints, Ints]:
-        """Return which of `count` units each mel frame belongs to and its position in it, int64 `[frames]` each."""
-        return _places(frames, count, self.rate_hz / self.frame_rate, self.mels.shape[1])
+    def alignment(self, frames: int, count: int) -> tuple[Ints, Ints]:
+        """Return the unit of `count` that each mel frame belongs to and its position in it, int64 `[frames]` each."""
+        return _alignment(frames, count, self.rate_hz / self.frame_rate, self.mels.shape[1])
 
-    def lasting(self, unit: int, draw: float) -> int:
-        """Return how many units a run of a unit lasts.
+    def draw_run(self, unit: int, draw: float) -> int:
+        """Return the length of a run of a unit, drawn from its table of durations.
 
         Args:
-            unit: Which.
+            unit: Number of the unit.
             draw: Uniform in [0, 1).
         """
-        seen = self.durations[unit].cumsum()
-        return 1 + int(np.searchsorted(seen, draw * seen[-1], "right")) if seen[-1] else 1
+        counts = self.durations[unit].cumsum()
+        return 1 + int(np.searchsorted(counts, draw * counts[-1], "right")) if counts[-1] else 1
 
     def mean_run(self) -> float:
-        """Return how many units a run lasts on average."""
+        """Return the mean length of a run, in units."""
         return float((self.durations * np.arange(1, LONGEST_RUN + 1)).sum() / self.durations.sum())
 
     def tensors(self) -> dict[str, Tensor]:
-        """Return it as a checkpoint keeps it."""
+        """Return the tensors of a checkpoint."""
         named = {"centroids": self.centroids, "mels": self.mels, "durations": self.durations}
         return {name: torch.from_numpy(np.ascontiguousarray(value)) for name, value in named.items()}
 
     @classmethod
     def from_tensors(cls, tensors: Mapping[str, Tensor], rate_hz: float, frame_rate: float) -> Self:
-        """Return what `tensors` gave.
+        """Return the units of the tensors of a checkpoint.
 
         Raises:
-            CheckpointError: It is something else.
+            CheckpointError: The tensors are not units.
         """
         names = ("centroids", "mels", "durations")
         if (
@@ -99,7 +99,7 @@ def fit_centroids(speech: Sequence[Speech], features: Features, count: int, seed
 
     Args:
         speech: Clips.
-        features: What is clustered.
+        features: Clustered vectors.
         count: Clusters.
         seed: The same seed gives the same clusters.
 
@@ -110,8 +110,8 @@ def fit_centroids(speech: Sequence[Speech], features: Features, count: int, seed
 
     parts: list[Vectors] = []
     have = 0
-    for place in np.random.default_rng(seed).permutation(len(speech)):
-        parts.append(features(speech[place]))
+    for clip in np.random.default_rng(seed).permutation(len(speech)):
+        parts.append(features(speech[clip]))
         have += len(parts[-1])
         if have >= _SAMPLE:
             break
@@ -126,9 +126,9 @@ def fit_centroids(speech: Sequence[Speech], features: Features, count: int, seed
 def tables(
     centroids: Vectors, speech: Iterable[Speech], features: Features, frame_rate: float, mels: int
 ) -> tuple[Units, list[Ints]]:
-    """Return units with what they sound like and how long they last, and the units of each clip.
+    """Return units with their tables of mean log-mels and durations, and the units of each clip.
 
-    A cluster that no frame fell to sounds like the mean of all frames.
+    The mean log-mel of a cluster without frames is that of all frames.
 
     Raises:
         DataError: No clip is long enough for a unit.
@@ -137,24 +137,24 @@ def tables(
     positions = math.ceil(1 / per_frame)
     sums, frames = np.zeros((count * positions, mels)), np.zeros(count * positions)
     durations = np.zeros((count, LONGEST_RUN))
-    said: list[Ints] = []
-    for one in speech:
-        own = nearest(centroids, features(one))
-        said.append(own)
+    clip_units: list[Ints] = []
+    for clip in speech:
+        own = nearest(centroids, features(clip))
+        clip_units.append(own)
         if not len(own):
             continue
-        log_mel = one.log_mel().double().numpy()
-        places, position = _places(len(log_mel), len(own), per_frame, positions)
-        owners = own[places] * positions + position
-        np.add.at(sums, owners, log_mel)
-        frames += np.bincount(owners, minlength=len(frames))
+        log_mel = clip.log_mel().double().numpy()
+        owners, position = _alignment(len(log_mel), len(own), per_frame, positions)
+        rows = own[owners] * positions + position
+        np.add.at(sums, rows, log_mel)
+        frames += np.bincount(rows, minlength=len(frames))
         tokens, lengths = runs(own)
         np.add.at(durations, (tokens, np.minimum(lengths, LONGEST_RUN) - 1), 1.0)
     if not frames.sum():
         raise DataError("no clip is long enough for a unit")
     means = np.where(frames[:, None] > 0, sums / np.maximum(frames, 1)[:, None], sums.sum(0) / frames.sum())
-    sounds = means.reshape(count, positions, mels).astype(np.float32)
-    return Units(centroids, sounds, durations.astype(np.float32), features.rate_hz, frame_rate), said
+    mean_mels = means.reshape(count, positions, mels).astype(np.float32)
+    return Units(centroids, mean_mels, durations.astype(np.float32), features.rate_hz, frame_rate), clip_units
 
 
 def nearest(centroids: Vectors, vectors: Vectors) -> Ints:
@@ -164,17 +164,17 @@ def nearest(centroids: Vectors, vectors: Vectors) -> Ints:
     return np.concatenate([(part @ centroids.T - squares).argmax(1) for part in parts]).astype(np.int64)
 
 
-def _places(frames: int, count: int, units_per_frame: float, positions: int) -> tuple[Ints, Ints]:
-    """Return the unit and the position in it that each mel frame falls to; what is over at the end is the last's."""
-    places = (np.arange(frames) + 0.5) * units_per_frame
-    whole = places.astype(np.int64)
-    within = ((places - whole) * positions).astype(np.int64)
+def _alignment(frames: int, count: int, units_per_frame: float, positions: int) -> tuple[Ints, Ints]:
+    """Return unit and position in it of each mel frame; frames after the last unit belong to it."""
+    exact = (np.arange(frames) + 0.5) * units_per_frame
+    whole = exact.astype(np.int64)
+    within = ((exact - whole) * positions).astype(np.int64)
     over = whole >= count
     return np.where(over, count - 1, whole), np.where(over, positions - 1, within)
 
 
 def runs(units: Ints) -> tuple[Ints, Ints]:
-    """Return units without repetitions, and how often each repeated.
+    """Return units without repetitions, and the length of each run.
 
     Example:
         >>> [part.tolist() for part in runs(np.array([4, 4, 4, 2, 4]))]

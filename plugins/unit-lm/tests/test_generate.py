@@ -109,19 +109,19 @@ def test_units_of_constant_tones_sound_like_the_tones(unit_lm, prepare, short, t
     more = ("--units", "3", "--stride", "2", "--steps", "2")
     done = unit_lm("train", "--data", ready, "--out", tmp_path / "run", *short, *more)
     assert done.returncode == 0, done.stderr
-    from cdslm_eval_unit_lm.voice import Voice, find
+    from cdslm_eval_unit_lm.codec import UnitCodec, find_unit_checkpoint
 
-    voice = Voice(find(tmp_path / "run"), "cpu")
-    assert voice.units.mels.shape == (3, 2, 80)
+    codec = UnitCodec(find_unit_checkpoint(tmp_path / "run"), "cpu")
+    assert codec.units.mels.shape == (3, 2, 80)
     speech = Shards(ready / "train")
     seen = set()
     for place, clip in enumerate(ClipSet.open(folder / "train")):
-        said = voice.hear(clip)
+        said = codec.encode(clip)
         middle = said[len(said) // 2]
         seen.add(int(middle))
         tone = speech.read(640 * place + 40, 640 * place + 600).numpy()
         # where clips begin and end, a few frames are no tone and count among those of some unit
-        np.testing.assert_allclose(voice.units.mels[middle], tone.reshape(-1, 2, 80).mean(0), atol=0.15)
+        np.testing.assert_allclose(codec.units.mels[middle], tone.reshape(-1, 2, 80).mean(0), atol=0.15)
     assert seen == {0, 1, 2}
 
 
@@ -138,9 +138,9 @@ def test_runs_last_as_long_as_they_were_seen_to():
     seen = np.zeros((2, 64), np.float32)
     seen[0, [0, 3]] = (1, 3)
     units = Units(np.zeros((2, 1), np.float32), np.zeros((2, 1, 80), np.float32), seen, 40.0, 80.0)
-    lasts = np.array([units.lasting(0, draw) for draw in np.linspace(0, 1, 4000, endpoint=False)])
+    lasts = np.array([units.draw_run(0, draw) for draw in np.linspace(0, 1, 4000, endpoint=False)])
     assert {int(one): int((lasts == one).sum()) for one in np.unique(lasts)} == {1: 1000, 4: 3000}
-    assert units.lasting(1, 0.5) == 1
+    assert units.draw_run(1, 0.5) == 1
     tokens, lengths = runs(np.repeat([5, 1, 5], [2, 1, 3]))
     assert np.repeat(tokens, lengths).tolist() == [5, 5, 1, 5, 5, 5]
 
@@ -195,9 +195,9 @@ def test_a_damaged_checkpoint_is_refused_in_a_sentence(trained, held_out, tmp_pa
 
 
 def test_another_program_s_checkpoint_is_refused(held_out, tmp_path):
-    from cdslm_model.train import checkpoint
+    from cdslm_model import checkpoint
 
-    checkpoint.save(tmp_path, 3, [("weights", {"w": torch.zeros(2)})], {"settings": {}})
+    checkpoint.save_checkpoint(tmp_path, 3, [("weights", {"w": torch.zeros(2)})], {"settings": {}})
     with pytest.raises(EvalError, match="not a unit language model"):
         spoken(f"unit-lm:{tmp_path}", held_out, 1)
     with pytest.raises(EvalError, match="no such folder"):

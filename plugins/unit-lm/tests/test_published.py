@@ -11,7 +11,7 @@ torch = pytest.importorskip("torch")
 transformers = pytest.importorskip("transformers")
 
 from cdslm_eval_unit_lm.features import EncoderFeatures  # noqa: E402
-from cdslm_eval_unit_lm.generate import Manner, Speaker  # noqa: E402
+from cdslm_eval_unit_lm.generate import SamplingConfig, UnitContinuer  # noqa: E402
 
 from cdslm_eval.core.clips import ClipSet  # noqa: E402 - torch may be absent
 from cdslm_eval.core.errors import EvalError  # noqa: E402
@@ -148,21 +148,21 @@ def test_a_layer_that_the_encoder_has_not_is_refused(encoder, layer):
 
 
 @pytest.mark.parametrize("kind", ["opt", "llama"])
-def test_an_imported_model_says_what_transformers_says_it_says(bring_in, tmp_path, kind):
+def test_an_imported_model_continues_as_transformers_does(bring_in, tmp_path, kind):
     model = language_model(tmp_path / "lm", kind)
     done = bring_in(tmp_path / "lm", "--window", "40")
     assert done.returncode == 0, done.stderr
-    speaker = Speaker(tmp_path / "run", "cpu")
+    continuer = UnitContinuer(tmp_path / "run", SamplingConfig(temperature=0.0), "cpu")
     past = np.array([3, 1, 4, 1, 5])
     frames = 4 * 12
-    (said,) = speaker.continuations([past], [0], frames, Manner(temperature=0.0))
+    (continuation,) = continuer.continuations([past], [0], frames)
     forbidden = [token for token in range(VOCABULARY) if not OFFSET <= token < OFFSET + UNITS]
     ids = torch.cat([torch.tensor([model.config.bos_token_id]), torch.from_numpy(past) + OFFSET])[None]
     answer = model.generate(
         ids, attention_mask=torch.ones_like(ids), do_sample=False, max_new_tokens=12, suppress_tokens=forbidden
     )
-    assert said.tolist() == (answer[0, len(ids[0]) :] - OFFSET).tolist()
-    assert len(set(said.tolist())) > 1, "a model that always says the same would prove little"
+    assert continuation.tolist() == (answer[0, len(ids[0]) :] - OFFSET).tolist()
+    assert len(set(continuation.tolist())) > 1, "a constant continuation would prove little"
     info = Host().make("generator", f"unit-lm:{tmp_path / 'run'}").info()
     assert info.parameters == sum(one.numel() for one in model.parameters())
     assert info.tokens is None

@@ -17,7 +17,7 @@ torch = pytest.importorskip("torch")
 from torch.nn.attention import SDPBackend, sdpa_kernel  # noqa: E402 - torch may be absent
 from torch.utils.flop_counter import FlopCounterMode  # noqa: E402
 
-from cdslm_model.train import checkpoint  # noqa: E402
+from cdslm_model import checkpoint  # noqa: E402
 
 STEPS = ("--steps", "120")
 
@@ -32,7 +32,7 @@ def losses(folder):
 
 
 def assert_same(one, other):
-    first, second = checkpoint.find(one), checkpoint.find(other)
+    first, second = checkpoint.find_checkpoint(one), checkpoint.find_checkpoint(other)
     assert first.step == second.step
     for name in ("weights", "optimizer", "units"):
         mine, theirs = first.tensors(name), second.tensors(name)
@@ -60,7 +60,7 @@ def test_learns_which_unit_follows_which(trained):
     assert done["tokens"] == 120 * 8 * 20  # 1 s at 20 units a second
     assert done["val_loss_nats_per_second"] == pytest.approx(20 * done["val_loss"])
     assert list(losses(trained)) == list(range(1, 121))
-    weights = checkpoint.find(trained).tensors("weights")
+    weights = checkpoint.find_checkpoint(trained).tensors("weights")
     assert done["parameters"] == sum(one.numel() for one in weights.values())
 
 
@@ -161,7 +161,7 @@ def test_a_loss_that_is_no_number_names_the_last_good_checkpoint(unit_lm, shards
     done = unit_lm("train", "--data", shards, "--out", tmp_path / "run", *short, *wild)
     assert done.returncode == 3
     assert "is not a number" in done.stderr
-    last = checkpoint.last(tmp_path / "run")
+    last = checkpoint.last_checkpoint(tmp_path / "run")
     assert str(last.folder) in done.stderr
     assert all(tensor.isfinite().all() for tensor in last.tensors("weights").values()), "the good one is kept"
 

@@ -1,0 +1,390 @@
+"""The composition root: one function per job, for notebooks, training loops and the command line."""
+
+from __future__ import annotations
+
+import dataclasses
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cdslm_eval.core import defaults
+from cdslm_eval.core.clips import MANIFEST, ClipSet
+from cdslm_eval.core.errors import UsageError, did_you_mean
+from cdslm_eval.core.progress import Progress, progress_bar
+from cdslm_eval.core.provenance import host_facts, versions
+from cdslm_eval.core.store import Store, default_store_path
+from cdslm_eval.plugin.contract import Component, Executor, Metric, Recognizer, Transcriber
+from cdslm_eval.plugin.host import Host, transcriber_for
+from cdslm_eval.plugin.specs import split_specs
+from cdslm_eval.results.comparison_result import ComparisonResult
+from cdslm_eval.results.score_result import ScoreResult
+from cdslm_eval.run import Runner, unscored
+from cdslm_eval.run import comparison as _comparison
+from cdslm_eval.run import scoring as _scoring
+from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
+from cdslm_eval.run.systems import GeneratorLike, open_set, open_systems
+
+if TYPE_CHECKING:
+    from cdslm_eval.results.suite_result import SuiteResult
+    from cdslm_eval.scaling import LawFit
+    from cdslm_eval.scaling.table import RunTable
+    from cdslm_eval.suite.schema import Suite
+
+__all__ = ["MetricLike", "Note", "compare", "fit", "generate", "run_suite", "score"]
+
+MetricLike = str | Metric | type[Metric]
+Note = Callable[[str], None]
+"""Called with a sentence that the user is to see: whose weights are used, what is being generated."""
+_logger = logging.getLogger("cdslm_eval")
+
+
+def score(
+    systems: Any,
+    reference: Any = None,
+    metrics: MetricLike | Sequence[MetricLike] = defaults.METRICS,
+    *,
+    recognizer: str | Recognizer | type[Recognizer] = defaults.RECOGNIZER,
+    transcriber: str | Transcriber | type[Transcriber] | None = None,
+    store: Path | str | None = None,
+    jobs: int = 0,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Progress | bool = False,
+    prompts: Any = None,
+    count: int = defaults.CLIP_COUNT,
+    seconds: float = defaults.CLIP_SECONDS,
+    time_limit_s: float = defaults.TIME_LIMIT_S,
+    keep_failures: bool = False,
+    executor: str | Executor | type[Executor] = "local",
+    note: Note = _logger.warning,
+) -> ScoreResult:
+    """Score systems against real speech.
+
+    Rows are kept in the store: what was measured before, under the same identity, is not measured again, and an
+    interrupted call continues where it stopped.
+
+    Args:
+        systems: One system or several: paths, `ClipSet`s, generators (spec, class or instance), lists of arrays
+            `(samples, rate_hz)`; a mapping `{"name": system}` names them.
+        reference: Real speech, as one system; needed by metrics that compare with it.
+        metrics: Specs such as "pjsd" or "./my_metric.py:Silence", `Metric` classes or instances.
+        recognizer: Recognizes the phones that metrics read.
+        transcriber: Writes the transcripts that metrics read; None is the default one where one is needed.
+        store: File of the rows; None is the user's own.
+        jobs: Worker processes; 0 is one per processor.
+        device: "auto", "cpu", "cuda" or "cuda:N", for metrics with a model.
+        seed: Seed of every interval, draw, fold and generator.
+        progress: True shows a bar on stderr; or a function called with (clips done, clips to do).
+        prompts: Clips for generators to continue or learn from, as one system; the reference by default.
+        count: Clips that each generator makes.
+        seconds: Their length in seconds.
+        time_limit_s: Seconds that one clip may take under one metric.
+        keep_failures: Do not measure again what failed before.
+        executor: Where metrics run.
+        note: Called with sentences that the user is to see; by default they are logged as warnings.
+
+    Returns:
+        Estimates with intervals, failures with their reasons, and the settings behind them.
+
+    Raises:
+        UsageError: A system, metric or option cannot be used, or a metric needs a reference and there is none.
+
+    Example:
+        >>> import numpy as np
+        >>> tone = np.sin(np.arange(16000, dtype=np.float32) * 0.1) / 2
+        >>> result = score({"tone": [(tone, 16000)]}, metrics="signal", jobs=1)
+        >>> result.estimate("duration").value
+        1.0
+    """
+    host = Host()
+    path = _store_path(store)
+    measuring = _Measuring.resolve(host, metrics, recognizer, transcriber, note)
+    real = _reference(host, reference)
+    source = open_set(host, prompts, None) if prompts is not None else real
+
+    def make(generator: GeneratorLike) -> ClipSet:
+        request = GenerationRequest(generator, source, count, seconds, seed, recognizer)
+        return generate_set(host, request, path.with_suffix(".clips"), note)
+
+    opened = open_systems(host, systems, make)
+    settings = measuring.settings(host, real)
+    with Store(path) as rows, _shown(progress, "scoring") as bar:
+        runner = Runner(
+            rows,
+            host.resolve("executor", executor),
+            measuring.recognizer,
+            jobs=jobs or defaults.default_jobs(),
+            time_limit_s=time_limit_s,
+            device=device,
+            keep_failures=keep_failures,
+            transcriber=measuring.transcriber,
+        )
+        result = _scoring.score(runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings)
+        rows.put_run(dict(result.settings), [estimate.as_json() for estimate in result.estimates])
+    for warning in result.warnings:
+        note(f"note: {warning}")
+    return result
+
+
+def compare(
+    a: Any,
+    b: Any,
+    reference: Any = None,
+    metrics: MetricLike | Sequence[MetricLike] = defaults.METRICS,
+    *,
+    recognizer: str | Recognizer | type[Recognizer] = defaults.RECOGNIZER,
+    transcriber: str | Transcriber | type[Transcriber] | None = None,
+    store: Path | str | None = None,
+    jobs: int = 0,
+    device: str = "auto",
+    seed: int = 0,
+    progress: Progress | bool = False,
+    time_limit_s: float = defaults.TIME_LIMIT_S,
+    executor: str | Executor | type[Executor] = "local",
+    note: Note = _logger.warning,
+) -> ComparisonResult:
+    """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
+
+    Clips with the same keys in both sets are compared in pairs. Divergences are compared by their corrected value at
+    one phone count.
+
+    Args:
+        a, b: Two systems, as `score` takes them; `{"name": system}` names one. Generators write their clips first.
+        reference: Real speech, as one system; needed by metrics that compare with it.
+        metrics, recognizer, transcriber, store, jobs, device, seed, progress, time_limit_s, executor, note: As for
+            `score`.
+
+    Raises:
+        UsageError: A system, metric or option cannot be used, or a metric needs a reference and there is none.
+    """
+    host = Host()
+    measuring = _Measuring.resolve(host, metrics, recognizer, transcriber, note)
+    real = _reference(host, reference)
+    opened = open_systems(host, [_pair(a), _pair(b)], None)
+    with Store(_store_path(store)) as rows, _shown(progress, "measuring") as bar:
+        runner = Runner(
+            rows,
+            host.resolve("executor", executor),
+            measuring.recognizer,
+            jobs=jobs or defaults.default_jobs(),
+            time_limit_s=time_limit_s,
+            device=device,
+            transcriber=measuring.transcriber,
+        )
+        differences = _comparison.compare(
+            runner, opened[0], opened[1], real, measuring.metrics, seed=seed, progress=bar
+        )
+        failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
+    warnings = tuple(dict.fromkeys(runner.unusable.values()))
+    for warning in warnings:
+        note(f"note: {warning}")
+    return ComparisonResult(
+        a=opened[0].name,
+        b=opened[1].name,
+        differences=tuple(differences),
+        seed=seed,
+        warnings=warnings,
+        unscored=failed,
+    )
+
+
+def generate(
+    generator: GeneratorLike,
+    out: Path | str,
+    *,
+    options: Mapping[str, Any] | None = None,
+    prompts: Any = None,
+    count: int = defaults.CLIP_COUNT,
+    seconds: float = defaults.CLIP_SECONDS,
+    seed: int = 0,
+    recognizer: str | Recognizer | type[Recognizer] = defaults.RECOGNIZER,
+    progress: Progress | bool = False,
+) -> ClipSet:
+    """Write the clips of a generator as FLAC with a manifest; an interrupted call continues where it stopped.
+
+    Args:
+        generator: A spec such as "babble:2", a class, or an instance.
+        out: Folder for the clips and their `manifest.jsonl`.
+        options: Options by name, for a generator that is named without any; values may hold commas.
+        prompts: Clips to continue, transform or learn from, as one system of `score`.
+        count: How many clips.
+        seconds: Their length in seconds.
+        seed: The same seed gives the same clips.
+        recognizer: Recognizes the phones of prompts that carry none, where the generator needs phones.
+        progress: True shows a bar on stderr; or a function called with (clips written, clips to write).
+
+    Returns:
+        The set that was written.
+
+    Raises:
+        UsageError: The folder holds a finished set, or the generator, an option or the prompts cannot be used.
+    """
+    folder = Path(out)
+    if (folder / MANIFEST).exists():
+        raise UsageError(f"{folder}: holds a finished set already; name an empty folder")
+    host = Host()
+    label = ""
+    if options is not None:
+        if not isinstance(generator, str) or ":" in generator:
+            raise UsageError("options go with the bare name of a generator")
+        label = f"{generator}:" + ",".join(f"{name}={value}" for name, value in options.items())
+        generator = host.build("generator", generator, options, label)
+    source = open_set(host, prompts, None) if prompts is not None else None
+    request = GenerationRequest(generator, source, count, seconds, seed, recognizer, label)
+    with _shown(progress, request.name) as bar:
+        generate_into(host, request, folder, bar)
+    return ClipSet.open(folder)
+
+
+def run_suite(
+    suite: Path | str | Suite,
+    *,
+    store: Path | str | None = None,
+    jobs: int = 0,
+    device: str = "",
+    only: Sequence[str] = (),
+    against: str | None = None,
+    keep_failures: bool = False,
+    progress: Progress | bool = False,
+    note: Note = _logger.warning,
+) -> SuiteResult:
+    """Run a suite: systems x metrics, judged by gates on confidence bounds.
+
+    Args:
+        suite: The file, or what `load_suite` returned.
+        store: File of the rows; None is the user's own.
+        jobs: Worker processes; 0 is what the suite names, else one per processor.
+        device: Overrides the suite's.
+        only: Patterns of the systems and metrics to run.
+        against: Name or file of a recorded run to compare with.
+        keep_failures: Do not measure again what failed before.
+        progress: As for `score`.
+        note: As for `score`.
+
+    Raises:
+        UsageError: The suite has a problem; the message names its lines.
+    """
+    from cdslm_eval import suite as _suite
+    from cdslm_eval.suite.recording import find_record, records_folder
+
+    loaded = _suite.load_suite(Path(suite)) if isinstance(suite, str | Path) else suite
+    path = _store_path(store)
+    record = find_record(against, records_folder(path)) if against else None
+    plan = _suite.make_plan(loaded, Host(), only=tuple(only), recorded=record is not None)
+    with _shown(progress, "measuring") as bar:
+        options = _suite.RunOptions(
+            store=path,
+            jobs=jobs or loaded.spec.run.jobs or defaults.default_jobs(),
+            device=device,
+            only=tuple(only),
+            against=record,
+            keep_failures=keep_failures,
+            progress=bar,
+            log=note,
+        )
+        return _suite.run_suite(plan, options)
+
+
+def fit(table: RunTable | Path | str, metric: str = "loss", **options: Any) -> LawFit:
+    """Fit a scaling law to a table of training runs.
+
+    Args:
+        table: A `RunTable`, or a file that `RunTable.read` reads.
+        metric: The column to fit.
+        options: Fields of `cdslm_eval.scaling.LawSpec`: form, estimator, link, bounds, better and others.
+
+    Raises:
+        UsageError: The table cannot be read, has too few usable rows, or there is no such option.
+    """
+    from cdslm_eval.scaling import LawSpec, fit_law
+    from cdslm_eval.scaling.table import RunTable
+
+    known = [field.name for field in dataclasses.fields(LawSpec)]
+    if unknown := [name for name in options if name not in known]:
+        raise UsageError(f"fit has no option {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
+    read = table if isinstance(table, RunTable) else RunTable.read(Path(table))
+    return fit_law(read, metric, LawSpec(**options))
+
+
+@dataclass(frozen=True, slots=True)
+class _Measuring:
+    """The components of a run, made from what the caller named."""
+
+    metrics: tuple[Metric, ...]
+    recognizer: Recognizer
+    transcriber: Transcriber | None
+    names: Mapping[str, str | None]
+
+    @classmethod
+    def resolve(cls, host: Host, metrics: Any, recognizer: Any, transcriber: Any, note: Note) -> _Measuring:
+        """Make the components, and name whose weights they load and under which licence."""
+        listed = split_specs(metrics, list(host.registered("metric"))) if isinstance(metrics, str) else metrics
+        listed = [listed] if isinstance(listed, Metric | type) else list(listed)
+        chosen = tuple(host.resolve("metric", metric) for metric in listed)
+        if not chosen:
+            raise UsageError("no metric to measure: name at least one")
+        names = [metric.name for metric in chosen]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UsageError(f"metrics: {', '.join(twice)} is named twice")
+        recognizes: Recognizer = host.resolve("recognizer", recognizer)
+        transcribes = transcriber_for([*chosen, recognizes], host, transcriber)
+        reads_phones = any("phones" in metric.needs for metric in chosen)
+        _note_weights([*chosen, *([recognizes] if reads_phones else []), transcribes], note)
+        specs = {
+            "metrics": ",".join(_spec(metric) for metric in listed),
+            "recognizer": _spec(recognizer),
+            "transcriber": None if transcribes is None else _spec(transcriber or transcribes),
+        }
+        return cls(chosen, recognizes, transcribes, specs)
+
+    def settings(self, host: Host, reference: ClipSet | None) -> dict[str, Any]:
+        """Return what a result records of how it was made."""
+        return {
+            **self.names,
+            "reference": reference.origin if reference else None,
+            "versions": versions(host.versions()),
+            "host": host_facts(),
+        }
+
+
+def _spec(component: str | Component | type[Component]) -> str:
+    return component if isinstance(component, str) else component.name
+
+
+def _note_weights(components: Sequence[Component | None], note: Note) -> None:
+    """Name whose weights are used and under which licence, before they are."""
+    for component in components:
+        if component is not None and component.weights_licence:
+            weights = component.attribution or "weights"
+            note(f"note: {component.name} uses {weights}, licence {component.weights_licence}")
+
+
+def _reference(host: Host, reference: Any) -> ClipSet | None:
+    if reference is None:
+        return None
+    opened = ClipSet.open(reference) if isinstance(reference, str | Path) else open_set(host, reference, None)
+    return ClipSet(_scoring.REFERENCE, opened.sources, opened.origin)
+
+
+def _pair(system: Any) -> Any:
+    """Return one side of a comparison as `open_systems` takes it: `{"name": system}` becomes a pair."""
+    if isinstance(system, Mapping) and len(system) == 1:
+        return next(iter(system.items()))
+    return system
+
+
+def _store_path(store: Path | str | None) -> Path:
+    return Path(store) if store is not None else default_store_path()
+
+
+@contextmanager
+def _shown(progress: Progress | bool, label: str) -> Iterator[Progress | None]:
+    """Yield the function to call with progress: a bar for True, the caller's own, or None."""
+    if progress is True:
+        with progress_bar(label) as bar:
+            yield bar
+    else:
+        yield progress or None

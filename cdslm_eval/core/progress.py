@@ -1,0 +1,76 @@
+"""Shows progress on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
+
+from __future__ import annotations
+
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+__all__ = ["Progress", "progress_bar"]
+
+Progress = Callable[[int, int], None]
+"""Called with (clips done, clips to do)."""
+_LINE_S = 10.0
+
+
+@contextmanager
+def progress_bar(label: str) -> Iterator[Progress]:
+    """Show how many clips are done, their rate and the time left, and yield the function that is told.
+
+    Args:
+        label: What is being done, such as "scoring".
+    """
+    if not sys.stderr.isatty():
+        yield _lines(label)
+        return
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        ProgressColumn,
+        Task,
+        TextColumn,
+        TimeElapsedColumn,
+        TimeRemainingColumn,
+    )
+    from rich.progress import Progress as Bar
+    from rich.text import Text
+
+    class Rate(ProgressColumn):
+        """Clips per second."""
+
+        def render(self, task: Task) -> Text:
+            """Return the rate of the last half minute, once it is known."""
+            return Text(f"{task.speed:.1f} clips/s" if task.speed else "")
+
+    columns = (
+        TextColumn("{task.description}"),
+        BarColumn(),
+        MofNCompleteColumn(),
+        Rate(),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
+        task = bar.add_task(label, total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total)
+
+
+def _lines(label: str) -> Progress:
+    """Return a function that prints a line at most every ten seconds, and at the end."""
+    start = last = time.monotonic()
+
+    def line(done: int, total: int) -> None:
+        """Print how far it is."""
+        nonlocal last
+        now = time.monotonic()
+        if now - last < _LINE_S and done < total:
+            return
+        last = now
+        rate = done / max(now - start, 1e-9)
+        left = (total - done) / rate if rate > 0 else float("inf")
+        sys.stderr.write(f"{label}: {done}/{total} clips, {rate:.1f} clips/s, {left:.0f} s left\n")
+        sys.stderr.flush()
+
+    return line

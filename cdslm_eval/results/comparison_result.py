@@ -1,0 +1,115 @@
+"""ComparisonResult: the differences of two systems as data, a table, JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from cdslm_eval.core.errors import UsageError, did_you_mean
+from cdslm_eval.results import export
+from cdslm_eval.results.differences import Difference
+from cdslm_eval.results.numbers import decimals_of, format_interval, format_number, to_json
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+__all__ = ["ComparisonResult"]
+
+_FORMAT = "cdslm-eval comparison"
+_COLUMNS = ("name", "of", "difference", "95 % interval", "p (Holm)", "detectable", "verdict")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True, repr=False)
+class ComparisonResult:
+    """Differences of two systems, A - B, one per value.
+
+    Attributes:
+        a, b: Names of the systems.
+        differences: In the order of the metrics.
+        seed: Seed of every draw and fold.
+        warnings: Sentences that a reader of the numbers must know.
+        unscored: A sentence with the reasons for every set and metric of which no clip was scored.
+    """
+
+    a: str
+    b: str
+    differences: tuple[Difference, ...]
+    seed: int = 0
+    warnings: tuple[str, ...] = ()
+    unscored: tuple[str, ...] = ()
+
+    def __repr__(self) -> str:
+        return f"<ComparisonResult {self.a} - {self.b}: {len(self.differences)} differences>"
+
+    def difference(self, name: str) -> Difference:
+        """Return the difference of one value, such as "pjsd_2".
+
+        Raises:
+            UsageError: Nothing of that name was compared.
+        """
+        for difference in self.differences:
+            if difference.name == name:
+                return difference
+        names = [difference.name for difference in self.differences]
+        raise UsageError(f"no difference of {name!r}.{did_you_mean(name, names) or ' Known: ' + ', '.join(names)}")
+
+    def verdict(self, difference: Difference) -> str:
+        """Return which system is better under a value, or why that is not known."""
+        if difference.reason or not math.isfinite(difference.p_holm):
+            return difference.reason
+        if difference.p_holm > 0.05:
+            return "no difference shown"
+        if difference.better == "neither":
+            return "different"
+        better = self.a if (difference.difference < 0) == (difference.better == "lower") else self.b
+        return f"{better} is better"
+
+    @property
+    def title(self) -> str:
+        """What is subtracted from what, and whether clips were paired."""
+        paired = bool(self.differences) and self.differences[0].paired
+        return f"{self.a} - {self.b} ({'paired by key' if paired else 'two samples'})"
+
+    def grid(self) -> export.Grid:
+        """Return the table of differences as text cells."""
+        rows = []
+        for difference in self.differences:
+            digits = decimals_of(difference.low, difference.high)
+            interval = format_interval(difference.low, difference.high)
+            numbers = [format_number(difference.difference, digits), interval, format_number(difference.p_holm)]
+            last = [format_number(difference.detectable, digits), self.verdict(difference)]
+            rows.append((difference.name, difference.quantity, *numbers, *last))
+        return export.Grid(self.title, _COLUMNS, tuple(rows), left=(0, 1, 6))
+
+    def as_json(self) -> dict[str, Any]:
+        """Return what `compare --json` writes."""
+        differences = to_json(self.differences)
+        return {"a": self.a, "b": self.b, "differences": differences, "seed": self.seed}
+
+    def to_pandas(self) -> pd.DataFrame:
+        """Return one row per difference, with every field; needs pandas."""
+        return export.frame([dataclasses.asdict(difference) for difference in self.differences])
+
+    def to_latex(self) -> str:
+        """Return a booktabs table."""
+        return export.latex([self.grid()])
+
+    def _repr_html_(self) -> str:
+        return export.html([self.grid()])
+
+    def save(self, path: Path | str) -> Path:
+        """Write the comparison as JSON, for `load`."""
+        return export.save(path, {"format": _FORMAT, **self.as_json(), "warnings": list(self.warnings)})
+
+    @classmethod
+    def load(cls, path: Path | str) -> ComparisonResult:
+        """Read what `save` or `compare --json` wrote.
+
+        Raises:
+            UsageError: The file is absent, or is no comparison.
+        """
+        document = export.load(path, "a comparison", ("a", "b", "differences"), _FORMAT)
+        return export.build(cls, {name: value for name, value in document.items() if name != "format"}, path)

@@ -1,0 +1,93 @@
+"""Options of `cdslm train`, each declared once with its help; other models' commands share them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+__all__ = [
+    "Accumulate",
+    "AsJson",
+    "BatchSize",
+    "ClipNorm",
+    "CompileNetwork",
+    "ContextSeconds",
+    "ContinuationSeconds",
+    "Data",
+    "DecayShare",
+    "Depth",
+    "Device",
+    "Ema",
+    "Gamma",
+    "JoinSpeakers",
+    "Lr",
+    "Out",
+    "Patch",
+    "Precision",
+    "Quiet",
+    "SaveEvery",
+    "Schedule",
+    "Seed",
+    "Steps",
+    "Target",
+    "TargetFlops",
+    "Tokens",
+    "Valid",
+    "ValidEvery",
+    "ValidWindows",
+    "Vocoder",
+    "WarmupSteps",
+    "WeightDecay",
+    "WeightFloor",
+    "ZeroTerminalSnr",
+]
+
+Data = Annotated[Path, typer.Option("--data", help="Prepared speech; its train and valid splits where it has them.")]
+Out = Annotated[Path, typer.Option("--out", help="The run's folder; the same command again resumes it.")]
+Depth = Annotated[int, typer.Option("--depth", min=1, help="Blocks; width is 128 a block. 4 has 36M parameters.")]
+Valid = Annotated[Path | None, typer.Option("--valid", help="Held-out prepared speech.")]
+TargetFlops = Annotated[
+    list[float] | None, typer.Option("--target-flops", help="Train for this many exact FLOPs; repeat for a branch.")
+]
+Tokens = Annotated[list[float] | None, typer.Option("--tokens", help="Train for this many frames.")]
+Steps = Annotated[list[int] | None, typer.Option("--steps", help="Train for this many steps.")]
+ContextSeconds = Annotated[float, typer.Option("--context-seconds", min=0.0, max=3600.0, help="Context of a window.")]
+ContinuationSeconds = Annotated[
+    float, typer.Option("--continuation-seconds", min=0.0125, max=3600.0, help="Continuation of a window.")
+]
+JoinSpeakers = Annotated[
+    bool, typer.Option("--join-speakers", help="Let windows run over adjacent clips of one speaker.")
+]
+Patch = Annotated[int, typer.Option("--patch", min=1, max=6, help="Frames that make one token.")]
+Schedule = Annotated[str, typer.Option("--schedule", help="linear, cosine, exponential or flow.")]
+Target = Annotated[str, typer.Option("--target", help="v, epsilon, x0 or flow.")]
+ZeroTerminalSnr = Annotated[
+    bool, typer.Option("--zero-terminal-snr/--keep-terminal-snr", help="Whether time 1 is pure noise.")
+]
+Gamma = Annotated[float, typer.Option("--gamma", help="Cap of the SNR in the loss weight.")]
+WeightFloor = Annotated[float, typer.Option("--weight-floor", help="Least loss weight in noise.")]
+BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Windows a step, over all processes.")]
+Accumulate = Annotated[int, typer.Option("--accumulate", min=1, help="Pieces of a step, to save memory.")]
+Lr = Annotated[float, typer.Option("--lr", help="Peak learning rate at the base size.")]
+WeightDecay = Annotated[float, typer.Option("--weight-decay", help="At the base size.")]
+WarmupSteps = Annotated[int, typer.Option("--warmup-steps", min=0, help="At most; a tenth of a short run.")]
+DecayShare = Annotated[float, typer.Option("--decay-share", help="Share of the run with a falling rate.")]
+Ema = Annotated[float, typer.Option("--ema", help="Decay of the averaged weights.")]
+ClipNorm = Annotated[float, typer.Option("--clip-norm", help="Largest norm of the gradient.")]
+Seed = Annotated[int, typer.Option("--seed", min=0, help="Of weights, windows, noise and times.")]
+ValidWindows = Annotated[int, typer.Option("--valid-windows", min=1, help="Held-out windows.")]
+ValidEvery = Annotated[int, typer.Option("--valid-every", min=1, help="Steps between validations.")]
+SaveEvery = Annotated[int, typer.Option("--save-every", min=1, help="Steps between checkpoints.")]
+Vocoder = Annotated[str, typer.Option("--vocoder", help="Turns log-mels into samples in generation.")]
+Precision = Annotated[
+    str,
+    typer.Option("--precision", help="auto (bfloat16 on a GPU), float32 or bfloat16, which some processors do fast."),
+]
+Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")]
+CompileNetwork = Annotated[
+    bool | None, typer.Option("--compile/--no-compile", help="Let torch compile the network (default: on a GPU).")
+]
+Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

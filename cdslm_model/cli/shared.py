@@ -1,0 +1,76 @@
+"""Entry point and job handling that all commands of models share."""
+
+from __future__ import annotations
+
+import dataclasses
+import io
+import sys
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, TypeVar
+
+import typer
+
+from cdslm_model.errors import ModelError
+from cdslm_model.files import missing_resource
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from cdslm_model.train.jobs import Job
+
+__all__ = ["named_settings", "run_app", "run_until_stopped"]
+
+J = TypeVar("J", bound="Job[Any]")
+
+
+def run_app(app: typer.Typer, program: str) -> None:
+    """Run a command line and exit; an error is printed as one sentence.
+
+    Exit codes: 0 done, 2 the command or the data was wrong, 3 an error of the environment or of the program,
+    128 + N stopped by signal N with a checkpoint written.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        # A file name need not be UTF-8 and is printed all the same
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
+    resumes = "all written files are complete, the same command resumes from them"
+    try:
+        app()
+    except ModelError as error:
+        typer.echo(f"{program}: {error}", err=True)
+        sys.exit(error.exit_code)
+    except ModuleNotFoundError as error:
+        typer.echo(f"{program}: {error.name} is not installed; Install: pip install 'cdslm-eval[model]'", err=True)
+        sys.exit(3)
+    except KeyboardInterrupt:
+        typer.echo(f"{program}: interrupted; {resumes}", err=True)
+        sys.exit(130)
+    except BrokenPipeError:
+        sys.exit(0)
+    except Exception as error:  # noqa: BLE001 - the last line of defence: one sentence with the place to report
+        if what := missing_resource(error):
+            typer.echo(f"{program}: {what}; {resumes}", err=True)
+            sys.exit(3)
+        import traceback
+
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        location = f"{last.filename.rpartition('/')[2]}:{last.lineno}"
+        typer.echo(f"{program}: internal error: {type(error).__name__}: {error} (at {location})", err=True)
+        sys.exit(3)
+
+
+def named_settings(settings: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options of a command that are fields of its settings: both have the same names."""
+    return {field.name: options[field.name] for field in dataclasses.fields(settings) if field.name in options}
+
+
+def run_until_stopped(train: Callable[[J], dict[str, Any]], job: J, program: str) -> dict[str, Any]:
+    """Return the result of a training job; exit with 128 + N where signal N stopped it."""
+    from cdslm_model.train.stopping import Interrupted
+
+    out: Path = job.out
+    try:
+        return train(job)
+    except Interrupted as stop:
+        typer.echo(f"{program}: stopped at a checkpoint in {out}; the same command resumes from it", err=True)
+        sys.exit(128 + stop.number)

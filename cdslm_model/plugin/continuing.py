@@ -1,0 +1,142 @@
+"""Base class of generators that continue prompts with a trained checkpoint: keys, batches, errors."""
+
+from __future__ import annotations
+
+from abc import abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+import numpy.typing as npt
+from pydantic import Field
+
+from cdslm_eval.core.audio import Clip, content_digest
+from cdslm_eval.core.errors import EvalError, UsageError
+from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options
+from cdslm_model.errors import ModelError
+
+__all__ = [
+    "CheckpointOptions",
+    "ContinuationOptions",
+    "ContinuingGenerator",
+    "generated_clip",
+    "prompt_key",
+    "reraised",
+]
+
+
+class CheckpointOptions(Options):
+    """Options of every generator with a checkpoint.
+
+    Attributes:
+        checkpoint: Folder of a run, or a checkpoint in it.
+        vocoder: Turns log-mels into samples; None takes the run's own.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+    """
+
+    checkpoint: str
+    vocoder: str | None = None
+    device: str = "auto"
+
+
+class ContinuationOptions(CheckpointOptions):
+    """Options of every generator that continues prompts.
+
+    Attributes:
+        context: The part of each prompt that is continued: its "end", its "start", or "none" (needs no prompts).
+        batch: Clips generated at once; moves speed and memory only.
+    """
+
+    context: Literal["end", "start", "none"] = "end"
+    batch: int = Field(8, ge=1)
+
+
+class ContinuingGenerator(Generator):
+    """Continues prompts in batches; a subclass loads the checkpoint and generates one batch."""
+
+    positional = "checkpoint"
+    prompts = frozenset({"audio"})
+    requires: ClassVar[Mapping[str, str]] = {"torch": "torch>=2.5", "safetensors": "safetensors>=0.5"}
+
+    def __init__(self, options: Options | None = None) -> None:
+        super().__init__(options)
+        if self.options.context == "none":
+            # Without a context it needs no prompts; the host reads this from the instance.
+            self.prompts = frozenset()  # type: ignore[misc]  # narrows the class's value for this instance
+
+    @abstractmethod
+    def load(self, seed: int) -> Any:
+        """Return the loaded model, which `generate_batch` gets."""
+
+    @abstractmethod
+    def generate_batch(
+        self, model: Any, prompts: Sequence[Clip | None], numbers: Sequence[int], seconds: float
+    ) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield the samples of one batch of continuations.
+
+        Args:
+            model: Of `load`.
+            prompts: Prompt of each clip; None with `context=none`.
+            numbers: Number of each clip, which keys its random numbers.
+            seconds: Duration of each.
+        """
+
+    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
+        """Yield continuations of about the given duration; prompts repeat where there are too few."""
+        options = self.options
+        alone = options.context == "none"
+        if not alone and not len(prompts):
+            raise UsageError(
+                f"{self.name} continues clips and has no prompts; name a set as prompts, or use context=none"
+            )
+        rate_hz = self.info().rate_hz
+        with reraised():
+            model = self.load(seed)
+            for start in range(0, count, options.batch):
+                numbers = range(start, min(start + options.batch, count))
+                batch = [None if alone else prompts[number % len(prompts)] for number in numbers]
+                generated = self.generate_batch(model, batch, numbers, seconds)
+                for prompt, number, samples in zip(batch, numbers, generated, strict=True):
+                    key = f"{number:05d}" if prompt is None else prompt_key(prompt, number, len(prompts))
+                    yield generated_clip(key, samples, rate_hz)
+
+    def counted(self, facts: Mapping[str, Any], step: int, conventions: Mapping[str, str]) -> GeneratorInfo:
+        """Return N, D and C of a checkpoint, and how each is counted."""
+        per_step, settings = facts["per_step"], facts["settings"]
+        rate_hz, parameters = facts["mel_spec"]["rate_hz"], facts["parameters"]
+        conventions = {**facts["conventions"], **conventions}
+        if per_step is None or not step:
+            return GeneratorInfo(parameters=parameters, rate_hz=rate_hz, conventions=conventions)
+        return GeneratorInfo(
+            parameters=parameters,
+            tokens=step * per_step["tokens"],
+            flops=step * per_step["flops"],
+            rate_hz=rate_hz,
+            conventions={
+                **conventions,
+                "6ND": f"{step * per_step['six_nd']:.6g} FLOPs",
+                "steps": f"{step} of {settings['batch_size']} windows, seed {settings['seed']}",
+            },
+        )
+
+
+def prompt_key(prompt: Clip, number: int, prompts: int) -> str:
+    """Return the key of the clip made of a prompt, with a suffix when the prompts repeat."""
+    repeat = number // prompts
+    return prompt.key if repeat == 0 else f"{prompt.key}-{repeat}"
+
+
+def generated_clip(key: str, samples: npt.NDArray[np.float32], rate_hz: int | None) -> Clip:
+    """Return generated samples as a clip."""
+    assert rate_hz is not None  # a checkpoint states its rate
+    return Clip(key=key, samples=samples, rate_hz=rate_hz, digest=content_digest(samples, rate_hz))
+
+
+@contextmanager
+def reraised() -> Iterator[None]:
+    """Raise errors of the model as errors of the evaluation package."""
+    try:
+        yield
+    except ModelError as error:
+        raise (UsageError if error.exit_code == 2 else EvalError)(str(error)) from error

@@ -1,0 +1,209 @@
+"""Training of the diffusion model: weights, optimizer and averages, the same on a CPU, a GPU and several of them."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from cdslm_model import checkpoint
+from cdslm_model.data.mel import Normalizer
+from cdslm_model.data.windows import Windows
+from cdslm_model.devices import precision
+from cdslm_model.errors import CheckpointError, NotANumberError, TrainingError
+from cdslm_model.net.mmdit import MMDiT
+from cdslm_model.net.parametrization import initialise, optimizer_groups
+from cdslm_model.train.distributed import World, like, local, spread, whole
+from cdslm_model.train.objective import Batch, Validation, losses, training_batch
+from cdslm_model.train.schedule import WarmupStableDecay
+from cdslm_model.train.settings import Settings
+
+__all__ = ["Trainer"]
+
+
+class Trainer:
+    """Model, optimizer, averages and data of one run.
+
+    Args:
+        settings: Of the run.
+        world: The processes that train together.
+        windows: Training speech.
+        normalizer: Scales log-mels; stored with the model.
+        validation: Held-out windows with fixed noise and times.
+        compile_model: Whether torch compiles the network.
+    """
+
+    def __init__(
+        self,
+        settings: Settings,
+        world: World,
+        windows: Windows,
+        normalizer: Normalizer,
+        validation: Validation,
+        compile_model: bool = False,
+    ) -> None:
+        self.settings, self.world, self.windows, self.normalizer = settings, world, windows, normalizer
+        self.validation, self.process = validation, settings.process
+        self.model = MMDiT(settings.config)
+        initialise(self.model, settings.config, torch.Generator().manual_seed(settings.seed))
+        self.model.to(world.device)
+        world.shard(self.model)
+        self.network: Any = torch.compile(self.model) if compile_model else self.model
+        groups = optimizer_groups(self.model, settings.config, lr=settings.lr, weight_decay=settings.weight_decay)
+        self.optimizer = torch.optim.AdamW(groups, betas=(0.9, settings.beta2), fused=True)
+        self._peaks = [group["lr"] for group in self.optimizer.param_groups]
+        self._named = dict(self.model.named_parameters())
+        self._ema = [local(parameter).clone() for parameter in self._named.values()]
+        self.step = 0
+
+    def restore(self, last: checkpoint.Checkpoint) -> None:
+        """Load a checkpoint, tensor by tensor: all of it is four times the model.
+
+        Raises:
+            CheckpointError: It is damaged, or of another network.
+        """
+        averages = dict(zip(self._named, self._ema, strict=True))
+        missing = {f"{name} of {file}" for file in ("weights", "ema", "optimizer") for name in self._named}
+        with torch.no_grad():
+            for name, value in last.each("weights"):
+                self._named[name].copy_(like(value, self._named[name]))
+                missing.discard(f"{name} of weights")
+            for name, value in last.each("ema"):
+                averages[name].copy_(local(like(value, self._named[name])))
+                missing.discard(f"{name} of ema")
+            for name, value in last.each("optimizer"):
+                parameter, _, key = name.rpartition(".")
+                target = self._named[parameter]
+                # The step count is a scalar and not sharded
+                moved = value.to(self.world.device) if key == "step" else like(value, target)
+                self.optimizer.state[target][key] = moved
+                missing.discard(f"{parameter} of optimizer")
+        if missing:
+            raise CheckpointError(f"{last.folder}: lacks {min(missing)}; it is a checkpoint of another network")
+        self.step = last.step
+
+    def parts(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
+        """Yield the files of a checkpoint and their gathered tensors; every process must consume all of them.
+
+        Only the first process gets the tensors: on one machine the others would hold copies.
+        """
+        states = self.optimizer.state
+        moments = ((f"{n}.{key}", value) for n, p in self._named.items() for key, value in states[p].items())
+        averages = zip(self._named.items(), self._ema, strict=True)
+        yield "weights", self._gathered(self._named.items())
+        yield "ema", self._gathered((name, spread(average, parameter)) for (name, parameter), average in averages)
+        yield "optimizer", self._gathered(moments)
+
+    def _gathered(self, named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
+        """Return tensors gathered on the CPU in the first process, and none in the others."""
+        tensors = {}
+        for name, value in named:
+            gathered = whole(value)
+            if self.world.rank == 0:
+                tensors[name] = gathered
+        return tensors
+
+    def advance(self, schedule: WarmupStableDecay, until: int) -> Iterator[dict[str, float]]:
+        """Train up to a step, yielding loss, gradient norm and learning rate of each.
+
+        Raises:
+            NotANumberError: The loss or the gradient is not finite.
+        """
+        with ThreadPoolExecutor(1) as ahead:
+            waiting: Future[Batch] = ahead.submit(self._batch, self.step)
+            while self.step < until:
+                batch = waiting.result()
+                if self.step + 1 < until:
+                    waiting = ahead.submit(self._batch, self.step + 1)
+                share = schedule.share(self.step)
+                for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+                    group["lr"] = peak * share
+                yield self._update(batch, share)
+
+    def _batch(self, step: int) -> Batch:
+        size = self.settings.batch_size
+        each = size // self.world.size
+        rows = range(self.world.rank * each, (self.world.rank + 1) * each)
+        return training_batch(self.windows, self.normalizer, self.settings.seed, step, rows, size)
+
+    def _update(self, batch: Batch, share: float) -> dict[str, float]:
+        pieces = list(batch.to(self.world.device).split(len(batch.time) // self.settings.accumulate))
+        self.optimizer.zero_grad(set_to_none=True)
+        total = torch.zeros((), device=self.world.device)
+        for piece in pieces:
+            with self._precision():
+                loss = losses(self.network, self.process, piece).mean() / len(pieces)
+            loss.backward()  # type: ignore[no-untyped-call]
+            total += loss.detach()
+        loss_value = float(self.world.sum(total)) / self.world.size
+        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        norm_value = float(whole(norm))
+        if not math.isfinite(loss_value) or not math.isfinite(norm_value):
+            what = "loss" if not math.isfinite(loss_value) else "gradient"
+            raise NotANumberError(f"step {self.step + 1}: the {what} is not a number ({loss_value}, norm {norm_value})")
+        self.optimizer.step()
+        self.step += 1
+        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        torch._foreach_lerp_(self._ema, [local(p) for p in self._named.values()], 1.0 - decay)
+        return {"loss": loss_value, "grad_norm": norm_value, "lr": self.settings.lr * share}
+
+    def validate(self) -> dict[str, float | None]:
+        """Return the averaged weights' loss on held-out windows, and its standard error; a collective call."""
+        mine = self.validation.share(self.world.rank, self.world.size)
+        per_pass = max(1, self.settings.batch_size // self.world.size // self.settings.accumulate)
+        sums = torch.zeros(2, dtype=torch.float64, device=self.world.device)
+        with self.averaged(), torch.no_grad():
+            for piece in mine.to(self.world.device).split(per_pass):
+                with self._precision():
+                    values = losses(self.network, self.process, piece).double()
+                sums += torch.stack((values.sum(), values.square().sum()))
+        total, squares = self.world.sum(sums).tolist()
+        count = len(self.validation.batch.time)
+        mean = total / count
+        spread_of_mean = math.sqrt(max(0.0, squares / count - mean**2) / (count - 1)) if count > 1 else None
+        return {"val_loss": mean, "val_loss_se": spread_of_mean}
+
+    @contextmanager
+    def averaged(self) -> Iterator[None]:
+        """Swap in the averaged weights for the duration of a block."""
+        weights = [local(parameter) for parameter in self._named.values()]
+        current = [weight.clone() for weight in weights]
+        torch._foreach_copy_(weights, self._ema)
+        try:
+            yield
+        finally:
+            torch._foreach_copy_(weights, current)
+
+    def save(self, folder: Path, facts: Mapping[str, Any], protected: frozenset[int]) -> None:
+        """Write a checkpoint of all processes' parts.
+
+        Raises:
+            TrainingError: It cannot be written, in every process.
+        """
+        parts = self.parts()
+        failure: TrainingError | None = None
+        if self.world.rank == 0:
+            try:
+                checkpoint.save_checkpoint(folder, self.step, parts, facts, protected=protected)
+            except TrainingError as error:
+                failure = error
+        # Where writing failed half way, the other processes still wait to hand over the rest
+        for _ in parts:
+            pass
+        if self.any(failure is not None):
+            raise failure or TrainingError(f"{folder}: the first process could not write the checkpoint")
+
+    def any(self, flag: bool) -> bool:
+        """Return whether the flag is set in any process."""
+        return self.world.any(flag)
+
+    def _precision(self) -> torch.autocast:
+        """Return the precision of the forward pass."""
+        half = precision(self.settings.precision, self.world.device) == torch.bfloat16
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=half)

@@ -1,0 +1,101 @@
+"""Several processes under `torchrun`: the curve of one, ended in any way, gone on with by any number."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra `model` is not installed")
+
+from model.conftest import ENVIRONMENT, SMALL  # noqa: E402 - torch may be absent
+
+from cdslm_model import checkpoint  # noqa: E402
+
+TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
+TORCHRUN += ("--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0")
+STEPS = ("--steps", "40", "--save-every", "5", "--device", "cpu")
+
+
+def begin(launcher, shards, folder, *more):
+    command = [*launcher, "-m", "cdslm_model.cli", "train", "--data", str(shards), "--out", str(folder)]
+    command += [*SMALL, *STEPS, *more]
+    return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
+
+
+def wait_for(condition, process, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert process.poll() is None, process.stderr.read()[-2000:]
+        assert time.monotonic() < end
+        time.sleep(0.01)
+
+
+def losses(folder):
+    lines = [json.loads(line) for line in (folder / "log.jsonl").read_text().splitlines()]
+    return {line["step"]: line["loss"] for line in lines if "loss" in line}
+
+
+def assert_same_curve(folder, trained):
+    alone, together = losses(trained), losses(folder)
+    assert list(alone) == list(together)
+    assert max(abs(alone[step] - together[step]) for step in alone) < 1e-5
+    values = [json.loads((one / "result.json").read_text())["val_loss"] for one in (folder, trained)]
+    assert values[0] == pytest.approx(values[1], abs=1e-5)
+
+
+def test_two_processes_follow_the_curve_of_one(shards, trained, tmp_path):
+    process = begin(TORCHRUN, shards, tmp_path / "two")
+    _, said = process.communicate(timeout=300)
+    assert process.returncode == 0, said[-2000:]
+    assert_same_curve(tmp_path / "two", trained)
+
+
+def test_ended_in_any_way_any_number_of_processes_goes_on(inside, shards, trained, tmp_path):
+    """Two processes, one of them killed; then one, terminated; then two, terminated; then one to the end."""
+    folder = tmp_path / "run"
+    process = begin(TORCHRUN, shards, folder)
+    wait_for((folder / "checkpoints" / "step-000000005").is_dir, process)
+    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
+    os.kill(int(children[-1]), signal.SIGKILL)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode != 0
+    for launcher in ((sys.executable,), TORCHRUN):
+        assert not (folder / "result.json").exists()
+        before, opened = checkpoint.find_checkpoint(folder).step, (folder / "log.jsonl").stat().st_ino
+        process = begin(launcher, shards, folder)
+        # The log is put in place anew when training goes on
+        wait_for(lambda old=opened: (folder / "log.jsonl").stat().st_ino != old, process)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=300)
+        assert process.returncode != 0
+        assert "stopped at a checkpoint" in said
+        assert before < checkpoint.find_checkpoint(folder).step < 40
+    done = inside("train", "--data", shards, "--out", folder, *SMALL, *STEPS)
+    assert done.returncode == 0, done.stderr
+    assert_same_curve(folder, trained)
+
+
+def test_no_room_for_a_checkpoint_ends_every_process(shards, trained, tmp_path):
+    """The first process alone writes; the others, in the midst of handing over their parts, end with it."""
+    folder = tmp_path / "run"
+    keep = shutil.ignore_patterns("step-000000040", "result.json", "tensorboard")
+    shutil.copytree(trained, folder, ignore=keep)
+    limited = (
+        "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, 1_000_000));"
+        "from torch.distributed.run import main; main()"
+    )
+    process = begin((sys.executable, "-c", limited, *TORCHRUN[3:]), shards, folder)
+    _, said = process.communicate(timeout=300)
+    assert process.returncode != 0
+    assert "no room for the checkpoint of step 35" in said
+    assert "the first process could not write the checkpoint" in said
+    assert checkpoint.find_checkpoint(folder).step == 30
