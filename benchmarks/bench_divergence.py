@@ -7,11 +7,11 @@ from collections import Counter
 
 import numpy as np
 
-from cdslm_eval.stats.estimate import bootstrap
+from cdslm_eval import Mean
 from cdslm_eval.stats.jsd import PhoneSequences, phoneme_jsd
 from cdslm_eval.stats.jsd.ngrams import NgramTable
 from cdslm_eval.stats.jsd.plug_in import corrected, plug_in
-from cdslm_eval.stats.statistic import Mean
+from cdslm_eval.stats.resampling import bootstrap
 
 
 def clips(count, length, seed):

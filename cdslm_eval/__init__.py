@@ -27,31 +27,33 @@ if TYPE_CHECKING:
     from cdslm_eval.plugin.hookspecs import hookimpl
     from cdslm_eval.plugin.law import LawForm
     from cdslm_eval.results.comparison_result import ComparisonResult
-    from cdslm_eval.results.estimate import Estimate
+    from cdslm_eval.results.estimate import Better, Calibration, Estimate
     from cdslm_eval.results.score_result import ScoreResult
     from cdslm_eval.scaling.table import RunTable
+    from cdslm_eval.stats.bleu import SelfBleu, Vert
+    from cdslm_eval.stats.distances.statistic import Frechet, KernelDistance, VectorDistance
+    from cdslm_eval.stats.diversity import PairwiseDistance
     from cdslm_eval.stats.jsd import phoneme_jsd
-    from cdslm_eval.stats.statistic import (
-        Frechet,
-        JensenShannon,
-        KernelDistance,
-        Mean,
-        PairwiseDistance,
-        Perplexity,
-        Quantile,
-        RatioOfSums,
-        SelfBleu,
-        Vert,
-    )
+    from cdslm_eval.stats.jsd.statistic import JensenShannon
+    from cdslm_eval.stats.quantile import Quantile
+    from cdslm_eval.stats.sample import Sample
+    from cdslm_eval.stats.set_statistic import SetStatistic
+    from cdslm_eval.stats.statistic import Context, Diagnostics, Estimation, Statistic
+    from cdslm_eval.stats.weighted import Mean, Perplexity, RatioOfSums, WeightedStatistic
     from cdslm_eval.suite.schema import load_suite
 
 __version__ = "0.1.0"
 
 __all__ = [
+    "Better",
+    "Calibration",
     "Clip",
     "ClipSet",
     "ComparisonResult",
+    "Context",
+    "Diagnostics",
     "Estimate",
+    "Estimation",
     "EvalError",
     "Executor",
     "Failed",
@@ -70,12 +72,17 @@ __all__ = [
     "RatioOfSums",
     "Recognizer",
     "RunTable",
+    "Sample",
     "ScoreResult",
     "SelfBleu",
+    "SetStatistic",
     "Skipped",
+    "Statistic",
     "Transcriber",
     "UsageError",
+    "VectorDistance",
     "Vert",
+    "WeightedStatistic",
     "__version__",
     "compare",
     "fit",
@@ -104,24 +111,42 @@ _HOME = {
     ),
     "core.errors": ("EvalError", "UsageError"),
     "plugin.hookspecs": ("hookimpl",),
-    "results.estimate": ("Estimate",),
     "results.score_result": ("ScoreResult",),
     "results.comparison_result": ("ComparisonResult",),
     "scaling.table": ("RunTable",),
     "stats.jsd": ("phoneme_jsd",),
     "suite.schema": ("load_suite",),
     "plugin.law": ("LawForm",),
-    "stats.statistic": (
-        "Frechet",
-        "JensenShannon",
-        "KernelDistance",
-        "Mean",
-        "PairwiseDistance",
-        "Perplexity",
-        "Quantile",
-        "RatioOfSums",
+    "results.estimate": (
+        "Better",
+        "Calibration",
+        "Estimate",
+    ),
+    "stats.bleu": (
         "SelfBleu",
         "Vert",
+    ),
+    "stats.distances.statistic": (
+        "Frechet",
+        "KernelDistance",
+        "VectorDistance",
+    ),
+    "stats.diversity": ("PairwiseDistance",),
+    "stats.jsd.statistic": ("JensenShannon",),
+    "stats.quantile": ("Quantile",),
+    "stats.sample": ("Sample",),
+    "stats.set_statistic": ("SetStatistic",),
+    "stats.statistic": (
+        "Context",
+        "Diagnostics",
+        "Estimation",
+        "Statistic",
+    ),
+    "stats.weighted": (
+        "Mean",
+        "Perplexity",
+        "RatioOfSums",
+        "WeightedStatistic",
     ),
 }
 

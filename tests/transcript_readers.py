@@ -6,8 +6,8 @@ import time
 from pathlib import Path
 from typing import ClassVar
 
+from cdslm_eval import Mean
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Recognizer, Transcriber
-from cdslm_eval.stats.statistic import Mean
 
 
 class LogOptions(Options):

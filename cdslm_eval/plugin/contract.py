@@ -12,7 +12,8 @@ from typing import Any, ClassVar, Protocol
 from pydantic import BaseModel, ConfigDict, Field
 
 from cdslm_eval.core.audio import Clip
-from cdslm_eval.stats.statistic import Better, Statistic
+from cdslm_eval.results.estimate import Better
+from cdslm_eval.stats.statistic import Statistic
 
 __all__ = [
     "UPSTREAM_FEATURES",

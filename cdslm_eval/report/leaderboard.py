@@ -74,7 +74,7 @@ def write_leaderboard(result: SuiteResult, folder: Path) -> Path:
     worst = [
         (one, players.get(one.path, f"{one.system}, {one.key}"))
         for one in result.scores.exemplars
-        if one.place == "worst"
+        if one.rank == "worst"
     ]
     script = (files("cdslm_eval.report") / "templates" / "leaderboard.js").read_text(encoding="utf-8")
     environment = Environment(

@@ -17,7 +17,7 @@ from cdslm_eval.report.listen import data_uri
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import decimals_of, format_interval
 from cdslm_eval.results.ranking import ranked, shown_columns
-from cdslm_eval.results.score_result import Carrier, Exemplar, ScoreResult
+from cdslm_eval.results.score_result import Exemplar, NgramContribution, ScoreResult
 
 __all__ = ["TRUST", "Players", "write_report"]
 
@@ -143,11 +143,13 @@ def _figures(result: ScoreResult, groups: dict[str, list[Estimate]]) -> dict[str
     return drawn
 
 
-def _ngrams(result: ScoreResult, system: str, players: Players) -> dict[str, list[tuple[Carrier, list[_Player]]]]:
+def _ngrams(
+    result: ScoreResult, system: str, players: Players
+) -> dict[str, list[tuple[NgramContribution, list[_Player]]]]:
     """Return the heaviest n-grams of a system, over- and under-used, each with clips to hear it in."""
-    found: dict[str, list[tuple[Carrier, list[_Player]]]] = {}
+    found: dict[str, list[tuple[NgramContribution, list[_Player]]]] = {}
     for title, over in (("Over-used", True), ("Under-used", False)):
-        mine = [one for one in result.carriers if one.system == system and one.overused == over]
+        mine = [one for one in result.contributions if one.system == system and one.overused == over]
         rows = []
         for order in sorted({one.order for one in mine}):
             for one in [c for c in mine if c.order == order][:_MAX_NGRAMS]:

@@ -16,7 +16,7 @@ from cdslm_eval.results.numbers import to_json
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Carrier", "Exemplar", "Failure", "ScoreResult", "grids"]
+__all__ = ["Exemplar", "Failure", "NgramContribution", "ScoreResult", "grids"]
 
 _FORMAT = "cdslm-eval score result"
 
@@ -33,8 +33,8 @@ class Failure:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Carrier:
-    """An n-gram that carries part of a system's divergence.
+class NgramContribution:
+    """An n-gram's part in a system's divergence.
 
     Attributes:
         system: The system.
@@ -55,7 +55,7 @@ class Carrier:
 
     @property
     def overused(self) -> bool:
-        """Whether the system says it more often than real speech does."""
+        """Whether it is more frequent in the system than in real speech."""
         return self.generated > self.reference
 
 
@@ -65,17 +65,17 @@ class Exemplar:
 
     Attributes:
         system: The system.
-        place: "best", "middle", "worst", or "copy" of a reference clip.
+        rank: "best", "middle", "worst", or "copy" of a reference clip.
         key: The clip.
         path: Its audio file.
         score: What it was chosen by; higher is more reference-like.
         measure: What the score is, with its unit.
-        phones: What the recognizer heard.
+        phones: Phones that were recognized in it.
         original: Audio file of the reference clip that it copies, or "".
     """
 
     system: str
-    place: str
+    rank: str
     key: str
     path: str
     score: float
@@ -91,16 +91,16 @@ class ScoreResult:
     Attributes:
         estimates: In the order of the systems, then of the metrics.
         failures: Every clip that was not scored, per metric.
-        carriers: n-grams behind the divergences.
+        contributions: n-grams behind the divergences.
         exemplars: Clips to listen to.
         warnings: Sentences that a reader of the numbers must know.
         settings: What was asked for, versions, digests of the sets.
-        clip_paths: (set, key) -> audio file of the clips that carriers name; the reference set is called "reference".
+        clip_paths: (set, key) -> audio file of the clips that contributions name; the reference is "reference".
     """
 
     estimates: tuple[Estimate, ...]
     failures: tuple[Failure, ...] = ()
-    carriers: tuple[Carrier, ...] = ()
+    contributions: tuple[NgramContribution, ...] = ()
     exemplars: tuple[Exemplar, ...] = ()
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
@@ -139,7 +139,9 @@ class ScoreResult:
         return {
             "estimates": [estimate.as_json() for estimate in self.estimates],
             "failures": to_json(self.failures),
-            "carriers": [{**to_json(carrier), "overused": carrier.overused} for carrier in self.carriers],
+            "contributions": [
+                {**to_json(contribution), "overused": contribution.overused} for contribution in self.contributions
+            ],
             "warnings": list(self.warnings),
             "settings": dict(self.settings),
         }
@@ -180,9 +182,9 @@ class ScoreResult:
             UsageError: The file is absent, or is no result of this version.
         """
         document = export.load(path, "a result of score", ("estimates", "settings"), _FORMAT)
-        carriers = [
-            {name: value for name, value in carrier.items() if name != "overused"}
-            for carrier in document.pop("carriers", [])
+        contributions = [
+            {name: value for name, value in contribution.items() if name != "overused"}
+            for contribution in document.pop("contributions", [])
         ]
         document.pop("format", None)
         paths = document.pop("clip_paths", [])
@@ -190,7 +192,7 @@ class ScoreResult:
             estimates = [dataclasses.asdict(Estimate.from_json(record)) for record in document["estimates"]]
         except (TypeError, AttributeError) as error:
             raise UsageError(f"{path}: estimates: {error}; the file is damaged or of another version") from error
-        result = export.build(cls, {**document, "estimates": estimates, "carriers": carriers}, path)
+        result = export.build(cls, {**document, "estimates": estimates, "contributions": contributions}, path)
         return dataclasses.replace(result, clip_paths={(owner, key): file for owner, key, file in paths})
 
 

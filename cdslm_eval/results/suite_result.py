@@ -140,7 +140,7 @@ class SuiteResult:
 
     Attributes:
         name: Name of the suite.
-        scores: Estimates, failures, carriers, clips to listen to; its settings hold the provenance.
+        scores: Estimates, failures, contributions, clips to listen to; its settings hold the provenance.
         judgements: Gate by gate, system by system.
         cells: The grid of systems and metrics.
         changes: Against a recorded run.

@@ -8,11 +8,16 @@ penalty, as in the published code of the former.
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
-__all__ = ["auto_bleu", "self_bleu"]
+from cdslm_eval.stats.sample import Sample
+from cdslm_eval.stats.set_statistic import SetStatistic
+
+__all__ = ["SelfBleu", "Vert", "auto_bleu", "self_bleu"]
 
 Ints = npt.NDArray[np.int64]
 Floats = npt.NDArray[np.float64]
@@ -90,11 +95,56 @@ def _matched(owner: Ints, grams: Ints, sequences: int) -> Floats:
     by_count = np.lexsort((-counts, gram))
     first = np.ones(len(gram), bool)
     first[1:] = gram[by_count][1:] != gram[by_count][:-1]
-    place = np.flatnonzero(first)
-    most, whose = counts[by_count][place], holder[by_count][place]
-    second = np.zeros(len(place), np.int64)
-    has_second = np.append(place[1:], len(gram)) - place > 1
-    second[has_second] = counts[by_count][place[has_second] + 1]
+    starts = np.flatnonzero(first)
+    most, whose = counts[by_count][starts], holder[by_count][starts]
+    second = np.zeros(len(starts), np.int64)
+    has_second = np.append(starts[1:], len(gram)) - starts > 1
+    second[has_second] = counts[by_count][starts[has_second] + 1]
     # `gram` numbers run from 0 without gaps, so they index the arrays above
     others = np.where(whose[gram] == holder, second[gram], most[gram])
     return np.bincount(holder, np.minimum(counts, others), sequences).astype(np.float64)
+
+
+@dataclass(frozen=True)
+class SelfBleu(SetStatistic):
+    """Mean over clips of the BLEU with all other clips as references, 0..1: how much a set repeats itself.
+
+    Attributes:
+        sequences: The sequence column.
+        order: Largest n of the n-grams.
+    """
+
+    limits: ClassVar[tuple[float, float]] = (0.0, 1.0)
+
+    sequences: str = "words"
+    order: int = 2
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one sequence column."""
+        return (self.sequences,)
+
+    def evaluate(self, sample: Sample, reference: Sample | None) -> float:
+        """Return self-BLEU; NaN with under 2 clips."""
+        del reference
+        words = sample.sequences[self.sequences]
+        values = self_bleu(words.codes.astype(np.int64), words.offsets, self.order)
+        return float(values.mean()) if len(values) else float("nan")
+
+
+@dataclass(frozen=True)
+class Vert(SelfBleu):
+    """VERT, 0..1: geometric mean of self-BLEU and of the mean of an auto-BLEU column; low is diverse."""
+
+    auto_bleu: str = "auto_bleu"
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The sequences, and the auto-BLEU of each."""
+        return (self.sequences, self.auto_bleu)
+
+    def evaluate(self, sample: Sample, reference: Sample | None) -> float:
+        """Return VERT; NaN with under 2 clips."""
+        if len(sample) < 2:
+            return float("nan")
+        return float(np.sqrt(super().evaluate(sample, reference) * sample.column(self.auto_bleu).mean()))

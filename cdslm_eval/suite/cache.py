@@ -19,7 +19,7 @@ from cdslm_eval.core.store import FileFacts, Store
 from cdslm_eval.plugin.contract import Executor, Produced, Task
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Estimate
-from cdslm_eval.results.score_result import Carrier, Exemplar, Failure, ScoreResult
+from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
 from cdslm_eval.run import unchanged
 from cdslm_eval.run.worker import read_with_facts
 
@@ -64,7 +64,7 @@ def cached_differences(store: Store, key: str, compute: Callable[[], Sequence[Di
 
 def _plain_scores(result: ScoreResult) -> dict[str, Any]:
     # infinities and NaN stay what they are: Python's json reads what it writes
-    lists = ("failures", "carriers", "exemplars")
+    lists = ("failures", "contributions", "exemplars")
     return {
         "estimates": [estimate.as_json() for estimate in result.estimates],
         **{name: [dataclasses.asdict(entry) for entry in getattr(result, name)] for name in lists},
@@ -78,9 +78,9 @@ def _read_scores(data: Mapping[str, Any]) -> ScoreResult:
     return ScoreResult(
         estimates=tuple(Estimate.from_json(entry) for entry in data["estimates"]),
         failures=tuple(Failure(**entry) for entry in data["failures"]),
-        carriers=tuple(
-            Carrier(**{**entry, "ngram": tuple(entry["ngram"]), "clips": tuple(entry["clips"])})
-            for entry in data["carriers"]
+        contributions=tuple(
+            NgramContribution(**{**entry, "ngram": tuple(entry["ngram"]), "clips": tuple(entry["clips"])})
+            for entry in data["contributions"]
         ),
         exemplars=tuple(Exemplar(**{**entry, "phones": tuple(entry["phones"])}) for entry in data["exemplars"]),
         warnings=tuple(data["warnings"]),

@@ -14,8 +14,10 @@ from cdslm_eval.plugin.contract import Metric
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.results.suite_result import Cell, Judgement, SuiteResult
-from cdslm_eval.run.comparison import Side, differences, side_of
+from cdslm_eval.run.comparison import differences
+from cdslm_eval.run.samples import sample_of
 from cdslm_eval.run.scoring import REFERENCE, over_budget, set_digest, summarise
+from cdslm_eval.stats.sample import Sample
 from cdslm_eval.suite.cache import cache_key, cached_differences, cached_scores
 from cdslm_eval.suite.gates import judge, quantity_of_difference, quantity_of_estimate
 from cdslm_eval.suite.measure import Rows, RunOptions, Shard, measure, reference_groups
@@ -113,7 +115,7 @@ def _summary(plan: Plan, store: Store, rows: Rows, reference: str | None, system
         [rows.fingerprint("references", str(reference), metric) for metric in real.request.metrics] if real else []
     )
     statistics = [repr(metric.statistics) for metric in metrics]
-    key = cache_key("scores", seed, reference, of_systems, of_real, statistics)
+    key = cache_key("score result", seed, reference, of_systems, of_real, statistics)
     measured = [rows.systems[name] for name in systems]
     clips = real.request.clips if real else None
     return cached_scores(store, key, lambda: summarise(measured, real, metrics, reference=clips, seed=seed))
@@ -123,8 +125,8 @@ def _differences_to_baselines(plan: Plan, store: Store, rows: Rows) -> dict[tupl
     """Return (system, baseline, metric) -> differences, for every gate on a baseline."""
 
     @functools.cache
-    def side(system: str, metric_name: str) -> Side:
-        return side_of(rows.systems[system], plan.metrics[metric_name])
+    def side(system: str, metric_name: str) -> Sample:
+        return sample_of(rows.systems[system], plan.metrics[metric_name])
 
     metric_of = {
         value: metric.name
@@ -153,7 +155,7 @@ def _differences_to_recorded(
     result: dict[str, list[Difference]] = {}
     for system, metric in comparable(plan, record, digests):
         sides = (
-            functools.partial(side_of, rows.systems[system], metric),
+            functools.partial(sample_of, rows.systems[system], metric),
             functools.partial(record.side, system, metric.name),
         )
         origin = ("recorded", (record.settings["rosters"][system], record.identity(system, metric.name)))
@@ -168,7 +170,7 @@ def _differences(
     system: str,
     metric: Metric,
     origin: tuple[str, object],
-    sides: tuple[Callable[[], Side], Callable[[], Side]],
+    sides: tuple[Callable[[], Sample], Callable[[], Sample]],
 ) -> list[Difference]:
     """Return a system minus something else under a metric, from the store where it holds it.
 
@@ -188,7 +190,7 @@ def _differences(
     key = cache_key("difference", seed, *origin, rows.fingerprint("systems", system, metric), of_real)
 
     def compute() -> list[Difference]:
-        sample = side_of(real, metric).sample if real else None
+        sample = sample_of(real, metric) if real else None
         identity = plan.identities[metric.name].ident
         return differences(metric, identity, (sides[0](), sides[1]()), sample, seed=seed)
 
@@ -287,7 +289,7 @@ def _joined(groups: Sequence[ScoreResult], systems: Sequence[str], settings: Map
     return ScoreResult(
         estimates=tuple(sorted(estimates, key=lambda estimate: position[estimate.system])),
         failures=tuple(failure for group in groups for failure in group.failures),
-        carriers=tuple(carrier for group in groups for carrier in group.carriers),
+        contributions=tuple(contribution for group in groups for contribution in group.contributions),
         exemplars=tuple(exemplar for group in groups for exemplar in group.exemplars),
         warnings=tuple(dict.fromkeys(warning for group in groups for warning in group.warnings)),
         settings=settings,

@@ -22,8 +22,7 @@ from cdslm_eval.results.differences import Difference, with_holm
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.suite_result import Change, PastValue
 from cdslm_eval.run import Measurement
-from cdslm_eval.run.comparison import Side
-from cdslm_eval.stats.estimate import gather
+from cdslm_eval.stats.sample import ClipLabel, Sample, gather
 from cdslm_eval.suite.plan import Plan
 
 __all__ = [
@@ -189,12 +188,13 @@ class Record:
         entry = self.clip_list(name)["metrics"].get(metric)
         return None if entry is None else str(entry[0])
 
-    def side(self, name: str, metric: str) -> Side:
+    def side(self, name: str, metric: str) -> Sample:
         """Return the rows of a set under a metric."""
         clips = self.clip_list(name)
         _, stored, number = clips["metrics"][metric]
         clusters = [speaker or ("clip", key) for speaker, key in zip(clips["speakers"], clips["keys"], strict=True)]
-        return Side(gather(self._outcomes(stored, clips["lists"][number]), clusters), clips["keys"])
+        labels = [ClipLabel(key) for key in clips["keys"]]
+        return gather(self._outcomes(stored, clips["lists"][number]), clusters, labels)
 
     def _outcomes(self, identity: str, subjects: Sequence[str | None]) -> Iterator[Outcome]:
         for outcome in self.store.outcomes(identity, (subject or "" for subject in subjects)):

@@ -230,21 +230,21 @@ def _sidecar() -> Recognizer:
 
 
 def _statistics(metric: Metric) -> None:
-    from cdslm_eval.stats.statistic import WeightedStatistic
+    from cdslm_eval.stats.sample import gather
+    from cdslm_eval.stats.statistic import Context
 
-    rows = [one.row for one in _outcomes(metric, spoken()) if one.status == "ok"]
+    outcomes = _outcomes(metric, spoken())
     names = [own for name, statistic in metric.statistics.items() for own in statistic.names(name)]
     demand(len(set(names)) == len(names), f"two statistics give values of one name: {names}")
+    sample = gather(outcomes, range(len(outcomes)))
     for name, statistic in metric.statistics.items():
-        if not isinstance(statistic, WeightedStatistic):
+        if statistic.needs_reference or not sample.complete(statistic.columns).any():
             continue
-        held = [row for row in rows if all(row[column] is not None for column in statistic.columns)]
-        if held:
-            columns = {
-                column: np.array([np.asarray(row[column], float) for row in held]) for column in statistic.columns
-            }
-            (value,) = statistic.evaluate(columns, np.ones((1, len(held))))
-            demand(bool(np.isfinite(value)), f"{name} of five spoken sentences is {value}")
+        estimates = statistic.estimate(sample, None, Context(name=name, metric=metric.name)).estimates
+        estimated = tuple(estimate.name for estimate in estimates)
+        demand(estimated == statistic.names(name), f"{name} estimates {estimated}, not {statistic.names(name)}")
+        for estimate in estimates:
+            demand(bool(np.isfinite(estimate.value)), f"{estimate.name} of five spoken sentences is {estimate.value}")
 
 
 def _phones(recognizer: Recognizer) -> None:

@@ -53,7 +53,7 @@ def result(tone_set):
         name=EVIL,
         scores=ScoreResult(
             estimates=tuple(estimates),
-            exemplars=(Exemplar(system=EVIL, place="worst", key=EVIL, path=sources[0].path, score=1.0, measure=EVIL),),
+            exemplars=(Exemplar(system=EVIL, rank="worst", key=EVIL, path=sources[0].path, score=1.0, measure=EVIL),),
             warnings=(EVIL,),
             settings={"suite": {"against": EVIL}, "seed": 0},
         ),

@@ -14,7 +14,7 @@ import pytest
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.report import write_report
 from cdslm_eval.results.estimate import Calibration, Estimate
-from cdslm_eval.results.score_result import Carrier, Exemplar, Failure, ScoreResult
+from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
 
 EVIL = "</title><script>alert('x')</script>\"'<img src=x onerror=alert(1)>$\\frac$"
 
@@ -40,14 +40,14 @@ def result(tone_set):
     return ScoreResult(
         estimates=tuple(estimates),
         failures=(Failure(EVIL, EVIL, EVIL, "failed", EVIL),),
-        carriers=(
-            Carrier(
+        contributions=(
+            NgramContribution(
                 system="plain", order=1, ngram=(EVIL, "b"), generated=0.2, reference=0.1, bits=0.01, clips=("c00",)
             ),
         ),
         exemplars=tuple(
-            Exemplar(system="plain", place=place, key=EVIL, path=source.path, score=1.0, phones=(EVIL,))
-            for place, source in zip(("best", "middle", "worst"), sources, strict=True)
+            Exemplar(system="plain", rank=rank, key=EVIL, path=source.path, score=1.0, phones=(EVIL,))
+            for rank, source in zip(("best", "middle", "worst"), sources, strict=True)
         ),
         warnings=(EVIL,),
         settings={"reference": EVIL, "seed": 0},

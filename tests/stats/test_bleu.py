@@ -10,12 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from cdslm_eval import Mean, Metric, SelfBleu, Vert
+from cdslm_eval import Context, Mean, Metric, SelfBleu, Vert
 from cdslm_eval.core.store import Outcome
 from cdslm_eval.stats.bleu import auto_bleu, self_bleu
-from cdslm_eval.stats.estimate import estimates, gather
-from cdslm_eval.stats.jackknife import grouped, jackknife, spread
 from cdslm_eval.stats.jsd import PhoneSequences
+from cdslm_eval.stats.sample import gather
 
 
 def grams(words, n):
@@ -68,10 +67,16 @@ class Words(Metric):
         return iter(())
 
 
+def estimates(sample):
+    """Return the estimates of every statistic of the metric by name."""
+    named = {name: statistic.estimate(sample, None, Context(name=name)) for name, statistic in Words.statistics.items()}
+    return {name: estimation.estimates[0] for name, estimation in named.items()}
+
+
 def test_values_by_hand_through_estimates():
     clips = [["a", "b", "a", "b"], ["a", "b", "c"], ["d", "e"]]
     rows = [Outcome("ok", "", {"words": words, "auto_bleu": auto_bleu(words)}) for words in clips]
-    found = {one.name: one for one in estimates("s", Words(), "i", gather(rows, range(3)), seed=0)}
+    found = estimates(gather(rows, range(3)))
     # first clip: of a b a b, "a" and "b" stand once in the second, so 2 of 4, and "a b" 1 of 3; second: 2/3, 1/2
     between = (math.sqrt(2 / 4 * 1 / 3) + math.sqrt(2 / 3 * 1 / 2) + 0) / 3
     within = (math.sqrt(4 / 4 * 2 / 3) + 0 + 0) / 3
@@ -87,10 +92,10 @@ def test_the_jackknife_interval_covers_what_new_clips_would_give():
     values, halves = [], []
     for _ in range(120):
         clips = [[str(word) for word in rng.zipf(1.6, 12) % 60] for _ in range(60)]
-        coded = PhoneSequences.from_lists(clips)
-        found = jackknife(SelfBleu(), coded, {}, grouped(np.arange(60), 1))
+        rows = [Outcome("ok", "", {"words": words}) for words in clips]
+        found = SelfBleu().estimate(gather(rows, range(60)), None, Context(name="self_bleu", seed=1)).estimates[0]
         values.append(found.value)
-        halves.append(spread(found.without)[1])
+        halves.append((found.high - found.low) / 2)
     covered = np.mean(np.abs(np.array(values) - np.mean(values)) < halves)
     assert 0.88 < covered <= 1.0
     assert np.median(halves) < 4 * 1.96 * np.std(values)
@@ -98,6 +103,6 @@ def test_the_jackknife_interval_covers_what_new_clips_would_give():
 
 def test_one_clip_has_no_self_bleu_and_says_so():
     rows = [Outcome("ok", "", {"words": ["a"], "auto_bleu": 0.0})]
-    found = {one.name: one for one in estimates("s", Words(), "i", gather(rows, [0]), seed=0)}
+    found = estimates(gather(rows, [0]))
     assert math.isnan(found["vert"].value)
     assert found["vert"].reason

@@ -7,23 +7,25 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from cdslm_eval import Context, Mean, Quantile, RatioOfSums
 from cdslm_eval.builtin.metrics.signal import Signal
 from cdslm_eval.core.store import Outcome
 from cdslm_eval.results.differences import holm
-from cdslm_eval.stats.estimate import bootstrap, bootstrap_interval, estimates, gather
-from cdslm_eval.stats.statistic import Mean, Quantile, RatioOfSums
+from cdslm_eval.stats.clusters import Clusters
+from cdslm_eval.stats.resampling import bootstrap, bootstrap_interval
+from cdslm_eval.stats.sample import gather
 
 
 def test_bootstrap_equals_resampling_by_hand():
     x = np.random.default_rng(1).exponential(size=25)
-    ours = bootstrap(Mean("x"), {"x": x}, np.arange(25), seed=4, replicates=50)
+    ours = bootstrap(Mean("x"), {"x": x}, Clusters.alone(25), seed=4, replicates=50)
     rng = np.random.default_rng(4)
     by_hand = [x[draw].mean() for draw in rng.integers(0, 25, (50, 25))]
     np.testing.assert_allclose(ours, by_hand, rtol=1e-12)
 
 
 def test_clusters_are_drawn_whole():
-    x, clusters = np.array([1.0, 3.0, 10.0]), np.array([0, 0, 1])
+    x, clusters = np.array([1.0, 3.0, 10.0]), Clusters.of("aab")
     values = set(np.round(bootstrap(Mean("x"), {"x": x}, clusters, seed=0, replicates=200), 6))
     assert values == {2.0, 10.0, round(14 / 3, 6)}
 
@@ -48,7 +50,9 @@ def test_intervals_cover_the_mean_of_small_skewed_samples():
     hits = 0
     for seed in range(200):
         x = rng.gamma(4.0, size=12)
-        low, high = bootstrap_interval(bootstrap(Mean("x"), {"x": x}, np.arange(12), seed=seed, replicates=400), 12)
+        low, high = bootstrap_interval(
+            bootstrap(Mean("x"), {"x": x}, Clusters.alone(12), seed=seed, replicates=400), 12
+        )
         hits += low <= 4.0 <= high
     assert 0.90 <= hits / 200 <= 0.99
 
@@ -73,7 +77,11 @@ def test_failed_and_skipped_clips_are_counted_never_averaged():
         Outcome("skipped", "silent", {}),
         Outcome("ok", "", row),
     ]
-    found = {one.name: one for one in estimates("s", Signal(), "id", gather(outcomes, range(4)), seed=0)}
+    sample = gather(outcomes, range(4))
+    found = {
+        name: statistic.estimate(sample, None, Context(name=name)).estimates[0]
+        for name, statistic in Signal.statistics.items()
+    }
     assert found["duration"].value == 2.0
     assert (found["duration"].n_scored, found["duration"].n_failed, found["duration"].n_skipped) == (2, 1, 1)
     assert np.isnan(found["level"].value)

@@ -12,8 +12,8 @@ from cdslm_eval.builtin.metrics.pjsd import phoneme_jsd
 from cdslm_eval.stats.jsd import (
     NgramTable,
     PhoneSequences,
-    carriers,
     compare_held_out,
+    contributions,
     corrected_difference,
     jsd,
     overlap,
@@ -217,17 +217,17 @@ def test_memorised_reference_is_noticed_and_fresh_speech_is_not():
         assert found.suspicious is expected
 
 
-def test_carriers_name_what_was_planted():
+def test_contributions_name_what_was_planted():
     rng = np.random.default_rng(3)
     real = [list(rng.choice(list("abcdef"), 60)) for _ in range(30)]
     said = [["x", "y"] * 5 + list(rng.choice(list("abcdef"), 50)) for _ in range(30)]
     table = NgramTable(PhoneSequences.from_lists(said), PhoneSequences.from_lists(real), 2)
-    over, _ = carriers(table, 2)
+    over, _ = contributions(table, 2)
     assert over[0].ngram == ("x", "y")
     assert over[0].reference == 0
     assert all(0 <= clip < 30 for clip in over[0].clips)
     again = NgramTable(PhoneSequences.from_lists(real[:15]), PhoneSequences.from_lists(real[15:]), 2)
-    assert sum(map(len, carriers(again, 2))) <= 1  # identical sources: nothing beyond chance
+    assert sum(map(len, contributions(again, 2))) <= 1  # identical sources: nothing beyond chance
 
 
 def test_systems_are_held_out_at_one_count_and_differences_have_the_right_sign():

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import ClassVar
 
+from cdslm_eval import Better, JensenShannon, Statistic
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import Metric, Row
 from cdslm_eval.stats.jsd import PhonemeJSD, phoneme_jsd
-from cdslm_eval.stats.statistic import Better, JensenShannon, Statistic
 
 __all__ = ["PJSD", "PhonemeJSD", "phoneme_jsd"]
 

@@ -7,9 +7,9 @@ from typing import ClassVar
 
 import numpy as np
 
+from cdslm_eval import Mean, RatioOfSums, Statistic
 from cdslm_eval.core.audio import SILENCE_DBFS, Clip, frame_levels_dbfs, level_dbfs
 from cdslm_eval.plugin.contract import Metric, Row
-from cdslm_eval.stats.statistic import Mean, RatioOfSums, Statistic
 
 __all__ = ["Signal"]
 

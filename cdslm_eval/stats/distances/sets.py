@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cdslm_eval.stats.distances.contrast import Contrast, Distance, Floats, Ints, Vectors, clustered_variance
+from cdslm_eval.stats.resampling import t_half_width
 
 __all__ = ["MAX_CLIPS", "SetDistance", "difference", "set_distance"]
 
@@ -138,12 +139,8 @@ def _reason(
 
 def _half_width(variance: float, clusters: tuple[Ints, Ints]) -> float:
     """Return the half-width of a 95 % interval, t with the fewest clusters of any side less one."""
-    from scipy import stats  # listing metrics must not wait for scipy
-
-    few = min(len(np.unique(one)) for one in clusters)
-    if few < 2 or not np.isfinite(variance):
-        return float("nan")
-    return float(np.sqrt(variance) * stats.t.ppf(0.975, few - 1))
+    few = min(len(np.unique(numbers)) for numbers in clusters)
+    return t_half_width(float(np.sqrt(variance)), few - 1) if np.isfinite(variance) else float("nan")
 
 
 def _floors(

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from cdslm_eval.stats.jsd.contributions import NgramShare, carriers
+from cdslm_eval.stats.jsd.contributions import NgramShare, contributions
 from cdslm_eval.stats.jsd.estimator import (
     MAX_PHONES,
-    Comparison,
     PhonemeJSD,
     compare_held_out,
     corrected_difference,
@@ -17,14 +16,13 @@ from cdslm_eval.stats.jsd.plug_in import jsd
 
 __all__ = [
     "MAX_PHONES",
-    "Comparison",
     "NgramShare",
     "NgramTable",
     "Overlap",
     "PhoneSequences",
     "PhonemeJSD",
-    "carriers",
     "compare_held_out",
+    "contributions",
     "corrected_difference",
     "jsd",
     "overlap",

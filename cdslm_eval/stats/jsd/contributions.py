@@ -1,4 +1,4 @@
-"""Which n-grams carry a divergence, and in which clips to hear them."""
+"""Which n-grams a divergence consists of, and in which clips to hear them."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from cdslm_eval.stats.jsd.ngrams import NgramTable
 
-__all__ = ["NgramShare", "carriers"]
+__all__ = ["NgramShare", "contributions"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +29,7 @@ class NgramShare:
     clips: tuple[int, ...]
 
 
-def carriers(
+def contributions(
     table: NgramTable, n: int, count: int = 10, examples: int = 3
 ) -> tuple[list[NgramShare], list[NgramShare]]:
     """Return the most over-used and the most under-used n-grams, by contribution.

@@ -9,12 +9,12 @@ import numpy as np
 
 from cdslm_eval.stats.jsd.held_out import MIN_CLIPS, HeldOut, held_out
 from cdslm_eval.stats.jsd.ngrams import Ints, NgramTable, PhoneSequences
-from cdslm_eval.stats.jsd.plug_in import DRAWS, Corrected, Floats, corrected, group_clips, plug_in
+from cdslm_eval.stats.jsd.plug_in import DRAWS, Corrected, Floats, corrected, group_clips, jsd, plug_in
+from cdslm_eval.stats.resampling import TTest, jackknife_se, t_half_width, t_test
 
 __all__ = [
     "MAX_PHONES",
     "ORDERS",
-    "Comparison",
     "PhonemeJSD",
     "compare_held_out",
     "corrected_difference",
@@ -191,25 +191,12 @@ def _reason(n: int, counts: list[int], value: float, fixed: Corrected, bound: He
 
 
 def _half_width(replicates: Floats) -> float:
-    """Return the half-width of the 95 % interval of a delete-a-group jackknife.
-
-    Source: Shao and Tu (1995), "The Jackknife and Bootstrap", section 2.3.
-    """
-    from scipy import stats  # here and below: listing metrics must not wait for scipy
-
-    count = len(replicates)
-    if count < 3:
-        return float("nan")
-    return _jackknife_se(replicates) * float(stats.t.ppf(0.975, count - 1))
-
-
-def _jackknife_se(replicates: Floats) -> float:
-    count = len(replicates)
-    return float(np.sqrt((count - 1) / count * np.sum((replicates - replicates.mean()) ** 2)))
+    """Return the half-width of the 95 % interval of a delete-a-group jackknife; NaN with under 3 groups."""
+    return t_half_width(jackknife_se(replicates), len(replicates) - 1) if len(replicates) >= 3 else float("nan")
 
 
 def _bound_quantile(clips: int) -> float:
-    from scipy import stats
+    from scipy import stats  # listing metrics must not wait for scipy
 
     if clips >= 30:
         return float(stats.norm.ppf(_BOUND))
@@ -218,8 +205,6 @@ def _bound_quantile(clips: int) -> float:
 
 def _reference_floor(table: NgramTable, orders: tuple[int, ...], rng: np.random.Generator) -> dict[int, float]:
     """Return the plug-in between random halves of the reference, averaged over draws."""
-    from cdslm_eval.stats.jsd.plug_in import jsd
-
     clips = np.flatnonzero(table.side)
     found: dict[int, list[float]] = {n: [] for n in orders}
     for _ in range(DRAWS // 2):
@@ -276,38 +261,6 @@ def compare_held_out(
     return found, count
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
-    """The difference of two systems, A - B.
-
-    Attributes:
-        value, low, high: The difference and its 95 % interval.
-        p_value: Two-sided, of no difference.
-        detectable: The smallest difference that this sample would have shown with 80 % power at the 5 % level.
-    """
-
-    value: float
-    low: float
-    high: float
-    p_value: float
-    detectable: float
-
-    @classmethod
-    def from_jackknife(cls, value: float, replicates: Floats) -> Comparison:
-        """Make one from delete-a-group replicates of the difference (t with groups - 1 degrees of freedom)."""
-        from scipy import stats
-
-        count = len(replicates)
-        se = _jackknife_se(replicates) if count >= 3 else float("nan")
-        if not (np.isfinite(se) and np.isfinite(value)):
-            return cls(value, float("nan"), float("nan"), float("nan"), float("nan"))
-        t = stats.t(count - 1)
-        p_value = float(2 * t.sf(abs(value) / se)) if se > 0 else float(value == 0)
-        return cls(
-            value, value - t.ppf(0.975) * se, value + t.ppf(0.975) * se, p_value, (t.ppf(0.975) + t.ppf(0.8)) * se
-        )
-
-
 def corrected_difference(
     a: Phones,
     b: Phones,
@@ -316,7 +269,7 @@ def corrected_difference(
     *,
     paired: bool = False,
     seed: int = 0,
-) -> dict[int, Comparison]:
+) -> dict[int, TTest]:
     """Return the difference of the corrected divergences of two systems against one reference, at one phone count.
 
     Args:
@@ -344,7 +297,8 @@ def corrected_difference(
         left, right = found[0][n], found[1][n]
         same = len(left.replicates) == len(right.replicates)
         replicates = left.replicates - right.replicates if same else np.zeros(0)
-        comparisons[n] = Comparison.from_jackknife(left.value - right.value, replicates)
+        se = jackknife_se(replicates) if len(replicates) >= 3 else float("nan")
+        comparisons[n] = t_test(left.value - right.value, se, len(replicates) - 1)
     return comparisons
 
 

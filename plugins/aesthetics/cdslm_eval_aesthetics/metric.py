@@ -11,10 +11,10 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from cdslm_eval import Better, Mean, Statistic
 from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.plugin.contract import Failed, Metric, Row, Skipped, located
 from cdslm_eval.plugin.models import PretrainedOptions, device_of, is_cached, precision_of
-from cdslm_eval.stats.statistic import Better, Mean, Statistic
 from cdslm_eval_aesthetics.weights import Weights, find_weights
 
 __all__ = ["Aesthetics", "AestheticsOptions"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import ClassVar
 
+from cdslm_eval import Better, Mean, SelfBleu, Statistic, Vert
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import Failed, Metric, Row, Skipped
 from cdslm_eval.stats.bleu import auto_bleu
-from cdslm_eval.stats.statistic import Better, Mean, SelfBleu, Statistic, Vert
 from cdslm_eval_asr.text import NormalizerOptions, facts, normalizer
 
 __all__ = ["AutoBleu", "VertMetric"]

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import Any, ClassVar
 
+from cdslm_eval import Better, RatioOfSums, Statistic
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import Failed, Metric, Row, Skipped
-from cdslm_eval.stats.statistic import Better, RatioOfSums, Statistic
 from cdslm_eval_asr.text import NormalizerOptions, facts, normalizer
 
 __all__ = ["Cer", "Wer"]

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from functools import cached_property
 from typing import Any, ClassVar
 
+from cdslm_eval import Better, Perplexity, Statistic
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import EvalError
 from cdslm_eval.plugin.contract import Failed, Metric, Row, Skipped, located
@@ -21,7 +22,6 @@ from cdslm_eval.plugin.models import (
     length_batches,
     quiet,
 )
-from cdslm_eval.stats.statistic import Better, Perplexity, Statistic
 from cdslm_eval_asr.text import Name, normalizer
 
 __all__ = ["GenPpl", "GenPplOptions"]

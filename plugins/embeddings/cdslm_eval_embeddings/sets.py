@@ -9,10 +9,10 @@ from typing import ClassVar, Literal, Self
 
 from pydantic import Field, model_validator
 
+from cdslm_eval import Better, Frechet, KernelDistance, PairwiseDistance, Statistic
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import Metric, Options, Row, Skipped, located
 from cdslm_eval.plugin.models import unusable_reason
-from cdslm_eval.stats.statistic import Better, Frechet, KernelDistance, PairwiseDistance, Statistic
 from cdslm_eval_embeddings.encoder import ENCODERS, RATE_HZ, Encoder, Precision, Which
 
 __all__ = ["Diversity", "EmbeddingOptions", "Fad", "Kad"]

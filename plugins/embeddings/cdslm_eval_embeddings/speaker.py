@@ -9,10 +9,10 @@ from typing import ClassVar
 
 import numpy as np
 
+from cdslm_eval import Better, Mean, Statistic
 from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.plugin.contract import Metric, Options, Row, Skipped, located
 from cdslm_eval.plugin.models import device_of, padded_batch, unusable_reason
-from cdslm_eval.stats.statistic import Better, Mean, Statistic
 from cdslm_eval_embeddings.batching import mask_group_norms, over_windows
 from cdslm_eval_embeddings.checkpoint import Checkpoint
 from cdslm_eval_embeddings.encoder import RATE_HZ, Precision, Vectors, Which

@@ -9,11 +9,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from cdslm_eval import Mean, Statistic
 from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.core.errors import EvalError
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped
 from cdslm_eval.plugin.models import unusable_reason
-from cdslm_eval.stats.statistic import Mean, Statistic
 from cdslm_eval_perceptual import speechmos_files
 from cdslm_eval_perceptual.windows import RATE_HZ, heard
 

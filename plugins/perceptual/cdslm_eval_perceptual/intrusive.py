@@ -11,8 +11,8 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel, model_validator
 
+from cdslm_eval import Mean, Statistic
 from cdslm_eval.plugin.contract import Failed, Row, Skipped
-from cdslm_eval.stats.statistic import Mean, Statistic
 from cdslm_eval_perceptual.paired import Pair, PairedMetric, PairedOptions
 
 __all__ = ["Estoi", "Pesq", "PesqOptions", "Stoi"]

@@ -10,11 +10,11 @@ from typing import ClassVar
 
 import numpy as np
 
+from cdslm_eval import Mean, Statistic
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import EvalError
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped, located
 from cdslm_eval.plugin.models import unusable_reason
-from cdslm_eval.stats.statistic import Mean, Statistic
 from cdslm_eval_perceptual import nisqa_weights
 
 __all__ = ["NisqaMetric", "NisqaOptions"]

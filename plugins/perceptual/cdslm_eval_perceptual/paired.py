@@ -11,10 +11,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from cdslm_eval import Mean, Statistic
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped
 from cdslm_eval.plugin.models import unusable_reason
-from cdslm_eval.stats.statistic import Mean, Statistic
 
 __all__ = ["Pair", "PairedMetric", "PairedOptions", "SiSdr", "si_sdr"]
 

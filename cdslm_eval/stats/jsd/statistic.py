@@ -1,0 +1,227 @@
+"""`JensenShannon`: the divergence of n-grams as a statistic: estimates, comparison, and the n-grams behind it."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+
+from cdslm_eval.results.differences import Difference
+from cdslm_eval.results.estimate import Calibration, Estimate
+from cdslm_eval.results.score_result import Exemplar, NgramContribution
+from cdslm_eval.stats.clusters import Ints
+from cdslm_eval.stats.jsd.contributions import contributions
+from cdslm_eval.stats.jsd.estimator import MAX_PHONES, PhonemeJSD, compare_held_out, corrected_difference, phoneme_jsd
+from cdslm_eval.stats.jsd.ngrams import NgramTable
+from cdslm_eval.stats.jsd.overlap import overlap
+from cdslm_eval.stats.resampling import TTest
+from cdslm_eval.stats.sample import ClipLabel, Sample
+from cdslm_eval.stats.statistic import Context, Diagnostics, Estimation, Statistic
+
+__all__ = ["JensenShannon"]
+
+_EXPLAINED_ORDERS = (1, 2, 3)
+_EXEMPLAR_ORDER = 3
+
+
+@dataclass(frozen=True)
+class JensenShannon(Statistic):
+    """Jensen-Shannon divergence between n-gram distributions of a sequence column, system against reference.
+
+    Gives one value per order, called `NAME_ORDER`, in bits (0..1).
+    """
+
+    needs_reference: ClassVar[bool] = True
+    quantities: ClassVar[tuple[str, ...]] = ("value", "corrected", "held_out", "floor")
+
+    column: str = "phones"
+    orders: tuple[int, ...] = (1, 2, 3, 4, 5)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one sequence column."""
+        return (self.column,)
+
+    def names(self, name: str) -> tuple[str, ...]:
+        """Return one name per order."""
+        return tuple(f"{name}_{order}" for order in self.orders)
+
+    def estimate(self, sample: Sample, reference: Sample | None, context: Context) -> Estimation:
+        """Return the divergence of each order with bounds, floor, corrected value and trust."""
+        names = self.names(context.name)
+        missing = self._missing(sample, "") or self._missing(reference, "the reference has no rows: ")
+        if missing or reference is None:
+            return Estimation(tuple(context.estimate(sample, math.nan, name=name, reason=missing) for name in names))
+        divergences = phoneme_jsd(
+            sample.sequences[self.column],
+            reference.sequences[self.column],
+            self.orders,
+            context.seed,
+            generated_clusters=sample.clusters.numbers,
+            reference_clusters=reference.clusters.numbers,
+        )
+        estimates = tuple(
+            _estimate(divergence, name, sample, reference, context)
+            for name, divergence in zip(names, divergences.values(), strict=True)
+        )
+        return Estimation(estimates, divergences)
+
+    def difference(
+        self, a: Sample, b: Sample, reference: Sample | None, context: Context, *, paired: bool
+    ) -> Sequence[Difference]:
+        """Compare the corrected divergences at one phone count, one difference per order."""
+        names = self.names(context.name)
+        method = "delete-a-group jackknife, t"
+        if reference is None or any(self.column not in sample.sequences for sample in (a, b, reference)):
+            tests = {order: (TTest(math.nan), "no clip was scored") for order in self.orders}
+        else:
+            compared = corrected_difference(
+                a.sequences[self.column],
+                b.sequences[self.column],
+                reference.sequences[self.column],
+                self.orders,
+                paired=paired,
+                seed=context.seed,
+            )
+            few = "too few phones for this order"
+            tests = {order: (test, "" if math.isfinite(test.value) else few) for order, test in compared.items()}
+        return [
+            context.difference(test, name=name, quantity="corrected", method=method, paired=paired, reason=reason)
+            for name, (test, reason) in zip(names, tests.values(), strict=True)
+        ]
+
+    def on_common_scale(
+        self, estimations: Mapping[str, Estimation], samples: Mapping[str, Sample], reference: Sample, context: Context
+    ) -> Mapping[str, Sequence[Estimate]]:
+        """Return the estimates with the held-out bound of every system at one common phone count."""
+        known = {
+            system: samples[system].sequences[self.column]
+            for system, estimation in estimations.items()
+            if estimation.evidence is not None
+        }
+        unchanged = {system: estimation.estimates for system, estimation in estimations.items()}
+        if len(known) < 2:
+            return unchanged  # alone, a system's own bound is at its own count
+        common, count = compare_held_out(known, reference.sequences[self.column], self.orders, seed=context.seed)
+        if not count:
+            return unchanged
+        return unchanged | {
+            system: tuple(
+                _with_common(estimate, common[system][order], count)
+                for estimate, order in zip(unchanged[system], self.orders, strict=True)
+            )
+            for system in known
+        }
+
+    def diagnose(
+        self, sample: Sample, reference: Sample | None, estimation: Estimation, context: Context
+    ) -> Diagnostics:
+        """Return the n-grams behind the divergence, the most and least reference-like clips, and warnings."""
+        divergences: Mapping[int, PhonemeJSD] | None = estimation.evidence
+        if divergences is None or reference is None or not sample.labels:
+            return Diagnostics()
+        warnings = []
+        phones, real = sample.sequences[self.column], reference.sequences[self.column]
+        n_empty = int((phones.lengths == 0).sum())
+        if n_empty:
+            warnings.append(
+                f"{context.system}: in {n_empty} of {len(phones)} clips no phone was recognised; "
+                f"they add nothing to {context.name}"
+            )
+        rng = context.rng(0x6C6F)
+        (phones, own), (real, theirs) = phones.draw(MAX_PHONES, rng), real.draw(MAX_PHONES, rng)
+        table = NgramTable(phones, real, orders=max(self.orders))
+        shared = overlap(table, max(self.orders), context.seed)
+        if shared is not None and shared.suspicious:
+            warnings.append(
+                f"{context.system}: {shared.generated:.0%} of its {shared.order}-grams occur in half of the reference, "
+                f"where real speech shares {shared.reference:.0%}: was the reference in its training data?"
+            )
+        explained, heard_in = self._explain(table, (sample, own), (reference, theirs), context)
+        return Diagnostics(tuple(warnings), explained, self._exemplars(sample, divergences, context), heard_in)
+
+    def _missing(self, sample: Sample | None, whose: str) -> str:
+        return whose + sample.why_empty() if sample is not None and self.column not in sample.sequences else ""
+
+    def _explain(
+        self, table: NgramTable, own: tuple[Sample, Ints], theirs: tuple[Sample, Ints], context: Context
+    ) -> tuple[tuple[NgramContribution, ...], dict[tuple[bool, str], str]]:
+        """Return the n-grams with the largest contributions, and the audio of the clips that hold them."""
+        explained: list[NgramContribution] = []
+        heard_in: dict[tuple[bool, str], str] = {}
+        for order in (n for n in _EXPLAINED_ORDERS if n in self.orders):
+            sides = zip((True, False), (own, theirs), contributions(table, order), strict=True)
+            for of_system, (sample, drawn), shares in sides:
+                for share in shares:
+                    labels: list[ClipLabel] = [sample.label(int(drawn[clip])) for clip in share.clips]
+                    heard_in |= {(of_system, label.key): label.path for label in labels}
+                    explained.append(
+                        NgramContribution(
+                            system=context.system,
+                            order=order,
+                            ngram=share.ngram,
+                            generated=share.generated,
+                            reference=share.reference,
+                            bits=share.bits,
+                            clips=tuple(label.key for label in labels),
+                        )
+                    )
+        return tuple(explained), heard_in
+
+    def _exemplars(
+        self, sample: Sample, divergences: Mapping[int, PhonemeJSD], context: Context
+    ) -> tuple[Exemplar, ...]:
+        """Return the clips that are most and least like the reference to the held-out classifier."""
+        order = min(divergences, key=lambda n: abs(n - _EXEMPLAR_ORDER))
+        scores = divergences[order].clip_scores
+        ranked = np.argsort(-scores, kind="stable")[: int(np.isfinite(scores).sum())]
+        if not len(ranked):
+            return ()
+        phones = sample.sequences[self.column]
+        exemplars = []
+        for rank, index in (("best", 0), ("middle", len(ranked) // 2), ("worst", len(ranked) - 1)):
+            clip = int(ranked[index])
+            label = sample.label(clip)
+            codes = phones.codes[phones.offsets[clip] : phones.offsets[clip + 1]]
+            exemplars.append(
+                Exemplar(
+                    system=context.system,
+                    rank=rank,
+                    key=label.key,
+                    path=label.path,
+                    score=float(scores[clip]),
+                    phones=tuple(phones.inventory[code] for code in codes),
+                )
+            )
+        return tuple(exemplars)
+
+
+def _estimate(divergence: PhonemeJSD, name: str, sample: Sample, reference: Sample, context: Context) -> Estimate:
+    calibration = Calibration(
+        floor=divergence.floor,
+        corrected=divergence.corrected,
+        corrected_low=divergence.corrected_low,
+        corrected_high=divergence.corrected_high,
+        held_out=divergence.held_out,
+        trust=divergence.trust,
+    )
+    return context.estimate(
+        sample,
+        divergence.value,
+        (divergence.low, divergence.high),
+        name=name,
+        method="bounds",
+        calibration=calibration,
+        reference=reference,
+        reason=divergence.reason,
+    )
+
+
+def _with_common(estimate: Estimate, held_out: float, phones: int) -> Estimate:
+    assert estimate.calibration is not None  # every divergence has one
+    shared = dataclasses.replace(estimate.calibration, held_out_common=held_out, common_phones=phones)
+    return dataclasses.replace(estimate, calibration=shared)

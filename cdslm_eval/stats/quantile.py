@@ -1,0 +1,46 @@
+"""Quantiles of a column over clips."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from cdslm_eval.stats.weighted import Floats, WeightedStatistic
+
+__all__ = ["Quantile"]
+
+
+@dataclass(frozen=True)
+class Quantile(WeightedStatistic):
+    """Quantile of a column over clips: the least value that at least a share `q` of the weight does not exceed.
+
+    Example:
+        >>> Quantile("x", 0.5).evaluate({"x": np.array([9.0, 1.0, 4.0])}, np.ones((1, 3)))
+        array([4.])
+    """
+
+    column: str
+    q: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not 0.0 <= self.q <= 1.0:
+            raise ValueError(f"a quantile lies in 0..1, not at {self.q}")
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The one column."""
+        return (self.column,)
+
+    def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
+        """Return the weighted quantiles, `[replicates]`."""
+        values = columns[self.column]
+        if len(values) == 0:
+            return np.full(len(weights), np.nan)
+        order = np.argsort(values, kind="stable")
+        cumulative = np.cumsum(weights[:, order], axis=1)
+        target = self.q * cumulative[:, -1:]
+        # a weight of zero never holds the quantile, hence the first index where the running weight is above 0 too
+        index = np.argmax((cumulative >= target * (1 - 1e-12)) & (cumulative > 0), axis=1)
+        return np.where(cumulative[:, -1] > 0, values[order][index], np.nan)
