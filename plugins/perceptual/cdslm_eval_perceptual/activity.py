@@ -13,10 +13,10 @@ import numpy as np
 import numpy.typing as npt
 from pydantic import Field
 
+from cdslm_eval import Mean, RatioOfSums, Statistic
 from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped
 from cdslm_eval.plugin.models import distribution_file, unusable_reason
-from cdslm_eval.stats.statistic import Mean, RatioOfSums, Statistic
 
 __all__ = ["Activity", "ActivityOptions", "segments", "speech_probabilities"]
 
