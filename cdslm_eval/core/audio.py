@@ -43,8 +43,8 @@ Samples = npt.NDArray[np.float32]
 MAX_SECONDS = 3600.0
 """Longest clip that is decoded; a longer one is refused, whatever its header claims."""
 MAX_CHANNELS = 64
-LOUDEST = 64.0
-"""Largest sample of an array that is taken for sound, 36 dB over full scale: integers in floats are not."""
+LOUDEST = 16.0
+"""Largest sample that is taken for sound, 24 dB over full scale: integers in floats are not."""
 RATES_HZ = (1_000, 768_000)
 SILENCE_DBFS = -70.0
 """Level under which a whole clip counts as silent (digital silence, dither and idle noise of 16-bit converters)."""

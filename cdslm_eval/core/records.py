@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-import csv
 import json
 import math
 import re
 from collections.abc import Callable, Iterator, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.separated import separated_rows
 
 __all__ = ["Record", "parse_number", "parse_quantity", "read_records"]
 
@@ -84,27 +85,6 @@ def read_records(path: Path | str) -> list[Record]:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _separated(delimiter: str) -> Callable[[Path], Iterator[Record]]:
-    def read(path: Path) -> Iterator[Record]:
-        """Yield each row with its line."""
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, delimiter=delimiter, restkey="")
-            names = rows.fieldnames or []
-            twice = sorted({name for name in names if names.count(name) > 1})
-            if not names or twice:
-                what = f"the column {twice[0]!r} stands twice" if twice else "it is empty"
-                raise UsageError(f"{path}: the first line must name the columns, each once; {what}")
-            try:
-                for row in rows:
-                    if "" in row and row.pop(""):
-                        raise UsageError(f"{path}, line {rows.line_num}: more fields than the {len(names)} columns")
-                    yield rows.line_num, row
-            except csv.Error as error:
-                raise UsageError(f"{path}, line {rows.line_num}: not a table ({error})") from error
-
-    return read
-
-
 def _json_lines(path: Path) -> Iterator[Record]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
@@ -137,7 +117,7 @@ def _parquet(path: Path) -> Iterator[Record]:
 def _parsed(text: str, where: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise UsageError(f"{where}: not JSON ({error})") from error
 
 
@@ -148,8 +128,8 @@ def _object(row: Any, where: str) -> Mapping[str, Any]:
 
 
 _READERS: dict[str, Callable[[Path], Iterator[Record]]] = {
-    ".csv": _separated(","),
-    ".tsv": _separated("\t"),
+    ".csv": partial(separated_rows, delimiter=","),
+    ".tsv": partial(separated_rows, delimiter="\t"),
     ".json": _json,
     ".jsonl": _json_lines,
     ".parquet": _parquet,

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from cdslm_eval.core.audio import Clip, Decoded, content_digest, is_silent, read_audio
+from cdslm_eval.core.audio import LOUDEST, Clip, Decoded, content_digest, is_silent, read_audio
 from cdslm_eval.core.clips import Source
 from cdslm_eval.core.errors import AudioError
 from cdslm_eval.core.store import FileFacts, Outcome
@@ -230,7 +230,9 @@ def _outcomes(measurer: Measurer, uids: Sequence[int], chunk: _Chunk) -> Iterato
             yield uid, missing
             continue
         clip = _with_upstream(measurer, chunk.clips[uid], chunk.upstream[uid])
-        if refused := _refusal(measurer, clip):
+        if "audio" in measurer.needs and (fault := _fault(clip)):
+            yield uid, Outcome("failed", fault, {})
+        elif refused := _refusal(measurer, clip):
             yield uid, Outcome("skipped", refused, {})
         else:
             admitted.append((uid, chunk.at_rate(uid, clip, measurer.rate_hz)))
@@ -290,6 +292,17 @@ def read_with_facts(path: str) -> tuple[Decoded, FileFacts]:
     return audio, facts
 
 
+def _fault(clip: Clip) -> str:
+    """Return what is wrong with a clip's samples whatever the metric, or "": a fault of its generator, so it fails."""
+    # one pass: NaN and infinity propagate into the peak
+    peak = float(np.abs(clip.samples).max(initial=0.0))
+    if not np.isfinite(peak):
+        return "samples that are not finite"
+    if peak > LOUDEST:
+        return f"samples of up to {peak:.6g}, where full scale is 1; bring them into -1..1"
+    return ""
+
+
 def _refusal(measurer: Measurer, clip: Clip) -> str:
     """Return why the clip lies outside what the measurer is defined for, or ""."""
     lacking = [need for need in sorted(measurer.needs) if not _has(clip, need)]
@@ -298,8 +311,6 @@ def _refusal(measurer: Measurer, clip: Clip) -> str:
     if "audio" in measurer.needs:
         if len(clip.samples) == 0:
             return "no samples"
-        if not np.isfinite(clip.samples).all():
-            return "samples that are not finite"
         if clip.seconds < measurer.min_seconds:
             return f"under {measurer.min_seconds:g} s"
         if not measurer.accepts_silence and is_silent(clip.samples):

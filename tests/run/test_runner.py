@@ -102,13 +102,13 @@ def test_needs_and_domains_are_the_hosts_to_guard(store, tmp_path):
     reasons = [(outcome.status, outcome.reason) for outcome in outcomes]
     assert reasons[:4] == [
         ("skipped", "no samples"),
-        ("skipped", "samples that are not finite"),
+        ("failed", "samples that are not finite"),
         ("skipped", "under 0.25 s"),
         ("skipped", "silent"),
     ]
     assert reasons[4][0] == "failed"
     assert "not readable" in reasons[4][1]
-    assert {outcome.reason for outcome in texts[:4]} == {"no text"}
+    assert [outcome.reason for outcome in texts[:4]] == ["no text", "samples that are not finite", "no text", "no text"]
 
 
 def test_killed_half_way_the_same_command_finishes_with_the_same_numbers(tmp_path, tone_set):
@@ -166,3 +166,17 @@ def test_a_recognizer_that_cannot_open_fails_with_its_cause_and_heals(tmp_path, 
         assert healed == measure(store)
     assert {outcome.status for outcome in healed[0]} == {"ok"}
     assert all(outcome.row["phones"] for outcome in healed[1])
+
+
+def test_a_float_file_at_integer_scale_fails_and_codec_overshoot_does_not(store, tmp_path):
+    """Scored, such a file moved DNSMOS from 3.24 to 2.68 without a word."""
+    import soundfile as sf
+
+    folder = tmp_path / "loud"
+    folder.mkdir()
+    wave = np.sin(np.arange(8000) * 0.3).astype(np.float32)
+    for name, scale in (("int16", 13840.0), ("overshoot", 1.4)):
+        sf.write(folder / f"{name}.wav", wave * np.float32(scale), 8000, subtype="FLOAT")
+    _, (outcomes,) = run(store, folder, Signal())
+    assert [outcome.status for outcome in outcomes] == ["failed", "ok"]
+    assert re.match(r"samples of up to 13\d+(\.\d+)?, where full scale is 1; bring them into", outcomes[0].reason)

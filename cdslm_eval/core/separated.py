@@ -1,0 +1,55 @@
+"""Reads CSV and TSV strictly: every row has the header's fields, and a quotation mark cannot swallow rows."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterator
+from pathlib import Path
+
+from cdslm_eval.core.errors import UsageError
+
+__all__ = ["MAX_FIELD", "separated_rows"]
+
+MAX_FIELD = 1 << 24
+"""Longest field in characters; csv's own limit of 131,072 is under a long transcript."""
+
+
+def separated_rows(path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
+    """Yield each row of a table by its first line's names, with its line.
+
+    A TSV has no quoting: neither tabs nor line ends can occur in its fields, so a quotation mark is text. A CSV is read
+    strictly: an unclosed quotation mark is an error rather than the end of the table.
+
+    Raises:
+        UsageError: The header is empty or names a column twice, a row has more or fewer fields, or it is no table.
+        UnicodeDecodeError, OSError: The file cannot be read as UTF-8 text.
+    """
+    csv.field_size_limit(max(csv.field_size_limit(), MAX_FIELD))
+    with path.open(encoding="utf-8-sig", newline="") as file:
+        if delimiter == "\t":
+            rows = csv.reader(file, delimiter=delimiter, quoting=csv.QUOTE_NONE)
+        else:
+            rows = csv.reader(file, delimiter=delimiter, strict=True)
+        number = 1
+        try:
+            names = [name.strip() for name in next(rows, [])]
+            _check_header(path, names)
+            number = rows.line_num + 1
+            for row in rows:
+                if row:
+                    if len(row) != len(names):
+                        hint = " (quote a text that holds commas)" if delimiter == "," and len(row) > len(names) else ""
+                        raise UsageError(
+                            f"{path}, line {number}: {len(row)} fields where the header names {len(names)}{hint}"
+                        )
+                    yield number, dict(zip(names, row, strict=True))
+                number = rows.line_num + 1
+        except csv.Error as error:
+            raise UsageError(f"{path}, line {number}: not a table ({error})") from error
+
+
+def _check_header(path: Path, names: list[str]) -> None:
+    twice = sorted({name for name in names if names.count(name) > 1})
+    if not names or twice:
+        what = f"the column {twice[0]!r} stands twice" if twice else "it is empty"
+        raise UsageError(f"{path}: the first line must name the columns, each once; {what}")

@@ -1,0 +1,80 @@
+"""Source: one clip that is not decoded yet, and its decoding."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from cdslm_eval.core.audio import Clip, content_digest, read_audio
+
+__all__ = ["Source", "decode"]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Source:
+    """One clip that is not decoded yet.
+
+    Attributes:
+        key: Name of the clip within its set.
+        path: Audio file.
+        text: What is said, from a manifest or a `.txt` sidecar.
+        speaker: Who says it; clips of one speaker are resampled together.
+        phones: Phones from a manifest or a `.phones` sidecar (white space between them).
+        reference: Audio file of the paired real clip.
+        reference_text: What the paired real clip says.
+        decoded: The clip itself, where it lies in memory; `path` is then a label that no file has.
+    """
+
+    key: str
+    path: str
+    text: str | None = None
+    speaker: str | None = None
+    phones: tuple[str, ...] | None = None
+    reference: str | None = None
+    reference_text: str | None = None
+    decoded: Clip | None = None
+
+    @property
+    def bytes(self) -> int:
+        """Size of the clip where it lies; 0 where it cannot be found out."""
+        if self.decoded is not None:
+            return self.decoded.samples.nbytes
+        try:
+            return Path(self.path).stat().st_size
+        except OSError:
+            return 0
+
+    def offers(self) -> frozenset[str]:
+        """Return what the clip can give to a metric ("phones" means a sidecar, not a recognizer)."""
+        given = {
+            "text": self.text,
+            "speaker": self.speaker,
+            "phones": self.phones,
+            "reference_audio": self.reference,
+            "reference_text": self.reference_text,
+        }
+        return frozenset({"audio"} | {name for name, value in given.items() if value is not None})
+
+
+def decode(source: Source, *, with_reference: bool = False) -> Clip:
+    """Decode one source, and its paired reference where it has one and that is asked for.
+
+    Raises:
+        AudioError: Its file, or its reference's, cannot be read.
+    """
+    if source.decoded is not None:
+        return source.decoded
+    audio = read_audio(source.path)
+    reference = None
+    if with_reference and source.reference is not None:
+        reference = decode(Source(key=source.key, path=source.reference, text=source.reference_text))
+    return Clip(
+        key=source.key,
+        samples=audio.samples,
+        rate_hz=audio.rate_hz,
+        digest=content_digest(audio.samples, audio.rate_hz),
+        text=source.text,
+        speaker=source.speaker,
+        phones=source.phones,
+        reference=reference,
+    )

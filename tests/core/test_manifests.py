@@ -1,0 +1,73 @@
+"""Manifests as users write them: each mistake is an error with its line, none a set with fewer clips or cut texts."""
+
+from __future__ import annotations
+
+import pytest
+
+from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.records import read_records
+
+
+def test_a_quotation_mark_in_a_tsv_is_text(tmp_path):
+    """pytorch/audio#2838: `'"Tis the season'` used to swallow the rows below it."""
+    (tmp_path / "q.tsv").write_text('path\ttext\na.wav\t"Tis the season\nb.wav\tbye\nc.wav\tciao\n')
+    sources = ClipSet.open(tmp_path / "q.tsv").sources
+    assert [source.text for source in sources] == ['"Tis the season', "bye", "ciao"]
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "message"),
+    [
+        ("m.csv", 'path,text\na.wav,fine\nb.wav,"open\nc.wav,x\n', "line 3: not a table"),
+        ("m.csv", "path,text\na.wav,hello, world\n", "line 2: 3 fields where the header names 2"),
+        ("m.csv", "path,text\na.wav\n", "line 2: 1 fields where the header names 2"),
+        ("m.csv", "path,text,text\na.wav,x,y\n", "the column 'text' stands twice"),
+        ("m.csv", "path,Text\na.wav,x\n", "the column 'Text' is not read. Did you mean 'text'"),
+        ("m.csv", "path,transcript\na.wav,x\n", "the column 'transcript' is not read. Did you mean 'text'"),
+        ("m.csv", "path,referense\na.wav,x\n", "Did you mean 'reference'"),
+        ("m.jsonl", '{"path": "a.wav", "phones": 3}\n', "line 1: 'phones' must be text"),
+        ("m.jsonl", '{"path": "a.wav", "text": ["a", "b"]}\n', "line 1: 'text' must be text"),
+        ("m.jsonl", "[" * 100_000 + "\n", "line 1: not JSON"),
+        ("wav.scp", "u a.ark:1234\n", "archives are not read"),
+        ("wav.scp", "u ~/a.wav\n", "not expanded"),
+        ("wav.scp", "u file:///a.wav\n", "not expanded"),
+    ],
+)
+def test_a_mistake_is_an_error_with_its_line(tmp_path, name, text, message):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UsageError) as raised:
+        ClipSet.open(tmp_path / name)
+    assert message in str(raised.value)
+
+
+def test_header_names_are_stripped_and_long_fields_are_read(tmp_path):
+    (tmp_path / "m.csv").write_text(f"path, text\na.wav,{'x' * 200_000}\n")
+    assert len(ClipSet.open(tmp_path / "m.csv").sources[0].text or "") == 200_000
+
+
+def test_any_white_space_separates_in_kaldi_files(tmp_path):
+    """With tabs, speakers were lost and an interval was 2.8 times too narrow."""
+    (tmp_path / "wav.scp").write_text("u1\ta.wav\nu2  b.wav\n")
+    (tmp_path / "utt2spk").write_text("u1\ts1\nu2\ts2\n")
+    (tmp_path / "text").write_text("u1\thello you\nu2 bye\n")
+    sources = ClipSet.open(tmp_path / "wav.scp").sources
+    assert [(source.key, source.speaker, source.text) for source in sources] == [
+        ("u1", "s1", "hello you"), ("u2", "s2", "bye"),
+    ]  # fmt: skip
+    (tmp_path / "segments").write_text("u1 r 0 1\n")
+    with pytest.raises(UsageError, match="segments: utterances within recordings"):
+        ClipSet.open(tmp_path / "wav.scp")
+
+
+def test_key_zero_stays_and_missing_text_is_missing(tmp_path):
+    (tmp_path / "m.jsonl").write_text('{"path": "a.wav", "key": 0, "text": NaN}\n{"path": "b.wav", "key": 1}\n')
+    assert [(source.key, source.text) for source in ClipSet.open(tmp_path / "m.jsonl").sources] == [
+        ("0", None), ("1", None),
+    ]  # fmt: skip
+
+
+def test_tables_of_runs_are_read_as_strictly(tmp_path):
+    (tmp_path / "t.csv").write_text("N,loss\n1e6,2,5\n")
+    with pytest.raises(UsageError, match="line 2: 3 fields where the header names 2"):
+        read_records(tmp_path / "t.csv")
