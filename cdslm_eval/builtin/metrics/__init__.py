@@ -11,7 +11,8 @@ __all__ = ["cdslm_metrics"]
 @hookimpl
 def cdslm_metrics() -> list[type[Metric]]:
     """Return the built-in metrics."""
+    from cdslm_eval.builtin.metrics.channel import ChannelMetric
     from cdslm_eval.builtin.metrics.pjsd import PJSD
     from cdslm_eval.builtin.metrics.signal import Signal
 
-    return [PJSD, Signal]
+    return [ChannelMetric, PJSD, Signal]

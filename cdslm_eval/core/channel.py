@@ -1,0 +1,272 @@
+"""The channel of a clip or a set (spectrum, noise, bandwidth, reverberation), and putting other clips through it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+
+import numpy as np
+import numpy.typing as npt
+
+from cdslm_eval.core.audio import Samples
+from cdslm_eval.core.degradation import active_level, band_limit, clip_rng, reverberate
+
+__all__ = ["BANDS", "RATE_HZ", "Channel", "ChannelProfile", "match_channel", "pooled", "profile"]
+
+Floats = npt.NDArray[np.float64]
+
+RATE_HZ = 16_000
+BANDS = 40
+_FRAME, _HOP = 512, 256
+_EMPTY_DB = -100.0
+_EDGE_DB = 60.0
+"""A bin this far under the loudest one holds no speech: voices lie within 50 dB up to 8 kHz, band limits fall to 80."""
+_NOISE_QUANTILE = 0.1
+_SMOOTH = 5
+_MAX_GAIN_DB = 20.0
+_MIN_BAND_STEP_HZ = 400.0
+_DECAY_FRAMES, _DECAY_FROM_DB = 5, 20.0
+_MATCH_S = 6.0
+_WETS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
+_DECAY_S = 0.6
+_MATCH_CLIPS = 12
+
+
+@dataclass(frozen=True)
+class ChannelProfile:
+    """What the channel did to one clip, or to the clips of a set on average.
+
+    Attributes:
+        spectrum_db: Long-term power per band over the power of active speech, float64 `[BANDS]`.
+        noise_db: Noise floor per band, on the same scale, float64 `[BANDS]`.
+        bandwidth_hz: Highest frequency that holds sound.
+        snr_db: Active speech over the sum of the noise floor.
+        decay_db_s: How fast the level falls after sounds, in dB per second: reverberation makes it slower.
+        level_dbfs: RMS of the active frames.
+    """
+
+    spectrum_db: Floats
+    noise_db: Floats
+    bandwidth_hz: float
+    snr_db: float
+    decay_db_s: float
+    level_dbfs: float
+
+
+@dataclass(frozen=True)
+class Channel:
+    """A degradation that gives clean clips another channel; the order of its fields is that of its steps.
+
+    Attributes:
+        bandwidth_hz: Band limit; None leaves the band as it is.
+        wet: Energy of a synthetic reverberation of 0.6 s over that of the direct sound.
+        gain_db: Gain per band, float64 `[BANDS]`.
+        noise_db: Power per band of noise to add, over the power of active speech, float64 `[BANDS]`.
+    """
+
+    bandwidth_hz: float | None
+    wet: float
+    gain_db: Floats
+    noise_db: Floats
+
+    def apply(self, samples: Samples) -> Samples:
+        """Return a clip at 16 kHz put through the channel; the same clip always gets the same noise."""
+        level = active_level(samples, RATE_HZ)
+        if level == 0.0:
+            return samples
+        rng, out = clip_rng(samples), samples
+        if self.bandwidth_hz is not None:
+            out = band_limit(out, RATE_HZ, self.bandwidth_hz)
+        if self.wet:
+            out = reverberate(out, RATE_HZ, _DECAY_S, self.wet, rng)
+        out = _filtered(out, self.gain_db)
+        level = active_level(out, RATE_HZ)
+        if (self.noise_db > _EMPTY_DB).any():
+            noise = _shaped_noise(len(out), self.noise_db, rng)
+            out = out + (level * noise).astype(np.float32)
+        # a file holds no sample beyond full scale; recognizers do not mind the level
+        peak = float(np.abs(out).max())
+        return (out * (0.99 / peak)).astype(np.float32) if peak > 0.99 else out.astype(np.float32)
+
+
+def profile(samples: Samples) -> ChannelProfile | None:
+    """Return the channel profile of a clip at 16 kHz; None under 0.25 s or where it is digitally silent.
+
+    Args:
+        samples: float32 `[samples]`.
+    """
+    level = active_level(samples, RATE_HZ)
+    if len(samples) < RATE_HZ // 4 or level < 1e-6:
+        return None
+    power = _power(samples / level)
+    noise = np.quantile(_smooth(power @ _bank().T), _NOISE_QUANTILE, axis=0) / _noise_bias()
+    return ChannelProfile(
+        spectrum_db=_db(power.mean(axis=0) @ _bank().T),
+        noise_db=_db(noise),
+        bandwidth_hz=_bandwidth_hz(power.mean(axis=0)),
+        # the active frames hold the noise as well
+        snr_db=float(_db(np.array(max(1.0 - noise.sum(), 0.01))) - _db(np.array(noise.sum()))),
+        decay_db_s=_decay_db_s(power.sum(axis=1)),
+        level_dbfs=float(20 * np.log10(level)),
+    )
+
+
+def pooled(profiles: Sequence[ChannelProfile]) -> ChannelProfile:
+    """Return the profile of a set: the median of each figure over its clips, so that a few odd clips do not count.
+
+    Args:
+        profiles: At least one.
+    """
+
+    def bands(name: str) -> Floats:
+        medians: Floats = np.median([getattr(one, name) for one in profiles], axis=0)
+        return medians
+
+    def middle(name: str) -> float:
+        return float(np.median([getattr(one, name) for one in profiles]))
+
+    return ChannelProfile(
+        bands("spectrum_db"),
+        bands("noise_db"),
+        middle("bandwidth_hz"),
+        middle("snr_db"),
+        middle("decay_db_s"),
+        middle("level_dbfs"),
+    )
+
+
+def match_channel(target: ChannelProfile, clips: Sequence[Samples]) -> Channel:
+    """Return the channel that gives clips the profile of another set, found step by step on a few of them.
+
+    Args:
+        target: Profile of the set whose channel is wanted.
+        clips: Clips at 16 kHz that are to be put through it; six seconds of twelve of them are tried.
+
+    Returns:
+        A channel without reverberation where the clips decay as slowly as the target already, without a band limit
+        where they are as narrow, and without noise where they are as noisy.
+    """
+    short = [clip[: round(_MATCH_S * RATE_HZ)] for clip in clips]
+    tried = [clip for clip in short if profile(clip) is not None][:_MATCH_CLIPS]
+    plain = Channel(None, 0.0, np.zeros(BANDS), np.full(BANDS, _EMPTY_DB))
+    if not tried:
+        return plain
+    own = _through(plain, tried)
+    if target.bandwidth_hz < own.bandwidth_hz - _MIN_BAND_STEP_HZ:
+        plain = replace(plain, bandwidth_hz=target.bandwidth_hz)
+    # noise fills the gaps after sounds as reverberation does: each candidate gets its noise before decays are compared
+    best, least = plain, np.inf
+    for wet in _WETS:
+        candidate = _coloured(replace(plain, wet=wet), target, tried)
+        error = abs(_through(candidate, tried).decay_db_s - target.decay_db_s)
+        if error >= least:
+            break
+        best, least = candidate, error
+    return best
+
+
+def _coloured(channel: Channel, target: ChannelProfile, clips: Sequence[Samples]) -> Channel:
+    """Return a channel with the gains and the noise that bring the clips' spectrum and noise floor to the target's."""
+    own = _through(channel, clips)
+    speech = _less_noise(target.spectrum_db, target.noise_db) - _less_noise(own.spectrum_db, own.noise_db)
+    gain = np.clip(speech, -_MAX_GAIN_DB, _MAX_GAIN_DB)
+    channel = replace(channel, gain_db=gain - np.average(gain, weights=10 ** (own.spectrum_db / 10)))
+    own = _through(channel, clips)
+    lacking = 10 ** (target.noise_db / 10) - 10 ** (own.noise_db / 10)
+    return replace(channel, noise_db=_db(np.maximum(lacking, 0.0)))
+
+
+def _through(channel: Channel, clips: Sequence[Samples]) -> ChannelProfile:
+    profiles = [profile(channel.apply(clip)) for clip in clips]
+    return pooled([one for one in profiles if one is not None])
+
+
+def _less_noise(spectrum_db: Floats, noise_db: Floats) -> Floats:
+    """Return the power of speech in each band; where noise covers it, what hides 10 dB under the noise."""
+    whole, noise = 10 ** (spectrum_db / 10), 10 ** (noise_db / 10)
+    return _db(np.maximum(whole - noise, 0.1 * noise))
+
+
+def _power(samples: npt.NDArray[np.floating]) -> Floats:
+    """Return the power of each frame and bin, float64 `[frames, 257]`, summing over bins to a frame's mean square."""
+    window = np.hanning(_FRAME)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, _FRAME)[::_HOP]
+    spectrum = np.abs(np.fft.rfft(frames * window, axis=1)) ** 2
+    spectrum[:, 1:-1] *= 2
+    power: Floats = spectrum / (_FRAME * np.sum(window**2))
+    return power
+
+
+@cache
+def _bank() -> Floats:
+    """Return triangular bands, evenly spaced in mel, that share the power of each bin, float64 `[BANDS, 257]`."""
+    bins_mel = 2595 * np.log10(1 + np.fft.rfftfreq(_FRAME, 1 / RATE_HZ) / 700)
+    centres = np.linspace(bins_mel[1], bins_mel[-1], BANDS)
+    weights = np.maximum(0, 1 - np.abs(bins_mel[None] - centres[:, None]) / (centres[1] - centres[0]))
+    weights[0, 0] = 1.0
+    bank: Floats = weights / weights.sum(axis=0)
+    return bank
+
+
+@cache
+def _noise_bias() -> Floats:
+    """Return how far under its mean the low quantile of stationary noise lies, per band, measured on white noise."""
+    power = _power(np.random.default_rng(0).standard_normal(60 * RATE_HZ)) @ _bank().T
+    bias: Floats = np.quantile(_smooth(power), _NOISE_QUANTILE, axis=0) / power.mean(axis=0)
+    return bias
+
+
+def _smooth(power: Floats) -> Floats:
+    """Return running means over five frames, `[frames - 4, bands]`."""
+    sums = np.cumsum(np.pad(power, ((1, 0), (0, 0))), axis=0)
+    means: Floats = (sums[_SMOOTH:] - sums[:-_SMOOTH]) / _SMOOTH
+    return means
+
+
+def _bandwidth_hz(power: Floats) -> float:
+    """Return the highest frequency that lies within 60 dB of the loudest bin."""
+    loud = np.flatnonzero(power >= power.max() * 10 ** (-_EDGE_DB / 10))
+    return float(loud[-1] * RATE_HZ / _FRAME)
+
+
+def _decay_db_s(power: Floats) -> float:
+    """Return the 90 % quantile of how fast the level falls from loud frames, in dB per second.
+
+    Args:
+        power: Power of each frame, `[frames]`.
+    """
+    levels = 10 * np.log10(np.maximum(power, power.max() * 1e-6))
+    falls = levels[:-_DECAY_FRAMES] - levels[_DECAY_FRAMES:]
+    loud = levels[:-_DECAY_FRAMES] >= levels.max() - _DECAY_FROM_DB
+    return float(np.quantile(falls[loud], 0.9)) / (_DECAY_FRAMES * _HOP / RATE_HZ)
+
+
+def _filtered(samples: Samples, gain_db: Floats) -> Samples:
+    """Return a clip with a gain per band, without delay."""
+    if not gain_db.any():
+        return samples
+    gains = _per_bin(gain_db, len(samples))
+    shaped: Samples = np.fft.irfft(np.fft.rfft(samples) * gains, len(samples)).astype(np.float32)
+    return shaped
+
+
+def _shaped_noise(count: int, noise_db: Floats, rng: np.random.Generator) -> Floats:
+    """Return noise whose power per band is the wanted one, float64 `[count]`."""
+    density = noise_db - _db(_bank().sum(axis=1) / (_FRAME // 2 + 1))
+    white = np.fft.rfft(rng.standard_normal(count))
+    noise: Floats = np.fft.irfft(white * _per_bin(density, count), count)
+    return noise
+
+
+def _per_bin(values_db: Floats, count: int) -> Floats:
+    """Return amplitude gains for the bins of a transform of `count` samples, interpolated between band centres."""
+    bins_hz = np.fft.rfftfreq(_FRAME, 1 / RATE_HZ)
+    per_frame_bin = values_db @ (_bank() / _bank().sum(axis=0))
+    gains: Floats = 10 ** (np.interp(np.fft.rfftfreq(count, 1 / RATE_HZ), bins_hz, per_frame_bin) / 20)
+    return gains
+
+
+def _db(power: npt.NDArray[np.floating]) -> Floats:
+    decibels: Floats = 10 * np.log10(np.maximum(power, 10 ** (_EMPTY_DB / 10)))
+    return decibels
