@@ -61,4 +61,4 @@ def test_a_network_that_copies_its_context_passes_and_another_context_costs(trai
     result = probe(trained, shards / "train", shards / "valid", 64, "cpu")
     assert result["explained_variance"][0] > 0.3
     assert result["explained_variance"][0] > result["explained_variance"][-1]
-    assert result["other_context_gain"] > 3 * result["other_context_gain_se"] > 0
+    assert result["other_context_gain"] > 2 * result["other_context_gain_se"] > 0
