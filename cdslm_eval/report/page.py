@@ -27,7 +27,7 @@ _ORDER = re.compile(r"(.*)_(\d+)")
 TRUST = {
     "ok": "floor under 0.05 (of a bit, or of a distance's scale): the corrected value can be quoted",
     "sample_limited": "floor above that: corrected, but more speech would help",
-    "rank_deficient": "no more clips than dimensions: good to order systems of like size, not to quote",
+    "rank_deficient": "no more clips than dimensions: biased, so without an interval and not told apart from others",
     "bounds_only": "floor above 0.25: believe the bounds, not the point",
 }
 
