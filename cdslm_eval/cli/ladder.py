@@ -14,7 +14,7 @@ from cdslm_eval.cli import common
 from cdslm_eval.cli.score import JobsOption
 
 if TYPE_CHECKING:
-    from cdslm_eval.ladder import Climb
+    from cdslm_eval.ladder import LadderRun
     from cdslm_eval.ladder.plan import Fit
     from cdslm_eval.results.score_result import ScoreResult
 
@@ -36,85 +36,85 @@ def ladder(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the steps and which are done; do nothing.")] = False,
     as_json: Annotated[str, typer.Option("--json", help="Write the table and scores as JSON to a file, or - .")] = "",
 ) -> None:
-    """Train sizes x budgets, let each speak, score them, and fit how the metrics scale.
+    """Train sizes x budgets, generate from each model, score the clips, and fit how the metrics scale.
 
-    Every step is skipped when its output is there: the same command goes on after whatever ended it. A plan runs the
-    commands that it names: read a stranger's before you run it.
+    Every step is skipped when its output is there: the same command continues after whatever ended it. A plan runs the
+    commands that it names: read a third party's before you run it.
     """
-    from cdslm_eval.ladder import Climb, read_plan
+    from cdslm_eval.ladder import LadderRun, read_plan
     from cdslm_eval.plugin.host import Host
 
-    climb = Climb(read_plan(plan, _places(path or [])), out, Host(), common.note)
+    run = LadderRun(read_plan(plan, _places(path or [])), out, Host(), common.note)
     if dry_run:
-        for step, done in climb.state():
+        for step, done in run.state():
             typer.echo(f"{'done' if done else 'to do':6} {step}")
         return
-    climb.prepare()
-    results = climb.train()
-    result = _score(climb, jobs)
-    table = _write(climb, results, result, as_json)
-    fits = [_fit(table, family.name, one, out / "fit") for one in climb.plan.fit for family in climb.plan.systems]
+    run.prepare()
+    results = run.train()
+    result = _score(run, jobs)
+    table = _write(run, results, result, as_json)
+    fits = [_fit(table, family.name, fit, out / "fit") for fit in run.plan.fit for family in run.plan.systems]
     typer.echo(f"table: {table}\nscores: {out / 'scores.json'}\nreport: {out / 'report' / 'index.html'}")
     for line in filter(None, fits):
         typer.echo(line)
 
 
-def _places(given: list[str]) -> dict[str, str]:
+def _places(options: list[str]) -> dict[str, str]:
     from cdslm_eval.core.errors import UsageError
 
     pairs = {}
-    for one in given:
-        name, sign, place = one.partition("=")
+    for option in options:
+        name, sign, path = option.partition("=")
         if not sign:
-            raise UsageError(f"--path {one!r}: given as NAME=PLACE")
-        pairs[name] = place
+            raise UsageError(f"--path {option!r}: write it as NAME=PLACE")
+        pairs[name] = path
     return pairs
 
 
-def _score(climb: Climb, jobs: int) -> ScoreResult:
+def _score(run: LadderRun, jobs: int) -> ScoreResult:
     from cdslm_eval import api
     from cdslm_eval.report import write_report
 
-    reference = climb.reference()
+    reference = run.reference()
     result = api.score(
-        climb.generate(),
+        run.generate(),
         reference,
-        climb.metrics(),
-        recognizer=climb.plan.score.recognizer,
-        store=climb.out / "store.cdslm",
+        run.metrics(),
+        recognizer=run.plan.score.recognizer,
+        store=run.out / "store.cdslm",
         jobs=jobs,
-        seed=climb.plan.seed,
+        seed=run.plan.seed,
         progress=True,
         note=common.note,
     )
-    write_report(result, climb.out / "report")
+    write_report(result, run.out / "report")
     return result
 
 
-def _write(climb: Climb, results: list[dict[str, Any]], result: ScoreResult, as_json: str) -> Path:
-    from cdslm_eval.ladder import rungs
+def _write(run: LadderRun, results: list[dict[str, Any]], result: ScoreResult, as_json: str) -> Path:
+    from cdslm_eval.ladder import ladder_points
     from cdslm_eval.ladder.rows import as_csv, run_rows
 
-    table = climb.out / "runs.csv"
-    rows = run_rows(rungs(climb.plan), results, result)
+    table = run.out / "runs.csv"
+    rows = run_rows(ladder_points(run.plan), results, result)
     common.write_text(str(table), as_csv(rows))
-    common.write_json(str(climb.out / "scores.json"), result.as_json())
+    common.write_json(str(run.out / "scores.json"), result.as_json())
     if as_json:
-        common.write_json(as_json, {"plan": climb.plan.name, "runs": results, "scores": result.as_json()})
+        common.write_json(as_json, {"plan": run.plan.name, "runs": results, "scores": result.as_json()})
     return table
 
 
-def _fit(table: Path, system: str, wanted: Fit, out: Path) -> str:
+def _fit(table: Path, system: str, fit: Fit, out: Path) -> str:
     """Fit one metric of one system in a process of its own, into OUT/SYSTEM/METRIC.
 
     A table that a law cannot be fitted to is no failure of the ladder. Systems are never pooled: their losses are of
     different kinds, and so are their tokens.
     """
-    place, what = out / system / wanted.metric, f"fit of {wanted.metric}, {system}"
-    command = [sys.executable, "-m", "cdslm_eval", "fit", str(table), "--metric", wanted.metric, "--out", str(place)]
-    command += ["--where", f"system={system}", *shlex.split(wanted.arguments)]
+    folder, what = out / system / fit.metric, f"fit of {fit.metric}, {system}"
+    command = [sys.executable, "-m", "cdslm_eval", "fit", str(table), "--metric", fit.metric, "--out", str(folder)]
+    command += ["--where", f"system={system}", *shlex.split(fit.arguments)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return f"{what}: {(done.stderr.strip() or 'no answer').splitlines()[-1]}"
     first = (done.stdout.strip() or done.stderr.strip()).partition("\n")[0]
-    return f"{what}: {first} ({place})"
+    return f"{what}: {first} ({folder})"

@@ -1,4 +1,4 @@
-"""The plan of a ladder: a TOML file that says what is trained at which sizes and budgets, and how it is judged."""
+"""The plan of a ladder: a TOML file of systems, sizes, budgets, and how they are scored."""
 
 from __future__ import annotations
 
@@ -36,15 +36,15 @@ class Family(_Table):
     """Models of one kind that differ in size and training compute.
 
     Attributes:
-        name: How it is called in the table.
+        name: Its name in the table.
         train: The command; `{size}`, `{budget}` (FLOPs), `{seed}` and `{run}` (its folder) are filled in. The same
-            command again must go on where it stopped, and at its end there must be `{run}/result.json` with
+            command again must continue where it stopped, and at its end there must be `{run}/result.json` with
             `parameters`, `tokens`, `flops` and `val_loss`.
         generator: Name of the generator with options; `{run}` is filled in.
         sizes: What `{size}` takes.
         budgets: What `{budget}` takes, in FLOPs.
         if_installed: Whether it is left out, with a note, where its command or its generator is not installed;
-            otherwise nothing is begun there.
+            otherwise the ladder is refused.
     """
 
     name: str = Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")
@@ -63,13 +63,13 @@ class Family(_Table):
 
 
 class Generation(_Table):
-    """What every trained model is asked to say.
+    """What every trained model generates.
 
     Attributes:
         prompts: Set of held-out contexts, or None.
         count: Clips of each model.
         seconds: Length of each in seconds.
-        controls: Generators that are scored beside the models: "noise", "babble:2,text=FILE".
+        controls: Generators that are scored next to the models: "noise", "babble:2,text=FILE".
     """
 
     prompts: str | None = None
@@ -85,7 +85,7 @@ class Scoring(_Table):
         reference: Real speech that no model was trained on.
         metrics: Names with options.
         if_installed: Further ones, left out with a note where they cannot be used.
-        recognizer: Gives the phones.
+        recognizer: The recognizer of phones.
     """
 
     reference: str | None = None
@@ -110,7 +110,7 @@ class Plan(_Table):
     """A whole ladder.
 
     Attributes:
-        name: How it is called.
+        name: Its name.
         seed: Of training, generation and intervals.
         paths: Names for places; `{NAME}` in commands and sets. Relative to the plan's folder.
     """
@@ -128,19 +128,19 @@ class Plan(_Table):
     def _names(self) -> Plan:
         for what, names in (
             ("systems", [family.name for family in self.systems]),
-            ("prepare", [one.name for one in self.prepare]),
+            ("prepare", [step.name for step in self.prepare]),
         ):
             if len(set(names)) < len(names):
                 raise ValueError(f"two of {what} have one name")
         known = {*self.paths}
-        for one in self.prepare:
-            _demand_fields(one.command, known | {"out"}, f"prepare {one.name}")
-            known.add(one.name)
+        for step in self.prepare:
+            _demand_fields(step.command, known | {"out"}, f"prepare {step.name}")
+            known.add(step.name)
         for family in self.systems:
             _demand_fields(family.train, known | {"size", "budget", "seed", "run"}, f"{family.name}.train")
             _demand_fields(family.generator, known | {"run"}, f"{family.name}.generator")
-        for place in (self.generate.prompts, self.score.reference, *self.generate.controls):
-            _demand_fields(place or "", set(self.paths), "generate and score")
+        for template in (self.generate.prompts, self.score.reference, *self.generate.controls):
+            _demand_fields(template or "", set(self.paths), "generate and score")
         return self
 
 
@@ -171,12 +171,12 @@ def read_plan(path: Path, places: Mapping[str, str] | None = None) -> Plan:
     try:
         return Plan(**data)
     except ValidationError as error:
-        raise UsageError(f"{path}: {_said(error)}") from error
+        raise UsageError(f"{path}: {_problem(error)}") from error
 
 
-def _said(error: ValidationError) -> str:
-    # a misspelt key also leaves its own missing; the spelling is what the user can mend
-    first: Any = min(error.errors(), key=lambda one: one["type"] != "extra_forbidden")
+def _problem(error: ValidationError) -> str:
+    # a misspelt key also leaves its own missing; the spelling is what the user can fix
+    first: Any = min(error.errors(), key=lambda problem: problem["type"] != "extra_forbidden")
     where = ".".join(str(part) for part in first["loc"])
     if first["type"] != "extra_forbidden":
         return f"{where}: {first['msg']}" if where else str(first["msg"])

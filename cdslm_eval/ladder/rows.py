@@ -1,4 +1,4 @@
-"""What a ladder comes to: one row per model with N, D, C, its loss, and every value with its interval."""
+"""The run table of a ladder: one row per model with N, D, C, its loss, and every value with its interval."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cdslm_eval.ladder.climb import Rung
+from cdslm_eval.ladder.execute import LadderPoint
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.score_result import ScoreResult
 
@@ -18,40 +18,40 @@ _PARTS = ("low", "high", "corrected", "corrected_low", "corrected_high", "held_o
 
 
 def run_rows(
-    climbed: Sequence[Rung], results: Sequence[Mapping[str, Any]], scores: ScoreResult
+    points: Sequence[LadderPoint], results: Sequence[Mapping[str, Any]], scores: ScoreResult
 ) -> list[dict[str, str | float]]:
-    """Return the rows of the run table, in the order of the rungs.
+    """Return the rows of the run table, in the order of the ladder_points.
 
     N, D, C and val_loss are in the conventions of each row's own `system`: a frame and a unit are not one token, and
     losses of two systems are of two kinds, so that a fit is one of each system alone.
 
     Args:
-        climbed: The models.
-        results: What training said of each.
-        scores: Estimates whose systems are the rungs' names; others (controls) are no rows, having no N, D and C.
+        points: The models.
+        results: The training result of each.
+        scores: Estimates whose systems are the points' names; controls are no rows, having no N, D and C.
     """
     by_system: dict[str, list[Estimate]] = {}
-    for one in scores.estimates:
-        by_system.setdefault(one.system, []).append(one)
+    for estimate in scores.estimates:
+        by_system.setdefault(estimate.system, []).append(estimate)
     rows = []
-    for rung, result in zip(climbed, results, strict=True):
+    for point, result in zip(points, results, strict=True):
         row: dict[str, str | float] = {
-            "run": rung.name,
-            "system": rung.family.name,
-            "size": str(rung.size),
-            "budget": rung.budget,
+            "run": point.name,
+            "system": point.family.name,
+            "size": str(point.size),
+            "budget": point.budget,
             "N": result["parameters"],
             "D": result["tokens"],
             "C": result["flops"],
             "val_loss": result["val_loss"],
         }
         row |= {name: float(result[name]) for name in ("six_nd",) if isinstance(result.get(name), int | float)}
-        for one in by_system.get(rung.name, []):
-            row[one.name] = one.value
+        for estimate in by_system.get(point.name, []):
+            row[estimate.name] = estimate.value
             for part in _PARTS:
-                value = getattr(one, part)
+                value = getattr(estimate, part)
                 if isinstance(value, float) and math.isfinite(value):
-                    row[f"{one.name}_{part}"] = value
+                    row[f"{estimate.name}_{part}"] = value
         rows.append(row)
     return rows
 

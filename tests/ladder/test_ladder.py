@@ -77,7 +77,7 @@ def plan(tmp_path):
     return write
 
 
-def climb(plan, *more, check=True):
+def run_ladder(plan, *more, check=True):
     command = [sys.executable, "-m", "cdslm_eval", "ladder", str(plan), "--out", str(plan.parent / "out"), *more]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
@@ -89,7 +89,7 @@ def climb(plan, *more, check=True):
 
 def test_a_ladder_gives_one_row_per_model_and_does_nothing_twice(plan):
     path = plan()
-    first = climb(path)
+    first = run_ladder(path)
     table = path.parent / "out" / "runs.csv"
     rows = list(csv.DictReader(table.read_text().splitlines()))
     assert {row["run"] for row in rows} == {
@@ -101,11 +101,11 @@ def test_a_ladder_gives_one_row_per_model_and_does_nothing_twice(plan):
         assert float(row["duration"]) == pytest.approx(1.0, abs=0.01)
     assert "not_installed_anywhere is left out: not installed" in first.stderr
     kept = table.read_bytes()
-    again = climb(path)
+    again = run_ladder(path)
     assert table.read_bytes() == kept
     assert "train" not in again.stderr
     assert [p.read_text() for p in (path.parent / "out").glob("runs/*/run/starts")] == ["x"] * 4
-    dry = climb(path, "--dry-run").stdout.splitlines()
+    dry = run_ladder(path, "--dry-run").stdout.splitlines()
     assert len(dry) == 9
     assert all(line.startswith("done") for line in dry)
 
@@ -120,26 +120,26 @@ def test_a_killed_ladder_takes_its_trainer_with_it_and_goes_on_where_it_was(plan
         time.sleep(0.05)
     process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(3.0)  # the leash looks once a second
+    time.sleep(3.0)  # the watchdog looks once a second
     seen = sum(len(p.read_text()) for p in runs.glob("*/run/steps"))
     time.sleep(1.0)
     assert sum(len(p.read_text()) for p in runs.glob("*/run/steps")) == seen < 10
-    climb(path)
+    run_ladder(path)
     assert sorted(len(p.read_text()) for p in runs.glob("*/run/steps")) == [10] * 4
     assert sorted(p.read_text() for p in runs.glob("*/run/starts")) == ["x", "x", "x", "xx"]
 
 
 def test_a_new_budget_trains_only_what_is_new(plan):
-    climb(plan())
+    run_ladder(plan())
     path = plan(**{"budgets = [1e6, 4e6]": "budgets = [1e6, 4e6, 9e6]"})
-    done = climb(path)
+    done = run_ladder(path)
     assert done.stderr.count("train law") == 2
     assert len(list(csv.DictReader((path.parent / "out" / "runs.csv").read_text().splitlines()))) == 6
 
 
 def test_a_trainer_that_fails_is_named_with_its_log(plan):
     path = plan(**{"trainer.py {size}": "no_such_trainer.py {size}"})
-    done = climb(path, check=False)
+    done = run_ladder(path, check=False)
     assert done.returncode == 3
     assert "exit code 2" in done.stderr
     (log,) = (path.parent / "out").glob("runs/*/train.log")
@@ -147,7 +147,7 @@ def test_a_trainer_that_fails_is_named_with_its_log(plan):
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "said"),
+    ("old", "new", "message"),
     [
         ("sizes =", "sises =", "Did you mean 'sizes'?"),
         ("{run}", "{runn}", "Did you mean 'run'?"),
@@ -156,9 +156,9 @@ def test_a_trainer_that_fails_is_named_with_its_log(plan):
         ("[[systems]]", "[[systms]]", "systems"),
     ],
 )
-def test_a_plan_that_cannot_be_climbed_is_refused_before_anything_runs(plan, old, new, said):
+def test_a_plan_that_cannot_be_run_is_refused_before_anything_runs(plan, old, new, message):
     path = plan(**{old: new})
-    with pytest.raises(UsageError, match=said.replace("?", r"\?")):
+    with pytest.raises(UsageError, match=message.replace("?", r"\?")):
         read_plan(path)
     assert not (path.parent / "out").exists()
 
@@ -190,13 +190,13 @@ def with_second(path, old="", new=""):
     assert old in SECOND
     second = SECOND.replace(old, new) if old else SECOND
     text = path.read_text().replace("[generate]", second + "[generate]")
-    # the fit is asked for what it has not, so that it answers at once
+    # the fit gets a column that is absent, so that it ends at once
     path.write_text(text + '[[fit]]\nmetric = "val_loss"\narguments = "--no-such-option"\n')
     return path
 
 
 def test_losses_of_two_systems_are_fitted_each_alone(plan):
-    done = climb(with_second(plan()))
+    done = run_ladder(with_second(plan()))
     rows = list(csv.DictReader((plan().parent / "out" / "runs.csv").read_text().splitlines()))
     assert [row["system"] for row in rows].count("other") == 4
     lines = [line for line in done.stdout.splitlines() if line.startswith("fit of")]
@@ -212,19 +212,19 @@ def test_losses_of_two_systems_are_fitted_each_alone(plan):
 )
 def test_a_system_that_is_not_installed_is_known_before_anything_is_trained(plan, old, new, why):
     path = with_second(plan(), old, new)
-    refused = climb(path, check=False)
+    refused = run_ladder(path, check=False)
     assert refused.returncode == 2
     assert why in refused.stderr
     assert "if_installed = true" in refused.stderr
     assert not (path.parent / "out").exists()
     path.write_text(path.read_text().replace('name = "other"', 'name = "other"\nif_installed = true'))
-    dry = climb(path, "--dry-run")
+    dry = run_ladder(path, "--dry-run")
     assert "system other is left out" in dry.stderr
     assert "law-100" in dry.stdout
     assert "other" not in dry.stdout
 
 
 def test_json_has_the_table_and_the_scores(plan):
-    found = json.loads(climb(plan(), "--json", "-").stdout.partition("\ntable:")[0])
+    found = json.loads(run_ladder(plan(), "--json", "-").stdout.partition("\ntable:")[0])
     assert len(found["runs"]) == 4
     assert {one["system"] for one in found["scores"]["estimates"]} >= {"law-100-1e+06", "silence"}

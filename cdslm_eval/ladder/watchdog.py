@@ -1,4 +1,4 @@
-"""Runs a command that ends when the process that asked for it is gone: `python -m cdslm_eval.ladder.leash COMMAND`.
+"""Runs a command that ends when its parent process is gone: `python -m cdslm_eval.ladder.watchdog COMMAND`.
 
 A ladder that was killed would otherwise leave its trainer running, and the next one would find the run folder taken.
 """

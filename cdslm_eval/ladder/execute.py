@@ -1,4 +1,4 @@
-"""Climbs a ladder step by step; whatever is there already is not done again."""
+"""Runs a ladder step by step; what exists already is not made again."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from cdslm_eval.ladder.plan import Family, Plan
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.run.generation import GenerationRequest, generate_into
 
-__all__ = ["Climb", "Rung", "rungs"]
+__all__ = ["LadderPoint", "LadderRun", "ladder_points"]
 
 _RESULT = "result.json"
 _FACTS = ("parameters", "tokens", "flops", "val_loss")
 
 
 @dataclass(frozen=True, slots=True)
-class Rung:
+class LadderPoint:
     """One model to train: a size of a family at a budget.
 
     Attributes:
@@ -43,155 +43,159 @@ class Rung:
 
     @property
     def name(self) -> str:
-        """How it is called in the table: "cdslm-2-4e+13"."""
+        """Its name in the table: "cdslm-2-4e+13"."""
         return f"{self.family.name}-{self.size}-{self.budget:.3g}"
 
 
-def rungs(plan: Plan) -> list[Rung]:
+def ladder_points(plan: Plan) -> list[LadderPoint]:
     """Return the models of a plan, the cheapest first."""
-    found = [
-        Rung(family, size, budget) for family in plan.systems for size in family.sizes for budget in family.budgets
+    points = [
+        LadderPoint(family, size, budget)
+        for family in plan.systems
+        for size in family.sizes
+        for budget in family.budgets
     ]
-    return sorted(found, key=lambda rung: rung.budget)
+    return sorted(points, key=lambda point: point.budget)
 
 
-class Climb:
-    """A plan with a folder to put things into.
+class LadderRun:
+    """A plan with the folder of its output.
 
     Args:
-        plan: What is wanted.
+        plan: The ladder.
         out: Folder of everything that is made.
         host: Knows the generators.
-        say: Told what is going on, line by line.
+        log: Called with each line of progress.
 
     Attributes:
-        plan: What is climbed: without the systems that are wanted only if installed, and are not.
+        plan: The ladder without the systems marked `if_installed` that are not installed.
 
     Raises:
-        UsageError: A system that is wanted is not installed, or none of them is.
+        UsageError: A required system is not installed, or none is.
     """
 
-    def __init__(self, plan: Plan, out: Path, host: Host, say: Callable[[str], None]) -> None:
-        self.plan, self.out, self.host, self.say = plan, out, host, say
+    def __init__(self, plan: Plan, out: Path, host: Host, log: Callable[[str], None]) -> None:
+        self.plan, self.out, self.host, self.log = plan, out, host, log
         self._places: dict[str, str] = dict(plan.paths)
-        for one in plan.prepare:
-            command = self._filled(one.command, {"out": "OUT"})
-            self._places[one.name] = str(out / "prepared" / f"{one.name}-{_digest(command)}")
-        self.plan = plan.model_copy(update={"systems": tuple(filter(self._at_hand, plan.systems))})
+        for step in plan.prepare:
+            command = self._filled(step.command, {"out": "OUT"})
+            self._places[step.name] = str(out / "prepared" / f"{step.name}-{_digest(command)}")
+        self.plan = plan.model_copy(update={"systems": tuple(filter(self._installed, plan.systems))})
         if not self.plan.systems:
             raise UsageError(f"{plan.name}: none of its systems is installed here")
 
     def state(self) -> list[tuple[str, bool]]:
         """Return each step with whether it is done."""
-        steps = [(f"prepare {one.name}", _finished(Path(self._places[one.name]))) for one in self.plan.prepare]
-        for rung in rungs(self.plan):
-            steps.append((f"train {rung.name}", (self._run(rung) / _RESULT).is_file()))
-            steps.append((f"generate {rung.name}", (self._clips(rung) / MANIFEST).is_file()))
+        steps = [(f"prepare {step.name}", _finished(Path(self._places[step.name]))) for step in self.plan.prepare]
+        for point in ladder_points(self.plan):
+            steps.append((f"train {point.name}", (self._run(point) / _RESULT).is_file()))
+            steps.append((f"generate {point.name}", (self._clips(point) / MANIFEST).is_file()))
         return steps
 
     def prepare(self) -> None:
         """Make what all runs share."""
-        for one in self.plan.prepare:
-            folder = Path(self._places[one.name])
+        for step in self.plan.prepare:
+            folder = Path(self._places[step.name])
             if _finished(folder):
                 continue
-            self.say(f"prepare {one.name}")
-            seconds = self._command(self._filled(one.command, {"out": str(folder)}), folder.parent / f"{one.name}.log")
+            self.log(f"prepare {step.name}")
+            log = folder.parent / f"{step.name}.log"
+            seconds = self._command(self._filled(step.command, {"out": str(folder)}), log)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / "ladder.json").write_text(json.dumps({"seconds": seconds}) + "\n", encoding="utf-8")
 
     def train(self) -> list[dict[str, Any]]:
-        """Train every model that is not trained yet; return what each came to, in the order of `rungs`.
+        """Train every model that is not trained yet; return the results in the order of `ladder_points`.
 
         Raises:
             EvalError: A command failed, or left no `result.json`; what was trained before is kept.
         """
-        everything = rungs(self.plan)
+        points = ladder_points(self.plan)
         spent, used = 0.0, 0.0
         results = []
-        for number, rung in enumerate(everything, 1):
-            run = self._run(rung)
+        for number, point in enumerate(points, 1):
+            run = self._run(point)
             if not (run / _RESULT).is_file():
-                left = sum(one.budget for one in everything[number - 1 :]) * spent / used if used else None
+                left = sum(later.budget for later in points[number - 1 :]) * spent / used if used else None
                 hint = "" if left is None else f", about {left / 60:.0f} min of training left"
-                self.say(f"train {rung.name} ({number} of {len(everything)}{hint})")
+                self.log(f"train {point.name} ({number} of {len(points)}{hint})")
                 run.parent.mkdir(parents=True, exist_ok=True)
-                spent += self._command(self._train_command(rung, str(run)), run.parent / "train.log")
-                used += rung.budget
+                spent += self._command(self._train_command(point, str(run)), run.parent / "train.log")
+                used += point.budget
             results.append(_result(run))
         return results
 
     def generate(self) -> list[ClipSet]:
-        """Let every model speak; return the sets, in the order of `rungs`, then the controls."""
-        wanted = self.plan.generate
-        prompts = ClipSet.open(self._place(wanted.prompts)) if wanted.prompts else None
+        """Generate from every model; return the sets in the order of `ladder_points`, then the controls."""
+        spec_of_clips = self.plan.generate
+        prompts = ClipSet.open(self._place(spec_of_clips.prompts)) if spec_of_clips.prompts else None
         sets = []
-        for rung in rungs(self.plan):
-            spec = self._one(rung.family.generator, {"run": str(self._run(rung))})
-            sets.append(self._spoken(spec, rung.name, self._clips(rung), prompts))
-        for control in wanted.controls:
+        for point in ladder_points(self.plan):
+            spec = self._one(point.family.generator, {"run": str(self._run(point))})
+            sets.append(self._generated(spec, point.name, self._clips(point), prompts))
+        for control in spec_of_clips.controls:
             spec = self._one(control, {})
-            folder = self.out / "controls" / f"{spec.partition(':')[0]}-{_digest([spec, str(wanted)])}"
-            sets.append(self._spoken(spec, control.partition(",")[0], folder, prompts))
+            folder = self.out / "controls" / f"{spec.partition(':')[0]}-{_digest([spec, str(spec_of_clips)])}"
+            sets.append(self._generated(spec, control.partition(",")[0], folder, prompts))
         return sets
 
     def reference(self) -> ClipSet | None:
         """Return the reference set."""
-        place = self.plan.score.reference
-        return ClipSet.open(self._place(place), name="reference") if place else None
+        path = self.plan.score.reference
+        return ClipSet.open(self._place(path), name="reference") if path else None
 
     def metrics(self) -> list[str]:
-        """Return the metrics that are wanted, and those of the rest that can be used here."""
+        """Return the required metrics, and the optional ones that can be used here."""
         names = list(self.plan.score.metrics)
         for spec in self.plan.score.if_installed:
             if why := self._lacking("metric", spec):
-                self.say(f"{spec} is left out: {why}")
+                self.log(f"{spec} is left out: {why}")
             else:
                 names.append(spec)
         return names
 
-    def _at_hand(self, family: Family) -> bool:
-        """Return whether a family can be trained and heard here; asked before anything is begun."""
-        command = self._train_command(Rung(family, family.sizes[0], family.budgets[0]), "RUN")[0]
+    def _installed(self, family: Family) -> bool:
+        """Return whether a family can be trained and generated from here; checked before anything starts."""
+        command = self._train_command(LadderPoint(family, family.sizes[0], family.budgets[0]), "RUN")[0]
         lacking = f"there is no command {command!r} here" if _program(command) is None else ""
         if why := lacking or self._lacking("generator", family.generator):
             if not family.if_installed:
                 raise UsageError(
-                    f"system {family.name}: {why}; install what brings it, or write if_installed = true to leave it out"
+                    f"system {family.name}: {why}; install what provides it, or write if_installed = true to omit it"
                 )
-            self.say(f"system {family.name} is left out: {why}")
+            self.log(f"system {family.name} is left out: {why}")
         return not why
 
     def _lacking(self, kind: str, spec: str) -> str:
         """Return what a component lacks to be used here, or nothing."""
         name = spec.partition(":")[0]
-        found = self.host.registered(kind).get(name)
-        if found is None:
+        registered = self.host.registered(kind).get(name)
+        if registered is None:
             return "not installed" if kind == "metric" else f"the {kind} {name!r} is not installed"
-        return found.component.missing() or ""
+        return registered.component.missing() or ""
 
-    def _spoken(self, spec: str, name: str, folder: Path, prompts: ClipSet | None) -> ClipSet:
-        wanted = self.plan.generate
+    def _generated(self, spec: str, name: str, folder: Path, prompts: ClipSet | None) -> ClipSet:
+        clips = self.plan.generate
         if not (folder / MANIFEST).is_file():
-            self.say(f"generate {name}: {wanted.count} clips of {wanted.seconds:g} s")
+            self.log(f"generate {name}: {clips.count} clips of {clips.seconds:g} s")
             request = GenerationRequest(
-                spec, prompts, wanted.count, wanted.seconds, self.plan.seed, self.plan.score.recognizer
+                spec, prompts, clips.count, clips.seconds, self.plan.seed, self.plan.score.recognizer
             )
             generate_into(self.host, request, folder)
         return ClipSet.open(folder, name=name)
 
-    def _run(self, rung: Rung) -> Path:
-        key = _digest(self._train_command(rung, "RUN"))
-        return self.out / "runs" / f"{rung.name}-{key}" / "run"
+    def _run(self, point: LadderPoint) -> Path:
+        key = _digest(self._train_command(point, "RUN"))
+        return self.out / "runs" / f"{point.name}-{key}" / "run"
 
-    def _clips(self, rung: Rung) -> Path:
-        wanted = self.plan.generate
-        key = _digest([rung.family.generator, str(wanted.prompts), str(wanted.count), str(wanted.seconds)])
-        return self._run(rung).parent / f"clips-{key}"
+    def _clips(self, point: LadderPoint) -> Path:
+        clips = self.plan.generate
+        key = _digest([point.family.generator, str(clips.prompts), str(clips.count), str(clips.seconds)])
+        return self._run(point).parent / f"clips-{key}"
 
-    def _train_command(self, rung: Rung, run: str) -> list[str]:
-        facts = {"size": str(rung.size), "budget": f"{rung.budget:g}", "seed": str(self.plan.seed), "run": run}
-        return self._filled(rung.family.train, facts)
+    def _train_command(self, point: LadderPoint, run: str) -> list[str]:
+        facts = {"size": str(point.size), "budget": f"{point.budget:g}", "seed": str(self.plan.seed), "run": run}
+        return self._filled(point.family.train, facts)
 
     def _filled(self, command: str, facts: Mapping[str, str]) -> list[str]:
         """Split a command, then fill it in, so that a path with blanks stays one argument."""
@@ -211,12 +215,12 @@ class Climb:
         """Run a command, its output on our stderr and in a log; return its seconds."""
         program = _program(words[0])
         if program is None:
-            raise UsageError(f"there is no command {words[0]!r} here; install what brings it")
+            raise UsageError(f"there is no command {words[0]!r} here; install what provides it")
         log.parent.mkdir(parents=True, exist_ok=True)
         start = time.monotonic()
-        leash = [sys.executable, "-m", "cdslm_eval.ladder.leash", program, *words[1:]]
+        guarded = [sys.executable, "-m", "cdslm_eval.ladder.watchdog", program, *words[1:]]
         with log.open("ab") as file:
-            child = subprocess.Popen(leash, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+            child = subprocess.Popen(guarded, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
             try:
                 _copy(child, (file, sys.stderr.buffer))
                 code = child.wait()
@@ -232,7 +236,7 @@ class Climb:
 
 
 def _copy(child: subprocess.Popen[bytes], targets: Sequence[IO[bytes]]) -> None:
-    """Pass on what a process says as it says it: a progress bar has no ends of line to wait for."""
+    """Copy a process's output as it arrives: a progress bar has no ends of line to wait for."""
     assert child.stdout is not None
     while chunk := os.read(child.stdout.fileno(), 1 << 16):
         for target in targets:
@@ -241,7 +245,7 @@ def _copy(child: subprocess.Popen[bytes], targets: Sequence[IO[bytes]]) -> None:
 
 
 def _program(name: str) -> str | None:
-    """Return the program, looked for beside this Python first: a virtual environment need not be active."""
+    """Return the program, looked for next to this Python first: a virtual environment need not be active."""
     return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
 
 
@@ -252,13 +256,13 @@ def _finished(folder: Path) -> bool:
 def _result(run: Path) -> dict[str, Any]:
     path = run / _RESULT
     try:
-        found = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise EvalError(f"{path}: the training command must leave it, as JSON, when it is done: {error}") from error
-    lacking = [name for name in _FACTS if not isinstance(found, dict) or name not in found]
+    lacking = [name for name in _FACTS if not isinstance(record, dict) or name not in record]
     if lacking:
         raise EvalError(f"{path}: lacks {', '.join(lacking)}")
-    return dict(found)
+    return dict(record)
 
 
 def _digest(words: Sequence[str]) -> str:
