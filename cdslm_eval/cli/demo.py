@@ -73,7 +73,7 @@ def demo(
 
 
 def _quality(host: Host) -> list[str]:
-    """Return the perceptual metric that stands beside pJSD where its plugin is installed and needs no network."""
+    """Return the perceptual metric shown next to pJSD where its plugin is installed and needs no network."""
     found = host.registered("metric").get("dnsmos")
     if found is None:
         common.note("dnsmos is not installed (plugins/perceptual); the table goes without it")

@@ -19,6 +19,7 @@ from cdslm_eval.cli.fit_options import (
     Judging,
     Output,
     Rows,
+    Through,
     deliver,
     quantities,
 )
@@ -104,14 +105,15 @@ def downstream(
     intervals: Intervals,
     judging: Judging,
     output: Output,
-    loss: Annotated[str, typer.Option("--loss", help="The column of the loss.")] = "loss",
+    through: Through,
 ) -> None:
     """Fit a metric directly, through the loss (two-stage) and jointly with it (fused), and compare on held-out rows."""
-    if rows.metric == loss:
+    if rows.metric == through.loss:
         raise UsageError(f"--metric {rows.metric!r} is the loss itself; name a metric that depends on it")
     from cdslm_eval.cli.fit_text import downstream_text
 
-    _study(rows, _settings(fitting, intervals, judging, link="identity", loss=loss), output, downstream_text)
+    options = {"loss": through.loss, "through": through.options()}
+    _study(rows, _settings(fitting, intervals, judging, link="identity", **options), output, downstream_text)
 
 
 def verdict(rows: Rows, fitting: Fitting, intervals: Intervals, judging: Judging, output: Output) -> None:

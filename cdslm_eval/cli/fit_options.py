@@ -27,6 +27,7 @@ __all__ = [
     "Judging",
     "Output",
     "Rows",
+    "Through",
     "deliver",
     "pairs",
     "quantities",
@@ -184,6 +185,41 @@ class Judging:
     noise: Annotated[
         float | None, typer.Option("--noise", help="Standard deviation of the metric between runs alike.")
     ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Through:
+    """How a metric is fitted through the loss."""
+
+    loss: Annotated[str, typer.Option("--loss", help="The column of the loss.")] = "loss"
+    loss_link: Annotated[
+        str, typer.Option("--loss-link", help="Scale of the residuals of the loss: log or identity.")
+    ] = "log"
+    maps: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--map",
+            help="Map from loss to metric: line, straight, exponential, power, sigmoid, bounded-sigmoid, spline; "
+            "repeat for several. Default: the best of all, by held-out error and AICc.",
+        ),
+    ] = None
+    loss_rows: Annotated[
+        list[str] | None,
+        typer.Option("--loss-rows", help="Rows for the law of the loss, by rules as in --where of which any holds."),
+    ] = None
+    metric_rows: Annotated[
+        list[str] | None,
+        typer.Option("--metric-rows", help="Rows for the map, such as checkpoints, by rules of which any holds."),
+    ] = None
+
+    def options(self) -> dict[str, Any]:
+        """Return the options of `compare_downstream`."""
+        return {
+            "loss_link": self.loss_link,
+            "maps": tuple(self.maps or ()),
+            "loss_rows": tuple(self.loss_rows or ()),
+            "metric_rows": tuple(self.metric_rows or ()),
+        }
 
 
 JsonToOption = Annotated[str | None, typer.Option("--json", help="Write full-precision JSON to this file, or - .")]

@@ -84,7 +84,9 @@ def downstream_text(study: Study) -> str:
     found = study.downstream
     if found is None:
         return _blocks([f"NO COMPARISON: {study.missing.get('downstream', '')}", _data(study)])
-    blocks = [found.headline, table_text(views.downstream_view(found)), table_text(views.staged_view(study))]
+    blocks = [found.headline, table_text(views.downstream_view(found)), table_text(views.map_view(found))]
+    blocks += [table_text(views.held_out_view(found))] if len(found.held_out) else []
+    blocks.append(table_text(views.staged_view(study)))
     if study.verdict is not None:
         blocks.append(f"Verdict: {study.verdict.sentence}.")
     return _blocks([*blocks, _flags(found.flags), _data(study), _missing(study)])

@@ -9,7 +9,6 @@ import typer
 
 from cdslm_eval.cli import common
 from cdslm_eval.core import defaults
-from cdslm_eval.plugin.host import KINDS, Host
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -52,7 +51,7 @@ def _show_cards(rows: list[dict[str, Any]]) -> None:
     for row in rows:
         head = Text(row["name"], "bold") + Text(f" {row['direction']}".rstrip(), "bold")
         rate = f"{row['rate_hz']} Hz" if row["rate_hz"] else "any rate"
-        needs = " + ".join(row["needs"]) + "".join(f" (+ {one})" for one in row["uses"])
+        needs = " + ".join(row["needs"]) + "".join(f" (+ {use})" for use in row["uses"])
         licence = row["licence"] or "licence not declared"
         weights = f", weights {row['weights_licence']}" if row["weights_licence"] else ""
         console.print(head + Text(f"  {row['summary']}"))
@@ -67,25 +66,25 @@ def _show_cards(rows: list[dict[str, Any]]) -> None:
 
 def _text(value: object) -> str:
     if isinstance(value, list | tuple | set | frozenset):
-        return ", ".join(str(one) for one in value)
+        return ", ".join(str(item) for item in value)
     if isinstance(value, dict):
-        return "; ".join(f"{name}: {_text(one)}" for name, one in value.items())
+        return "; ".join(f"{name}: {_text(item)}" for name, item in value.items())
     return "" if value is None else str(value)
 
 
-def _describe(name: str, one: Registered) -> dict[str, Any]:
-    component = one.component
-    missing, fetches = _asked(component.missing), _asked(component.fetches)
+def _describe(name: str, registered: Registered) -> dict[str, Any]:
+    component = registered.component
+    missing, fetches = _answer(component.missing), _answer(component.fetches)
     options = {
         key: None if field.is_required() else field.default for key, field in component.Options.model_fields.items()
     }
     return {
         "name": name,
-        "owner": one.owner.name,
+        "owner": registered.owner.name,
         "version": component.version,
         "summary": (inspect.getdoc(component) or "").partition("\n")[0],
         "options": options,
-        "licence": component.licence or _licence(one.owner.distribution),
+        "licence": component.licence or _licence(registered.owner.distribution),
         "weights_licence": component.weights_licence,
         "usable": missing is None,
         "missing": missing,
@@ -95,11 +94,11 @@ def _describe(name: str, one: Registered) -> dict[str, Any]:
     }
 
 
-def _asked(question: Callable[[], str | None]) -> str | None:
-    """Return a component's answer, or what went wrong: a stranger's class may raise, and the list goes on."""
+def _answer(question: Callable[[], str | None]) -> str | None:
+    """Return what a component's method returns, or its error: one broken class must not end the list."""
     try:
         return question()
-    except Exception as error:  # noqa: BLE001 - a stranger's class may raise anything
+    except Exception as error:  # noqa: BLE001 - a third-party class may raise anything
         return f"{type(error).__name__}: {error}"
 
 
@@ -111,13 +110,15 @@ def _licence(distribution: str) -> str:
         declared = metadata(distribution)
     except PackageNotFoundError:
         return ""
-    found = (declared[key] for key in ("License-Expression", "License") if key in declared)
-    return next(found, "").strip().partition("\n")[0]
+    licences = (declared[key] for key in ("License-Expression", "License") if key in declared)
+    return next(licences, "").strip().partition("\n")[0]
 
 
 def plugins(as_json: JsonOption = False) -> None:
     """List plugins, broken ones last with the cause and the fix."""
-    found = sorted(Host().plugins, key=lambda plugin: bool(plugin.problems))
+    from cdslm_eval.plugin.host import Host
+
+    listed = sorted(Host().plugins, key=lambda plugin: bool(plugin.problems))
     rows = [
         {
             "name": plugin.name,
@@ -126,11 +127,11 @@ def plugins(as_json: JsonOption = False) -> None:
             "problems": plugin.problems,
             "fix": plugin.fix if plugin.problems else "",
         }
-        for plugin in found
+        for plugin in listed
     ]
     _show(rows, ("name", "version", "provides"), as_json)
     if not as_json:
-        for plugin in found:
+        for plugin in listed:
             for problem in plugin.problems:
                 fix = f"\n  fix: {plugin.fix}" if plugin.fix else ""
                 typer.echo(f"{plugin.name}: {problem}{fix}")
@@ -138,20 +139,22 @@ def plugins(as_json: JsonOption = False) -> None:
 
 def metrics(as_json: JsonOption = False) -> None:
     """List metrics: owner, version, unit, arrow for better, needs, rate, licences, and whether they work here."""
+    from cdslm_eval.plugin.host import Host
+
     arrows = {"lower": "↓", "higher": "↑", "neither": ""}
     rows = []
-    for name, one in Host().registered("metric").items():
-        component = one.component
+    for name, registered in Host().registered("metric").items():
+        component = registered.component
         rows.append(
             {
-                **_describe(name, one),
+                **_describe(name, registered),
                 "unit": component.unit,
                 "better": component.better,
                 "direction": arrows[component.better],
                 "needs": sorted(component.needs),
                 "uses": sorted(component.wants),
                 "rate_hz": component.rate_hz,
-                "values": [own for key, statistic in component.statistics.items() for own in statistic.names(key)],
+                "values": [value for key, statistic in component.statistics.items() for value in statistic.names(key)],
             }
         )
     if as_json:
@@ -162,67 +165,85 @@ def metrics(as_json: JsonOption = False) -> None:
 
 def recognizers(as_json: JsonOption = False) -> None:
     """List recognizers: inventory, needs, and whether they work here."""
+    from cdslm_eval.plugin.host import Host
+
     rows = [
-        {**_describe(name, one), "inventory": one.component.inventory, "needs": sorted(one.component.needs)}
-        for name, one in Host().registered("recognizer").items()
+        {
+            **_describe(name, registered),
+            "inventory": registered.component.inventory,
+            "needs": sorted(registered.component.needs),
+        }
+        for name, registered in Host().registered("recognizer").items()
     ]
     _show(rows, ("name", "version", "owner", "inventory", "needs", "options", "works"), as_json)
 
 
 def transcribers(as_json: JsonOption = False) -> None:
-    """List transcribers (speech to text, for metrics that read what was said), and whether they work here."""
+    """List transcribers (speech to text, for metrics that read words), and whether they work here."""
+    from cdslm_eval.plugin.host import Host
+
     rows = [
-        {**_describe(name, one), "needs": sorted(one.component.needs)}
-        for name, one in Host().registered("transcriber").items()
+        {**_describe(name, registered), "needs": sorted(registered.component.needs)}
+        for name, registered in Host().registered("transcriber").items()
     ]
     _show(rows, ("name", "version", "owner", "needs", "options", "works"), as_json)
 
 
 def generators(as_json: JsonOption = False) -> None:
     """List generators and their options."""
+    from cdslm_eval.plugin.host import Host
+
     rows = [
-        {**_describe(name, one), "prompts": sorted(one.component.prompts)}
-        for name, one in Host().registered("generator").items()
+        {**_describe(name, registered), "prompts": sorted(registered.component.prompts)}
+        for name, registered in Host().registered("generator").items()
     ]
     _show(rows, ("name", "version", "owner", "prompts", "options", "summary"), as_json)
 
 
 def pairs(
-    paths: Annotated[list[str] | None, typer.Argument(help="Sets to ask what they offer.")] = None,
+    paths: Annotated[list[str] | None, typer.Argument(help="Sets to look at.")] = None,
     recognizer: Annotated[str, typer.Option("--recognizer", help="The one that would recognize phones.")] = (
         defaults.RECOGNIZER
     ),
     as_json: JsonOption = False,
 ) -> None:
-    """Show which metric can be run on which set, and what stands in the way."""
+    """Show which metric can be run on which set, and what is missing where it cannot."""
     from cdslm_eval.core.clips import ClipSet
+    from cdslm_eval.plugin.host import Host
 
     host = Host()
-    hears = host.find("recognizer", recognizer.partition(":")[0]).component
+    chosen = host.find("recognizer", recognizer.partition(":")[0]).component
     sets = {path: ClipSet.open(path).offers() for path in paths or ()} or {
         "any directory of audio": frozenset({"audio"})
     }
-    writers = [one.component for one in host.registered("transcriber").values() if one.component.missing() is None]
+    components = [registered.component for registered in host.registered("transcriber").values()]
+    transcribers = [component for component in components if component.missing() is None]
     rows = []
     for path, offered in sets.items():
-        written = any(one.needs <= offered for one in writers)
-        offers = offered | {"transcript"} if written else offered
-        heard = offers | {"phones"} if hears.needs <= offers and hears.missing() is None else offers
-        for name, one in host.registered("metric").items():
-            lacking = sorted(set(one.component.needs) - heard)
-            missing = one.component.missing()
+        offers = offered
+        if any(component.needs <= offered for component in transcribers):
+            offers = offers | {"transcript"}
+        if chosen.needs <= offers and chosen.missing() is None:
+            offers = offers | {"phones"}
+        for name, registered in host.registered("metric").items():
+            lacking = sorted(set(registered.component.needs) - offers)
+            missing = registered.component.missing()
             why = "; ".join(filter(None, [f"no {', '.join(lacking)}" if lacking else "", missing or ""]))
             rows.append({"set": path, "metric": name, "runs": not why, "why_not": why})
     _show(rows, ("set", "metric", "runs", "why_not"), as_json)
 
 
-def doctor(as_json: JsonOption = False) -> None:
-    """Say what is usable here, what is missing, and the command that fixes it."""
+def doctor(
+    as_json: JsonOption = False,
+    strict: Annotated[bool, typer.Option("--strict", help="Exit with code 1 where a plugin is broken.")] = False,
+) -> None:
+    """Show what is usable here, what is missing, and the command that fixes it."""
     import importlib.util
 
     import soundfile
 
     from cdslm_eval.core.store import default_store_path
+    from cdslm_eval.plugin.host import KINDS, Host
 
     host = Host()
     rows: list[dict[str, Any]] = [
@@ -230,23 +251,23 @@ def doctor(as_json: JsonOption = False) -> None:
         {"what": "store", "state": "ok", "detail": str(default_store_path()), "fix": ""},
     ]
     for module, fix in (("torch", "pip install 'cdslm-eval[model]'"), ("pyarrow", "pip install pyarrow")):
-        there = importlib.util.find_spec(module) is not None
+        installed = importlib.util.find_spec(module) is not None
         rows.append(
             {
                 "what": module,
-                "state": "ok" if there else "absent (optional)",
+                "state": "ok" if installed else "absent (optional)",
                 "detail": "",
-                "fix": "" if there else fix,
+                "fix": "" if installed else fix,
             }
         )
     for kind in KINDS:
-        for name, one in host.registered(kind).items():
-            missing = one.component.missing()
+        for name, registered in host.registered(kind).items():
+            missing = registered.component.missing()
             rows.append(
                 {
                     "what": f"{kind} {name}",
                     "state": "missing" if missing else "ok",
-                    "detail": one.owner.name,
+                    "detail": registered.owner.name,
                     "fix": missing or "",
                 }
             )
@@ -256,3 +277,5 @@ def doctor(as_json: JsonOption = False) -> None:
             for problem in plugin.problems
         ]
     _show(rows, ("what", "state", "detail", "fix"), as_json)
+    if strict and any(row["state"] == "broken" for row in rows):
+        raise typer.Exit(1)

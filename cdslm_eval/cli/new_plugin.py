@@ -28,7 +28,7 @@ def add_to(app: typer.Typer) -> None:
 
 def new_plugin(
     name: Annotated[str, typer.Argument(help="Name of the metric, generator or recognizer.")],
-    kind: Annotated[Kind, typer.Option("--kind", help="What it brings.")] = Kind.metric,
+    kind: Annotated[Kind, typer.Option("--kind", help="What it provides.")] = Kind.metric,
     into: Annotated[Path | None, typer.Option("--into", help="Folder of the distribution; else ./NAME.")] = None,
 ) -> None:
     """Write a plugin that installs, keeps the contract and has tests; replace its middle with your own."""

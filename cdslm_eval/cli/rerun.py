@@ -40,7 +40,10 @@ def rerun(
 
     then = _read(result)
     settings = then["settings"]
-    for sentence in lost_versions(settings.get("versions", {}), versions(Host().versions())):
+    recorded, installed = settings.get("versions", {}), versions(Host().versions())
+    if "distributions" not in recorded:  # a published result does not list them
+        installed.pop("distributions")
+    for sentence in lost_versions(recorded, installed):
         common.note(f"differs: {sentence}")
     again = _suite(settings, result, store, jobs) if "suite" in settings else _score(settings, result, store, jobs)
     if json_to is not None:
@@ -63,6 +66,13 @@ def _read(path: Path) -> dict[str, Any]:
         raise UsageError(f"{path}: not a result that can be read: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get("settings"), dict) or "estimates" not in data:
         raise UsageError(f"{path}: not a result of `run` or `score`: it has no settings and estimates")
+    sets = data["settings"].get("sets", {}).values()
+    origins = [str(facts.get("origin", "")) for facts in sets] + [str(data["settings"].get("reference") or "")]
+    if any(origin.startswith("…") for origin in origins):
+        raise UsageError(
+            f"{path}: its paths were shortened for publication; repeat from what --json wrote, or write the page with "
+            "--private-paths"
+        )
     return data
 
 

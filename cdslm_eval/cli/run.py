@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdslm_eval.cli import common
-from cdslm_eval.cli.score import JobsOption, KeepFailuresOption, StoreOption
+from cdslm_eval.cli.score import JobsOption, KeepFailuresOption, PrivatePathsOption, StoreOption
 
 if TYPE_CHECKING:
     from cdslm_eval.results.suite_result import SuiteResult
@@ -30,6 +30,7 @@ def run(
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the leaderboard and the report into this folder.")
     ] = None,
+    private_paths: PrivatePathsOption = False,
     json_to: Annotated[str | None, typer.Option("--json", help="Write the result as JSON to this file, or - .")] = None,
     junit: Annotated[
         str | None, typer.Option("--junit", help="Write the gates as JUnit XML to this file, or - .")
@@ -80,7 +81,7 @@ def run(
     )
     if result is None:
         return
-    deliver(result, out, json_to, junit, markdown, quiet=quiet)
+    deliver(result, out, json_to, junit, markdown, quiet=quiet, private_paths=private_paths)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
@@ -141,7 +142,14 @@ def run_from(
 
 
 def deliver(
-    result: SuiteResult, out: Path | None, json_to: str | None, junit: str | None, markdown: str | None, *, quiet: bool
+    result: SuiteResult,
+    out: Path | None,
+    json_to: str | None,
+    junit: str | None,
+    markdown: str | None,
+    *,
+    quiet: bool,
+    private_paths: bool = False,
 ) -> None:
     """Write the result to the chosen files, and the gates to the terminal."""
     from cdslm_eval.cli.tables import FORMATS
@@ -162,14 +170,18 @@ def deliver(
         if change.verdict in ("better", "worse", "changed"):
             numbers = f"{change.difference:+.4g} ({change.low:+.4g} … {change.high:+.4g}), p {change.p_holm:.2g}"
             common.note(f"{change.verdict}: {change.system}, {change.name}: {numbers}")
+    if result.changes and not any(change.verdict in ("better", "worse", "changed") for change in result.changes):
+        same = len({change.system for change in result.changes if change.same_clips})
+        note = f" ({same} systems have the same audio)" if same else ""
+        common.note(f"no change shown against the recorded run in {len(result.changes)} values{note}")
     for judgement in sorted(result.judgements, key=lambda judgement: not judgement.passed):
         common.note(f"{judgement.status.upper()}: {judgement.sentence}")
     if out is not None:
         from cdslm_eval.report import write_report
         from cdslm_eval.report.leaderboard import write_leaderboard
 
-        write_report(result.scores, out / "scores")
-        common.note(f"leaderboard: {write_leaderboard(result, out)}")
+        write_report(result.scores, out / "scores", private_paths=private_paths)
+        common.note(f"leaderboard: {write_leaderboard(result, out, private_paths=private_paths)}")
 
 
 def _grid(plan: Plan) -> str:

@@ -42,6 +42,9 @@ MetricsOption = Annotated[
     ),
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Write an HTML report into this folder.")]
+PrivatePathsOption = Annotated[
+    bool, typer.Option("--private-paths", help="Keep absolute paths and the list of packages in what --out writes.")
+]
 JsonToOption = Annotated[str | None, typer.Option("--json", help="Write the result as JSON to this file, or - .")]
 FormatAsOption = Annotated[str, typer.Option("--format", help="Of what is printed: table, json, csv or md.")]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N, for metrics with a model.")]
@@ -76,6 +79,7 @@ def score(
     transcriber: TranscriberOption = None,
     store: StoreOption = None,
     out: OutOption = None,
+    private_paths: PrivatePathsOption = False,
     json_to: JsonToOption = None,
     format_as: FormatAsOption = "table",
     jobs: JobsOption = 0,
@@ -118,7 +122,7 @@ def score(
         progress=True,
         note=common.note,
     )
-    _deliver(result, out, json_to, format_as)
+    _deliver(result, out, json_to, format_as, private_paths=private_paths)
     _judge(result, fail_budget, strict=strict)
 
 
@@ -133,7 +137,9 @@ def _judge(result: ScoreResult, fail_budget: float, *, strict: bool) -> None:
         raise typer.Exit(1)
 
 
-def _deliver(result: ScoreResult, out: Path | None, json_to: str | None, format_as: str) -> None:
+def _deliver(
+    result: ScoreResult, out: Path | None, json_to: str | None, format_as: str, *, private_paths: bool
+) -> None:
     from cdslm_eval.cli.tables import FORMATS
 
     if json_to is not None:
@@ -146,4 +152,4 @@ def _deliver(result: ScoreResult, out: Path | None, json_to: str | None, format_
     if out is not None:
         from cdslm_eval.report import write_report
 
-        common.note(f"report: {write_report(result, out)}")
+        common.note(f"report: {write_report(result, out, private_paths=private_paths)}")

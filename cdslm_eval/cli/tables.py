@@ -146,7 +146,7 @@ def markdown(result: ScoreResult) -> str:
 
 
 def _escape(text: str) -> str:
-    """Keep a stranger's string from becoming Markdown or HTML."""
+    """Keep an untrusted string from becoming Markdown or HTML."""
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
     return "".join("\\" + letter if letter in "\\|`*_[]#" else letter for letter in text)
 

@@ -24,8 +24,6 @@ _ALIASES = {
     "speaker_id": "speaker",
     "spk": "speaker",
     "ref": "reference",
-    "id": "key",
-    "utt": "key",
 }
 _FIELDS = ("path", "key", "text", "speaker", "phones", "reference", "reference_text")
 

@@ -178,19 +178,24 @@ class Store:
             self._db.execute("COMMIT")
 
     def files(self, paths: Sequence[str]) -> dict[str, FileFacts]:
-        """Return the facts of those of `paths` that are known."""
+        """Return the facts of those of `paths` that are known.
+
+        The index holds absolute paths: folders that share a store have equal relative paths for other files.
+        """
+        absolute = {path: os.path.abspath(path) for path in paths}  # noqa: PTH100 - fast for a million paths
         known: dict[str, FileFacts] = {}
         with self._told():
-            for some in _chunks(paths, 500):
-                marks = ",".join("?" * len(some))
-                for path, *facts in self._db.execute(f"SELECT * FROM files WHERE path IN ({marks})", some):  # noqa: S608 - only marks
+            for chunk in _chunks(sorted(set(absolute.values())), 500):
+                marks = ",".join("?" * len(chunk))
+                for path, *facts in self._db.execute(f"SELECT * FROM files WHERE path IN ({marks})", chunk):  # noqa: S608 - only marks
                     known[path] = FileFacts(*facts)
-        return known
+        return {path: known[full] for path, full in absolute.items() if full in known}
 
     def put_file(self, path: str, facts: FileFacts) -> None:
-        """Remember what a file holds."""
+        """Keep the facts of a file under its absolute path."""
         values = [getattr(facts, name) for name in FileFacts.__slots__]
-        self._db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?)", [path, *values])
+        full = os.path.abspath(path)  # noqa: PTH100 - as in `files`
+        self._db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?)", [full, *values])
 
     def put_identity(self, ident: str, parts: Mapping[str, Any]) -> None:
         """Remember what an identity stands for."""

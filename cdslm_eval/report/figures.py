@@ -60,17 +60,23 @@ def _whiskers(axes: Axes, orders: list[int], estimates: Sequence[Estimate]) -> N
 
 
 def side_by_side(name: str, unit: str, estimates: Sequence[Estimate]) -> str:
-    """Return the headlines of systems below each other: intervals with a dot, bounds without.
+    """Return the headlines of systems below each other: intervals with a dot, bounds without, floors as ticks.
 
     Args:
         name: What is shown.
         unit: Its unit.
-        estimates: One per system, best first.
+        estimates: One per system, in the order of the page.
     """
     with style(**_TEXT):
-        known = [(e.system, e.headline()) for e in reversed(estimates) if e.headline().known]
-        figure = Figure(figsize=(6.2, 0.7 + 0.27 * max(1, len(known))), layout="constrained")
+        known = [(e, e.headline()) for e in reversed(estimates) if e.headline().known]
+        figure = Figure(figsize=(6.2, 0.75 + 0.27 * max(1, len(known))), layout="constrained")
         axes = figure.subplots()
+        floors = [
+            (row, estimate.floor)
+            for row, (estimate, headline) in enumerate(known)
+            # a corrected value has the floor taken out, and bounds hold for the true divergence: real speech is at 0
+            if headline.kind in ("value", "uncorrected") and math.isfinite(estimate.floor)
+        ]
         for row, (_, headline) in enumerate(known):
             # grey where no point is known, or one with an unknown bias
             colour = GREY if headline.kind in ("bounds", "uncorrected") else BLUE
@@ -78,10 +84,27 @@ def side_by_side(name: str, unit: str, estimates: Sequence[Estimate]) -> str:
                 axes.plot([headline.low, headline.high], [row, row], color=colour, lw=2, solid_capstyle="round")
             if math.isfinite(headline.value):
                 axes.plot([headline.value], [row], "o", color=colour, ms=5)
+        for row, floor in floors:
+            axes.plot([floor, floor], [row - 0.3, row + 0.3], color=ORANGE, lw=1.5, ls=(0, (2, 1)))
         kinds = dict.fromkeys(headline.kind for _, headline in known)
-        if "corrected" in kinds:
+        real_at_zero = bool(kinds.keys() & {"corrected", "bounds"})
+        if real_at_zero:
             axes.axvline(0, color=INK, lw=0.8, ls=":")
-        axes.set_yticks(range(len(known)), [shown(system, 40) for system, _ in known])
-        doubt = "; grey: not to be quoted as a point" if kinds.keys() & {"bounds", "uncorrected"} else ""
-        axes.set_xlabel(f"{name}, {' or '.join(kinds)} [{unit}]{doubt}")
+        _widen(
+            axes, [v for _, h in known for v in (h.value, h.low, h.high) if math.isfinite(v)], has_floor=bool(floors)
+        )
+        axes.set_yticks(range(len(known)), [shown(estimate.system, 40) for estimate, _ in known])
+        axes.set_ylim(-0.6, max(1, len(known)) - 0.4)
+        notes = ["dotted: real speech"] if real_at_zero else []
+        notes += ["grey: no point to quote"] if kinds.keys() & {"bounds", "uncorrected"} else []
+        notes += ["orange: real speech (the floor)"] if floors else []
+        what = f"{name}, {' or '.join(kinds)}" + (f" [{unit}]" if unit else "")
+        axes.set_xlabel("\n".join([what, "; ".join(notes)]).strip(), fontsize=8)
         return svg(figure)
+
+
+def _widen(axes: Axes, values: Sequence[float], *, has_floor: bool) -> None:
+    """Give an axis on which everything is one number a range with that number in the middle, and one tick."""
+    if values and not has_floor and max(values) == min(values):
+        axes.set_xlim(values[0] - 1, values[0] + 1)
+        axes.set_xticks([values[0]])

@@ -159,7 +159,10 @@ def _quality(study: Study) -> _Section | None:
 def _downstream(study: Study) -> _Section | None:
     if study.downstream is None:
         return None
-    tables = (views.downstream_view(study.downstream), views.staged_view(study))
+    found = study.downstream
+    tables = [views.downstream_view(found), views.map_view(found), views.staged_view(study)]
+    if len(found.held_out):
+        tables.insert(2, views.held_out_view(found))
     return _Section("downstream", "Through the loss", (study.downstream.headline,), tables)
 
 

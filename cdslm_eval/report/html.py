@@ -1,4 +1,4 @@
-"""What pages share: an environment that escapes, figures inlined side by side, files that are written or named."""
+"""What pages share: an environment that escapes, figures that follow the page's colours, files."""
 
 from __future__ import annotations
 
@@ -9,30 +9,48 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
+from cdslm_eval.core.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
 from cdslm_eval.core.errors import StoreError, UsageError
 from cdslm_eval.results.numbers import format_number
 
 __all__ = ["environment", "file_name", "inline", "write_files"]
 
+# colours of a figure -> CSS variables of the page, so that figures turn dark with it
+_THEME = {
+    INK: "var(--ink)",
+    GREY: "var(--grey)",
+    BLUE: "var(--blue)",
+    ORANGE: "var(--orange)",
+    GREEN: "var(--green)",
+    PURPLE: "var(--purple)",
+    "#ffffff": "var(--paper)",
+    "#000000": "var(--ink)",
+}
+_COLOUR = re.compile("|".join(_THEME), re.IGNORECASE)
+
 
 def environment() -> Environment:
-    """Return templates that escape whatever strangers wrote and refuse what is not defined."""
-    made = Environment(
+    """Return templates that escape untrusted text and refuse undefined names."""
+    templates = Environment(
         loader=PackageLoader("cdslm_eval.report"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    made.filters["number"] = format_number
-    return made
+    templates.filters["number"] = format_number
+    return templates
 
 
-def inline(svg: str, place: int) -> Markup:
-    """Make the ids of one of our own SVGs its own, so that several can stand on a page."""
-    svg = re.sub(r'\bid="([^"]+)"', rf'id="f{place}-\1"', svg)
-    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#f{place}-\1)", svg)
-    return Markup(re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#f{place}-\1"', svg))  # noqa: S704 - our own SVG, text escaped by matplotlib
+def inline(svg: str, number: int) -> Markup:
+    """Return one of our own SVGs for a page: ids that no other figure has, colours of the page's theme."""
+    svg = re.sub(r'\bid="([^"]+)"', rf'id="f{number}-\1"', svg)
+    svg = re.sub(r"url\(#([^)]+)\)", rf"url(#f{number}-\1)", svg)
+    svg = re.sub(r'xlink:href="#([^"]+)"', rf'xlink:href="#f{number}-\1"', svg)
+    # only inside style="...": a system's name may be a colour
+    svg = re.sub(r'style="[^"]*"', lambda m: _COLOUR.sub(lambda c: _THEME[c[0].lower()], m[0]), svg)
+    # text without a colour of its own is black in SVG
+    return Markup(svg.replace("<svg ", '<svg fill="currentColor" ', 1))  # noqa: S704 - our own SVG, text escaped by matplotlib
 
 
 def file_name(name: str) -> str:
@@ -51,7 +69,7 @@ def write_files(folder: Path, files: Mapping[str, str | bytes]) -> None:
         for name, content in files.items():
             target = folder / name
             target.parent.mkdir(parents=True, exist_ok=True)
-            # names of strangers need not be UTF-8; what is not becomes a question mark
+            # untrusted names need not be UTF-8; what is not becomes a question mark
             target.write_bytes(content.encode("utf-8", errors="replace") if isinstance(content, str) else content)
     except OSError as error:
         kind = StoreError if error.errno == 28 else UsageError

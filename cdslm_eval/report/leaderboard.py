@@ -12,13 +12,14 @@ from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from cdslm_eval.core.errors import StoreError, UsageError
-from cdslm_eval.report.page import TRUST, Players
+from cdslm_eval.report.html import environment, write_files
+from cdslm_eval.report.listen import Players
+from cdslm_eval.report.page import TRUST
+from cdslm_eval.report.provenance import publishable
 from cdslm_eval.results.estimate import Estimate
-from cdslm_eval.results.numbers import format_number, format_value
+from cdslm_eval.results.numbers import format_value
 from cdslm_eval.results.standing import Standing, standings
 from cdslm_eval.results.suite_result import PastValue, SuiteResult
 
@@ -32,16 +33,16 @@ class _Trace:
     """The history of one value of one system as a small drawing.
 
     Attributes:
-        system, name: Whose.
+        system, name: System and value.
         points: (x, y, y of low, y of high) in the drawing's units.
-        said: The same in words, for those who do not see it.
+        texts: The same as text, for screen readers.
         gap: x positions before which the metric's identity changed: values on both sides are not comparable.
     """
 
     system: str
     name: str
     points: tuple[tuple[float, float, float, float], ...]
-    said: tuple[str, ...]
+    texts: tuple[str, ...]
     gap: tuple[float, ...]
 
     @property
@@ -53,12 +54,13 @@ class _Trace:
         return " ".join(steps)
 
 
-def write_leaderboard(result: SuiteResult, folder: Path) -> Path:
+def write_leaderboard(result: SuiteResult, folder: Path, *, private_paths: bool = False) -> Path:
     """Write `index.html` and `result.json`.
 
     Args:
         result: The run.
         folder: Made when absent; files of an earlier report are replaced.
+        private_paths: Keep absolute paths and the list of installed distributions; a published page has neither.
 
     Returns:
         The page.
@@ -68,62 +70,53 @@ def write_leaderboard(result: SuiteResult, folder: Path) -> Path:
         StoreError: The disk is full.
     """
     places = standings(result.scores.estimates, result.settings.get("references"))
-    names = list(dict.fromkeys(one.name for one in result.scores.estimates))
-    cells = {(one.system, one.name): one for one in result.scores.estimates}
+    names = list(dict.fromkeys(estimate.name for estimate in result.scores.estimates))
+    cells = {(estimate.system, estimate.name): estimate for estimate in result.scores.estimates}
     players = Players()
-    worst = [
-        (one, players.get(one.path, f"{one.system}, {one.key}"))
-        for one in result.scores.exemplars
-        if one.rank == "worst"
-    ]
+    worst = []
+    for exemplar in result.scores.exemplars:
+        if exemplar.rank == "worst":
+            is_new = exemplar.path not in players
+            worst.append((exemplar, players.get(exemplar.path, f"{exemplar.system}, {exemplar.key}"), is_new))
+    settings = dict(result.settings) if private_paths else publishable(dict(result.settings))
     script = (files("cdslm_eval.report") / "templates" / "leaderboard.js").read_text(encoding="utf-8")
-    environment = Environment(
-        loader=PackageLoader("cdslm_eval.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
+    page = (
+        environment()
+        .get_template("leaderboard.html.j2")
+        .render(
+            result=result,
+            names=names,
+            first_of={estimate.name: estimate for estimate in reversed(result.scores.estimates)},
+            rows=[
+                (system, [_cell(cells.get((system, name)), places) for name in names])
+                for system in result.scores.systems
+            ],
+            blocked=[cell for cell in result.cells if cell.why_not],
+            traces=_traces(result),
+            worst=worst,
+            trust=TRUST,
+            script=Markup(script),  # noqa: S704 - our own file
+            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            settings=json.dumps(settings, indent=1, ensure_ascii=False, default=str),
+            width=_WIDTH,
+            height=_HEIGHT,
+        )
     )
-    environment.filters["number"] = format_number
-    page = environment.get_template("leaderboard.html.j2").render(
-        result=result,
-        names=names,
-        some={one.name: one for one in result.scores.estimates},
-        rows=[
-            (system, [_cell(cells.get((system, name)), places) for name in names]) for system in result.scores.systems
-        ],
-        blocked=[one for one in result.cells if one.why_not],
-        traces=_traces(result),
-        worst=worst,
-        players=players.all(),
-        trust=TRUST,
-        script=Markup(script),  # noqa: S704 - our own file
-        script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
-        settings=json.dumps(dict(result.settings), indent=1, ensure_ascii=False, default=str),
-        width=_WIDTH,
-        height=_HEIGHT,
-    )
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "result.json").write_text(json.dumps(result.as_json(), indent=1, allow_nan=False), encoding="utf-8")
-        # file names need not be UTF-8; what is not becomes a question mark
-        (folder / "index.html").write_text(page, encoding="utf-8", errors="replace")
-    except OSError as error:
-        kind = StoreError if error.errno == 28 else UsageError
-        raise kind(f"{folder}: the leaderboard cannot be written: {error.strerror}") from error
+    document = json.dumps({**result.as_json(), "settings": settings}, indent=1, allow_nan=False)
+    write_files(folder, {"result.json": document, "index.html": page})
     return folder / "index.html"
 
 
-def _cell(one: Estimate | None, places: dict[tuple[str, str], Standing]) -> dict[str, Any] | None:
-    """Return what one place of the grid shows."""
-    if one is None:
+def _cell(estimate: Estimate | None, places: dict[tuple[str, str], Standing]) -> dict[str, Any] | None:
+    """Return what one cell of the grid shows."""
+    if estimate is None:
         return None
-    headline = one.headline()
-    standing = places.get((one.system, one.name))
+    headline = estimate.headline()
+    standing = places.get((estimate.system, estimate.name))
     return {
-        "estimate": one,
+        "estimate": estimate,
         "headline": headline,
-        "kind": one.interval if headline.kind == "value" else headline.kind,
+        "kind": estimate.interval if headline.kind == "value" else headline.kind,
         "standing": standing,
         "sort": standing.key if standing else math.inf,
     }
@@ -132,8 +125,8 @@ def _cell(one: Estimate | None, places: dict[tuple[str, str], Standing]) -> dict
 def _traces(result: SuiteResult) -> list[_Trace]:
     """Return a trace of every value that recorded runs hold too, the present one last."""
     past: dict[tuple[str, str], list[PastValue]] = {}
-    for one in result.past:
-        past.setdefault((one.system, one.name), []).append(one)
+    for value in result.past:
+        past.setdefault((value.system, value.name), []).append(value)
     traces = []
     for now in result.scores.estimates:
         earlier = past.get((now.system, now.name), [])
@@ -144,24 +137,24 @@ def _traces(result: SuiteResult) -> list[_Trace]:
     return traces
 
 
-def _trace(some: Sequence[PastValue]) -> _Trace:
-    ends = [v for one in some for v in (one.value, one.low, one.high) if math.isfinite(v)]
+def _trace(values: Sequence[PastValue]) -> _Trace:
+    ends = [number for value in values for number in (value.value, value.low, value.high) if math.isfinite(number)]
     low, high = min(ends), max(ends)
     span = (high - low) or 1.0
-    step = (_WIDTH - 2 * _PAD) / max(1, len(some) - 1)
+    step = (_WIDTH - 2 * _PAD) / max(1, len(values) - 1)
 
-    def y(value: float) -> float:
-        """Return the height of a value in the drawing."""
-        return _HEIGHT - _PAD - (value - low) / span * (_HEIGHT - 2 * _PAD)
+    def y(number: float) -> float:
+        """Return the height of a number in the drawing."""
+        return _HEIGHT - _PAD - (number - low) / span * (_HEIGHT - 2 * _PAD)
 
-    points, said, gap = [], [], []
-    for number, one in enumerate(some):
-        x = _PAD + number * step
+    points, texts, gap = [], [], []
+    for index, value in enumerate(values):
+        x = _PAD + index * step
         # where only bounds are known there is no point: the line passes through their middle, and the words say so
-        point = one.value if math.isfinite(one.value) else (one.low + one.high) / 2
-        ends_y = [y(v) if math.isfinite(v) else y(point) for v in (one.low, one.high)]
+        point = value.value if math.isfinite(value.value) else (value.low + value.high) / 2
+        ends_y = [y(end) if math.isfinite(end) else y(point) for end in (value.low, value.high)]
         points.append((x, y(point), ends_y[0], ends_y[1]))
-        said.append(f"{one.run} {one.finished[:10]}: {format_value(one.value, one.low, one.high)}")
-        if number and one.identity != some[number - 1].identity:
+        texts.append(f"{value.run} {value.finished[:10]}: {format_value(value.value, value.low, value.high)}")
+        if index and value.identity != values[index - 1].identity:
             gap.append(x)
-    return _Trace(some[-1].system, some[-1].name, tuple(points), tuple(said), tuple(gap))
+    return _Trace(values[-1].system, values[-1].name, tuple(points), tuple(texts), tuple(gap))

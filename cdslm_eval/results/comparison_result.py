@@ -70,8 +70,10 @@ class ComparisonResult:
     @property
     def title(self) -> str:
         """What is subtracted from what, and whether clips were paired."""
-        paired = bool(self.differences) and self.differences[0].paired
-        return f"{self.a} - {self.b} ({'paired by key' if paired else 'two samples'})"
+        if not (self.differences and self.differences[0].paired):
+            return f"{self.a} - {self.b} (two samples)"
+        left_out = self.differences[0].n_unpaired
+        return f"{self.a} - {self.b} (paired by key{f', {left_out} clips without a partner left out' * bool(left_out)})"
 
     def grid(self) -> export.Grid:
         """Return the table of differences as text cells."""

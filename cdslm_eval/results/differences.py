@@ -22,6 +22,7 @@ class Difference:
         p_value, p_holm: Two-sided p of no difference, as it is and Holm-corrected over the names.
         detectable: Smallest difference that this sample would have shown with 80 % power at the 5 % level.
         paired: Whether clips were compared key by key.
+        n_unpaired: Clips whose key only one side has, which a paired comparison leaves out.
         method: The test.
         reason: Why numbers are NaN, or "".
     """
@@ -41,6 +42,7 @@ class Difference:
     a: float = math.nan
     b: float = math.nan
     p_holm: float = math.nan
+    n_unpaired: int = 0
     reason: str = ""
 
 

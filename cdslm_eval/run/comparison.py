@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Sequence
 
 import numpy as np
@@ -29,8 +30,8 @@ def compare(
 ) -> list[Difference]:
     """Return the difference of two systems under each metric.
 
-    Clips are paired when both sets have the same keys: the same prompts answered by both. Otherwise two samples
-    are resampled apart.
+    Clips are paired by key where both sets share at least half of the keys of the larger: the same prompts answered by
+    both. Otherwise the samples are independent.
 
     Raises:
         UsageError: A metric needs a reference and there is none.
@@ -58,24 +59,39 @@ def differences(
     Args:
         metric: What was measured.
         identity: Its identity, the same on both sides.
-        sides: The rows of both systems; paired clip by clip when they have the same keys.
+        sides: The rows of both systems; paired clip by clip where they share at least half of their keys.
         reference: The reference's rows, where the metric needs them.
         seed: Randomness of draws and folds.
     """
-    paired = {label.key for label in sides[0].labels} == {label.key for label in sides[1].labels}
-    a, b = _aligned(sides) if paired else sides
+    pairs = _shared_keys(sides)
+    paired = pairs is not None
+    a, b = sides if pairs is None else _aligned(sides, pairs)
     compared: list[Difference] = []
     for name, statistic in metric.statistics.items():
         if statistic.needs_reference and reference is None:
             continue
         context = context_of(metric, name, statistic, identity=identity, seed=seed)
         compared += statistic.difference(a, b, reference, context, paired=paired)
-    return compared
+    n_unpaired = 0 if pairs is None else len({label.key for side in sides for label in side.labels} - set(pairs))
+    return [dataclasses.replace(difference, n_unpaired=n_unpaired) for difference in compared]
 
 
-def _aligned(sides: tuple[Sample, Sample]) -> tuple[Sample, Sample]:
-    """Return the clips that both samples scored, in one order of keys."""
+def _shared_keys(sides: tuple[Sample, Sample]) -> list[str] | None:
+    """Return the keys that both sets have, in the first one's order; None where they are under half of the larger."""
+    keys = [[label.key for label in side.labels] for side in sides]
+    known = set(keys[1])
+    shared = [key for key in keys[0] if key in known]
+    return shared if shared and 2 * len(shared) >= max(map(len, keys)) else None
+
+
+def _aligned(sides: tuple[Sample, Sample], keys: Sequence[str]) -> tuple[Sample, Sample]:
+    """Return the clips that both samples scored, in one order of keys and with one clustering.
+
+    Draws and groups are dealt to clusters by number: were they numbered on each side alone, one manifest in another
+    order, or a speaker column on one side only, would draw other clips for each side and undo the pairing.
+    """
     rows = [{key: row for row, key in enumerate(side.keys)} for side in sides]
-    keys = [key for key in rows[0] if key in rows[1]]
-    a, b = (side.take(np.array([own[key] for key in keys], np.int64)) for side, own in zip(sides, rows, strict=True))
-    return a, b
+    both = [key for key in keys if key in rows[0] and key in rows[1]]
+    a, b = (side.take(np.array([own[key] for key in both], np.int64)) for side, own in zip(sides, rows, strict=True))
+    clusters = a.clusters.joined(b.clusters)
+    return dataclasses.replace(a, clusters=clusters), dataclasses.replace(b, clusters=clusters)

@@ -18,7 +18,7 @@ from cdslm_eval.scaling.law import curve_of
 from cdslm_eval.scaling.rows import find_budgets
 from cdslm_eval.scaling.table import RunTable
 
-__all__ = ["Bootstrap", "OptimumIntervals", "bootstrap", "resampling_weights"]
+__all__ = ["Bootstrap", "OptimumIntervals", "bootstrap", "resampling_weights", "searched_again"]
 
 Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
@@ -209,6 +209,14 @@ def bootstrap(
         UnknownNameError: No such way of resampling.
     """
     weights, units = resampling_weights(fit.table, by, replicates, seed, tolerance)
+    theta, objective, converged = searched_again(fit, weights)
+    free = max(1, units - (len(fit.theta) if by == "row" else 1))
+    drawn = (fit.problem.natural(theta), objective, converged, by, units, free, seed)
+    return Bootstrap(*drawn, fit.form, fit.law.axis, fit.law.k)
+
+
+def searched_again(fit: LawFit, weights: Floats) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
+    """Return theta `[S, P]`, objective and whether it is an optimum `[S]`, for weights of the rows `[S, rows]`."""
     least = fit.cost.name == "lad"
     solution = solve_again(fit, weights, homotopy=least)
     theta, objective, converged = solution.theta.copy(), solution.objective.copy(), solution.converged.copy()
@@ -219,6 +227,4 @@ def bootstrap(
         better = second.objective < objective[failed]
         theta[failed[better]], objective[failed[better]] = second.theta[better], second.objective[better]
         converged[failed[better]] = second.converged[better]
-    free = max(1, units - (len(fit.theta) if by == "row" else 1))
-    drawn = (fit.problem.natural(theta), objective, converged, by, units, free, seed)
-    return Bootstrap(*drawn, fit.form, fit.law.axis, fit.law.k)
+    return theta, objective, converged

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -14,7 +14,6 @@ from cdslm_eval.scaling.fit import LawFit
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.methods import Fits, HeldOutScore, Question, best_of, fit_methods, score, splits
-from cdslm_eval.scaling.rows import usable_rows
 from cdslm_eval.scaling.staged import Staged
 from cdslm_eval.scaling.table import Excluded, RunTable
 
@@ -99,9 +98,10 @@ class Downstream:
         if not self.best:
             return f"{self.metric}: no method could be tried on held-out rows"
         score = next(score for score in self.scores if score.method == self.best)
-        also = f"; {', '.join(self.tied)} not surely worse" if self.tied else ""
+        also = f"; {', '.join(self.tied)} not significantly worse" if self.tied else ""
+        name = self.best if self.best == "direct" else f"{self.best} ({self.two_stage.map.name} map)"
         return (
-            f"{self.metric}: {self.best} predicts the largest budgets best (root mean square error "
+            f"{self.metric}: {name} predicts the largest budgets best (root mean square error "
             f"{score.rmse_beyond:.3g} on the {self.axis.link.name} scale over {len(score.beyond)} rows{also})"
         )
 
@@ -123,6 +123,10 @@ def compare_downstream(
     loss: str = "loss",
     spec: LawSpec | None = None,
     *,
+    loss_link: str = "log",
+    maps: Sequence[str] = (),
+    loss_rows: Sequence[str] = (),
+    metric_rows: Sequence[str] = (),
     keep_loss: bool = True,
     share: float = 0.2,
     folds: int = 5,
@@ -137,6 +141,10 @@ def compare_downstream(
         loss: The loss.
         spec: Form of the laws; estimator and delta of the loss's law (the metric's residuals go by Huber with a delta
             of 1.345 spreads); link, direction and bounds of the metric, whose default link is "identity".
+        loss_link: Link of the loss's law.
+        maps: Kinds of map from loss to metric to choose from (see `fit_map`); none tries all.
+        loss_rows: Rules (see `RunTable.excluding`); the law of the loss uses the rows that any of them names.
+        metric_rows: The same for the map; rows that `loss_rows` leaves out, such as checkpoints, may be among them.
         keep_loss: Whether the fused objective keeps the loss residuals; without them it is rank-deficient by two.
         share: Share of rows, of the largest budgets, on which extrapolation is tested where no row is marked "test".
         folds: Folds of the test within the range; 0 leaves it out.
@@ -154,12 +162,46 @@ def compare_downstream(
     spec = spec or LawSpec()
     axis = make_axis(spec.linked("identity"), values[np.isfinite(values)], spec.better, spec.bounds)
     spec = replace(spec, link=axis.link.name)
-    usable = usable_rows(usable_rows(table, metric, axis), loss, make_axis("log", y[np.isfinite(y)]))
-    train, test = usable.select(usable.split == "train"), usable.select(usable.split == "test")
-    question = Question(metric, loss, spec, axis)
-    trials = splits(train, test, share, folds, seed)
+    usable = _usable(table, metric, axis, loss, make_axis(loss_link, y[np.isfinite(y)]))
+    train = usable.select(usable.split == "train")
+    test = usable.select((usable.split == "test") & np.isfinite(usable.metric(metric)))
+    loss_spec = LawSpec(form=spec.form, estimator=spec.estimator, delta=spec.delta, link=loss_link)
+    lines = (_lines(table, loss_rows, "loss_rows"), _lines(table, metric_rows, "metric_rows"))
+    question = Question(metric, loss, spec, loss_spec, axis, tuple(maps), *lines)
+    trials = splits(train, test, question, share, folds, seed)
     fits = fit_methods(train, question, keep_loss=keep_loss)
     scores = score(trials, question, dict(fits.reasons), progress)
     best, tied = best_of(scores, seed)
     held_out = next((unseen for kind, _, unseen in trials if kind == "beyond"), train.select([]))
     return Downstream(question, train, fits, scores, held_out, best, tied, usable.excluded)
+
+
+def _usable(table: RunTable, metric: str, axis: Axis, loss: str, loss_axis: Axis) -> RunTable:
+    """Return the rows with a metric or a loss on its link's scale; a value off its scale becomes NaN."""
+    columns = {}
+    for name, scale in ((metric, axis), (loss, loss_axis)):
+        values = table.metric(name)
+        with np.errstate(invalid="ignore"):
+            columns[name] = np.where(np.isfinite(values) & scale.link.admits(scale.orient(values)), values, np.nan)
+    known = np.isfinite(columns[metric]) | np.isfinite(columns[loss])
+    lost = [(name, ~np.isfinite(values)) for name, values in columns.items()]
+    excluded = [
+        Excluded(int(table.line[i]), f"{name} is missing or off the scale of its link")
+        for name, bad in lost
+        for i in np.flatnonzero(bad)
+    ]
+    rows = replace(table, metrics={**table.metrics, **columns}).select(known)
+    return replace(rows, excluded=rows.excluded + tuple(sorted(excluded, key=lambda row: row.line)))
+
+
+def _lines(table: RunTable, rules: Sequence[str], option: str) -> frozenset[int] | None:
+    """Return the lines that any of the rules names; None without rules."""
+    if not rules:
+        return None
+    lines: set[int] = set()
+    for rule in rules:
+        named = table.only(rule).line.tolist()
+        if not named:
+            raise UsageError(f"{option} {rule!r} matches none of {len(table)} rows")
+        lines.update(named)
+    return frozenset(lines)

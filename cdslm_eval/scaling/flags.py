@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import ndtr
 
 from cdslm_eval.scaling.law import Law
 from cdslm_eval.scaling.objective import Estimator
@@ -15,7 +16,7 @@ from cdslm_eval.scaling.rows import find_budgets
 from cdslm_eval.scaling.solver import Solution, minimise
 from cdslm_eval.scaling.table import RunTable
 
-__all__ = ["Flag", "Search", "extrapolation_flags", "fit_flags", "objective_unit", "table_flags"]
+__all__ = ["Flag", "Search", "extrapolation_flags", "fit_flags", "objective_unit", "runs_test", "table_flags"]
 
 Floats = npt.NDArray[np.float64]
 _SAME_OBJECTIVE = 1e-6  # relative: two seeds that come this near found one optimum
@@ -251,3 +252,19 @@ def extrapolation_flags(table: RunTable, law: Law, C: Floats) -> tuple[Flag, ...
             sentence = f"N* = {worst:.3g} lies outside the fitted sizes, {table.N.min():.3g} to {table.N.max():.3g}"
             flags.append(Flag("optimum_outside_range", sentence, worst, doubt=False))
     return tuple(flags)
+
+
+def runs_test(residuals: Floats) -> float:
+    """Return the probability of so few runs of one sign in ordered residuals, by chance; 1 with under 12 rows.
+
+    Source: Wald & Wolfowitz, "On a test whether two samples are from the same population" (1940).
+    """
+    signs = np.sign(residuals[residuals != 0])
+    above, below = int(np.sum(signs > 0)), int(np.sum(signs < 0))
+    n = above + below
+    if n < 12 or not above or not below:
+        return 1.0
+    runs = 1 + int(np.sum(signs[1:] != signs[:-1]))
+    mean = 1 + 2 * above * below / n
+    variance = (mean - 1) * (mean - 2) / (n - 1)
+    return float(ndtr((runs + 0.5 - mean) / np.sqrt(variance)))

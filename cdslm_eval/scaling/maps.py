@@ -1,115 +1,427 @@
-"""A metric as a function of the loss, fitted alone."""
+"""Kinds of a map from loss to metric: line, exponential, power, sigmoids, monotone spline, with their derivatives.
+
+A map is searched on the residual scale z of the metric's link. In between, u is the oriented metric (smaller is
+better), and x the centred loss over its spread, so that parameters are of one size.
+"""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
+from scipy.special import expit
 
 from cdslm_eval.scaling.axis import Axis
-from cdslm_eval.scaling.fit import HUBER_SPREADS
-from cdslm_eval.scaling.objective import Estimator, Points, Problem, make_estimator
-from cdslm_eval.scaling.solver import Solution, minimise
+from cdslm_eval.scaling.objective import Points
 
-__all__ = ["Line", "MetricMap", "Repeatable", "fit_map", "residual_spread"]
+__all__ = ["MAPS", "Line", "MapKind", "MapSlopes"]
 
 Floats = npt.NDArray[np.float64]
-_LEAST_SPREAD = 1e-9
+_STEP = 1e-5
 
 
 @dataclass(frozen=True, slots=True)
-class Repeatable:
-    """A finished search that can be repeated under other weights.
+class MapSlopes:
+    """First derivatives of a map at S parameter vectors and n losses.
 
     Attributes:
-        problem, estimator, target: What was minimised; units of spread stay those of the data.
-        weight: Of the rows, `[rows]`.
-        theta: The optimum, `[P]`.
+        z: Values on the residual scale, `[S, n]`.
+        by_loss: `[S, n]`.
+        by_theta: `[S, n, P]`.
     """
 
-    problem: Problem
-    estimator: Estimator
-    target: Floats
-    weight: Floats
-    theta: Floats
-
-    def repeat(self, weights: Floats) -> Solution:
-        """Search again from the optimum.
-
-        Args:
-            weights: Of the rows, `[S, rows]`.
-        """
-        weights = np.tile(weights, (1, len(self.target) // len(self.weight)))
-        start = np.repeat(self.theta[None], len(weights), axis=0)
-        return minimise(self.problem, self.estimator, self.target, weights, start)
+    z: Floats
+    by_loss: Floats
+    by_theta: Floats
 
 
-@dataclass(frozen=True, slots=True)
-class MetricMap:
-    """Metric on its residual scale as a line in the loss: z = intercept + slope loss.
-
-    Under the identity link the metric is linear in the loss, under log exponential, under logit a logistic curve.
-
-    Attributes:
-        intercept, slope: Of the line.
-        axis: The metric's axis.
-        spread: Robust standard deviation of the residuals on its residual scale.
-        search: The search behind it where it was fitted alone.
-    """
-
-    intercept: float
-    slope: float
-    axis: Axis
-    spread: float
-    search: Repeatable | None = field(default=None, repr=False)
-
-    def value(self, loss: npt.ArrayLike) -> Floats:
-        """Return the metric at a loss."""
-        return self.axis.value(self.intercept + self.slope * np.asarray(loss, float))
-
-
-class Line:
-    """z = intercept + slope (loss - centre) as a problem for the solver."""
-
-    def __init__(self, loss: Floats) -> None:
-        self.centre = float(loss.mean())
-        self.columns = np.column_stack([np.ones_like(loss), loss - self.centre])
-        self.low, self.high = np.full(2, -np.inf), np.full(2, np.inf)
-
-    def predict(self, theta: Floats) -> Floats:
-        """Return z, `[S, n]`."""
-        return theta @ self.columns.T
-
-    def points(self, theta: Floats) -> Points:
-        """Return z with its derivatives."""
-        jacobian = np.broadcast_to(self.columns, (len(theta), *self.columns.shape))
-        return Points(self.predict(theta), jacobian, lambda _: np.zeros((len(theta), 2, 2)))
-
-
-def fit_map(loss: Floats, values: Floats, weight: Floats, axis: Axis) -> MetricMap:
-    """Fit the metric as a function of the measured loss, by Huber with a delta of 1.345 residual spreads.
+class MapKind(ABC):
+    """One kind of map, scaled to its data.
 
     Args:
         loss: `[rows]`.
-        values: The metric, `[rows]`, within its link's domain.
-        weight: `[rows]`.
+        u: The oriented metric, `[rows]`.
         axis: The metric's axis.
     """
-    problem, target = Line(loss), axis.target(values)
-    root = np.sqrt(weight)
-    start = np.asarray(np.linalg.lstsq(problem.columns * root[:, None], target * root, rcond=None)[0], np.float64)
-    spread = residual_spread(target - problem.predict(start[None])[0], 2)
-    estimator = make_estimator("huber", HUBER_SPREADS * spread)
-    solution = minimise(problem, estimator, target, weight, start[None])
-    theta = solution.theta[0]
-    spread = residual_spread(target - problem.predict(theta[None])[0], 2)
-    search = Repeatable(problem, estimator, target, weight, theta)
-    return MetricMap(float(theta[0] - theta[1] * problem.centre), float(theta[1]), axis, spread, search)
+
+    name: ClassVar[str]
+    formula: ClassVar[str]
+    low: Floats
+    high: Floats
+
+    def __init__(self, loss: Floats, u: Floats, axis: Axis) -> None:
+        self.axis = axis
+        self.centre = float(loss.mean())
+        self.width = float(np.std(loss)) or 1.0
+        self.sign = 1.0 if np.polyfit(loss, u, 1)[0] >= 0 else -1.0
+
+    @property
+    def size(self) -> int:
+        """Number of parameters."""
+        return len(self.low)
+
+    @abstractmethod
+    def starts(self, loss: Floats, u: Floats, weight: Floats) -> Floats:
+        """Return points to search from, `[starts, P]`."""
+
+    @abstractmethod
+    def curve(self, theta: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return u `[S, n]`, du/dx, and du/dtheta `[S, n, P]` for scaled losses `[S or 1, n]`."""
+
+    @abstractmethod
+    def natural(self, theta: Floats) -> dict[str, Floats]:
+        """Return parameters in the units of metric and loss, each `[S]`."""
+
+    def slopes(self, theta: Floats, loss: Floats) -> MapSlopes:
+        """Return z with its first derivatives, for losses `[n]` or `[S, n]`."""
+        u, by_x, by_theta = self.curve(theta, (np.atleast_2d(loss) - self.centre) / self.width)
+        z, slope, _ = self.axis.link.forward(u)
+        return MapSlopes(z, slope * by_x / self.width, slope[..., None] * by_theta)
+
+    def bend(self, theta: Floats, loss: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return second derivatives by central differences of the first.
+
+        Returns:
+            By the loss twice `[S, n]`, by loss and theta `[S, n, P]`, and by theta, summed over rows by their weights
+            `[S, P, P]`.
+        """
+        step = _STEP * self.width
+        up, down = self.slopes(theta, loss + step), self.slopes(theta, loss - step)
+        by_loss = (up.by_loss - down.by_loss) / (2 * step)
+        crossed = (up.by_theta - down.by_theta) / (2 * step)
+        out = np.zeros((len(theta), self.size, self.size))
+        for k in range(self.size):
+            move = np.zeros(self.size)
+            move[k] = _STEP
+            above, below = self.slopes(theta + move, loss), self.slopes(theta - move, loss)
+            out[:, k] = np.einsum("sn,snp->sp", weights, above.by_theta - below.by_theta) / (2 * _STEP)
+        return by_loss, crossed, (out + out.transpose(0, 2, 1)) / 2
+
+    def problem(self, loss: Floats) -> MapProblem:
+        """Return the problem of fitting the map to measured losses."""
+        return MapProblem(self, loss)
 
 
-def residual_spread(residual: Floats, lost: int) -> float:
-    """Return the robust standard deviation of residuals after `lost` fitted parameters, at least 1e-9."""
-    free = max(1, len(residual) - lost)
-    return max(1.4826 * float(np.median(np.abs(residual))) * math.sqrt(len(residual) / free), _LEAST_SPREAD)
+@dataclass(frozen=True)
+class MapProblem:
+    """A map over measured losses as a problem for the solver."""
+
+    kind: MapKind
+    loss: Floats
+
+    @property
+    def low(self) -> Floats:
+        """Least parameters."""
+        return self.kind.low
+
+    @property
+    def high(self) -> Floats:
+        """Largest parameters."""
+        return self.kind.high
+
+    def predict(self, theta: Floats) -> Floats:
+        """Return z, `[S, n]`."""
+        return self.kind.slopes(theta, self.loss).z
+
+    def points(self, theta: Floats) -> Points:
+        """Return z with its derivatives."""
+        slopes = self.kind.slopes(theta, self.loss)
+
+        def hessian(weights: Floats) -> Floats:
+            return self.kind.bend(theta, self.loss, weights)[2]
+
+        return Points(slopes.z, slopes.by_theta, hessian)
+
+
+class Line(MapKind):
+    """z = intercept + slope loss, on the scale of the link: logistic under logit, exponential under log."""
+
+    name = "line"
+    formula = "link(y) = intercept + slope L"
+
+    def __init__(self, loss: Floats, u: Floats, axis: Axis) -> None:
+        super().__init__(loss, u, axis)
+        self.low, self.high = np.full(2, -np.inf), np.full(2, np.inf)
+
+    def starts(self, loss: Floats, u: Floats, weight: Floats) -> Floats:
+        """Return the weighted least-squares line."""
+        root = np.sqrt(weight)
+        columns = np.column_stack([np.ones_like(loss), loss - self.centre])
+        target = self.axis.link.forward(u)[0]
+        return np.asarray(np.linalg.lstsq(columns * root[:, None], target * root, rcond=None)[0], np.float64)[None]
+
+    def slopes(self, theta: Floats, loss: Floats) -> MapSlopes:
+        """Return z with its first derivatives."""
+        x = np.atleast_2d(loss) - self.centre
+        z = theta[:, [0]] + theta[:, [1]] * x
+        by_theta = np.stack([np.ones_like(z), np.broadcast_to(x, z.shape)], axis=2)
+        return MapSlopes(z, np.broadcast_to(theta[:, [1]], z.shape), by_theta)
+
+    def bend(self, theta: Floats, loss: Floats, weights: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return the second derivatives, of which only that by loss and slope is not 0."""
+        del loss
+        crossed = np.zeros((*weights.shape, 2))
+        crossed[..., 1] = 1.0
+        return np.zeros_like(weights), crossed, np.zeros((len(theta), 2, 2))
+
+    def curve(self, theta: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return u alone with its derivatives, through the inverse of the link."""
+        slopes = self.slopes(theta, x * self.width + self.centre)
+        u = self.axis.link.inverse(slopes.z)
+        slope = 1 / self.axis.link.forward(u)[1]
+        return u, slope * slopes.by_loss * self.width, slope[..., None] * slopes.by_theta
+
+    def natural(self, theta: Floats) -> dict[str, Floats]:
+        """Return intercept and slope: of the metric itself under the identity link, else of its link."""
+        intercept, slope = theta[:, 0] - theta[:, 1] * self.centre, theta[:, 1]
+        if self.axis.link.name != "identity":
+            return {"intercept": intercept, "slope": slope}
+        start, end = self.axis.value(intercept), self.axis.value(intercept + slope)
+        return {"intercept": start, "slope": end - start}
+
+
+class _Scaled(MapKind):
+    """A map of u itself, whose level is a + b g(x; shape): linear in a and b for each shape."""
+
+    shapes: Floats
+
+    def __init__(self, loss: Floats, u: Floats, axis: Axis) -> None:
+        super().__init__(loss, u, axis)
+        self.unit = float(np.ptp(u)) or 1.0
+        self.low = np.concatenate([[-np.inf, -np.inf], self.shapes.min(axis=0)])
+        self.high = np.concatenate([[np.inf, np.inf], self.shapes.max(axis=0)])
+
+    @abstractmethod
+    def shape(self, theta: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return g, dg/dx, and dg/dshape `[S, n, shapes]`."""
+
+    def curve(self, theta: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return u with its derivatives."""
+        g, by_x, by_shape = self.shape(theta[:, 2:], x)
+        a, b = theta[:, [0]] * self.unit, theta[:, [1]] * self.unit
+        ones = np.full((*g.shape, 1), self.unit)
+        return a + b * g, b * by_x, np.concatenate([ones, g[..., None] * self.unit, b[..., None] * by_shape], axis=2)
+
+    def starts(self, loss: Floats, u: Floats, weight: Floats) -> Floats:
+        """Return the best least-squares levels over a grid of shapes."""
+        x, root = (loss - self.centre) / self.width, np.sqrt(weight)
+        g = self.shape(self.shapes, x[None])[0]
+        design = np.stack([np.ones_like(g), g], axis=2) * root[:, None]
+        gram = design.transpose(0, 2, 1) @ design + 1e-10 * np.eye(2) * len(x)
+        moment = np.einsum("gnp,n->gp", design, u * root)
+        levels = np.linalg.solve(gram, moment[..., None])[..., 0]
+        left = u * root - np.einsum("gnp,gp->gn", design, levels)
+        theta = np.concatenate([levels / self.unit, self.shapes], axis=1)
+        inside = self.axis.link.admits(np.asarray(levels[:, [0]] + levels[:, [1]] * g)).all(axis=1)
+        order = np.argsort(np.where(inside, np.sum(left**2, axis=1), np.inf))
+        return np.asarray(theta[order[: min(4, max(1, int(inside.sum())))]])
+
+
+class RawLine(_Scaled):
+    """y = intercept + slope L, where the link's scale is another."""
+
+    name = "straight"
+    formula = "y = intercept + slope L"
+    shapes = np.empty((1, 0))
+
+    def shape(self, theta: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return x."""
+        g = np.broadcast_to(x, (len(theta), x.shape[1]))
+        return g, np.ones_like(g), np.zeros((*g.shape, 0))
+
+    def natural(self, theta: Floats) -> dict[str, Floats]:
+        """Return intercept and slope of the metric."""
+        slope = self.axis.sign * theta[:, 1] * self.unit / self.width
+        return {"intercept": self.axis.restore(theta[:, 0] * self.unit) - slope * self.centre, "slope": slope}
+
+
+class Exponential(_Scaled):
+    """y = limit - amplitude exp(-rate L); a straight line as the rate goes to 0.
+
+    Source: Gadre et al., arXiv 2403.08540, equation 5.
+    """
+
+    name = "exponential"
+    formula = "y = limit - amplitude exp(-rate L)"
+    shapes = np.array([[g] for g in (-8.0, -5, -3, -2, -1.2, -0.7, -0.3, -0.05, 0.05, 0.3, 0.7, 1.2, 2, 3, 5, 8)])
+
+    def shape(self, theta: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return (e^(g x) - 1) / g, whose limit at g = 0 is x."""
+        g = np.where(np.abs(theta[:, :1]) < 1e-6, 1e-6, theta[:, :1])
+        grown = np.exp(np.minimum(g * x, 300.0))
+        value = np.expm1(np.minimum(g * x, 300.0)) / g
+        # by g: (x e^(gx) - value) / g, whose limit is x^2 / 2
+        by_g = np.where(np.abs(g * x) < 1e-3, x**2 / 2 + g * x**3 / 3, (x * grown - value) / g)
+        return value, grown, by_g[..., None]
+
+    def natural(self, theta: Floats) -> dict[str, Floats]:
+        """Return limit, amplitude and rate."""
+        a, b, g = theta[:, 0] * self.unit, theta[:, 1] * self.unit, theta[:, 2]
+        rate = -g / self.width
+        with np.errstate(over="ignore"):
+            amplitude = -self.axis.sign * b / g * np.exp(rate * self.centre)
+        return {"limit": self.axis.restore(a - b / g), "amplitude": amplitude, "rate": rate}
+
+
+class PowerMap(_Scaled):
+    """y = offset + coefficient L^exponent."""
+
+    name = "power"
+    formula = "y = offset + coefficient L^exponent"
+    shapes = np.array([[p] for p in (-8.0, -5, -3, -2, -1, -0.5, 0.5, 1, 2, 3, 5, 8)])
+
+    def shape(self, theta: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return ((L / centre)^p - 1) / p, scaled by centre / width: x at p = 1."""
+        p = np.where(np.abs(theta[:, :1]) < 1e-6, 1e-6, theta[:, :1])
+        scale = self.centre / self.width
+        log = np.log(np.maximum(1 + x / scale, 1e-12))
+        grown = np.exp(np.minimum(p * log, 300.0))
+        value = scale * np.expm1(np.minimum(p * log, 300.0)) / p
+        by_p = np.where(
+            np.abs(p * log) < 1e-3, scale * (log**2 / 2 + p * log**3 / 3), (scale * log * grown - value) / p
+        )
+        return value, grown / np.maximum(1 + x / scale, 1e-12), by_p[..., None]
+
+    def natural(self, theta: Floats) -> dict[str, Floats]:
+        """Return offset, coefficient and exponent."""
+        a, b, p = theta[:, 0] * self.unit, theta[:, 1] * self.unit, theta[:, 2]
+        level = b * self.centre / self.width / p
+        with np.errstate(over="ignore"):
+            coefficient = self.axis.sign * level * self.centre**-p
+        return {"offset": self.axis.restore(a - level), "coefficient": coefficient, "exponent": p}
+
+
+class Sigmoid(_Scaled):
+    """y = best + (worst - best) / (1 + exp(-steepness (L - midpoint))), both ends free.
+
+    Source: Bhagia et al., "Establishing task scaling laws via compute-efficient model ladders", arXiv 2412.04403.
+    """
+
+    name = "sigmoid"
+    formula = "y = best + (worst - best) / (1 + exp(-steepness (L - midpoint)))"
+    # (midpoint in spreads of the loss, ln steepness)
+    shapes = np.array(
+        [[m, s] for m in (-6.0, -3, -1.5, -0.7, 0, 0.7, 1.5, 3.0) for s in (-1.5, -0.5, 0.3, 1.0, 1.8, 3.0)]
+    )
+
+    def shape(self, theta: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return the logistic function."""
+        k = self.sign * np.exp(theta[:, [1]])
+        off = x - theta[:, [0]]
+        value = expit(k * off)
+        slope = value * (1 - value)
+        return value, slope * k, np.stack([-slope * k, slope * k * off], axis=2)
+
+    def natural(self, theta: Floats) -> dict[str, Floats]:
+        """Return best, worst, steepness and midpoint."""
+        best, rise = theta[:, 0] * self.unit, theta[:, 1] * self.unit
+        return {"best": self.axis.restore(best), "worst": self.axis.restore(best + rise), **self._shape(theta[:, 2:])}
+
+    def _shape(self, shape: Floats) -> dict[str, Floats]:
+        return {
+            "steepness": self.sign * np.exp(shape[:, 1]) / self.width,
+            "midpoint": self.centre + shape[:, 0] * self.width,
+        }
+
+
+class BoundedSigmoid(Sigmoid):
+    """A sigmoid whose best end is the declared bound of the metric."""
+
+    name = "bounded-sigmoid"
+    formula = "y = bound + (worst - bound) / (1 + exp(-steepness (L - midpoint)))"
+
+    def __init__(self, loss: Floats, u: Floats, axis: Axis) -> None:
+        super().__init__(loss, u, axis)
+        assert axis.bounds is not None
+        self.bound = float(axis.orient(axis.bounds[0] if axis.sign > 0 else axis.bounds[1]))
+        self.low, self.high = self.low[1:], self.high[1:]
+
+    def curve(self, theta: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return u with its derivatives."""
+        level = np.full((len(theta), 1), self.bound / self.unit)
+        u, by_x, by_theta = super().curve(np.concatenate([level, theta], axis=1), x)
+        return u, by_x, by_theta[..., 1:]
+
+    def starts(self, loss: Floats, u: Floats, weight: Floats) -> Floats:
+        """Return the best least-squares rises over a grid of shapes."""
+        x = (loss - self.centre) / self.width
+        g = self.shape(self.shapes, x[None])[0]
+        rise = np.einsum("gn,n->g", g, (u - self.bound) * weight) / np.einsum("gn,n->g", g**2, weight)
+        left = u - self.bound - rise[:, None] * g
+        order = np.argsort(np.einsum("gn,n->g", left**2, weight))[:4]
+        return np.asarray(np.concatenate([rise[order, None] / self.unit, self.shapes[order]], axis=1))
+
+    def natural(self, theta: Floats) -> dict[str, Floats]:
+        """Return worst, steepness and midpoint."""
+        return {"worst": self.axis.restore(self.bound + theta[:, 0] * self.unit), **self._shape(theta[:, 1:])}
+
+
+class Spline(MapKind):
+    """A monotone spline of degree 2 with three knots within the losses; straight beyond them.
+
+    Source: Ramsay, "Monotone regression splines in action" (1988).
+    """
+
+    name = "spline"
+    formula = "y = monotone spline of L"
+
+    def __init__(self, loss: Floats, u: Floats, axis: Axis) -> None:
+        super().__init__(loss, u, axis)
+        x = self.sign * (loss - self.centre) / self.width
+        self.knots = np.unique(np.quantile(x, [0.0, 0.25, 0.5, 0.75, 1.0]))
+        self.unit = float(np.ptp(u)) or 1.0
+        self.low = np.concatenate([[-np.inf], np.zeros(len(self.knots))])
+        self.high = np.full(len(self.low), np.inf)
+
+    def _basis(self, x: Floats) -> tuple[Floats, Floats]:
+        """Return integrals of the hat functions at the knots, and the hats, `[..., knots]`: slopes are their sum."""
+        knots, last = self.knots, len(self.knots) - 1
+        inside = np.clip(x, knots[0], knots[-1])
+        hats = np.stack([np.interp(inside, knots, np.eye(last + 1)[k]) for k in range(last + 1)], axis=-1)
+        pieces = []
+        for k in range(last + 1):
+            total = np.zeros_like(x)
+            if k > 0:
+                t = np.clip(inside, knots[k - 1], knots[k]) - knots[k - 1]
+                total = total + t**2 / (2 * (knots[k] - knots[k - 1]))
+            if k < last:
+                t = np.clip(inside, knots[k], knots[k + 1]) - knots[k]
+                total = total + t - t**2 / (2 * (knots[k + 1] - knots[k]))
+            pieces.append(total)
+        integrals = np.stack(pieces, axis=-1)
+        integrals[..., 0] += np.minimum(x - knots[0], 0.0)
+        integrals[..., -1] += np.maximum(x - knots[-1], 0.0)
+        return integrals, hats
+
+    def curve(self, theta: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return u with its derivatives."""
+        integrals, hats = self._basis(self.sign * np.broadcast_to(x, (len(theta), x.shape[1])))
+        slopes = theta[:, None, 1:]
+        ones = np.full((*integrals.shape[:2], 1), self.unit)
+        u = self.unit * (theta[:, [0]] + np.sum(slopes * integrals, axis=2))
+        by_x = self.unit * self.sign * np.sum(slopes * hats, axis=2)
+        return u, by_x, np.concatenate([ones, self.unit * integrals], axis=2)
+
+    def starts(self, loss: Floats, u: Floats, weight: Floats) -> Floats:
+        """Return least squares with slopes of at least 0."""
+        from scipy.optimize import lsq_linear
+
+        x, root = (loss - self.centre) / self.width, np.sqrt(weight)
+        design = self.curve(np.zeros((1, self.size)), x[None])[2][0] * root[:, None]
+        return np.asarray(lsq_linear(design, u * root, bounds=(self.low, self.high)).x, float)[None]
+
+    def natural(self, theta: Floats) -> dict[str, Floats]:
+        """Return the metric at each knot, by its loss."""
+        x = self.sign * self.knots
+        u = self.curve(theta, x[None])[0]
+        losses = self.centre + x * self.width
+        return {f"at {loss:.4g}": self.axis.restore(u[:, k]) for k, loss in enumerate(losses)}
+
+
+MAPS: dict[str, Callable[[Floats, Floats, Axis], MapKind]] = {
+    kind.name: kind for kind in (Line, RawLine, Exponential, PowerMap, BoundedSigmoid, Sigmoid, Spline)
+}

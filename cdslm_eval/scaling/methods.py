@@ -12,8 +12,8 @@ from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.axis import Axis
 from cdslm_eval.scaling.fit import LawFit, fit_law, robust_fit
 from cdslm_eval.scaling.law import LawSpec
-from cdslm_eval.scaling.maps import fit_map
-from cdslm_eval.scaling.staged import Staged, fit_fused
+from cdslm_eval.scaling.map_fit import fit_map
+from cdslm_eval.scaling.staged import Staged, StageRows, fit_fused
 from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["METHODS", "Fits", "HeldOutScore", "Question", "Trial", "best_of", "fit_methods", "score", "splits"]
@@ -26,12 +26,34 @@ METHODS = ("direct", "two_stage", "fused")
 
 @dataclass(frozen=True, slots=True)
 class Question:
-    """Arguments of `compare_downstream`; see there."""
+    """What is fitted to which rows; see `compare_downstream`.
+
+    Attributes:
+        metric, loss: Columns.
+        spec, loss_spec: The laws of the metric and of the loss.
+        axis: The metric's axis.
+        maps: Kinds of map to choose from; none takes all.
+        loss_lines, metric_lines: Lines of the rows that each stage may use; None allows all.
+    """
 
     metric: str
     loss: str
     spec: LawSpec
+    loss_spec: LawSpec
     axis: Axis
+    maps: tuple[str, ...] = ()
+    loss_lines: frozenset[int] | None = None
+    metric_lines: frozenset[int] | None = None
+
+    def stages(self, rows: RunTable) -> StageRows:
+        """Return which rows each stage is fitted to: all with a loss, all with a loss and a metric, unless named."""
+        has_loss = np.isfinite(rows.metric(self.loss))
+        both = has_loss & np.isfinite(rows.metric(self.metric))
+        return StageRows(
+            rows,
+            np.flatnonzero(has_loss & _among(rows, self.loss_lines)),
+            np.flatnonzero(both & _among(rows, self.metric_lines)),
+        )
 
 
 @dataclass(frozen=True, eq=False)
@@ -52,25 +74,35 @@ class Fits:
     reasons: Mapping[str, str] = field(default_factory=dict)
 
 
+def _among(rows: RunTable, lines: frozenset[int] | None) -> npt.NDArray[np.bool_]:
+    return np.ones(len(rows), bool) if lines is None else np.isin(rows.line, list(lines))
+
+
 def fit_methods(rows: RunTable, question: Question, *, keep_loss: bool) -> Fits:
     """Fit the three.
 
     Args:
-        rows: Rows with both metric and loss.
+        rows: Rows of either stage.
         question: What to fit.
         keep_loss: Whether the fused objective keeps the loss residuals.
 
     Raises:
-        UsageError: The rows are too few for the law of the loss.
+        UsageError: The rows are too few for the law of the loss or for a map.
     """
-    spec = question.spec
-    loss_fit = fit_law(rows, question.loss, LawSpec(form=spec.form, estimator=spec.estimator, delta=spec.delta))
-    values = rows.metric(question.metric)
-    mapped = fit_map(rows.metric(question.loss), values, rows.weight, question.axis)
-    two_stage = Staged("two_stage", loss_fit.law, mapped, loss_fit.objective, 0, loss_fit, loss_fit.flags)
-    fused = fit_fused(loss_fit, values, mapped, keep_loss=keep_loss)
+    stages = question.stages(rows)
+    rows = rows.select(np.union1d(stages.loss, stages.metric))
+    stages = question.stages(rows)
+    loss_fit = fit_law(rows.select(stages.loss), question.loss, question.loss_spec)
+    known = rows.select(stages.metric)
+    loss, values = known.metric(question.loss), known.metric(question.metric)
+    mapped = fit_map(loss, values, known.weight, question.axis, question.maps)
+    flags = (*loss_fit.flags, *mapped.flags)
+    two_stage = Staged("two_stage", loss_fit.law, mapped, loss_fit.objective, 0, loss_fit, stages, flags)
+    fused = fit_fused(loss_fit, stages, question.metric, mapped, keep_loss=keep_loss)
+    # rows that only the map may use, such as checkpoints, are no runs of the metric's own law
+    own = rows.select(np.intersect1d(stages.loss, stages.metric))
     try:
-        return Fits(robust_fit(rows, question.metric, question.spec), loss_fit, two_stage, fused)
+        return Fits(robust_fit(own, question.metric, question.spec), loss_fit, two_stage, fused)
     except UsageError as error:
         return Fits(None, loss_fit, two_stage, fused, {"direct": str(error)})
 
@@ -102,20 +134,23 @@ class HeldOutScore:
         return _rmse(self.within)
 
 
-def splits(train: RunTable, test: RunTable, share: float, folds: int, seed: int) -> list[Trial]:
+def splits(train: RunTable, test: RunTable, question: Question, share: float, folds: int, seed: int) -> list[Trial]:
     """Return ("beyond" or "within", rows to fit, rows to predict) of each trial; see `compare_downstream`."""
     if not 0 < share < 1:
         raise UsageError(f"the share that is held out must lie between 0 and 1, not at {share}")
     trials = []
+    stages = question.stages(train)
+    own = np.intersect1d(stages.loss, stages.metric)
+    own = own if len(own) else stages.metric
     if len(test):
         trials.append(("beyond", train, test))
-    else:
-        large = np.quantile(train.C, 1 - share) < train.C
-        if large.any() and not large.all():
-            trials.append(("beyond", train.select(~large), train.select(large)))
-    order = np.random.default_rng(seed).permutation(len(train))
+    elif len(own):
+        large = np.quantile(train.C[own], 1 - share) < train.C
+        if large[own].any() and not large[own].all():
+            trials.append(("beyond", train.select(~large), train.select(own[large[own]])))
+    order = np.random.default_rng(seed).permutation(len(own))
     for fold in range(folds):
-        unseen = np.isin(np.arange(len(train)), order[fold::folds])
+        unseen = np.isin(np.arange(len(train)), own[order[fold::folds]])
         if unseen.any():
             trials.append(("within", train.select(~unseen), train.select(unseen)))
     return trials

@@ -2,25 +2,41 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.scaling.bootstrap import Bootstrap, bootstrap, resampling_weights
+from cdslm_eval.scaling.bootstrap import Bootstrap, resampling_weights, searched_again
 from cdslm_eval.scaling.fit import HUBER_SPREADS, LawFit, residuals
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.law import Law
-from cdslm_eval.scaling.maps import MetricMap, Repeatable, residual_spread
-from cdslm_eval.scaling.objective import Estimator, Points, make_estimator
+from cdslm_eval.scaling.map_fit import MetricMap, Repeatable, residual_spread
+from cdslm_eval.scaling.maps import MapKind
+from cdslm_eval.scaling.objective import Points, make_estimator
 from cdslm_eval.scaling.problem import LawProblem
 from cdslm_eval.scaling.solver import minimise
+from cdslm_eval.scaling.table import RunTable
 
-__all__ = ["Fused", "Staged", "bootstrap_staged", "fit_fused"]
+__all__ = ["Fused", "StageRows", "Staged", "bootstrap_staged", "fit_fused"]
 
 Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
+
+
+@dataclass(frozen=True, eq=False)
+class StageRows:
+    """Rows of the two stages.
+
+    Attributes:
+        table: All rows of either stage.
+        loss, metric: Numbers of the rows that each stage is fitted to, in `table`.
+    """
+
+    table: RunTable
+    loss: Places
+    metric: Places
 
 
 @dataclass(frozen=True, eq=False)
@@ -34,6 +50,7 @@ class Staged:
         objective: What was minimised last.
         rank_deficiency: How many combinations of parameters the objective leaves undetermined.
         loss_fit: The law of the loss fitted alone.
+        rows: The rows of each stage.
         flags: What a reader must know.
         search: The search of law and map together; None where they were fitted one after the other.
     """
@@ -44,13 +61,14 @@ class Staged:
     objective: float
     rank_deficiency: int
     loss_fit: LawFit
+    rows: StageRows
     flags: tuple[Flag, ...] = ()
     search: Repeatable | None = field(default=None, repr=False)
 
     @property
     def parameters(self) -> dict[str, float]:
-        """Those of the law, and "intercept" and "slope" of the map."""
-        return {**self.law.parameters, "intercept": self.map.intercept, "slope": self.map.slope}
+        """Those of the law and of the map."""
+        return {**self.law.parameters, **self.map.parameters}
 
     def predict(self, N: npt.ArrayLike, D: npt.ArrayLike) -> Floats:
         """Return the metric for N parameters and D tokens."""
@@ -73,119 +91,140 @@ def bootstrap_staged(staged: Staged, by: str = "row", replicates: int = 1000, se
         raise UsageError(
             f"{staged.rank_deficiency} combinations of parameters are undetermined, so none has an interval"
         )
-    fit = staged.loss_fit
-    weights, units = resampling_weights(fit.table, by, replicates, seed)
-    free = units - (len(fit.theta) + 2 if by == "row" else 1)
+    fit, rows, size = staged.loss_fit, staged.rows, staged.map.kind.size
+    weights, units = resampling_weights(rows.table, by, replicates, seed)
+    of_loss, of_metric = weights[:, rows.loss], weights[:, rows.metric]
     if staged.search is not None:
-        joint = staged.search.repeat(weights)
-        objective, converged, line = joint.objective, joint.converged, joint.theta[:, -2:]
-        law: Mapping[str, Floats] = fit.problem.natural(joint.theta[:, :-2])
+        joint = staged.search.repeat(np.concatenate([of_loss, of_metric], axis=1))
+        law, mapped = joint.theta[:, :-size], joint.theta[:, -size:]
+        objective, converged = joint.objective, joint.converged
     else:
         assert staged.map.search is not None
-        mapped, alone = staged.map.search.repeat(weights), bootstrap(fit, by, replicates, seed)
-        law, objective, converged = alone.parameters, alone.objective, alone.converged & mapped.converged
-        line = mapped.theta[:, -2:]
-    # the search has its intercept at the mean loss
-    centre = float(fit.table.metric(fit.metric).mean())
-    natural = {"intercept": line[:, 0] - line[:, 1] * centre, "slope": line[:, 1]}
-    drawn = (objective, converged, by, units, max(1, free), seed)
-    return Bootstrap({**law, **natural}, *drawn, fit.form, fit.law.axis, fit.law.k)
+        second = staged.map.search.repeat(of_metric)
+        law, objective, reached = searched_again(fit, of_loss)
+        mapped, converged = second.theta, reached & second.converged
+    natural = {**fit.problem.natural(law), **staged.map.kind.natural(mapped)}
+    free = max(1, units - (len(fit.theta) + size if by == "row" else 1))
+    return Bootstrap(natural, objective, converged, by, units, free, seed, fit.form, fit.law.axis, fit.law.k)
 
 
 class Fused:
     """Residuals of the loss and of the metric in one problem, each in units of its own spread.
 
-    Parameters: those of the law, then intercept (at the centre of the loss) and slope of the map.
+    Parameters: those of the law, then those of the map.
+
+    Args:
+        problem: The law over all rows of either stage.
+        kind: The map.
+        rows: Numbers of the rows of the loss and of the metric.
+        spreads: Units of their residuals.
+        keep_loss: Whether the residuals of the loss count.
     """
 
-    def __init__(self, problem: LawProblem, centre: float, spreads: tuple[float, float], *, keep_loss: bool) -> None:
-        self.problem, self.centre, self.keep_loss = problem, centre, keep_loss
+    def __init__(
+        self,
+        problem: LawProblem,
+        kind: MapKind,
+        rows: tuple[Places, Places],
+        spreads: tuple[float, float],
+        *,
+        keep_loss: bool,
+    ) -> None:
+        self.problem, self.kind, self.keep_loss = problem, kind, keep_loss
+        self.loss_rows, self.metric_rows = rows
         self.loss_unit, self.metric_unit = spreads
-        self.low = np.concatenate([problem.low, [-np.inf, -np.inf]])
-        self.high = np.concatenate([problem.high, [np.inf, np.inf]])
+        self.low = np.concatenate([problem.low, kind.low])
+        self.high = np.concatenate([problem.high, kind.high])
 
     def predict(self, theta: Floats) -> Floats:
         """Return the predictions, those of the loss first."""
-        u = self.problem.values(theta[:, :-2])[0]
-        mapped = (theta[:, [-2]] + theta[:, [-1]] * (u - self.centre)) / self.metric_unit
+        law, mapped = theta[:, : -self.kind.size], theta[:, -self.kind.size :]
+        u = self.problem.values(law)[0]
+        of_metric = self.kind.slopes(mapped, u[:, self.metric_rows]).z / self.metric_unit
         if not self.keep_loss:
-            return mapped
-        return np.concatenate([self.problem.axis.link.forward(u)[0] / self.loss_unit, mapped], axis=1)
+            return of_metric
+        of_loss = self.problem.axis.link.forward(u[:, self.loss_rows])[0] / self.loss_unit
+        return np.concatenate([of_loss, of_metric], axis=1)
 
     def points(self, theta: Floats) -> Points:
         """Return the residuals' predictions with their derivatives, those of the loss first."""
-        u, jacobian, hessian = self.problem.values(theta[:, :-2])
-        slope, size = theta[:, -1], theta.shape[1]
-        mapped = np.zeros((*u.shape, size))
-        mapped[..., :-2] = slope[:, None, None] * jacobian
-        mapped[..., -2], mapped[..., -1] = 1.0, u - self.centre
-        parts = [mapped / self.metric_unit]
-        z, first, second = self.problem.axis.link.forward(u)
+        size, law = self.kind.size, theta[:, : -self.kind.size]
+        mapped, loss_rows, metric_rows = theta[:, -size:], self.loss_rows, self.metric_rows
+        u, jacobian, hessian = self.problem.values(law)
+        slopes = self.kind.slopes(mapped, u[:, metric_rows])
+        by_law = slopes.by_loss[..., None] * jacobian[:, metric_rows]
+        parts = [np.concatenate([by_law, slopes.by_theta], axis=2) / self.metric_unit]
+        values = [slopes.z / self.metric_unit]
+        z, first, second = self.problem.axis.link.forward(u[:, loss_rows])
         if self.keep_loss:
-            padded = np.zeros_like(mapped)
-            padded[..., :-2] = first[..., None] * jacobian
+            alone = first[..., None] * jacobian[:, loss_rows]
+            padded = np.concatenate([alone, np.zeros((*z.shape, size))], axis=2)
             parts.insert(0, padded / self.loss_unit)
+            values.insert(0, z / self.loss_unit)
 
         def curvature(weights: Floats) -> Floats:
             """Return the weighted sum of second derivatives, `[S, P, P]`."""
-            out = np.zeros((len(theta), size, size))
-            of_metric = weights[:, -u.shape[1] :] / self.metric_unit
-            out[:, :-2, :-2] = hessian(of_metric * slope[:, None])
-            cross = np.einsum("sn,snp->sp", of_metric, jacobian)
-            out[:, :-2, -1] = cross
-            out[:, -1, :-2] = cross
+            out = np.zeros((len(theta), theta.shape[1], theta.shape[1]))
+            of_metric = weights[:, -len(metric_rows) :] / self.metric_unit
+            by_loss, crossed, own = self.kind.bend(mapped, u[:, metric_rows], of_metric)
+            out[:, -size:, -size:] = own
+            cross = np.einsum("sn,snp,snq->spq", of_metric, jacobian[:, metric_rows], crossed)
+            out[:, :-size, -size:], out[:, -size:, :-size] = cross, cross.transpose(0, 2, 1)
+            pull, bend = np.zeros_like(u), np.zeros_like(u)
+            pull[:, metric_rows] += of_metric * slopes.by_loss
+            bend[:, metric_rows] += of_metric * by_loss
             if self.keep_loss:
-                of_loss = weights[:, : u.shape[1]] / self.loss_unit
-                out[:, :-2, :-2] += hessian(of_loss * first)
-                out[:, :-2, :-2] += np.matmul((jacobian * (of_loss * second)[..., None]).transpose(0, 2, 1), jacobian)
+                of_loss = weights[:, : len(loss_rows)] / self.loss_unit
+                pull[:, loss_rows] += of_loss * first
+                bend[:, loss_rows] += of_loss * second
+            weighted = (jacobian * bend[..., None]).transpose(0, 2, 1)
+            out[:, :-size, :-size] = hessian(pull) + np.matmul(weighted, jacobian)
             return out
 
-        values = [z / self.loss_unit] if self.keep_loss else []
-        values.append((theta[:, [-2]] + theta[:, [-1]] * (u - self.centre)) / self.metric_unit)
         return Points(np.concatenate(values, axis=1), np.concatenate(parts, axis=1), curvature)
 
 
-def fit_fused(loss_fit: LawFit, values: Floats, first: MetricMap, *, keep_loss: bool = True) -> Staged:
+def fit_fused(loss_fit: LawFit, rows: StageRows, metric: str, first: MetricMap, *, keep_loss: bool = True) -> Staged:
     """Fit the law of the loss and the map to the metric by one objective, from the two-stage solution.
 
     Each residual counts in units of its own robust spread, by Huber's cost with delta 1.345.
 
     Args:
-        loss_fit: The law of the loss, fitted to the same rows.
-        values: The metric on those rows.
+        loss_fit: The law of the loss, fitted to the rows of its stage.
+        rows: The rows of each stage.
+        metric: The metric.
         first: The map fitted alone.
-        keep_loss: Whether the residuals of the loss stay in the objective. Without them only intercept + slope E,
-            slope A and slope B are determined, not the five themselves: the objective is rank-deficient by two, and
-            its flag names it.
+        keep_loss: Whether the residuals of the loss stay in the objective. Without them a line determines only
+            intercept + slope E, slope A and slope B, not the five themselves: the objective is rank-deficient by two,
+            and a flag names it.
     """
-    rows, axis = loss_fit.table, first.axis
-    loss = rows.metric(loss_fit.metric)
+    kind, axis, size = first.kind, first.kind.axis, first.kind.size
+    used = (np.arange(0), rows.metric) if not keep_loss else (rows.loss, rows.metric)
     spreads = (residual_spread(residuals(loss_fit), len(loss_fit.theta)), first.spread)
-    problem = Fused(loss_fit.problem, float(loss.mean()), spreads, keep_loss=keep_loss)
-    metric_target = axis.target(values) / spreads[1]
-    loss_target = loss_fit.law.axis.target(loss) / spreads[0]
-    target = np.concatenate([loss_target, metric_target]) if keep_loss else metric_target
-    weight = np.tile(rows.weight, 2 if keep_loss else 1)
-    start = np.concatenate([loss_fit.theta, [first.intercept + first.slope * problem.centre, first.slope]])
-    estimator: Estimator = make_estimator("huber", HUBER_SPREADS)
+    problem = Fused(loss_fit.problem.at(rows.table), kind, used, spreads, keep_loss=keep_loss)
+    loss = rows.table.metric(loss_fit.metric)[used[0]]
+    values = rows.table.metric(metric)[rows.metric]
+    target = np.concatenate([loss_fit.law.axis.target(loss) / spreads[0], axis.target(values) / spreads[1]])
+    weight = rows.table.weight[np.concatenate(used)]
+    start = np.concatenate([loss_fit.theta, first.theta])
+    estimator = make_estimator("huber", HUBER_SPREADS)
     solution = minimise(problem, estimator, target, weight, start[None])
     theta = solution.theta[0]
     lost = _deficiency(problem.points(theta[None]).jacobian[0] * np.sqrt(weight)[:, None])
-    flags = []
+    flags = list(first.flags)
     if lost:
         sentence = f"the objective leaves {lost} combinations of parameters undetermined" + (
-            "" if keep_loss else ": without residuals of the loss, E, A and B cannot be told from the metric's line"
+            "" if keep_loss else ": without residuals of the loss, E, A and B cannot be told from the metric's map"
         )
         flags.append(Flag("rank_deficient", sentence, float(lost)))
     if not solution.converged[0]:
         flags.append(Flag("gradient", "the joint search did not reach an optimum", float(solution.gradient[0])))
-    natural = {name: float(v[0]) for name, v in loss_fit.problem.natural(theta[None, :-2]).items()}
+    natural = {name: float(v[0]) for name, v in loss_fit.problem.natural(theta[None, :-size]).items()}
     law = Law(loss_fit.form, natural, loss_fit.law.k, loss_fit.law.axis)
-    slope = float(theta[-1])
-    spread = residual_spread((problem.predict(theta[None])[0] - target)[-len(values) :] * spreads[1], len(theta))
-    mapped = MetricMap(float(theta[-2] - slope * problem.centre), slope, axis, spread)
-    search = Repeatable(problem, estimator, target, rows.weight, theta)
-    return Staged("fused", law, mapped, float(solution.objective[0]), lost, loss_fit, tuple(flags), search)
+    missed = (problem.predict(theta[None])[0] - target)[-len(values) :] * spreads[1]
+    mapped = replace(first, theta=theta[-size:], spread=residual_spread(missed, len(theta)), search=None)
+    search = Repeatable(problem, estimator, target, theta)
+    return Staged("fused", law, mapped, float(solution.objective[0]), lost, loss_fit, rows, tuple(flags), search)
 
 
 def _deficiency(jacobian: Floats) -> int:

@@ -39,6 +39,7 @@ class Settings:
         baseline: The metric's value on real data.
         noise: Standard deviation of the metric between repeated measurements.
         loss: The column of the loss, for a metric that is studied through it.
+        through: Options of `compare_downstream`: `loss_link`, `maps`, `loss_rows`, `metric_rows`.
         budgets: Budgets in FLOPs at which optima are reported, besides the data's own decades.
         law: Whether a law is fitted, or the budgets are fitted alone.
     """
@@ -48,6 +49,7 @@ class Settings:
     baseline: float | None = None
     noise: float | None = None
     loss: str | None = None
+    through: Mapping[str, Any] = field(default_factory=dict)
     budgets: tuple[float, ...] = ()
     law: bool = True
 
@@ -181,7 +183,10 @@ def study(
     if settings.loss is not None:
         loss = settings.loss
         through = parts.attempt(
-            "downstream", lambda: compare_downstream(table, metric, loss, spec, seed=settings.resampling.seed)
+            "downstream",
+            lambda: compare_downstream(
+                table, metric, loss, spec, seed=settings.resampling.seed, **dict(settings.through)
+            ),
         )
         results["downstream"] = through
         if through is not None and settings.resampling.replicates:

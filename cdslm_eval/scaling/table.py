@@ -210,7 +210,7 @@ class RunTable:
             raise UnknownNameError("metric in the table", name, self.metrics)
         return self.metrics[name]
 
-    def select(self, keep: Bools | Sequence[int], reason: str = "") -> RunTable:
+    def select(self, keep: Bools | npt.NDArray[np.intp] | Sequence[int], reason: str = "") -> RunTable:
         """Return the table of some of its rows; with a reason, those that leave are told in `excluded`.
 
         Args:

@@ -73,9 +73,7 @@ class Clusters:
         from scipy.sparse import coo_array  # listing metrics must not wait for scipy
         from scipy.sparse.csgraph import connected_components
 
-        shape = (self.count, other.count)
-        links = coo_array((np.ones(len(self)), (self.numbers, other.numbers)), shape=shape).tocsr()
         size = self.count + other.count
-        graph = coo_array((links.tocoo().data, (links.tocoo().row, links.tocoo().col + self.count)), shape=(size, size))
+        graph = coo_array((np.ones(len(self)), (self.numbers, other.numbers + self.count)), shape=(size, size))
         _, component = connected_components(graph, directed=False)
         return Clusters.of(component[self.numbers].tolist())

@@ -226,7 +226,7 @@ def _named(several: Sequence[Difference], name: str) -> Difference:
     for difference in several:
         if difference.name == name:
             return difference
-    blank = dict.fromkeys(("difference", "low", "high", "p_value", "detectable"), float("nan"))
+    blank: dict[str, Any] = dict.fromkeys(("difference", "low", "high", "p_value", "detectable"), float("nan"))
     reason = "the recorded run has no such value for this system"
     return Difference(
         name=name,

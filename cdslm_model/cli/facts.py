@@ -1,9 +1,10 @@
-"""`cdslm params`, `cdslm flops`, `cdslm roundtrip`: facts that need no training."""
+"""`cdslm params`, `cdslm flops`, `cdslm roundtrip`, `cdslm probe`: measurements without training."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -16,6 +17,7 @@ def add_to(app: typer.Typer) -> None:
     app.command(name="params", no_args_is_help=True)(params)
     app.command(name="flops", no_args_is_help=True)(flops)
     app.command(name="roundtrip", no_args_is_help=True)(roundtrip)
+    app.command(name="probe", no_args_is_help=True)(probe)
 
 
 Depth = Annotated[int, typer.Option("--depth", min=1, help="Blocks; width is 128 a block.")]
@@ -63,6 +65,23 @@ def roundtrip(
     from cdslm_model.plugin.roundtrip import roundtrip as measure
 
     _show(measure(audio, vocoder, count, out), as_json)
+
+
+def probe(
+    run: Annotated[str, typer.Argument(help="A run of cdslm train, or a checkpoint in it.")],
+    data: Annotated[Path, typer.Option("--data", help="Prepared speech of the run, with train and valid splits.")],
+    valid: Annotated[Path | None, typer.Option("--valid", help="Held-out prepared speech.")] = None,
+    windows: Annotated[int, typer.Option("--windows", min=2, help="Held-out windows.")] = 128,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Measure how much of its context a model uses, next to a ridge regression from the same context."""
+    from cdslm_model.sample.probe import probe as measure
+    from cdslm_model.sample.probe import text
+    from cdslm_model.train.jobs import find_splits
+
+    result = measure(run, *find_splits(data, valid), windows, device)
+    typer.echo(json.dumps(result, indent=1) if as_json else text(result))
 
 
 def _show(values: Mapping[str, float], as_json: bool) -> None:

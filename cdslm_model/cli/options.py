@@ -10,6 +10,7 @@ import typer
 __all__ = [
     "Accumulate",
     "AsJson",
+    "AttentionBias",
     "BatchSize",
     "ClipNorm",
     "CompileNetwork",
@@ -20,13 +21,18 @@ __all__ = [
     "Depth",
     "Device",
     "Ema",
+    "EndShare",
     "Gamma",
     "JoinSpeakers",
     "Lr",
+    "OnsetWeight",
     "Out",
     "Patch",
     "Precision",
+    "Probe",
     "Quiet",
+    "Recipe",
+    "RotaryBase",
     "SaveEvery",
     "Schedule",
     "Seed",
@@ -67,7 +73,18 @@ ZeroTerminalSnr = Annotated[
     bool, typer.Option("--zero-terminal-snr/--keep-terminal-snr", help="Whether time 1 is pure noise.")
 ]
 Gamma = Annotated[float, typer.Option("--gamma", help="Cap of the SNR in the loss weight.")]
-WeightFloor = Annotated[float, typer.Option("--weight-floor", help="Least loss weight in noise.")]
+WeightFloor = Annotated[float | None, typer.Option("--weight-floor", help="Least loss weight in noise.")]
+Recipe = Annotated[
+    str, typer.Option("--recipe", help="continue (ours) or paper: defaults of the five options that follow.")
+]
+EndShare = Annotated[float | None, typer.Option("--end-share", help="Share of training times at pure noise.")]
+OnsetWeight = Annotated[
+    float | None, typer.Option("--onset-weight", help="Additional loss weight of the first frame of a continuation.")
+]
+AttentionBias = Annotated[
+    float | None, typer.Option("--attention-bias", help="Initial bias of queries and keys: attend to near frames.")
+]
+RotaryBase = Annotated[float | None, typer.Option("--rotary-base", help="Base of the rotary embedding, in frames.")]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Windows a step, over all processes.")]
 Accumulate = Annotated[int, typer.Option("--accumulate", min=1, help="Pieces of a step, to save memory.")]
 Lr = Annotated[float, typer.Option("--lr", help="Peak learning rate at the base size.")]
@@ -81,6 +98,9 @@ ValidWindows = Annotated[int, typer.Option("--valid-windows", min=1, help="Held-
 ValidEvery = Annotated[int, typer.Option("--valid-every", min=1, help="Steps between validations.")]
 SaveEvery = Annotated[int, typer.Option("--save-every", min=1, help="Steps between checkpoints.")]
 Vocoder = Annotated[str, typer.Option("--vocoder", help="Turns log-mels into samples in generation.")]
+Probe = Annotated[
+    bool, typer.Option("--probe/--no-probe", help="Measure the use of the context at the end (cdslm probe).")
+]
 Precision = Annotated[
     str,
     typer.Option("--precision", help="auto (bfloat16 on a GPU), float32 or bfloat16, which some processors do fast."),

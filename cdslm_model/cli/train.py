@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 from typing import TYPE_CHECKING
@@ -40,7 +41,12 @@ def train(
     target: options.Target = "v",
     zero_terminal_snr: options.ZeroTerminalSnr = True,
     gamma: options.Gamma = 5.0,
-    weight_floor: options.WeightFloor = 0.05,
+    recipe: options.Recipe = "continue",
+    weight_floor: options.WeightFloor = None,
+    end_share: options.EndShare = None,
+    onset_weight: options.OnsetWeight = None,
+    attention_bias: options.AttentionBias = None,
+    rotary_base: options.RotaryBase = None,
     batch_size: options.BatchSize = 16,
     accumulate: options.Accumulate = 1,
     lr: options.Lr = 1e-3,
@@ -53,6 +59,7 @@ def train(
     valid_windows: options.ValidWindows = 64,
     valid_every: options.ValidEvery = 250,
     save_every: options.SaveEvery = 250,
+    probe: options.Probe = True,
     vocoder: options.Vocoder = "griffin-lim",
     precision: options.Precision = "auto",
     device: options.Device = "auto",
@@ -67,8 +74,10 @@ def train(
     values = dict(locals())
     from cdslm_model.data.windows import read_spec
     from cdslm_model.diffusion import Process
+    from cdslm_model.sample.probe import probe as run_probe
     from cdslm_model.sample.vocoder import find_vocoder
     from cdslm_model.train.jobs import Length, find_splits
+    from cdslm_model.train.recipes import find_recipe
     from cdslm_model.train.run import TrainingJob
     from cdslm_model.train.run import train as run
     from cdslm_model.train.settings import Settings
@@ -77,10 +86,12 @@ def train(
     train_on, held_out = find_splits(data, valid)
     # Before the run, so that it does not end with log-mels that no vocoder can turn into samples
     find_vocoder(vocoder, read_spec(train_on))
+    chosen = dataclasses.asdict(find_recipe(recipe))
+    chosen |= {name: values[name] for name in chosen if values[name] is not None}
     settings = Settings(
-        config=_config(depth, patch, context_seconds, continuation_seconds),
-        process=Process(schedule, target, zero_terminal_snr, gamma, weight_floor),
-        **named_settings(Settings, values),
+        config=_config(depth, patch, context_seconds, continuation_seconds, chosen["rotary_base"]),
+        process=Process(schedule, target, zero_terminal_snr, gamma, chosen["weight_floor"]),
+        **named_settings(Settings, {**values, **chosen}),
     )
     job = TrainingJob(
         settings=settings,
@@ -91,20 +102,25 @@ def train(
         device=device,
         quiet=quiet,
         compile=compile_network,
+        probe=(lambda saved: run_probe(saved, train_on, held_out, min(128, max(2, valid_windows)), device))
+        if probe
+        else None,
     )
     result = run_until_stopped(run, job, "cdslm")
     if int(os.environ.get("RANK", "0")) == 0:
         _show(result, out, as_json)
 
 
-def _config(depth: int, patch: int, context_seconds: float, continuation_seconds: float) -> Config:
+def _config(depth: int, patch: int, context_seconds: float, continuation_seconds: float, rotary_base: float) -> Config:
     from cdslm_model.data.mel import MelSpec
     from cdslm_model.net.config import Config
 
     context, continuation = (
         round(seconds * MelSpec().frame_rate) for seconds in (context_seconds, continuation_seconds)
     )
-    return Config.from_depth(depth, patch=patch, context_frames=context, continuation_frames=continuation)
+    return Config.from_depth(
+        depth, patch=patch, context_frames=context, continuation_frames=continuation, rotary_base=rotary_base
+    )
 
 
 def _show(result: dict[str, object], out: Path, as_json: bool) -> None:

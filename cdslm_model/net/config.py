@@ -31,6 +31,7 @@ class Config:
         continuation_frames: Longest continuation, in frames.
         extra_streams: Features of a frame of each further conditioning stream (Whisper features, text embeddings), in
             `MMDiT.forward` between context and continuation; the models of the paper have none.
+        rotary_base: Base of the rotary embedding, in frames.
 
     Raises:
         ModelError: A value is out of range.
@@ -44,6 +45,7 @@ class Config:
     context_frames: int = 800
     continuation_frames: int = 2400
     extra_streams: tuple[int, ...] = ()
+    rotary_base: float = 10_000.0
 
     def __post_init__(self) -> None:
         """Check all values."""
@@ -55,6 +57,8 @@ class Config:
                 raise ModelError(f"{name} is {value}; at least {int(name != 'context_frames')} is needed")
         if self.width % self.head_dim or self.head_dim % 2:
             raise ModelError(f"width {self.width} does not divide into heads of {self.head_dim}; use a multiple")
+        if not self.rotary_base > 1:
+            raise ModelError(f"rotary_base is {self.rotary_base}; it must be above 1")
         if self.patch not in PATCHES:
             raise ModelError(f"patch is {self.patch}; {PATCHES[0]} to {PATCHES[-1]} frames make a token")
         if any(type(features) is not int or features < 1 for features in self.extra_streams):
@@ -64,7 +68,13 @@ class Config:
 
     @classmethod
     def from_depth(
-        cls, depth: int, *, patch: int = 1, context_frames: int = 800, continuation_frames: int = 2400
+        cls,
+        depth: int,
+        *,
+        patch: int = 1,
+        context_frames: int = 800,
+        continuation_frames: int = 2400,
+        rotary_base: float = 10_000.0,
     ) -> Self:
         """Return the member of the paper's family with `depth` blocks: width 128 a block, heads of 64.
 
@@ -79,6 +89,7 @@ class Config:
             patch=patch,
             context_frames=context_frames,
             continuation_frames=continuation_frames,
+            rotary_base=rotary_base,
         )
 
     @property

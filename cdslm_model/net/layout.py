@@ -22,10 +22,11 @@ class Layout(ABC):
         times: Time of every token in frames, streams one after the other, `[tokens]`.
         head_dim: Dimension of a head.
         dtype: Of the tokens; queries and keys are normed and rotated in float32 at least.
+        base: Of the rotary embedding.
     """
 
-    def __init__(self, times: Tensor, head_dim: int, dtype: torch.dtype) -> None:
-        self._rotary = RotaryEmbedding(times, head_dim, torch.promote_types(dtype, torch.float32))
+    def __init__(self, times: Tensor, head_dim: int, dtype: torch.dtype, base: float) -> None:
+        self._rotary = RotaryEmbedding(times, head_dim, torch.promote_types(dtype, torch.float32), base)
 
     @abstractmethod
     def spread(self, conditions: Tensor, stream: int) -> Tensor:
@@ -47,8 +48,8 @@ class Layout(ABC):
 class Dense(Layout):
     """Every clip of the batch has the same lengths: streams are `[batch, tokens, width]`."""
 
-    def __init__(self, times: Sequence[Tensor], head_dim: int, dtype: torch.dtype) -> None:
-        super().__init__(torch.cat(list(times)), head_dim, dtype)
+    def __init__(self, times: Sequence[Tensor], head_dim: int, dtype: torch.dtype, base: float = 10_000.0) -> None:
+        super().__init__(torch.cat(list(times)), head_dim, dtype, base)
         self._counts = [len(stream) for stream in times]
 
     def spread(self, conditions: Tensor, stream: int) -> Tensor:
@@ -72,12 +73,18 @@ class Packed(Layout):
         times: Time of each token in frames, per stream, clips one after the other.
         head_dim: Dimension of a head.
         dtype: Of the tokens; queries and keys are normed and rotated in float32 at least.
+        base: Of the rotary embedding.
     """
 
     def __init__(
-        self, counts: Sequence[Sequence[int]], times: Sequence[Tensor], head_dim: int, dtype: torch.dtype
+        self,
+        counts: Sequence[Sequence[int]],
+        times: Sequence[Tensor],
+        head_dim: int,
+        dtype: torch.dtype,
+        base: float = 10_000.0,
     ) -> None:
-        super().__init__(torch.cat(list(times)), head_dim, dtype)
+        super().__init__(torch.cat(list(times)), head_dim, dtype, base)
         device = times[0].device
         self._totals = [sum(lengths) for lengths in counts]
         clips = torch.arange(len(counts[0]), device=device)

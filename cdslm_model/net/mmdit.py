@@ -205,7 +205,7 @@ class MMDiT(nn.Module):
         last = len(streams) - 1
         tokens = [self._embedded(self._patched(own, index == last), index) for index, own in enumerate(streams)]
         times = stream_times([own.shape[1] for own in tokens], self.config.patch, time.device)
-        out = self._run(tokens, time, Dense(times, self.config.head_dim, tokens[0].dtype))
+        out = self._run(tokens, time, Dense(times, self.config.head_dim, tokens[0].dtype, self.config.rotary_base))
         return out.reshape(len(out), -1, self.config.mels)[:, : streams[-1].shape[1]]
 
     def _packed(self, streams: Sequence[Tensor], time: Tensor, counts: Sequence[Sequence[int]]) -> Tensor:
@@ -222,7 +222,7 @@ class MMDiT(nn.Module):
         numbers = [[len(clip) for clip in clips] for clips in cut]
         per_clip = [stream_times(lengths, config.patch, time.device) for lengths in zip(*numbers, strict=True)]
         times = [torch.cat(stream) for stream in zip(*per_clip, strict=True)]
-        out = self._run(tokens, time, Packed(numbers, times, config.head_dim, tokens[0].dtype))
+        out = self._run(tokens, time, Packed(numbers, times, config.head_dim, tokens[0].dtype, config.rotary_base))
         parts = torch.split(out, numbers[-1])
         frames = streams[-1].shape[1]
         clips = [part.reshape(-1, config.mels)[:length] for part, length in zip(parts, counts[-1], strict=True)]

@@ -135,7 +135,13 @@ def parameters_by_role(model: nn.Module) -> Iterator[tuple[str, str, nn.Paramete
             yield f"{prefix}.{name}", roles[name], parameter
 
 
-def initialise(model: nn.Module, config: Config, generator: torch.Generator, table: Table = TABLE) -> None:
+def initialise(
+    model: nn.Module,
+    config: Config,
+    generator: torch.Generator,
+    table: Table = TABLE,
+    attention_bias: float = 0.0,
+) -> None:
     """Fill every parameter of a network.
 
     Args:
@@ -143,15 +149,18 @@ def initialise(model: nn.Module, config: Config, generator: torch.Generator, tab
         config: Its shape.
         generator: Source of all random values, on its own device, in the order of the modules.
         table: The parametrization.
+        attention_bias: Of queries and keys. The rotary embedding turns an equal bias of both into a preference for
+            tokens that are near in time, which a network with biases of 0 must first learn.
     """
     import torch
 
-    del config  # fan_in carries the width
     with torch.no_grad():
-        for _, role, parameter in parameters_by_role(model):
+        for name, role, parameter in parameters_by_role(model):
             start = table[role].start
             if isinstance(start, float):
                 parameter.fill_(start)
+                if name.endswith("qkv.bias"):
+                    parameter[: 2 * config.width] = attention_bias
             else:
                 drawn = torch.randn(parameter.shape, generator=generator, device=generator.device)
                 parameter.copy_(drawn * parameter.shape[-1] ** -0.5)

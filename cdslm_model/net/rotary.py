@@ -12,7 +12,6 @@ from torch.nn import functional
 __all__ = ["NORM_EPS", "RotaryEmbedding", "joint_qkv", "joint_qkv_reference"]
 
 NORM_EPS = 1e-6
-_ROTARY_BASE = 10_000.0
 _QUERY, _KEY, _VALUE = range(3)
 
 
@@ -23,6 +22,7 @@ class RotaryEmbedding:
         times: Time of every token in frames, `[tokens]`.
         head_dim: Dimension of a head.
         dtype: Of the cosines and sines.
+        base: Ratio of the longest to the shortest wavelength.
 
     Attributes:
         cos, sin: `[tokens, 1, head_dim]`, the second half of a head as the first.
@@ -31,9 +31,9 @@ class RotaryEmbedding:
         Su et al. 2021, "RoFormer" (rotary positions), in halves.
     """
 
-    def __init__(self, times: Tensor, head_dim: int, dtype: torch.dtype) -> None:
+    def __init__(self, times: Tensor, head_dim: int, dtype: torch.dtype, base: float = 10_000.0) -> None:
         steps = torch.arange(0, head_dim, 2, device=times.device, dtype=torch.float32)
-        angles = (times.float()[:, None] * _ROTARY_BASE ** (-steps / head_dim)).repeat(1, 2)[:, None]
+        angles = (times.float()[:, None] * base ** (-steps / head_dim)).repeat(1, 2)[:, None]
         self.cos, self.sin = angles.cos().to(dtype), angles.sin().to(dtype)
 
 

@@ -1,6 +1,7 @@
-"""Plugin of the evaluation package: the only part of the model that imports `cdslm_eval`.
+"""The model as a plugin of the evaluation package: no other module here imports `cdslm_eval`.
 
-Like a third-party plugin, it imports the contract, clips, audio, errors and hook markers of `cdslm_eval`, and no more.
+Like a third-party plugin, it imports the contract, clips, audio, errors and hook markers of `cdslm_eval`;
+`writing` also imports its Python API.
 """
 
 from __future__ import annotations

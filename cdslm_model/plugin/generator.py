@@ -38,7 +38,7 @@ class CdslmGenerator(ContinuingGenerator):
     """Continues prompts with a continuous diffusion spoken language model."""
 
     name = "cdslm"
-    version = "1"
+    version = "2"
     Options = CdslmOptions
 
     def fingerprint(self) -> Mapping[str, str]:

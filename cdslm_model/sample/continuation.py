@@ -112,7 +112,9 @@ class Continuer:
             Log-mels `[frames, mels]`.
         """
         trimmed = [self._context(context) for context in contexts]
-        noise = [clip_noise(self.sampling.seed, clip, frames, self.config.mels) for clip in clips]
+        # Whole windows are generated and cut: the model was trained on no shorter ones
+        whole = -(-frames // self.config.continuation_frames) * self.config.continuation_frames
+        noise = [clip_noise(self.sampling.seed, clip, whole, self.config.mels) for clip in clips]
         continuations: list[Tensor] = [torch.empty(0)] * len(trimmed)
         # Contexts of one length make a batch without padding
         for length in sorted({len(context) for context in trimmed}):
@@ -121,7 +123,7 @@ class Continuer:
                 torch.stack([trimmed[row] for row in rows]), torch.stack([noise[row] for row in rows])
             )
             for row, generated in zip(rows, batch, strict=True):
-                continuations[row] = self.normalizer.denormalize(generated)
+                continuations[row] = self.normalizer.denormalize(generated[:frames])
         return continuations
 
     def _context(self, context: Tensor) -> Tensor:
@@ -134,13 +136,25 @@ class Continuer:
     def _silence(self, frames: int) -> Tensor:
         return self.normalizer.normalize(torch.full((frames, self.config.mels), self.spec.silence))
 
+    @torch.inference_mode()
+    def predict(self, contexts: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
+        """Return the network's prediction for normalised contexts and x_t, `[batch, frames, mels]` on the CPU."""
+        streams = (contexts.to(self.device), noisy.to(self.device))
+        predicted: Tensor = self._model(streams, time.to(self.device).float())
+        return predicted.cpu()
+
+    @torch.inference_mode()
+    def sample(self, contexts: Tensor, noise: Tensor) -> Tensor:
+        """Return normalised continuations `[batch, frames, mels]` of normalised contexts, in one round."""
+        return self._round(contexts, noise)
+
     def _in_rounds(self, contexts: Tensor, noise: Tensor) -> Tensor:
-        """Return continuations `[batch, frames, mels]`, round by round."""
+        """Return continuations `[batch, frames, mels]`, round by round; the context grows up to the trained length."""
         past, rounds = contexts, []
         for piece in torch.split(noise, self.config.continuation_frames, dim=1):
             rounds.append(self._round(past, piece))
-            whole = torch.cat((past, rounds[-1]), 1)
-            past = whole[:, whole.shape[1] - contexts.shape[1] :]
+            past = torch.cat((past, rounds[-1]), 1)
+            past = past[:, max(0, past.shape[1] - self.config.context_frames) :]
         return torch.cat(rounds, 1)
 
     def _round(self, contexts: Tensor, noise: Tensor) -> Tensor:

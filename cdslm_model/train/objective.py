@@ -16,6 +16,7 @@ from cdslm_model.seeding import clip_noise, random_source
 __all__ = ["Batch", "Validation", "losses", "training_batch"]
 
 Network = Callable[[tuple[Tensor, ...], Tensor], Tensor]
+ONSET_FRAMES = 8.0
 _VALIDATION_SEED = 0
 _GOLDEN = 0.6180339887498949
 
@@ -48,17 +49,35 @@ class Batch:
             yield Batch(*piece)
 
 
-def losses(network: Network, process: Process, batch: Batch) -> Tensor:
-    """Return the weighted squared error of each window, averaged over frames and mels, float32 `[batch]`."""
+def losses(network: Network, process: Process, batch: Batch, onset_weight: float = 0.0) -> Tensor:
+    """Return the weighted squared error of each window, averaged over frames and mels, float32 `[batch]`.
+
+    Args:
+        network: Prediction from streams and time.
+        process: Target and weights.
+        batch: Windows with noise and times.
+        onset_weight: Additional weight of frame 0, which falls by e over 8 frames. The context predicts the first
+            frames best, and in the mean over a whole continuation they hardly count.
+    """
     noisy = process.noised(batch.clean, batch.noise, batch.time)
     prediction = network((batch.context, noisy), batch.time)
     target = process.predicted(batch.clean, batch.noise, batch.time)
-    errors = (prediction.float() - target).square().mean((1, 2))
+    squares = (prediction.float() - target).square()
+    if onset_weight:
+        frames = torch.arange(squares.shape[1], device=squares.device)
+        squares = squares * (1.0 + onset_weight * torch.exp(-frames / ONSET_FRAMES))[:, None]
+    errors = squares.mean((1, 2))
     return process.weight(batch.time).float() * errors
 
 
 def training_batch(
-    windows: Windows, normalizer: Normalizer, seed: int, step: int, rows: Sequence[int], size: int
+    windows: Windows,
+    normalizer: Normalizer,
+    seed: int,
+    step: int,
+    rows: Sequence[int],
+    size: int,
+    end_share: float = 0.0,
 ) -> Batch:
     """Return some rows of a step's batch; the rows do not depend on which process computes which.
 
@@ -71,11 +90,14 @@ def training_batch(
         step: Counts from 0.
         rows: Of 0 .. size - 1.
         size: Windows in the whole batch.
+        end_share: Share of the times that are 1, pure noise; the others are even over [0, 1).
     """
     context, clean = windows.batch(seed, step, rows)
     noise = torch.stack([clip_noise(seed, f"step {step} place {row}", *clean.shape[1:]) for row in rows])
     offset = random_source(seed, "time", step).random()
-    time = torch.tensor([(offset + row / size) % 1.0 for row in rows], dtype=torch.float64)
+    time = torch.tensor(
+        [min(1.0, (offset + row / size) % 1.0 / (1.0 - end_share)) for row in rows], dtype=torch.float64
+    )
     return Batch(normalizer.normalize(context), normalizer.normalize(clean), noise, time)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -45,9 +45,11 @@ class TrainingJob(Job[Settings]):
 
     Attributes:
         compile: Whether torch compiles the network; None compiles on a GPU.
+        probe: Called with the checkpoint of each finished run in the first process; its result is part of the run's.
     """
 
     compile: bool | None = None
+    probe: Callable[[Path], Mapping[str, Any]] | None = None
 
 
 def train(job: TrainingJob) -> dict[str, Any]:
@@ -211,6 +213,8 @@ class _Runs:
             "branches": [{**branch, "folder": f"{BRANCHES}/steps-{branch['steps']:09d}"} for branch in branches],
         }
         if self.world.rank == 0:
+            if self.job.probe is not None:
+                result["probe"] = dict(self.job.probe(folder / result["checkpoint"]))
             write_json(folder / RESULT, result)
         return result
 

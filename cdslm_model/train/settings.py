@@ -110,6 +110,7 @@ class Settings(RunSettings):
         accumulate: Pieces of each process's share of a step, to save memory.
         beta2: Second beta of AdamW.
         ema: Decay of the averaged weights, which are validated and generate.
+        end_share, onset_weight, attention_bias: See `cdslm_model.train.recipes`; 0 is the paper's.
         precision: Of matrix products and attention in training: "float32", "bfloat16" (weights, averages and moments
             stay float32), or "auto", bfloat16 on a GPU that has it and float32 elsewhere.
     """
@@ -121,6 +122,9 @@ class Settings(RunSettings):
     accumulate: int = 1
     beta2: float = 0.95
     ema: float = 0.999
+    end_share: float = 0.0
+    onset_weight: float = 0.0
+    attention_bias: float = 0.0
     precision: str = "auto"
 
     def check(self, processes: int = 1) -> None:
@@ -135,6 +139,10 @@ class Settings(RunSettings):
             )
         if not 0 <= self.ema < 1:
             raise ModelError(f"ema = {self.ema} lies outside 0..1; 1 would never learn")
+        if not 0 <= self.end_share < 1:
+            raise ModelError(f"end_share = {self.end_share} lies outside 0..1; 1 would train on nothing but noise")
+        if not 0 <= self.onset_weight < math.inf:
+            raise ModelError(f"onset_weight = {self.onset_weight} must be 0 or more")
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

@@ -51,7 +51,8 @@ class Trainer:
         self.settings, self.world, self.windows, self.normalizer = settings, world, windows, normalizer
         self.validation, self.process = validation, settings.process
         self.model = MMDiT(settings.config)
-        initialise(self.model, settings.config, torch.Generator().manual_seed(settings.seed))
+        source = torch.Generator().manual_seed(settings.seed)
+        initialise(self.model, settings.config, source, attention_bias=settings.attention_bias)
         self.model.to(world.device)
         world.shard(self.model)
         self.network: Any = torch.compile(self.model) if compile_model else self.model
@@ -130,7 +131,8 @@ class Trainer:
         size = self.settings.batch_size
         each = size // self.world.size
         rows = range(self.world.rank * each, (self.world.rank + 1) * each)
-        return training_batch(self.windows, self.normalizer, self.settings.seed, step, rows, size)
+        settings = self.settings
+        return training_batch(self.windows, self.normalizer, settings.seed, step, rows, size, settings.end_share)
 
     def _update(self, batch: Batch, share: float) -> dict[str, float]:
         pieces = list(batch.to(self.world.device).split(len(batch.time) // self.settings.accumulate))
@@ -138,7 +140,8 @@ class Trainer:
         total = torch.zeros((), device=self.world.device)
         for piece in pieces:
             with self._precision():
-                loss = losses(self.network, self.process, piece).mean() / len(pieces)
+                values = losses(self.network, self.process, piece, self.settings.onset_weight)
+                loss = values.mean() / len(pieces)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         loss_value = float(self.world.sum(total)) / self.world.size

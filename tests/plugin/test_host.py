@@ -112,11 +112,11 @@ def cli(environment, *arguments, check=True):
 
 @pytest.fixture(scope="module")
 def plugins(installed):
-    return {one["name"]: one for one in json.loads(cli(installed, "plugins", "--json").stdout)}
+    return {plugin["name"]: plugin for plugin in json.loads(cli(installed, "plugins", "--json").stdout)}
 
 
-def test_a_good_plugin_stands_beside_every_broken_one(installed, plugins):
-    names = {one["name"] for one in json.loads(cli(installed, "metrics", "--json").stdout)}
+def test_a_good_plugin_works_next_to_every_broken_one(installed, plugins):
+    names = {metric["name"] for metric in json.loads(cli(installed, "metrics", "--json").stdout)}
     assert {"silence_share", "pjsd", "signal"} <= names
     assert plugins["cdslm-test-good:silence"]["problems"] == []
 
@@ -161,6 +161,12 @@ def test_an_unknown_name_is_answered_with_the_plugin_that_has_it_or_may_have_it(
     assert "a_module_that_is_not_there" in done.stderr
 
 
+def test_doctor_fails_on_a_broken_plugin_only_where_strict(installed):
+    assert "broken" in cli(installed, "doctor").stdout
+    assert cli(installed, "doctor", "--strict", check=False).returncode == 1
+    assert cli({**installed, "CDSLM_EVAL_PLUGINS": "cdslm-test-good"}, "doctor", "--strict").returncode == 0
+
+
 def test_the_catalogue_of_own_plugins_is_what_their_hooks_return():
     """Every installed plugin of this repository is compared with the table that hints are read from."""
     from cdslm_eval.plugin.catalogue import OWN_PLUGINS
@@ -177,7 +183,7 @@ def test_the_catalogue_of_own_plugins_is_what_their_hooks_return():
 
 
 def test_one_entry_point_name_in_two_distributions_loads_both(installed, plugins):
-    names = {one["name"] for one in json.loads(cli(installed, "metrics", "--json").stdout)}
+    names = {metric["name"] for metric in json.loads(cli(installed, "metrics", "--json").stdout)}
     assert {"twin_a", "twin_b"} <= names
     assert {"cdslm-test-twin-a:twin", "cdslm-test-twin-b:twin"} <= plugins.keys()
 

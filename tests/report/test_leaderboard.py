@@ -81,7 +81,6 @@ def test_the_page_holds_one_script_of_ours_and_no_link_outside(result, tmp_path)
     page = write_leaderboard(result, tmp_path).read_text()
     tags.feed(page)
     assert tags.seen.count("script") == 1
-    assert "img" not in tags.seen
     assert all(link.startswith(("#", "data:")) for link in tags.links)
     assert page.count('class="trace"') == 1
     assert write_leaderboard(result, tmp_path / "again").read_text() == page

@@ -71,7 +71,7 @@ def test_nothing_that_strangers_wrote_becomes_html(result, tmp_path):
     tags = Tags()
     tags.feed(page)
     assert "script" not in tags.seen
-    assert "img" not in tags.seen
+    assert all(link.startswith(("#", "data:")) for link in tags.links)
     assert tags.seen.count("title") == 1
     assert "alert(&#39;x&#39;)" in page
 
@@ -81,7 +81,7 @@ def test_the_page_stands_alone_and_unknown_numbers_are_dashes(result, tmp_path):
     tags = Tags()
     tags.feed(page)
     assert all(link.startswith(("#", "data:")) for link in tags.links)
-    assert "nan" not in re.sub(r"data:[^\"]*", "", page).lower().replace("banana", "")
+    assert not re.search(r"\bnan\b", re.sub(r"data:[^\"]*", "", page).lower())
     assert "—" in page
     assert {path.suffix for path in (tmp_path / "out" / "figures").iterdir()} == {".svg"}
     assert write_report(result, tmp_path / "again").read_text() == page
@@ -128,7 +128,7 @@ def test_a_real_browser_shows_the_table_and_can_play(result, tmp_path):
     dom = open_in_browser(probed).stdout
     # the decoder took the file: its length is known (0.5 s, and what MP3 frames pad)
     assert 0.4 < float(re.search(r'data-seconds="([\d.]+)"', dom)[1]) < 0.7
-    assert re.search(r'data-rows="7"', dom)
+    assert re.search(r'data-rows="9"', dom)
 
 
 def test_every_row_of_every_table_has_a_cell_under_each_heading(result, tmp_path, column_counts):

@@ -180,3 +180,19 @@ def test_a_float_file_at_integer_scale_fails_and_codec_overshoot_does_not(store,
     _, (outcomes,) = run(store, folder, Signal())
     assert [outcome.status for outcome in outcomes] == ["failed", "ok"]
     assert re.match(r"samples of up to 13\d+(\.\d+)?, where full scale is 1; bring them into", outcomes[0].reason)
+
+
+def test_one_relative_path_in_two_folders_is_two_files(store, tmp_path, monkeypatch):
+    """Two experiments with equal names, sizes and times in one store: the second was reported at the first's level."""
+    import soundfile as sf
+
+    levels = []
+    for name, scale in (("exp1", 0.5), ("exp2", 0.05)):
+        (tmp_path / name / "samples").mkdir(parents=True)
+        file = tmp_path / name / "samples" / "0.wav"
+        sf.write(file, scale * np.sin(np.arange(8000) * 0.3), 8000, subtype="PCM_16")
+        os.utime(file, (1e9, 1e9))
+        monkeypatch.chdir(tmp_path / name)
+        _, (outcomes,) = run(store, "samples", Signal())
+        levels.append(outcomes[0].row["level_dbfs"])
+    assert levels[0] - levels[1] == pytest.approx(20.0, abs=0.1)

@@ -111,7 +111,7 @@ def test_real_data_and_held_out_rows_are_marked(done):
     assert set(lines(axes, "real data").get_ydata()) == {3.0}
     assert len(lines(axes, "held out").get_xdata()) == int(study_.test.sum()) == 7
     slope = np.polyfit(
-        lines(axes, "function of the loss").get_xdata(), lines(axes, "function of the loss").get_ydata(), 1
+        lines(axes, "line map of the loss").get_xdata(), lines(axes, "line map of the loss").get_ydata(), 1
     )
     assert slope == pytest.approx([-0.9, 5.0], rel=1e-3)
 

@@ -188,11 +188,11 @@ def downstream_table(seed=1):
 
 
 def test_two_stage_and_fused_find_the_map_from_loss_to_metric():
-    found = compare_downstream(downstream_table(), "accuracy", spec=LOGIT)
+    found = compare_downstream(downstream_table(), "accuracy", spec=LOGIT, maps=["line"])
     for staged in (found.two_stage, found.fused):
         # of the distance from 1: ln((1 - y) / y) = -4 + 1.6 loss
-        assert staged.map.slope == pytest.approx(1.6, abs=0.08)
-        assert staged.map.intercept == pytest.approx(-4.0, abs=0.2)
+        assert staged.map.parameters["slope"] == pytest.approx(1.6, abs=0.08)
+        assert staged.map.parameters["intercept"] == pytest.approx(-4.0, abs=0.2)
     assert found.fused.rank_deficiency == 0
     assert found.best in {"direct", "two_stage", "fused"}
     for score in found.scores:
@@ -209,7 +209,7 @@ def test_intervals_of_fits_through_the_loss_hold_the_truth_and_are_no_wider_than
     hits, values, errors = ({(way, name): [] for way in ("two_stage", "fused") for name in truth} for _ in range(3))
     for seed in range(16):
         table = downstream_table(seed)
-        found = compare_downstream(table, "accuracy", spec=LOGIT, folds=0)
+        found = compare_downstream(table, "accuracy", spec=LOGIT, maps=["line"], folds=0)
         for staged in (found.two_stage, found.fused):
             draws = bootstrap_staged(staged, replicates=200)
             for name, value in truth.items():
@@ -225,7 +225,7 @@ def test_intervals_of_fits_through_the_loss_hold_the_truth_and_are_no_wider_than
 
 
 def test_a_fused_objective_without_the_loss_is_rank_deficient_by_two():
-    found = compare_downstream(downstream_table(), "pjsd", keep_loss=False, folds=0)
+    found = compare_downstream(downstream_table(), "pjsd", maps=["line"], keep_loss=False, folds=0)
     assert found.fused.rank_deficiency == 2
     assert any("undetermined: without residuals of the loss" in flag.sentence for flag in found.flags)
     with pytest.raises(UsageError, match="so none has an interval"):

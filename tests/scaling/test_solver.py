@@ -7,9 +7,9 @@ import pytest
 from scipy.optimize import linprog, minimize
 
 from cdslm_eval.builtin.laws import cdslm_laws
-from cdslm_eval.scaling.axis import make_axis
+from cdslm_eval.scaling.axis import Axis, Identity, make_axis
 from cdslm_eval.scaling.law import Law, get_form
-from cdslm_eval.scaling.maps import Line
+from cdslm_eval.scaling.maps import MAPS, Line
 from cdslm_eval.scaling.objective import make_estimator
 from cdslm_eval.scaling.problem import law_problem
 from cdslm_eval.scaling.simulate import Plan, simulate
@@ -52,12 +52,33 @@ def test_derivatives_of_every_form_and_link(form, link):
     assert_derivatives(problem, theta[np.isfinite(problem.predict(theta)).all(axis=1)])
 
 
+def mapped(name, link="logit"):
+    """Return a kind of map over losses of a falling share, with starting points moved off their optimum."""
+    loss = np.linspace(1.9, 3.4, 24)
+    share = 0.9 / (1 + np.exp(1.7 * (loss - 2.6))) + 0.03
+    axis = make_axis(link, share, "higher", (0.0, 1.0))
+    kind = MAPS[name](loss, axis.orient(share), axis)
+    theta = kind.starts(loss, axis.orient(share), np.ones(24))[:2]
+    return kind, loss, theta + np.random.default_rng(3).normal(0, 0.01, theta.shape) * (1 if name != "spline" else 0)
+
+
+@pytest.mark.parametrize("name", MAPS)
+def test_derivatives_of_every_map(name):
+    kind, loss, theta = mapped(name)
+    assert_derivatives(kind.problem(loss), theta)
+    here, up, down = (kind.slopes(theta, loss + step) for step in (0.0, 1e-6, -1e-6))
+    assert here.by_loss == pytest.approx((up.z - down.z) / 2e-6, rel=1e-4, abs=1e-4)
+
+
 @pytest.mark.parametrize("keep_loss", [True, False])
-def test_derivatives_of_the_fused_problem(keep_loss):
+@pytest.mark.parametrize("name", ["line", "exponential", "bounded-sigmoid"])
+def test_derivatives_of_the_fused_problem(name, keep_loss):
     problem, _ = problem_of("chinchilla", "log")
-    fused = Fused(problem, 2.5, (0.01, 0.2), keep_loss=keep_loss)
-    theta = np.array([[0.5, -1.0, 0.3, -0.8, 0.4, 0.1, 0.7], [0.2, -0.5, 0.5, -1.2, 0.3, -0.4, 1.7]])
-    assert_derivatives(fused, theta)
+    kind, _, theta = mapped(name)
+    rows = (np.arange(12) if keep_loss else np.arange(0), np.arange(5, 20))
+    fused = Fused(problem, kind, rows, (0.01, 0.2), keep_loss=keep_loss)
+    law = np.array([[0.5, -1.0, 0.3, -0.8, 0.4]])
+    assert_derivatives(fused, np.concatenate([law, theta[:1]], axis=1))
 
 
 @pytest.mark.parametrize(("name", "delta"), [("huber", 0.005), ("least_squares", 1.0)])
@@ -84,14 +105,14 @@ def test_least_absolute_deviations_against_a_linear_program():
         x = rng.normal(size=15)
         y = 1.0 + 2.0 * x + rng.standard_t(2, 15)
         weight = rng.integers(0, 4, 15).astype(float)
-        problem = Line(x)
+        problem = Line(x, y, Axis(Identity())).problem(x)
         start = np.array([[float(np.median(y)), 0.0]])
         found = minimise(problem, make_estimator("lad"), y, weight, start)
         # min w (p + q) subject to columns theta + p - q = y
         eye = np.eye(15)
         program = linprog(
             np.concatenate([np.zeros(2), weight, weight]),
-            A_eq=np.hstack([problem.columns, eye, -eye]),
+            A_eq=np.hstack([np.column_stack([np.ones(15), x]), eye, -eye]),
             b_eq=y,
             bounds=[(None, None)] * 2 + [(0, None)] * 30,
         )

@@ -143,6 +143,8 @@ def test_a_record_is_kept_under_a_name_compared_and_shown_as_history(measured, c
     assert "there already" in cli("record", "first", "--store", store, code=2).stderr
     assert "Did you mean 'first'?" in cli("run", path, "--store", store, "--against", "frist", code=2).stderr
     again = run(path, store)
+    unchanged = cli("run", path, "--store", store, "--against", "first", code=4).stderr
+    assert "no change shown against the recorded run" in unchanged
     past = {(one.system, one.name): one for one in again.past}
     now = next(one for one in whole.scores.estimates if (one.system, one.name) == ("near", "level"))
     assert past["near", "level"].value == now.value
@@ -163,6 +165,8 @@ def test_rerun_repeats_a_result_and_names_what_differs(measured, cli, tmp_path):
     assert "value level of far" not in changed
     cli("score", "near", "far", "-r", "real", "--recognizer", "sidecar", "--json", "s.json")
     assert "bit for bit" in cli("rerun", "s.json").stdout
+    cli("score", "near", "far", "-r", "real", "--recognizer", "sidecar", "--out", "page")
+    assert "installed" not in cli("rerun", "page/result.json").stderr
     (tmp_path / "broken.json").write_text("[]")
     assert "not a result" in cli("rerun", "broken.json", code=2).stderr
 

@@ -21,7 +21,7 @@ class PJSD(Metric):
     """
 
     name = "pjsd"
-    version = "1"
+    version = "2"
     unit = "bits"
     better: ClassVar[Better] = "lower"
     needs = frozenset({"phones"})

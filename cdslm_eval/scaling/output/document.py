@@ -16,7 +16,8 @@ from cdslm_eval.scaling.fit import LawFit
 from cdslm_eval.scaling.frontier import KEYS, Band, Frontier, NearRange, Predicted, Predictions
 from cdslm_eval.scaling.isocurve import PowerLaw
 from cdslm_eval.scaling.isoflop import IsoFlop, IsoFlops
-from cdslm_eval.scaling.maps import MetricMap
+from cdslm_eval.scaling.map_fit import MetricMap
+from cdslm_eval.scaling.methods import METHODS
 from cdslm_eval.scaling.output.saved import saved_runs
 from cdslm_eval.scaling.output.text import estimator_words
 from cdslm_eval.scaling.study import Settings, Study
@@ -109,7 +110,8 @@ def _downstream(found: Downstream, study: Study) -> dict[str, Any]:
     staged = {
         one.name: {
             "law": dict(one.law.parameters),
-            **_line(one.map),
+            **one.map.parameters,
+            "map": _map(one.map),
             "intervals": {p: draws[one.name].interval(p, level) for p in one.parameters if one.name in draws},
             "spread": one.map.spread,
             "objective": one.objective,
@@ -136,16 +138,22 @@ def _downstream(found: Downstream, study: Study) -> dict[str, Any]:
             }
             for one in found.scores
         },
+        "predictions": _predictions(found),
         "flags": list(found.flags),
     }
 
 
-def _line(found: MetricMap) -> dict[str, float]:
-    """Return the line in the loss: of the metric itself under the identity link, else of its link."""
-    if found.axis.link.name != "identity":
-        return {"intercept": found.intercept, "slope": found.slope}
-    start, end = found.value([0.0, 1.0])
-    return {"intercept": float(start), "slope": float(end - start)}
+def _predictions(found: Downstream) -> list[dict[str, Any]]:
+    """Return what each method predicts for the held-out rows."""
+    rows = found.held_out
+    by_method = {method: found.predict(method, rows.N, rows.D) for method in METHODS}
+    columns = {"line": rows.line, "N": rows.N, "D": rows.D, "actual": rows.metric(found.metric), **by_method}
+    return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+
+def _map(found: MetricMap) -> dict[str, Any]:
+    """Return the kind of a map, and how every kind that was tried fits."""
+    return {"kind": found.name, "formula": found.kind.formula, "tried": list(found.scores)}
 
 
 def _verdict(found: Verdict) -> dict[str, Any]:

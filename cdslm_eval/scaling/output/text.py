@@ -22,8 +22,10 @@ __all__ = [
     "estimator_line",
     "estimator_words",
     "exponent_lines",
+    "held_out_view",
     "isoflop_view",
     "lines_text",
+    "map_view",
     "near_view",
     "optimum_view",
     "parameter_view",
@@ -176,6 +178,33 @@ def downstream_view(found: Downstream) -> View:
     return View("Three methods for the metric", headings, tuple(rows), note)
 
 
+def map_view(found: Downstream) -> View:
+    """Return every kind of map that was tried."""
+    chosen = found.two_stage.map.name
+    rows = tuple(
+        (f"{score.name}{' (chosen)' if score.name == chosen else ''}", str(score.parameters), plain(score.aicc, 4),
+         plain(score.held_out, 3))
+        for score in found.two_stage.map.scores
+    )  # fmt: skip
+    note = f"held out: the best fifth of the range of {found.loss}; errors on the {found.axis.link.name} scale"
+    return View(f"Maps from {found.loss} to {found.metric}", ("", "parameters", "AICc", "RMSE held out"), rows, note)
+
+
+def held_out_view(found: Downstream) -> View:
+    """Return what each method predicts for the held-out rows, the first twelve."""
+    rows = found.held_out.select(np.arange(min(12, len(found.held_out))))
+    actual = rows.metric(found.metric)
+    predicted = {method: found.predict(method, rows.N, rows.D) for method in ("direct", "two_stage", "fused")}
+    lines = tuple(
+        (str(rows.line[i]), count(rows.N[i]), count(rows.D[i]), plain(actual[i]),
+         *(f"{plain(values[i])} ({100 * (values[i] / actual[i] - 1):+.2f} %)" for values in predicted.values()))
+        for i in range(len(rows))
+    )  # fmt: skip
+    left = len(found.held_out) - len(rows)
+    headings = ("line", "N", "D", "actual", "direct", "two-stage", "fused")
+    return View("Held-out rows", headings, lines, f"and {left} more, in the JSON" if left else "")
+
+
 def staged_view(study: Study) -> View:
     """Return the parameters of the fits through the loss, with intervals."""
     found, draws, level = study.downstream, study.downstream_draws, study.settings.resampling.level
@@ -187,7 +216,9 @@ def staged_view(study: Study) -> View:
             ends = draws[one.name].interval(name, level) if one.name in draws else (math.nan, math.nan)
             cells += [plain(one.parameters[name], 5), between(*ends, 4)]
         rows.append((_NAMES.get(name, name), *cells))
-    title = f"{found.metric} = map({found.loss}), {found.loss} = {found.loss_fit.problem.form.formula}"
+    kind = found.two_stage.map.kind
+    law = f"{found.loss} = {found.loss_fit.problem.form.formula}"
+    title = f"{found.metric} = {kind.name} map of {found.loss} ({kind.formula}), {law}"
     note = next((draws[name].sentence for name in draws), study.missing.get("downstream_intervals", ""))
     headings = ("", "two-stage", _percent(level), "fused", _percent(level))
     return View(title, headings, tuple(rows), note)

@@ -43,12 +43,17 @@ class Distance(ABC):
     scale: float
 
     @abstractmethod
-    def value(self, generated: Vectors, reference: Vectors) -> float:
-        """Return the distance between two sets, `[vectors, dimensions]` each; NaN where it is not defined."""
+    def value(self, generated: Vectors, reference: Vectors, clusters: tuple[Ints, Ints] | None = None) -> float:
+        """Return the distance between two sets, `[vectors, dimensions]` each; NaN where it is not defined.
+
+        Args:
+            generated, reference: The sets.
+            clusters: Cluster (speaker) number of each vector of both; by default each is its own.
+        """
 
     @abstractmethod
-    def contrast(self, generated: Vectors, reference: Vectors) -> Contrast:
-        """Return the distance with the influence of every vector."""
+    def contrast(self, generated: Vectors, reference: Vectors, clusters: tuple[Ints, Ints] | None = None) -> Contrast:
+        """Return the distance with the influence of every vector; arguments as of `value`."""
 
     def caveat(self, generated: Vectors, reference: Vectors) -> str:
         """Return what stands against trusting the value, or ""."""

@@ -7,7 +7,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cdslm_eval.stats.distances.contrast import Contrast, Distance, Floats, Vectors, set_influence
+from cdslm_eval.stats.distances.contrast import Contrast, Distance, Floats, Ints, Vectors, set_influence
 
 __all__ = ["FrechetDistance", "covariance_rank", "frechet_of_moments", "trace_of_root"]
 
@@ -36,8 +36,9 @@ class FrechetDistance(Distance):
         """Return the distance to a reference, whose total variance is the scale."""
         return cls(scale=float(np.var(reference, axis=0, dtype=np.float64).sum()))
 
-    def value(self, generated: Vectors, reference: Vectors) -> float:
+    def value(self, generated: Vectors, reference: Vectors, clusters: tuple[Ints, Ints] | None = None) -> float:
         """Return the distance; NaN with under 2 vectors a side."""
+        del clusters  # moments take every vector alike
         if min(len(generated), len(reference)) < 2:
             return float("nan")
         sides = [_root(one) for one in (generated, reference)]
@@ -45,12 +46,13 @@ class FrechetDistance(Distance):
         singular = np.linalg.svd(sides[0] @ sides[1].T, compute_uv=False)
         return _assemble(shift, _squares(sides[0]), _squares(sides[1]), float(singular.sum()))
 
-    def contrast(self, generated: Vectors, reference: Vectors) -> Contrast:
+    def contrast(self, generated: Vectors, reference: Vectors, clusters: tuple[Ints, Ints] | None = None) -> Contrast:
         """Return the distance with the influence of every vector on it.
 
         The derivative of 2 tr (C_1 C_2)^(1/2) by the weight of a centred vector x is x'Tx, T the optimal transport map
         between the Gaussians. With A_1 A_2' = U S V' it is n times row x of U^2 S: no inverse is taken.
         """
+        del clusters
         if min(len(generated), len(reference)) < 2:
             blank = np.full(len(generated), np.nan), np.full(len(reference), np.nan)
             return Contrast(float("nan"), *blank)

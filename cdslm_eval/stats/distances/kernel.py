@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cdslm_eval.stats.distances.contrast import Contrast, Distance, Floats, Vectors, set_influence
+from cdslm_eval.stats.distances.contrast import Contrast, Distance, Floats, Ints, Vectors, set_influence
 
 __all__ = ["KernelMMD", "median_distance"]
 
@@ -39,26 +39,30 @@ class KernelMMD(Distance):
         """Return the distance whose bandwidth is the median distance between vectors of a reference."""
         return cls(bandwidth=median_distance(reference))
 
-    def value(self, generated: Vectors, reference: Vectors) -> float:
-        """Return 100 times the unbiased squared MMD; NaN with under 2 vectors a side."""
-        return self.contrast(generated, reference).value
+    def value(self, generated: Vectors, reference: Vectors, clusters: tuple[Ints, Ints] | None = None) -> float:
+        """Return 100 times the unbiased squared MMD; NaN with under 2 clusters a side."""
+        return self.contrast(generated, reference, clusters).value
 
-    def contrast(self, generated: Vectors, reference: Vectors) -> Contrast:
-        """Return the distance with the influence of every vector (its first-order projection)."""
+    def contrast(self, generated: Vectors, reference: Vectors, clusters: tuple[Ints, Ints] | None = None) -> Contrast:
+        """Return the distance with the influence of every vector (its first-order projection).
+
+        Within a side only pairs of different clusters count: two clips of one speaker are nearer to each other than
+        two of the source are, and with them the estimate would not be unbiased.
+        """
         n, m = len(generated), len(reference)
-        if min(n, m) < 2 or not self.bandwidth > 0:
+        own, theirs = clusters if clusters is not None else (np.arange(n), np.arange(m))
+        if min(len(np.unique(own)), len(np.unique(theirs))) < 2 or not self.bandwidth > 0:
             return Contrast(float("nan"), np.full(n, np.nan), np.full(m, np.nan))
         # distances come from inner products, which lose digits far from the origin
         origin = reference.mean(axis=0, dtype=np.float64)
         x, y = generated - origin, reference - origin
-        within_x = (_sums(x, x, self.bandwidth)[0] - 1) / (n - 1)
-        within_y = (_sums(y, y, self.bandwidth)[0] - 1) / (m - 1)
+        within_x, within_y = _within(x, own, self.bandwidth), _within(y, theirs, self.bandwidth)
         rows, columns = _sums(x, y, self.bandwidth)
         between_x, between_y = rows / m, columns / n
         value = within_x.mean() + within_y.mean() - 2 * between_x.mean()
         influences = (
-            set_influence(2 * self.scale * (own - other))
-            for own, other in ((within_x, between_x), (within_y, between_y))
+            set_influence(2 * self.scale * (within - other))
+            for within, other in ((within_x, between_x), (within_y, between_y))
         )
         return Contrast(self.scale * float(value), *influences)
 
@@ -78,6 +82,23 @@ def median_distance(vectors: Vectors) -> float:
     centred = vectors - vectors.mean(axis=0, dtype=np.float64)
     squares = _squared_distances(centred, centred)
     return float(np.median(np.sqrt(squares[np.triu_indices(len(vectors), 1)])))
+
+
+def _within(x: Floats, clusters: Ints, bandwidth: float) -> Floats:
+    """Return each vector's kernel sum over vectors of other clusters, scaled so that the mean is that over pairs."""
+    sums = _sums(x, x, bandwidth)[0]
+    _, numbers, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    same = np.ones(len(x))
+    order = np.argsort(numbers, kind="stable")
+    for size, end in zip(sizes, np.cumsum(sizes), strict=True):
+        if size > 1:
+            members = order[end - size : end]
+            block = np.exp(_squared_distances(x[members], x[members]) / (-2 * bandwidth**2))
+            np.fill_diagonal(block, 1.0)
+            same[members] = block.sum(axis=1)
+    pairs = len(x) ** 2 - int(np.square(sizes).sum())
+    scaled: Floats = (sums - same) / (pairs / len(x))
+    return scaled
 
 
 def _sums(x: Floats, y: Floats, bandwidth: float) -> tuple[Floats, Floats]:

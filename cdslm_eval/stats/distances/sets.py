@@ -74,7 +74,7 @@ def set_distance(
 def _set_distance(
     distance: Distance, generated: Vectors, reference: Vectors, clusters: tuple[Ints, Ints], seed: int
 ) -> SetDistance:
-    contrast = distance.contrast(generated, reference)
+    contrast = distance.contrast(generated, reference, clusters)
     counts = len(generated), len(reference)
     rng = np.random.default_rng([seed, 0x73657473])
     floors, size = _floors(distance, reference, clusters[1], counts[0], rng)
@@ -100,24 +100,32 @@ def _set_distance(
         corrected=corrected,
         corrected_low=corrected - half,
         corrected_high=corrected + half,
-        trust=_trust(distance, generated, reference, floor, noise, caveat),
+        trust=_trust(distance, generated.shape[1], clusters, floor, noise, caveat),
         floor_clips=size,
         noise=noise,
         contrast=contrast,
-        reason=_reason(distance, (generated, reference), contrast.value, half, floor, caveat),
+        reason=_reason(distance, (generated, reference), clusters, contrast.value, half, floor, caveat),
     )
 
 
-def _trust(distance: Distance, generated: Vectors, reference: Vectors, floor: float, noise: float, caveat: str) -> str:
+def _trust(
+    distance: Distance, dimensions: int, clusters: tuple[Ints, Ints], floor: float, noise: float, caveat: str
+) -> str:
     if caveat:
         return "rank_deficient"
     spread = max(abs(floor), 1.96 * noise)
-    short = distance.extrapolates and min(len(generated), len(reference)) <= 2 * generated.shape[1]
+    short = distance.extrapolates and _fewest(clusters) <= 2 * dimensions
     return "ok" if spread <= TRUSTED_FLOOR * distance.scale and not short else "sample_limited"
 
 
 def _reason(
-    distance: Distance, sides: tuple[Vectors, Vectors], value: float, half: float, floor: float, caveat: str
+    distance: Distance,
+    sides: tuple[Vectors, Vectors],
+    clusters: tuple[Ints, Ints],
+    value: float,
+    half: float,
+    floor: float,
+    caveat: str,
 ) -> str:
     for one, side in zip(sides, ("system", "reference"), strict=True):
         if len(one) < 2:
@@ -125,9 +133,11 @@ def _reason(
     if np.isnan(value):
         return distance.caveat(*sides) or "the distance is not defined"
     reasons = [caveat] if caveat else []
-    if not caveat and distance.extrapolates and min(map(len, sides)) <= 2 * sides[0].shape[1]:
+    few = _fewest(clusters)
+    if not caveat and distance.extrapolates and few <= 2 * sides[0].shape[1]:
+        unit = "clips" if few == min(map(len, sides)) else "speakers"
         reasons.append(
-            f"{min(map(len, sides))} clips for {sides[0].shape[1]} dimensions: half of them, which the extrapolation "
+            f"{few} {unit} for {sides[0].shape[1]} dimensions: half of them, which the extrapolation "
             "looks at, have a singular covariance"
         )
     if np.isnan(half):
@@ -137,9 +147,14 @@ def _reason(
     return "; ".join(reasons)
 
 
+def _fewest(clusters: tuple[Ints, Ints]) -> int:
+    """Return the clusters of the side with the fewest: knowledge of a source grows with them, not with clips."""
+    return min(len(np.unique(numbers)) for numbers in clusters)
+
+
 def _half_width(variance: float, clusters: tuple[Ints, Ints]) -> float:
     """Return the half-width of a 95 % interval, t with the fewest clusters of any side less one."""
-    few = min(len(np.unique(numbers)) for numbers in clusters)
+    few = _fewest(clusters)
     return t_half_width(float(np.sqrt(variance)), few - 1) if np.isfinite(variance) else float("nan")
 
 
@@ -153,7 +168,9 @@ def _floors(
         size = min(len(first), len(second), count, MAX_CLIPS)
         if size < 2:
             continue
-        found.append(distance.value(reference[first[:size]], reference[second[:size]]))
+        chosen = first[:size], second[:size]
+        halves = clusters[chosen[0]], clusters[chosen[1]]
+        found.append(distance.value(reference[chosen[0]], reference[chosen[1]], halves))
         sizes.append(size)
     return np.array(found), round(float(np.mean(sizes))) if sizes else 0
 

@@ -83,6 +83,10 @@ class VectorDistance(Statistic):
             value, se, few = difference(left, right, (clusters[0], clusters[1], clusters[2]), paired=paired)
             sides = (("A", left), ("B", right))
             reason = "; ".join(f"{side}: {one.reason}" for side, one in sides if math.isnan(one.corrected))
+        if left and right and "rank_deficient" in (left.trust, right.trust) and len(a) != len(b):
+            # the bias of a singular covariance goes with the clips: it would tell two sets of one source apart
+            reason = f"a covariance is singular and the sides have {len(a)} and {len(b)} clips: compare equal counts"
+            se = math.nan
         test = t_test(value, se, few - 1)
         return [
             context.difference(

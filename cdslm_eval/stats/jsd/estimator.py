@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cdslm_eval.stats.clusters import Clusters
 from cdslm_eval.stats.jsd.held_out import MIN_CLIPS, HeldOut, held_out
 from cdslm_eval.stats.jsd.ngrams import Ints, NgramTable, PhoneSequences
-from cdslm_eval.stats.jsd.plug_in import DRAWS, Corrected, Floats, corrected, group_clips, jsd, plug_in
+from cdslm_eval.stats.jsd.plug_in import DRAWS, GROUPS, Corrected, Floats, corrected, group_clips, jsd, plug_in
 from cdslm_eval.stats.resampling import TTest, jackknife_se, t_half_width, t_test
 
 __all__ = [
@@ -119,7 +120,7 @@ def phoneme_jsd(
         scores_of = drawn[0][1]
         del full
     groups = group_clips(capped, table.side, rng)
-    fixed = corrected(table, orders, groups, rng)
+    fixed = corrected(table, orders, groups, rng, clusters=capped)
     within = _reference_floor(table, orders, rng)
     few = min(int((table.lengths[table.side == side] > 0).sum()) for side in (False, True))
     bound = held_out(table, orders, capped, rng) if few >= MIN_CLIPS else {}
@@ -267,6 +268,7 @@ def corrected_difference(
     reference: Phones,
     orders: Sequence[int] = ORDERS,
     *,
+    clusters: tuple[Ints, Ints, Ints] | None = None,
     paired: bool = False,
     seed: int = 0,
 ) -> dict[int, TTest]:
@@ -276,7 +278,9 @@ def corrected_difference(
         a, b: Phone sequences of the systems; when `paired`, clip i of both answers the same prompt.
         reference: Phone sequences of the reference; its groups are left out of both sides together.
         orders: Values of n.
-        paired: Whether clips are grouped in pairs.
+        clusters: Cluster (speaker) number of each clip of a, of b and of the reference; by default each is its own.
+            Whole clusters are left out, or a difference between speakers would pass for one between systems.
+        paired: Whether clips are grouped in pairs; the clusters of a then serve both.
         seed: Randomness.
     """
     orders = tuple(orders)
@@ -284,14 +288,18 @@ def corrected_difference(
     real = _sequences(reference)
     count = int(min(MAX_PHONES, real.offsets[-1], *(one.offsets[-1] for one in sides)))
     rng = np.random.default_rng([seed, 0x646966])
-    reference_groups = rng.permutation(np.arange(len(real)) % 10)
-    shared = rng.permutation(np.arange(len(sides[0])) % 10)
+    own_clusters = [
+        _clusters(numbers, len(side)) for numbers, side in zip(clusters or (None,) * 3, (*sides, real), strict=True)
+    ]
+    reference_groups = Clusters(own_clusters[2]).deal(GROUPS, rng)
+    shared = Clusters(own_clusters[0]).deal(GROUPS, rng)
     found = []
-    for one in sides:
-        table = NgramTable(one, real, orders=max(orders))
-        own = shared if paired else rng.permutation(np.arange(len(one)) % 10)
-        groups = np.concatenate([own, reference_groups])
-        found.append(corrected(table, orders, groups, np.random.default_rng([seed, 1]), phones=count))
+    for side, numbers in zip(sides, own_clusters, strict=False):
+        table = NgramTable(side, real, orders=max(orders))
+        groups = np.concatenate([shared if paired else Clusters(numbers).deal(GROUPS, rng), reference_groups])
+        joint = np.concatenate([numbers, own_clusters[2] + numbers.max(initial=-1) + 1])
+        draws = np.random.default_rng([seed, 1])
+        found.append(corrected(table, orders, groups, draws, phones=count, clusters=joint))
     comparisons = {}
     for n in orders:
         left, right = found[0][n], found[1][n]

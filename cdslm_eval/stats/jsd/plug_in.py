@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cdslm_eval.stats.jsd.ngrams import Ints, NgramTable, Order
 
-__all__ = ["Corrected", "clustered_se", "corrected", "group_clips", "jsd", "plug_in"]
+__all__ = ["Corrected", "cluster_order", "clustered_se", "corrected", "group_clips", "jsd", "plug_in"]
 
 GROUPS = 10
 DRAWS = 10
@@ -109,7 +109,12 @@ def group_clips(clusters: Ints, side: npt.NDArray[np.bool_], rng: np.random.Gene
 
 
 def corrected(
-    table: NgramTable, orders: tuple[int, ...], group: Ints, rng: np.random.Generator, phones: int | None = None
+    table: NgramTable,
+    orders: tuple[int, ...],
+    group: Ints,
+    rng: np.random.Generator,
+    phones: int | None = None,
+    clusters: Ints | None = None,
 ) -> dict[int, Corrected]:
     """Return P, F and the corrected value of each order, with delete-a-group replicates.
 
@@ -122,16 +127,19 @@ def corrected(
         group: Group of each clip; equal numbers on both sides are left out together.
         rng: Randomness of the draws.
         phones: Phone count of each side; by default the smaller side's.
+        clusters: Cluster (speaker) number of each clip; by default each is its own. The floor keeps them whole: the
+            two sides share no speaker, so neither may the sets that stand for identical sources.
     """
+    clusters = np.arange(len(table.lengths)) if clusters is None else clusters
     # one order chooses clips, another splits them: the first alone would tell the sides apart
-    shuffles = [(rng.permutation(len(table.lengths)), rng.permutation(len(table.lengths))) for _ in range(DRAWS)]
-    whole = _draws(table, orders, np.zeros(len(table.lengths), bool), shuffles, phones)
+    shuffles = [(rng.permutation(len(table.lengths)), cluster_order(clusters, rng)) for _ in range(DRAWS)]
+    whole = _draws(table, orders, np.zeros(len(table.lengths), bool), shuffles, clusters, phones)
     names = np.unique(group)
     left_out = []
     if min(len(np.unique(group[table.side])), len(np.unique(group[~table.side]))) >= 3:
         share = 1 - 1 / len(names)
         count = None if phones is None else int(phones * share)
-        left_out = [_draws(table, orders, group == one, shuffles[:_JACKKNIFE_DRAWS], count) for one in names]
+        left_out = [_draws(table, orders, group == one, shuffles[:_JACKKNIFE_DRAWS], clusters, count) for one in names]
     found = {}
     for n in orders:
         phones_used, equal, floor = whole[n]
@@ -150,6 +158,7 @@ def _draws(
     orders: tuple[int, ...],
     out: npt.NDArray[np.bool_],
     shuffles: list[tuple[Ints, Ints]],
+    clusters: Ints,
     phones: int | None,
 ) -> dict[int, tuple[int, float, float]]:
     """Return (phones per side, P, F) of each order, averaged over draws, with some clips left out."""
@@ -162,18 +171,40 @@ def _draws(
         sides = [_limits(lengths, shuffle[table.side[shuffle] == one], count) for one in (False, True)]
         # both sides give as many phones to the pool: a large reference must not decide the floor alone
         pool = sides[0] + sides[1]
-        first = _limits(pool, split, count)
-        second = _limits(np.where(first > 0, 0, pool), split, count)
-        # the clip cut for the first set leaves the second short: all four sets go down to its count, or few long
+        first, second = _split(pool, split, clusters, count)
+        # a cut clip, or a speaker kept whole, leaves one set short: all four sets go down to its count, or few long
         # clips would be held against a floor of fewer phones than their own
-        even = int(second.sum())
+        even = int(min(first.sum(), second.sum()))
         sides = [_limits(one, shuffle, even) for one in sides]
-        first = _limits(first, split, even)
+        first, second = _limits(first, split, even), _limits(second, split, even)
         used.append(even)
         for n in orders:
             equal[n].append(jsd(table.counts(n, sides[0]), table.counts(n, sides[1])))
             floor[n].append(jsd(table.counts(n, first), table.counts(n, second)))
     return {n: (round(np.mean(used)), float(np.mean(equal[n])), float(np.mean(floor[n]))) for n in orders}
+
+
+def cluster_order(clusters: Ints, rng: np.random.Generator) -> Ints:
+    """Return a random order of clips in which each cluster stands together, `[clips]`."""
+    order: Ints = rng.permutation(len(clusters))
+    names, numbers = np.unique(clusters, return_inverse=True)
+    if len(names) == len(clusters):
+        return order
+    return order[np.argsort(rng.permutation(len(names))[numbers[order]], kind="stable")]
+
+
+def _split(pool: Ints, order: Ints, clusters: Ints, count: int) -> tuple[Ints, Ints]:
+    """Split pooled clips into two sets of about `count` phones, no cluster in both."""
+    used = order[pool[order] > 0]
+    ends = np.flatnonzero(np.diff(clusters[used], append=-1))
+    if len(ends) == len(used):
+        first = _limits(pool, order, count)
+        return first, _limits(np.where(first > 0, 0, pool), order, count)
+    # whole clusters: cut at the end of the cluster that lies nearest to the middle
+    cut = int(ends[np.argmin(np.abs(np.cumsum(pool[used])[ends] - count))]) + 1
+    first = np.zeros_like(pool)
+    first[used[:cut]] = pool[used[:cut]]
+    return first, pool - first
 
 
 def _limits(lengths: Ints, order: Ints, phones: int) -> Ints:

@@ -84,6 +84,7 @@ class JensenShannon(Statistic):
                 b.sequences[self.column],
                 reference.sequences[self.column],
                 self.orders,
+                clusters=(a.clusters.numbers, b.clusters.numbers, reference.clusters.numbers),
                 paired=paired,
                 seed=context.seed,
             )

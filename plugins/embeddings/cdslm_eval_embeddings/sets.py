@@ -101,7 +101,7 @@ class Kad(_EmbeddingMetric):
     """
 
     name = "kad"
-    version = "1"
+    version = "2"
     better: ClassVar[Better] = "lower"
     statistics: ClassVar[dict[str, Statistic]] = {"kad": KernelDistance("embedding")}
 

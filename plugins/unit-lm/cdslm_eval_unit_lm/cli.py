@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 import json
-import subprocess
-import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from cdslm_eval_unit_lm import options
-from cdslm_model import ModelError
 from cdslm_model.cli import named_settings, run_app, run_until_stopped
 from cdslm_model.cli import options as shared
 
@@ -121,7 +118,7 @@ def import_model(
 
 Run = Annotated[str, typer.Argument(help="A run of unit-lm, or a checkpoint in it.")]
 Out = Annotated[Path, typer.Option("--out", help="Folder for the clips and their manifest.jsonl.")]
-OtherVocoder = Annotated[str | None, typer.Option("--vocoder", help="In the place of the run's own.")]
+OtherVocoder = Annotated[str | None, typer.Option("--vocoder", help="Instead of the run's own.")]
 Pictures = Annotated[int, typer.Option("--pictures", min=0, help="Clips to draw in spectrograms.png.")]
 
 
@@ -130,7 +127,7 @@ def generate(
     run: Run,
     out: Out,
     prompts: Annotated[str | None, typer.Option("--prompts", help="Clips to continue; none: out of nothing.")] = None,
-    context: Annotated[str, typer.Option("--context", help="What of each prompt is continued: end or start.")] = "end",
+    context: Annotated[str, typer.Option("--context", help="Part of each prompt to continue: end or start.")] = "end",
     count: Annotated[int, typer.Option("--count", min=1, help="How many clips.")] = 20,
     seconds: Annotated[float, typer.Option("--seconds", min=0.1, help="Their length.")] = 10.0,
     seed: Annotated[int, typer.Option("--seed", min=0, help="The same seed gives the same clips.")] = 0,
@@ -140,16 +137,16 @@ def generate(
     device: shared.Device = "auto",
     pictures: Pictures = 8,
 ) -> None:
-    """Write continuations as FLAC with a manifest, through the same door as any generator's."""
-    told = {
+    """Write continuations as FLAC with a manifest; an interrupted call continues where it stopped."""
+    chosen = {
+        "checkpoint": run,
         "context": context if prompts else "none",
-        "temperature": f"{temperature:g}",
-        "top_k": str(top_k),
+        "temperature": temperature,
+        "top_k": top_k,
         "device": device,
         **({"vocoder": vocoder} if vocoder else {}),
     }
-    asked = ["--count", str(count), "--seconds", f"{seconds:g}", "--seed", str(seed)]
-    _through_the_door(f"unit-lm:{run}", told, [*asked, *(["--prompts", prompts] if prompts else [])], out, pictures)
+    _write("unit-lm", chosen, out, pictures, prompts=prompts, count=count, seconds=seconds, seed=seed)
 
 
 @app.command(name="roundtrip", no_args_is_help=True)
@@ -166,24 +163,20 @@ def roundtrip(
 
     Score what comes back beside the run: `cdslm-eval score BACK unit-lm:RUN --prompts DIR --reference REAL`.
     """
-    from cdslm_eval.core.clips import ClipSet
-    from cdslm_eval.core.errors import EvalError
+    from cdslm_model.plugin.writing import count_clips
 
-    try:
-        whole = len(ClipSet.open(audio))
-    except EvalError as error:
-        raise ModelError(str(error)) from error
-    told = {"device": device, **({"vocoder": vocoder} if vocoder else {})}
-    asked = ["--count", str(min(count or whole, whole)), "--seconds", "1", "--prompts", audio]
-    _through_the_door(f"unit-resynthesis:{run}", told, asked, out, pictures)
+    available = count_clips(audio)
+    chosen = {"checkpoint": run, "device": device, **({"vocoder": vocoder} if vocoder else {})}
+    _write(
+        "unit-resynthesis", chosen, out, pictures, prompts=audio, count=min(count or available, available), seconds=1.0
+    )
 
 
-def _through_the_door(spec: str, told: dict[str, str], asked: list[str], out: Path, pictures: int) -> None:
-    """Have `cdslm-eval generate` make clips, and draw some of them."""
-    spec = ",".join([spec, *(f"{name}={value}" for name, value in told.items())])
-    code = subprocess.call([sys.executable, "-m", "cdslm_eval", "generate", spec, "--out", str(out), *asked])
-    if code:
-        sys.exit(code)
+def _write(generator: str, chosen: dict[str, Any], out: Path, pictures: int, **request: Any) -> None:
+    """Write the clips of a generator, and draw some of them."""
+    from cdslm_model.plugin.writing import write_clips
+
+    typer.echo(str(write_clips(generator, out, chosen, **request)))
     if pictures:
         from cdslm_model import draw_set
 

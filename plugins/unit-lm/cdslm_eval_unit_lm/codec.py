@@ -69,7 +69,7 @@ class UnitCodec:
         self._features = find_features(self.settings, self.spec, normalizer, self.device)
         if self._features.digest != facts["features"]:
             raise ModelError(
-                f"{self.settings.encoder}: its weights differ from those that {checkpoint.folder} was trained with"
+                f"{self.settings.encoder}: its weights are not those that {checkpoint.folder} was trained with"
             )
 
     def encode(self, clip: Clip) -> Ints:

@@ -167,9 +167,10 @@ def test_round_trip_keeps_what_is_said_and_how_long(unit_lm, trained, corpus, tm
 
 
 def test_the_command_line_draws_and_writes_a_manifest(unit_lm, trained, corpus, tmp_path):
-    out = tmp_path / "clips"
+    run, out = tmp_path / "lr=0.1, seed=2", tmp_path / "clips"
+    shutil.copytree(trained, run)
     asked = ("--prompts", corpus / "valid", "--count", "3", "--seconds", "0.5", "--top-k", "3", "--pictures", "1")
-    done = unit_lm("generate", trained, "--out", out, *asked)
+    done = unit_lm("generate", run, "--out", out, *asked)
     assert done.returncode == 0, done.stderr
     assert len(ClipSet.open(out)) == 3
     info = json.loads((out / "generator.json").read_text())["info"]

@@ -201,7 +201,7 @@ def flat(folder):
     ("make", "said"),
     [
         (pickled, "a pickled k-means"),
-        (narrow, "of 7 dimensions, and the encoder gives 320"),
+        (narrow, "of 7 dimensions, and the encoder's are 320"),
         (many, "has 24 tokens; 24 units do not fit from --offset 4 on"),
         (flat, "holds [320]"),
     ],

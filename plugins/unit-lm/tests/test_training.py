@@ -113,8 +113,8 @@ def test_a_finished_run_is_left_alone(unit_lm, shards, short, trained):
         (("--steps", "500"), "no part of a run of 500 steps"),
         (("--steps", "60"), "no part of a run of 60 steps"),
         ((*STEPS, "--valid", "TRAIN", "--data", "VALID"), "other speech"),
-        ((), "say how long to train"),
-        ((*STEPS, "--tokens", "1e4"), "in one way"),
+        ((), "a run needs a length"),
+        ((*STEPS, "--tokens", "1e4"), "one length a run"),
     ],
 )
 def test_another_order_for_the_same_folder_is_refused(unit_lm, shards, short, trained, more, said):

@@ -141,11 +141,15 @@ def test_a_checkpoint_of_another_mel_spec_is_refused(trained, tmp_path):
 
 
 def test_generate_from_the_command_line(trained, corpus, tmp_path):
+    """The path of the run holds a comma and an equals sign, which a spec in one text could not."""
+    run = tmp_path / "lr=0.1, seed=2"
+    shutil.copytree(trained, run)
     out = tmp_path / "clips"
     options = ("--prompts", corpus / "valid", "--count", "3", "--seconds", "0.5", "--steps", "3", "--context", "start")
     options += ("--vocoder", "griffin-lim:3")
-    done = cdslm("generate", trained, "--out", out, *options)
+    done = cdslm("generate", run, "--out", out, *options)
     assert done.returncode == 0, done.stderr
+    assert cdslm("generate", run, "--out", out, *options).returncode == 2
     clips = ClipSet.open(out)
     assert [clip.key for clip in clips] == ["00", "01", "02"]
     assert all(np.abs(clip.samples).max() > 0 for clip in clips)

@@ -122,7 +122,7 @@ def metric_against_loss(study: Study) -> Figure | None:
         _train_and_test(axes, study, loss, study.values)
         grid = np.linspace(np.nanmin(loss), np.nanmax(loss), 200)
         for staged, line, ink, name in (
-            (down.two_stage, "-", BLUE, "function of the loss"),
+            (down.two_stage, "-", BLUE, f"{down.two_stage.map.name} map of the loss"),
             (down.fused, ":", PURPLE, "fitted jointly"),
         ):
             axes.plot(grid, staged.map.value(grid), line, color=ink, label=name)

@@ -1,0 +1,221 @@
+"""Fit a metric as a function of the loss, and choose the kind of map by held-out error and AICc."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import numpy.typing as npt
+
+from cdslm_eval.core.errors import UnknownNameError, UsageError
+from cdslm_eval.scaling.axis import Axis
+from cdslm_eval.scaling.fit import HUBER_SPREADS
+from cdslm_eval.scaling.flags import Flag, runs_test
+from cdslm_eval.scaling.maps import MAPS, MapKind
+from cdslm_eval.scaling.objective import Estimator, Problem, make_estimator
+from cdslm_eval.scaling.solver import Solution, minimise
+
+__all__ = ["MapScore", "MetricMap", "Repeatable", "fit_map", "residual_spread"]
+
+Floats = npt.NDArray[np.float64]
+_LEAST_SPREAD = 1e-9
+_SHARE = 0.2  # of the range of losses, the best ones, on which maps are compared
+_CLOSE = 1.1  # held-out errors within this factor count as equal, and AICc decides
+
+
+@dataclass(frozen=True, slots=True)
+class Repeatable:
+    """A finished search that can be repeated under other weights.
+
+    Attributes:
+        problem, estimator, target: What was minimised; units of spread stay those of the data.
+        theta: The optimum, `[P]`.
+    """
+
+    problem: Problem
+    estimator: Estimator
+    target: Floats
+    theta: Floats
+
+    def repeat(self, weights: Floats) -> Solution:
+        """Search again from the optimum.
+
+        Args:
+            weights: Of the targets, `[S, targets]`.
+        """
+        start = np.repeat(self.theta[None], len(weights), axis=0)
+        return minimise(self.problem, self.estimator, self.target, weights, start)
+
+
+@dataclass(frozen=True, slots=True)
+class MapScore:
+    """How well one kind of map fits.
+
+    Attributes:
+        name: The kind.
+        parameters: How many it has.
+        aicc: Corrected Akaike criterion; infinite where there are too few rows for it.
+        held_out: Root mean square error on the rows of the best losses, from the others, on the residual scale.
+    """
+
+    name: str
+    parameters: int
+    aicc: float
+    held_out: float
+
+
+@dataclass(frozen=True, slots=True)
+class MetricMap:
+    """The metric as a function of the loss.
+
+    Attributes:
+        kind: Which function, scaled to its data.
+        theta: Its parameters in the coordinates of the search, `[P]`.
+        spread: Robust standard deviation of the residuals on the residual scale.
+        scores: Of every kind that was tried; of the only one where one was named.
+        flags: What a reader must know.
+        search: The search behind it where it was fitted alone.
+    """
+
+    kind: MapKind
+    theta: Floats
+    spread: float
+    scores: tuple[MapScore, ...] = ()
+    flags: tuple[Flag, ...] = ()
+    search: Repeatable | None = field(default=None, repr=False)
+
+    @property
+    def name(self) -> str:
+        """The kind's name."""
+        return self.kind.name
+
+    @property
+    def parameters(self) -> dict[str, float]:
+        """Parameters in the units of metric and loss."""
+        return {name: float(value[0]) for name, value in self.kind.natural(self.theta[None]).items()}
+
+    def value(self, loss: npt.ArrayLike) -> Floats:
+        """Return the metric at a loss."""
+        losses = np.asarray(loss, float)
+        z = self.kind.slopes(self.theta[None], losses.ravel()).z[0]
+        return self.kind.axis.value(z).reshape(losses.shape)
+
+
+def fit_map(loss: Floats, values: Floats, weight: Floats, axis: Axis, names: Sequence[str] = ()) -> MetricMap:
+    """Fit the metric as a function of the measured loss, by Huber with a delta of 1.345 residual spreads.
+
+    Every kind is fitted to all rows, and to those outside the best fifth of the range of losses, which it then
+    predicts. Of the kinds whose error there is within a tenth of the least, the one of least AICc is taken.
+
+    Args:
+        loss: `[rows]`.
+        values: The metric, `[rows]`, within its link's domain.
+        weight: `[rows]`.
+        axis: The metric's axis.
+        names: Kinds to choose from; none takes all that the rows allow.
+
+    Raises:
+        UnknownNameError: No such kind.
+        UsageError: There are too few rows for any.
+    """
+    for name in names:
+        if name not in MAPS:
+            raise UnknownNameError("map from loss to metric", name, MAPS)
+    u = axis.orient(values)
+    tried = [fit for name in _kinds(axis, names) if (fit := _tried(name, loss, u, weight, axis)) is not None]
+    if not tried:
+        raise UsageError(f"{len(loss)} rows with both loss and metric are too few for a map between them")
+    best = _chosen([score for _, score in tried])
+    mapped, _ = tried[best]
+    scores, flags = tuple(score for _, score in tried), tuple(_misfit(mapped, loss, u))
+    return MetricMap(mapped.kind, mapped.theta, mapped.spread, scores, flags, mapped.search)
+
+
+def _kinds(axis: Axis, names: Sequence[str]) -> Iterator[str]:
+    for name in names or MAPS:
+        if name == "straight" and axis.link.name == "identity":
+            continue  # the line itself
+        if name == "bounded-sigmoid" and axis.bounds is None:
+            continue
+        yield name
+
+
+def _chosen(scores: Sequence[MapScore]) -> int:
+    known = [score.held_out for score in scores if math.isfinite(score.held_out)]
+    least = max(min(known, default=math.inf), _LEAST_SPREAD)  # exact data leave errors of rounding only
+    places = [k for k, score in enumerate(scores) if score.held_out <= _CLOSE * least or not known]
+    return min(places, key=lambda k: (scores[k].aicc, scores[k].parameters))
+
+
+def _tried(name: str, loss: Floats, u: Floats, weight: Floats, axis: Axis) -> tuple[MetricMap, MapScore] | None:
+    """Return one kind fitted to all rows with its scores; None where the rows are too few or it does not fit them."""
+    kind = MAPS[name](loss, u, axis)
+    if len(np.unique(loss)) < kind.size + (0 if kind.size <= 2 else 2) or (name == "spline" and len(loss) < 20):
+        return None
+    mapped = _fitted(kind, loss, u, weight)
+    if mapped is None:
+        return None
+    return mapped, MapScore(name, kind.size, _aicc(mapped, loss, u, weight), _held_out(name, loss, u, weight, axis))
+
+
+def _fitted(kind: MapKind, loss: Floats, u: Floats, weight: Floats) -> MetricMap | None:
+    problem, target = kind.problem(loss), kind.axis.link.forward(u)[0]
+    start = kind.starts(loss, u, weight)
+    first = _least(minimise(problem, make_estimator("least_squares"), target, weight, start))
+    if first is None:
+        return None
+    spread = residual_spread(target - problem.predict(first[None])[0], kind.size)
+    estimator = make_estimator("huber", HUBER_SPREADS * spread)
+    theta = _least(minimise(problem, estimator, target, weight, first[None]))
+    if theta is None:
+        return None
+    spread = residual_spread(target - problem.predict(theta[None])[0], kind.size)
+    return MetricMap(kind, theta, spread, search=Repeatable(problem, estimator, target, theta))
+
+
+def _least(solution: Solution) -> Floats | None:
+    best = int(np.argmin(np.where(np.isfinite(solution.objective), solution.objective, np.inf)))
+    return np.asarray(solution.theta[best]) if np.isfinite(solution.objective[best]) else None
+
+
+def _residuals(mapped: MetricMap, loss: Floats, u: Floats) -> Floats:
+    return np.asarray(mapped.kind.axis.link.forward(u)[0] - mapped.kind.slopes(mapped.theta[None], loss).z[0])
+
+
+def _aicc(mapped: MetricMap, loss: Floats, u: Floats, weight: Floats) -> float:
+    n, k = len(loss), mapped.kind.size + 1  # the residual variance is a parameter as well
+    if n - k - 1 <= 0:
+        return math.inf
+    squares = float(np.average(_residuals(mapped, loss, u) ** 2, weights=weight))
+    return n * math.log(max(squares, _LEAST_SPREAD**2)) + 2 * k * n / (n - k - 1)
+
+
+def _held_out(name: str, loss: Floats, u: Floats, weight: Floats, axis: Axis) -> float:
+    """Return the error on the rows of the best losses, from the others; infinite where these are too few."""
+    sign = MAPS[name](loss, u, axis).sign
+    far = sign * loss <= np.min(sign * loss) + _SHARE * np.ptp(loss)
+    kind = MAPS[name](loss[~far], u[~far], axis) if (~far).sum() > 2 else None
+    if kind is None or (~far).sum() < kind.size + 1 or kind.sign != sign:
+        return math.inf
+    mapped = _fitted(kind, loss[~far], u[~far], weight[~far])
+    if mapped is None:
+        return math.inf
+    errors = _residuals(mapped, loss[far], u[far])
+    return float(np.sqrt(np.average(errors**2, weights=weight[far]))) if np.isfinite(errors).all() else math.inf
+
+
+def _misfit(mapped: MetricMap, loss: Floats, u: Floats) -> Iterator[Flag]:
+    """Flag residuals that keep one sign over stretches of the loss (runs test, 0.001)."""
+    r = _residuals(mapped, loss, u)[np.argsort(loss, kind="stable")]
+    p = runs_test(r)
+    if p < 0.001:
+        sentence = f"the {mapped.name} map misses the metric in stretches of the loss (runs test, p = {p:.1g})"
+        yield Flag("map_misfit", sentence, p, doubt=False)
+
+
+def residual_spread(residual: Floats, lost: int) -> float:
+    """Return the robust standard deviation of residuals after `lost` fitted parameters, at least 1e-9."""
+    free = max(1, len(residual) - lost)
+    return max(1.4826 * float(np.median(np.abs(residual))) * math.sqrt(len(residual) / free), _LEAST_SPREAD)

@@ -1,0 +1,74 @@
+"""The first screen: the sentence, the order and the shades follow from the numbers; nothing private is published."""
+
+from __future__ import annotations
+
+import json
+import re
+
+import pytest
+
+from cdslm_eval.report import write_report
+from cdslm_eval.report.summary import sentences, summarise_page
+from cdslm_eval.results.estimate import Calibration, Estimate
+from cdslm_eval.results.score_result import ScoreResult
+
+
+def divergence(system, value, half, trust="ok", clips=20):
+    own = Calibration(
+        floor=0.02, corrected=value, corrected_low=value - half, corrected_high=value + half,
+        held_out=value / 2, held_out_common=value / 2, common_phones=500, trust=trust,
+    )  # fmt: skip
+    return Estimate(
+        system=system, metric="pjsd", identity="pjsd@1", name="pjsd_2", value=value + 0.02, low=value / 2,
+        high=value + 0.1, interval="bounds", calibration=own, unit="bits", better="lower", n_scored=clips,
+    )  # fmt: skip
+
+
+def test_overlapping_systems_are_not_told_apart_and_the_clips_that_would_do_follow_from_the_root_of_n():
+    answer = " ".join(sentences([divergence("b", 0.12, 0.03), divergence("a", 0.10, 0.03)]))
+    # the error of the difference is .03 * sqrt(2) at 95 %; .02 needs (.0424 / .02)^2 = 4.5 times the 20 clips
+    more = int(re.search(r"about (\d+) more each", answer)[1])
+    assert more == pytest.approx(20 * (2 * 0.03**2 / 0.02**2) - 20, abs=1)
+    assert answer.startswith("a and b are not told apart by pjsd_2 at 20 clips")
+    assert "a and b are further from real speech than real speech is from itself" in answer
+
+
+def test_a_system_that_leads_is_named_and_one_at_the_floor_is_not_called_different():
+    answer = " ".join(sentences([divergence("far", 0.4, 0.03), divergence("near", 0.01, 0.03)]))
+    assert answer.startswith("near is the best under pjsd_2, shown to be better than far.")
+    assert "far is further from real speech" in answer
+    assert "near is not shown to differ from real speech" in answer
+
+
+def test_bounds_name_no_point_in_sentence_and_table():
+    result = ScoreResult(estimates=(divergence("a", 0.1, 0.03, trust="bounds_only"),))
+    summary = summarise_page(result)
+    assert "only bounds hold" in " ".join(summary.sentences)
+    assert summary.rows[0][1][0].text == "0.050 … 0.200"
+    assert summary.real[0].text == "0"
+
+
+def test_the_table_is_in_the_order_of_the_main_value_and_shaded_by_half_intervals():
+    result = ScoreResult(estimates=(divergence("far", 0.1, 0.03), divergence("near", 0.02, 0.03)))
+    summary = summarise_page(result)
+    assert [system for system, _, _ in summary.rows] == ["near", "far"] == list(summary.systems)
+    assert [cells[0].shade for _, cells, _ in summary.rows] == [0, 3]
+
+
+def test_a_published_page_has_no_absolute_path_and_no_list_of_distributions(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    settings = {
+        "reference": str(tmp_path / "real"),
+        "sets": {"a": {"origin": "/data/somebody/speech/a"}},
+        "versions": {"python": "3.11", "distributions": {"secret-package": "1"}},
+    }
+    result = ScoreResult(estimates=(divergence("a", 0.1, 0.03),), settings=settings)
+    write_report(result, tmp_path / "public")
+    for name in ("index.html", "result.json"):
+        text = (tmp_path / "public" / name).read_text()
+        assert str(tmp_path) not in text
+        assert "somebody" not in text
+        assert "secret-package" not in text
+    write_report(result, tmp_path / "private", private_paths=True)
+    kept = json.loads((tmp_path / "private" / "result.json").read_text())
+    assert kept["settings"] == settings

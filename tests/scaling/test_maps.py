@@ -1,0 +1,133 @@
+"""Maps from loss to metric: published predictions, known truths, rows of each stage."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from cdslm_eval.core.errors import UnknownNameError, UsageError
+from cdslm_eval.scaling import Law, LawSpec, Plan, bootstrap_staged, compare_downstream, simulate
+from cdslm_eval.scaling.axis import make_axis
+from cdslm_eval.scaling.map_fit import fit_map
+from cdslm_eval.scaling.table import RunTable
+
+LAW = Law.of("chinchilla", E=1.8, A=400.0, B=3000.0, alpha=0.32, beta=0.40)
+PLAN = Plan(tuple(np.geomspace(1e18, 1e21, 8)), sizes=5, width=16)
+FIVE = ("rpj-d=96_l=8_h=4-1.0", "rpj-d=96_l=8_h=4-16.0", "rpj-d=512_l=8_h=4-1.0", "rpj-d=576_l=24_h=8-1.0",
+        "rpj-d=1024_l=24_h=8-1.0")  # fmt: skip
+
+
+def test_published_errors_are_predicted_through_the_loss(shared_data):
+    table = RunTable.read(shared_data / "scaling/gadre/rpj.csv")
+    names = table.labels["name"]
+
+    def rules(chosen):
+        return [f"line={line}" for line in table.line[np.isin(names, chosen)]]
+
+    # Gadre et al., arXiv 2403.08540: relative errors .0464 % (6.9B) and 3.6365 % (1.4B, 32 times overtrained)
+    found = compare_downstream(
+        table, "err_avg_subset", "loss_c4_val", LawSpec(form="shared", estimator="least_squares"),
+        loss_link="identity", loss_rows=rules(FIVE), metric_rows=rules([*FIVE, "rpj-open_lm_1b-1.0"]), folds=0,
+    )  # fmt: skip
+    assert len(found.loss_fit.table) == 5
+    assert found.two_stage.map.name == "exponential"
+    error = found.predict("two_stage", found.held_out.N, found.held_out.D) / found.held_out.metric("err_avg_subset") - 1
+    assert 100 * error == pytest.approx([0.0464, 3.6365], abs=0.002)
+    assert "two_stage (exponential map)" in found.headline
+
+
+# relative errors of the chained 13B accuracy in per cent, as allenai/OLMo-ladder has them
+@pytest.mark.parametrize(("task", "published"), [("hellaswag", 2.5), ("arc_challenge", 17.5), ("arc_easy", 11.4)])
+def test_checkpoints_for_the_map_and_finals_for_the_law(shared_data, task, published):
+    folder = shared_data / "scaling/olmo"
+    finals = [
+        {"N": row["n"], "D": row["tokens"], "split": row["split"], "kind": "final", "bpb": row[f"{task}_bpb"],
+         "acc": row[f"{task}_acc"]}
+        for row in _rows(folder / "final.csv")
+    ]  # fmt: skip
+    checkpoints = [
+        {
+            "N": row["n"],
+            "D": row["tokens"],
+            "split": "train",
+            "kind": "checkpoint",
+            "bpb": row["bpb"],
+            "acc": row["acc"],
+        }
+        for row in _rows(folder / "checkpoints.csv")
+        if row["task"] == task and row["split"] == "train"
+    ]
+    table = RunTable.from_records(finals + checkpoints)
+    spec = LawSpec(better="higher", bounds=(0, 1))
+    found = compare_downstream(
+        table, "acc", "bpb", spec, loss_rows=["kind=final"], metric_rows=["kind=checkpoint"], folds=0
+    )
+    assert len(found.loss_fit.table) == 16
+    assert found.two_stage.map.name == "bounded-sigmoid"
+    last = found.held_out.select([int(np.argmax(found.held_out.N))])
+    error = 100 * abs(float(found.predict("two_stage", last.N, last.D)[0] / last.metric("acc")[0] - 1))
+    assert error == pytest.approx(published, abs=1.0)
+
+
+def _rows(path):
+    import csv
+
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+TRUTHS = {
+    "line": (lambda loss: 0.1 + 0.2 * (loss - 1.8), "lower", None),
+    "exponential": (lambda loss: 0.9 - 2.5 * np.exp(-0.8 * loss), "lower", None),
+    "sigmoid": (lambda loss: 0.25 + 0.5 / (1 + np.exp(6 * (loss - 2.35))), "higher", None),
+    "bounded-sigmoid": (lambda loss: 1 - 0.75 / (1 + np.exp(-5 * (loss - 2.3))), "higher", (0.0, 1.0)),
+}
+
+
+@pytest.mark.parametrize("name", TRUTHS)
+def test_a_known_map_extrapolates(name):
+    make, better, bounds = TRUTHS[name]
+    loss = np.linspace(2.1, 3.4, 50)
+    errors = []
+    for seed in range(3):
+        values = make(loss) + 0.003 * np.random.default_rng(seed).standard_normal(50)
+        axis = make_axis("identity", values, better, bounds)
+        mapped = fit_map(loss, values, np.ones(50), axis)
+        errors.append(float(mapped.value(1.98) - make(1.98)))
+        assert not mapped.flags
+    assert np.sqrt(np.mean(np.square(errors))) < 0.02
+
+
+def test_a_declared_link_costs_a_straight_metric_nothing():
+    table = simulate(LAW, PLAN, 0.003, seed=1)
+    pjsd = 0.06 + 0.3 * (table.metric("loss") - 1.8) + 0.001 * np.random.default_rng(0).standard_normal(len(table))
+    both = replace(table, metrics={**table.metrics, "pjsd": pjsd})
+    found = compare_downstream(both, "pjsd", "loss", LawSpec(bounds=(0, 1)), folds=0)
+    assert found.axis.link.name == "logit"
+    # a line on the logit scale misses a straight metric; the chosen map must not
+    rmse = {score.method: score.rmse_beyond for score in found.scores}
+    assert rmse["two_stage"] < 1.1 * rmse["direct"]
+    alone = compare_downstream(both, "pjsd", "loss", LawSpec(bounds=(0, 1)), maps=["line"], folds=0)
+    forced = next(score.rmse_beyond for score in alone.scores if score.method == "two_stage")
+    assert forced > 1.5 * rmse["two_stage"]
+
+
+def test_each_stage_has_its_rows_and_replicates_draw_from_both():
+    table = simulate(LAW, PLAN, 0.003, seed=2)
+    score = 0.9 - 2.5 * np.exp(-0.8 * table.metric("loss"))
+    score[:20] = np.nan
+    loss = table.metric("loss").copy()
+    both = replace(table, metrics={"loss": loss, "score": score + 0.001})
+    found = compare_downstream(both, "score", "loss", folds=0)
+    assert (len(found.fits.two_stage.rows.loss), len(found.fits.two_stage.rows.metric)) == (40, 20)
+    for staged in (found.two_stage, found.fused):
+        draws = bootstrap_staged(staged, replicates=40)
+        assert draws.units == 40
+        low, high = draws.interval("alpha")
+        assert low < staged.parameters["alpha"] < high
+    with pytest.raises(UsageError, match="matches none of 40 rows"):
+        compare_downstream(both, "score", "loss", metric_rows=["C<1"])
+    with pytest.raises(UnknownNameError, match="Did you mean 'exponential'"):
+        compare_downstream(both, "score", "loss", maps=["exponental"])
