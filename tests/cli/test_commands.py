@@ -133,7 +133,7 @@ def test_generate_writes_a_set_that_scores_and_the_seed_decides(cli, tmp_path):
 
 
 def test_listings_answer_in_json(cli):
-    assert {"pjsd", "signal"} == {one["name"] for one in json.loads(cli("metrics", "--json").stdout)}
+    assert {"channel", "pjsd", "signal"} == {one["name"] for one in json.loads(cli("metrics", "--json").stdout)}
     assert {"pocketsphinx", "sidecar", "transcript"} <= {
         one["name"] for one in json.loads(cli("recognizers", "--json").stdout)
     }
