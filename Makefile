@@ -23,9 +23,9 @@ lint: .venv/dev.done
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-# the theme warns of a future release of mkdocs, which constraints.txt keeps out
+# not quiet: that would also hide the warnings which strict counts; the theme warns of a future mkdocs, which constraints.txt keeps out
 docs: .venv/docs.done
-	DISABLE_MKDOCS_2_WARNING=true NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet --site-dir site
+	DISABLE_MKDOCS_2_WARNING=true NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
 
 bench: .venv/dev.done
 	$(PIP) -e '.[bench]'

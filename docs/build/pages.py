@@ -94,6 +94,7 @@ def plugin_page() -> str:
         parts.append(f"| [{anchor}](#{anchor}) | {listed} | `pip install ./plugins/{folder.name}` |\n")
         readme = (folder / "README.md").read_text()
         body = re.sub(r"^# .*$", f"## {anchor} {{ #{anchor} }}", readme, count=1, flags=re.MULTILINE)
+        body = re.sub(r"\]\((?:\.\./)+README\.md\)", "](index.md)", body)
         details.append("\n" + re.sub(r"\]\((?!https?:|#)[^)]*?(docs/)?([\w-]+\.md)([^)]*)\)", r"](\2\3)", body))
     return "".join(parts + details)
 
