@@ -12,4 +12,7 @@ pytest.importorskip("hatchling")
 def built(tmp_path_factory):
     """Return each distribution's wheel and sdist by the name of its folder; "" is the package itself."""
     into = tmp_path_factory.mktemp("dist")
-    return {folder.name if folder != ROOT else "": build(folder, into / folder.name) for folder in FOLDERS}
+    return {
+        folder.name if folder != ROOT else "": build(folder, into / str(number))
+        for number, folder in enumerate(FOLDERS)
+    }

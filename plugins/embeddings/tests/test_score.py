@@ -82,7 +82,8 @@ def test_score_shares_embeddings_ranks_flags_copies_and_reports(cli, sets, tmp_p
     (warning,) = [one for one in result["warnings"] if "memorised" in one]
     assert warning.startswith("thief: 1 clips are clips of the reference and 3 all but copy one (c20 of c05")
     page = (tmp_path / "page" / "index.html").read_text()
-    assert "Play the original" in page
+    # the card of a copy plays the reference clip that it copies
+    assert "reference, c05.wav" in page
     assert "real against real" in page
 
     database = sqlite3.connect(tmp_path / "store.cdslm")
