@@ -13,7 +13,8 @@ from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling.axis import Axis
 from cdslm_eval.scaling.fit import HUBER_SPREADS
 from cdslm_eval.scaling.flags import Flag, runs_test
-from cdslm_eval.scaling.maps import MAPS, MapKind
+from cdslm_eval.scaling.map_kind import MapKind
+from cdslm_eval.scaling.maps import MAPS
 from cdslm_eval.scaling.objective import Estimator, Problem, make_estimator
 from cdslm_eval.scaling.solver import Solution, minimise
 

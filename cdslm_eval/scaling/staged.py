@@ -13,7 +13,7 @@ from cdslm_eval.scaling.fit import HUBER_SPREADS, LawFit, residuals
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.law import Law
 from cdslm_eval.scaling.map_fit import MetricMap, Repeatable, residual_spread
-from cdslm_eval.scaling.maps import MapKind
+from cdslm_eval.scaling.map_kind import MapKind
 from cdslm_eval.scaling.objective import Points, make_estimator
 from cdslm_eval.scaling.problem import LawProblem
 from cdslm_eval.scaling.solver import minimise
