@@ -17,6 +17,8 @@ from cdslm_eval.stats.sample import Sample
 
 __all__ = ["compare", "differences"]
 
+_LEAST_CLUSTERS = 5
+
 
 def compare(
     runner: Runner,
@@ -59,13 +61,17 @@ def differences(
     Args:
         metric: What was measured.
         identity: Its identity, the same on both sides.
-        sides: The rows of both systems; paired clip by clip where they share at least half of their keys.
+        sides: The rows of both systems; paired clip by clip where they share at least half of their keys
+            and their speakers do not chain the pairs into fewer than 5 clusters.
         reference: The reference's rows, where the metric needs them.
         seed: Randomness of draws and folds.
     """
     pairs = _shared_keys(sides)
-    paired = pairs is not None
-    a, b = sides if pairs is None else _aligned(sides, pairs)
+    aligned = None if pairs is None else _aligned(sides, pairs)
+    if aligned is not None and _chained(sides, aligned[0]):
+        pairs = aligned = None
+    paired = aligned is not None
+    a, b = aligned or sides
     compared: list[Difference] = []
     for name, statistic in metric.statistics.items():
         if statistic.needs_reference and reference is None:
@@ -82,6 +88,14 @@ def _shared_keys(sides: tuple[Sample, Sample]) -> list[str] | None:
     known = set(keys[1])
     shared = [key for key in keys[0] if key in known]
     return shared if shared and 2 * len(shared) >= max(map(len, keys)) else None
+
+
+def _chained(sides: tuple[Sample, Sample], paired: Sample) -> bool:
+    """Return whether pairing joins the clusters of both sides into too few for an interval.
+
+    Where the sides have other speakers under the same keys, each pair joins two speakers, and soon all are one cluster.
+    """
+    return paired.clusters.count < min(_LEAST_CLUSTERS, *(side.clusters.count for side in sides))
 
 
 def _aligned(sides: tuple[Sample, Sample], keys: Sequence[str]) -> tuple[Sample, Sample]:

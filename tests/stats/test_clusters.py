@@ -131,3 +131,18 @@ def test_a_singular_covariance_tells_nothing_apart_at_unequal_counts():
     assert "compare equal counts" in found.reason
     (equal,) = Frechet().difference(sample(20), few, real, Context(name="fad"), paired=False)
     assert np.isfinite(equal.p_value)
+
+
+def test_speakers_that_chain_all_pairs_leave_the_samples_unpaired():
+    """Other speakers under the same keys on each side join every pair, and one cluster has no interval."""
+    rng = np.random.default_rng(0)
+
+    def side(speakers):
+        values = rng.normal(size=24)
+        outcomes = [Outcome("ok", "", {"x": float(value)}) for value in values]
+        return gather(outcomes, [speakers[i] for i in range(24)], [ClipLabel(f"k{i:02d}") for i in range(24)])
+
+    a, b = side([f"a{i % 6}" for i in range(24)]), side([f"b{i // 4}" for i in range(24)])
+    (difference,) = differences(_Metric(), "i", (a, b), None, seed=0)
+    assert not difference.paired
+    assert np.isfinite(difference.low)
