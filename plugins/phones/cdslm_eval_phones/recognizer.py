@@ -64,7 +64,7 @@ class PhoneCtc(Recognizer):
     requires: ClassVar[Mapping[str, str]] = {"onnxruntime": "onnxruntime>=1.17", "hama": "hama==1.3.10"}
     inventory = "arpabet"
     languages = frozenset({"en"})
-    real_time_factor = 0.004
+    real_time_factor: float | None = 0.004
     rate_hz = RATE_HZ
     positional = "inventory"
     batch_clips = 16
