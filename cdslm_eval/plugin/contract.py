@@ -206,10 +206,12 @@ class Recognizer(Measurer):
         inventory: Name of the phone set of its output: "arpabet", "ipa". Phones of different sets are never compared.
             An instance may set its own, from an option.
         languages: ISO 639 codes of the languages it was made for, such as "en"; empty where it declares none.
+        caution: A sentence shown with every result that rests on it: how far its phones can be relied on.
     """
 
     inventory: str
     languages: frozenset[str] = frozenset()
+    caution: ClassVar[str] = ""
     provides = "phones"
 
     @abstractmethod
