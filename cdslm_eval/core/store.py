@@ -36,7 +36,7 @@ CREATE TABLE IF NOT EXISTS estimates (
 """
 # added without a new schema: an older program leaves it alone
 _NOTES = "CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID"
-# Schema 1 kept what rested on a recognizer or transcriber that could not be opened: "skipped: no phones", or "ok" without
+# Schema 1 kept what rested on a recognizer or transcriber that failed to open: "skipped: no phones", or "ok" without
 # phones where they are optional. Such rows cannot be told from those of clips that have none; both are measured again.
 _DROP_RESTING_ON_A_FAILED_FEATURE = """
 DELETE FROM rows WHERE status = 'skipped' AND (reason LIKE 'no %phones%' OR reason LIKE 'no %transcript%');
