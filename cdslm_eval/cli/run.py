@@ -87,7 +87,7 @@ def run(
 
 
 def _takes_stdout(*targets: str | None) -> bool:
-    """Return whether a document goes to stdout, which has room for one only."""
+    """Return whether a document goes to stdout, which can hold one only."""
     from cdslm_eval.core.errors import UsageError
 
     if targets.count("-") > 1:

@@ -82,9 +82,9 @@ def write_fit_report(study: Study, folder: Path) -> Path:
         pictures[name] = _Picture(inline(drawn, index), caption, round(_REM_PER_INCH * figure.get_figwidth() + 1, 1))
     document = study_document(study)
     sections = [
-        section
-        for section in (_fit(study), _optima(study), _near(study), _quality(study), _downstream(study), _verdict(study))
-        if section
+        part
+        for part in (_fit(study), _optima(study), _near(study), _quality(study), _downstream(study), _verdict(study))
+        if part
     ]
     for section in sections:
         section.figures = [pictures[name] for name in _FIGURES.get(section.anchor, ()) if name in pictures]
@@ -159,10 +159,10 @@ def _quality(study: Study) -> _Section | None:
 def _downstream(study: Study) -> _Section | None:
     if study.downstream is None:
         return None
-    downstream = study.downstream
-    tables = [views.downstream_view(downstream), views.map_view(downstream), views.staged_view(study)]
-    if len(downstream.held_out):
-        tables.insert(2, views.held_out_view(downstream))
+    stage = study.downstream
+    tables = [views.downstream_view(stage), views.map_view(stage), views.staged_view(study)]
+    if len(stage.held_out):
+        tables.insert(2, views.held_out_view(stage))
     return _Section("downstream", "Through the loss", (study.downstream.headline,), tables)
 
 
@@ -171,9 +171,9 @@ def _verdict(study: Study) -> _Section | None:
     if verdict is None:
         return None
     judged = (
-        f"Noise of one run {verdict.noise:.3g}; changes up to {verdict.margin:.3g} count as none. The verdict "
-        "rests on a regression without a law, and on a law fitted by Huber with a delta of that noise, so its limit "
-        "may differ a little from the law above."
+        f"Noise of one run {verdict.noise:.3g}; changes up to {verdict.margin:.3g} count as none. The verdict rests on "
+        "a regression without a law, and on a law fitted by Huber with a delta of that noise, so its limit may differ "
+        "a little from the law above."
     )
     reach = () if verdict.reach is None else (f"Baseline {verdict.reach.label}: {verdict.reach.sentence}.",)
     return _Section(
