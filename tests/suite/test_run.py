@@ -13,6 +13,7 @@ import soundfile as sf
 from junitparser import Error, Failure, JUnitXml, Skipped
 from markdown_it import MarkdownIt
 
+from cdslm_eval import api
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.host import Host
@@ -62,6 +63,19 @@ def test_a_gate_each_way_gives_exit_code_4_and_what_ci_reads(suite_file, cli, tm
     cli("run", lenient, "--junit", "j.xml")
     (case,) = [case for suite in JUnitXml.fromfile(str(tmp_path / "j.xml")) for case in suite]
     assert isinstance(case.result[0], Skipped)
+
+
+def test_the_function_plans_first_and_a_shard_of_it_judges_nothing(suite_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("CDSLM_EVAL_PLUGINS", "")
+    path, plans = suite_file(), []
+    store, planned = tmp_path / "one.cdslm", api.plan_suite(path)
+    part = api.run_suite(path, store=store, shard="1/2", jobs=1, planned=plans.append)
+    assert [plan.cells for plan in plans] == [planned.cells]
+    assert (part.scores.estimates, part.judgements) == ((), ())
+    whole = api.run_suite(path, store=store, jobs=1)
+    assert [judgement.status for judgement in whole.judgements] == ["pass", "fail", "undecided"]
+    with pytest.raises(UsageError, match="the first number lies in"):
+        api.run_suite(path, store=store, shard="3/2")
 
 
 def test_shards_that_are_merged_equal_the_whole_bit_for_bit(measured, cli, tmp_path, monkeypatch):
