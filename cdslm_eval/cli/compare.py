@@ -9,8 +9,10 @@ import typer
 from cdslm_eval.cli import common
 from cdslm_eval.cli.score import (
     DEFAULT_METRICS,
+    AllowTruncatedOption,
     JobsOption,
     RecognizerOption,
+    RehashOption,
     SeedOption,
     StoreOption,
     TranscriberOption,
@@ -36,6 +38,8 @@ def compare(
     json_to: Annotated[str | None, typer.Option("--json", help="Write JSON to this file, or - .")] = None,
     jobs: JobsOption = 0,
     seed: SeedOption = 0,
+    rehash: RehashOption = False,
+    allow_truncated: AllowTruncatedOption = False,
 ) -> None:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
 
@@ -55,6 +59,8 @@ def compare(
         store=store,
         jobs=jobs,
         seed=seed,
+        rehash=rehash,
+        allow_truncated=allow_truncated,
         progress=True,
         note=common.note,
     )

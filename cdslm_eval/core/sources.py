@@ -23,6 +23,7 @@ class Source:
         reference: Audio file of the paired real clip.
         reference_text: What the paired real clip says.
         decoded: The clip itself, where it lies in memory; `path` is then a label that no file has.
+        allow_truncated: Whether a file that ends before its header says is read as far as it goes.
     """
 
     key: str
@@ -33,6 +34,7 @@ class Source:
     reference: str | None = None
     reference_text: str | None = None
     decoded: Clip | None = None
+    allow_truncated: bool = False
 
     @property
     def bytes(self) -> int:
@@ -64,10 +66,17 @@ def decode(source: Source, *, with_reference: bool = False) -> Clip:
     """
     if source.decoded is not None:
         return source.decoded
-    audio = read_audio(source.path)
+    audio = read_audio(source.path, allow_truncated=source.allow_truncated)
     reference = None
     if with_reference and source.reference is not None:
-        reference = decode(Source(key=source.key, path=source.reference, text=source.reference_text))
+        reference = decode(
+            Source(
+                key=source.key,
+                path=source.reference,
+                text=source.reference_text,
+                allow_truncated=source.allow_truncated,
+            )
+        )
     return Clip(
         key=source.key,
         samples=audio.samples,
