@@ -160,8 +160,9 @@ def compare(
     Args:
         a, b: Two systems, as `score` takes them; `{"name": system}` names one. Generators write their clips first.
         reference: Real speech, as one system; needed by metrics that compare with it.
-        metrics, recognizer, transcriber, store, jobs, device, seed, progress, time_limit_s, rehash, allow_truncated,
-            executor, note: As for `score`.
+        metrics, recognizer, transcriber, store, jobs, device, seed, progress, time_limit_s, executor, note: As for
+            `score`.
+        rehash, allow_truncated: As for `score`.
 
     Raises:
         UsageError: A system, metric or option cannot be used, or a metric needs a reference and there is none.
