@@ -124,10 +124,12 @@ def comma_separated(result: ScoreResult) -> str:
 
 
 def records_csv(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return records of equal fields as CSV."""
+    """Return records as CSV; a field that a record lacks is empty."""
     out = io.StringIO()
     if records:
-        writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
+        # only some values have the columns of the channel
+        columns = list(dict.fromkeys(name for record in records for name in record))
+        writer = csv.DictWriter(out, columns, lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(records)
     return out.getvalue()
