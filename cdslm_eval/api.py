@@ -32,9 +32,10 @@ if TYPE_CHECKING:
     from cdslm_eval.results.suite_result import SuiteResult
     from cdslm_eval.scaling import LawFit
     from cdslm_eval.scaling.table import RunTable
+    from cdslm_eval.suite import Plan
     from cdslm_eval.suite.schema import Suite
 
-__all__ = ["MetricLike", "Note", "compare", "fit", "generate", "run_suite", "score"]
+__all__ = ["MetricLike", "Note", "compare", "fit", "generate", "plan_suite", "run_suite", "score"]
 
 MetricLike = str | Metric | type[Metric]
 Note = Callable[[str], None]
@@ -255,8 +256,10 @@ def run_suite(
     device: str = "",
     only: Sequence[str] = (),
     against: str | None = None,
+    shard: str | None = None,
     keep_failures: bool = False,
     progress: Progress | bool = False,
+    planned: Callable[[Plan], None] | None = None,
     note: Note = _logger.warning,
 ) -> SuiteResult:
     """Run a suite: systems x metrics, judged by gates on confidence bounds.
@@ -268,8 +271,10 @@ def run_suite(
         device: Overrides the suite's.
         only: Patterns of the systems and metrics to run.
         against: Name or file of a recorded run to compare with.
+        shard: Measure part I of N only, such as "1/3", into this store; its result has no estimates and no judgements.
         keep_failures: Do not measure again what failed before.
         progress: As for `score`.
+        planned: Called with the plan before anything is measured.
         note: As for `score`.
 
     Raises:
@@ -280,20 +285,44 @@ def run_suite(
 
     loaded = _suite.load_suite(Path(suite)) if isinstance(suite, str | Path) else suite
     path = _store_path(store)
+    part = _suite.Shard.parse(shard) if shard else None
     record = find_record(against, records_folder(path)) if against else None
-    plan = _suite.make_plan(loaded, Host(), only=tuple(only), recorded=record is not None)
+    plan = plan_suite(loaded, only=only, recorded=record is not None)
+    if planned is not None:
+        planned(plan)
     with _shown(progress, "measuring") as bar:
         options = _suite.RunOptions(
             store=path,
             jobs=jobs or loaded.spec.run.jobs or defaults.default_jobs(),
             device=device,
             only=tuple(only),
+            shard=part,
             against=record,
             keep_failures=keep_failures,
             progress=bar,
             log=note,
         )
-        return _suite.run_suite(plan, options)
+        result = _suite.run_suite(plan, options)
+    for warning in result.scores.warnings:
+        note(f"note: {warning}")
+    return result
+
+
+def plan_suite(suite: Path | str | Suite, *, only: Sequence[str] = (), recorded: bool = False) -> Plan:
+    """Check a suite against what is installed, and return what a run of it would measure and judge.
+
+    Args:
+        suite: The file, or what `load_suite` returned.
+        only: Patterns of the systems and metrics to run.
+        recorded: Whether the run is to be compared with a recorded one, which gates may then name.
+
+    Raises:
+        UsageError: The suite has a problem; the message names its lines.
+    """
+    from cdslm_eval import suite as _suite
+
+    loaded = _suite.load_suite(Path(suite)) if isinstance(suite, str | Path) else suite
+    return _suite.make_plan(loaded, Host(), only=tuple(only), recorded=recorded)
 
 
 def fit(table: RunTable | Path | str, metric: str = "loss", **options: Any) -> LawFit:
