@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -92,11 +92,13 @@ class ChannelEffect:
 
     Attributes:
         name: Of the value, such as "pjsd_1".
+        reference: The set of real speech.
         channel: The degradation: "white noise at 20 dB SNR".
         value, low, high: The corrected divergence and its 95 % interval.
     """
 
     name: str
+    reference: str
     channel: str
     value: float
     low: float = math.nan
@@ -123,14 +125,28 @@ class ChannelReport:
 
     def lines(self) -> Iterator[str]:
         """Yield the channel sensitivity and the recognition gain as sentences."""
-        for channel in dict.fromkeys(effect.channel for effect in self.sensitivity):
-            effects = [effect for effect in self.sensitivity if effect.channel == channel]
-            values = ", ".join(
-                f"{effect.name} {format_number(effect.value, 3)}" for effect in effects if math.isfinite(effect.value)
-            )
-            if values:
-                yield f"channel sensitivity: {channel} alone makes of the reference: {values}"
+        groups: dict[tuple[str, str], list[ChannelEffect]] = {}
+        for effect in self.sensitivity:
+            if math.isfinite(effect.value):
+                groups.setdefault((effect.reference, effect.channel), []).append(effect)
+        for (reference, channel), effects in groups.items():
+            # of higher orders a few minutes of speech say little
+            values = ", ".join(f"{effect.name} {format_number(effect.value, 3)}" for effect in effects[:2])
+            yield f"channel sensitivity: {channel} alone moves {reference} by {values}"
         yield from self.gains
+
+    @classmethod
+    def joined(cls, reports: Sequence[ChannelReport]) -> ChannelReport | None:
+        """Return one report of several references' systems; None where there is none."""
+        if len(reports) < 2:
+            return reports[0] if reports else None
+        return cls(
+            sets=tuple(entry for report in reports for entry in report.sets),
+            sensitivity=tuple(effect for report in reports for effect in report.sensitivity),
+            gains=tuple(gain for report in reports for gain in report.gains),
+            clips=sum(report.clips for report in reports),
+            seconds=sum(report.seconds for report in reports),
+        )
 
     def as_json(self) -> dict[str, Any]:
         """Return plain values; NaN becomes None."""

@@ -30,8 +30,8 @@ THROUGH_S, PROBE_S = 900.0, 300.0
 """Audio of the reference that is put through each system's channel, and of that what is played backwards or degraded
 to probe the recognizer, in seconds."""
 CHEAP = 0.01
-"""Real-time factor of a recognizer up to which channels are measured by default (ours): phone-ctc takes about 3 s of
-two cores for each system, pocketsphinx half a minute."""
+"""Real-time factor of a recognizer up to which channels are measured by default (ours): phone-ctc takes about 3 s
+of two cores for each system, pocketsphinx half a minute."""
 _MATCH_CLIPS = 12
 _VERSION = 1
 _DEGRADATIONS = {"white noise at 20 dB SNR": Channel.noise(20.0), "an 8 kHz sampling rate": Channel.band(4000.0)}

@@ -227,7 +227,14 @@ class _Book:
                 for degradation, measurement in study.degraded.items():
                     shares = statistic.channel_effect(sample_of(measurement, metric), reference, context)
                     effects += [
-                        ChannelEffect(name=value, channel=degradation, value=i.value, low=i.low, high=i.high)
+                        ChannelEffect(
+                            name=value,
+                            reference=study.report.sets[0].name,
+                            channel=degradation,
+                            value=i.value,
+                            low=i.low,
+                            high=i.high,
+                        )
                         for value, i in shares.items()
                     ]
                 for system, scored in self._scored.get((metric.name, name), {}).items():
