@@ -3,8 +3,8 @@
 Usage: python -m benchmarks.calibration.channel --recognizer NAME [--group NAME] [--data ../shared/data] [--store FILE]
 
 Writes benchmarks/results/channel-GROUP-RECOGNIZER.json and .md; docs/recognizers.md prints parts of them. The systems
-of the group "degradations" are the same 51 clips of speakers that are not in the reference: the true divergence is 0 in every row but
-the last, in which they are played backwards.
+of the group "degradations" are the same 51 clips of speakers that are not in the reference: the true divergence is 0
+in every row but the last, in which they are played backwards.
 """
 
 from __future__ import annotations
