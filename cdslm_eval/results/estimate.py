@@ -26,7 +26,7 @@ class Quantity:
             one sample size, for ranking only).
         value: The point; NaN where there is none.
         low, high: Its 95 % interval or its bounds; NaN where it has none.
-        why: Why it is this kind, or not known; "" where there is nothing to say.
+        why: Why it is this kind, or not known; "" where that needs no words.
     """
 
     kind: Literal["value", "corrected", "bounds", "uncorrected", "held-out"]
@@ -80,7 +80,7 @@ class Calibration:
 
 
 _BLANK = Calibration()
-_CALIBRATED = tuple(one.name for one in dataclasses.fields(Calibration))
+_CALIBRATED = tuple(field.name for field in dataclasses.fields(Calibration))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,7 +90,7 @@ class Estimate:
     Attributes:
         system, metric, identity, name: Whose it is, what measured it, and how exactly.
         value: The value; NaN with a reason where it is not known.
-        low, high: Its interval, or its bounds; `interval` says which.
+        low, high: Its interval, or its bounds; `interval` names the kind.
         interval: "95% bootstrap", "95% jackknife" or "bounds".
         calibration: Floor, corrected value, held-out bound and trust, where the statistic has them.
         n_scored, n_failed, n_skipped: Clips behind the value.
@@ -204,8 +204,8 @@ _FIELDS = (
 
 
 def _number(name: str, value: Any, owner: type) -> Any:
-    """Return NaN for a null that stands for a number."""
-    kinds = {one.name: str(one.type) for one in dataclasses.fields(owner)}
+    """Return NaN for a null in a number field."""
+    kinds = {column.name: str(column.type) for column in dataclasses.fields(owner)}
     return math.nan if value is None and kinds.get(name) == "float" else value
 
 

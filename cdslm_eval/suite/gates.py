@@ -162,7 +162,7 @@ class _Tokens:
             ends = self._next >= len(self._tokens)
             at = len(self._text) if ends else self._tokens[self._next][2]
             instead = "and the text ends" if ends else f"not {self._tokens[self._next][1]!r}"
-            raise self.error(at, f"{expected} is wanted here, {instead}")
+            raise self.error(at, f"{expected} is expected here, {instead}")
         _, text, at = self._tokens[self._next]
         self._next += 1
         return text, at
@@ -182,7 +182,7 @@ class GatedQuantity:
         value, low, high: The quantity and its interval.
         centre: What the interval converges to as clips are added; NaN where that is not known.
         clips: Clips behind it.
-        is_exact: Whether it is compared as it stands, having no interval by its nature.
+        is_exact: Whether it is compared as it is, having no interval by its nature.
         doubt: Why it must not decide, or "".
         missing: Why it is not known, or "".
     """
@@ -271,7 +271,7 @@ def judge(gate: Gate, title: str, system: str, quantity: GatedQuantity, undecide
     """Judge one gate for one system.
 
     The gate passes when the whole interval satisfies it, fails when none of it does, and is undecided between. An end
-    that was named on the lenient side (`.low <`, `.high >`) is compared alone: it asks only that the contrary was not
+    that was named on the lenient side (`.low <`, `.high >`) is compared alone: it needs only that the contrary was not
     shown.
 
     Args:

@@ -45,7 +45,7 @@ def test_a_gate_is_read(text, expected):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("", "character 1: the name of a value is wanted here, and the text ends"),
+        ("", "character 1: the name of a value is expected here, and the text ends"),
         ("x == 1", "character 3: '==' cannot be judged on an interval"),
         ("x < baselin", "Did you mean 'baseline'?"),
         ("x.hihg < 1", "Did you mean 'high'?"),
