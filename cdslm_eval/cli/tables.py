@@ -64,7 +64,7 @@ def table(result: ScoreResult) -> str:
         console.print(view)
         for one in some:
             listed = any(reason in one.reason for reason in reasons)  # below, once for all values
-            if one.reason and not listed and (math.isnan(one.value) or one.trust == "rank_deficient"):
+            if one.reason and not listed and (_is_open(one) or one.trust == "rank_deficient"):
                 console.print(Text(f"  {one.system}: {one.reason}"))
         console.print()
     lost = len(result.failures)
@@ -78,6 +78,11 @@ def table(result: ScoreResult) -> str:
     output = console.file
     assert isinstance(output, io.StringIO)
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
+
+
+def _is_open(estimate: Estimate) -> bool:
+    """Return whether the value, or an end of its interval, is not known."""
+    return not all(map(math.isfinite, (estimate.value, estimate.low, estimate.high)))
 
 
 def failure_lines(failures: Sequence[Failure]) -> list[str]:

@@ -90,8 +90,9 @@ class Estimate:
     Attributes:
         system, metric, identity, name: Whose it is, what measured it, and how exactly.
         value: The value; NaN with a reason where it is not known.
-        low, high: Its interval, or its bounds; `interval` names the kind.
-        interval: "95% bootstrap", "95% jackknife" or "bounds".
+        low, high: Its interval, or its bounds; `interval` names the kind. NaN where that end is open.
+        interval: "bounds", or how the interval was made: "95% t", "95% Korn-Graubard", "95% order statistics",
+            "95% jackknife".
         calibration: Floor, corrected value, held-out bound and trust, where the statistic has them.
         n_scored, n_failed, n_skipped: Clips behind the value.
         n_reference: Reference clips behind the value, 0 where none are used.
