@@ -18,6 +18,7 @@ from cdslm_eval.core.provenance import host_facts, versions
 from cdslm_eval.core.store import Store, default_store_path
 from cdslm_eval.plugin.contract import Component, Executor, Metric, Recognizer, Transcriber
 from cdslm_eval.plugin.host import Host, transcriber_for
+from cdslm_eval.plugin.recognition import cautions
 from cdslm_eval.plugin.specs import split_specs
 from cdslm_eval.results.comparison_result import ComparisonResult
 from cdslm_eval.results.score_result import ScoreResult
@@ -31,9 +32,10 @@ if TYPE_CHECKING:
     from cdslm_eval.results.suite_result import SuiteResult
     from cdslm_eval.scaling import LawFit
     from cdslm_eval.scaling.table import RunTable
+    from cdslm_eval.suite import Plan
     from cdslm_eval.suite.schema import Suite
 
-__all__ = ["MetricLike", "Note", "compare", "fit", "generate", "run_suite", "score"]
+__all__ = ["MetricLike", "Note", "compare", "fit", "generate", "plan_suite", "run_suite", "score"]
 
 MetricLike = str | Metric | type[Metric]
 Note = Callable[[str], None]
@@ -71,7 +73,7 @@ def score(
             `(samples, rate_hz)`; a mapping `{"name": system}` names them.
         reference: Real speech, as one system; needed by metrics that compare with it.
         metrics: Specs such as "pjsd" or "./my_metric.py:Silence", `Metric` classes or instances.
-        recognizer: Recognizes the phones that metrics read.
+        recognizer: Recognizes the phones that metrics read; "auto" is phone-ctc if usable, else pocketsphinx.
         transcriber: Writes the transcripts that metrics read; None is the default one where one is needed.
         store: File of the rows; None is the user's own.
         jobs: Worker processes; 0 is one per processor.
@@ -123,6 +125,7 @@ def score(
             transcriber=measuring.transcriber,
         )
         result = _scoring.score(runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings)
+        result = dataclasses.replace(result, warnings=(*measuring.cautions, *result.warnings))
         rows.put_run(dict(result.settings), [estimate.as_json() for estimate in result.estimates])
     for warning in result.warnings:
         note(f"note: {warning}")
@@ -178,7 +181,7 @@ def compare(
             runner, opened[0], opened[1], real, measuring.metrics, seed=seed, progress=bar
         )
         failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
-    warnings = tuple(dict.fromkeys(runner.unusable.values()))
+    warnings = tuple(dict.fromkeys([*measuring.cautions, *runner.unusable.values()]))
     for warning in warnings:
         note(f"note: {warning}")
     return ComparisonResult(
@@ -247,8 +250,10 @@ def run_suite(
     device: str = "",
     only: Sequence[str] = (),
     against: str | None = None,
+    shard: str | None = None,
     keep_failures: bool = False,
     progress: Progress | bool = False,
+    planned: Callable[[Plan], None] | None = None,
     note: Note = _logger.warning,
 ) -> SuiteResult:
     """Run a suite: systems x metrics, judged by gates on confidence bounds.
@@ -260,8 +265,10 @@ def run_suite(
         device: Overrides the suite's.
         only: Patterns of the systems and metrics to run.
         against: Name or file of a recorded run to compare with.
+        shard: Measure part I of N only, such as "1/3", into this store; its result has no estimates and no judgements.
         keep_failures: Do not measure again what failed before.
         progress: As for `score`.
+        planned: Called with the plan before anything is measured.
         note: As for `score`.
 
     Raises:
@@ -272,20 +279,44 @@ def run_suite(
 
     loaded = _suite.load_suite(Path(suite)) if isinstance(suite, str | Path) else suite
     path = _store_path(store)
+    part = _suite.Shard.parse(shard) if shard else None
     record = find_record(against, records_folder(path)) if against else None
-    plan = _suite.make_plan(loaded, Host(), only=tuple(only), recorded=record is not None)
+    plan = plan_suite(loaded, only=only, recorded=record is not None)
+    if planned is not None:
+        planned(plan)
     with _shown(progress, "measuring") as bar:
         options = _suite.RunOptions(
             store=path,
             jobs=jobs or loaded.spec.run.jobs or defaults.default_jobs(),
             device=device,
             only=tuple(only),
+            shard=part,
             against=record,
             keep_failures=keep_failures,
             progress=bar,
             log=note,
         )
-        return _suite.run_suite(plan, options)
+        result = _suite.run_suite(plan, options)
+    for warning in result.scores.warnings:
+        note(f"note: {warning}")
+    return result
+
+
+def plan_suite(suite: Path | str | Suite, *, only: Sequence[str] = (), recorded: bool = False) -> Plan:
+    """Check a suite against what is installed, and return what a run of it would measure and judge.
+
+    Args:
+        suite: The file, or what `load_suite` returned.
+        only: Patterns of the systems and metrics to run.
+        recorded: Whether the run is to be compared with a recorded one, which gates may then name.
+
+    Raises:
+        UsageError: The suite has a problem; the message names its lines.
+    """
+    from cdslm_eval import suite as _suite
+
+    loaded = _suite.load_suite(Path(suite)) if isinstance(suite, str | Path) else suite
+    return _suite.make_plan(loaded, Host(), only=tuple(only), recorded=recorded)
 
 
 def fit(table: RunTable | Path | str, metric: str = "loss", **options: Any) -> LawFit:
@@ -317,6 +348,7 @@ class _Measuring:
     recognizer: Recognizer
     transcriber: Transcriber | None
     names: Mapping[str, str | None]
+    cautions: Sequence[str]
 
     @classmethod
     def resolve(cls, host: Host, metrics: Any, recognizer: Any, transcriber: Any, note: Note) -> _Measuring:
@@ -335,10 +367,10 @@ class _Measuring:
         _note_weights([*chosen, *([recognizes] if reads_phones else []), transcribes], note)
         specs = {
             "metrics": ",".join(_spec(metric) for metric in listed),
-            "recognizer": _spec(recognizer),
+            "recognizer": recognizes.name if recognizer == defaults.RECOGNIZER else _spec(recognizer),
             "transcriber": None if transcribes is None else _spec(transcriber or transcribes),
         }
-        return cls(chosen, recognizes, transcribes, specs)
+        return cls(chosen, recognizes, transcribes, specs, cautions(host, recognizer, recognizes, chosen))
 
     def settings(self, host: Host, reference: ClipSet | None) -> dict[str, Any]:
         """Return what a result records of how it was made."""

@@ -136,8 +136,8 @@ def save_checkpoint(
         if not no_room(error):
             raise TrainingError(f"{folder}: cannot be written: {error}.{_others(folder)}") from error
         raise TrainingError(
-            f"{run}: no room for the checkpoint of step {step}, of which {path.name} alone takes {needed / 2**20:.0f} "
-            f"MiB.{_others(folder)} Make room and repeat the command"
+            f"{run}: no space for the checkpoint of step {step}, of which {path.name} alone takes {needed / 2**20:.0f} "
+            f"MiB.{_others(folder)} Free some space and repeat the command"
         ) from error
     checkpoint = Checkpoint.open(folder)
     protected_names = {f"step-{number:09d}" for number in protected}

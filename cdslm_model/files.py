@@ -41,7 +41,7 @@ def written_whole(path: Path, write: Callable[[Path], object]) -> None:
         sync(half)
         half.replace(path)
     except BaseException:
-        # On a full disk, a half file would take the room of the next try
+        # On a full disk, a half file would take the space of the next try
         half.unlink(missing_ok=True)
         raise
     sync(path.parent)
@@ -88,7 +88,7 @@ def no_room(error: BaseException) -> bool:
 def missing_resource(error: BaseException) -> str | None:
     """Return a sentence with the fix where an error means a full disk or memory, else None."""
     if isinstance(error, OSError) and no_room(error):
-        return f"no room on the disk{f' for {error.filename}' if error.filename else ''}; make room"
+        return f"no space on the disk{f' for {error.filename}' if error.filename else ''}; free some space"
     # torch has no type of its own for main memory
     if isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error):
         return "not enough memory; a smaller --batch-size, --depth or window, more --accumulate or --patch need less"

@@ -3,8 +3,8 @@
 Usage: python benchmarks/calibration/recognizers.py [--data ../shared/data] [--recognizer NAME ...] [--limit N]
 
 Writes benchmarks/results/recognizers.json, whose table docs/recognizers.md prints. The LibriVox clips are scored
-against their aligned phones, speechocean762 against CMUdict's phones of what the learners were to read, which is not
-always what they said: no recognizer can reach 0 there.
+against their aligned phones, speechocean762 against CMUdict's phones of what the learners were to
+read, which they did not always read: no recognizer can reach 0 there.
 """
 
 from __future__ import annotations
@@ -41,7 +41,9 @@ def librivox(data: Path) -> ClipSet:
 def learners(data: Path) -> ClipSet:
     """Return the test split of speechocean762."""
     clips = ClipSet.open(data / "speech" / "speechocean762" / "manifest.tsv")
-    return ClipSet("speechocean762 test", [one for one in clips.sources if Path(one.path).parent.name == "test"])
+    return ClipSet(
+        "speechocean762 test", [source for source in clips.sources if Path(source.path).parent.name == "test"]
+    )
 
 
 def rows(data: Path, recognizers: list[str], limit: int) -> Iterator[dict[str, Any]]:

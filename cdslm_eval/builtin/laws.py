@@ -87,11 +87,11 @@ class PowerSum(LawForm):
         del centre
         size = len(self.parameters)
         low, high = np.full(size, -25.0), np.full(size, 7.0)
-        for place in self.exponents:
-            low[place - 1], high[place - 1] = EXPONENT_RANGE
-        for place in self.coefficients:
-            low[place - 1] += np.log(typical)
-            high[place - 1] += np.log(typical)
+        for index in self.exponents:
+            low[index - 1], high[index - 1] = EXPONENT_RANGE
+        for index in self.coefficients:
+            low[index - 1] += np.log(typical)
+            high[index - 1] += np.log(typical)
         return low, high
 
     def natural(self, theta: Floats, centre: Floats) -> dict[str, Floats]:

@@ -34,7 +34,7 @@ _ENDED_BY = {130: "interrupted", _TERMINATED: "terminated"}
 
 app = typer.Typer(
     name="cdslm-eval",
-    help="Score what speech-only language models say, through plugins, with intervals and floors; fit how it scales.",
+    help="Score what speech-only language models generate, through plugins, with intervals; fit how it scales.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,

@@ -66,7 +66,7 @@ def named_systems(texts: Sequence[str]) -> list[str | tuple[str, str]]:
 
 
 def named_system(text: str) -> str | tuple[str, str]:
-    """Split NAME=PATH into a pair; what is a path as it stands, or a generator with options, stays."""
+    """Split NAME=PATH into a pair; an existing path, or a generator with options, is returned unsplit."""
     name, sign, rest = text.partition("=")
     if not sign or Path(text).exists() or not name.strip() or set(name) & {"/", os.sep, ":", ","}:
         return text

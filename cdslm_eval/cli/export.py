@@ -1,4 +1,4 @@
-"""`cdslm-eval export`: the estimates of a kept run as CSV, JSON or parquet."""
+"""`cdslm-eval export`: the estimates of a finished_runs run as CSV, JSON or parquet."""
 
 from __future__ import annotations
 
@@ -23,26 +23,26 @@ def export(
     to: Annotated[str, typer.Argument(help="A .csv, .json or .parquet file, or - for CSV on stdout.")] = "-",
     store: StoreOption = None,
     run: Annotated[int | None, typer.Option("--run", help="Number of the run; default: the last.")] = None,
-    runs: Annotated[bool, typer.Option("--runs", help="List the kept runs instead.")] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="List the finished_runs runs instead.")] = False,
 ) -> None:
     """Export the estimates of a run that the store keeps."""
     from cdslm_eval.cli.tables import records_csv
     from cdslm_eval.core.store import Store, default_store_path
 
-    with Store(store or default_store_path(), read_only=True) as held:
-        kept = held.runs()
+    with Store(store or default_store_path(), read_only=True) as opened:
+        finished_runs = opened.runs()
         if runs:
-            for one in kept:
-                sets = ", ".join(one["settings"].get("sets", {}))
-                typer.echo(f"{one['id']}\t{one['finished']}\t{one['settings'].get('metrics', '')}\t{sets}")
+            for entry in finished_runs:
+                sets = ", ".join(entry["settings"].get("sets", {}))
+                typer.echo(f"{entry['id']}\t{entry['finished']}\t{entry['settings'].get('metrics', '')}\t{sets}")
             return
-        if not kept:
-            raise UsageError(f"{held.path}: no finished run in this store; `cdslm-eval score` makes one")
-        wanted = kept[-1]["id"] if run is None else run
-        if wanted not in {one["id"] for one in kept}:
-            raise UsageError(f"{held.path}: no run {wanted}; see `cdslm-eval export --runs`")
-        records = held.estimates(wanted)
-        settings = next(one["settings"] for one in kept if one["id"] == wanted)
+        if not finished_runs:
+            raise UsageError(f"{opened.path}: no finished run in this store; `cdslm-eval score` makes one")
+        wanted = finished_runs[-1]["id"] if run is None else run
+        if wanted not in {entry["id"] for entry in finished_runs}:
+            raise UsageError(f"{opened.path}: no run {wanted}; see `cdslm-eval export --runs`")
+        records = opened.estimates(wanted)
+        settings = next(entry["settings"] for entry in finished_runs if entry["id"] == wanted)
     suffix = Path(to).suffix.lower()
     if to == "-" or suffix == ".csv":
         common.write_text(to, records_csv(records))

@@ -99,19 +99,19 @@ def plan(
 
     settings: dict[str, Any] = {"simulations": simulations, "seed": planned.seed, "level": level}
     if want is None:
-        found = plan_intervals(planned.truth(), planned.plan(), planned.noise, **settings)
+        intervals = plan_intervals(planned.truth(), planned.plan(), planned.noise, **settings)
     else:
         name, width = _wanted(want)
-        found = plan_runs(
+        intervals = plan_runs(
             planned.truth(),
             planned.plan(),
             planned.noise,
             name,
             width,
-            progress=lambda one: common.note(f"{one.plan.runs} runs: {name} within {one.width(name):.3g}"),
+            progress=lambda trial: common.note(f"{trial.plan.runs} runs: {name} within {trial.width(name):.3g}"),
             **settings,
         )
-    deliver(to_json(_document(found, planned.noise)), lambda: _text(found, planned.noise), json_to)
+    deliver(to_json(_document(intervals, planned.noise)), lambda: _text(intervals, planned.noise), json_to)
 
 
 def _wanted(text: str) -> tuple[str, float]:
@@ -122,45 +122,45 @@ def _wanted(text: str) -> tuple[str, float]:
         raise UsageError(f"--want {text!r}: a parameter and the width of its interval, such as alpha=0.05") from error
 
 
-def _document(found: PlanIntervals, noise: float) -> dict[str, Any]:
+def _document(intervals: PlanIntervals, noise: float) -> dict[str, Any]:
     return {
-        "plan": found.plan,
-        "runs": found.plan.runs,
-        "flops": found.plan.flops,
+        "plan": intervals.plan,
+        "runs": intervals.plan.runs,
+        "flops": intervals.plan.flops,
         "noise": noise,
-        "level": found.level,
-        "converged": found.converged,
-        "truth": dict(found.truth),
-        "intervals": {name: found.interval(name) for name in found.truth},
-        "widths": {name: found.width(name) for name in found.truth},
-        "bias": {name: found.bias(name) for name in found.truth},
-        "ratio_sign_known": found.sign_known if "ratio_exponent" in found.truth else None,
+        "level": intervals.level,
+        "converged": intervals.converged,
+        "truth": dict(intervals.truth),
+        "intervals": {name: intervals.interval(name) for name in intervals.truth},
+        "widths": {name: intervals.width(name) for name in intervals.truth},
+        "bias": {name: intervals.bias(name) for name in intervals.truth},
+        "ratio_sign_known": intervals.sign_known if "ratio_exponent" in intervals.truth else None,
     }
 
 
-def _text(found: PlanIntervals, noise: float) -> str:
+def _text(intervals: PlanIntervals, noise: float) -> str:
     from cdslm_eval.cli.fit_text import table_text
     from cdslm_eval.scaling.output.text import View, between, plain
 
-    budgets = found.plan.budgets
+    budgets = intervals.plan.budgets
     first = (
-        f"{found.plan.runs} runs at {len(budgets)} budgets from {min(budgets):.3g} to {max(budgets):.3g} FLOPs, "
-        f"{found.plan.flops:.3g} FLOPs in all, each run with a noise of {noise:g}."
+        f"{intervals.plan.runs} runs at {len(budgets)} budgets from {min(budgets):.3g} to {max(budgets):.3g} FLOPs, "
+        f"{intervals.plan.flops:.3g} FLOPs in all, each run with a noise of {noise:g}."
     )
     rows = tuple(
         (
             name,
-            plain(found.truth[name], 5),
-            between(*found.interval(name)),
-            plain(found.width(name), 3),
-            f"{found.bias(name):+.2g}",
+            plain(intervals.truth[name], 5),
+            between(*intervals.interval(name)),
+            plain(intervals.width(name), 3),
+            f"{intervals.bias(name):+.2g}",
         )
-        for name in found.truth
+        for name in intervals.truth
     )
-    view = View("Estimates from such tables", ("", "truth", f"{100 * found.level:g} %", "width", "bias"), rows)
+    view = View("Estimates from such tables", ("", "truth", f"{100 * intervals.level:g} %", "width", "bias"), rows)
     blocks = [first, table_text(view)]
-    if "ratio_exponent" in found.truth:
-        blocks.append(f"r* = D*/N* would have the right sign in {found.sign_known:.0%} of such tables.")
-    if found.converged < 1:
-        blocks.append(f"{1 - found.converged:.1%} of the fits reached no optimum.")
+    if "ratio_exponent" in intervals.truth:
+        blocks.append(f"r* = D*/N* would have the right sign in {intervals.sign_known:.0%} of such tables.")
+    if intervals.converged < 1:
+        blocks.append(f"{1 - intervals.converged:.1%} of the fits reached no optimum.")
     return "\n\n".join(blocks) + "\n"

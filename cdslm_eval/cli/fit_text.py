@@ -25,8 +25,8 @@ def table_text(view: View) -> str:
 
     out = io.StringIO()
     table = Table(title=Text(view.title), title_justify="left", box=None, pad_edge=False)
-    for place, heading in enumerate(view.headings):
-        table.add_column(heading, justify="left" if place == 0 else "right", no_wrap=True)
+    for index, heading in enumerate(view.headings):
+        table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
     for row in view.rows:
         table.add_row(*(Text(cell) for cell in row))
     Console(file=out, width=240, force_terminal=False).print(table)
@@ -60,47 +60,49 @@ def law_text(study: Study) -> str:
 
 def isoflop_text(study: Study) -> str:
     """Return each budget by itself."""
-    found = study.isoflops
-    if found is None:
+    isoflops = study.isoflops
+    if isoflops is None:
         return _blocks([study.headline, _missing(study)])
-    return _blocks([found.headline, table_text(views.isoflop_view(found)), _flags(found.flags), _data(study)])
+    return _blocks([isoflops.headline, table_text(views.isoflop_view(isoflops)), _flags(isoflops.flags), _data(study)])
 
 
 def verdict_text(study: Study) -> str:
     """Return the verdict with its evidence."""
-    found = study.verdict
-    if found is None:
+    verdict = study.verdict
+    if verdict is None:
         return _blocks([f"NO VERDICT: {study.missing.get('verdict', '')}", _data(study)])
     judged = (
-        f"Noise of one run {found.noise:.3g}, changes up to {found.margin:.3g} count as none, level {found.level:g}."
+        f"Noise of one run {verdict.noise:.3g}, changes up to {verdict.margin:.3g} count as none, "
+        f"level {verdict.level:g}."
     )
-    further = "\n".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in found.evidence[1:])
-    first = f"{found.label.upper()}: {found.sentence}."
+    further = "\n".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in verdict.evidence[1:])
+    first = f"{verdict.label.upper()}: {verdict.sentence}."
     return _blocks([first, further, judged, _flags(study.flags), _data(study), _missing(study)])
 
 
 def downstream_text(study: Study) -> str:
     """Return the comparison of direct, two-stage and fused fits, and the verdict."""
-    found = study.downstream
-    if found is None:
+    downstream = study.downstream
+    if downstream is None:
         return _blocks([f"NO COMPARISON: {study.missing.get('downstream', '')}", _data(study)])
-    blocks = [found.headline, table_text(views.downstream_view(found)), table_text(views.map_view(found))]
-    blocks += [table_text(views.held_out_view(found))] if len(found.held_out) else []
+    blocks = [downstream.headline]
+    blocks += [table_text(view(downstream)) for view in (views.downstream_view, views.map_view)]
+    blocks += [table_text(views.held_out_view(downstream))] if len(downstream.held_out) else []
     blocks.append(table_text(views.staged_view(study)))
     if study.verdict is not None:
         blocks.append(f"Verdict: {study.verdict.sentence}.")
-    return _blocks([*blocks, _flags(found.flags), _data(study), _missing(study)])
+    return _blocks([*blocks, _flags(downstream.flags), _data(study), _missing(study)])
 
 
-def predictions_text(found: Predictions) -> str:
+def predictions_text(predictions: Predictions) -> str:
     """Return predictions."""
-    blocks = [found.headline]
-    level, metric = found.resampling.level, found.fit.metric
-    if found.optima:
-        blocks.append(table_text(views.predicted_view(found.optima, metric, level, "Optima of budgets")))
-    if found.models:
-        blocks.append(table_text(views.predicted_view(found.models, metric, level, "Models")))
-    return _blocks([*blocks, _flags(found.flags)])
+    blocks = [predictions.headline]
+    level, metric = predictions.resampling.level, predictions.fit.metric
+    if predictions.optima:
+        blocks.append(table_text(views.predicted_view(predictions.optima, metric, level, "Optima of budgets")))
+    if predictions.models:
+        blocks.append(table_text(views.predicted_view(predictions.models, metric, level, "Models")))
+    return _blocks([*blocks, _flags(predictions.flags)])
 
 
 def _flags(flags: Iterable[Flag]) -> str:

@@ -77,7 +77,8 @@ def _read(path: Path) -> dict[str, Any]:
 
 
 def _suite(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: int) -> ScoreResult:
-    from cdslm_eval.cli.run import run_from
+    from cdslm_eval import api
+    from cdslm_eval.cli.run import grid
     from cdslm_eval.suite import load_suite, parse_suite
 
     suite_settings = settings["suite"]
@@ -85,10 +86,16 @@ def _suite(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: 
     if path.is_file() and load_suite(path).digest != suite_settings["digest"]:
         common.note(f"differs: {path}: the suite file was changed since; the one in {result} is run")
     suite = parse_suite(suite_settings["text"], path)
-    done = run_from(
-        suite, store=store, against=suite_settings["against"], only=tuple(suite_settings["only"]), jobs=jobs
+    done = api.run_suite(
+        suite,
+        store=store,
+        against=suite_settings["against"],
+        only=tuple(suite_settings["only"]),
+        jobs=jobs,
+        progress=True,
+        planned=lambda plan: common.note(grid(plan)),
+        note=common.note,
     )
-    assert done is not None  # neither a shard nor a plan was requested
     return done.scores
 
 

@@ -14,9 +14,8 @@ from cdslm_eval.cli.score import JobsOption, KeepFailuresOption, PrivatePathsOpt
 if TYPE_CHECKING:
     from cdslm_eval.results.suite_result import SuiteResult
     from cdslm_eval.suite import Plan
-    from cdslm_eval.suite.schema import Suite
 
-__all__ = ["add_to", "deliver", "run_from"]
+__all__ = ["add_to", "deliver", "grid"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -59,7 +58,9 @@ def run(
     Exit codes: 0 measured and no gate failed; 1 over the failure budget; 2 the suite or command was wrong; 3 internal
     error; 4 a gate failed.
     """
+    from cdslm_eval.api import plan_suite, run_suite
     from cdslm_eval.core.errors import UsageError
+    from cdslm_eval.core.store import default_store_path
     from cdslm_eval.suite import json_schema, load_suite
 
     if schema:
@@ -68,18 +69,26 @@ def run(
     if suite is None:
         raise UsageError("name a suite file: cdslm-eval run SUITE.toml")
     quiet = _takes_stdout(json_to, junit, markdown)
-    result = run_from(
-        load_suite(suite),
+    loaded = load_suite(suite)
+    if plan_only:
+        common.note(grid(plan_suite(loaded, only=tuple(only or ()), recorded=against is not None)))
+        return
+    result = run_suite(
+        loaded,
         store=store,
         against=against,
         only=tuple(only or ()),
         shard=shard,
-        plan_only=plan_only,
         jobs=jobs,
         device=device,
         keep_failures=keep_failures,
+        progress=True,
+        planned=lambda plan: common.note(grid(plan)),
+        note=common.note,
     )
-    if result is None:
+    if shard is not None:
+        where = store or default_store_path()
+        common.note(f"part {shard} is in {where}; judge with `cdslm-eval merge` of all parts, then `run`")
         return
     deliver(result, out, json_to, junit, markdown, quiet=quiet, private_paths=private_paths)
     if result.exit_code:
@@ -87,58 +96,12 @@ def run(
 
 
 def _takes_stdout(*targets: str | None) -> bool:
-    """Return whether a document goes to stdout, which has room for one only."""
+    """Return whether a document goes to stdout, which can hold one only."""
     from cdslm_eval.core.errors import UsageError
 
     if targets.count("-") > 1:
         raise UsageError("only one of --json, --junit and --markdown can go to stdout (-)")
     return "-" in targets
-
-
-def run_from(
-    suite: Suite,
-    *,
-    store: Path | None,
-    against: str | None = None,
-    only: tuple[str, ...] = (),
-    shard: str | None = None,
-    plan_only: bool = False,
-    jobs: int = 0,
-    device: str = "",
-    keep_failures: bool = False,
-) -> SuiteResult | None:
-    """Plan and run a suite; return None for a plan or a shard."""
-    from cdslm_eval.core.store import default_store_path
-    from cdslm_eval.plugin.host import Host
-    from cdslm_eval.suite import RunOptions, Shard, make_plan, run_suite
-    from cdslm_eval.suite.recording import find_record, records_folder
-
-    where = store or default_store_path()
-    part = Shard.parse(shard) if shard else None
-    record = find_record(against, records_folder(where)) if against else None
-    plan = make_plan(suite, Host(), only=only, recorded=record is not None)
-    common.note(_grid(plan))
-    if plan_only:
-        return None
-    with common.progress("measuring") as bar:
-        options = RunOptions(
-            store=where,
-            jobs=jobs or suite.spec.run.jobs or common.default_jobs(),
-            device=device,
-            only=only,
-            shard=part,
-            against=record,
-            keep_failures=keep_failures,
-            progress=bar,
-            log=common.note,
-        )
-        result = run_suite(plan, options)
-    if part is not None:
-        common.note(f"part {shard} is in {where}; judge with `cdslm-eval merge` of all parts, then `run`")
-        return None
-    for warning in result.scores.warnings:
-        common.note(f"note: {warning}")
-    return result
 
 
 def deliver(
@@ -184,7 +147,7 @@ def deliver(
         common.note(f"leaderboard: {write_leaderboard(result, out, private_paths=private_paths)}")
 
 
-def _grid(plan: Plan) -> str:
+def grid(plan: Plan) -> str:
     """Return the grid of systems and metrics as text: what runs, and what prevents the rest."""
     import io
 

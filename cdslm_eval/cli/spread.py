@@ -39,7 +39,7 @@ def spread(command: Callable[..., None]) -> Callable[..., None]:
         command(**packed, **given)
 
     spread_out.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-    spread_out.__annotations__ = {one.name: one.annotation for one in parameters}
+    spread_out.__annotations__ = {entry.name: entry.annotation for entry in parameters}
     del spread_out.__wrapped__  # else its signature would be read instead
     return spread_out
 

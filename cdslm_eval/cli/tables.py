@@ -34,9 +34,9 @@ _HEADINGS = ("system", "value", "low … high", "floor", "corrected (95 %)", "he
 
 def _groups(result: ScoreResult) -> dict[str, list[Estimate]]:
     groups: dict[str, list[Estimate]] = {}
-    for one in result.estimates:
-        groups.setdefault(one.name, []).append(one)
-    return {name: ranked(some) for name, some in groups.items()}
+    for estimate in result.estimates:
+        groups.setdefault(estimate.name, []).append(estimate)
+    return {name: ranked(group) for name, group in groups.items()}
 
 
 def table(result: ScoreResult) -> str:
@@ -47,25 +47,25 @@ def table(result: ScoreResult) -> str:
 
     console = Console(file=io.StringIO(), width=132, force_terminal=False)
     reasons = {failure.reason for failure in result.failures if failure.reason}
-    for name, some in _groups(result).items():
-        first = some[0]
+    for name, group in _groups(result).items():
+        first = group[0]
         kind = f", {first.interval}" if first.interval else ""
         title = f"{name} {_ARROWS[first.better]} [{first.unit or 'no unit'}{kind}] {first.identity}"
         if first.common_phones:
             title += f", held-out at {first.common_phones} phones a side"
-        shown = shown_columns(some)
+        shown = shown_columns(group)
         there = (True, True, True, shown.floor, shown.trust, shown.held_out, shown.trust, True)
-        chosen = [place for place, used in enumerate(there) if used]
+        chosen = [index for index, used in enumerate(there) if used]
         view = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
         for column in chosen:
             view.add_column(_HEADINGS[column], justify="left" if column in (0, 6) else "right", no_wrap=column != 0)
-        for one in some:
-            view.add_row(*(Text(_cells(one)[column]) for column in chosen))
+        for estimate in group:
+            view.add_row(*(Text(_cells(estimate)[column]) for column in chosen))
         console.print(view)
-        for one in some:
-            listed = any(reason in one.reason for reason in reasons)  # below, once for all values
-            if one.reason and not listed and (_is_open(one) or one.trust == "rank_deficient"):
-                console.print(Text(f"  {one.system}: {one.reason}"))
+        for estimate in group:
+            listed = any(reason in estimate.reason for reason in reasons)  # below, once for all values
+            if estimate.reason and not listed and (_is_open(estimate) or estimate.trust == "rank_deficient"):
+                console.print(Text(f"  {estimate.system}: {estimate.reason}"))
         console.print()
     lost = len(result.failures)
     if lost:
@@ -125,7 +125,7 @@ def latex(result: ScoreResult) -> str:
 
 def comma_separated(result: ScoreResult) -> str:
     """Return the estimates as CSV with every JSON field; unknown numbers are empty."""
-    return records_csv([one.as_json() for one in result.estimates])
+    return records_csv([estimate.as_json() for estimate in result.estimates])
 
 
 def records_csv(records: Sequence[Mapping[str, Any]]) -> str:
@@ -141,11 +141,11 @@ def records_csv(records: Sequence[Mapping[str, Any]]) -> str:
 def markdown(result: ScoreResult) -> str:
     """Return one Markdown table per value name, best system first."""
     lines: list[str] = []
-    for name, some in _groups(result).items():
-        first = some[0]
+    for name, group in _groups(result).items():
+        first = group[0]
         lines += [f"### {_escape(name)} {_ARROWS[first.better]} ({_escape(first.unit)})", ""]
         lines += ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
-        lines += ["| " + " | ".join(_escape(cell) for cell in _cells(one)) + " |" for one in some]
+        lines += ["| " + " | ".join(_escape(cell) for cell in _cells(estimate)) + " |" for estimate in group]
         lines.append("")
     return "\n".join(lines)
 

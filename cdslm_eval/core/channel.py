@@ -120,11 +120,11 @@ def pooled(profiles: Sequence[ChannelProfile]) -> ChannelProfile:
     """
 
     def bands(name: str) -> Floats:
-        medians: Floats = np.median([getattr(one, name) for one in profiles], axis=0)
+        medians: Floats = np.median([getattr(profile, name) for profile in profiles], axis=0)
         return medians
 
     def middle(name: str) -> float:
-        return float(np.median([getattr(one, name) for one in profiles]))
+        return float(np.median([getattr(profile, name) for profile in profiles]))
 
     return ChannelProfile(
         bands("spectrum_db"),
@@ -179,7 +179,7 @@ def _coloured(channel: Channel, target: ChannelProfile, clips: Sequence[Samples]
 
 def _through(channel: Channel, clips: Sequence[Samples]) -> ChannelProfile:
     profiles = [profile(channel.apply(clip)) for clip in clips]
-    return pooled([one for one in profiles if one is not None])
+    return pooled([profile for profile in profiles if profile is not None])
 
 
 def _less_noise(spectrum_db: Floats, noise_db: Floats) -> Floats:

@@ -58,7 +58,7 @@ def band_limit(samples: Samples, rate_hz: int, bandwidth_hz: float) -> Samples:
     Args:
         samples: float32 `[samples]`.
         rate_hz: Their rate; a bandwidth of half of it or more changes nothing.
-        bandwidth_hz: Upper edge of what stays.
+        bandwidth_hz: Upper edge of what remains.
     """
     narrow_hz = round(2 * bandwidth_hz)
     if narrow_hz >= rate_hz or not len(samples):
@@ -69,7 +69,7 @@ def band_limit(samples: Samples, rate_hz: int, bandwidth_hz: float) -> Samples:
 
 
 def reverberate(samples: Samples, rate_hz: int, decay_s: float, wet: float, rng: np.random.Generator) -> Samples:
-    """Return a clip in a synthetic room: the direct sound, and noise that decays exponentially.
+    """Return a clip with synthetic reverberation: the direct sound, and noise that decays exponentially.
 
     Args:
         samples: float32 `[samples]`.

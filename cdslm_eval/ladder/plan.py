@@ -166,8 +166,8 @@ def read_plan(path: Path, places: Mapping[str, str] | None = None) -> Plan:
         name = min(unknown)
         raise UsageError(f"{path}: its [paths] have no {name!r}.{did_you_mean(name, list(own or {}))}")
     if own:
-        resolved = {name: str((path.parent / str(place)).resolve()) for name, place in own.items()}
-        data["paths"] = resolved | {name: str(Path(place).resolve()) for name, place in (places or {}).items()}
+        resolved = {name: str((path.parent / str(folder)).resolve()) for name, folder in own.items()}
+        data["paths"] = resolved | {name: str(Path(folder).resolve()) for name, folder in (places or {}).items()}
     try:
         return Plan(**data)
     except ValidationError as error:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import importlib.util
+import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol
+from typing import Any, ClassVar, Protocol, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -29,6 +30,7 @@ __all__ = [
     "NoOptions",
     "Options",
     "Produced",
+    "Recognition",
     "Recognizer",
     "Row",
     "Skipped",
@@ -87,6 +89,27 @@ class Failed:
     """Yielded in place of a row: the clip should have been measured, but could not be."""
 
     reason: str
+
+
+class Recognition(tuple[str, ...]):
+    """The phones of one clip with the recognizer's confidence in them, for recognizers that have one.
+
+    Attributes:
+        confidence: Mean posterior of the frames that carry a phone, 0..1; NaN where there is no such frame.
+
+    Example:
+        >>> recognition = Recognition(["HH", "AY"], confidence=0.9)
+        >>> list(recognition), recognition.confidence
+        (['HH', 'AY'], 0.9)
+    """
+
+    confidence: float
+
+    def __new__(cls, phones: Iterable[str], confidence: float) -> Self:
+        """Return the phones as a tuple that carries the confidence."""
+        recognition = super().__new__(cls, phones)
+        recognition.confidence = confidence
+        return recognition
 
 
 class Component(ABC):
@@ -206,20 +229,34 @@ class Recognizer(Measurer):
         inventory: Name of the phone set of its output: "arpabet", "ipa". Phones of different sets are never compared.
             An instance may set its own, from an option.
         languages: ISO 639 codes of the languages it was made for, such as "en"; empty where it declares none.
+        caution: A sentence shown with every result that rests on it: how far its phones can be relied on.
+        real_time_factor: Processor seconds per second of audio on one core, as its author measured it; None where not
+            known. Up to .01, what costs extra recognition (the channel next to pJSD) is on by default.
     """
 
     inventory: str
     languages: frozenset[str] = frozenset()
+    caution: ClassVar[str] = ""
+    real_time_factor: float | None = None
     provides = "phones"
 
     @abstractmethod
     def recognize(self, clips: Sequence[Clip]) -> Iterator[Sequence[str] | Skipped | Failed]:
-        """Yield the phones of each clip, in order; an empty sequence where there is no speech."""
+        """Yield the phones of each clip, in order; an empty sequence where there is no speech.
+
+        A `Recognition` carries a confidence as well.
+        """
 
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:
-        """Yield `{"phones": [...]}` per clip."""
+        """Yield `{"phones": [...]}` per clip, with the `confidence` of a `Recognition`."""
         for phones in self.recognize(clips):
-            yield phones if isinstance(phones, Skipped | Failed) else {"phones": list(phones)}
+            if isinstance(phones, Skipped | Failed):
+                yield phones
+                continue
+            row: dict[str, Any] = {"phones": list(phones)}
+            if isinstance(phones, Recognition):
+                row["confidence"] = phones.confidence if math.isfinite(phones.confidence) else None
+            yield row
 
 
 class Transcriber(Measurer):

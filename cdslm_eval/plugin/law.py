@@ -103,7 +103,7 @@ class LawForm(Component):
     @property
     def profiled(self) -> Mapping[str, int]:
         """Parameter -> its index in `inner`, of those that can be profiled or stand at a bound."""
-        return {name: place for place, name in enumerate(self.parameters, 1) if name not in self.scales}
+        return {name: index for index, name in enumerate(self.parameters, 1) if name not in self.scales}
 
     @property
     def coefficients(self) -> tuple[int, ...]:
@@ -128,9 +128,9 @@ class LawForm(Component):
         with np.errstate(divide="ignore", invalid="ignore"):
             low, high = np.where(logs, np.log(low), low), np.where(logs, np.log(high), high)
         for name, (column, exponent) in self.scales.items():
-            place, power = self.parameters.index(name), self.bounds()[exponent]
+            index, power = self.parameters.index(name), self.bounds()[exponent]
             ends = sorted(-c * centre[self.columns.index(column)] for c in power)
-            low[place], high[place] = low[place] + ends[0], high[place] + ends[1]
+            low[index], high[index] = low[index] + ends[0], high[index] + ends[1]
         return low, high
 
     def natural(self, theta: Floats, centre: Floats) -> dict[str, Floats]:
@@ -181,13 +181,13 @@ class LawForm(Component):
         steps = ratio ** -np.arange(1.0, size + 1)
         unit = (0.5 + np.arange(_CANDIDATES)[:, None] * steps) % 1
         theta = np.asarray(low + unit * (high - low))
-        theta[:, [place - 1 for place in self.coefficients]] = 0.0
+        theta[:, [index - 1 for index in self.coefficients]] = 0.0
         return theta
 
     def design(self, theta: Floats, x: Floats, centre: Floats) -> Floats:
         """Return what each linear coefficient multiplies, `[G, n, coefficients]`, at coordinates `[G, P - 1]`."""
         jacobian = self.excess(theta, x, centre).jacobian
-        return np.asarray(jacobian[..., [place - 1 for place in self.coefficients]])
+        return np.asarray(jacobian[..., [index - 1 for index in self.coefficients]])
 
     def disperse(self, theta: Floats) -> Floats:
         """Return starting points `[S, P]` after the linear fit; a form may vary what that fit cannot see."""

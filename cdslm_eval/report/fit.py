@@ -72,19 +72,19 @@ def write_fit_report(study: Study, folder: Path) -> Path:
     """
     files: dict[str, str | bytes] = {}
     pictures: dict[str, _Picture] = {}
-    for place, (name, figure, caption) in enumerate(draw(study)):
+    for index, (name, figure, caption) in enumerate(draw(study)):
         with paper_style():
             drawn = svg(figure)
             # laid out by now; a second time would find the same
             figure.set_layout_engine("none")
             files[f"figures/{name}.svg"] = drawn
             files[f"figures/{name}.png"] = png(figure)
-        pictures[name] = _Picture(inline(drawn, place), caption, round(_REM_PER_INCH * figure.get_figwidth() + 1, 1))
+        pictures[name] = _Picture(inline(drawn, index), caption, round(_REM_PER_INCH * figure.get_figwidth() + 1, 1))
     document = study_document(study)
     sections = [
-        one
-        for one in (_fit(study), _optima(study), _near(study), _quality(study), _downstream(study), _verdict(study))
-        if one
+        part
+        for part in (_fit(study), _optima(study), _near(study), _quality(study), _downstream(study), _verdict(study))
+        if part
     ]
     for section in sections:
         section.figures = [pictures[name] for name in _FIGURES.get(section.anchor, ()) if name in pictures]
@@ -159,24 +159,26 @@ def _quality(study: Study) -> _Section | None:
 def _downstream(study: Study) -> _Section | None:
     if study.downstream is None:
         return None
-    found = study.downstream
-    tables = [views.downstream_view(found), views.map_view(found), views.staged_view(study)]
-    if len(found.held_out):
-        tables.insert(2, views.held_out_view(found))
+    stage = study.downstream
+    tables = [views.downstream_view(stage), views.map_view(stage), views.staged_view(study)]
+    if len(stage.held_out):
+        tables.insert(2, views.held_out_view(stage))
     return _Section("downstream", "Through the loss", (study.downstream.headline,), tables)
 
 
 def _verdict(study: Study) -> _Section | None:
-    found = study.verdict
-    if found is None:
+    verdict = study.verdict
+    if verdict is None:
         return None
     judged = (
-        f"Noise of one run {found.noise:.3g}; changes up to {found.margin:.3g} count as none. The verdict rests on a "
-        "regression without a law, and on a law fitted by Huber with a delta of that noise, so its limit may differ "
+        f"Noise of one run {verdict.noise:.3g}; changes up to {verdict.margin:.3g} count as none. The verdict rests on "
+        "a regression without a law, and on a law fitted by Huber with a delta of that noise, so its limit may differ "
         "a little from the law above."
     )
-    reach = () if found.reach is None else (f"Baseline {found.reach.label}: {found.reach.sentence}.",)
-    return _Section("verdict", f"Verdict: {found.label}", (*(f"{one}." for one in found.evidence), *reach, judged))
+    reach = () if verdict.reach is None else (f"Baseline {verdict.reach.label}: {verdict.reach.sentence}.",)
+    return _Section(
+        "verdict", f"Verdict: {verdict.label}", (*(f"{sentence}." for sentence in verdict.evidence), *reach, judged)
+    )
 
 
 def _data(study: Study) -> list[tuple[str, Any]]:

@@ -24,7 +24,7 @@ def junit(result: SuiteResult, finished: str) -> str:
         result: The run.
         finished: When it ended, ISO 8601.
     """
-    cases = [_case(result.name, one) for one in result.judgements]
+    cases = [_case(result.name, judgement) for judgement in result.judgements]
     cases += [_budget(result.name, sentence) for sentence in result.over_budget]
     counts = {
         "tests": str(len(cases)),

@@ -150,7 +150,7 @@ def _trace(values: Sequence[PastValue]) -> _Trace:
     points, texts, gap = [], [], []
     for index, value in enumerate(values):
         x = _PAD + index * step
-        # where only bounds are known there is no point: the line passes through their middle, and the words say so
+        # where only bounds are known there is no point: the line passes through their middle, and the text states it
         point = value.value if math.isfinite(value.value) else (value.low + value.high) / 2
         ends_y = [y(end) if math.isfinite(end) else y(point) for end in (value.low, value.high)]
         points.append((x, y(point), ends_y[0], ends_y[1]))

@@ -17,7 +17,7 @@ _ARROWS = {"lower": " ↓", "higher": " ↑", "neither": ""}
 
 
 def escape(text: str) -> str:
-    """Keep a stranger's string from becoming Markdown, HTML, a mention or a line of its own."""
+    """Keep a third-party string from becoming Markdown, HTML, a mention or a line of its own."""
     text = "".join(letter if letter.isprintable() else " " for letter in text)
     text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("@", "&#64;")
     return "".join("\\" + letter if letter in "\\|`*_[]#~!" else letter for letter in text)
@@ -25,12 +25,12 @@ def escape(text: str) -> str:
 
 def suite_markdown(result: SuiteResult) -> str:
     """Return the verdict first, then gates, changes, and the values with their intervals."""
-    failed = sum(not one.passed for one in result.judgements)
+    failed = sum(not judgement.passed for judgement in result.judgements)
     verdict = (
         f"{failed} of {len(result.judgements)} gates failed" if failed else f"all {len(result.judgements)} gates passed"
     )
     lines = [f"## {escape(result.name)}: {verdict if result.judgements else 'measured, no gates'}", ""]
-    lines += [f"- over the failure budget: {escape(one)}" for one in result.over_budget]
+    lines += [f"- over the failure budget: {escape(budget)}" for budget in result.over_budget]
     lines += [""] if result.over_budget else []
     lines += _gates(result.judgements) + _changes(result) + _values(result)
     lines += _provenance(result)
@@ -46,65 +46,65 @@ def _table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
 def _gates(judgements: Sequence[Judgement]) -> list[str]:
     if not judgements:
         return []
-    # what stops a merge stands first
-    order = sorted(judgements, key=lambda one: (one.passed, one.status != "undecided"))
+    # what stops a merge comes first
+    order = sorted(judgements, key=lambda judgement: (judgement.passed, judgement.status != "undecided"))
     rows = [
         [
-            MARKS[one.status] + (f", counts as {one.counts_as}" if one.status == "undecided" else ""),
-            escape(one.system),
-            escape(one.title if one.title == one.gate else f"{one.title} ({one.gate})"),
-            format_value(one.value, one.low, one.high),
-            format_number(one.bound),
-            f"about {one.more_clips}" if one.more_clips else "",
+            MARKS[judgement.status] + (f", counts as {judgement.counts_as}" if judgement.status == "undecided" else ""),
+            escape(judgement.system),
+            escape(judgement.title if judgement.title == judgement.gate else f"{judgement.title} ({judgement.gate})"),
+            format_value(judgement.value, judgement.low, judgement.high),
+            format_number(judgement.bound),
+            f"about {judgement.more_clips}" if judgement.more_clips else "",
         ]
-        for one in order
+        for judgement in order
     ]
     return _table(("verdict", "system", "gate", "measured (95 %)", "bound", "more clips to decide"), rows)
 
 
 def _changes(result: SuiteResult) -> list[str]:
-    moved = [one for one in result.changes if not one.same_clips]
+    moved = [change for change in result.changes if not change.same_clips]
     if not result.changes:
         return []
     against = escape(str(result.settings["suite"].get("against")))
-    same = len({one.system for one in result.changes}) - len({one.system for one in moved})
+    same = len({change.system for change in result.changes}) - len({change.system for change in moved})
     lines = [f"### Against {against}", ""]
     if same:
         lines += [f"{same} systems have the audio they had.", ""]
-    order = sorted(moved, key=lambda one: (one.verdict not in ("worse", "better", "changed"), one.p_holm))
+    order = sorted(moved, key=lambda change: (change.verdict not in ("worse", "better", "changed"), change.p_holm))
     rows = [
         [
-            one.verdict,
-            escape(one.system),
-            escape(one.name),
-            format_value(one.difference, one.low, one.high),
-            format_number(one.p_holm),
+            change.verdict,
+            escape(change.system),
+            escape(change.name),
+            format_value(change.difference, change.low, change.high),
+            format_number(change.p_holm),
         ]
-        for one in order
+        for change in order
     ]
-    return lines + (_table(("says", "system", "value", "now − recorded (95 %)", "p (Holm)"), rows) if rows else [])
+    return lines + (_table(("verdict", "system", "value", "now − recorded (95 %)", "p (Holm)"), rows) if rows else [])
 
 
 def _values(result: SuiteResult) -> list[str]:
-    names = list(dict.fromkeys(one.name for one in result.scores.estimates))
-    by_place = {(one.system, one.name): one for one in result.scores.estimates}
-    some: dict[str, Estimate] = {one.name: one for one in result.scores.estimates}
+    names = list(dict.fromkeys(estimate.name for estimate in result.scores.estimates))
+    by_place = {(estimate.system, estimate.name): estimate for estimate in result.scores.estimates}
+    by_name: dict[str, Estimate] = {estimate.name: estimate for estimate in result.scores.estimates}
     rows = [
-        [escape(f"{name} [{some[name].unit}]") + _ARROWS[some[name].better]]
+        [escape(f"{name} [{by_name[name].unit}]") + _ARROWS[by_name[name].better]]
         + [_cell(by_place.get((system, name))) for system in result.scores.systems]
         for name in names
     ]
     if not rows:
         return []
-    table = _table(("value", *(escape(one) for one in result.scores.systems)), rows)
+    table = _table(("value", *(escape(system) for system in result.scores.systems)), rows)
     note = "Divergences and distances: corrected for the floor of the sample size where trusted, else their bounds."
     return ["<details><summary>All values, with 95 % intervals</summary>", "", note, "", *table, "</details>", ""]
 
 
-def _cell(one: Estimate | None) -> str:
-    if one is None or math.isnan(one.value):
+def _cell(estimate: Estimate | None) -> str:
+    if estimate is None or math.isnan(estimate.value):
         return "—"
-    return str(one.headline())
+    return str(estimate.headline())
 
 
 def _provenance(result: SuiteResult) -> list[str]:
@@ -118,6 +118,6 @@ def _provenance(result: SuiteResult) -> list[str]:
         f"Python {versions.get('python')}",
     ]
     facts += [
-        f"{name} {one['clips']} clips {str(one['digest'])[:12]}" for name, one in settings.get("sets", {}).items()
+        f"{name} {clips['clips']} clips {str(clips['digest'])[:12]}" for name, clips in settings.get("sets", {}).items()
     ]
     return [f"<sub>{escape(' · '.join(facts))}</sub>"]

@@ -144,8 +144,8 @@ def _ngrams(
             for ngram in [ngram for ngram in own if ngram.order == order][:_MAX_NGRAMS]:
                 owner = system if over else "reference"
                 paths = [(result.clip_paths.get((owner, key)), key) for key in ngram.clips[:1]]
-                found = [players.get(path, f"{owner}, {key}") for path, key in paths if path]
-                rows.append((ngram, [player for player in found if player is not None]))
+                linked = [players.get(path, f"{owner}, {key}") for path, key in paths if path]
+                rows.append((ngram, [player for player in linked if player is not None]))
         sides[title] = rows
     return sides
 

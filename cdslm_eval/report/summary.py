@@ -186,7 +186,7 @@ def _single(known: Sequence[Estimate]) -> str:
 
 
 def _order_sentence(known: Sequence[Estimate]) -> str:
-    """Say which systems share the best place, and how many clips would tell the closest two apart."""
+    """Name the systems that share the best place, and how many clips would tell the closest two apart."""
     places: dict[str, Standing] = {system: standing for (system, _), standing in standings(known).items()}
     best, name = known[0], known[0].name
     ties = [estimate for estimate in known[1:] if estimate.system in places[best.system].ties]
@@ -220,7 +220,7 @@ def _more_clips(a: Estimate, b: Estimate) -> int | None:
 
 
 def _distance_sentences(known: Sequence[Estimate]) -> list[str]:
-    """Say which systems are further from real speech than real speech is from itself."""
+    """Name the systems that are further from real speech than real speech is from itself."""
     corrected = [estimate for estimate in known if estimate.headline().kind == "corrected"]
     bounded = [estimate for estimate in known if estimate.headline().kind == "bounds"]
     lines = []

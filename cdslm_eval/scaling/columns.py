@@ -64,12 +64,12 @@ class Columns:
         for role, usual in _USUAL.items():
             if role in roles:
                 continue
-            found = [name for name in names if name not in roles.values() and _plain(name) in usual]
-            numeric = [name for name in found if role not in "NDC" or _counts(rows, name)]
+            candidates = [name for name in names if name not in roles.values() and _plain(name) in usual]
+            numeric = [name for name in candidates if role not in "NDC" or _counts(rows, name)]
             if len(numeric) > 1 and role in numeric:
                 numeric = [role]
             if len(numeric) > 1:
-                raise UsageError(f"{source}: {' and '.join(numeric)} may both be {role}; say which with {role}=COLUMN")
+                raise UsageError(f"{source}: {' and '.join(numeric)} may both be {role}; choose with {role}=COLUMN")
             if numeric:
                 roles[role] = numeric[0]
         missing = [role for role in "NDC" if role not in roles]
@@ -191,7 +191,7 @@ def _is_convention(name: str) -> bool:
 def _conventions(
     kept: Sequence[tuple[int, Mapping[str, Any], Any, str]], rest: Sequence[str]
 ) -> tuple[dict[str, str], list[str]]:
-    """Return what the columns of conventions say, and a sentence for each of which the rows disagree."""
+    """Return the texts of the columns of conventions, and a sentence for each of which the rows disagree."""
     conventions, notes = {}, []
     for name in filter(_is_convention, rest):
         first: dict[str, int] = {}
@@ -207,7 +207,7 @@ def _conventions(
 def _values(
     kept: Sequence[tuple[int, Mapping[str, Any], Any, str]], names: Sequence[str], excluded: list[tuple[int, str]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the columns of numbers, and those of texts; a bad cell among numbers is NaN and told."""
+    """Return the columns of numbers, and those of texts; a bad cell among numbers is NaN and listed."""
     metrics, labels = {}, {}
     for name in names:
         values, bad = [], []

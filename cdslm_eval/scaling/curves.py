@@ -206,7 +206,7 @@ class PowerCurve(Curve):
         )
 
     def reach(self, u: npt.ArrayLike) -> Floats:
-        """Return the least budget whose optimum is at or below u; infinite where the floor stands at or above it."""
+        """Return the least budget whose optimum is at or below u; infinite where the floor is at or above it."""
         gap = np.asarray(u, float) - self.floor
         at_one = np.log(self.frontier(1.0) - self.floor)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):

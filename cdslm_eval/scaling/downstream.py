@@ -64,7 +64,7 @@ class Downstream:
 
     @property
     def direct(self) -> LawFit | None:
-        """The metric's own law; None where `reasons` says why."""
+        """The metric's own law; None with the reason in `reasons`."""
         return self.fits.direct
 
     @property

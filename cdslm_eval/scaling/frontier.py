@@ -241,11 +241,11 @@ def _optima(fit: LawFit, draws: Bootstrap | None, C: Floats, level: float) -> tu
     along = frontier(fit, draws, C, level)
     predicted = predict(fit, along.N.value, along.D.value, level, draws)
     rows = []
-    for place, budget in enumerate(C):
+    for index, budget in enumerate(C):
         bands = {key: getattr(along, key) for key in KEYS}
-        intervals = {key: (float(band.low[place]), float(band.high[place])) for key, band in bands.items()}
-        values = {key: float(band.value[place]) for key, band in bands.items()}
-        further = (float(predicted.prediction[0][place]), float(predicted.prediction[1][place]))
+        intervals = {key: (float(band.low[index]), float(band.high[index])) for key, band in bands.items()}
+        values = {key: float(band.value[index]) for key, band in bands.items()}
+        further = (float(predicted.prediction[0][index]), float(predicted.prediction[1][index]))
         rows.append(Predicted(C=float(budget), **values, intervals=intervals, prediction=further))
     return tuple(rows)
 

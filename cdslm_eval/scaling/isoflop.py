@@ -32,7 +32,7 @@ class IsoFlop:
         C_spread: Largest |ln(C of a row / C)|.
         parabola, cubic: The curves in ln N, in the oriented metric; None where there are too few rows.
         chosen: The curve from which the numbers below come; None where there is none.
-        N, D, ratio: The optimum; NaN where `reason` says why.
+        N, D, ratio: The optimum; NaN with a `reason`.
         loss: The metric there, in its own units.
         kappa: Curvature of the chosen curve in ln N at its minimum.
         N_interval, D_interval, ratio_interval, loss_interval, kappa_interval: 95 % intervals.

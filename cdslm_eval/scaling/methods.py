@@ -61,7 +61,7 @@ class Fits:
     """The three, fitted to one set of rows.
 
     Attributes:
-        direct: The metric's own law; None where `reasons` says why.
+        direct: The metric's own law; None with the reason in `reasons`.
         loss_fit: The law of the loss.
         two_stage, fused: Through the loss.
         reasons: Method -> why it is missing.

@@ -129,8 +129,8 @@ class LawProblem:
         least = 1e-3 * self.typical
         floor = solved[:, 0]
         theta[:, 0] = np.log(np.maximum(floor, least)) if self.axis.link.positive_floor else floor / self.typical
-        for place, value in zip(linear, solved.T[1:], strict=True):
-            theta[:, place] = np.log(np.maximum(value, least))
+        for index, value in zip(linear, solved.T[1:], strict=True):
+            theta[:, index] = np.log(np.maximum(value, least))
         return theta, cost
 
 
@@ -210,6 +210,6 @@ def at_bound(problem: LawProblem, theta: Floats) -> list[str]:
     tolerance = 1e-9
     return [
         name
-        for name, place in problem.form.profiled.items()
-        if theta[place] <= problem.low[place] + tolerance or theta[place] >= problem.high[place] - tolerance
+        for name, index in problem.form.profiled.items()
+        if theta[index] <= problem.low[index] + tolerance or theta[index] >= problem.high[index] - tolerance
     ]

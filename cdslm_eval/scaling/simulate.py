@@ -248,7 +248,7 @@ def plan_runs(
         **settings: As in `plan_intervals`.
 
     Raises:
-        UsageError: No plan of at most `most` runs is enough; the message says what the largest one gives.
+        UsageError: No plan of at most `most` runs is enough; the message names the width under the largest one.
     """
     if not width > 0:
         raise UsageError(f"the wanted width must be above 0, not {width}")

@@ -214,7 +214,7 @@ def fit_fused(loss_fit: LawFit, rows: StageRows, metric: str, first: MetricMap, 
     flags = list(first.flags)
     if lost:
         sentence = f"the objective leaves {lost} combinations of parameters undetermined" + (
-            "" if keep_loss else ": without residuals of the loss, E, A and B cannot be told from the metric's map"
+            "" if keep_loss else ": without residuals of the loss, E, A and B cannot be separated from the metric's map"
         )
         flags.append(Flag("rank_deficient", sentence, float(lost)))
     if not solution.converged[0]:

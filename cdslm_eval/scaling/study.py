@@ -169,7 +169,7 @@ def study(
 
     Raises:
         UnknownNameError: No such metric, law, estimator or link.
-        UsageError: Nothing at all can be computed; the message says why.
+        UsageError: Nothing at all can be computed; the message has the reason.
     """
     settings = settings or Settings()
     spec = settings.spec

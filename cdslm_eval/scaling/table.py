@@ -61,7 +61,7 @@ class ComputeCheck:
 
     @property
     def sentence(self) -> str:
-        """Say what was found."""
+        """The result in one sentence."""
         if self.derived:
             return f"{self.derived} is computed as C = {self.declared:g} N D"
         if self.spread < 0.01:
@@ -153,7 +153,7 @@ class RunTable:
             k=float(k),
             derived=built.derived,
             conventions={**built.conventions, **(conventions or {})},
-            excluded=tuple(Excluded(*one) for one in built.excluded),
+            excluded=tuple(Excluded(*row) for row in built.excluded),
             notes=tuple(built.notes),
             source=source,
         )
@@ -211,7 +211,7 @@ class RunTable:
         return self.metrics[name]
 
     def select(self, keep: Bools | npt.NDArray[np.intp] | Sequence[int], reason: str = "") -> RunTable:
-        """Return the table of some of its rows; with a reason, those that leave are told in `excluded`.
+        """Return the table of some of its rows; with a reason, those that leave are listed in `excluded`.
 
         Args:
             keep: A mask `[rows]`, or row numbers from 0, which may repeat.
@@ -244,7 +244,7 @@ class RunTable:
         return table
 
     def only(self, *rules: str) -> RunTable:
-        """Return the table of the rows that every rule names, in the words of `excluding`; the others are not told."""
+        """Return the table of the rows that every rule matches (rules as in `excluding`), without a list."""
         table = self
         for rule in rules:
             table = table.select(matches(table._columns, rule))

@@ -31,14 +31,14 @@ def store_records(
     """
     if value not in _VALUES:
         raise UnknownNameError("number of an estimate", value, _VALUES)
-    kept = [one["id"] for one in store.runs()]
-    if not kept or (run is not None and run not in kept):
-        what = f"no run {run}" if kept else "no finished run"
+    run_ids = [one["id"] for one in store.runs()]
+    if not run_ids or (run is not None and run not in run_ids):
+        what = f"no run {run}" if run_ids else "no finished run"
         raise UsageError(f"{store.path}: {what} in this store; see `cdslm-eval export --runs`")
     described = _described(systems)
     records: dict[str, dict[str, Any]] = {}
     identities: dict[str, str] = {}
-    for estimate in store.estimates(kept[-1] if run is None else run):
+    for estimate in store.estimates(run_ids[-1] if run is None else run):
         name, system = estimate["name"], estimate["system"]
         if identities.setdefault(name, estimate["identity"]) != estimate["identity"]:
             raise UsageError(
@@ -58,13 +58,13 @@ def store_records(
 def _described(systems: Mapping[str, GeneratorInfo | Mapping[str, Any]] | Path | str) -> dict[str, dict[str, Any]]:
     if isinstance(systems, Mapping):
         return {name: _facts(info) for name, info in systems.items()}
-    found = {}
+    rows_of_system = {}
     for line, record in read_records(systems):
         name = record.get("system")
         if not name:
             raise UsageError(f"{systems}, line {line}: no 'system' to join the estimates by")
-        found[str(name)] = {key: value for key, value in record.items() if key != "system"}
-    return found
+        rows_of_system[str(name)] = {key: value for key, value in record.items() if key != "system"}
+    return rows_of_system
 
 
 def _facts(info: GeneratorInfo | Mapping[str, Any]) -> dict[str, Any]:

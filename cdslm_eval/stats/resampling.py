@@ -157,8 +157,9 @@ def pooled_error(errors: Sequence[float], degrees: Sequence[float]) -> tuple[flo
     Source: Welch (1947), Satterthwaite (1946).
 
     Example:
-        >>> pooled_error([3.0, 4.0], [10, 10])
-        (5.0, 18.545994065281898)
+        >>> error, degrees = pooled_error([3.0, 4.0], [10, 10])
+        >>> error, round(degrees, 2)
+        (5.0, 18.55)
     """
     total = math.hypot(*errors)
     if not math.isfinite(total) or min(degrees) <= 0:
@@ -234,7 +235,7 @@ def detectable_errors(degrees: float) -> float:
 
     Example:
         >>> round(detectable_errors(4.0), 2), round(detectable_errors(1000.0), 2)
-        (4.06, 2.81)
+        (4.0, 2.8)
     """
     from scipy import optimize, special, stats
 

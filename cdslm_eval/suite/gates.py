@@ -183,7 +183,7 @@ class GatedQuantity:
         value, low, high: The quantity and its interval; NaN where an end is open.
         centre: What the interval converges to as clips are added; NaN where that is not known.
         clips: Clips behind it.
-        is_exact: Whether it is compared as it is, having no interval by its nature.
+        is_exact: Whether the number alone is compared, since it has no interval by its nature.
         open_reason: Why an end of the interval is not known, or "".
         doubt: Why it must not decide, or "".
         missing: Why it is not known, or "".
@@ -282,8 +282,8 @@ def judge(gate: Gate, title: str, system: str, quantity: GatedQuantity, undecide
     """Judge one gate for one system.
 
     The gate passes when the whole interval satisfies it, fails when none of it does, and is undecided between. An end
-    that was named on the lenient side (`.low <`, `.high >`) is compared alone: it needs only that the contrary was not
-    shown.
+    that was named on the lenient side (`.low <`, `.high >`) is compared alone: it requires only that the contrary was
+    not shown.
 
     Args:
         gate: The condition.

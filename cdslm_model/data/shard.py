@@ -125,8 +125,8 @@ class Draft:
             if not no_room(error):
                 raise DataError(f"{folder}: cannot be written to: {error.strerror}") from error
             raise DataError(
-                f"{folder}: no room for the next shard ({stored.nbytes / 2**20:.0f} MiB); the {number} before it are "
-                "complete. Make room and repeat the command: it continues from there"
+                f"{folder}: no space for the next shard ({stored.nbytes / 2**20:.0f} MiB); the {number} before it are "
+                "complete. Free some space and repeat the command: it continues from there"
             ) from error
         return mels.stat().st_size + listed.stat().st_size
 

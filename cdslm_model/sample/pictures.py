@@ -29,7 +29,7 @@ def draw_set(folder: Path, count: int) -> Path:
             samples, rate_hz = sf.read(path, dtype="float32")
             log_mel = LogMel(spec)(torch.from_numpy(samples)[None])[0]
             seconds = len(samples) / rate_hz
-            # 80 dB under the loudest is what one would hear of it
+            # 80 dB under the loudest is about the audible range
             top = float(log_mel.max())
             axes.imshow(
                 log_mel.T.numpy(),

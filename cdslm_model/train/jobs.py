@@ -156,13 +156,13 @@ def finished_result(folder: Path, steps: int) -> dict[str, Any] | None:
 
 
 def check_settings(folder: Path, last: Checkpoint, settings: RunSettings) -> None:
-    """Raise where a run was begun with other settings."""
+    """Raise where a run was started with other settings."""
     if changed := settings.from_dict(last.facts["settings"]).differences(settings):
         raise ModelError(f"{folder}: trained with {'; '.join(changed)}. Name another folder, or the same settings")
 
 
 def check_speech(folder: Path, last: Checkpoint, speech: Speech) -> None:
-    """Raise where a run was begun on other speech."""
+    """Raise where a run was started on other speech."""
     if last.facts["data"] != speech.digests():
         raise ModelError(
             f"{folder}: was trained on other speech than {speech.train.folder}, {speech.valid.folder} hold now; train "

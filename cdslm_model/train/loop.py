@@ -89,7 +89,7 @@ def run(
         if not no_room(error):
             raise
         raise TrainingError(
-            f"{folder}: no room for its log; {_last_good(folder)}. Make room and repeat the command"
+            f"{folder}: no space for its log; {_last_good(folder)}. Free some space and repeat the command"
         ) from error
     return validation
 

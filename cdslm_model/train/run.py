@@ -219,7 +219,7 @@ class _Runs:
         return result
 
     def _check_same(self, folder: Path, last: checkpoint.Checkpoint, schedule: WarmupStableDecay) -> None:
-        """Raise where a run was begun with other settings or speech, or has passed the length."""
+        """Raise where a run was started with other settings or speech, or has passed the length."""
         check_settings(folder, last, self.job.settings)
         if self.speech is not None:
             check_speech(folder, last, self.speech)

@@ -45,7 +45,7 @@ def test_score_gives_the_documented_json_and_ranks_the_nearer_system_first(cli, 
     result = json.loads(done.stdout)
     assert set(result) >= {"estimates", "failures", "settings"}
     assert set(result["estimates"][0]) >= FIELDS
-    value = {(one["system"], one["name"]): one for one in result["estimates"]}
+    value = {(estimate["system"], estimate["name"]): estimate for estimate in result["estimates"]}
     assert {f"pjsd_{n}" for n in range(1, 6)} <= {name for _, name in value}
     assert value["far", "pjsd_1"]["corrected_low"] > value["near", "pjsd_1"]["corrected_high"]
     table = cli("score", far, near, "-r", real, "--recognizer", "sidecar").stdout
@@ -73,13 +73,13 @@ def test_compare_export_and_other_formats(cli, tone_set, tmp_path):
 def test_everything_odd_ends_normally_with_every_bad_file_named(cli, shared_data):
     done = cli("score", shared_data / "odd", "-m", "signal", "--recognizer", "sidecar", "--json", "-", code=1)
     result = json.loads(done.stdout)
-    reasons = {one["clip"]: one["reason"] for one in result["failures"]}
+    reasons = {failure["clip"]: failure["reason"] for failure in result["failures"]}
     assert "not readable" in reasons["generated/text_named"]
     assert "not finite" in reasons["generated/nan_inf_float"]
     assert reasons["generated/zero_frames"] == "no samples"
-    (one,) = [one for one in result["estimates"] if one["name"] == "duration"]
-    assert one["n_scored"] + one["n_failed"] + one["n_skipped"] > 50
-    assert one["n_scored"] > 20
+    (duration,) = [entry for entry in result["estimates"] if entry["name"] == "duration"]
+    assert duration["n_scored"] + duration["n_failed"] + duration["n_skipped"] > 50
+    assert duration["n_scored"] > 20
     assert "over the failure budget" in done.stderr
     cli("score", shared_data / "odd", "-m", "signal", "--recognizer", "sidecar", "--fail-budget", "0.9")
     cli(
@@ -97,7 +97,7 @@ def test_everything_odd_ends_normally_with_every_bad_file_named(cli, shared_data
 
 
 @pytest.mark.parametrize(
-    ("arguments", "said"),
+    ("arguments", "message"),
     [
         (["score", "{set}"], "name it with --reference"),
         (["score", "nowhere", "-r", "{set}"], "no such file"),
@@ -111,10 +111,10 @@ def test_everything_odd_ends_normally_with_every_bad_file_named(cli, shared_data
         (["score", "{set}", "-m", "signal", "--store", "/proc/nothing/s.cdslm"], "store"),
     ],
 )
-def test_wrong_commands_are_one_sentence_and_exit_code_two(cli, tone_set, arguments, said):
+def test_wrong_commands_are_one_sentence_and_exit_code_two(cli, tone_set, arguments, message):
     folder = str(tone_set("set", 2))
     done = cli(*[argument.replace("{set}", folder) for argument in arguments], code=2)
-    assert said in done.stderr
+    assert message in done.stderr
     assert len(done.stderr.strip().splitlines()) <= 2
 
 
@@ -123,24 +123,24 @@ def test_generate_writes_a_set_that_scores_and_the_seed_decides(cli, tmp_path):
     text.write_text("The quick brown fox jumps over the lazy dog.\nShe sells sea shells by the shore.\n")
     for name, seed in (("one", 3), ("two", 3), ("three", 4)):
         cli("generate", f"babble:1,text={text}", "--out", name, "--count", 3, "--seconds", 1, "--seed", seed)
-    one, two, three = ((tmp_path / name / "00001.flac").read_bytes() for name in ("one", "two", "three"))
-    assert one == two != three
+    first, second, third = ((tmp_path / name / "00001.flac").read_bytes() for name in ("one", "two", "three"))
+    assert first == second != third
     done = cli("score", "one", "-r", "three", "--recognizer", "sidecar", "-m", "pjsd", "--json", "-")
     assert json.loads(done.stdout)["estimates"][0]["n_scored"] == 3
     cli("generate", f"babble:1,text={text}", "--out", "one", code=2)
     noise = cli("score", "noise", "-r", "one", "--recognizer", "sidecar", "-m", "signal", "--count", 2, "--json", "-")
-    assert {one["system"] for one in json.loads(noise.stdout)["estimates"]} == {"noise"}
+    assert {entry["system"] for entry in json.loads(noise.stdout)["estimates"]} == {"noise"}
 
 
 def test_listings_answer_in_json(cli):
-    assert {"channel", "pjsd", "signal"} == {one["name"] for one in json.loads(cli("metrics", "--json").stdout)}
+    assert {"channel", "pjsd", "signal"} == {entry["name"] for entry in json.loads(cli("metrics", "--json").stdout)}
     assert {"pocketsphinx", "sidecar", "transcript"} <= {
-        one["name"] for one in json.loads(cli("recognizers", "--json").stdout)
+        entry["name"] for entry in json.loads(cli("recognizers", "--json").stdout)
     }
-    names = {one["name"] for one in json.loads(cli("generators", "--json").stdout)}
+    names = {entry["name"] for entry in json.loads(cli("generators", "--json").stdout)}
     assert {"samples", "silence", "noise", "reversed", "shuffled", "resample", "babble"} <= names
-    assert all(one["runs"] for one in json.loads(cli("pairs", "--json").stdout))
-    assert any(one["what"] == "recognizer pocketsphinx" for one in json.loads(cli("doctor", "--json").stdout))
+    assert all(entry["runs"] for entry in json.loads(cli("pairs", "--json").stdout))
+    assert any(entry["what"] == "recognizer pocketsphinx" for entry in json.loads(cli("doctor", "--json").stdout))
 
 
 def test_what_plugins_and_decoders_print_stays_out_of_the_json(cli, tmp_path, tone_set, monkeypatch):

@@ -66,8 +66,8 @@ def test_the_published_fit_comes_out_of_the_command_line(fit, shared_data):
         path, "--metric", "loss", "--columns", "N=Model Size,C=Training FLOP", "--exclude", "highest:loss:5",
         "--C", "1e23", "--json", "-", "--out", "report",
     )  # fmt: skip
-    found = json.loads(out)
-    law = found["law"]
+    document = json.loads(out)
+    law = document["law"]
     # Besiroglu et al., arXiv 2404.10102, at the optimum of their objective
     assert law["E"] == pytest.approx(1.817218, abs=1e-5)
     assert law["alpha"] == pytest.approx(0.347310, abs=1e-5)
@@ -77,16 +77,16 @@ def test_the_published_fit_comes_out_of_the_command_line(fit, shared_data):
     assert law["objective"] <= 0.00101827402
     assert (law["form"], law["estimator"], law["n_rows"]) == ("chinchilla", "huber", 240)
     assert [one["line"] for one in law["excluded"]] == [2, 3, 4, 5, 6]
-    assert found["standard_errors"]["alpha"] == pytest.approx(0.0146, rel=0.15)
-    ratio = found["exponents"]["ratio_exponent"]
+    assert document["standard_errors"]["alpha"] == pytest.approx(0.0146, rel=0.15)
+    ratio = document["exponents"]["ratio_exponent"]
     assert ratio["low"] < 0 < ratio["high"]
     assert ratio["sign_established"] is False
-    (far,) = [one for one in found["optimum"] if one["C"] == 1e23]
+    (far,) = [one for one in document["optimum"] if one["C"] == 1e23]
     assert far["C"] == pytest.approx(6 * far["N"] * far["D"], rel=1e-12)
     assert all(low < far[key] < high for key, (low, high) in far["intervals"].items())
-    assert {"settings", "flags", "verdict", "isoflops"} <= set(found)
+    assert {"settings", "flags", "verdict", "isoflops"} <= set(document)
     assert "report/index.html" in err
-    assert json.loads(Path("report/fit.json").read_text()) == found
+    assert json.loads(Path("report/fit.json").read_text()) == document
 
 
 def test_words_say_which_estimator_and_which_sign(fit, shared_data):
@@ -101,28 +101,28 @@ def test_words_say_which_estimator_and_which_sign(fit, shared_data):
 def test_every_budget_has_its_optimum_on_published_isoflops(fit, shared_data):
     path = shared_data / "scaling" / "porian" / "isoflop_points.csv"
     out, _ = fit("isoflop", path, "--where", "decay=chinchilla", "--json", "-")
-    found = json.loads(out)["isoflops"]
+    document = json.loads(out)["isoflops"]
     with path.open() as file:
         published = {
             float(row["flops"]): (float(row["n_star_published"]), float(row["n_star_logstd"]))
             for row in csv.DictReader(file)
             if row["decay"] == "chinchilla"
         }
-    assert len(found["budgets"]) == len(published) == 12
-    for one in found["budgets"]:
+    assert len(document["budgets"]) == len(published) == 12
+    for one in document["budgets"]:
         known, log_std = published[min(published, key=lambda C: abs(C - one["C"]))]
         # their optimum is Akima-interpolated, ours a polynomial: they agree as well as both are known
         assert abs(math.log(one["N"] / known)) < 4 * max(log_std, 0.05)
-    low, high = found["N_law"]["interval"]
+    low, high = document["N_law"]["interval"]
     assert low < 0.571495 < high
 
 
 def test_a_simulated_table_gives_back_its_law_and_predictions_follow_it(fit):
     fit("simulate", "runs.csv", "--law", LAW, "--noise", "0.004", "--sizes", "7", "--seed", "1")
     out, _ = fit("predict", "runs.csv", "--C", "1e21", "--N", "7B", "--D", "1.4T", "--replicates", "300", "--json", "-")
-    found = json.loads(out)
-    (model,) = found["models"]
-    law = {name: found["law"][name] for name in TRUTH}
+    document = json.loads(out)
+    (model,) = document["models"]
+    law = {name: document["law"][name] for name in TRUTH}
 
     def value(p):
         return p["E"] + p["A"] * 7e9 ** -p["alpha"] + p["B"] * 1.4e12 ** -p["beta"]
@@ -130,14 +130,14 @@ def test_a_simulated_table_gives_back_its_law_and_predictions_follow_it(fit):
     assert model["loss"] == pytest.approx(value(law), rel=1e-9)
     assert model["intervals"]["loss"][0] < value(TRUTH) < model["intervals"]["loss"][1]
     assert model["prediction"][0] < model["intervals"]["loss"][0]
-    (best,) = found["optimum"]
-    # dL/dN = 0 under C = 6 N D, said as the ratio of marginal gains
+    (best,) = document["optimum"]
+    # dL/dN = 0 under C = 6 N D, as the ratio of marginal gains
     gain = law["alpha"] * law["A"] * best["N"] ** -law["alpha"]
     assert gain == pytest.approx(law["beta"] * law["B"] * best["D"] ** -law["beta"], rel=1e-9)
 
 
 def test_the_json_of_a_fit_is_enough_to_predict_from(fit, table):
-    rows = [{**row, "kind": "a", "params": 1, "other": "" if place == 3 else place} for place, row in enumerate(runs())]
+    rows = [{**row, "kind": "a", "params": 1, "other": "" if index == 3 else index} for index, row in enumerate(runs())]
     name = table("runs.csv", rows)
     chosen = (
         "--columns",
@@ -151,11 +151,11 @@ def test_the_json_of_a_fit_is_enough_to_predict_from(fit, table):
         "--replicates",
         "100",
     )
-    asked = ("--C", "1e21", "--N", "7B", "--D", "1.4T", "--json", "-")
+    arguments = ("--C", "1e21", "--N", "7B", "--D", "1.4T", "--json", "-")
     fit(name, *chosen, "--json", "fit.json")
-    from_table = json.loads(fit("predict", name, *chosen, *asked)[0])
+    from_table = json.loads(fit("predict", name, *chosen, *arguments)[0])
     Path(name).unlink()
-    out, err = fit("predict", "fit.json", *asked)
+    out, err = fit("predict", "fit.json", *arguments)
     from_json = json.loads(out)
     for one in (from_json, from_table):
         del one["law"]["excluded"]
@@ -163,7 +163,7 @@ def test_the_json_of_a_fit_is_enough_to_predict_from(fit, table):
         from_table[part] for part in ("law", "optimum", "models")
     ]
     assert "this version finds" not in err
-    wide = json.loads(fit("predict", "fit.json", *asked, "--level", "0.5", "--replicates", "100")[0])
+    wide = json.loads(fit("predict", "fit.json", *arguments, "--level", "0.5", "--replicates", "100")[0])
     assert wide["models"][0]["prediction"][0] > from_json["models"][0]["prediction"][0]
     assert "used as it is" in fit("predict", "fit.json", "--C", "1e21", "--estimator", "lad", code=2)[1]
     document = json.loads(Path("fit.json").read_text())
@@ -186,15 +186,15 @@ def test_planning_narrows_with_repeats_and_stops_when_narrow_enough(fit):
 
 def test_a_metric_through_the_loss_and_its_verdict(fit, table):
     rows = runs(budgets=(1e18, 3e18, 1e19, 3e19, 1e20))
-    for place, row in enumerate(rows):
-        row["pjsd_2"] = 0.05 + 0.2 * (row["loss"] - 2.0) + 0.001 * math.sin(3 * place)
-        row["noisy"] = 0.3 + 0.01 * math.sin(78.233 * place)
+    for index, row in enumerate(rows):
+        row["pjsd_2"] = 0.05 + 0.2 * (row["loss"] - 2.0) + 0.001 * math.sin(3 * index)
+        row["noisy"] = 0.3 + 0.01 * math.sin(78.233 * index)
     name = table("runs.csv", rows)
     out, _ = fit("downstream", name, "--metric", "pjsd_2", "--replicates", "200", "--json", "-")
-    found = json.loads(out)["downstream"]
-    assert found["two_stage"]["slope"] == pytest.approx(0.2, rel=0.02)
-    assert found["fused"]["rank_deficiency"] == 0
-    assert set(found["held_out"]) == {"direct", "two_stage", "fused"}
+    document = json.loads(out)["downstream"]
+    assert document["two_stage"]["slope"] == pytest.approx(0.2, rel=0.02)
+    assert document["fused"]["rank_deficiency"] == 0
+    assert set(document["held_out"]) == {"direct", "two_stage", "fused"}
     out, _ = fit("verdict", name, "-m", "pjsd_2", "--baseline", "0.19", "--noise", "0.001", "--replicates", "200")
     assert out.startswith("SCALES")
     assert "0.19 is reachable at C" in out
@@ -223,9 +223,9 @@ BAD = {
 
 @pytest.mark.parametrize("what", BAD)
 def test_bad_tables_are_told_and_the_rest_is_answered(fit, table, what):
-    spoil, told, answered = BAD[what]
+    spoil, expected, answered = BAD[what]
     out, _ = fit(table("runs.csv", spoil(runs())), "--replicates", "100")
-    assert told in out
+    assert expected in out
     assert answered is None or answered in out
     doubted = what in {"few rows", "one budget", "one N", "C unlike N D", "constant", "mixed conventions"}
     assert out.startswith(("NOT TO BE TRUSTED", "NO LAW")) == doubted
@@ -276,7 +276,7 @@ def test_help_needs_no_torch_and_no_scipy():
 def test_rows_of_several_systems_are_not_fitted_as_one_without_a_word(fit, table):
     rows = [{**row, "run": str(n), "system": ("cdslm", "unit-lm")[n % 2]} for n, row in enumerate(runs())]
     name = table("two.csv", rows)
-    _, said = fit("isoflop", name, "--replicates", "0")
-    assert "rows of 2 systems are fitted as one: cdslm, unit-lm; --where system=cdslm fits one alone" in said
-    _, said = fit("isoflop", name, "--where", "system=unit-lm", "--replicates", "0")
-    assert "systems" not in said
+    _, message = fit("isoflop", name, "--replicates", "0")
+    assert "rows of 2 systems are fitted as one: cdslm, unit-lm; --where system=cdslm fits one alone" in message
+    _, message = fit("isoflop", name, "--where", "system=unit-lm", "--replicates", "0")
+    assert "systems" not in message

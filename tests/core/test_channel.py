@@ -32,7 +32,7 @@ DEGRADATIONS = {
     "20 dB": lambda clip: add_noise(clip, RATE_HZ, 20, clip_rng(clip, 1)),
     "5 dB": lambda clip: add_noise(clip, RATE_HZ, 5, clip_rng(clip, 1)),
     "3.4 kHz": lambda clip: band_limit(clip, RATE_HZ, 3400),
-    "room": lambda clip: reverberate(clip, RATE_HZ, 0.6, 3.0, clip_rng(clip, 1)),
+    "reverberation": lambda clip: reverberate(clip, RATE_HZ, 0.6, 3.0, clip_rng(clip, 1)),
 }
 
 
@@ -72,16 +72,16 @@ def test_reverberation_slows_the_decay_and_a_gain_changes_nothing_but_the_level(
 @pytest.mark.parametrize("name", DEGRADATIONS)
 def test_a_matched_channel_measures_like_the_one_it_was_matched_to(name):
     target = channel_of([DEGRADATIONS[name](clip) for clip in OWN])
-    found = match_channel(target, OTHERS)
-    matched = channel_of([found.apply(clip) for clip in OTHERS])
+    matching = match_channel(target, OTHERS)
+    matched = channel_of([matching.apply(clip) for clip in OTHERS])
     assert matched.snr_db == pytest.approx(target.snr_db, abs=3)
     assert matched.bandwidth_hz == pytest.approx(target.bandwidth_hz, abs=200)
     assert matched.decay_db_s == pytest.approx(target.decay_db_s, rel=0.3)
     loud = target.spectrum_db > target.spectrum_db.max() - 40
     assert np.abs(matched.spectrum_db - target.spectrum_db)[loud].mean() < 2
-    assert (found.bandwidth_hz is not None) == (name == "3.4 kHz")
+    assert (matching.bandwidth_hz is not None) == (name == "3.4 kHz")
     # where noise fills every pause no decay is seen, and some reverberation may be matched for nothing
-    assert name == "5 dB" or (found.wet >= 0.1) == (name == "room")
+    assert name == "5 dB" or (matching.wet >= 0.1) == (name == "reverberation")
 
 
 def test_the_same_clip_always_gets_the_same_noise_whatever_came_before():

@@ -100,9 +100,9 @@ def test_a_ladder_gives_one_row_per_model_and_does_nothing_twice(plan):
         assert float(row["val_loss"]) == pytest.approx(1.0 + 5 * n**-0.3 + 7 * d**-0.4, rel=1e-12)
         assert float(row["duration"]) == pytest.approx(1.0, abs=0.01)
     assert "not_installed_anywhere is left out: not installed" in first.stderr
-    kept = table.read_bytes()
+    before = table.read_bytes()
     again = run_ladder(path)
-    assert table.read_bytes() == kept
+    assert table.read_bytes() == before
     assert "train" not in again.stderr
     assert [p.read_text() for p in (path.parent / "out").glob("runs/*/run/starts")] == ["x"] * 4
     dry = run_ladder(path, "--dry-run").stdout.splitlines()
@@ -225,6 +225,6 @@ def test_a_system_that_is_not_installed_is_known_before_anything_is_trained(plan
 
 
 def test_json_has_the_table_and_the_scores(plan):
-    found = json.loads(run_ladder(plan(), "--json", "-").stdout.partition("\ntable:")[0])
-    assert len(found["runs"]) == 4
-    assert {one["system"] for one in found["scores"]["estimates"]} >= {"law-100-1e+06", "silence"}
+    result = json.loads(run_ladder(plan(), "--json", "-").stdout.partition("\ntable:")[0])
+    assert len(result["runs"]) == 4
+    assert {estimate["system"] for estimate in result["scores"]["estimates"]} >= {"law-100-1e+06", "silence"}

@@ -41,7 +41,7 @@ def cdslm(*arguments: str | Path, **options) -> subprocess.CompletedProcess[str]
 
 
 @dataclass(frozen=True)
-class Said:
+class Finished:
     """What a command came to in this process."""
 
     returncode: int
@@ -53,7 +53,7 @@ class Said:
 def inside(capsys, monkeypatch):
     """Return a function that runs the command line in this process, which saves the seconds of importing torch."""
 
-    def run(*arguments: str | Path) -> Said:
+    def run(*arguments: str | Path) -> Finished:
         from cdslm_model.cli import main
 
         monkeypatch.setattr(sys, "argv", ["cdslm", *map(str, arguments)])
@@ -62,8 +62,8 @@ def inside(capsys, monkeypatch):
             main()
         except SystemExit as end:
             code = end.code or 0
-        said = capsys.readouterr()
-        return Said(code, said.out, said.err)
+        captured = capsys.readouterr()
+        return Finished(code, captured.out, captured.err)
 
     return run
 

@@ -37,8 +37,8 @@ def test_example_and_prediction_give_back_clean_and_noise(process, time, seed):
     at = torch.tensor([time])
     alpha, sigma = process.scales(at)
     assume(min(alpha.item(), sigma.item()) > 1e-4)
-    found = process.denoised(process.noised(clean, noise, at), process.predicted(clean, noise, at), at)
-    torch.testing.assert_close(found, (clean, noise), rtol=1e-6, atol=1e-6)
+    actual = process.denoised(process.noised(clean, noise, at), process.predicted(clean, noise, at), at)
+    torch.testing.assert_close(actual, (clean, noise), rtol=1e-6, atol=1e-6)
 
 
 @given(processes, inner, inner)
@@ -104,10 +104,10 @@ def test_weighted_errors_agree_across_targets(process, time, seed):
     assume(min(alpha.item(), sigma.item()) > 1e-3)
     process = Process(process.schedule, process.target, process.zero_terminal_snr, process.gamma, 0.0)
     noisy, right = process.noised(clean, noise, at), process.predicted(clean, noise, at)
-    found, _ = process.denoised(noisy, right + wrong, at)
+    actual, _ = process.denoised(noisy, right + wrong, at)
     snr = process.log_snr(at).exp().clamp(max=process.gamma)
     torch.testing.assert_close(
-        process.weight(at) * wrong.square().mean(), snr * (found - clean).square().mean(), rtol=1e-4, atol=1e-9
+        process.weight(at) * wrong.square().mean(), snr * (actual - clean).square().mean(), rtol=1e-4, atol=1e-9
     )
 
 
@@ -127,7 +127,7 @@ def test_sampling_of_epsilon_starts_where_it_says_something():
 
 
 @pytest.mark.parametrize(
-    ("settings", "said"),
+    ("settings", "message"),
     [
         ({"schedule": "cosin"}, "no schedule 'cosin'"),
         ({"target": "velocity"}, "no target 'velocity'"),
@@ -136,6 +136,6 @@ def test_sampling_of_epsilon_starts_where_it_says_something():
         ({"weight_floor": 0.5}, "weight_floor"),
     ],
 )
-def test_refuses_what_is_no_process(settings, said):
-    with pytest.raises(ModelError, match=said):
+def test_refuses_what_is_no_process(settings, message):
+    with pytest.raises(ModelError, match=message):
         Process(**settings)

@@ -34,7 +34,9 @@ def mos(system, value, half=0.05, **more):
 def result(tone_set):
     sources = ClipSet.open(tone_set("s", 1)).sources
     estimates = [mos("b", 3.0), mos("a", 2.0), mos(EVIL, 3.02), mos("nan", math.nan, reason=EVIL)]
-    estimates += [dataclasses.replace(one, name="loss", better="lower", value=-one.value) for one in estimates]
+    estimates += [
+        dataclasses.replace(estimate, name="loss", better="lower", value=-estimate.value) for estimate in estimates
+    ]
     judged = Judgement(
         gate=EVIL,
         title=EVIL,
@@ -139,13 +141,18 @@ def test_a_real_browser_sorts_filters_and_fits_narrow_screens(result, tmp_path):
     assert 'data-dark="rgb(20, 24, 28)"' in dom
 
 
-def test_places_are_ranges_that_say_what_can_be_told_apart():
+def test_places_are_ranges_of_systems_that_differ():
     found = standings([mos("a", 4.0), mos("b", 3.0), mos("c", 2.99), mos("d", 1.0), mos("x", math.nan)])
-    assert {system: one.text for (system, _), one in found.items()} == {"a": "1", "b": "2–3", "c": "2–3", "d": "4"}
+    assert {system: ranked.text for (system, _), ranked in found.items()} == {
+        "a": "1",
+        "b": "2–3",
+        "c": "2–3",
+        "d": "4",
+    }
     assert found["b", "mos"].ties == ("c",)
-    one = standings([mos("a", 3.0), mos("b", 3.0)])
-    assert {place.text for place in one.values()} == {"1–2"}
-    assert not any(place.leads for place in one.values())
+    ranked = standings([mos("a", 3.0), mos("b", 3.0)])
+    assert {place.text for place in ranked.values()} == {"1–2"}
+    assert not any(place.leads for place in ranked.values())
     assert standings([mos("a", 3.0, better="neither"), mos("b", 2.0, better="neither")]) == {}
 
 
@@ -154,11 +161,11 @@ def test_bounds_tell_systems_apart_only_when_they_do_not_overlap():
         mos(name, value, better="lower", interval="bounds", trust="bounds_only", n_reference=9)
         for name, value in (("a", 0.1), ("b", 0.15), ("c", 0.9))
     ]
-    found = {system: one.text for (system, _), one in standings(some).items()}
+    found = {system: standing.text for (system, _), standing in standings(some).items()}
     assert found == {"a": "1–2", "b": "1–2", "c": "3"}
     # against different references there is no common ranking
     apart = standings(some, {"a": "r", "b": "r", "c": "other"})
-    assert {system: one.text for (system, _), one in apart.items()} == {"a": "1–2", "b": "1–2", "c": "1"}
+    assert {system: ranked.text for (system, _), ranked in apart.items()} == {"a": "1–2", "b": "1–2", "c": "1"}
 
 
 def test_the_true_places_of_all_systems_lie_in_their_ranges_nearly_always():
@@ -167,7 +174,7 @@ def test_the_true_places_of_all_systems_lie_in_their_ranges_nearly_always():
     error, trials, right = 0.1, 400, 0
     for _ in range(trials):
         some = [mos(name, value + error * rng.standard_normal(), half=1.96 * error) for name, value in truth.items()]
-        found = {system: one for (system, _), one in standings(some).items()}
+        found = {system: standing for (system, _), standing in standings(some).items()}
         # systems that are truly equal share the better place
         places = {name: 1 + sum(other > value for other in truth.values()) for name, value in truth.items()}
         worst = {name: sum(other >= value for other in truth.values()) for name, value in truth.items()}

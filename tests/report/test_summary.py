@@ -70,5 +70,5 @@ def test_a_published_page_has_no_absolute_path_and_no_list_of_distributions(tmp_
         assert "somebody" not in text
         assert "secret-package" not in text
     write_report(result, tmp_path / "private", private_paths=True)
-    kept = json.loads((tmp_path / "private" / "result.json").read_text())
-    assert kept["settings"] == settings
+    private = json.loads((tmp_path / "private" / "result.json").read_text())
+    assert private["settings"] == settings

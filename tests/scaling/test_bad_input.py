@@ -43,9 +43,9 @@ def test_one_budget_still_has_its_isoflop():
     table = TABLE.select(TABLE.C == 1e20)
     assert "one_budget" in flags_of(table)
     assert not fit_law(table, "loss").trusted
-    found = fit_isoflops(table, "loss")
-    assert len(found.optima) == 1
-    assert found.N_law is None
+    result = fit_isoflops(table, "loss")
+    assert len(result.optima) == 1
+    assert result.N_law is None
     assert judge(table, "loss").label == "undetermined"
 
 
@@ -64,7 +64,7 @@ def test_values_outside_the_link_are_named_and_the_rest_is_fitted():
     values = TABLE.metric("loss").copy()
     values[[2, 5]] = [-1.0, np.nan]
     fit = fit_law(with_loss(values), "loss")
-    assert {one.line: one.reason for one in fit.excluded} == {
+    assert {row.line: row.reason for row in fit.excluded} == {
         3: "loss = -1 cannot be used on the log scale",
         6: "loss is missing",
     }
@@ -130,11 +130,11 @@ def test_no_verdict_contradicts_a_first_line_that_doubts_the_law(shared_data, la
     path = shared_data / "scaling/porian/isoflop_points.csv"
     table = RunTable.read(path, columns={"N": "n", "D": "tokens", "C": "flops"}).only("decay=const")
     table = replace(table, split=np.where(largest < table.C, "test", "train").astype("U5"))
-    found = study(table, "loss", Settings(resampling=Resampling(replicates=0), baseline=1.0))
-    assert found.headline.startswith("NOT TO BE TRUSTED")
-    assert found.verdict.label == "undetermined"
-    assert "it seems to saturate, but" in found.verdict.sentence
-    assert found.verdict.reach.label == "undetermined"
+    result = study(table, "loss", Settings(resampling=Resampling(replicates=0), baseline=1.0))
+    assert result.headline.startswith("NOT TO BE TRUSTED")
+    assert result.verdict.label == "undetermined"
+    assert "it seems to saturate, but" in result.verdict.sentence
+    assert result.verdict.reach.label == "undetermined"
 
 
 def test_a_law_in_doubt_leaves_what_was_measured_and_takes_what_only_it_says():

@@ -39,7 +39,7 @@ def done():
 
 def test_every_figure_is_drawn_and_stands_alone(done):
     plain, through_loss = done
-    names = {name for one in done for name, _, _ in draw(one)}
+    names = {name for item in done for name, _, _ in draw(item)}
     assert names == set(FIGURES)
     assert "metric-loss" not in {name for name, _, _ in draw(plain)}
     for (_, figure, caption), (_, again, _) in zip(draw(through_loss), draw(through_loss), strict=True):
@@ -48,8 +48,8 @@ def test_every_figure_is_drawn_and_stands_alone(done):
             assert svg(again) == text
         tree = ET.fromstring(text)
         # letters are paths: no reader needs our fonts
-        assert not [one for one in tree.iter() if one.tag.endswith("}text")]
-        links = [value for one in tree.iter() for name, value in one.attrib.items() if name.endswith("href")]
+        assert not [item for item in tree.iter() if item.tag.endswith("}text")]
+        links = [value for item in tree.iter() for name, value in item.attrib.items() if name.endswith("href")]
         assert all(link.startswith(("#", "data:image/png")) for link in links)
         assert picture.startswith(b"\x89PNG")
         assert caption.endswith(".")
@@ -73,7 +73,7 @@ def test_isoflop_curves_are_the_law_and_stars_the_budgets_optima(done):
     stars = {
         float(line.get_xdata()[0]) for line in axes.get_lines() if line.get_marker() == "*" and len(line.get_xdata())
     }
-    assert stars == {one.N for one in study_.isoflops.optima}
+    assert stars == {item.N for item in study_.isoflops.optima}
     assert axes.get_xscale() == axes.get_yscale() == "log"
 
 
@@ -117,7 +117,7 @@ def test_real_data_and_held_out_rows_are_marked(done):
 
 
 def flat(table):
-    return [{**row, "loss": 0.3 + 0.01 * math.sin(78.233 * place)} for place, row in enumerate(table.to_records())]
+    return [{**row, "loss": 0.3 + 0.01 * math.sin(78.233 * index)} for index, row in enumerate(table.to_records())]
 
 
 @pytest.mark.parametrize(
@@ -131,11 +131,11 @@ def flat(table):
     ids=["a hostile name", "a flat metric", "one budget", "one size"],
 )
 def test_figures_of_odd_tables_are_drawn_all_the_same(table, metric, replicates):
-    found = study(table, metric, Settings(resampling=Resampling(replicates=replicates)))
+    result = study(table, metric, Settings(resampling=Resampling(replicates=replicates)))
     seen = set()
-    for name, figure, _ in draw(found):
+    for name, figure, _ in draw(result):
         with paper_style():
             ET.fromstring(svg(figure))
         seen.add(name)
     assert "isoflop" in seen
-    assert "predicted" in seen or found.fit is None
+    assert "predicted" in seen or result.fit is None

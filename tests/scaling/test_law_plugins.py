@@ -94,20 +94,20 @@ def test_an_installed_law_is_fitted_from_the_command_line(installed, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    found = json.loads(cli("fit", "runs.json", "--law", "shifted", "--replicates", "100", "--json", "-"))
-    law = found["law"]
+    document = json.loads(cli("fit", "runs.json", "--law", "shifted", "--replicates", "100", "--json", "-"))
+    law = document["law"]
     assert law["form"] == "shifted"
     assert law["formula"] == "E + A (N + M)^-alpha + B D^-beta"
     for name, tolerance in {"E": 0.01, "alpha": 0.05, "beta": 0.05, "M": 0.5}.items():
         assert law[name] == pytest.approx(TRUTH[name], rel=tolerance)
-    low, high = found["intervals"]["alpha"]
+    low, high = document["intervals"]["alpha"]
     assert low < TRUTH["alpha"] < high
     # the best size under a budget, against a grid over the true law
     C = 1e20
     sizes = np.geomspace(1e8, 1e11, 4001)
     p = TRUTH
     values = p["E"] + p["A"] * (sizes + p["M"]) ** -p["alpha"] + p["B"] * (C / 6 / sizes) ** -p["beta"]
-    (best,) = [row for row in found["optimum"] if row["C"] == C]
+    (best,) = [row for row in document["optimum"] if row["C"] == C]
     assert best["N"] == pytest.approx(sizes[np.argmin(values)], rel=0.03)
     # without the offset the same rows are fitted worse
     plain = json.loads(cli("fit", "runs.json", "--replicates", "0", "--json", "-"))["law"]

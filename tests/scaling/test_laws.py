@@ -34,26 +34,26 @@ def test_closed_forms_against_a_numeric_minimiser(law, log_c, epsilon):
     def value(log_n):
         return float(law.predict(np.exp(log_n), C / (law.k * np.exp(log_n))))
 
-    found = law.optimum(C)
-    here = float(np.log(found.N))
+    fitted = law.optimum(C)
+    here = float(np.log(fitted.N))
     best = minimize_scalar(value, bounds=(here - 3, here + 3), method="bounded", options={"xatol": 1e-10})
-    assert found.loss <= best.fun * (1 + 1e-12)
-    excess = float(found.loss) - law.parameters["E"]
+    assert fitted.loss <= best.fun * (1 + 1e-12)
+    excess = float(fitted.loss) - law.parameters["E"]
     h = 1e-3
     # a minimum in the closed form: the slope vanishes, and the curvature is kappa
     slope = (value(here + h) - value(here - h)) / (2 * h)
     bend = (value(here + h) - 2 * value(here) + value(here - h)) / h**2
     assert abs(slope) < 1e-6 * excess
-    assert bend == pytest.approx(float(found.kappa), rel=1e-4, abs=1e-8)
-    assert float(found.ratio) == pytest.approx(float(found.D / found.N), rel=1e-12)
-    assert float(found.N * found.D) * law.k == pytest.approx(C, rel=1e-9)
+    assert bend == pytest.approx(float(fitted.kappa), rel=1e-4, abs=1e-8)
+    assert float(fitted.ratio) == pytest.approx(float(fitted.D / fitted.N), rel=1e-12)
+    assert float(fitted.N * fitted.D) * law.k == pytest.approx(C, rel=1e-9)
     near = law.near_optimal(C, epsilon)
     for edge in (near.N_low, near.N_high):
-        assert float(law.predict(edge, C / (law.k * edge))) == pytest.approx(float(found.loss) + epsilon, rel=1e-9)
-    low = brentq(lambda x: value(x) - float(found.loss) - epsilon, here - 60, here)
+        assert float(law.predict(edge, C / (law.k * edge))) == pytest.approx(float(fitted.loss) + epsilon, rel=1e-9)
+    low = brentq(lambda x: value(x) - float(fitted.loss) - epsilon, here - 60, here)
     assert float(np.log(near.N_low)) == pytest.approx(low, abs=1e-6)
     relative = law.near_optimal(C, 0.01, relative=True)
-    assert float(relative.epsilon) == pytest.approx(0.01 * float(found.loss))
+    assert float(relative.epsilon) == pytest.approx(0.01 * float(fitted.loss))
 
 
 @settings(max_examples=40, deadline=None)
@@ -87,9 +87,9 @@ TRUTHS = {
 def test_noise_free_laws_are_found_again(form, estimator):
     truth = Law.of(form, **TRUTHS[form])
     table = simulate(truth, Plan(tuple(np.geomspace(1e18, 1e22, 7)), sizes=7, width=30), 0.0)
-    found = fit_law(table, "loss", LawSpec(form=form, estimator=estimator)).parameters
+    fitted = fit_law(table, "loss", LawSpec(form=form, estimator=estimator)).parameters
     for name, value in TRUTHS[form].items():
-        assert found[name] == pytest.approx(value, rel=1e-6)
+        assert fitted[name] == pytest.approx(value, rel=1e-6)
 
 
 def test_a_metric_that_rises_is_a_law_of_its_distance_from_the_bound():

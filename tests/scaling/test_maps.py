@@ -27,15 +27,17 @@ def test_published_errors_are_predicted_through_the_loss(shared_data):
         return [f"line={line}" for line in table.line[np.isin(names, chosen)]]
 
     # Gadre et al., arXiv 2403.08540: relative errors .0464 % (6.9B) and 3.6365 % (1.4B, 32 times overtrained)
-    found = compare_downstream(
+    result = compare_downstream(
         table, "err_avg_subset", "loss_c4_val", LawSpec(form="shared", estimator="least_squares"),
         loss_link="identity", loss_rows=rules(FIVE), metric_rows=rules([*FIVE, "rpj-open_lm_1b-1.0"]), folds=0,
     )  # fmt: skip
-    assert len(found.loss_fit.table) == 5
-    assert found.two_stage.map.name == "exponential"
-    error = found.predict("two_stage", found.held_out.N, found.held_out.D) / found.held_out.metric("err_avg_subset") - 1
+    assert len(result.loss_fit.table) == 5
+    assert result.two_stage.map.name == "exponential"
+    error = (
+        result.predict("two_stage", result.held_out.N, result.held_out.D) / result.held_out.metric("err_avg_subset") - 1
+    )
     assert 100 * error == pytest.approx([0.0464, 3.6365], abs=0.002)
-    assert "two_stage (exponential map)" in found.headline
+    assert "two_stage (exponential map)" in result.headline
 
 
 # relative errors of the chained 13B accuracy in per cent, as allenai/OLMo-ladder has them
@@ -61,13 +63,13 @@ def test_checkpoints_for_the_map_and_finals_for_the_law(shared_data, task, publi
     ]
     table = RunTable.from_records(finals + checkpoints)
     spec = LawSpec(better="higher", bounds=(0, 1))
-    found = compare_downstream(
+    result = compare_downstream(
         table, "acc", "bpb", spec, loss_rows=["kind=final"], metric_rows=["kind=checkpoint"], folds=0
     )
-    assert len(found.loss_fit.table) == 16
-    assert found.two_stage.map.name == "bounded-sigmoid"
-    last = found.held_out.select([int(np.argmax(found.held_out.N))])
-    error = 100 * abs(float(found.predict("two_stage", last.N, last.D)[0] / last.metric("acc")[0] - 1))
+    assert len(result.loss_fit.table) == 16
+    assert result.two_stage.map.name == "bounded-sigmoid"
+    last = result.held_out.select([int(np.argmax(result.held_out.N))])
+    error = 100 * abs(float(result.predict("two_stage", last.N, last.D)[0] / last.metric("acc")[0] - 1))
     assert error == pytest.approx(published, abs=1.0)
 
 
@@ -104,10 +106,10 @@ def test_a_declared_link_costs_a_straight_metric_nothing():
     table = simulate(LAW, PLAN, 0.003, seed=1)
     pjsd = 0.06 + 0.3 * (table.metric("loss") - 1.8) + 0.001 * np.random.default_rng(0).standard_normal(len(table))
     both = replace(table, metrics={**table.metrics, "pjsd": pjsd})
-    found = compare_downstream(both, "pjsd", "loss", LawSpec(bounds=(0, 1)), folds=0)
-    assert found.axis.link.name == "logit"
+    result = compare_downstream(both, "pjsd", "loss", LawSpec(bounds=(0, 1)), folds=0)
+    assert result.axis.link.name == "logit"
     # a line on the logit scale misses a straight metric; the chosen map must not
-    rmse = {score.method: score.rmse_beyond for score in found.scores}
+    rmse = {score.method: score.rmse_beyond for score in result.scores}
     assert rmse["two_stage"] < 1.1 * rmse["direct"]
     alone = compare_downstream(both, "pjsd", "loss", LawSpec(bounds=(0, 1)), maps=["line"], folds=0)
     forced = next(score.rmse_beyond for score in alone.scores if score.method == "two_stage")
@@ -120,9 +122,9 @@ def test_each_stage_has_its_rows_and_replicates_draw_from_both():
     score[:20] = np.nan
     loss = table.metric("loss").copy()
     both = replace(table, metrics={"loss": loss, "score": score + 0.001})
-    found = compare_downstream(both, "score", "loss", folds=0)
-    assert (len(found.fits.two_stage.rows.loss), len(found.fits.two_stage.rows.metric)) == (40, 20)
-    for staged in (found.two_stage, found.fused):
+    result = compare_downstream(both, "score", "loss", folds=0)
+    assert (len(result.fits.two_stage.rows.loss), len(result.fits.two_stage.rows.metric)) == (40, 20)
+    for staged in (result.two_stage, result.fused):
         draws = bootstrap_staged(staged, replicates=40)
         assert draws.units == 40
         low, high = draws.interval("alpha")

@@ -67,9 +67,9 @@ def flat_table(seed):
 )
 def test_each_truth_gets_its_verdict(make, label, ratio):
     verdicts = [judge(make(seed), "loss", LawSpec(link="log"), replicates=200) for seed in SEEDS]
-    assert sum(one.label == label for one in verdicts) >= 11
+    assert sum(verdict.label == label for verdict in verdicts) >= 11
     if ratio:
-        assert sum(one.ratio == ratio for one in verdicts) >= 11
+        assert sum(verdict.ratio == ratio for verdict in verdicts) >= 11
 
 
 @pytest.mark.parametrize("law", [FALLING, RISING, STEEP], ids=["a<b", "a>b", "steep"])
@@ -132,31 +132,31 @@ def test_a_metric_that_should_rise_is_judged_from_its_own_side():
 
 def test_isoflops_find_the_optima_of_a_law():
     table = simulate(FALLING, replace(PLAN, width=10), 0.002, seed=4)
-    found = fit_isoflops(table, "loss")
-    assert len(found.optima) == 7
-    for one in found.budgets:
-        truth = FALLING.optimum(one.C)
-        assert one.N_interval[0] * 0.8 < truth.N < one.N_interval[1] * 1.25
-        assert pytest.approx(one.C / (6 * one.N)) == one.D
-        assert one.kappa == pytest.approx(float(truth.kappa), rel=0.35)
-    low, high = found.N_law.interval
+    isoflops = fit_isoflops(table, "loss")
+    assert len(isoflops.optima) == 7
+    for budget in isoflops.budgets:
+        truth = FALLING.optimum(budget.C)
+        assert budget.N_interval[0] * 0.8 < truth.N < budget.N_interval[1] * 1.25
+        assert pytest.approx(budget.C / (6 * budget.N)) == budget.D
+        assert budget.kappa == pytest.approx(float(truth.kappa), rel=0.35)
+    low, high = isoflops.N_law.interval
     assert low < float(FALLING.curve.N_exponent) < high
-    assert found.ratio_law.exponent == pytest.approx(found.D_law.exponent - found.N_law.exponent)
+    assert isoflops.ratio_law.exponent == pytest.approx(isoflops.D_law.exponent - isoflops.N_law.exponent)
 
 
 def test_a_minimum_beyond_the_sizes_is_no_optimum():
-    found = fit_isoflops(simulate(FALLING, Plan((1e19, 1e20, 1e21), 7, 6, ratio=3000.0), 0.001), "loss")
-    assert not found.optima
-    assert all(np.isnan(one.N) and "above the sampled sizes" in one.reason for one in found.budgets)
-    assert "too few for a law" in found.headline
-    assert any(flag.name == "no_optimum" and flag.doubt for flag in found.flags)
+    isoflops = fit_isoflops(simulate(FALLING, Plan((1e19, 1e20, 1e21), 7, 6, ratio=3000.0), 0.001), "loss")
+    assert not isoflops.optima
+    assert all(np.isnan(budget.N) and "above the sampled sizes" in budget.reason for budget in isoflops.budgets)
+    assert "too few for a law" in isoflops.headline
+    assert any(flag.name == "no_optimum" and flag.doubt for flag in isoflops.flags)
 
 
 def test_isoflops_of_published_runs_meet_the_published_exponent(shared_data):
     table = RunTable.read(shared_data / "scaling/porian/isoflop_points.csv").only("hparams=base")
-    found = fit_isoflops(table, "loss", degree=3)
-    assert len(found.optima) == 12
-    assert found.N_law.exponent == pytest.approx(0.5715, abs=0.02)
+    isoflops = fit_isoflops(table, "loss", degree=3)
+    assert len(isoflops.optima) == 12
+    assert isoflops.N_law.exponent == pytest.approx(0.5715, abs=0.02)
 
 
 def test_budgets_are_clusters_of_compute():
@@ -188,20 +188,20 @@ def downstream_table(seed=1):
 
 
 def test_two_stage_and_fused_find_the_map_from_loss_to_metric():
-    found = compare_downstream(downstream_table(), "accuracy", spec=LOGIT, maps=["line"])
-    for staged in (found.two_stage, found.fused):
+    result = compare_downstream(downstream_table(), "accuracy", spec=LOGIT, maps=["line"])
+    for staged in (result.two_stage, result.fused):
         # of the distance from 1: ln((1 - y) / y) = -4 + 1.6 loss
         assert staged.map.parameters["slope"] == pytest.approx(1.6, abs=0.08)
         assert staged.map.parameters["intercept"] == pytest.approx(-4.0, abs=0.2)
-    assert found.fused.rank_deficiency == 0
-    assert found.best in {"direct", "two_stage", "fused"}
-    for score in found.scores:
+    assert result.fused.rank_deficiency == 0
+    assert result.best in {"direct", "two_stage", "fused"}
+    for score in result.scores:
         assert len(score.beyond) == 9
         assert len(score.within) == 63
-    assert next(one.rmse_beyond for one in found.scores if one.method == "two_stage") < 0.1
+    assert next(one.rmse_beyond for one in result.scores if one.method == "two_stage") < 0.1
     exact = 1 / (1 + np.exp(-(4 - 1.6 * FALLING.predict(1e9, 2e10))))
     for method in ("direct", "two_stage", "fused"):
-        assert float(found.predict(method, 1e9, 2e10)) == pytest.approx(float(exact), abs=0.01)
+        assert float(result.predict(method, 1e9, 2e10)) == pytest.approx(float(exact), abs=0.01)
 
 
 def test_intervals_of_fits_through_the_loss_hold_the_truth_and_are_no_wider_than_they_must():
@@ -209,8 +209,8 @@ def test_intervals_of_fits_through_the_loss_hold_the_truth_and_are_no_wider_than
     hits, values, errors = ({(way, name): [] for way in ("two_stage", "fused") for name in truth} for _ in range(3))
     for seed in range(16):
         table = downstream_table(seed)
-        found = compare_downstream(table, "accuracy", spec=LOGIT, maps=["line"], folds=0)
-        for staged in (found.two_stage, found.fused):
+        estimates = compare_downstream(table, "accuracy", spec=LOGIT, maps=["line"], folds=0)
+        for staged in (estimates.two_stage, estimates.fused):
             draws = bootstrap_staged(staged, replicates=200)
             for name, value in truth.items():
                 low, high = draws.interval(name)
@@ -218,18 +218,18 @@ def test_intervals_of_fits_through_the_loss_hold_the_truth_and_are_no_wider_than
                 values[staged.name, name].append(staged.parameters[name])
                 errors[staged.name, name].append(draws.standard_error(name))
     # of 16 at 95 %, fewer than 12 has a chance of 0.0009
-    assert all(sum(some) >= 12 for some in hits.values()), hits
-    for one, found in values.items():
+    assert all(sum(outcomes) >= 12 for outcomes in hits.values()), hits
+    for parameter, estimates in values.items():
         # the spread of 16 estimates is itself known to a fifth
-        assert 0.6 < np.mean(errors[one]) / np.std(found, ddof=1) < 1.7, one
+        assert 0.6 < np.mean(errors[parameter]) / np.std(estimates, ddof=1) < 1.7, parameter
 
 
 def test_a_fused_objective_without_the_loss_is_rank_deficient_by_two():
-    found = compare_downstream(downstream_table(), "pjsd", maps=["line"], keep_loss=False, folds=0)
-    assert found.fused.rank_deficiency == 2
-    assert any("undetermined: without residuals of the loss" in flag.sentence for flag in found.flags)
+    result = compare_downstream(downstream_table(), "pjsd", maps=["line"], keep_loss=False, folds=0)
+    assert result.fused.rank_deficiency == 2
+    assert any("undetermined: without residuals of the loss" in flag.sentence for flag in result.flags)
     with pytest.raises(UsageError, match="so none has an interval"):
-        bootstrap_staged(found.fused)
+        bootstrap_staged(result.fused)
     assert compare_downstream(downstream_table(), "pjsd", folds=0).fused.rank_deficiency == 0
 
 
@@ -237,8 +237,8 @@ def test_test_rows_are_what_the_methods_are_compared_on():
     table = downstream_table()
     marked = replace(table, split=np.where(table.C > 3e20, "test", "train"))
     done = []
-    found = compare_downstream(marked, "pjsd", folds=2, progress=lambda i, n: done.append((i, n)))
-    assert len(found.held_out) == 9 * int(np.sum(np.asarray(PLAN.budgets) > 3e20))
+    result = compare_downstream(marked, "pjsd", folds=2, progress=lambda i, n: done.append((i, n)))
+    assert len(result.held_out) == 9 * int(np.sum(np.asarray(PLAN.budgets) > 3e20))
     assert done[-1] == (4, 4)
     with pytest.raises(UsageError, match="downstream metric of itself"):
         compare_downstream(table, "loss")
@@ -268,8 +268,8 @@ def test_four_times_the_runs_halve_the_interval():
 
 def test_the_smallest_plan_that_is_enough():
     tried = []
-    found = plan_runs(FALLING, PLAN, 0.01, "alpha", 0.03, progress=tried.append)
-    assert found.width("alpha") <= 0.03
+    plan = plan_runs(FALLING, PLAN, 0.01, "alpha", 0.03, progress=tried.append)
+    assert plan.width("alpha") <= 0.03
     assert tried[-2].width("alpha") > 0.03
     with pytest.raises(UsageError, match="widen the budgets"):
         plan_runs(FALLING, PLAN, 0.01, "alpha", 1e-4, most=200)

@@ -86,8 +86,8 @@ def test_no_general_solver_finds_a_better_optimum(name, delta):
     problem, target = problem_of("chinchilla", "log")
     estimator = make_estimator(name, delta)
     start = problem.seeds(np.exp(target), np.ones(len(target)), 8)
-    found = minimise(problem, estimator, target, np.ones(len(target)), start)
-    best = found.objective.min()
+    solution = minimise(problem, estimator, target, np.ones(len(target)), start)
+    best = solution.objective.min()
 
     def objective(theta):
         return float(estimator.cost(problem.predict(theta[None])[0] - target).sum()) * 1e4
@@ -95,7 +95,7 @@ def test_no_general_solver_finds_a_better_optimum(name, delta):
     for theta in start[:4]:
         other = minimize(objective, theta, method="Nelder-Mead", options={"maxiter": 8000, "xatol": 1e-9})
         assert other.fun >= best * 1e4 * (1 - 1e-6)
-    near = minimize(objective, found.theta[np.argmin(found.objective)], method="Nelder-Mead")
+    near = minimize(objective, solution.theta[np.argmin(solution.objective)], method="Nelder-Mead")
     assert near.fun >= best * 1e4 * (1 - 1e-9)
 
 
@@ -107,7 +107,7 @@ def test_least_absolute_deviations_against_a_linear_program():
         weight = rng.integers(0, 4, 15).astype(float)
         problem = Line(x, y, Axis(Identity())).problem(x)
         start = np.array([[float(np.median(y)), 0.0]])
-        found = minimise(problem, make_estimator("lad"), y, weight, start)
+        solution = minimise(problem, make_estimator("lad"), y, weight, start)
         # min w (p + q) subject to columns theta + p - q = y
         eye = np.eye(15)
         program = linprog(
@@ -116,8 +116,8 @@ def test_least_absolute_deviations_against_a_linear_program():
             b_eq=y,
             bounds=[(None, None)] * 2 + [(0, None)] * 30,
         )
-        assert found.objective[0] == pytest.approx(program.fun, rel=1e-9, abs=1e-12)
-        assert found.converged[0]
+        assert solution.objective[0] == pytest.approx(program.fun, rel=1e-9, abs=1e-12)
+        assert solution.converged[0]
 
 
 def test_members_of_a_batch_do_not_see_each_other():

@@ -98,7 +98,7 @@ def test_rows_that_cannot_be_used_are_named(tmp_path):
         "N,D,loss,split\n1B,2e10,2.5,train\nmany,2e10,2.4,train\n-3,1,2,train\n1B,,2,train\n1B,1e9,x,dev\n2B,1e9,bad,test\n3B,1e9,2,test\n"
     )
     table = RunTable.read(path)
-    assert {one.line: one.reason for one in table.excluded} == {
+    assert {row.line: row.reason for row in table.excluded} == {
         3: "N: 'many' is not a count (7e9, 7B, 300M, 1.5T are)",
         4: "N must be above 0 and finite, not -3",
         5: "D is missing",
@@ -155,7 +155,7 @@ def test_rules_choose_rows():
     assert table.excluding("loss>3.5").line.tolist() == [3, 4, 5, 6]
     assert table.excluding("highest:loss:2", "line=5,6").line.tolist() == [3, 4]
     assert table.only("kind=a", "N>=10^2".replace("10^2", "100")).line.tolist() == [3, 5]
-    assert [one.line for one in table.excluding("lowest:N:1").excluded] == [1]
+    assert [row.line for row in table.excluding("lowest:N:1").excluded] == [1]
     with pytest.raises(UnknownNameError, match="Did you mean 'loss'"):
         table.excluding("los>3")
     with pytest.raises(UsageError, match="is not a rule"):

@@ -22,9 +22,9 @@ def estimate(value, low, high, **more):
     return Estimate.from_json({**frame, "value": value, "low": low, "high": high, **more})
 
 
-def judged(text, one, undecided="fail"):
+def judged(text, judgement, undecided="fail"):
     gate = parse_gate(text)
-    return judge(gate, text, "s", quantity_of_estimate(gate, one), undecided)
+    return judge(gate, text, "s", quantity_of_estimate(gate, judgement), undecided)
 
 
 @pytest.mark.parametrize(
@@ -43,7 +43,7 @@ def test_a_gate_is_read(text, expected):
 
 
 @pytest.mark.parametrize(
-    ("text", "said"),
+    ("text", "message"),
     [
         ("", "character 1: the name of a value is expected here, and the text ends"),
         ("x == 1", "character 3: '==' cannot be judged on an interval"),
@@ -59,10 +59,10 @@ def test_a_gate_is_read(text, expected):
         ("x < baseline * 1.05", "character 14: '*' means nothing here; a factor has no interval; write a difference"),
     ],
 )
-def test_what_is_no_gate_is_told_with_its_place(text, said):
+def test_what_is_no_gate_is_reported_with_its_place(text, message):
     with pytest.raises(UsageError) as caught:
         parse_gate(text)
-    assert said in str(caught.value)
+    assert message in str(caught.value)
 
 
 @given(st.text(max_size=40) | st.text("x.<>=+-1e ", max_size=12))
@@ -78,42 +78,42 @@ def test_any_text_is_a_gate_or_a_usage_error(text):
 @given(NUMBERS, NUMBERS, NUMBERS, st.sampled_from(["<", "<=", ">", ">="]), st.sampled_from(["pass", "fail"]))
 def test_a_gate_is_decided_only_when_every_value_of_the_interval_agrees(a, b, bound, op, undecided):
     low, high = sorted((a, b))
-    one = judged(f"x {op} {bound:.3f}", estimate((low + high) / 2, low, high), undecided)
+    judgement = judged(f"x {op} {bound:.3f}", estimate((low + high) / 2, low, high), undecided)
     compare = {"<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge}[op]
-    says = {compare(value, bound) for value in (low, (low + high) / 2, high)}
+    outcomes = {compare(value, bound) for value in (low, (low + high) / 2, high)}
     if compare(low, bound) == compare(high, bound):
-        assert one.status == ("pass" if says == {True} else "fail")
-        assert one.counts_as == one.status
+        assert judgement.status == ("pass" if outcomes == {True} else "fail")
+        assert judgement.counts_as == judgement.status
     else:
-        assert one.status == "undecided"
-        assert one.counts_as == undecided
+        assert judgement.status == "undecided"
+        assert judgement.counts_as == undecided
 
 
 def test_the_lenient_end_alone_asks_only_that_the_contrary_was_not_shown():
-    one = estimate(0.4, 0.2, 0.6)
-    assert judged("x < 0.35", one).status == "undecided"
-    assert judged("x.high < 0.35", one).status == "undecided"
-    assert judged("x.low < 0.35", one).status == "pass"
-    assert judged("x.low < 0.1", one).status == "fail"
-    assert judged("x.high > 0.7", one).status == "fail"
+    judgement = estimate(0.4, 0.2, 0.6)
+    assert judged("x < 0.35", judgement).status == "undecided"
+    assert judged("x.high < 0.35", judgement).status == "undecided"
+    assert judged("x.low < 0.35", judgement).status == "pass"
+    assert judged("x.low < 0.1", judgement).status == "fail"
+    assert judged("x.high > 0.7", judgement).status == "fail"
 
 
-def test_the_clips_that_are_said_to_decide_would_bring_the_interval_to_the_bound():
-    one = judged("x < 0.5", estimate(0.45, 0.35, 0.55))
-    assert one.status == "undecided"
+def test_the_clips_that_would_decide_would_bring_the_interval_to_the_bound():
+    judgement = judged("x < 0.5", estimate(0.45, 0.35, 0.55))
+    assert judgement.status == "undecided"
     # the half-width of 0.1 must become 0.05: four times the 100 clips
-    assert one.more_clips == pytest.approx(300, abs=1)
-    assert "about 300 more clips" in one.sentence
+    assert judgement.more_clips == pytest.approx(300, abs=1)
+    assert "about 300 more clips" in judgement.sentence
     # a value on the bound is decided by no number of clips
     assert judged("x < 0.45", estimate(0.45, 0.35, 0.55)).more_clips is None
 
 
 def test_a_value_that_is_not_known_never_passes():
-    one = judged("x < 0.5", estimate(math.nan, math.nan, math.nan, reason="no clips"), "pass")
-    assert (one.status, one.counts_as) == ("unmeasured", "fail")
-    assert "no clips" in one.sentence
-    one = judged("x < 0.5", estimate(0.1, math.nan, math.nan), "pass")
-    assert (one.status, one.counts_as) == ("undecided", "pass")
+    judgement = judged("x < 0.5", estimate(math.nan, math.nan, math.nan, reason="no clips"), "pass")
+    assert (judgement.status, judgement.counts_as) == ("unmeasured", "fail")
+    assert "no clips" in judgement.sentence
+    judgement = judged("x < 0.5", estimate(0.1, math.nan, math.nan), "pass")
+    assert (judgement.status, judgement.counts_as) == ("undecided", "pass")
 
 
 def test_a_corrected_value_that_cannot_be_trusted_decides_nothing():

@@ -13,6 +13,7 @@ import soundfile as sf
 from junitparser import Error, Failure, JUnitXml, Skipped
 from markdown_it import MarkdownIt
 
+from cdslm_eval import api
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.host import Host
@@ -41,7 +42,7 @@ def test_a_gate_each_way_gives_exit_code_4_and_what_ci_reads(suite_file, cli, tm
     path = suite_file()
     done = cli("run", path, "--json", "r.json", "--junit", "j.xml", "--markdown", "m.md", "--out", "out", code=4)
     result = json.loads((tmp_path / "r.json").read_text())
-    assert [one["status"] for one in result["gates"]] == ["pass", "fail", "undecided"]
+    assert [entry["status"] for entry in result["gates"]] == ["pass", "fail", "undecided"]
     assert result["gates"][2]["more_clips"] > 0
     assert "UNDECIDED: near: level >= baseline" in done.stderr
     suites = JUnitXml.fromfile(str(tmp_path / "j.xml"))
@@ -62,6 +63,19 @@ def test_a_gate_each_way_gives_exit_code_4_and_what_ci_reads(suite_file, cli, tm
     cli("run", lenient, "--junit", "j.xml")
     (case,) = [case for suite in JUnitXml.fromfile(str(tmp_path / "j.xml")) for case in suite]
     assert isinstance(case.result[0], Skipped)
+
+
+def test_the_function_plans_first_and_a_shard_of_it_judges_nothing(suite_file, tmp_path, monkeypatch):
+    monkeypatch.setenv("CDSLM_EVAL_PLUGINS", "")
+    path, plans = suite_file(), []
+    store, planned = tmp_path / "one.cdslm", api.plan_suite(path)
+    part = api.run_suite(path, store=store, shard="1/2", jobs=1, planned=plans.append)
+    assert [plan.cells for plan in plans] == [planned.cells]
+    assert (part.scores.estimates, part.judgements) == ((), ())
+    whole = api.run_suite(path, store=store, jobs=1)
+    assert [judgement.status for judgement in whole.judgements] == ["pass", "fail", "undecided"]
+    with pytest.raises(UsageError, match="the first number lies in"):
+        api.run_suite(path, store=store, shard="3/2")
 
 
 def test_shards_that_are_merged_equal_the_whole_bit_for_bit(measured, cli, tmp_path, monkeypatch):
@@ -103,10 +117,10 @@ def test_systems_that_share_clips_measure_them_once(suite_file, tmp_path):
     shutil.copytree(tmp_path / "near", tmp_path / "twin")
     with Store(tmp_path / "s.cdslm") as store:
         done = run(path, tmp_path / "s.cdslm")
-        ident = next(one.identity for one in done.scores.estimates if one.metric == "signal")
+        ident = next(estimate.identity for estimate in done.scores.estimates if estimate.metric == "signal")
         rows = store._db.execute("SELECT count(*) FROM rows WHERE identity = ?", [ident]).fetchone()[0]
     assert rows == 48
-    value = {(one.system, one.name): one.value for one in done.scores.estimates}
+    value = {(estimate.system, estimate.name): estimate.value for estimate in done.scores.estimates}
     assert value["twin", "level"] == value["near", "level"]
     # what was summarised once is the same when it is read back
     assert json.dumps(run(path, tmp_path / "s.cdslm").as_json()) == json.dumps(done.as_json())
@@ -120,14 +134,14 @@ def test_a_change_against_a_record_is_named_with_its_interval(measured, cli, tmp
         sf.write(clip, samples * 0.5, rate)
     gates = "[[gates]]\ngate='level >= recorded - 1'\nsystems=['near']"
     changed = run(path, store, against=tmp_path / "base.cdslm")
-    told = {(one.system, one.name): one for one in changed.changes}
+    by_quantity = {(change.system, change.name): change for change in changed.changes}
     # half the amplitude is 20 log10(1/2) dB
-    assert told["near", "level"].difference == pytest.approx(-6.02, abs=0.05)
-    assert told["near", "level"].paired
-    assert told["near", "level"].verdict == "changed"
-    assert told["near", "level"].p_holm < 0.05
-    assert told["near", "pjsd_1"].verdict == "no change shown"
-    assert told["far", "level"].verdict == "same audio"
+    assert by_quantity["near", "level"].difference == pytest.approx(-6.02, abs=0.05)
+    assert by_quantity["near", "level"].paired
+    assert by_quantity["near", "level"].verdict == "changed"
+    assert by_quantity["near", "level"].p_holm < 0.05
+    assert by_quantity["near", "pjsd_1"].verdict == "no change shown"
+    assert by_quantity["far", "level"].verdict == "same audio"
     gated = path.with_name("gated.toml")
     gated.write_text(load_suite(path).text.split("[[gates]]")[0] + gates)
     cli("run", gated, "--store", store, "--against", "base.cdslm", "--markdown", "-", code=4)
@@ -145,8 +159,8 @@ def test_a_record_is_kept_under_a_name_compared_and_shown_as_history(measured, c
     again = run(path, store)
     unchanged = cli("run", path, "--store", store, "--against", "first", code=4).stderr
     assert "no change shown against the recorded run" in unchanged
-    past = {(one.system, one.name): one for one in again.past}
-    now = next(one for one in whole.scores.estimates if (one.system, one.name) == ("near", "level"))
+    past = {(entry.system, entry.name): entry for entry in again.past}
+    now = next(estimate for estimate in whole.scores.estimates if (estimate.system, estimate.name) == ("near", "level"))
     assert past["near", "level"].value == now.value
     assert past["near", "level"].run == "first"
 
@@ -189,7 +203,7 @@ def test_two_runs_on_one_store_lose_nothing(suite_file, tmp_path):
         subprocess.Popen([*command, tmp_path / f"{n}.json"], stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         for n in "ab"
     ]
-    assert [one.wait(timeout=120) for one in both] == [4, 4]
+    assert [entry.wait(timeout=120) for entry in both] == [4, 4]
     a, b = (json.loads((tmp_path / f"{n}.json").read_text()) for n in "ab")
     assert a["estimates"] == b["estimates"]
     with Store(tmp_path / "s.cdslm") as store:
@@ -207,23 +221,23 @@ def test_an_interrupted_run_keeps_what_it_measured(suite_file, tmp_path):
     with pytest.raises(KeyboardInterrupt):
         run_suite(plan, RunOptions(store=store, progress=interrupt))
     with Store(store) as held:
-        kept = held._db.execute("SELECT count(*) FROM rows").fetchone()[0]
-    assert kept > 0
+        n_rows = held._db.execute("SELECT count(*) FROM rows").fetchone()[0]
+    assert n_rows > 0
     assert run(path, store).exit_code == 4
 
 
 def test_only_narrows_the_grid_and_its_gates(suite_file, tmp_path):
     done = run(suite_file(), tmp_path / "s.cdslm", only=("near", "signal"))
     assert done.scores.systems == ("near",)
-    assert {one.metric for one in done.scores.estimates} == {"signal"}
-    assert [one.title for one in done.judgements] == ["long enough"]
+    assert {estimate.metric for estimate in done.scores.estimates} == {"signal"}
+    assert [judgement.title for judgement in done.judgements] == ["long enough"]
 
 
 def test_what_strangers_wrote_stays_text_in_junit_and_markdown(measured):
     import dataclasses
 
     result = measured[2]
-    judgements = tuple(dataclasses.replace(one, system=EVIL, sentence=EVIL) for one in result.judgements)
+    judgements = tuple(dataclasses.replace(judgement, system=EVIL, sentence=EVIL) for judgement in result.judgements)
     unmeasured = dataclasses.replace(judgements[0], status="unmeasured", counts_as="fail")
     evil = dataclasses.replace(result, name=EVIL, judgements=(*judgements, unmeasured), over_budget=(EVIL,))
     text = junit(evil, "2026-01-01T00:00:00+00:00")

@@ -1,4 +1,4 @@
-"""What microphone, room, codec and noise did to each clip: the channel, which pJSD sees beside the language."""
+"""Measures the channel of each clip: the trace of microphone, reverberation, codec and noise."""
 
 from __future__ import annotations
 

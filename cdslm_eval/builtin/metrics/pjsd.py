@@ -29,6 +29,6 @@ class PJSD(Metric):
     statistics: ClassVar[dict[str, Statistic]] = {"pjsd": JensenShannon("phones")}
 
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row]:
-        """Yield the phones that the recognizer heard; the divergence is taken over all of them at once."""
+        """Yield the recognized phones of each clip; the divergence is taken over all of them at once."""
         for clip in clips:
             yield {"phones": list(clip.phones or ())}

@@ -1,4 +1,4 @@
-"""What the signal itself says: duration, level, silence, clipping, speech rate."""
+"""Measures the signal itself: duration, level, silence, clipping, speech rate."""
 
 from __future__ import annotations
 

@@ -104,7 +104,7 @@ def _intervals(study: Study) -> dict[str, Any]:
     }
 
 
-def _downstream(found: Downstream, study: Study) -> dict[str, Any]:
+def _downstream(downstream: Downstream, study: Study) -> dict[str, Any]:
     """Return the three ways to a downstream metric, with their intervals and their held-out errors."""
     draws, level = study.downstream_draws, study.settings.resampling.level
     staged = {
@@ -118,15 +118,15 @@ def _downstream(found: Downstream, study: Study) -> dict[str, Any]:
             "rank_deficiency": one.rank_deficiency,
             "flags": list(one.flags),
         }
-        for one in (found.two_stage, found.fused)
+        for one in (downstream.two_stage, downstream.fused)
     }
     return {
-        "headline": found.headline,
-        "loss": found.loss,
-        "link": found.axis.link.name,
-        "best": found.best,
-        "tied": found.tied,
-        "direct": None if found.direct is None else law_document(found.direct),
+        "headline": downstream.headline,
+        "loss": downstream.loss,
+        "link": downstream.axis.link.name,
+        "best": downstream.best,
+        "tied": downstream.tied,
+        "direct": None if downstream.direct is None else law_document(downstream.direct),
         **staged,
         "held_out": {
             one.method: {
@@ -136,45 +136,49 @@ def _downstream(found: Downstream, study: Study) -> dict[str, Any]:
                 "n_within": len(one.within),
                 "reason": one.reason,
             }
-            for one in found.scores
+            for one in downstream.scores
         },
-        "predictions": _predictions(found),
-        "flags": list(found.flags),
+        "predictions": _predictions(downstream),
+        "flags": list(downstream.flags),
     }
 
 
-def _predictions(found: Downstream) -> list[dict[str, Any]]:
+def _predictions(downstream: Downstream) -> list[dict[str, Any]]:
     """Return what each method predicts for the held-out rows."""
-    rows = found.held_out
-    by_method = {method: found.predict(method, rows.N, rows.D) for method in METHODS}
-    columns = {"line": rows.line, "N": rows.N, "D": rows.D, "actual": rows.metric(found.metric), **by_method}
+    rows = downstream.held_out
+    by_method = {method: downstream.predict(method, rows.N, rows.D) for method in METHODS}
+    columns = {"line": rows.line, "N": rows.N, "D": rows.D, "actual": rows.metric(downstream.metric), **by_method}
     return [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
 
 
-def _map(found: MetricMap) -> dict[str, Any]:
+def _map(fitted: MetricMap) -> dict[str, Any]:
     """Return the kind of a map, and how every kind that was tried fits."""
-    return {"kind": found.name, "formula": found.kind.formula, "tried": list(found.scores)}
+    return {"kind": fitted.name, "formula": fitted.kind.formula, "tried": list(fitted.scores)}
 
 
-def _verdict(found: Verdict) -> dict[str, Any]:
+def _verdict(verdict: Verdict) -> dict[str, Any]:
     """Return a verdict with its evidence; the law behind it as its parameters."""
-    fields = {f.name: getattr(found, f.name) for f in dataclasses.fields(found) if f.name != "fit"}
-    return {**fields, "sentence": found.sentence, "parameters": None if found.fit is None else found.fit.parameters}
+    fields = {f.name: getattr(verdict, f.name) for f in dataclasses.fields(verdict) if f.name != "fit"}
+    return {
+        **fields,
+        "sentence": verdict.sentence,
+        "parameters": None if verdict.fit is None else verdict.fit.parameters,
+    }
 
 
-def _optimum(found: Frontier) -> list[dict[str, Any]]:
+def _optimum(frontier: Frontier) -> list[dict[str, Any]]:
     return [
         {
             "C": C,
-            **{key: getattr(found, key).value[place] for key in KEYS},
-            "intervals": {key: _ends(getattr(found, key), place) for key in KEYS},
+            **{key: getattr(frontier, key).value[index] for key in KEYS},
+            "intervals": {key: _ends(getattr(frontier, key), index) for key in KEYS},
         }
-        for place, C in enumerate(found.N.C)
+        for index, C in enumerate(frontier.N.C)
     ]
 
 
-def _ends(along: Band, place: int) -> tuple[float, float]:
-    return along.low[place], along.high[place]
+def _ends(along: Band, index: int) -> tuple[float, float]:
+    return along.low[index], along.high[index]
 
 
 def _near(near: NearRange) -> list[dict[str, Any]]:
@@ -184,32 +188,32 @@ def _near(near: NearRange) -> list[dict[str, Any]]:
             "C": C,
             "epsilon": near.epsilon,
             "relative": near.relative,
-            **{name: getattr(near, name).value[place] for name in names},
-            "intervals": {name: _ends(getattr(near, name), place) for name in names},
+            **{name: getattr(near, name).value[index] for name in names},
+            "intervals": {name: _ends(getattr(near, name), index) for name in names},
         }
-        for place, C in enumerate(near.N_low.C)
+        for index, C in enumerate(near.N_low.C)
     ]
 
 
-def _isoflops(found: IsoFlops) -> dict[str, Any]:
+def _isoflops(isoflops: IsoFlops) -> dict[str, Any]:
     return {
-        "headline": found.headline,
-        "budgets": [_budget(found, one) for one in found.budgets],
-        **{f"{name}_law": _power(getattr(found, f"{name}_law")) for name in ("N", "D", "ratio")},
-        "flags": list(found.flags),
+        "headline": isoflops.headline,
+        "budgets": [_budget(isoflops, budget) for budget in isoflops.budgets],
+        **{f"{name}_law": _power(getattr(isoflops, f"{name}_law")) for name in ("N", "D", "ratio")},
+        "flags": list(isoflops.flags),
     }
 
 
-def _budget(found: IsoFlops, one: IsoFlop) -> dict[str, Any]:
+def _budget(isoflops: IsoFlops, budget: IsoFlop) -> dict[str, Any]:
     return {
-        "C": one.C,
-        "rows": len(one.rows),
-        "lines": found.table.line[one.rows],
-        "curve": None if one.chosen is None else {2: "parabola", 3: "cubic"}[one.chosen.degree],
-        **{name: _curve(getattr(one, name)) for name in ("parabola", "cubic")},
-        **{key: getattr(one, key) for key in KEYS},
-        "intervals": {key: getattr(one, f"{key}_interval") for key in KEYS},
-        "reason": one.reason,
+        "C": budget.C,
+        "rows": len(budget.rows),
+        "lines": isoflops.table.line[budget.rows],
+        "curve": None if budget.chosen is None else {2: "parabola", 3: "cubic"}[budget.chosen.degree],
+        **{name: _curve(getattr(budget, name)) for name in ("parabola", "cubic")},
+        **{key: getattr(budget, key) for key in KEYS},
+        "intervals": {key: getattr(budget, f"{key}_interval") for key in KEYS},
+        "reason": budget.reason,
     }
 
 
@@ -253,8 +257,8 @@ def predictions_document(predictions: Predictions) -> dict[str, Any]:
             "headline": predictions.headline,
             "trusted": not any(flag.doubt for flag in predictions.flags),
             "law": law_document(predictions.fit),
-            "optimum": [_predicted(one) for one in predictions.optima],
-            "models": [_predicted(one) for one in predictions.models],
+            "optimum": [_predicted(model) for model in predictions.optima],
+            "models": [_predicted(model) for model in predictions.models],
             "flags": list(predictions.flags),
             "settings": settings_document(fit.table, fit.metric, options),
         }
@@ -262,11 +266,11 @@ def predictions_document(predictions: Predictions) -> dict[str, Any]:
     return document
 
 
-def _predicted(one: Predicted) -> dict[str, Any]:
+def _predicted(model: Predicted) -> dict[str, Any]:
     return {
-        **{key: getattr(one, key) for key in ("C", *KEYS)},
-        "intervals": one.intervals,
-        "prediction": one.prediction,
+        **{key: getattr(model, key) for key in ("C", *KEYS)},
+        "intervals": model.intervals,
+        "prediction": model.prediction,
     }
 
 

@@ -158,67 +158,80 @@ class View:
     note: str = ""
 
 
-def downstream_view(found: Downstream) -> View:
+def downstream_view(downstream: Downstream) -> View:
     """Return the three methods for a downstream metric, by their errors on held-out rows."""
     names = {"direct": "direct", "two_stage": "two-stage (of the loss)", "fused": "fused (with the loss)"}
     rows = []
-    for one in found.scores:
+    for score in downstream.scores:
         mark = (
-            " (best)" if one.method == found.best else " (not significantly worse)" if one.method in found.tied else ""
+            " (best)"
+            if score.method == downstream.best
+            else " (not significantly worse)"
+            if score.method in downstream.tied
+            else ""
         )
-        lost = {"two_stage": found.two_stage, "fused": found.fused}
-        rank = lost[one.method].rank_deficiency if one.method in lost else 0
-        cells = (plain(one.rmse_beyond, 3), str(len(one.beyond)), plain(one.rmse_within, 3), str(len(one.within)))
-        rows.append((f"{names[one.method]}{mark}", *cells, str(rank), one.reason))
+        lost = {"two_stage": downstream.two_stage, "fused": downstream.fused}
+        rank = lost[score.method].rank_deficiency if score.method in lost else 0
+        cells = (
+            plain(score.rmse_beyond, 3),
+            str(len(score.beyond)),
+            plain(score.rmse_within, 3),
+            str(len(score.within)),
+        )
+        rows.append((f"{names[score.method]}{mark}", *cells, str(rank), score.reason))
     headings = ("", "RMSE beyond", "rows", "RMSE within", "rows", "undetermined", "remark")
     note = (
-        f"errors on the {found.axis.link.name} scale of {found.metric}; beyond: the largest budgets, from the "
-        "smaller; within: cross-validation"
+        f"errors on the {downstream.axis.link.name} scale of {downstream.metric}; beyond: the largest budgets, from "
+        "the smaller; within: cross-validation"
     )
     return View("Three methods for the metric", headings, tuple(rows), note)
 
 
-def map_view(found: Downstream) -> View:
+def map_view(downstream: Downstream) -> View:
     """Return every kind of map that was tried."""
-    chosen = found.two_stage.map.name
+    chosen = downstream.two_stage.map.name
     rows = tuple(
         (f"{score.name}{' (chosen)' if score.name == chosen else ''}", str(score.parameters), plain(score.aicc, 4),
          plain(score.held_out, 3))
-        for score in found.two_stage.map.scores
+        for score in downstream.two_stage.map.scores
     )  # fmt: skip
-    note = f"held out: the best fifth of the range of {found.loss}; errors on the {found.axis.link.name} scale"
-    return View(f"Maps from {found.loss} to {found.metric}", ("", "parameters", "AICc", "RMSE held out"), rows, note)
+    note = (
+        f"held out: the best fifth of the range of {downstream.loss}; errors on the {downstream.axis.link.name} scale"
+    )
+    return View(
+        f"Maps from {downstream.loss} to {downstream.metric}", ("", "parameters", "AICc", "RMSE held out"), rows, note
+    )
 
 
-def held_out_view(found: Downstream) -> View:
+def held_out_view(downstream: Downstream) -> View:
     """Return what each method predicts for the held-out rows, the first twelve."""
-    rows = found.held_out.select(np.arange(min(12, len(found.held_out))))
-    actual = rows.metric(found.metric)
-    predicted = {method: found.predict(method, rows.N, rows.D) for method in ("direct", "two_stage", "fused")}
+    rows = downstream.held_out.select(np.arange(min(12, len(downstream.held_out))))
+    actual = rows.metric(downstream.metric)
+    predicted = {method: downstream.predict(method, rows.N, rows.D) for method in ("direct", "two_stage", "fused")}
     lines = tuple(
         (str(rows.line[i]), count(rows.N[i]), count(rows.D[i]), plain(actual[i]),
          *(f"{plain(values[i])} ({100 * (values[i] / actual[i] - 1):+.2f} %)" for values in predicted.values()))
         for i in range(len(rows))
     )  # fmt: skip
-    left = len(found.held_out) - len(rows)
+    left = len(downstream.held_out) - len(rows)
     headings = ("line", "N", "D", "actual", "direct", "two-stage", "fused")
     return View("Held-out rows", headings, lines, f"and {left} more, in the JSON" if left else "")
 
 
 def staged_view(study: Study) -> View:
     """Return the parameters of the fits through the loss, with intervals."""
-    found, draws, level = study.downstream, study.downstream_draws, study.settings.resampling.level
-    assert found is not None
+    downstream, draws, level = study.downstream, study.downstream_draws, study.settings.resampling.level
+    assert downstream is not None
     rows = []
-    for name in found.fused.parameters:
+    for name in downstream.fused.parameters:
         cells = []
-        for one in (found.two_stage, found.fused):
-            ends = draws[one.name].interval(name, level) if one.name in draws else (math.nan, math.nan)
-            cells += [plain(one.parameters[name], 5), between(*ends, 4)]
+        for staged in (downstream.two_stage, downstream.fused):
+            ends = draws[staged.name].interval(name, level) if staged.name in draws else (math.nan, math.nan)
+            cells += [plain(staged.parameters[name], 5), between(*ends, 4)]
         rows.append((_NAMES.get(name, name), *cells))
-    kind = found.two_stage.map.kind
-    law = f"{found.loss} = {found.loss_fit.problem.form.formula}"
-    title = f"{found.metric} = {kind.name} map of {found.loss} ({kind.formula}), {law}"
+    kind = downstream.two_stage.map.kind
+    law = f"{downstream.loss} = {downstream.loss_fit.problem.form.formula}"
+    title = f"{downstream.metric} = {kind.name} map of {downstream.loss} ({kind.formula}), {law}"
     note = next((draws[name].sentence for name in draws), study.missing.get("downstream_intervals", ""))
     headings = ("", "two-stage", _percent(level), "fused", _percent(level))
     return View(title, headings, tuple(rows), note)
@@ -262,26 +275,26 @@ def exponent_lines(study: Study) -> tuple[str, ...]:
     return tuple(lines)
 
 
-def optimum_view(found: Frontier, metric: str, level: float, note: str = "") -> View:
+def optimum_view(frontier: Frontier, metric: str, level: float, note: str = "") -> View:
     """Return the compute-optimal models at budgets."""
 
-    def cells(place: int) -> Iterable[str]:
-        for band, write in _written(found):
-            ends = band.low[place], band.high[place]
-            yield f"{write(band.value[place])}{_ends(*ends, counts=write is count)}"
+    def cells(index: int) -> Iterable[str]:
+        for band, write in _written(frontier):
+            ends = band.low[index], band.high[index]
+            yield f"{write(band.value[index])}{_ends(*ends, counts=write is count)}"
 
-    rows = tuple((plain(C, 3), *cells(place)) for place, C in enumerate(found.N.C))
+    rows = tuple((plain(C, 3), *cells(index)) for index, C in enumerate(frontier.N.C))
     headings = ("C [FLOP]", "N*", "D*", "r* = D*/N*", f"{metric} there", "kappa")
     return View(f"Compute-optimal models ({_percent(level)} interval in brackets)", headings, rows, note)
 
 
-def _written(found: Frontier) -> tuple[tuple[Band, Callable[[float], str]], ...]:
+def _written(frontier: Frontier) -> tuple[tuple[Band, Callable[[float], str]], ...]:
     return (
-        (found.N, count),
-        (found.D, count),
-        (found.ratio, _short),
-        (found.loss, plain),
-        (found.kappa, _short),
+        (frontier.N, count),
+        (frontier.D, count),
+        (frontier.ratio, _short),
+        (frontier.loss, plain),
+        (frontier.kappa, _short),
     )
 
 
@@ -298,49 +311,49 @@ def _percent(level: float) -> str:
     return f"{100 * level:g} %"
 
 
-def near_view(found: tuple[NearRange, ...], level: float) -> View:
+def near_view(ranges: tuple[NearRange, ...], level: float) -> View:
     """Return which models stay within a share of the optimum's value."""
     rows = []
-    for near in found:
-        for place, C in enumerate(near.N_low.C):
+    for near in ranges:
+        for index, C in enumerate(near.N_low.C):
             cells = []
             for key in ("N", "D"):
                 low, high = getattr(near, f"{key}_low"), getattr(near, f"{key}_high")
-                cells.append(between(low.value[place], high.value[place], 3, counts=True))
+                cells.append(between(low.value[index], high.value[index], 3, counts=True))
             with np.errstate(over="ignore"):
-                wide, *ends = np.exp([near.width.value[place], near.width.low[place], near.width.high[place]]).tolist()
+                wide, *ends = np.exp([near.width.value[index], near.width.low[index], near.width.high[index]]).tolist()
             rows.append((plain(C, 3), near.name, *cells, f"{plain(wide, 3)}x{_ends(*ends)}"))
     rows.sort(key=lambda row: float(row[0]))
     headings = ("C [FLOP]", "within", "N from … to", "D from … to", f"N high / N low [{_percent(level)}]")
     return View("Near-optimal models", headings, tuple(rows))
 
 
-def isoflop_view(found: IsoFlops) -> View:
+def isoflop_view(isoflops: IsoFlops) -> View:
     """Return each budget by itself."""
     rows = []
-    for one in found.budgets:
-        kind = "—" if one.chosen is None else {2: "parabola", 3: "cubic"}[one.chosen.degree]
-        if not one.has_optimum:
-            rows.append((plain(one.C, 3), str(len(one.rows)), kind, *["—"] * 5, one.reason))
+    for budget in isoflops.budgets:
+        kind = "—" if budget.chosen is None else {2: "parabola", 3: "cubic"}[budget.chosen.degree]
+        if not budget.has_optimum:
+            rows.append((plain(budget.C, 3), str(len(budget.rows)), kind, *["—"] * 5, budget.reason))
             continue
         rows.append(
             (
-                plain(one.C, 3),
-                str(len(one.rows)),
+                plain(budget.C, 3),
+                str(len(budget.rows)),
                 kind,
-                f"{count(one.N)}{_ends(*one.N_interval, counts=True)}",
-                f"{count(one.D)}{_ends(*one.D_interval, counts=True)}",
-                f"{plain(one.ratio, 3)}{_ends(*one.ratio_interval)}",
-                f"{plain(one.loss)}{_ends(*one.loss_interval)}",
-                f"{plain(one.kappa, 3)}{_ends(*one.kappa_interval)}",
+                f"{count(budget.N)}{_ends(*budget.N_interval, counts=True)}",
+                f"{count(budget.D)}{_ends(*budget.D_interval, counts=True)}",
+                f"{plain(budget.ratio, 3)}{_ends(*budget.ratio_interval)}",
+                f"{plain(budget.loss)}{_ends(*budget.loss_interval)}",
+                f"{plain(budget.kappa, 3)}{_ends(*budget.kappa_interval)}",
                 "",
             )
         )
-    headings = ("C [FLOP]", "rows", "curve", "N*", "D*", "r* = D*/N*", f"{found.metric} there", "kappa", "remark")
+    headings = ("C [FLOP]", "rows", "curve", "N*", "D*", "r* = D*/N*", f"{isoflops.metric} there", "kappa", "remark")
     return View("Each budget by itself (95 % interval in brackets)", headings, tuple(rows))
 
 
-def rollout_view(found: tuple[Holdout, ...]) -> View:
+def rollout_view(steps: tuple[Holdout, ...]) -> View:
     """Return how well each budget is predicted from the smaller ones."""
     rows = tuple(
         (
@@ -350,20 +363,20 @@ def rollout_view(found: tuple[Holdout, ...]) -> View:
             f"{step.bias:+.2g}",
             f"{step.covered.mean():.0%}",
         )
-        for step in found
+        for step in steps
     )
     headings = ("C [FLOP]", "rows", "RMSE", "bias", "in their 95 %")
     return View("Each budget predicted from the smaller ones", headings, rows, "errors on the scale of the link")
 
 
-def predicted_view(found: tuple[Predicted, ...], metric: str, level: float, title: str) -> View:
+def predicted_view(models: tuple[Predicted, ...], metric: str, level: float, title: str) -> View:
     """Return predicted models: the value with the law's own interval, and that of one further run."""
     rows = []
-    for one in found:
-        cells = [plain(one.C, 3)]
+    for model in models:
+        cells = [plain(model.C, 3)]
         for key, write in (("N", count), ("D", count), ("ratio", _short), ("loss", plain), ("kappa", _short)):
-            ends = one.intervals.get(key, (math.nan, math.nan))
-            cells.append(f"{write(getattr(one, key))}{_ends(*ends, counts=write is count)}")
-        rows.append((*cells, between(*one.prediction)))
+            ends = model.intervals.get(key, (math.nan, math.nan))
+            cells.append(f"{write(getattr(model, key))}{_ends(*ends, counts=write is count)}")
+        rows.append((*cells, between(*model.prediction)))
     headings = ("C [FLOP]", "N", "D", "D/N", metric, "kappa", f"one further run, {_percent(level)}")
     return View(f"{title} ({_percent(level)} interval in brackets)", headings, tuple(rows))

@@ -1,4 +1,4 @@
-"""Everything that two sets of vectors say of their distance: value, floor, extrapolated value, intervals, trust."""
+"""Distance of two sets of vectors: value, floor, extrapolated value, intervals, trust."""
 
 from __future__ import annotations
 
@@ -86,8 +86,8 @@ def _set_distance(
     if distance.extrapolates and np.isfinite(contrast.value):
         corrected = _extrapolated(distance, (generated, reference), clusters, rng)
     variance = sum(
-        clustered_variance(one, own)
-        for one, own in zip((contrast.generated, contrast.reference), clusters, strict=True)
+        clustered_variance(vectors, own)
+        for vectors, own in zip((contrast.generated, contrast.reference), clusters, strict=True)
     )
     half = _half_width(float(variance) + np.nan_to_num(noise) ** 2, clusters)
     caveat = distance.caveat(generated, reference) if np.isfinite(contrast.value) else ""
@@ -127,9 +127,9 @@ def _reason(
     floor: float,
     caveat: str,
 ) -> str:
-    for one, side in zip(sides, ("system", "reference"), strict=True):
-        if len(one) < 2:
-            return f"the {side} has {len(one)} clips, a distance needs 2"
+    for vectors, side in zip(sides, ("system", "reference"), strict=True):
+        if len(vectors) < 2:
+            return f"the {side} has {len(vectors)} clips, a distance needs 2"
     if np.isnan(value):
         return distance.caveat(*sides) or "the distance is not defined"
     reasons = [caveat] if caveat else []
@@ -185,7 +185,7 @@ def _extrapolated(
     Source: Chong and Forsyth (2020), "Effectively Unbiased FID and Inception Score", CVPR; for audio Gui et al.
     (2024), "Adapting Fréchet Audio Distance for Generative Music Evaluation", ICASSP.
     """
-    places = [_drawn(len(one), rng) for one in sides]
+    places = [_drawn(len(side), rng) for side in sides]
     sides = sides[0][places[0]], sides[1][places[1]]
     clusters = clusters[0][places[0]], clusters[1][places[1]]
     slopes, values = [], []
@@ -240,6 +240,8 @@ def difference(
         if np.array_equal(a.contrast.generated, b.contrast.generated):
             noise = 0.0
     else:
-        parts += [clustered_variance(one.contrast.generated, own) for one, own in zip((a, b), clusters, strict=False)]
-    few = min(len(np.unique(one)) for one in clusters)
+        parts += [
+            clustered_variance(vectors.contrast.generated, own) for vectors, own in zip((a, b), clusters, strict=False)
+        ]
+    few = min(len(np.unique(cluster)) for cluster in clusters)
     return a.corrected - b.corrected, float(np.sqrt(sum(parts) + np.nan_to_num(noise))), few

@@ -74,15 +74,19 @@ class VectorDistance(Statistic):
         if paired:
             both = a.complete(self.columns) & b.complete(self.columns)
             a, b = a.take(both), b.take(both)
-        found = [self._distance(sample, reference, context) for sample in (a, b)]
-        left, right = (distance for distance, _ in found)
+        measured = [self._distance(sample, reference, context) for sample in (a, b)]
+        left, right = (distance for distance, _ in measured)
         value, se, few = math.nan, math.nan, 0
-        reason = next((why for distance, why in found if distance is None), "")
+        reason = next((why for distance, why in measured if distance is None), "")
         if left is not None and right is not None:
             clusters = [sample.take(sample.complete(self.columns)).clusters.numbers for sample in (a, b, reference)]
             value, se, few = difference(left, right, (clusters[0], clusters[1], clusters[2]), paired=paired)
             sides = (("A", left), ("B", right))
-            reason = "; ".join(f"{side}: {one.reason}" for side, one in sides if math.isnan(one.corrected))
+            reason = "; ".join(
+                f"{side}: {measured_side.reason}"
+                for side, measured_side in sides
+                if math.isnan(measured_side.corrected)
+            )
         if left and right and "rank_deficient" in (left.trust, right.trust) and len(a) != len(b):
             # the bias of a singular covariance goes with the clips: it would tell two sets of one source apart
             reason = f"a covariance is singular and the sides have {len(a)} and {len(b)} clips: compare equal counts"

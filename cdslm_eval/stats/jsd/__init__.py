@@ -1,4 +1,4 @@
-"""Jensen-Shannon divergence between phone n-gram distributions, with what a finite sample lets one say of it."""
+"""Jensen-Shannon divergence between phone n-gram distributions, with its errors at a finite sample."""
 
 from __future__ import annotations
 

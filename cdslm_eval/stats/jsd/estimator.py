@@ -1,4 +1,4 @@
-"""`phoneme_jsd`: everything that one generated and one reference set say of their divergence, per order."""
+"""`phoneme_jsd`: the divergence of a generated and a reference set with its errors, per order."""
 
 from __future__ import annotations
 
@@ -102,10 +102,11 @@ def phoneme_jsd(
         raise ValueError("orders must be whole numbers of at least 1")
     sides = [_sequences(generated), _sequences(reference)]
     clusters = [
-        _clusters(given, len(one)) for given, one in zip((generated_clusters, reference_clusters), sides, strict=True)
+        _clusters(given, len(sequences))
+        for given, sequences in zip((generated_clusters, reference_clusters), sides, strict=True)
     ]
     rng = np.random.default_rng([seed, 0x6A7364])
-    counts = [int(one.offsets[-1]) for one in sides]
+    counts = [int(sequences.offsets[-1]) for sequences in sides]
     joint = np.concatenate([clusters[0], clusters[1] + (clusters[0].max(initial=-1) + 1)])
     large = max(counts) > max_phones
     full = NgramTable(sides[0], sides[1], orders=0 if large else max(orders))
@@ -114,7 +115,7 @@ def phoneme_jsd(
     scores_of = np.arange(len(sides[0]))
     table, capped = full, joint
     if large:
-        drawn = [one.draw(max_phones, rng) for one in sides]
+        drawn = [sequences.draw(max_phones, rng) for sequences in sides]
         table = NgramTable(drawn[0][0], drawn[1][0], orders=max(orders))
         capped = np.concatenate([joint[drawn[0][1]], joint[len(sides[0]) + drawn[1][1]]])
         scores_of = drawn[0][1]
@@ -207,14 +208,14 @@ def _bound_quantile(clips: int) -> float:
 def _reference_floor(table: NgramTable, orders: tuple[int, ...], rng: np.random.Generator) -> dict[int, float]:
     """Return the plug-in between random halves of the reference, averaged over draws."""
     clips = np.flatnonzero(table.side)
-    found: dict[int, list[float]] = {n: [] for n in orders}
+    results: dict[int, list[float]] = {n: [] for n in orders}
     for _ in range(DRAWS // 2):
         first = np.zeros(len(table.lengths), bool)
         first[rng.permutation(clips)[: len(clips) // 2]] = True
         halves = np.where(first, table.lengths, 0), np.where(table.side & ~first, table.lengths, 0)
         for n in orders:
-            found[n].append(jsd(table.counts(n, halves[0]), table.counts(n, halves[1])))
-    return {n: float(np.mean(values)) for n, values in found.items()}
+            results[n].append(jsd(table.counts(n, halves[0]), table.counts(n, halves[1])))
+    return {n: float(np.mean(values)) for n, values in results.items()}
 
 
 def compare_held_out(
@@ -240,26 +241,28 @@ def compare_held_out(
         seed: Randomness.
     """
     orders = tuple(orders)
-    sides = {name: _sequences(one) for name, one in systems.items()}
+    sides = {name: _sequences(system) for name, system in systems.items()}
     real = _sequences(reference)
-    able = {name: one for name, one in sides.items() if (one.lengths > 0).sum() >= MIN_CLIPS}
-    found = {name: dict.fromkeys(orders, float("nan")) for name in sides}
+    able = {name: sequences for name, sequences in sides.items() if (sequences.lengths > 0).sum() >= MIN_CLIPS}
+    results = {name: dict.fromkeys(orders, float("nan")) for name in sides}
     if not able or (real.lengths > 0).sum() < MIN_CLIPS:
-        return found, 0
-    count = phones or int(min(MAX_PHONES, real.offsets[-1], *(one.offsets[-1] for one in able.values())))
+        return results, 0
+    count = phones or int(min(MAX_PHONES, real.offsets[-1], *(sequences.offsets[-1] for sequences in able.values())))
     # the spread between draws falls with their size, and their cost grows with it
     times = draws or max(1, min(5, 100_000 // max(1, count)))
-    for name, one in able.items():
+    for name, sequences in able.items():
         values: dict[int, list[float]] = {n: [] for n in orders}
         for draw in range(times):
             # every system meets the same draw of the reference
-            cut = [side.cut(count, MIN_CLIPS, np.random.default_rng([seed, 0x686F, draw])) for side in (one, real)]
+            cut = [
+                side.cut(count, MIN_CLIPS, np.random.default_rng([seed, 0x686F, draw])) for side in (sequences, real)
+            ]
             table = NgramTable(cut[0], cut[1], orders=max(orders))
             rng = np.random.default_rng([seed, 0x686F, draw, 1])
             for n, bound in held_out(table, orders, np.arange(len(table.lengths)), rng).items():
                 values[n].append(bound.value)
-        found[name] = {n: float(np.mean(v)) for n, v in values.items()}
-    return found, count
+        results[name] = {n: float(np.mean(v)) for n, v in values.items()}
+    return results, count
 
 
 def corrected_difference(
@@ -286,23 +289,23 @@ def corrected_difference(
     orders = tuple(orders)
     sides = [_sequences(a), _sequences(b)]
     real = _sequences(reference)
-    count = int(min(MAX_PHONES, real.offsets[-1], *(one.offsets[-1] for one in sides)))
+    count = int(min(MAX_PHONES, real.offsets[-1], *(sequences.offsets[-1] for sequences in sides)))
     rng = np.random.default_rng([seed, 0x646966])
     own_clusters = [
         _clusters(numbers, len(side)) for numbers, side in zip(clusters or (None,) * 3, (*sides, real), strict=True)
     ]
     reference_groups = Clusters(own_clusters[2]).deal(GROUPS, rng)
     shared = Clusters(own_clusters[0]).deal(GROUPS, rng)
-    found = []
+    results = []
     for side, numbers in zip(sides, own_clusters, strict=False):
         table = NgramTable(side, real, orders=max(orders))
         groups = np.concatenate([shared if paired else Clusters(numbers).deal(GROUPS, rng), reference_groups])
         joint = np.concatenate([numbers, own_clusters[2] + numbers.max(initial=-1) + 1])
         draws = np.random.default_rng([seed, 1])
-        found.append(corrected(table, orders, groups, draws, phones=count, clusters=joint))
+        results.append(corrected(table, orders, groups, draws, phones=count, clusters=joint))
     comparisons = {}
     for n in orders:
-        left, right = found[0][n], found[1][n]
+        left, right = results[0][n], results[1][n]
         same = len(left.replicates) == len(right.replicates)
         replicates = left.replicates - right.replicates if same else np.zeros(0)
         se = jackknife_se(replicates) if len(replicates) >= 3 else float("nan")

@@ -78,7 +78,7 @@ def held_out(
     cell = fold + FOLDS * table.side  # fold and side of each clip
     highest = max(orders)
     counts = [_cell_counts(table, n, cell) for n in range(1, highest + 1)]
-    features = [_features(table, counts, one, orders) for one in range(FOLDS)]
+    features = [_features(table, counts, left_out, orders) for left_out in range(FOLDS)]
     clips = len(table.lengths)
     return {
         n: _stack(table, n, counts[n - 1], [f[n] for f in features], fold, clusters, _RIDGE / clips) for n in orders
@@ -86,23 +86,23 @@ def held_out(
 
 
 def _pair_twins(table: NgramTable, clusters: Ints, fold: Ints) -> Ints:
-    """Put a reference cluster that says the same as a generated one into its fold, one for one.
+    """Put a reference cluster with the phones of a generated one into its fold, each into another.
 
-    Else the copy of a held-out clip would stand in the other side's training folds and give it away.
+    Else the copy of a held-out clip would be in the other side's training folds and give it away.
     """
     ends = np.cumsum(table.lengths)
-    said: dict[int, list[bytes]] = {}
+    contents: dict[int, list[bytes]] = {}
     for clip, cluster in enumerate(clusters.tolist()):
-        said.setdefault(cluster, []).append(table.codes[ends[clip] - table.lengths[clip] : ends[clip]].tobytes())
+        contents.setdefault(cluster, []).append(table.codes[ends[clip] - table.lengths[clip] : ends[clip]].tobytes())
     side_of = dict(zip(clusters.tolist(), table.side.tolist(), strict=True))
     fold_of = dict(zip(clusters.tolist(), fold.tolist(), strict=True))
     waiting: dict[tuple[bytes, ...], list[int]] = {}
-    for cluster, clips in said.items():
+    for cluster, clips in contents.items():
         if not side_of[cluster]:
             waiting.setdefault(tuple(sorted(clips)), []).append(fold_of[cluster])
-    for cluster, clips in said.items():
-        if side_of[cluster] and (twins := waiting.get(tuple(sorted(clips)))):
-            fold_of[cluster] = twins.pop(0)
+    for cluster, clips in contents.items():
+        if side_of[cluster] and (copies := waiting.get(tuple(sorted(clips)))):
+            fold_of[cluster] = copies.pop(0)
     return np.array([fold_of[cluster] for cluster in clusters.tolist()], np.int64)
 
 
@@ -144,9 +144,9 @@ def _stack(
     totals = [int(counts[:FOLDS].sum()), int(counts[FOLDS:].sum())]
     if min(totals) == 0:
         return HeldOut(float("nan"), float("nan"), np.full(int((~table.side).sum()), np.nan))
-    kept = [np.flatnonzero(counts[f] + counts[FOLDS + f]) for f in range(FOLDS)]
+    used = [np.flatnonzero(counts[f] + counts[FOLDS + f]) for f in range(FOLDS)]
     data = [
-        (features[f][kept[f]], counts[f][kept[f]] / totals[0], counts[FOLDS + f][kept[f]] / totals[1])
+        (features[f][used[f]], counts[f][used[f]] / totals[0], counts[FOLDS + f][used[f]] / totals[1])
         for f in range(FOLDS)
     ]
     sums, windows = np.zeros(len(table.lengths)), np.zeros(len(table.lengths))
@@ -158,7 +158,7 @@ def _stack(
         x, positive, negative = (np.concatenate(parts) for parts in zip(*others, strict=True))
         beta = _logistic(x, positive, negative, ridge, beta)
         score = np.zeros(order.types)
-        score[kept[f]] = data[f][0] @ beta
+        score[used[f]] = data[f][0] @ beta
         chosen = (order.gram >= 0) & (in_fold == f)
         clips = table.clip[chosen]
         z = score[order.gram[chosen]]

@@ -139,7 +139,9 @@ def corrected(
     if min(len(np.unique(group[table.side])), len(np.unique(group[~table.side]))) >= 3:
         share = 1 - 1 / len(names)
         count = None if phones is None else int(phones * share)
-        left_out = [_draws(table, orders, group == one, shuffles[:_JACKKNIFE_DRAWS], clusters, count) for one in names]
+        left_out = [
+            _draws(table, orders, group == name, shuffles[:_JACKKNIFE_DRAWS], clusters, count) for name in names
+        ]
     found = {}
     for n in orders:
         phones_used, equal, floor = whole[n]
@@ -175,7 +177,7 @@ def _draws(
         # a cut clip, or a speaker kept whole, leaves one set short: all four sets go down to its count, or few long
         # clips would be held against a floor of fewer phones than their own
         even = int(min(first.sum(), second.sum()))
-        sides = [_limits(one, shuffle, even) for one in sides]
+        sides = [_limits(side, shuffle, even) for side in sides]
         first, second = _limits(first, split, even), _limits(second, split, even)
         used.append(even)
         for n in orders:
@@ -185,7 +187,7 @@ def _draws(
 
 
 def cluster_order(clusters: Ints, rng: np.random.Generator) -> Ints:
-    """Return a random order of clips in which each cluster stands together, `[clips]`."""
+    """Return a random order of clips in which the clips of a cluster are adjacent, `[clips]`."""
     order: Ints = rng.permutation(len(clusters))
     names, numbers = np.unique(clusters, return_inverse=True)
     if len(names) == len(clusters):

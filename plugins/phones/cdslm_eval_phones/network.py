@@ -15,7 +15,6 @@ import numpy as np
 
 from cdslm_eval.core.audio import Samples
 from cdslm_eval.core.errors import EvalError
-from cdslm_eval_phones.windows import Frames
 
 __all__ = ["Network", "Vocabulary", "bundled", "bundled_vocabulary", "digest", "metadata_vocabulary", "read_vocabulary"]
 
@@ -155,11 +154,6 @@ class Network:
             kind = np.int32 if "int32" in self._inputs[1].type else np.int64
             feeds[self._inputs[1].name] = np.array([len(samples)], kind)
         return np.asarray(self._session.run([self._output], feeds)[0][0], np.float32)
-
-    def best(self, samples: Samples) -> Frames:
-        """Return the best symbol of each frame, int64 `[frames]`."""
-        best: Frames = self.scores(samples).argmax(-1)
-        return best
 
 
 def _vocabulary(symbols: list[str], where: str, languages: tuple[str, ...] = ()) -> Vocabulary:

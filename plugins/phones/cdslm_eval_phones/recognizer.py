@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property
+from functools import cached_property, partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -15,7 +15,7 @@ from pydantic import BaseModel
 
 from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.plugin.contract import Failed, Options, Recognizer, Skipped, located
+from cdslm_eval.plugin.contract import Failed, Options, Recognition, Recognizer, Skipped, located
 from cdslm_eval_phones.fold import arpabet, is_phone
 from cdslm_eval_phones.network import (
     Network,
@@ -26,7 +26,7 @@ from cdslm_eval_phones.network import (
     metadata_vocabulary,
     read_vocabulary,
 )
-from cdslm_eval_phones.windows import joined
+from cdslm_eval_phones.windows import Frames, joined
 
 __all__ = ["RATE_HZ", "PhoneCtc", "PhoneCtcOptions"]
 
@@ -58,12 +58,13 @@ class PhoneCtc(Recognizer):
     """
 
     name = "phone-ctc"
-    version = "1"
+    version = "2"
     weights_licence = "Apache-2.0"
     attribution = "hama 1.3.10, Seongmin Park"
     requires: ClassVar[Mapping[str, str]] = {"onnxruntime": "onnxruntime>=1.17", "hama": "hama==1.3.10"}
     inventory = "arpabet"
     languages = frozenset({"en"})
+    real_time_factor: float | None = 0.004
     rate_hz = RATE_HZ
     positional = "inventory"
     batch_clips = 16
@@ -75,7 +76,8 @@ class PhoneCtc(Recognizer):
             raise UsageError("phone-ctc: vocab=FILE without model=FILE; the bundled network has its own vocabulary")
         self.inventory = self.options.inventory
         if self.options.model:
-            self.languages = frozenset()  # nobody declared them; only the file knows
+            # nobody declared them; only the file knows
+            self.languages, self.real_time_factor = frozenset(), None
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return the digests of the network and of its vocabulary, and the version of onnxruntime."""
@@ -101,19 +103,34 @@ class PhoneCtc(Recognizer):
             del self._network
 
     def recognize(self, clips: Sequence[Clip]) -> Iterator[Sequence[str] | Skipped | Failed]:
-        """Yield the phones of each clip: the best path without repetitions and blanks."""
+        """Yield the phones of each clip, the best path without repetitions and blanks, with their mean posterior."""
         for clip in clips:
             if not np.isfinite(clip.samples).all():
                 yield Failed("samples that are not finite")
                 continue
             samples = _levelled(clip.samples)
             if len(samples) < _MIN_SAMPLES or not samples.any():
-                yield []
+                yield Recognition((), float("nan"))
                 continue
             window, overlap = round(WINDOW_S * RATE_HZ), round(OVERLAP_S * RATE_HZ)
-            path = joined(samples, self._network.best, self._vocabulary.blank, window, overlap)
+            posteriors: list[float] = []
+            path = joined(samples, partial(self._best, posteriors), self._vocabulary.blank, window, overlap)
             changes = np.concatenate([[True], path[1:] != path[:-1]])
-            yield [phone for index in path[changes] for phone in self._phones[index]]
+            phones = [phone for index in path[changes] for phone in self._phones[index]]
+            yield Recognition(phones, float(np.mean(posteriors)) if posteriors else float("nan"))
+
+    def _best(self, posteriors: list[float], samples: Samples) -> Frames:
+        """Return the best symbol of each frame of a window, and add the posteriors of the frames with a phone.
+
+        Where windows overlap, frames count twice: that moves a mean over minutes by nothing that matters.
+        """
+        scores = self._network.scores(samples)
+        best: Frames = scores.argmax(-1)
+        # the posterior of the best symbol, whether the network's outputs are logits or log-probabilities
+        top = 1 / np.exp(scores - scores.max(-1, keepdims=True)).sum(-1)
+        carries = np.array([bool(phones) for phones in self._phones])
+        posteriors.extend(top[carries[best]].tolist())
+        return best
 
     @cached_property
     def _model(self) -> Path:

@@ -72,6 +72,16 @@ def test_ipa_keeps_more_symbols_than_arpabet(librivox):
     assert len(ipa) == len(arpabet)
 
 
+def test_the_confidence_is_a_posterior_that_speech_backwards_lowers(librivox):
+    recognizer = PhoneCtc()
+    samples = librivox[0].samples
+    with recognizer.open("cpu"):
+        forwards, backwards, silent = recognizer.measure([clip(samples), clip(samples[::-1]), clip(np.zeros(RATE_HZ))])
+    assert 0.3 < backwards["confidence"] < forwards["confidence"] - 0.03
+    assert 0.85 < forwards["confidence"] < 1
+    assert silent == {"phones": [], "confidence": None}
+
+
 def test_clips_without_speech_and_broken_ones():
     odd = [[], [0.1], np.ones(200), np.zeros(RATE_HZ), [0.0, np.nan] * 1000]
     *silent, broken = recognized([clip(samples) for samples in odd])
@@ -162,7 +172,7 @@ def test_another_network_reads_its_vocabulary(tmp_path, name, content):
     spec = f"phone-ctc:model={model},vocab={tmp_path / name},inventory=ipa"
     recognizer = Host().make("recognizer", spec)
     with recognizer.open("cpu"):
-        assert list(recognizer.recognize([steps([1, -1, 0, -1, 1])])) == [["a", "b", "b", "a"]]
+        assert list(recognizer.recognize([steps([1, -1, 0, -1, 1])])) == [("a", "b", "b", "a")]
     assert recognizer.languages == frozenset()
 
 

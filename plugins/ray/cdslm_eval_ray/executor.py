@@ -34,7 +34,7 @@ class RayOptions(Options):
             start one on this machine for the length of the run.
         cpus: CPUs that Ray reserves for each worker.
         gpus: GPUs for each worker; .25 lets four share one.
-        workers: How many workers; 0 takes as many as the cluster has room for.
+        workers: How many workers; 0 takes as many as the cluster has resources for.
     """
 
     address: str = "auto"
@@ -77,10 +77,10 @@ class RayExecutor(Executor):
         Args:
             worker: Opened once per actor, in a process of its own.
             next_task: Returns the next task, or None when there is none now.
-            jobs: Not used: the cluster and the option `workers` say how many tasks run at once.
+            jobs: Not used: the cluster and the option `workers` set how many tasks run at once.
 
         Raises:
-            UsageError: No cluster answers at the address, or it has no room for one worker.
+            UsageError: No cluster answers at the address, or it has not the resources for one worker.
             EvalError: Nodes differ in versions or lack a plugin, or too many of them were lost.
         """
         del jobs
@@ -156,27 +156,27 @@ class _Crew:
             max_task_retries=0,
             scheduling_strategy="SPREAD",
         )(ClipWorker)
-        if self.room() < 1:
+        if self.capacity() < 1:
             need = f"{options.cpus:g} CPUs" + (f" and {options.gpus:g} GPUs" if options.gpus else "")
             raise UsageError(f"no node of the Ray cluster has {need} for one worker: {dict(ray.cluster_resources())}")
         self.actors: list[Any] = []
         self.free: list[Any] = []
         self.starting: dict[Any, Any] = {}
 
-    def room(self) -> int:
+    def capacity(self) -> int:
         """Return how many workers fit on the nodes that are alive, each node for itself."""
-        options, room = self._options, 0
+        options, capacity = self._options, 0
         for node in self._ray.nodes():
             if node["Alive"]:
                 resources: Mapping[str, float] = node["Resources"]
                 fits = resources.get("CPU", 0.0) / options.cpus
                 if options.gpus:
                     fits = min(fits, resources.get("GPU", 0.0) / options.gpus)
-                room += math.floor(fits + 1e-9)
-        return min(room, options.workers) if options.workers else room
+                capacity += math.floor(fits + 1e-9)
+        return min(capacity, options.workers) if options.workers else capacity
 
     def start(self) -> None:
-        """Ask for one more actor; it is usable once its check arrives."""
+        """Request one more actor; it is usable once its check arrives."""
         actor = self._remote.remote(self._worker)
         self.actors.append(actor)
         self.starting[actor.check.remote(self._distributions)] = actor
@@ -254,7 +254,7 @@ class _Loop:
             actor = self._crew.free.pop()
             call = actor.run.options(num_returns="streaming").remote(task.ident, task.payload, task.seconds)
             self._busy[call] = _Busy(actor, task, attempts)
-        if len(self._crew.actors) < self._crew.room():
+        if len(self._crew.actors) < self._crew.capacity():
             # tasks are drawn only when an actor is there to take them, so an actor may start for nothing at the end
             self._crew.start()
         elif not self._crew.actors:

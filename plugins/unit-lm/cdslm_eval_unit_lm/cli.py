@@ -159,7 +159,7 @@ def roundtrip(
     device: shared.Device = "auto",
     pictures: Pictures = 8,
 ) -> None:
-    """Turn real speech into units and back, without the language model: the ceiling of all that it can say.
+    """Turn real speech into units and back, without the language model: the ceiling of all that it can generate.
 
     Score what comes back beside the run: `cdslm-eval score BACK unit-lm:RUN --prompts DIR --reference REAL`.
     """

@@ -70,4 +70,4 @@ def save_units(path: Path, key: str, units: Sequence[Ints]) -> None:
     try:
         written_whole(path, lambda half: save_file(values, half, metadata={"key": key}))
     except (OSError, SafetensorError) as error:
-        raise TrainingError(f"{path}: cannot be written: {error}; make room and repeat the command") from error
+        raise TrainingError(f"{path}: cannot be written: {error}; free some space and repeat the command") from error

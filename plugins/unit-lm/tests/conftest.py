@@ -21,7 +21,7 @@ PITCHES_HZ = (200, 500, 1100, 2300)
 
 
 @dataclass(frozen=True)
-class Said:
+class Finished:
     """What a command came to."""
 
     returncode: int
@@ -41,7 +41,7 @@ def one_thread():
     torch.set_num_threads(before)
 
 
-def _inside(main: Callable[[], None], *arguments: str | Path) -> Said:
+def _inside(main: Callable[[], None], *arguments: str | Path) -> Finished:
     """Run a command line in this process, which saves the seconds of importing torch."""
     out, err, before = io.StringIO(), io.StringIO(), sys.argv
     sys.argv = ["command", *map(str, arguments)]
@@ -53,11 +53,11 @@ def _inside(main: Callable[[], None], *arguments: str | Path) -> Said:
         code = end.code or 0
     finally:
         sys.argv = before
-    return Said(code, out.getvalue(), err.getvalue())
+    return Finished(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="session")
-def unit_lm() -> Callable[..., Said]:
+def unit_lm() -> Callable[..., Finished]:
     from cdslm_eval_unit_lm.cli import main
 
     return lambda *arguments: _inside(main, *arguments)

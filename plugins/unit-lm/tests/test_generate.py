@@ -64,8 +64,8 @@ def test_a_clip_is_the_same_in_any_batch_and_order(which, held_out, request):
     fewer = spoken(f"unit-lm:{run}", held_out, 2)
     for key, samples in fewer.items():
         np.testing.assert_allclose(samples, alone[key], atol=1e-4)
-    one, other = (spoken(f"unit-lm:{run},temperature=3", held_out, 1, seed=seed) for seed in (0, 1))
-    assert all(not np.array_equal(samples, other[key]) for key, samples in one.items())
+    unit, other = (spoken(f"unit-lm:{run},temperature=3", held_out, 1, seed=seed) for seed in (0, 1))
+    assert all(not np.array_equal(samples, other[key]) for key, samples in unit.items())
 
 
 def loudest_pitch(samples, rate_hz):
@@ -78,13 +78,13 @@ def test_it_goes_on_with_the_order_that_it_was_taught(which, held_out, request):
     """Clips end with a whole tone, so that the next 0.2 s are the tone after it, and so on."""
     run = request.getfixturevalue(which)
     right = total = 0
-    for clip, said in zip(held_out, make(f"unit-lm:{run}").clips(held_out, len(held_out), 0.8, 0), strict=True):
+    for clip, generated in zip(held_out, make(f"unit-lm:{run}").clips(held_out, len(held_out), 0.8, 0), strict=True):
         last = loudest_pitch(clip.samples[-2000:], clip.rate_hz)
-        at = min(range(4), key=lambda place: abs(PITCHES_HZ[place] - last))
+        at = min(range(4), key=lambda index: abs(PITCHES_HZ[index] - last))
         for step in range(4):
-            part = said.samples[int((step + 0.25) * 4800) : int((step + 0.75) * 4800)]
+            part = generated.samples[int((step + 0.25) * 4800) : int((step + 0.75) * 4800)]
             wanted = PITCHES_HZ[(at + step + 1) % 4]
-            right += abs(loudest_pitch(part, said.rate_hz) - wanted) < 0.15 * wanted
+            right += abs(loudest_pitch(part, generated.rate_hz) - wanted) < 0.15 * wanted
             total += 1
     assert right >= 0.7 * total, f"{right} of {total}; by chance one in four"
 
@@ -115,23 +115,23 @@ def test_units_of_constant_tones_sound_like_the_tones(unit_lm, prepare, short, t
     assert codec.units.mels.shape == (3, 2, 80)
     speech = Shards(ready / "train")
     seen = set()
-    for place, clip in enumerate(ClipSet.open(folder / "train")):
-        said = codec.encode(clip)
-        middle = said[len(said) // 2]
+    for index, clip in enumerate(ClipSet.open(folder / "train")):
+        generated = codec.encode(clip)
+        middle = generated[len(generated) // 2]
         seen.add(int(middle))
-        tone = speech.read(640 * place + 40, 640 * place + 600).numpy()
+        tone = speech.read(640 * index + 40, 640 * index + 600).numpy()
         # where clips begin and end, a few frames are no tone and count among those of some unit
         np.testing.assert_allclose(codec.units.mels[middle], tone.reshape(-1, 2, 80).mean(0), atol=0.15)
     assert seen == {0, 1, 2}
 
 
-def test_each_frame_is_said_by_the_unit_that_lies_over_it():
+def test_each_frame_is_generated_by_the_unit_that_lies_over_it():
     """With 1.6 frames a unit, as of an encoder of 50 units a second under 80 frames a second."""
     sounds = np.arange(3 * 2, dtype=np.float32).reshape(3, 2, 1)
     units = Units(np.zeros((3, 1), np.float32), sounds, np.ones((3, 64), np.float32), 50.0, 80.0)
-    said = units.log_mel(np.array([0, 1, 2, 0, 1]), 9)[:, 0].tolist()
+    generated = units.log_mel(np.array([0, 1, 2, 0, 1]), 9)[:, 0].tolist()
     # centres of frames, in units: 0.31 0.94 1.56 2.19 2.81 3.44 4.06 4.69 5.31; the last lies behind the last unit
-    assert said == [0, 1, 3, 4, 5, 0, 2, 3, 3]
+    assert generated == [0, 1, 3, 4, 5, 0, 2, 3, 3]
 
 
 def test_runs_last_as_long_as_they_were_seen_to():
@@ -139,13 +139,13 @@ def test_runs_last_as_long_as_they_were_seen_to():
     seen[0, [0, 3]] = (1, 3)
     units = Units(np.zeros((2, 1), np.float32), np.zeros((2, 1, 80), np.float32), seen, 40.0, 80.0)
     lasts = np.array([units.draw_run(0, draw) for draw in np.linspace(0, 1, 4000, endpoint=False)])
-    assert {int(one): int((lasts == one).sum()) for one in np.unique(lasts)} == {1: 1000, 4: 3000}
+    assert {int(unit): int((lasts == unit).sum()) for unit in np.unique(lasts)} == {1: 1000, 4: 3000}
     assert units.draw_run(1, 0.5) == 1
     tokens, lengths = runs(np.repeat([5, 1, 5], [2, 1, 3]))
     assert np.repeat(tokens, lengths).tolist() == [5, 5, 1, 5, 5, 5]
 
 
-def test_round_trip_keeps_what_is_said_and_how_long(unit_lm, trained, corpus, tmp_path):
+def test_round_trip_keeps_the_words_and_how_long(unit_lm, trained, corpus, tmp_path):
     out = tmp_path / "back"
     done = unit_lm("roundtrip", corpus / "valid", "--run", trained, "--out", out, "--pictures", "2")
     assert done.returncode == 0, done.stderr
@@ -158,8 +158,8 @@ def test_round_trip_keeps_what_is_said_and_how_long(unit_lm, trained, corpus, tm
         for step in range(12):
             start, stop = (step + 0.3) * 0.2, (step + 0.7) * 0.2
             pitches = [
-                loudest_pitch(one.samples[int(start * one.rate_hz) : int(stop * one.rate_hz)], one.rate_hz)
-                for one in (clip, again)
+                loudest_pitch(unit.samples[int(start * unit.rate_hz) : int(stop * unit.rate_hz)], unit.rate_hz)
+                for unit in (clip, again)
             ]
             assert pitches[1] == pytest.approx(pitches[0], rel=0.15)
     facts = json.loads((out / "generator.json").read_text())
@@ -169,8 +169,8 @@ def test_round_trip_keeps_what_is_said_and_how_long(unit_lm, trained, corpus, tm
 def test_the_command_line_draws_and_writes_a_manifest(unit_lm, trained, corpus, tmp_path):
     run, out = tmp_path / "lr=0.1, seed=2", tmp_path / "clips"
     shutil.copytree(trained, run)
-    asked = ("--prompts", corpus / "valid", "--count", "3", "--seconds", "0.5", "--top-k", "3", "--pictures", "1")
-    done = unit_lm("generate", run, "--out", out, *asked)
+    options = ("--prompts", corpus / "valid", "--count", "3", "--seconds", "0.5", "--top-k", "3", "--pictures", "1")
+    done = unit_lm("generate", run, "--out", out, *options)
     assert done.returncode == 0, done.stderr
     assert len(ClipSet.open(out)) == 3
     info = json.loads((out / "generator.json").read_text())["info"]
@@ -179,7 +179,7 @@ def test_the_command_line_draws_and_writes_a_manifest(unit_lm, trained, corpus, 
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "generated"),
     [
         (lambda folder: os.truncate(folder / "weights.safetensors", 1000), "weights.safetensors: truncated or altered"),
         (lambda folder: flipped(folder / "units.safetensors"), "units.safetensors: truncated or altered"),
@@ -188,10 +188,10 @@ def test_the_command_line_draws_and_writes_a_manifest(unit_lm, trained, corpus, 
         (lambda folder: edited(folder / "checkpoint.json", '"step": 120', '"step": 119'), "digest does not fit"),
     ],
 )
-def test_a_damaged_checkpoint_is_refused_in_a_sentence(trained, held_out, tmp_path, damage, said):
+def test_a_damaged_checkpoint_is_refused_in_a_sentence(trained, held_out, tmp_path, damage, generated):
     shutil.copytree(trained, tmp_path / "run")
     damage(tmp_path / "run" / "checkpoints" / "step-000000120")
-    with pytest.raises(EvalError, match=said):
+    with pytest.raises(EvalError, match=generated):
         spoken(f"unit-lm:{tmp_path / 'run'}", held_out, 1)
 
 

@@ -84,9 +84,9 @@ def centroids(tmp_path_factory):
 @pytest.fixture
 def bring_in(unit_lm, shards, centroids, tmp_path):
     def run(folder, *more, centroids=centroids):
-        told = ("--centroids", centroids, "--data", shards / "train", "--out", tmp_path / "run", "--stride", "4")
+        options = ("--centroids", centroids, "--data", shards / "train", "--out", tmp_path / "run", "--stride", "4")
         return unit_lm(
-            "import", folder, *told, "--offset", OFFSET, "--context-seconds", "0.5", "--device", "cpu", *more
+            "import", folder, *options, "--offset", OFFSET, "--context-seconds", "0.5", "--device", "cpu", *more
         )
 
     return run
@@ -94,8 +94,8 @@ def bring_in(unit_lm, shards, centroids, tmp_path):
 
 def test_an_encoder_trains_and_generates(unit_lm, encoder, shards, corpus, short, tmp_path):
     run = tmp_path / "run"
-    told = ("--encoder", encoder, "--layer", "2", "--steps", "3")
-    done = unit_lm("train", "--data", shards, "--out", run, *short, *told)
+    options = ("--encoder", encoder, "--layer", "2", "--steps", "3")
+    done = unit_lm("train", "--data", shards, "--out", run, *short, *options)
     assert done.returncode == 0, done.stderr
     generator = Host().make("generator", f"unit-lm:{run}")
     (clip,) = generator.clips(ClipSet.open(corpus / "valid"), 1, 0.5, 0)
@@ -164,7 +164,7 @@ def test_an_imported_model_continues_as_transformers_does(bring_in, tmp_path, ki
     assert continuation.tolist() == (answer[0, len(ids[0]) :] - OFFSET).tolist()
     assert len(set(continuation.tolist())) > 1, "a constant continuation would prove little"
     info = Host().make("generator", f"unit-lm:{tmp_path / 'run'}").info()
-    assert info.parameters == sum(one.numel() for one in model.parameters())
+    assert info.parameters == sum(parameter.numel() for parameter in model.parameters())
     assert info.tokens is None
     assert info.flops is None
 
@@ -198,7 +198,7 @@ def flat(folder):
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (pickled, "a pickled k-means"),
         (narrow, "of 7 dimensions, and the encoder's are 320"),
@@ -206,10 +206,10 @@ def flat(folder):
         (flat, "holds [320]"),
     ],
 )
-def test_centroids_that_do_not_fit_are_refused(bring_in, tmp_path, make, said):
+def test_centroids_that_do_not_fit_are_refused(bring_in, tmp_path, make, message):
     language_model(tmp_path / "lm")
     done = bring_in(tmp_path / "lm", centroids=make(tmp_path))
-    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
 def test_models_that_lack_something_are_refused(bring_in, tmp_path):

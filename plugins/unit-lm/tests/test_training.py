@@ -61,7 +61,7 @@ def test_learns_which_unit_follows_which(trained):
     assert done["val_loss_nats_per_second"] == pytest.approx(20 * done["val_loss"])
     assert list(losses(trained)) == list(range(1, 121))
     weights = checkpoint.find_checkpoint(trained).tensors("weights")
-    assert done["parameters"] == sum(one.numel() for one in weights.values())
+    assert done["parameters"] == sum(weight.numel() for weight in weights.values())
 
 
 @pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
@@ -71,11 +71,11 @@ def test_ended_at_any_moment_the_same_command_goes_on_bit_for_bit(unit_lm, shard
     process = start(*command)
     wait_for((folder / "checkpoints" / "step-000000020").is_dir)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=60)
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     assert not (folder / "result.json").exists()
     if number == signal.SIGTERM:
-        assert "stopped at a checkpoint" in said
+        assert "stopped at a checkpoint" in message
     assert unit_lm(*command).returncode == 0
     assert result(folder) == result(trained)
     assert losses(folder) == losses(trained)
@@ -89,11 +89,11 @@ def test_a_run_that_goes_on_does_not_hear_the_speech_again(unit_lm, shards, shor
     shutil.copytree(trained, folder)
     shutil.rmtree(folder / "checkpoints" / "step-000000120")
     (folder / "units-valid.safetensors").write_bytes(b"half of one")
-    heard = []
-    told = LogMelFeatures.__call__
-    monkeypatch.setattr(LogMelFeatures, "__call__", lambda self, speech: heard.append(1) or told(self, speech))
+    calls = []
+    original = LogMelFeatures.__call__
+    monkeypatch.setattr(LogMelFeatures, "__call__", lambda self, speech: calls.append(1) or original(self, speech))
     assert unit_lm("train", "--data", shards, "--out", folder, *short, *STEPS).returncode == 0
-    assert len(heard) == 5, "those of valid alone, whose file was damaged"
+    assert len(calls) == 5, "those of valid alone, whose file was damaged"
     assert_same(folder, trained)
 
 
@@ -105,7 +105,7 @@ def test_a_finished_run_is_left_alone(unit_lm, shards, short, trained):
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         ((*STEPS, "--lr", "0.01"), "trained with lr 0.003, not 0.01"),
         ((*STEPS, "--units", "13"), "trained with units 12, not 13"),
@@ -117,16 +117,16 @@ def test_a_finished_run_is_left_alone(unit_lm, shards, short, trained):
         ((*STEPS, "--tokens", "1e4"), "one length a run"),
     ],
 )
-def test_another_order_for_the_same_folder_is_refused(unit_lm, shards, short, trained, more, said):
+def test_another_order_for_the_same_folder_is_refused(unit_lm, shards, short, trained, more, message):
     places = {"TRAIN": shards / "train", "VALID": shards / "valid"}
     more = [str(places.get(word, word)) for word in more]
     done = unit_lm("train", "--data", shards, "--out", trained, *short, *more)
-    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
     assert done.stderr.splitlines()[-1].startswith("unit-lm: ")
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (("--valid", "TRAIN"), "share 11 clips"),
         (("--data", "TRAIN"), "--valid SHARDS"),
@@ -137,10 +137,10 @@ def test_another_order_for_the_same_folder_is_refused(unit_lm, shards, short, tr
         (("--encoder", "TRAIN"), "no model.safetensors"),
     ],
 )
-def test_what_cannot_be_trained_is_said_in_a_sentence(unit_lm, shards, short, tmp_path, more, said):
+def test_what_cannot_be_trained_is_reported_in_one_sentence(unit_lm, shards, short, tmp_path, more, message):
     more = [str(shards / "train") if word == "TRAIN" else word for word in more]
     done = unit_lm("train", "--data", shards, "--out", tmp_path / "run", *short, "--steps", "3", *more)
-    assert (done.returncode, said in done.stderr) == (2, True), done.stderr
+    assert (done.returncode, message in done.stderr) == (2, True), done.stderr
 
 
 def test_a_second_trainer_is_refused(unit_lm, shards, short, tmp_path):
@@ -179,7 +179,7 @@ def test_no_room_on_disk_keeps_the_last_checkpoint(unit_lm, shards, short, train
     command = ["train", "--data", str(shards), "--out", str(folder), *short, *STEPS]
     done = subprocess.run([sys.executable, "-c", limited, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr
-    assert "no room for the checkpoint of step 120" in done.stderr
+    assert "no space for the checkpoint of step 120" in done.stderr
     assert kept in done.stderr
     assert [path.name for path in (folder / "checkpoints").iterdir()] == [kept]
     assert unit_lm(*command).returncode == 0
@@ -200,7 +200,9 @@ def test_flops_and_parameters_are_those_that_torch_counts(family):
     assert forward == pytest.approx(3 * forward_flops(config, 120), rel=0.01)
     assert counter.get_total_flops() == pytest.approx(3 * 3 * forward_flops(config, 120), rel=0.01)
     # two layers of width d = 256: four matrices of attention and a perceptron of 8 d^2, or its like
-    assert sum(one.numel() for one in model.parameters()) == pytest.approx(2 * 12 * 256**2 + 2 * 101 * 256, rel=0.03)
+    assert sum(parameter.numel() for parameter in model.parameters()) == pytest.approx(
+        2 * 12 * 256**2 + 2 * 101 * 256, rel=0.03
+    )
 
 
 def test_budgets_in_flops_tokens_and_steps_agree(unit_lm, shards, short, trained, tmp_path):

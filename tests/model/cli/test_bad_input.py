@@ -25,7 +25,7 @@ STEPS = ("--steps", "40", "--save-every", "10")
 
 
 def sentence(done, code=2):
-    """Return what a command that could not do its work said: one line, no traceback."""
+    """Return the one line, without traceback, of a command that failed."""
     assert done.returncode == code, done.stderr
     assert done.stderr.startswith("cdslm: ")
     assert done.stderr.count("\n") == 1
@@ -49,13 +49,13 @@ def test_silence_alone_is_no_speech(inside, tmp_path):
     for name, level in (("digital", 0.0), ("dither", 2e-5)):
         noise = level * np.random.default_rng(0).standard_normal(32_000)
         sf.write(tmp_path / "quiet" / f"{name}.wav", noise.astype(np.float32), 16_000, subtype="FLOAT")
-    said = sentence(inside("prepare", tmp_path / "quiet", "--out", tmp_path / "shards"))
-    assert "no recording can be used" in said
-    assert "digital.wav: nothing but silence" in said
+    message = sentence(inside("prepare", tmp_path / "quiet", "--out", tmp_path / "shards"))
+    assert "no recording can be used" in message
+    assert "digital.wav: nothing but silence" in message
 
 
 def test_rates_and_channels_may_mix(inside, tmp_path):
-    """Each clip is what the same sound, brought to one rate and one channel beforehand, would be."""
+    """Each clip is what the same sound, converted to one rate and one channel beforehand, would be."""
     rng = np.random.default_rng(1)
     for folder in ("mixed", "plain"):
         (tmp_path / folder).mkdir()
@@ -111,7 +111,7 @@ def test_hostile_files_are_named_and_the_others_prepared(inside, shared_data, tm
 
 
 def test_no_room_to_prepare_keeps_what_is_whole(inside, corpus, tmp_path):
-    """The second call goes on from the shards of the first, where there is room again."""
+    """The second call continues from the shards of the first once the disk has space again."""
     few = tmp_path / "few"
     few.mkdir()
     for path in sorted((corpus / "train").iterdir())[:2]:
@@ -120,9 +120,9 @@ def test_no_room_to_prepare_keeps_what_is_whole(inside, corpus, tmp_path):
     before = prepared(inside, few, folder).clips[:]
     for path in sorted((corpus / "train").iterdir())[2:]:
         shutil.copy(path, few)
-    said = sentence(limited(100_000, "prepare", few, "--out", folder))
-    assert "no room for the next shard" in said
-    assert "the 1 before it are complete" in said
+    message = sentence(limited(100_000, "prepare", few, "--out", folder))
+    assert "no space for the next shard" in message
+    assert "the 1 before it are complete" in message
     assert sorted(path.name for path in folder.iterdir()) == [".lock", "shard-00000.json", "shard-00000.npy"]
     after = prepared(inside, few, folder).clips
     assert list(after[:2]) == before
@@ -130,9 +130,9 @@ def test_no_room_to_prepare_keeps_what_is_whole(inside, corpus, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("room", "said"), [(-500, "no room on the disk"), (500, "no room for its log; the last good checkpoint is")]
+    ("room", "message"), [(-500, "no space on the disk"), (500, "no space for its log; the last good checkpoint is")]
 )
-def test_no_room_for_the_log_loses_nothing(inside, shards, trained, tmp_path, room, said):
+def test_no_room_for_the_log_loses_nothing(inside, shards, trained, tmp_path, room, message):
     run = tmp_path / "run"
     shutil.copytree(trained, run, ignore=shutil.ignore_patterns("step-000000040", "result.json", "tensorboard"))
     lines = (run / "log.jsonl").read_text().splitlines(keepends=True)
@@ -141,7 +141,7 @@ def test_no_room_for_the_log_loses_nothing(inside, shards, trained, tmp_path, ro
     done = limited(len(log) + room, "train", "--data", shards, "--out", run, *SMALL, *STEPS, "--quiet")
     assert done.returncode == 3
     assert f"cdslm: {'' if room < 0 else run}" in done.stderr
-    assert said in done.stderr
+    assert message in done.stderr
     assert "internal error" not in done.stderr
     assert (run / "log.jsonl").read_text().startswith(log), "the log of before is whole"
     assert inside("train", "--data", shards, "--out", run, *SMALL, *STEPS, "--quiet").returncode == 0
@@ -151,13 +151,13 @@ def test_no_room_for_the_log_loses_nothing(inside, shards, trained, tmp_path, ro
 
 def test_a_second_prepare_is_refused(inside, corpus, tmp_path):
     with locked(tmp_path / "shards" / "train", "cdslm prepare"):
-        said = sentence(inside("prepare", corpus, "--out", tmp_path / "shards"))
-    assert f"another cdslm prepare (process {os.getpid()}) works in it" in said
+        message = sentence(inside("prepare", corpus, "--out", tmp_path / "shards"))
+    assert f"another cdslm prepare (process {os.getpid()}) works in it" in message
     assert inside("prepare", corpus, "--out", tmp_path / "shards").returncode == 0
 
 
 @pytest.mark.parametrize(
-    ("options", "said"),
+    ("options", "message"),
     [
         (("--data", "CORPUS"), "train: no prepared speech in it; Use: cdslm prepare"),
         (("--data", "/nowhere"), "/nowhere: no such folder"),
@@ -170,11 +170,11 @@ def test_a_second_prepare_is_refused(inside, corpus, tmp_path):
         (("--out", "FILE"), "cannot be written to"),
     ],
 )
-def test_what_cannot_be_trained_on_is_named(inside, shards, corpus, tmp_path, options, said):
+def test_what_cannot_be_trained_on_is_named(inside, shards, corpus, tmp_path, options, message):
     places = {"CORPUS": str(corpus), "FILE": str(corpus / "train" / "00.wav")}
     options = [places.get(word, word) for word in options]
     done = inside("train", "--data", shards, "--out", tmp_path / "run", *SMALL, "--steps", "2", *options)
-    assert said in sentence(done)
+    assert message in sentence(done)
 
 
 def tampered(path):
@@ -209,11 +209,11 @@ def test_a_damaged_checkpoint_stops_training_and_the_one_before_serves(
     digest = checkpoint._digest(facts)
     (last.with_name("step-000000020") / "checkpoint.json").write_text(json.dumps({**facts, "digest": digest}))
     damage(last / file)
-    said = sentence(inside("train", "--data", shards, "--out", run, *SMALL, *STEPS, "--quiet"), 3)
-    assert named in said
-    if file != "checkpoint.json" or "digest" in said:
-        assert "The last good checkpoint is" in said
-        assert "step-000000020" in said
+    message = sentence(inside("train", "--data", shards, "--out", run, *SMALL, *STEPS, "--quiet"), 3)
+    assert named in message
+    if file != "checkpoint.json" or "digest" in message:
+        assert "The last good checkpoint is" in message
+        assert "step-000000020" in message
     shutil.rmtree(last)
     done = inside("train", "--data", shards, "--out", run, *SMALL, *STEPS, "--quiet")
     assert done.returncode == 0, done.stderr
@@ -234,11 +234,11 @@ def test_log_mels_of_another_kind_are_refused(inside, shards, trained, tmp_path)
     done = inside("train", "--data", tmp_path / "other", "--out", tmp_path / "run", *SMALL, *STEPS)
     assert "was trained on log-mels of" in sentence(done)
     mixed = ("--data", shards / "train", "--valid", tmp_path / "other" / "valid")
-    said = sentence(inside("train", *mixed, "--out", tmp_path / "new", *SMALL, "--steps", "2"))
-    assert "its mel spec differs from that of" in said
+    message = sentence(inside("train", *mixed, "--out", tmp_path / "new", *SMALL, "--steps", "2"))
+    assert "its mel spec differs from that of" in message
 
 
-def test_too_little_memory_is_said(shards, tmp_path):
+def test_too_little_memory_is_reported(shards, tmp_path):
     """An address space that the network does not fit into."""
     program = (
         "import resource, torch, transformers.audio_utils; from cdslm_model.cli import main;"

@@ -47,9 +47,9 @@ def test_log_mels_are_those_of_librosa():
         pad_mode="constant",
     )
     wanted = np.log10(np.maximum(mel, 1e-10)).T
-    found = LogMel(spec)(samples)[0].numpy()
-    assert found.shape == (80, 80)
-    np.testing.assert_allclose(found, wanted[:80], atol=2e-4)
+    actual = LogMel(spec)(samples)[0].numpy()
+    assert actual.shape == (80, 80)
+    np.testing.assert_allclose(actual, wanted[:80], atol=2e-4)
 
 
 @given(
@@ -81,10 +81,10 @@ def test_pieces_and_blocks_give_the_frames_of_the_whole(cuts, shape, length):
 @pytest.mark.parametrize("samples", [0, 1, 299, 300, 301, 2400])
 def test_there_is_a_frame_per_whole_hop_and_silence_is_the_floor(samples):
     spec = MelSpec()
-    found = LogMel(spec)(torch.zeros(2, samples))
-    assert found.shape == (2, samples // 300, 80)
-    assert (found == spec.silence).all()
-    assert GriffinLim(spec)(found).shape == (2, spec.samples(samples // 300))
+    actual = LogMel(spec)(torch.zeros(2, samples))
+    assert actual.shape == (2, samples // 300, 80)
+    assert (actual == spec.silence).all()
+    assert GriffinLim(spec)(actual).shape == (2, spec.samples(samples // 300))
 
 
 def test_specs_differ_by_digest_and_impossible_ones_are_refused():
@@ -134,8 +134,8 @@ def test_what_griffin_lim_says_does_not_depend_on_the_batch():
 
 
 @pytest.fixture
-def brought(tmp_path, monkeypatch):
-    """Install a distribution that brings vocoders."""
+def installed_vocoders(tmp_path, monkeypatch):
+    """Install a distribution that provides vocoders."""
     (tmp_path / "some_vocoders.py").write_text(
         "from cdslm_model.data.mel import MelSpec\n"
         "from cdslm_model.sample.vocoder import GriffinLim\n"
@@ -155,7 +155,7 @@ def brought(tmp_path, monkeypatch):
     sys.modules.pop("some_vocoders", None)
 
 
-def test_vocoders_come_from_installed_distributions_and_must_fit(brought):
+def test_vocoders_come_from_installed_distributions_and_must_fit(installed_vocoders):
     assert find_vocoder("same:3", MelSpec()).spec == MelSpec()
     for name, message in [
         ("other", "was made for .*hop=256"),
@@ -168,6 +168,6 @@ def test_vocoders_come_from_installed_distributions_and_must_fit(brought):
             find_vocoder(name, MelSpec())
 
 
-def test_a_wrong_number_of_iterations_is_said():
+def test_a_wrong_number_of_iterations_is_reported():
     with pytest.raises(ModelError, match="griffin-lim:60"):
         find_vocoder("griffin-lim:many", MelSpec())

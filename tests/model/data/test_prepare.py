@@ -1,4 +1,4 @@
-"""Recordings into shards: what is stored is what was heard, and what is bad is told."""
+"""Recordings into shards: what is stored equals the recording, and bad input is reported."""
 
 from __future__ import annotations
 
@@ -26,11 +26,11 @@ def test_shards_hold_the_log_mels_of_every_clip(corpus, shards):
     held = Shards(shards / "train")
     assert len(held.clips) == 12
     ends = np.cumsum([clip["frames"] for clip in held.clips])
-    place = 7
-    samples, rate_hz = sf.read(corpus / "train" / f"{place:02d}.wav", dtype="float32")
+    clip_index = 7
+    samples, rate_hz = sf.read(corpus / "train" / f"{clip_index:02d}.wav", dtype="float32")
     wanted = LogMel(MelSpec())(torch.from_numpy(resample(samples, rate_hz, 24_000))[None])[0]
-    found = held.read(int(ends[place - 1]), int(ends[place]))
-    torch.testing.assert_close(found, wanted, rtol=0, atol=0.004)  # float16 of values down to -10
+    actual = held.read(int(ends[clip_index - 1]), int(ends[clip_index]))
+    torch.testing.assert_close(actual, wanted, rtol=0, atol=0.004)  # float16 of values down to -10
     everything = held.read(0, held.frames)
     mean, deviation = everything.double().mean(0), everything.double().std(0, correction=0)
     torch.testing.assert_close(held.normalizer().mean, mean.float(), rtol=0, atol=1e-4)
@@ -52,16 +52,16 @@ def test_an_interrupted_call_goes_on_where_it_stood(corpus, tmp_path, monkeypatc
 
     with pytest.raises(KeyboardInterrupt):
         prepare(clips, tmp_path / "cut", MelSpec(), progress=interrupt)
-    kept = len(Shards(tmp_path / "cut").clips)
-    assert 0 < kept < 7
-    assert prepare(clips, tmp_path / "cut", MelSpec()).added == 12 - kept
+    n_kept = len(Shards(tmp_path / "cut").clips)
+    assert 0 < n_kept < 7
+    assert prepare(clips, tmp_path / "cut", MelSpec()).added == 12 - n_kept
     prepare(clips, tmp_path / "whole", MelSpec())
     cut, whole = Shards(tmp_path / "cut"), Shards(tmp_path / "whole")
     assert torch.equal(cut.read(0, cut.frames), whole.read(0, whole.frames))
     assert prepare(clips, tmp_path / "cut", MelSpec()).added == 0, "nothing to do when it is complete"
 
 
-def test_bad_audio_is_left_out_and_told(corpus, tmp_path):
+def test_bad_audio_is_left_out_and_reported(corpus, tmp_path):
     folder = tmp_path / "mixed"
     shutil.copytree(corpus / "train", folder)
     rng = np.random.default_rng(5)
@@ -90,7 +90,7 @@ def test_another_mel_spec_or_a_changed_clip_is_refused(corpus, tmp_path):
 def test_int8_is_half_the_disk_and_no_value_is_off_by_more_than_half_a_step(inside, corpus, shards, tmp_path):
     done = inside("prepare", corpus, "--out", tmp_path / "small", "--dtype", "int8")
     assert done.returncode == 0, done.stderr
-    assert "int8, 2" in done.stdout, "the size of an hour is said"
+    assert "int8, 2" in done.stdout, "the size of an hour is printed"
     small, large = Shards(tmp_path / "small" / "train"), Shards(shards / "train")
     steps = torch.tensor(json.loads((tmp_path / "small" / "train" / "shard-00000.json").read_text())["scale"]["step"])
     wanted = large.read(0, large.frames)

@@ -1,4 +1,4 @@
-"""How log-mels are stored: the error is bounded by what each storage says, whatever the values are."""
+"""How log-mels are stored: the error stays within the bound of each storage, whatever the values are."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def back(name, values):
     storage = STORAGES[name]
     stored, scale = storage.encode(values.astype(storage.gathered))
     assert stored.dtype == storage.dtype
-    scale = {key: np.array(one, np.float32) for key, one in json.loads(json.dumps(scale)).items()}
+    scale = {key: np.array(steps, np.float32) for key, steps in json.loads(json.dumps(scale)).items()}
     return storage.decode(stored, scale), scale
 
 

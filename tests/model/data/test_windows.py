@@ -25,11 +25,11 @@ def test_reading_across_shards_is_reading_them_joined(corpus, tmp_path, monkeypa
     prepare(clips, tmp_path / "many", MelSpec())
     monkeypatch.setattr("cdslm_model.data.prepare.SHARD_FRAMES", SHARD_FRAMES)
     prepare(clips, tmp_path / "one", MelSpec())
-    many, one = Shards(tmp_path / "many"), Shards(tmp_path / "one")
+    many, single = Shards(tmp_path / "many"), Shards(tmp_path / "one")
     assert len(many.starts) > 4
-    assert len(one.starts) == 2
-    for start in range(0, one.frames - 450, 97):
-        assert torch.equal(many.read(start, start + 450), one.read(start, start + 450))
+    assert len(single.starts) == 2
+    for start in range(0, single.frames - 450, 97):
+        assert torch.equal(many.read(start, start + 450), single.read(start, start + 450))
 
 
 def test_windows_are_determined_by_seed_step_and_place(shards):
@@ -37,9 +37,9 @@ def test_windows_are_determined_by_seed_step_and_place(shards):
     whole = windows.batch(3, 17, range(8))
     assert whole[0].shape == (8, 20, 80)
     assert whole[1].shape == (8, 40, 80)
-    for place in (0, 5):
-        for part, one in zip(whole, windows.batch(3, 17, [place]), strict=True):
-            assert torch.equal(part[place : place + 1], one)
+    for index in (0, 5):
+        for part, window in zip(whole, windows.batch(3, 17, [index]), strict=True):
+            assert torch.equal(part[index : index + 1], window)
     assert not torch.equal(whole[0], windows.batch(3, 18, range(8))[0])
     assert not torch.equal(whole[0], windows.batch(4, 17, range(8))[0])
 
@@ -47,12 +47,12 @@ def test_windows_are_determined_by_seed_step_and_place(shards):
 def test_windows_never_cross_clips_unless_speakers_are_joined(corpus, tmp_path):
     manifest = tmp_path / "who.jsonl"
     paths = sorted((corpus / "train").glob("*.wav"))
-    said = ["a"] * 5 + ["b"] * 5 + [None] * 2
-    lines = [{"path": str(path), "speaker": name} for path, name in zip(paths, said, strict=True)]
+    message = ["a"] * 5 + ["b"] * 5 + [None] * 2
+    lines = [{"path": str(path), "speaker": name} for path, name in zip(paths, message, strict=True)]
     manifest.write_text("".join(json.dumps(line) + "\n" for line in lines))
     prepare(recordings([str(manifest)])[""], tmp_path / "shards", MelSpec())
     shards = Shards(tmp_path / "shards")
-    assert [clip["speaker"] for clip in shards.clips] == said
+    assert [clip["speaker"] for clip in shards.clips] == message
     assert [clip["name"] for clip in shards.clips] == list(map(str, paths))
     ends = np.cumsum([clip["frames"] for clip in shards.clips]).tolist()
     alone = shards.stretches(join_speakers=False)
@@ -70,26 +70,26 @@ def test_every_position_is_equally_likely(shards):
     windows = Windows(held, 10, 50)
     # The first frame of each window, found back by its content, over a grid of all positions
     count = int(windows._positions[-1])
-    starts = [windows.window((place + 0.5) / count)[0] for place in range(0, count, 7)]
+    starts = [windows.window((index + 0.5) / count)[0] for index in range(0, count, 7)]
     everything = held.read(0, held.frames)
     allowed = [start for start, end in held.stretches(False) for start in range(start, end - 59)]
     assert len(allowed) == count
-    for place, found in zip(range(0, count, 7), starts, strict=True):
-        assert torch.equal(found, everything[allowed[place] : allowed[place] + 10])
+    for index, found in zip(range(0, count, 7), starts, strict=True):
+        assert torch.equal(found, everything[allowed[index] : allowed[index] + 10])
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda folder: (folder / "shard-00000.npy").write_bytes(b""), "missing or damaged"),
         (lambda folder: (folder / "shard-00000.json").write_text("{"), "not JSON"),
         (shutil.rmtree, "no prepared speech"),
     ],
 )
-def test_damaged_shards_are_named(shards, tmp_path, damage, said):
+def test_damaged_shards_are_named(shards, tmp_path, damage, message):
     shutil.copytree(shards / "train", tmp_path / "copy")
     damage(tmp_path / "copy")
-    with pytest.raises(DataError, match=said):
+    with pytest.raises(DataError, match=message):
         Shards(tmp_path / "copy")
 
 

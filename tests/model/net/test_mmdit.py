@@ -61,20 +61,20 @@ def test_the_family_has_the_published_parameter_counts(depth, wanted):
         (Config(depth=2, width=64, mels=4), (0, 6)),
     ],
 )
-def test_the_network_says_what_a_plain_numpy_forward_says(config, frames):
+def test_the_network_equals_a_plain_numpy_forward(config, frames):
     network = awake(config)
     streams = drawn(config, 2, frames)
     time = torch.tensor([0.1, 0.9]).double()
     with torch.no_grad():
-        found = network(streams, time).numpy()
+        actual = network(streams, time).numpy()
     weights = {name: value.detach().numpy() for name, value in network.named_parameters()}
     multipliers = [TABLE.multiplier(name, config) for name in ("branch", "output")]
     for clip in range(2):
-        plain = plain_mmdit.said(
-            weights, config, [one[clip].numpy() for one in streams], float(time[clip]), *multipliers
+        plain = plain_mmdit.forward(
+            weights, config, [stream[clip].numpy() for stream in streams], float(time[clip]), *multipliers
         )
         # the sinusoids of time are float32 in the network
-        np.testing.assert_allclose(found[clip], plain, rtol=1e-3, atol=1e-3)
+        np.testing.assert_allclose(actual[clip], plain, rtol=1e-3, atol=1e-3)
         assert np.abs(plain).mean() > 0.01
 
 
@@ -123,9 +123,9 @@ def test_flops_are_those_that_torch_counts(config, context, continuation):
     network = awake(config).float()
     streams = [one.float().requires_grad_() for one in drawn(config, 2, (context, continuation))]
     with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
-        said = network(streams, torch.rand(2))
+        output = network(streams, torch.rand(2))
         forward = counter.get_total_flops()
-        said.square().sum().backward()
+        output.square().sum().backward()
     assert forward == pytest.approx(2 * flops.forward(config, context, continuation).total, rel=0.01)
     assert counter.get_total_flops() == pytest.approx(2 * flops.training(config, context, continuation).total, rel=0.01)
 
@@ -163,7 +163,7 @@ def test_a_fresh_network_outputs_0_and_every_parameter_but_the_unused_queries_le
     assert not network(streams, torch.rand(2)).any()
     network = awake(config).float()
     network(streams, torch.rand(2)).square().sum().backward()
-    still = {name for name, one in network.named_parameters() if not one.grad.any()}
+    still = {name for name, parameter in network.named_parameters() if not parameter.grad.any()}
     assert still == {"blocks.1.streams.0.query_norm.weight"}
 
 

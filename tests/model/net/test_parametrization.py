@@ -33,16 +33,16 @@ def movement(config, table, seed, lr):
     target = torch.randn(4, 10, config.mels, generator=generator)
     hidden = []
     network.blocks[-1].register_forward_hook(lambda _, __, output: hidden.append(output[-1].detach()))
-    said = []
+    outputs = []
     for _ in range(STEPS):
-        said.append(network(streams, time))
+        outputs.append(network(streams, time))
         optimizer.zero_grad()
-        (said[-1] - target).square().mean().backward()
+        (outputs[-1] - target).square().mean().backward()
         optimizer.step()
     with torch.no_grad():
-        said.append(network(streams, time))
+        outputs.append(network(streams, time))
     rms = lambda x: float(x.detach().square().mean().sqrt())  # noqa: E731
-    return rms(hidden[-1] - hidden[0]), rms(said[-1] - said[0])
+    return rms(hidden[-1] - hidden[0]), rms(outputs[-1] - outputs[0])
 
 
 def slopes(configs, ratios, table, lr):

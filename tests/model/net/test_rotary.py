@@ -37,24 +37,24 @@ def flat(projected, gains):
 def test_fused_and_reference_agree_in_values_and_gradients(counts, lead, seed):
     projected, gains, rotary = drawn(counts, lead, torch.float64, seed)
     both = [made(projected, gains, rotary) for made in (joint_qkv, joint_qkv_reference)]
-    weights = [torch.randn(one.shape, dtype=torch.float64) for one in both[0]]
+    weights = [torch.randn(tensor.shape, dtype=torch.float64) for tensor in both[0]]
     gradients = []
-    for found in both:
-        total = sum((one * weight).sum() for one, weight in zip(found, weights, strict=True))
+    for outputs in both:
+        total = sum((tensor * weight).sum() for tensor, weight in zip(outputs, weights, strict=True))
         gradients.append(torch.autograd.grad(total, flat(projected, gains)))
     for fast, plain in ((both[0], both[1]), tuple(gradients)):
-        for one, other in zip(fast, plain, strict=True):
-            torch.testing.assert_close(one, other)
+        for tensor, other in zip(fast, plain, strict=True):
+            torch.testing.assert_close(tensor, other)
 
 
 def test_the_gradient_is_that_of_small_differences():
     projected, gains, rotary = drawn((2, 3), (2,), torch.float64)
 
-    def said(*values):
+    def rotated(*values):
         pairs = list(zip(values[2::2], values[3::2], strict=True))
         return joint_qkv(values[:2], pairs, rotary)
 
-    assert torch.autograd.gradcheck(said, flat(projected, gains))
+    assert torch.autograd.gradcheck(rotated, flat(projected, gains))
 
 
 def test_rotation_keeps_norms_and_depends_on_distance_in_time_only():
@@ -71,19 +71,19 @@ def test_rotation_keeps_norms_and_depends_on_distance_in_time_only():
 
 def test_half_precision_is_rounded_once():
     projected, gains, rotary = drawn((3, 4), (2,), torch.bfloat16)
-    found = joint_qkv(projected, gains, rotary)
+    outputs = joint_qkv(projected, gains, rotary)
     exact = joint_qkv_reference(
-        [one.double() for one in projected],
+        [tensor.double() for tensor in projected],
         [tuple(gain.double() for gain in pair) for pair in gains],
         RotaryEmbedding(torch.arange(7) - 3, HEAD_DIM, torch.float64),
     )
-    for one, other in zip(found, exact, strict=True):
-        assert one.dtype == torch.bfloat16
-        torch.testing.assert_close(one.double(), other, rtol=2**-8, atol=1e-5)
+    for tensor, other in zip(outputs, exact, strict=True):
+        assert tensor.dtype == torch.bfloat16
+        torch.testing.assert_close(tensor.double(), other, rtol=2**-8, atol=1e-5)
 
 
 def test_a_compiler_meets_the_formula():
     projected, gains, rotary = drawn((2, 3), (2,), torch.float32)
     compiled = torch.compile(joint_qkv, backend="aot_eager", fullgraph=True)
-    for one, other in zip(compiled(projected, gains, rotary), joint_qkv(projected, gains, rotary), strict=True):
-        torch.testing.assert_close(one, other)
+    for tensor, other in zip(compiled(projected, gains, rotary), joint_qkv(projected, gains, rotary), strict=True):
+        torch.testing.assert_close(tensor, other)

@@ -1,4 +1,4 @@
-"""Continuations: the same clip whatever else is asked for, through the contract and the command line."""
+"""Continuations: the same clip whatever else is requested, through the contract and the command line."""
 
 from __future__ import annotations
 
@@ -111,7 +111,7 @@ def test_the_generator_keeps_the_contract(trained, corpus):
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ("cdslm:/nowhere", "no such folder"),
         ("cdslm:RUN,sampler=dpm", "dpm-solver-2m"),
@@ -120,16 +120,16 @@ def test_the_generator_keeps_the_contract(trained, corpus):
         ("cdslm:RUN,device=cuda", "no GPU"),
     ],
 )
-def test_what_cannot_generate_is_said_in_a_sentence(trained, corpus, spec, said):
+def test_what_cannot_generate_is_reported_in_one_sentence(trained, corpus, spec, message):
     if "cuda" in spec and torch.cuda.is_available():
         pytest.skip("there is a GPU here")
     generator = Host().make("generator", spec.replace("RUN", str(trained)))
-    with pytest.raises(EvalError, match=said):
+    with pytest.raises(EvalError, match=message):
         list(generator.clips(ClipSet.open(corpus / "valid"), 1, 0.2, 0))
 
 
 def test_a_checkpoint_of_another_mel_spec_is_refused(trained, tmp_path):
-    """Its digest is made good again, so that only the spec stands between it and wrong sound."""
+    """Its digest is corrected again, so that only the spec keeps it from wrong sound."""
     shutil.copytree(trained, tmp_path / "run")
     path = checkpoint.find_checkpoint(tmp_path / "run").folder / "checkpoint.json"
     facts = json.loads(path.read_text())

@@ -36,14 +36,14 @@ def test_ridge_reaches_the_limit_of_an_autoregressive_process():
 
 
 def test_a_run_is_probed_at_its_end_and_by_its_own_command(inside, shards, trained):
-    kept = json.loads((trained / "result.json").read_text())["probe"]
-    assert kept["frames"] == [0, 1, 4, 8, 20]
-    assert kept["windows"] == 8
+    stored = json.loads((trained / "result.json").read_text())["probe"]
+    assert stored["frames"] == [0, 1, 4, 8, 20]
+    assert stored["windows"] == 8
     done = inside("probe", trained, "--data", shards, "--windows", "8", "--device", "cpu", "--json")
     assert done.returncode == 0, done.stderr
     again = json.loads(done.stdout)
-    assert again["explained_variance"] == pytest.approx(kept["explained_variance"], abs=1e-4)
-    assert again["ridge"] == pytest.approx(kept["ridge"], abs=1e-6)
+    assert again["explained_variance"] == pytest.approx(stored["explained_variance"], abs=1e-4)
+    assert again["ridge"] == pytest.approx(stored["ridge"], abs=1e-6)
     assert len(again["noise_deciles"]) == len(again["noise_deciles_se"]) == 10
     assert again["join_jump"] == pytest.approx(again["join_jump_deviations"] / again["real_jump_deviations"])
     shown = inside("probe", trained, "--data", shards, "--windows", "8", "--device", "cpu").stdout

@@ -57,8 +57,8 @@ def exact(process: Process, x, start: float, end: float):
 
 def error(name: str, process: Process, grid: list[float]) -> float:
     start = torch.eye(4, dtype=torch.float64)[None] + 0.5
-    found = SAMPLERS[name](optimal(process), start, grid, process)
-    return (found - exact(process, start, grid[0], grid[-1])).abs().max().item()
+    actual = SAMPLERS[name](optimal(process), start, grid, process)
+    return (actual - exact(process, start, grid[0], grid[-1])).abs().max().item()
 
 
 ORDERS = [
@@ -89,17 +89,17 @@ def test_recovers_mean_and_covariance(name):
     process = Process("cosine", "v", zero_terminal_snr=True)
     # The sampler is an affine map x0 = b + A noise here, so that b is the mean and A A^T the covariance of its samples.
     probes = torch.cat([torch.zeros(1, 4), torch.eye(4)])[None].double()
-    found = SAMPLERS[name](optimal(process), probes, times(process, 1000 if name == "ddim" else 200), process)[0]
-    linear = found[1:] - found[0]
-    torch.testing.assert_close(found[0], MEAN, rtol=0, atol=0.01)
+    actual = SAMPLERS[name](optimal(process), probes, times(process, 1000 if name == "ddim" else 200), process)[0]
+    linear = actual[1:] - actual[0]
+    torch.testing.assert_close(actual[0], MEAN, rtol=0, atol=0.01)
     torch.testing.assert_close(linear.mT @ linear, COVARIANCE, rtol=0, atol=0.02)
 
 
 def test_euler_on_straight_lines_is_ddim():
     process = Process("flow", "flow")
     start = torch.randn(2, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    found = [SAMPLERS[name](optimal(process), start, times(process, 7), process) for name in ("euler", "ddim")]
-    torch.testing.assert_close(*found)
+    actual = [SAMPLERS[name](optimal(process), start, times(process, 7), process) for name in ("euler", "ddim")]
+    torch.testing.assert_close(*actual)
     with pytest.raises(ModelError, match="use ddim"):
         find_sampler("euler")(optimal(Process()), start, times(Process(), 7), Process())
 
@@ -123,11 +123,11 @@ def test_guidance_mixes_both_predictions_in_one_batch():
     speech, silence, x, time = torch.ones(2, 3, 4), torch.zeros(2, 3, 4), torch.randn(2, 5, 4), torch.rand(2)
     towards, without = x * time[:, None, None] + 1, x * time[:, None, None]
     for guidance in (0.0, 0.5, 1.0, 3.0):
-        found = guided(network, (speech,), (silence,), guidance)(x, time)
-        torch.testing.assert_close(found, without + guidance * (towards - without))
+        actual = guided(network, (speech,), (silence,), guidance)(x, time)
+        torch.testing.assert_close(actual, without + guidance * (towards - without))
     assert batches == [2, 4, 2, 4], "one batch of both, and one alone where the other does not count"
     in_turn = guided(network, (speech,), (silence,), 3.0, one_batch=False)(x, time)
-    torch.testing.assert_close(in_turn, found)
+    torch.testing.assert_close(in_turn, actual)
     assert batches[4:] == [2, 2]
 
 
@@ -167,9 +167,9 @@ def test_times_are_even_in_the_angle(process):
 def test_schedules_that_keep_variance_sample_alike():
     """With times even in the angle, the same steps are taken whatever the schedule."""
     start = torch.randn(1, 3, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(1))
-    found = [
+    actual = [
         SAMPLERS["heun"](optimal(process), start, times(process, 12), process)
         for process in (Process("linear"), Process("cosine"), Process("exponential"))
     ]
-    torch.testing.assert_close(found[0], found[1], rtol=0, atol=1e-6)
-    torch.testing.assert_close(found[0], found[2], rtol=0, atol=1e-6)
+    torch.testing.assert_close(actual[0], actual[1], rtol=0, atol=1e-6)
+    torch.testing.assert_close(actual[0], actual[2], rtol=0, atol=1e-6)

@@ -47,14 +47,14 @@ def assert_same_curve(folder, trained):
     alone, together = losses(trained), losses(folder)
     assert list(alone) == list(together)
     assert max(abs(alone[step] - together[step]) for step in alone) < 1e-5
-    values = [json.loads((one / "result.json").read_text())["val_loss"] for one in (folder, trained)]
+    values = [json.loads((run / "result.json").read_text())["val_loss"] for run in (folder, trained)]
     assert values[0] == pytest.approx(values[1], abs=1e-5)
 
 
 def test_two_processes_follow_the_curve_of_one(shards, trained, tmp_path):
     process = begin(TORCHRUN, shards, tmp_path / "two")
-    _, said = process.communicate(timeout=300)
-    assert process.returncode == 0, said[-2000:]
+    _, errors = process.communicate(timeout=300)
+    assert process.returncode == 0, errors[-2000:]
     assert_same_curve(tmp_path / "two", trained)
 
 
@@ -65,18 +65,18 @@ def test_ended_in_any_way_any_number_of_processes_goes_on(inside, shards, traine
     wait_for((folder / "checkpoints" / "step-000000005").is_dir, process)
     children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
     os.kill(int(children[-1]), signal.SIGKILL)
-    _, said = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode != 0
     for launcher in ((sys.executable,), TORCHRUN):
         assert not (folder / "result.json").exists()
         before, opened = checkpoint.find_checkpoint(folder).step, (folder / "log.jsonl").stat().st_ino
         process = begin(launcher, shards, folder)
-        # The log is put in place anew when training goes on
+        # The log is replaced when training continues
         wait_for(lambda old=opened: (folder / "log.jsonl").stat().st_ino != old, process)
         process.send_signal(signal.SIGTERM)
-        _, said = process.communicate(timeout=300)
+        _, errors = process.communicate(timeout=300)
         assert process.returncode != 0
-        assert "stopped at a checkpoint" in said
+        assert "stopped at a checkpoint" in errors
         assert before < checkpoint.find_checkpoint(folder).step < 40
     done = inside("train", "--data", shards, "--out", folder, *SMALL, *STEPS)
     assert done.returncode == 0, done.stderr
@@ -94,8 +94,8 @@ def test_no_room_for_a_checkpoint_ends_every_process(shards, trained, tmp_path):
         "from torch.distributed.run import main; main()"
     )
     process = begin((sys.executable, "-c", limited, *TORCHRUN[3:]), shards, folder)
-    _, said = process.communicate(timeout=300)
+    _, errors = process.communicate(timeout=300)
     assert process.returncode != 0
-    assert "no room for the checkpoint of step 35" in said
-    assert "the first process could not write the checkpoint" in said
+    assert "no space for the checkpoint of step 35" in errors
+    assert "the first process could not write the checkpoint" in errors
     assert checkpoint.find_checkpoint(folder).step == 30

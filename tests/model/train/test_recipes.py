@@ -45,7 +45,7 @@ def test_a_share_of_the_times_is_pure_noise_and_the_others_are_even(shards):
     torch.testing.assert_close(others, torch.linspace(0, 1, len(others), dtype=torch.float64), rtol=0, atol=0.06)
 
 
-def test_the_onset_counts_as_said_and_without_it_the_mean_over_frames_stays():
+def test_the_onset_counts_as_stated_and_without_it_the_mean_over_frames_stays():
     """An error of 1 in one frame costs 1 / frames, and 1 + w exp(-f / 8) times that with an onset weight."""
     process, frames = Process(), 40
     clean, noise = torch.zeros(1, frames, 4), torch.zeros(1, frames, 4)

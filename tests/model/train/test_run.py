@@ -75,10 +75,10 @@ def test_ended_at_any_moment_the_same_command_goes_on_bit_for_bit(shards, traine
     process = start(*command)
     wait_for((folder / "checkpoints" / "step-000000010").is_dir)
     process.send_signal(number)
-    _, said = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=60)
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     if number != signal.SIGKILL:
-        assert "stopped at a checkpoint" in said
+        assert "stopped at a checkpoint" in message
     assert not (folder / "result.json").exists()
     assert cdslm(*command).returncode == 0
     assert result(folder)["val_loss"] == result(trained)["val_loss"]
@@ -122,7 +122,7 @@ def test_the_three_ways_to_say_how_long_agree(inside, shards, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("more", "said", "code"),
+    ("more", "message", "code"),
     [
         (("--steps", "40", "--lr", "0.01"), "trained with lr 0.002, not 0.01", 2),
         (("--steps", "40", "--seed", "1"), "trained with seed 0, not 1", 2),
@@ -130,13 +130,13 @@ def test_the_three_ways_to_say_how_long_agree(inside, shards, tmp_path):
         ((), "a run needs a length", 2),
     ],
 )
-def test_another_order_for_the_same_folder_is_refused(inside, shards, trained, more, said, code):
+def test_another_order_for_the_same_folder_is_refused(inside, shards, trained, more, message, code):
     done = inside("train", "--data", shards, "--out", trained, *SMALL, *more)
-    assert (done.returncode, said in done.stderr) == (code, True), done.stderr
+    assert (done.returncode, message in done.stderr) == (code, True), done.stderr
 
 
 @pytest.mark.parametrize(
-    ("more", "said"),
+    ("more", "message"),
     [
         (("--valid", "TRAIN"), "share 12 clips"),
         (("--context-seconds", "60"), "no clip is as long as a window"),
@@ -146,11 +146,11 @@ def test_another_order_for_the_same_folder_is_refused(inside, shards, trained, m
         (("--vocoder", "hifi"), "hifi"),
     ],
 )
-def test_what_cannot_be_trained_is_said_in_a_sentence(inside, shards, tmp_path, more, said):
+def test_what_cannot_be_trained_is_reported_in_one_sentence(inside, shards, tmp_path, more, message):
     more = [str(shards / "train") if word == "TRAIN" else word for word in more]
     done = inside("train", "--data", shards, "--out", tmp_path / "run", *SMALL, "--steps", "3", *more)
     assert done.returncode == 2
-    assert said in done.stderr
+    assert message in done.stderr
     assert done.stderr.startswith("cdslm: ")
     assert done.stderr.count("\n") == 1, "one sentence, no traceback"
 
@@ -192,7 +192,7 @@ def test_no_room_on_disk_keeps_the_last_checkpoint(shards, trained, tmp_path):
     command = [sys.executable, "-c", limited, "train", "--data", str(shards), "--out", str(folder), *SMALL, *STEPS]
     done = subprocess.run(command, capture_output=True, text=True, env=ENVIRONMENT, check=False)
     assert done.returncode == 3
-    assert "no room for the checkpoint of step 40" in done.stderr
+    assert "no space for the checkpoint of step 40" in done.stderr
     assert "step-000000030" in done.stderr
     assert [path.name for path in (folder / "checkpoints").iterdir()] == ["step-000000030"]
     assert cdslm("train", "--data", shards, "--out", folder, *SMALL, *STEPS).returncode == 0
@@ -200,7 +200,7 @@ def test_no_room_on_disk_keeps_the_last_checkpoint(shards, trained, tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("damage", "said"),
+    ("damage", "message"),
     [
         (lambda folder: os.truncate(folder / "weights.safetensors", 1000), "weights.safetensors: truncated or altered"),
         (lambda folder: (folder / "ema.safetensors").unlink(), "ema.safetensors: cannot be read"),
@@ -209,18 +209,18 @@ def test_no_room_on_disk_keeps_the_last_checkpoint(shards, trained, tmp_path):
         (lambda folder: os.truncate(folder / "checkpoint.json", 100), "not JSON"),
     ],
 )
-def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_named(trained, tmp_path, damage, said):
+def test_a_damaged_checkpoint_is_refused_and_the_one_before_it_named(trained, tmp_path, damage, message):
     shutil.copytree(trained, tmp_path / "run")
     folder = tmp_path / "run" / "checkpoints" / "step-000000040"
     damage(folder)
 
     def use():
-        found = checkpoint.find_checkpoint(tmp_path / "run")
-        return [found.tensors(name) for name in ("weights", "ema")]
+        checkpoint_found = checkpoint.find_checkpoint(tmp_path / "run")
+        return [checkpoint_found.tensors(name) for name in ("weights", "ema")]
 
-    with pytest.raises(CheckpointError, match=said) as caught:
+    with pytest.raises(CheckpointError, match=message) as caught:
         use()
-    if "digest" in said or "safetensors" in said:
+    if "digest" in message or "safetensors" in message:
         assert "step-000000030" in str(caught.value)
 
 
@@ -251,18 +251,20 @@ def test_bfloat16_learns_what_float32_learns_and_weights_stay_float32(shards, tr
     arguments = ("--data", shards, "--out", tmp_path / "run", *SMALL, "--steps", "40", "--device", "cpu", "--quiet")
     done = inside("train", *arguments, "--precision", "bfloat16")
     assert done.returncode == 0, done.stderr
-    found, exact = (json.loads((run / "result.json").read_text())["val_loss"] for run in (tmp_path / "run", trained))
-    assert found == pytest.approx(exact, rel=0.02)
-    assert found != exact
+    checkpoint_found, exact = (
+        json.loads((run / "result.json").read_text())["val_loss"] for run in (tmp_path / "run", trained)
+    )
+    assert checkpoint_found == pytest.approx(exact, rel=0.02)
+    assert checkpoint_found != exact
     weights = checkpoint.find_checkpoint(tmp_path / "run").tensors("weights")
-    assert {one.dtype for one in weights.values()} == {torch.float32}
+    assert {weight.dtype for weight in weights.values()} == {torch.float32}
     refused = inside("train", *arguments, "--precision", "float16")
     assert refused.returncode == 2
     assert "float16" in refused.stderr
     assert "bfloat16" in refused.stderr
 
 
-def test_a_patch_that_is_wider_than_the_network_is_told_of(shards, tmp_path, inside):
+def test_a_patch_that_is_wider_than_the_network_is_reported(shards, tmp_path, inside):
     arguments = ("--data", shards, *SMALL, "--steps", "1", "--device", "cpu")
     wide = inside("train", *arguments, "--out", tmp_path / "wide", "--patch", "4")
     assert "a token of 4 frames has 320 values, more than the width of 128" in wide.stderr

@@ -32,7 +32,7 @@ NEAR_OPTIMAL = (
 )
 RESIDUALS = (
     "What the law leaves over, against N, D and C; triangles: rows beyond the frame. A running median away from 0 "
-    "says that the form is wrong there."
+    "means that the form is wrong there."
 )
 PREDICTED = "Predicted against measured values; held-out rows are hollow."
 ROLLOUT = (

@@ -69,7 +69,7 @@ def isoflop_curves(study: Study) -> Figure | None:
 
 
 def _curve(axes: Axes, study: Study, budget: IsoFlop, colours: Budgets) -> None:
-    """Draw what the law says under a budget, or its own curve where there is no law, and the star."""
+    """Draw the law under a budget, or its own curve where there is no law, and the star."""
     if budget.chosen is None:
         return
     iso, ink = study.isoflops, colours.of(budget.C)
@@ -86,7 +86,7 @@ def _curve(axes: Axes, study: Study, budget: IsoFlop, colours: Budgets) -> None:
 
 
 def _keys(axes: Axes, study: Study) -> None:
-    """Say in the legend what dots, lines and stars are, once, in one ink."""
+    """Add dots, lines and stars to the legend, once, in one ink."""
     axes.plot([], [], "o", color=INK, ms=3.2, label="row")
     if study.test.any():
         axes.plot([], [], "D", color=INK, mfc="white", ms=3.2, label="row held out")
@@ -101,7 +101,7 @@ def _keys(axes: Axes, study: Study) -> None:
 def _own(study: Study, key: str) -> tuple[np.ndarray, ...]:
     """Return C, value, low, high of a quantity over the budgets that have an optimum of their own."""
     assert study.isoflops is not None
-    rows = [(one.C, getattr(one, key), *getattr(one, f"{key}_interval")) for one in study.isoflops.optima]
+    rows = [(budget.C, getattr(budget, key), *getattr(budget, f"{key}_interval")) for budget in study.isoflops.optima]
     return tuple(np.array(rows, float).reshape(-1, 4).T)
 
 
@@ -178,7 +178,7 @@ def _tops(study: Study) -> list[float]:
     if study.frontier is None:
         return []
     kappa = study.frontier.kappa.value
-    return [float(one) for one in kappa[np.isfinite(kappa)]]
+    return [float(value) for value in kappa[np.isfinite(kappa)]]
 
 
 def _within_reason(ratio: np.ndarray) -> np.ndarray:
@@ -188,7 +188,7 @@ def _within_reason(ratio: np.ndarray) -> np.ndarray:
 
 def _multiple(end: Band, best: np.ndarray) -> Band:
     """Return an end of a range, with its interval, as a multiple of the optimum."""
-    value, low, high = (_within_reason(one / best) for one in (end.value, end.low, end.high))
+    value, low, high = (_within_reason(side / best) for side in (end.value, end.low, end.high))
     return Band(end.C, value, low, high)
 
 
@@ -202,13 +202,13 @@ def near_optimal(study: Study) -> Figure | None:
     with paper_style():
         figure, panels = canvas(2, width=3.1, height=2.6)
         for axes, key in zip(panels, ("N", "D"), strict=True):
-            for one, color in zip(study.near, (BLUE, GREEN, PURPLE), strict=False):
+            for near, color in zip(study.near, (BLUE, GREEN, PURPLE), strict=False):
                 best = getattr(study.frontier, key).value
-                low, high = getattr(one, f"{key}_low"), getattr(one, f"{key}_high")
+                low, high = getattr(near, f"{key}_low"), getattr(near, f"{key}_high")
                 below, above = (_multiple(end, best) for end in (low, high))
                 axes.fill_between(low.C, below.value, above.value, color=color, alpha=0.12, lw=0)
                 band(axes, below, color=color, lw=1.1)
-                band(axes, above, color=color, lw=1.1, name=one.name)
+                band(axes, above, color=color, lw=1.1, name=near.name)
             axes.axhline(1.0, color=INK, lw=0.8, ls=":")
             logarithmic(axes, y=True, name="C [FLOP]")
             axes.set_ylabel(f"{key} / {key}*")

@@ -57,7 +57,7 @@ def canvas(columns: int = 1, rows: int = 1, *, width: float = 3.4, height: float
 
 
 def label(text: str, length: int = 60) -> str:
-    """Return a stranger's name for a label: drawn as written, never read as mathematics."""
+    """Return an untrusted name as a label: drawn as written, never read as mathematics."""
     return shown(text, length).replace("$", r"\$")
 
 

@@ -143,8 +143,8 @@ def bootstrap_pairs(study: Study) -> Figure | None:
     size = len(names)
     with paper_style():
         figure, panels = canvas(size, size, width=1.35, height=1.25)
-        for place, axes in enumerate(panels):
-            row, column = divmod(place, size)
+        for index, axes in enumerate(panels):
+            row, column = divmod(index, size)
             if column > row:
                 axes.set_visible(False)
                 continue

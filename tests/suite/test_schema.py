@@ -24,7 +24,7 @@ def problems(path, **options):
 
 
 @pytest.mark.parametrize(
-    ("extra", "said"),
+    ("extra", "message"),
     [
         ({"head": "undecidd = 'fail'"}, "line 3: undecidd: there is no such key. Did you mean 'undecided'?"),
         ({"head": "seed = -1"}, "line 3: seed: Input should be greater than or equal to 0"),
@@ -57,8 +57,8 @@ def problems(path, **options):
         ({"gates": "[[gates]]\ngate='level.held_out < 1'"}, "level has no held_out value; it has: value"),
     ],
 )
-def test_a_mistake_is_told_with_line_and_key(suite_file, extra, said):
-    assert said in problems(suite_file(**extra))
+def test_a_mistake_is_reported_with_line_and_key(suite_file, extra, message):
+    assert message in problems(suite_file(**extra))
 
 
 def test_a_file_with_several_mistakes_tells_them_all_in_order(suite_file):
@@ -81,7 +81,7 @@ def test_a_metric_that_a_set_cannot_feed_is_a_cell_not_an_error_unless_a_gate_as
     for phones in (tmp_path / "far").glob("*.phones"):
         phones.unlink()
     plan = make_plan(load_suite(suite_file(gates="")), Host(pinned=[]))
-    assert {(one.system, one.metric) for one in plan.cells if one.why_not} == {("far", "pjsd")}
+    assert {(cell.system, cell.metric) for cell in plan.cells if cell.why_not} == {("far", "pjsd")}
     gated = suite_file(gates="[[gates]]\ngate='pjsd_2 < 1'")
     assert "far: is not measured under pjsd: its clips have no phones" in problems(gated)
 
