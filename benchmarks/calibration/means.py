@@ -133,7 +133,7 @@ def coverage(source: Source, clips: int, samples: int, seed: int) -> tuple[float
     return covered / known if known else math.nan, 1 - known / samples, open_ended / samples
 
 
-def _intervals(seeds: int) -> list[Row]:
+def intervals(seeds: int) -> list[Row]:
     """Coverage of the intervals of one system."""
     cases = [
         ("mean, normal, 3 speakers", (30,), (".756",)),
@@ -152,7 +152,7 @@ def _intervals(seeds: int) -> list[Row]:
     return _coverage_rows(10, cases, seeds)
 
 
-def _skewed(seeds: int) -> list[Row]:
+def skewed(seeds: int) -> list[Row]:
     """Coverage of the mean of skewed clips."""
     cases = [
         ("mean, log-normal", (5, 10, 30, 100), (".815", ".863", ".879", ".910")),
@@ -196,7 +196,7 @@ def comparisons(
     return found
 
 
-def _tests(seeds: int) -> list[Row]:
+def compare_means(seeds: int) -> list[Row]:
     """Type I errors of `compare`, and whether its interval and its p value agree."""
     cases = [
         ("mean, normal", 5, ".119", False),
@@ -227,7 +227,7 @@ def _tests(seeds: int) -> list[Row]:
     return [*rows, Row(7, title, "0", ".04", f"{np.mean(disagreements):.3f}")]
 
 
-def _least_p(seeds: int) -> list[Row]:
+def least_p(seeds: int) -> list[Row]:
     """The Holm-corrected p of a large difference among 200 values."""
     del seeds
     (test,) = comparisons(SOURCES["mean, normal"], 30, 1, shift=5.0)
@@ -235,7 +235,7 @@ def _least_p(seeds: int) -> list[Row]:
     return [Row(7, title, "< .05", ".10", f"{200 * test.p_value:.1e}")]
 
 
-def _power(seeds: int) -> list[Row]:
+def detectable(seeds: int) -> list[Row]:
     """Power at the detectable difference that a comparison states on average."""
     cases = [
         ("mean, normal", 5, ".775"),
@@ -254,7 +254,7 @@ def _power(seeds: int) -> list[Row]:
     return rows
 
 
-def _gates(seeds: int) -> list[Row]:
+def gates(seeds: int) -> list[Row]:
     """How often a gate passes whose bound is the truth."""
     cases = [
         ("mean, normal", "<", (5, 10, 30, 100), (".032", ".021", ".035", ".025")),
@@ -274,4 +274,4 @@ def _gates(seeds: int) -> list[Row]:
     return rows
 
 
-MEAN_ROWS: tuple[Callable[[int], list[Row]], ...] = (_tests, _least_p, _power, _intervals, _gates, _skewed)
+MEAN_ROWS: tuple[Callable[[int], list[Row]], ...] = (compare_means, least_p, detectable, intervals, gates, skewed)

@@ -315,11 +315,14 @@ def _status(gate: Gate, quantity: GatedQuantity) -> tuple[Literal["pass", "fail"
     low = quantity.low if math.isfinite(quantity.low) else -math.inf
     high = quantity.high if math.isfinite(quantity.high) else math.inf
     ends = [low, high]
-    if gate.end == ("low" if gate.is_upper else "high"):
+    is_lenient = gate.end == ("low" if gate.is_upper else "high")
+    if is_lenient:
         ends = [low if gate.end == "low" else high] * 2
     if quantity.doubt:
         return "undecided", quantity.doubt
     if not (math.isfinite(low) or math.isfinite(high)):
+        if is_lenient and gate.holds(quantity.value, gate.number):
+            return "pass", ""
         return "undecided", open_reason
     holds = [gate.holds(end, gate.number) for end in ends]
     if all(holds):
