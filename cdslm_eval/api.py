@@ -18,6 +18,7 @@ from cdslm_eval.core.provenance import host_facts, versions
 from cdslm_eval.core.store import Store, default_store_path
 from cdslm_eval.plugin.contract import Component, Executor, Metric, Recognizer, Transcriber
 from cdslm_eval.plugin.host import Host, transcriber_for
+from cdslm_eval.plugin.recognition import cautions
 from cdslm_eval.plugin.specs import split_specs
 from cdslm_eval.results.comparison_result import ComparisonResult
 from cdslm_eval.results.score_result import ScoreResult
@@ -72,7 +73,7 @@ def score(
             `(samples, rate_hz)`; a mapping `{"name": system}` names them.
         reference: Real speech, as one system; needed by metrics that compare with it.
         metrics: Specs such as "pjsd" or "./my_metric.py:Silence", `Metric` classes or instances.
-        recognizer: Recognizes the phones that metrics read.
+        recognizer: Recognizes the phones that metrics read; "auto" is phone-ctc if usable, else pocketsphinx.
         transcriber: Writes the transcripts that metrics read; None is the default one where one is needed.
         store: File of the rows; None is the user's own.
         jobs: Worker processes; 0 is one per processor.
@@ -124,6 +125,7 @@ def score(
             transcriber=measuring.transcriber,
         )
         result = _scoring.score(runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings)
+        result = dataclasses.replace(result, warnings=(*measuring.cautions, *result.warnings))
         rows.put_run(dict(result.settings), [estimate.as_json() for estimate in result.estimates])
     for warning in result.warnings:
         note(f"note: {warning}")
@@ -179,7 +181,7 @@ def compare(
             runner, opened[0], opened[1], real, measuring.metrics, seed=seed, progress=bar
         )
         failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
-    warnings = tuple(dict.fromkeys(runner.unusable.values()))
+    warnings = tuple(dict.fromkeys([*measuring.cautions, *runner.unusable.values()]))
     for warning in warnings:
         note(f"note: {warning}")
     return ComparisonResult(
@@ -346,6 +348,7 @@ class _Measuring:
     recognizer: Recognizer
     transcriber: Transcriber | None
     names: Mapping[str, str | None]
+    cautions: Sequence[str]
 
     @classmethod
     def resolve(cls, host: Host, metrics: Any, recognizer: Any, transcriber: Any, note: Note) -> _Measuring:
@@ -364,10 +367,10 @@ class _Measuring:
         _note_weights([*chosen, *([recognizes] if reads_phones else []), transcribes], note)
         specs = {
             "metrics": ",".join(_spec(metric) for metric in listed),
-            "recognizer": _spec(recognizer),
+            "recognizer": recognizes.name if recognizer == defaults.RECOGNIZER else _spec(recognizer),
             "transcriber": None if transcribes is None else _spec(transcriber or transcribes),
         }
-        return cls(chosen, recognizes, transcribes, specs)
+        return cls(chosen, recognizes, transcribes, specs, cautions(host, recognizer, recognizes, chosen))
 
     def settings(self, host: Host, reference: ClipSet | None) -> dict[str, Any]:
         """Return what a result records of how it was made."""

@@ -24,7 +24,11 @@ StoreOption = Annotated[
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Worker processes; 0: one per processor.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of every interval, draw and fold.")]
 RecognizerOption = Annotated[
-    str, typer.Option("--recognizer", help="Recognizes phones: NAME or NAME:key=value; see `cdslm-eval recognizers`.")
+    str,
+    typer.Option(
+        "--recognizer",
+        help="Recognizes phones: NAME or NAME:key=value; auto: phone-ctc where it can be used, else pocketsphinx.",
+    ),
 ]
 TranscriberOption = Annotated[
     str | None,

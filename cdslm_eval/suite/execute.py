@@ -11,6 +11,7 @@ from typing import Any
 from cdslm_eval.core.provenance import host_facts, versions
 from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.contract import Metric
+from cdslm_eval.plugin.recognition import cautions
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.results.suite_result import Cell, Judgement, SuiteResult
@@ -54,7 +55,7 @@ def run_suite(plan: Plan, options: RunOptions) -> SuiteResult:
             record = Record.of(stack.enter_context(Store(options.against, read_only=True)))
             refuse_other_identities(plan, record)
         folder = options.store.with_suffix(".clips")
-        sets = write_sets(plan.sets, plan.host, plan.suite.spec.recognizer, folder, options.log)
+        sets = write_sets(plan.sets, plan.host, plan.recognizer_spec, folder, options.log)
         store = stack.enter_context(Store(options.store))
         rows = measure(plan, options, store, sets)
         cells = tuple(
@@ -87,6 +88,7 @@ def _result(
         [_summary(plan, store, rows, reference, systems) for reference, systems in reference_groups(plan).items()],
         plan.systems,
         settings,
+        cautions(plan.host, spec.recognizer, plan.recognizer, tuple(plan.metrics.values())),
     )
     to_recorded = _differences_to_recorded(plan, store, rows, record, settings["sets"]) if record else {}
     same_clips = {name: _same_audio(record, name, settings["sets"]) for name in to_recorded} if record else {}
@@ -266,7 +268,7 @@ def _settings(plan: Plan, options: RunOptions, store: Store, rows: Rows) -> dict
     return {
         "suite": _suite_settings(plan, options),
         "seed": spec.seed,
-        "recognizer": spec.recognizer,
+        "recognizer": plan.recognizer_spec,
         "transcriber": None if plan.transcriber is None else spec.transcriber or plan.transcriber.name,
         "reference": ", ".join(origins) or None,
         "references": dict(plan.references_of),
@@ -278,7 +280,9 @@ def _settings(plan: Plan, options: RunOptions, store: Store, rows: Rows) -> dict
     }
 
 
-def _joined(groups: Sequence[ScoreResult], systems: Sequence[str], settings: Mapping[str, Any]) -> ScoreResult:
+def _joined(
+    groups: Sequence[ScoreResult], systems: Sequence[str], settings: Mapping[str, Any], warnings: Sequence[str]
+) -> ScoreResult:
     """Join the results of systems with different references, in the order of the suite."""
     position = {name: number for number, name in enumerate(systems)}
     paths: dict[tuple[str, str], str] = {}
@@ -291,7 +295,7 @@ def _joined(groups: Sequence[ScoreResult], systems: Sequence[str], settings: Map
         failures=tuple(failure for group in groups for failure in group.failures),
         contributions=tuple(contribution for group in groups for contribution in group.contributions),
         exemplars=tuple(exemplar for group in groups for exemplar in group.exemplars),
-        warnings=tuple(dict.fromkeys(warning for group in groups for warning in group.warnings)),
+        warnings=tuple(dict.fromkeys([*warnings, *(warning for group in groups for warning in group.warnings)])),
         settings=settings,
         clip_paths=paths,
     )

@@ -9,6 +9,7 @@ from fnmatch import fnmatchcase
 from typing import Literal
 
 from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.defaults import RECOGNIZER
 from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.core.toml import Problems
 from cdslm_eval.plugin.contract import Measurer, Metric, Recognizer, Transcriber
@@ -69,6 +70,12 @@ class Plan:
     sets: tuple[PlannedSet, ...]
     cells: tuple[Cell, ...] = ()
     gates: tuple[PlannedGate, ...] = ()
+
+    @property
+    def recognizer_spec(self) -> str:
+        """The recognizer as the suite names it; what is used here where it names the default."""
+        spec = self.suite.spec.recognizer
+        return self.recognizer.name if spec == RECOGNIZER else spec
 
     @property
     def upstream(self) -> dict[str, Measurer]:

@@ -119,7 +119,7 @@ class SuiteSpec(_Table):
     seed: int = Field(default=0, ge=0)
     """Seed of every interval, draw, fold and generator."""
     recognizer: str = defaults.RECOGNIZER
-    """Recognizer that provides phones: NAME or NAME:key=value."""
+    """Recognizer that provides phones: NAME or NAME:key=value; auto: phone-ctc if usable, else pocketsphinx."""
     transcriber: str | None = None
     """Transcriber for the metrics that read transcripts: NAME or NAME:key=value."""
     reference: str | None = None
