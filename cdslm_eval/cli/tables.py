@@ -63,6 +63,8 @@ def table(result: ScoreResult) -> str:
             view.add_row(*(Text(_cells(estimate)[column]) for column in chosen))
         console.print(view)
         for estimate in group:
+            if estimate.outside:
+                console.print(Text(f"  {estimate.system} is not ranked: {estimate.outside}"))
             listed = any(reason in estimate.reason for reason in reasons)  # below, once for all values
             if estimate.reason and not listed and (math.isnan(estimate.value) or estimate.trust == "rank_deficient"):
                 console.print(Text(f"  {estimate.system}: {estimate.reason}"))

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cdslm_eval.stats.jsd.copies import COPY_ORDER
 from cdslm_eval.stats.jsd.corrected import DRAWS, Corrected, corrected, interval, total_variance, window_counts
 from cdslm_eval.stats.jsd.held_out import MIN_CLIPS, HeldOut, held_out
 from cdslm_eval.stats.jsd.ngrams import Ints, NgramTable, PhoneSequences
@@ -50,6 +51,7 @@ class PhonemeJSD:
         phones: Phones a side behind floor and corrected.
         phones_generated, phones_reference: All phones of each side.
         clip_scores: `[generated clips]`, mean held-out log2-odds of being reference speech; NaN where unknown.
+        exceeds: Whether the held-out value exceeded the plug-in and was cut to it, as it is for near-copies.
         reason: Why something is NaN, or "".
     """
 
@@ -70,6 +72,7 @@ class PhonemeJSD:
     phones_generated: int
     phones_reference: int
     clip_scores: Floats
+    exceeds: bool
     reason: str
 
 
@@ -112,14 +115,15 @@ def phoneme_jsd(
     counts = [int(sequences.offsets[-1]) for sequences in sides]
     joint = np.concatenate([clusters[0], clusters[1] + (clusters[0].max(initial=-1) + 1)])
     large = max(counts) > max_phones
-    full = NgramTable(sides[0], sides[1], orders=0 if large else max(orders))
+    highest = max(*orders, COPY_ORDER)  # copies are recognized by 5-grams, whatever orders are wanted
+    full = NgramTable(sides[0], sides[1], orders=0 if large else highest)
     walked = full.walk(max(orders)) if large else iter(full.orders)
     plain = {order.n: plug_in(full, order, joint) for order in walked if order.n in orders}
     scores_of = np.arange(len(sides[0]))
     table, capped = full, joint
     if large:
         drawn = [sequences.draw(max_phones, rng) for sequences in sides]
-        table = NgramTable(drawn[0][0], drawn[1][0], orders=max(orders))
+        table = NgramTable(drawn[0][0], drawn[1][0], orders=highest)
         capped = np.concatenate([joint[drawn[0][1]], joint[len(sides[0]) + drawn[1][1]]])
         scores_of = drawn[0][1]
         del full
@@ -165,6 +169,10 @@ def _assemble(
     if bound is not None:
         scores[scores_of] = bound.clip_scores
     lower, lower_se = (bound.value, bound.se) if bound is not None else (np.nan, np.nan)
+    # a lower bound exceeds the plug-in only where clips of one side are near-copies of the other's
+    exceeds = lower > value
+    lower = value if exceeds else lower
+    high = float(np.clip(value + quantile * se, 0, 1))
     trust = (
         next(mark for limit, mark in TRUST if not fixed.floor > limit) if np.isfinite(fixed.floor) else "bounds_only"
     )
@@ -172,8 +180,8 @@ def _assemble(
     return PhonemeJSD(
         order=n,
         value=value,
-        low=float(np.clip(lower - quantile * lower_se, 0, 1)),
-        high=float(np.clip(value + quantile * se, 0, 1)),
+        low=min(float(np.clip(lower - quantile * lower_se, 0, 1)), high),
+        high=high,
         floor=fixed.floor,
         floor_reference=within,
         corrected=fixed.value,
@@ -187,6 +195,7 @@ def _assemble(
         phones_generated=counts[0],
         phones_reference=counts[1],
         clip_scores=scores,
+        exceeds=bool(exceeds),
         reason=_reason(n, counts, value, fixed, corrected_interval, bound, few),
     )
 
@@ -279,7 +288,7 @@ def compare_held_out(
             cut = [
                 side.cut(count, MIN_CLIPS, np.random.default_rng([seed, 0x686F, draw])) for side in (sequences, real)
             ]
-            table = NgramTable(cut[0], cut[1], orders=max(orders))
+            table = NgramTable(cut[0], cut[1], orders=max(*orders, COPY_ORDER))
             rng = np.random.default_rng([seed, 0x686F, draw, 1])
             for n, bound in held_out(table, orders, np.arange(len(table.lengths)), rng).items():
                 values[n].append(bound.value)
