@@ -12,9 +12,20 @@ from cdslm_eval.stats.jsd.ngrams import Ints, NgramTable
 from cdslm_eval.stats.jsd.plug_in import Floats, clustered_variance, influences, jsd
 from cdslm_eval.stats.resampling import t_half_width
 
-__all__ = ["DRAWS", "Corrected", "corrected", "grassberger_jsd", "interval", "total_variance", "window_counts"]
+__all__ = [
+    "DRAWS",
+    "TRUSTED_FLOOR",
+    "Corrected",
+    "corrected",
+    "grassberger_jsd",
+    "interval",
+    "total_variance",
+    "window_counts",
+]
 
 DRAWS = 20
+TRUSTED_FLOOR = 0.25
+"""Above this floor both estimates are off by more than their intervals, so that there is none."""
 HOPELESS_FLOOR = 0.95
 """Above this floor (P - F) / (1 - F) divides noise by nearly nothing."""
 
@@ -49,7 +60,7 @@ class Corrected:
 
 
 def interval(result: Corrected, side: npt.NDArray[np.bool_], clusters: Ints) -> tuple[float, float]:
-    """Return the 95 % interval of a corrected value: t, and reaching from the first estimate to the second.
+    """Return the 95 % interval of a corrected value, from the first estimate to the second; NaN above a floor of 0.25.
 
     Neither estimate is unbiased where n-grams are many and distances large; by how much they disagree is the systematic
     error that the sample itself shows.
@@ -59,6 +70,8 @@ def interval(result: Corrected, side: npt.NDArray[np.bool_], clusters: Ints) -> 
         side: Whether each clip is the reference's.
         clusters: Cluster number of each clip.
     """
+    if not result.floor <= TRUSTED_FLOOR:
+        return float("nan"), float("nan")
     first_order = sum(clustered_variance(result.influence[here], clusters[here]) for here in (~side, side))
     se = float(np.sqrt(total_variance(result.order, first_order, result.noise) + result.drawn))
     few = min(len(np.unique(clusters[here])) for here in (~side, side))

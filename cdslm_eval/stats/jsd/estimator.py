@@ -8,7 +8,15 @@ from dataclasses import dataclass
 import numpy as np
 
 from cdslm_eval.stats.jsd.copies import COPY_ORDER
-from cdslm_eval.stats.jsd.corrected import DRAWS, Corrected, corrected, interval, total_variance, window_counts
+from cdslm_eval.stats.jsd.corrected import (
+    DRAWS,
+    TRUSTED_FLOOR,
+    Corrected,
+    corrected,
+    interval,
+    total_variance,
+    window_counts,
+)
 from cdslm_eval.stats.jsd.held_out import MIN_CLIPS, HeldOut, held_out
 from cdslm_eval.stats.jsd.ngrams import Ints, NgramTable, PhoneSequences
 from cdslm_eval.stats.jsd.plug_in import Floats, clustered_variance, jsd, plug_in
@@ -26,7 +34,7 @@ __all__ = [
 ORDERS = (1, 2, 3, 4, 5)
 MAX_PHONES = 200_000
 """Phones a side up to which floor, correction and held-out bound are computed; a larger set is drawn from."""
-TRUST = ((0.05, "ok"), (0.25, "sample_limited"), (np.inf, "bounds_only"))
+TRUST = ((0.05, "ok"), (TRUSTED_FLOOR, "sample_limited"), (np.inf, "bounds_only"))
 _BOUND = 0.95  # one-sided: 1.645 standard errors for many clips
 
 Phones = PhoneSequences | Sequence[Sequence[str]]
@@ -176,7 +184,6 @@ def _assemble(
     trust = (
         next(mark for limit, mark in TRUST if not fixed.floor > limit) if np.isfinite(fixed.floor) else "bounds_only"
     )
-    corrected_low, corrected_high = corrected_interval if trust != "bounds_only" else (np.nan, np.nan)
     return PhonemeJSD(
         order=n,
         value=value,
@@ -185,8 +192,8 @@ def _assemble(
         floor=fixed.floor,
         floor_reference=within,
         corrected=fixed.value,
-        corrected_low=corrected_low,
-        corrected_high=corrected_high,
+        corrected_low=corrected_interval[0],
+        corrected_high=corrected_interval[1],
         second=fixed.second,
         held_out=lower,
         held_out_se=lower_se,
@@ -221,7 +228,7 @@ def _reason(
         reasons.append(f"no {n}-grams to hold out")
     if np.isnan(fixed.value):
         reasons.append("corrected is not defined at a floor above 0.95: too few phones for this order")
-    elif fixed.floor > TRUST[1][0]:
+    elif fixed.floor > TRUSTED_FLOOR:
         reasons.append(f"at a floor of {fixed.floor:.2f} corrected is too biased for an interval: only the bounds hold")
     elif np.isnan(corrected_interval[0]):
         reasons.append("the interval of corrected needs at least 2 clips (or speakers) a side")
