@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, distribution
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +12,12 @@ import numpy as np
 
 from cdslm_eval.core.audio import Samples
 from cdslm_eval.core.errors import EvalError
+from cdslm_eval.plugin.models import distribution_file, sha256_of
 
 __all__ = ["Network", "Vocabulary", "bundled", "bundled_vocabulary", "digest", "metadata_vocabulary", "read_vocabulary"]
 
-_INSTALL = "Install: pip install --force-reinstall --no-deps hama==1.3.10"
-_DISTRIBUTION = "hama"
+_REQUIREMENT = "hama==1.3.10"
+_INSTALL = f"pip install --no-deps {_REQUIREMENT}"
 _KNOWN = {
     "hama/assets/asr_waveform_fp16.onnx": "a884b5ac55f8bbc00673e8cf6d2dd601aa76e5031dd85cf3de2f25b5987cd59a",
     "hama/assets/g2p_vocab.json": "520d19e4e6ae58658eed53594e0feab8ea8e1b4b04a7746e25e50c16c29b91bf",
@@ -101,7 +99,6 @@ def metadata_vocabulary(model: Path) -> Vocabulary:
     return _vocabulary(held["symbols"], str(model), tuple(held.get("languages", ())))
 
 
-@lru_cache(maxsize=8)
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file, in hex.
 
@@ -109,8 +106,7 @@ def digest(path: Path) -> str:
         EvalError: The file cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise EvalError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -185,12 +181,4 @@ def _session(model: Path, device: str) -> Any:
 
 def _installed(name: str) -> Path:
     """Return a data file of the installed hama whose content is the known one."""
-    try:
-        path = Path(str(distribution(_DISTRIBUTION).locate_file(name)))
-    except PackageNotFoundError as error:
-        raise EvalError(f"hama, whose wheel holds the network of phone-ctc, is not installed; {_INSTALL}") from error
-    if not path.is_file():
-        raise EvalError(f"{path}: no such file in hama {distribution(_DISTRIBUTION).version}; {_INSTALL}")
-    if (actual := digest(path)) != _KNOWN[name]:
-        raise EvalError(f"{path}: SHA-256 is {actual[:12]}..., expected {_KNOWN[name][:12]}...; {_INSTALL}")
-    return path
+    return distribution_file(_REQUIREMENT, name, _KNOWN[name], install=_INSTALL)

@@ -17,6 +17,7 @@ from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import Failed, Options, Recognition, Recognizer, Skipped, located
 from cdslm_eval_phones.fold import arpabet, is_phone
+from cdslm_eval_phones.level import levelled
 from cdslm_eval_phones.network import (
     Network,
     Vocabulary,
@@ -33,7 +34,6 @@ __all__ = ["RATE_HZ", "PhoneCtc", "PhoneCtcOptions"]
 RATE_HZ = 16_000
 WINDOW_S, OVERLAP_S = 20.0, 2.0
 _MIN_SAMPLES = 400  # one analysis window of 25 ms; the bundled network raises under 201 samples
-_LEVEL = 0.1  # RMS at which every clip enters, so that a gain moves no phone
 
 
 class PhoneCtcOptions(Options):
@@ -108,7 +108,7 @@ class PhoneCtc(Recognizer):
             if not np.isfinite(clip.samples).all():
                 yield Failed("samples that are not finite")
                 continue
-            samples = _levelled(clip.samples)
+            samples = levelled(clip.samples)
             if len(samples) < _MIN_SAMPLES or not samples.any():
                 yield Recognition((), float("nan"))
                 continue
@@ -155,12 +155,3 @@ class PhoneCtc(Recognizer):
                 f"phone-ctc: no English phone for {error.args[0]!r} in the symbol {symbol!r} of its vocabulary; "
                 "Use: inventory=ipa"
             ) from error
-
-
-def _levelled(samples: Samples) -> Samples:
-    """Return samples scaled to one RMS level; silence stays silence."""
-    level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
-    if level == 0.0:
-        return samples
-    scaled: Samples = (samples * (_LEVEL / level)).astype(np.float32)
-    return scaled
