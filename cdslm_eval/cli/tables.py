@@ -8,6 +8,7 @@ import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from cdslm_eval.results.channel_grid import channel_grids
 from cdslm_eval.results.estimate import Estimate, Quantity
 from cdslm_eval.results.export import Grid
 from cdslm_eval.results.numbers import decimals_of, format_interval, format_number
@@ -67,6 +68,11 @@ def table(result: ScoreResult) -> str:
             if estimate.reason and not listed and (math.isnan(estimate.value) or estimate.trust == "rank_deficient"):
                 console.print(Text(f"  {estimate.system}: {estimate.reason}"))
         console.print()
+    for grid in channel_grids(result):
+        console.print(Text(grid_table(grid, 132)), soft_wrap=True)
+        for note in grid.notes:
+            console.print(Text(f"  {note}"), soft_wrap=True)
+        console.print()
     lost = len(result.failures)
     if lost:
         console.print(Text(f"{lost} clip results failed or were skipped (see --json or the report):"))
@@ -95,13 +101,13 @@ def failure_lines(failures: Sequence[Failure]) -> list[str]:
     return lines
 
 
-def grid_table(grid: Grid) -> str:
-    """Return a table for a terminal."""
+def grid_table(grid: Grid, width: int = 120) -> str:
+    """Return a table for a terminal of a width in characters."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=io.StringIO(), width=120)
+    console = Console(file=io.StringIO(), width=width)
     view = Table(title=Text(grid.title), box=None, title_justify="left")
     for number, heading in enumerate(grid.columns):
         view.add_column(heading, justify="left" if number in grid.left else "right")
@@ -124,10 +130,12 @@ def comma_separated(result: ScoreResult) -> str:
 
 
 def records_csv(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return records of equal fields as CSV."""
+    """Return records as CSV; a field that a record lacks is empty."""
     out = io.StringIO()
     if records:
-        writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
+        # only some values have the columns of the channel
+        columns = list(dict.fromkeys(name for record in records for name in record))
+        writer = csv.DictWriter(out, columns, lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(records)
     return out.getvalue()
@@ -142,6 +150,11 @@ def markdown(result: ScoreResult) -> str:
         lines += ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
         lines += ["| " + " | ".join(_escape(cell) for cell in _cells(estimate)) + " |" for estimate in group]
         lines.append("")
+    for grid in channel_grids(result):
+        lines += [f"### {_escape(grid.title)}", "", "| " + " | ".join(map(_escape, grid.columns)) + " |"]
+        lines.append("|" + "---|" * len(grid.columns))
+        lines += ["| " + " | ".join(map(_escape, row)) + " |" for row in grid.rows]
+        lines += ["", *(f"- {_escape(note)}" for note in grid.notes), ""]
     return "\n".join(lines)
 
 
