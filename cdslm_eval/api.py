@@ -25,6 +25,7 @@ from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.run import Runner, unscored
 from cdslm_eval.run import comparison as _comparison
 from cdslm_eval.run import scoring as _scoring
+from cdslm_eval.run.channel import profiler_for
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
 from cdslm_eval.run.systems import GeneratorLike, open_set, open_systems
 
@@ -61,6 +62,7 @@ def score(
     time_limit_s: float = defaults.TIME_LIMIT_S,
     keep_failures: bool = False,
     executor: str | Executor | type[Executor] = "local",
+    channel: bool | None = None,
     note: Note = _logger.warning,
 ) -> ScoreResult:
     """Score systems against real speech.
@@ -86,6 +88,9 @@ def score(
         time_limit_s: Seconds that one clip may take under one metric.
         keep_failures: Do not measure again what failed before.
         executor: Where metrics run.
+        channel: Measure the channel next to divergences of phones: profiles, and the reference put through each
+            system's channel (acoustic floor, matched value). None does so where the recognizer declares a real-time
+            factor of at most .01: up to 20 minutes of the reference are recognized again for each system.
         note: Called with sentences that the user is to see; by default they are logged as warnings.
 
     Returns:
@@ -112,7 +117,8 @@ def score(
         return generate_set(host, request, path.with_suffix(".clips"), note)
 
     opened = open_systems(host, systems, make)
-    settings = measuring.settings(host, real)
+    profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
+    settings = {**measuring.settings(host, real), "channel": profiler is not None}
     with Store(path) as rows, _shown(progress, "scoring") as bar:
         runner = Runner(
             rows,
@@ -124,7 +130,9 @@ def score(
             keep_failures=keep_failures,
             transcriber=measuring.transcriber,
         )
-        result = _scoring.score(runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings)
+        result = _scoring.score(
+            runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, profiler=profiler
+        )
         result = dataclasses.replace(result, warnings=(*measuring.cautions(host, opened, real), *result.warnings))
         rows.put_run(dict(result.settings), [estimate.as_json() for estimate in result.estimates])
     for warning in result.warnings:

@@ -67,6 +67,14 @@ PromptsOption = Annotated[
     typer.Option("--prompts", help="Clips for generators to continue or learn from; default: the reference."),
 ]
 CountOption = Annotated[int, typer.Option("--count", min=1, help="Clips that each generator makes.")]
+ChannelOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--channel/--no-channel",
+        help="Put the reference through each system's channel: acoustic floor and matched value. "
+        "Default: on with a recognizer as fast as phone-ctc.",
+    ),
+]
 SecondsOption = Annotated[float, typer.Option("--seconds", min=0.1, help="Their length.")]
 
 
@@ -96,6 +104,7 @@ def score(
     prompts: PromptsOption = None,
     count: CountOption = defaults.CLIP_COUNT,
     seconds: SecondsOption = defaults.CLIP_SECONDS,
+    channel: ChannelOption = None,
 ) -> None:
     """Score systems: how far is their speech from real speech, and how does it sound?
 
@@ -123,6 +132,7 @@ def score(
         prompts=prompts,
         count=count,
         seconds=seconds,
+        channel=channel,
         progress=True,
         note=common.note,
     )

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.core.audio import Samples
-from cdslm_eval.core.degradation import active_level, band_limit, clip_rng, reverberate
+from cdslm_eval.core.degradation import active_level, active_seconds, band_limit, clip_rng, reverberate
 
 __all__ = ["BANDS", "RATE_HZ", "Channel", "ChannelProfile", "match_channel", "pooled", "profile"]
 
@@ -30,12 +31,13 @@ _DECAY_FRAMES, _DECAY_FROM_DB = 5, 20.0
 _MATCH_S = 6.0
 _WETS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _DECAY_S = 0.6
+_PER_BAND = ("spectrum_db", "noise_db")
 _MATCH_CLIPS = 12
 
 
 @dataclass(frozen=True)
 class ChannelProfile:
-    """What the channel did to one clip, or to the clips of a set on average.
+    """What the channel did to one clip, or to the clips of a set at the median.
 
     Attributes:
         spectrum_db: Long-term power per band over the power of active speech, float64 `[BANDS]`.
@@ -44,6 +46,7 @@ class ChannelProfile:
         snr_db: Active speech over the sum of the noise floor.
         decay_db_s: How fast the level falls after sounds, in dB per second: reverberation makes it slower.
         level_dbfs: RMS of the active frames.
+        speech_s: Their time in seconds.
     """
 
     spectrum_db: Floats
@@ -52,6 +55,23 @@ class ChannelProfile:
     snr_db: float
     decay_db_s: float
     level_dbfs: float
+    speech_s: float
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the profile as a metric's row: numbers, and lists for the bands."""
+        return {
+            field.name: value.tolist() if isinstance(value := getattr(self, field.name), np.ndarray) else value
+            for field in fields(self)
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> ChannelProfile:
+        """Read what `as_row` returns; other columns of the row are ignored."""
+        values: dict[str, Any] = {
+            field.name: np.asarray(row[field.name], np.float64) if field.name in _PER_BAND else float(row[field.name])
+            for field in fields(cls)
+        }
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -70,10 +90,37 @@ class Channel:
     gain_db: Floats
     noise_db: Floats
 
+    @classmethod
+    def neutral(cls) -> Channel:
+        """Return the channel that changes nothing."""
+        return cls(None, 0.0, np.zeros(BANDS), np.full(BANDS, _EMPTY_DB))
+
+    @classmethod
+    def noise(cls, snr_db: float) -> Channel:
+        """Return a channel that adds white noise at an SNR over active speech."""
+        share = _bank().sum(axis=1) / (_FRAME // 2 + 1)
+        return replace(cls.neutral(), noise_db=_db(share) - snr_db)
+
+    @classmethod
+    def band(cls, bandwidth_hz: float) -> Channel:
+        """Return a channel with nothing above a frequency."""
+        return replace(cls.neutral(), bandwidth_hz=bandwidth_hz)
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether clips pass unchanged."""
+        quiet = bool((self.noise_db <= _EMPTY_DB).all())
+        return self.bandwidth_hz is None and not self.wet and not self.gain_db.any() and quiet
+
+    def rounded(self) -> Channel:
+        """Return the channel in steps of 0.1 dB and 10 Hz, so that its identity is that of any machine."""
+        bandwidth_hz = None if self.bandwidth_hz is None else float(10 * round(self.bandwidth_hz / 10))
+        return Channel(bandwidth_hz, self.wet, np.round(self.gain_db, 1) + 0.0, np.round(self.noise_db, 1))
+
     def apply(self, samples: Samples) -> Samples:
         """Return a clip at 16 kHz put through the channel; the same clip always gets the same noise."""
         level = active_level(samples, RATE_HZ)
-        if level == 0.0:
+        if level == 0.0 or self.is_neutral:
             return samples
         rng, out = clip_rng(samples), samples
         if self.bandwidth_hz is not None:
@@ -109,6 +156,7 @@ def profile(samples: Samples) -> ChannelProfile | None:
         snr_db=float(_db(np.array(max(1.0 - noise.sum(), 0.01))) - _db(np.array(noise.sum()))),
         decay_db_s=_decay_db_s(power.sum(axis=1)),
         level_dbfs=float(20 * np.log10(level)),
+        speech_s=active_seconds(samples, RATE_HZ),
     )
 
 
@@ -133,6 +181,7 @@ def pooled(profiles: Sequence[ChannelProfile]) -> ChannelProfile:
         middle("snr_db"),
         middle("decay_db_s"),
         middle("level_dbfs"),
+        middle("speech_s"),
     )
 
 
@@ -144,12 +193,12 @@ def match_channel(target: ChannelProfile, clips: Sequence[Samples]) -> Channel:
         clips: Clips at 16 kHz that are to be put through it; six seconds of twelve of them are tried.
 
     Returns:
-        A channel without reverberation where the clips decay as slowly as the target already, without a band limit
-        where they are as narrow, and without noise where they are as noisy.
+        A channel in rounded steps: without reverberation where the clips decay as slowly as the target already,
+        without a band limit where they are as narrow, and without noise where they are as noisy.
     """
     short = [clip[: round(_MATCH_S * RATE_HZ)] for clip in clips]
     tried = [clip for clip in short if profile(clip) is not None][:_MATCH_CLIPS]
-    plain = Channel(None, 0.0, np.zeros(BANDS), np.full(BANDS, _EMPTY_DB))
+    plain = Channel.neutral()
     if not tried:
         return plain
     own = _through(plain, tried)
@@ -163,7 +212,7 @@ def match_channel(target: ChannelProfile, clips: Sequence[Samples]) -> Channel:
         if error >= least:
             break
         best, least = candidate, error
-    return best
+    return best.rounded()
 
 
 def _coloured(channel: Channel, target: ChannelProfile, clips: Sequence[Samples]) -> Channel:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.results import export
+from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import to_json
 
@@ -95,6 +96,7 @@ class ScoreResult:
         exemplars: Clips to listen to.
         warnings: Sentences that a reader of the numbers must know.
         settings: What was asked for, versions, digests of the sets.
+        channel: The channels of the sets, where they were measured next to a divergence.
         clip_paths: (set, key) -> audio file of the clips that contributions name; the reference is "reference".
     """
 
@@ -104,6 +106,7 @@ class ScoreResult:
     exemplars: tuple[Exemplar, ...] = ()
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
+    channel: ChannelReport | None = None
     clip_paths: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -143,6 +146,7 @@ class ScoreResult:
                 {**to_json(contribution), "overused": contribution.overused} for contribution in self.contributions
             ],
             "warnings": list(self.warnings),
+            **({"channel": self.channel.as_json()} if self.channel is not None else {}),
             "settings": dict(self.settings),
         }
 

@@ -4,7 +4,7 @@ Nothing of a gate's text is evaluated as code.
 
 gate     = quantity op bound
 quantity = NAME [ "." part ] [ "." end ]
-part     = "value" | "corrected" | "held_out" | "floor"
+part     = "value" | "corrected" | "matched" | "held_out" | "floor"
 end      = "low" | "high"
 op       = "<" | "<=" | ">" | ">="
 bound    = NUMBER | ( "baseline" | "recorded" ) [ ( "+" | "-" ) NUMBER ]
@@ -12,6 +12,7 @@ bound    = NUMBER | ( "baseline" | "recorded" ) [ ( "+" | "-" ) NUMBER ]
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 import re
@@ -27,7 +28,7 @@ from cdslm_eval.results.suite_result import Judgement
 __all__ = ["Gate", "GatedQuantity", "judge", "parse_gate", "quantity_of_difference", "quantity_of_estimate"]
 
 Outcome = Literal["fail", "pass"]
-PARTS = ("value", "corrected", "held_out", "floor")
+PARTS = ("value", "corrected", "matched", "held_out", "floor")
 ENDS = ("low", "high")
 COMPARED_WITH = ("baseline", "recorded")
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
@@ -55,7 +56,7 @@ class Gate:
     Attributes:
         text: As it was written.
         name: Name of the value.
-        part: "value", "corrected", "held_out" or "floor".
+        part: "value", "corrected", "matched", "held_out" or "floor".
         end: "low" or "high" where an end of the interval was named, else "".
         op: "<", "<=", ">" or ">=".
         against: "baseline", "recorded", or "" for a plain number.
@@ -185,6 +186,7 @@ class GatedQuantity:
         is_exact: Whether the number alone is compared, since it has no interval by its nature.
         doubt: Why it must not decide, or "".
         missing: Why it is not known, or "".
+        remark: What a reader of the judgement must know, or "".
     """
 
     label: str
@@ -196,11 +198,16 @@ class GatedQuantity:
     is_exact: bool = False
     doubt: str = ""
     missing: str = ""
+    remark: str = ""
 
 
 def quantity_of_estimate(gate: Gate, estimate: Estimate) -> GatedQuantity:
     """Return the quantity that a gate with a plain bound is judged on."""
-    return _QUANTITIES[gate.part](estimate)
+    quantity = _QUANTITIES[gate.part](estimate)
+    if estimate.trust == "acoustic" and gate.part in ("value", "corrected"):
+        remark = "its channel alone makes real speech differ as much; gate on matched to compare within the channel"
+        return dataclasses.replace(quantity, remark=remark)
+    return quantity
 
 
 def quantity_of_difference(difference: Difference, other: str, clips: int) -> GatedQuantity:
@@ -242,6 +249,21 @@ def _corrected(estimate: Estimate) -> GatedQuantity:
     )
 
 
+def _matched(estimate: Estimate) -> GatedQuantity:
+    own = estimate.acoustics
+    if own is None or not math.isfinite(own.matched):
+        missing = estimate.reason or "the reference was not put through the system's channel"
+        return GatedQuantity("matched", math.nan, math.nan, math.nan, math.nan, estimate.n_scored, missing=missing)
+    doubt = ""
+    if own.inaudible:
+        doubt = "the recognizer cannot tell languages apart in this audio"
+    elif estimate.trust == "bounds_only":
+        doubt = "its trust is bounds_only: a divergence of this order is not known at this sample size"
+    return GatedQuantity(
+        "matched", own.matched, own.matched_low, own.matched_high, own.matched, estimate.n_scored, doubt=doubt
+    )
+
+
 def _held_out(estimate: Estimate) -> GatedQuantity:
     return _exact("held-out", estimate, estimate.held_out_common if estimate.common_phones else estimate.held_out)
 
@@ -262,6 +284,7 @@ def _why_missing(estimate: Estimate, value: float) -> str:
 _QUANTITIES: Mapping[str, Callable[[Estimate], GatedQuantity]] = {
     "value": _value,
     "corrected": _corrected,
+    "matched": _matched,
     "held_out": _held_out,
     "floor": _floor,
 }
@@ -289,7 +312,7 @@ def judge(gate: Gate, title: str, system: str, quantity: GatedQuantity, undecide
     status, doubt = _status(gate, quantity)
     more = _more_clips(quantity, gate.number) if status == "undecided" and not doubt else None
     counts = undecided if status == "undecided" else status
-    sentence = _sentence(gate, system, quantity, status)
+    sentence = _sentence(gate, system, quantity, status) + (f"; {quantity.remark}" if quantity.remark else "")
     if status == "undecided":
         sentence += f"; {doubt}" if doubt else ""
         sentence += f"; about {more} more clips would decide it if the value stays" if more else ""

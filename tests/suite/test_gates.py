@@ -123,3 +123,21 @@ def test_a_corrected_value_that_cannot_be_trusted_decides_nothing():
     assert judged("x.corrected < 0.2", trusted).status == "pass"
     assert judged("x.corrected < 0.2", doubtful).status == "undecided"
     assert judged("x.corrected.high < 0.1", trusted).status == "undecided"
+
+
+def test_a_matched_value_is_judged_and_an_acoustic_one_says_so():
+    noisy = estimate(
+        0.3, 0.1, 0.4, interval="bounds", trust="acoustic", corrected=0.2, corrected_low=0.15, corrected_high=0.25,
+        floor=0.02, matched=0.01, matched_low=-0.01, matched_high=0.03, audible=0.08, audible_clean=0.1,
+        audible_clean_low=0.09,
+    )  # fmt: skip
+    assert noisy.headline().kind == "corrected"
+    matched = judged("x.matched < 0.05", noisy)
+    assert (matched.status, matched.quantity, matched.high) == ("pass", "matched", 0.03)
+    corrected = judged("x.corrected < 0.05", noisy)
+    assert corrected.status == "fail"
+    assert "its channel alone makes real speech differ as much" in corrected.sentence
+    assert "channel" not in judged("x.corrected < 0.05", estimate(0.3, 0.1, 0.4, trust="ok", corrected=0.2)).sentence
+    deaf = dataclasses.replace(noisy, acoustics=dataclasses.replace(noisy.acoustics, audible=0.01))
+    assert "cannot tell languages apart" in judged("x.matched < 0.05", deaf).sentence
+    assert judged("x.matched < 0.05", estimate(0.3, 0.1, 0.4)).status == "unmeasured"
