@@ -137,7 +137,7 @@ def score(
         result = _scoring.score(
             runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, profiler=profiler
         )
-        result = dataclasses.replace(result, warnings=(*measuring.cautions, *result.warnings))
+        result = dataclasses.replace(result, warnings=(*measuring.cautions(host, opened, real), *result.warnings))
         rows.put_run(dict(result.settings), [estimate.as_json() for estimate in result.estimates])
     for warning in result.warnings:
         note(f"note: {warning}")
@@ -197,7 +197,7 @@ def compare(
             runner, opened[0], opened[1], real, measuring.metrics, seed=seed, unpaired=unpaired, progress=bar
         )
         failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
-    warnings = tuple(dict.fromkeys([*measuring.cautions, *runner.unusable.values()]))
+    warnings = tuple(dict.fromkeys([*measuring.cautions(host, opened, real), *runner.unusable.values()]))
     for warning in warnings:
         note(f"note: {warning}")
     return ComparisonResult(
@@ -364,7 +364,7 @@ class _Measuring:
     recognizer: Recognizer
     transcriber: Transcriber | None
     names: Mapping[str, str | None]
-    cautions: Sequence[str]
+    requested: Any
 
     @classmethod
     def resolve(cls, host: Host, metrics: Any, recognizer: Any, transcriber: Any, note: Note) -> _Measuring:
@@ -386,7 +386,12 @@ class _Measuring:
             "recognizer": recognizes.name if recognizer == defaults.RECOGNIZER else _spec(recognizer),
             "transcriber": None if transcribes is None else _spec(transcriber or transcribes),
         }
-        return cls(chosen, recognizes, transcribes, specs, cautions(host, recognizer, recognizes, chosen))
+        return cls(chosen, recognizes, transcribes, specs, recognizer)
+
+    def cautions(self, host: Host, systems: Sequence[ClipSet], reference: ClipSet | None) -> list[str]:
+        """Return what the user must know of the recognizer, on these sets, before quoting a value."""
+        sets = [*systems, *([reference] if reference else [])]
+        return cautions(host, self.requested, self.recognizer, self.metrics, sets)
 
     def settings(self, host: Host, reference: ClipSet | None) -> dict[str, Any]:
         """Return what a result records of how it was made."""
