@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.calibration.divergences import JSD_ROWS
 from benchmarks.calibration.means import MEAN_ROWS
 from benchmarks.calibration.rows import Row
 from benchmarks.calibration.sources import SpeakerSource, speaker_vectors
@@ -118,6 +119,7 @@ ROWS: tuple[Callable[[int], list[Row]], ...] = (
     kernel_with_speakers,
     pairing,
     *MEAN_ROWS,
+    *JSD_ROWS,
 )
 
 

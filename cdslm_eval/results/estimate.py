@@ -100,6 +100,7 @@ class Estimate:
         n_scored, n_failed, n_skipped: Clips behind the value.
         n_reference: Reference clips behind the value, 0 where none are used.
         reason: Why something is NaN or not to be trusted, or "".
+        outside: Why the system is not ranked under this value (it repeats the reference), or "".
     """
 
     system: str
@@ -119,6 +120,7 @@ class Estimate:
     n_skipped: int = 0
     n_reference: int = 0
     reason: str = ""
+    outside: str = ""
 
     @property
     def floor(self) -> float:
@@ -221,7 +223,7 @@ class Estimate:
 _FIELDS = (
     *("system", "metric", "identity", "name", "value", "low", "high", "interval"),
     *_CALIBRATED,
-    *("unit", "better", "n_scored", "n_failed", "n_skipped", "n_reference", "reason"),
+    *("unit", "better", "n_scored", "n_failed", "n_skipped", "n_reference", "reason", "outside"),
 )
 
 

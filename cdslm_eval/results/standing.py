@@ -63,7 +63,8 @@ def standings(
     A pair is distinguished by the difference of its values over the root of the sum of their squared standard errors
     (from their intervals, taken as independent: for clips that are paired this is careful), Holm-corrected over all
     pairs at 5 %; where a divergence cannot be corrected, only when their bounds do not overlap. A place is the number
-    of systems that are shown to be better, plus one, up to the number that are not shown to be worse.
+    of systems that are shown to be better, plus one, up to the number that are not shown to be worse. Systems
+    outside the ranking have no standing.
 
     Args:
         estimates: Of all systems.
@@ -77,7 +78,7 @@ def standings(
         leagues: dict[str | None, list[Estimate]] = {}
         versus = any(estimate.n_reference for estimate in estimates if estimate.name == name)
         for estimate in estimates:
-            if estimate.name == name and estimate.better != "neither":
+            if estimate.name == name and estimate.better != "neither" and not estimate.outside:
                 league = (references or {}).get(estimate.system) if versus else None
                 leagues.setdefault(league, []).append(estimate)
         for league_estimates in leagues.values():

@@ -64,10 +64,11 @@ class PairwiseDistance(WeightedStatistic):
             return Diagnostics(tuple(warnings))
         pairs = [(sample.labels[clip], reference.labels[other], distance) for clip, other, distance in copied[:_SHOWN]]
         named = ", ".join(f"{own.key} of {original.key}" for own, original, _ in pairs)
-        warnings.append(
-            f"{context.system}: {exact} clips are clips of the reference and {len(copied) - exact} all but copy one "
-            f"({named}{', ...' if len(copied) > _SHOWN else ''}): was it memorised?"
+        memorised = (
+            f"{exact} clips are clips of the reference and {len(copied) - exact} all but copy one "
+            f"({named}{', ...' if len(copied) > _SHOWN else ''})"
         )
+        warnings.append(f"{context.system}: {memorised}: was it memorised?")
         exemplars = tuple(
             Exemplar(
                 system=context.system,
@@ -80,7 +81,7 @@ class PairwiseDistance(WeightedStatistic):
             )
             for own, original, distance in pairs
         )
-        return Diagnostics(tuple(warnings), exemplars=exemplars)
+        return Diagnostics(tuple(warnings), memorised, exemplars=exemplars)
 
     def _copies(self, sample: Sample, reference: Sample) -> tuple[int, list[tuple[int, int, float]]]:
         """Return how many clips are equal audio, and (clip, reference clip, distance) of these and of near-copies."""
