@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from cdslm_eval.results.channel_grid import channel_grids
@@ -63,10 +63,8 @@ def table(result: ScoreResult) -> str:
         for estimate in group:
             view.add_row(*(Text(_cells(estimate)[column]) for column in chosen))
         console.print(view)
-        for estimate in group:
-            listed = any(reason in estimate.reason for reason in reasons)  # below, once for all values
-            if estimate.reason and not listed and (math.isnan(estimate.value) or estimate.trust == "rank_deficient"):
-                console.print(Text(f"  {estimate.system}: {estimate.reason}"))
+        for note in _notes(group, reasons):
+            console.print(Text(f"  {note}"))
         console.print()
     for grid in channel_grids(result):
         console.print(Text(grid_table(grid, 132)), soft_wrap=True)
@@ -84,6 +82,21 @@ def table(result: ScoreResult) -> str:
     output = console.file
     assert isinstance(output, io.StringIO)
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
+
+
+def _notes(estimates: Sequence[Estimate], reasons: Collection[str]) -> Iterator[str]:
+    """Yield why systems are not ranked, unknown or not to be trusted, but for reasons that are listed once for all."""
+    for estimate in estimates:
+        if estimate.outside:
+            yield f"{estimate.system} is not ranked: {estimate.outside}"
+        listed = any(reason in estimate.reason for reason in reasons)
+        if estimate.reason and not listed and (_is_open(estimate) or estimate.trust == "rank_deficient"):
+            yield f"{estimate.system}: {estimate.reason}"
+
+
+def _is_open(estimate: Estimate) -> bool:
+    """Return whether the value, or an end of its interval, is not known."""
+    return not all(map(math.isfinite, (estimate.value, estimate.low, estimate.high)))
 
 
 def failure_lines(failures: Sequence[Failure]) -> list[str]:

@@ -20,6 +20,7 @@ class Source:
         path: Audio file.
         text: What is said, from a manifest or a `.txt` sidecar.
         speaker: Who says it; clips of one speaker are resampled together.
+        language: Language of the speech, as an ISO 639 code such as "en" or "pt-BR".
         phones: Phones from a manifest or a `.phones` sidecar (white space between them).
         reference: Audio file of the paired real clip.
         reference_text: What the paired real clip says.
@@ -31,6 +32,7 @@ class Source:
     path: str
     text: str | None = None
     speaker: str | None = None
+    language: str | None = None
     phones: tuple[str, ...] | None = None
     reference: str | None = None
     reference_text: str | None = None

@@ -27,7 +27,7 @@ class Quantity:
             one sample size, for ranking only).
         value: The point; NaN where there is none.
         low, high: Its 95 % interval or its bounds; NaN where it has none.
-        why: Why it is this kind, or not known; "" where there is nothing to say.
+        why: Why it is this kind, or not known; "" where that needs no words.
     """
 
     kind: Literal["value", "corrected", "bounds", "uncorrected", "held-out"]
@@ -92,13 +92,15 @@ class Estimate:
     Attributes:
         system, metric, identity, name: Whose it is, what measured it, and how exactly.
         value: The value; NaN with a reason where it is not known.
-        low, high: Its interval, or its bounds; `interval` says which.
-        interval: "95% bootstrap", "95% jackknife" or "bounds".
+        low, high: Its interval, or its bounds; `interval` names the kind. NaN where that end is open.
+        interval: "bounds", or how the interval was made: "95% t", "95% Korn-Graubard", "95% order statistics",
+            "95% jackknife".
         calibration: Floor, corrected value, held-out bound and trust, where the statistic has them.
         acoustics: What the system's channel explains of the value, where that was measured.
         n_scored, n_failed, n_skipped: Clips behind the value.
         n_reference: Reference clips behind the value, 0 where none are used.
         reason: Why something is NaN or not to be trusted, or "".
+        outside: Why the system is not ranked under this value (it repeats the reference), or "".
     """
 
     system: str
@@ -118,6 +120,7 @@ class Estimate:
     n_skipped: int = 0
     n_reference: int = 0
     reason: str = ""
+    outside: str = ""
 
     @property
     def floor(self) -> float:
@@ -220,7 +223,7 @@ class Estimate:
 _FIELDS = (
     *("system", "metric", "identity", "name", "value", "low", "high", "interval"),
     *_CALIBRATED,
-    *("unit", "better", "n_scored", "n_failed", "n_skipped", "n_reference", "reason"),
+    *("unit", "better", "n_scored", "n_failed", "n_skipped", "n_reference", "reason", "outside"),
 )
 
 
@@ -232,7 +235,7 @@ _WHY = {
 
 
 def _number(name: str, value: Any, owner: type) -> Any:
-    """Return NaN for a null that stands for a number."""
+    """Return NaN for a null in a number field."""
     kinds = {field.name: str(field.type) for field in dataclasses.fields(owner)}
     return math.nan if value is None and kinds.get(name) == "float" else value
 

@@ -24,6 +24,7 @@ from cdslm_eval.stats.statistic import ChannelProbes, Diagnostics, Estimation
 __all__ = ["REFERENCE", "over_budget", "requests_for", "score", "set_digest", "summarise"]
 
 REFERENCE = "reference"
+_NAMED = 3
 
 
 def score(
@@ -113,6 +114,7 @@ def summarise(
             book.enter(measurement, metric)
     book.put_on_common_scale(metrics)
     report = book.put_next_to_channel(metrics, channel) if channel is not None else None
+    book.leave_out_copies(_copied(measured, book.real))
     digests = {one.request.clips.name: set_digest(one) for one in measured}
     unusable = [why for one in measured[:1] for why in one.unusable.values()]
     same = [] if reference is None else [one.name for one in systems if _paths(one) == _paths(reference)]
@@ -177,6 +179,7 @@ class _Book:
         self.warnings: list[str] = []
         self.paths: dict[tuple[str, str], str] = {}
         self._samples: dict[str, Sample] = {}
+        self._memorised: dict[str, str] = {}
         self._scored: dict[tuple[str, str], dict[str, _Scored]] = {}
 
     def enter(self, measurement: Measurement, metric: Metric) -> None:
@@ -195,6 +198,8 @@ class _Book:
 
     def _diagnose(self, system: str, diagnostics: Diagnostics) -> None:
         self.warnings += diagnostics.warnings
+        if diagnostics.memorised:
+            self._memorised.setdefault(system, diagnostics.memorised)
         self.contributions += diagnostics.contributions
         self.exemplars += diagnostics.exemplars
         for (of_system, key), path in diagnostics.heard_in.items():
@@ -214,6 +219,23 @@ class _Book:
                 for system, estimates in statistic.on_common_scale(estimations, samples, reference, context).items():
                     first = scored[system].first
                     self.estimates[first : first + len(estimates)] = estimates
+
+    def leave_out_copies(self, copied: Mapping[str, str]) -> None:
+        """Take systems that repeat the reference out of the ranking of all that was measured against it.
+
+        Args:
+            copied: System -> a sentence on the clips that are clips of the reference; a warning each.
+        """
+        self.warnings += [
+            f"{system}: {sentence}: was the reference in its training data?" for system, sentence in copied.items()
+        ]
+        reasons = {**self._memorised, **copied}
+        self.estimates = [
+            dataclasses.replace(estimate, outside=reasons[estimate.system])
+            if estimate.n_reference and estimate.system in reasons
+            else estimate
+            for estimate in self.estimates
+        ]
 
     def put_next_to_channel(self, metrics: Sequence[Metric], study: ChannelStudy) -> ChannelReport:
         """Let each statistic that sees the channel add what it explains; return the report with its sensitivity."""
@@ -282,6 +304,20 @@ def set_digest(one: Measurement) -> dict[str, Any]:
         "decoded": len(known),
         "digest": hashlib.sha256(text.encode()).hexdigest(),
     }
+
+
+def _copied(measured: Sequence[Measurement], real: Measurement | None) -> dict[str, str]:
+    """Return a sentence on every system that holds clips of the reference, sample by sample."""
+    known = {digest for digest in real.digests() if digest} if real is not None else set()
+    sentences = {}
+    for measurement in measured:
+        clips = measurement.request.clips
+        pairs = zip(clips.sources, measurement.digests(), strict=True)
+        same = [source.key for source, digest in pairs if digest in known]
+        if same:
+            named = ", ".join(same[:_NAMED]) + ", ..." * (len(same) > _NAMED)
+            sentences[clips.name] = f"{len(same)} of {len(clips)} clips are clips of the reference ({named})"
+    return sentences
 
 
 def _paths(clips: ClipSet) -> list[str]:

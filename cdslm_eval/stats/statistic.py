@@ -130,7 +130,7 @@ class Estimation:
 
     Attributes:
         estimates: One per value name.
-        evidence: Whatever the statistic wants back in `diagnose`; nobody else reads it.
+        evidence: Passed back to `diagnose`; nothing else reads it.
     """
 
     estimates: tuple[Estimate, ...]
@@ -143,12 +143,14 @@ class Diagnostics:
 
     Attributes:
         warnings: Sentences that a reader of the number must know.
+        memorised: Why the system may have learned the reference, which takes it out of the ranking, or "".
         contributions: n-grams behind a divergence.
         exemplars: Clips to listen to.
         heard_in: (whether of the system, key) -> audio file of the clips that the contributions name.
     """
 
     warnings: tuple[str, ...] = ()
+    memorised: str = ""
     contributions: tuple[NgramContribution, ...] = ()
     exemplars: tuple[Exemplar, ...] = ()
     heard_in: Mapping[tuple[bool, str], str] = dataclasses.field(default_factory=dict)

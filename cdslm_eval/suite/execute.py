@@ -89,7 +89,7 @@ def _result(
         [_summary(plan, store, rows, reference, systems) for reference, systems in reference_groups(plan).items()],
         plan.systems,
         settings,
-        cautions(plan.host, spec.recognizer, plan.recognizer, tuple(plan.metrics.values())),
+        _cautions(plan, rows),
     )
     to_recorded = _differences_to_recorded(plan, store, rows, record, settings["sets"]) if record else {}
     same_clips = {name: _same_audio(record, name, settings["sets"]) for name in to_recorded} if record else {}
@@ -246,6 +246,12 @@ def _named(several: Sequence[Difference], name: str) -> Difference:
         reason=reason,
         **blank,
     )
+
+
+def _cautions(plan: Plan, rows: Rows) -> list[str]:
+    """Return what the user must know of the recognizer before quoting a value."""
+    sets = [measured.request.clips for measured in (*rows.systems.values(), *rows.references.values())]
+    return cautions(plan.host, plan.suite.spec.recognizer, plan.recognizer, tuple(plan.metrics.values()), sets)
 
 
 def _same_audio(record: Record, system: str, digests: Mapping[str, Any]) -> bool:

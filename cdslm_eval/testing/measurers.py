@@ -29,6 +29,7 @@ from cdslm_eval.testing.check import (
     stdout_of,
 )
 from cdslm_eval.testing.clips import empty, odd, silent, spoken, written
+from cdslm_eval.testing.recognition import CHANNEL_CHECKS, PHONE_CHECK
 from cdslm_eval.testing.rows import demand_close, demand_columns, demand_finite
 
 __all__ = [
@@ -247,13 +248,6 @@ def _statistics(metric: Metric) -> None:
             demand(bool(np.isfinite(estimate.value)), f"{estimate.name} of five spoken sentences is {estimate.value}")
 
 
-def _phones(recognizer: Recognizer) -> None:
-    for one in _outcomes(recognizer, spoken()):
-        phones = one.row.get("phones", []) if one.status == "ok" else []
-        demand(all(isinstance(phone, str) and phone.split() == [phone] for phone in phones),
-               f"phones are strings without white space, not {phones[:5]!r}")  # fmt: skip
-
-
 def _words(transcriber: Transcriber) -> None:
     for one in _outcomes(transcriber, spoken()):
         text = one.row.get("transcript") if one.status == "ok" else ""
@@ -321,7 +315,7 @@ _BOTH = (
     Check("times out cleanly", _time_limit),
 )
 METRIC_CHECKS = (*_BOTH, Check("statistics are numbers", _statistics))
-RECOGNIZER_CHECKS = (*_BOTH, Check("phones are symbols", _phones))
+RECOGNIZER_CHECKS = (*_BOTH, PHONE_CHECK, *CHANNEL_CHECKS)
 TRANSCRIBER_CHECKS = (*_BOTH, Check("transcripts are text", _words))
 
 

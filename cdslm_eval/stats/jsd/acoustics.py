@@ -6,9 +6,8 @@ import numpy as np
 
 from cdslm_eval.results.channel import Interval
 from cdslm_eval.stats.clusters import Clusters, Ints
+from cdslm_eval.stats.jsd.corrected import corrected, interval
 from cdslm_eval.stats.jsd.ngrams import NgramTable, PhoneSequences
-from cdslm_eval.stats.jsd.plug_in import corrected, group_clips
-from cdslm_eval.stats.resampling import jackknife_se, t_half_width
 from cdslm_eval.stats.sample import Sample
 
 __all__ = ["between_halves", "corrected_interval"]
@@ -24,29 +23,27 @@ def corrected_interval(
     seed: int = 0,
     phones: int | None = None,
 ) -> dict[int, Interval]:
-    """Return the corrected divergence of two sets with its 95 % jackknife interval, for each order.
+    """Return the corrected divergence of two sets with its 95 % interval, for each order.
 
     With the same seed and sets of under 200,000 phones it is that of `phoneme_jsd`.
 
     Args:
         a, b: Phone sequences, and the cluster (speaker) number of each clip.
         orders: Values of n.
-        seed: Randomness of draws and groups.
-        phones: Phones a side at most; by default what the smaller side has.
+        seed: Randomness of draws.
+        phones: n-grams a side at most; by default what the smaller side has.
     """
     if min(a[0].offsets[-1], b[0].offsets[-1]) == 0:
         return dict.fromkeys(orders, Interval())
     rng = np.random.default_rng([seed, 0x6A7364])
     table = NgramTable(a[0], b[0], orders=max(orders))
     clusters = np.concatenate([a[1], b[1] + a[1].max(initial=-1) + 1])
-    groups = group_clips(clusters, table.side, rng)
-    divergences = corrected(table, orders, groups, rng, phones=phones, clusters=clusters)
-    intervals = {}
-    for order, divergence in divergences.items():
-        count = len(divergence.replicates)
-        half = t_half_width(jackknife_se(divergence.replicates), count - 1) if count >= 3 else float("nan")
-        intervals[order] = Interval(divergence.value, divergence.value - half, divergence.value + half)
-    return intervals
+    counts = None if phones is None else dict.fromkeys(orders, phones)
+    divergences = corrected(table, orders, rng, counts, clusters)
+    return {
+        order: Interval(divergence.value, *interval(divergence, table.side, clusters))
+        for order, divergence in divergences.items()
+    }
 
 
 def between_halves(
@@ -68,8 +65,8 @@ def between_halves(
         reference: Rows of the reference, whose clusters are dealt to the halves.
         column: The sequence column.
         orders: Values of n.
-        seed: Randomness of halves, draws and groups.
-        phones: Phones a side at most.
+        seed: Randomness of halves and draws.
+        phones: n-grams a side at most.
     """
     clusters = reference.clusters if reference.clusters.count >= _LEAST_CLUSTERS else Clusters.alone(len(reference))
     of_key = dict(zip(reference.keys, clusters.numbers.tolist(), strict=True))
