@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdslm_eval.core import defaults
+from cdslm_eval.core import defaults, speakers
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.core.progress import Progress, progress_bar
@@ -63,6 +63,7 @@ def score(
     keep_failures: bool = False,
     executor: str | Executor | type[Executor] = "local",
     channel: bool | None = None,
+    speakers_from: str | None = None,
     note: Note = _logger.warning,
 ) -> ScoreResult:
     """Score systems against real speech.
@@ -91,6 +92,8 @@ def score(
         channel: Measure the channel next to divergences of phones: profiles, and the reference put through each
             system's channel (acoustic floor, matched value). None does so where the recognizer declares a real-time
             factor of at most .01: up to 20 minutes of the reference are recognized again for each system.
+        speakers_from: Where speakers are read from, for sets whose names fit: a pattern of file names such as
+            "spk-chapter-utt", or "folder".
         note: Called with sentences that the user is to see; by default they are logged as warnings.
 
     Returns:
@@ -117,6 +120,7 @@ def score(
         return generate_set(host, request, path.with_suffix(".clips"), note)
 
     opened = open_systems(host, systems, make)
+    opened, real = _with_speakers(opened, real, speakers_from)
     profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
     settings = {**measuring.settings(host, real), "channel": profiler is not None}
     with Store(path) as rows, _shown(progress, "scoring") as bar:
@@ -155,6 +159,8 @@ def compare(
     progress: Progress | bool = False,
     time_limit_s: float = defaults.TIME_LIMIT_S,
     executor: str | Executor | type[Executor] = "local",
+    speakers_from: str | None = None,
+    unpaired: bool = False,
     note: Note = _logger.warning,
 ) -> ComparisonResult:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
@@ -165,8 +171,9 @@ def compare(
     Args:
         a, b: Two systems, as `score` takes them; `{"name": system}` names one. Generators write their clips first.
         reference: Real speech, as one system; needed by metrics that compare with it.
-        metrics, recognizer, transcriber, store, jobs, device, seed, progress, time_limit_s, executor, note: As for
-            `score`.
+        metrics, recognizer, transcriber, store, jobs, device, seed, progress, time_limit_s, executor, speakers_from,
+            note: As for `score`.
+        unpaired: Compare as independent samples, whatever keys both share.
 
     Raises:
         UsageError: A system, metric or option cannot be used, or a metric needs a reference and there is none.
@@ -175,6 +182,7 @@ def compare(
     measuring = _Measuring.resolve(host, metrics, recognizer, transcriber, note)
     real = _reference(host, reference)
     opened = open_systems(host, [_pair(a), _pair(b)], None)
+    opened, real = _with_speakers(opened, real, speakers_from)
     with Store(_store_path(store)) as rows, _shown(progress, "measuring") as bar:
         runner = Runner(
             rows,
@@ -186,7 +194,7 @@ def compare(
             transcriber=measuring.transcriber,
         )
         differences = _comparison.compare(
-            runner, opened[0], opened[1], real, measuring.metrics, seed=seed, progress=bar
+            runner, opened[0], opened[1], real, measuring.metrics, seed=seed, unpaired=unpaired, progress=bar
         )
         failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
     warnings = tuple(dict.fromkeys([*measuring.cautions(host, opened, real), *runner.unusable.values()]))
@@ -412,6 +420,15 @@ def _reference(host: Host, reference: Any) -> ClipSet | None:
         return None
     opened = ClipSet.open(reference) if isinstance(reference, str | Path) else open_set(host, reference, None)
     return ClipSet(_scoring.REFERENCE, opened.sources, opened.origin)
+
+
+def _with_speakers(
+    systems: Sequence[ClipSet], reference: ClipSet | None, spec: str | None
+) -> tuple[list[ClipSet], ClipSet | None]:
+    if spec is None:
+        return list(systems), reference
+    *named, last = speakers.speakers_from([*systems, *([reference] if reference is not None else [])], spec)
+    return (named, last) if reference is not None else ([*named, last], None)
 
 
 def _pair(system: Any) -> Any:

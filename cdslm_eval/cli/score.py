@@ -39,6 +39,12 @@ PathsArgument = Annotated[
     list[str], typer.Argument(help="Directories, manifests, wav.scp files, or generator names; NAME=PATH names one.")
 ]
 ReferenceOption = Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")]
+SpeakersFromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--speakers-from", help="Read speakers from file names, such as spk-chapter-utt, or from the folder: folder."
+    ),
+]
 MetricsOption = Annotated[
     str,
     typer.Option(
@@ -105,6 +111,7 @@ def score(
     count: CountOption = defaults.CLIP_COUNT,
     seconds: SecondsOption = defaults.CLIP_SECONDS,
     channel: ChannelOption = None,
+    speakers_from: SpeakersFromOption = None,
 ) -> None:
     """Score systems: how far is their speech from real speech, and how does it sound?
 
@@ -133,6 +140,7 @@ def score(
         count=count,
         seconds=seconds,
         channel=channel,
+        speakers_from=speakers_from,
         progress=True,
         note=common.note,
     )

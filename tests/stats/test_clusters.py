@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.calibration.sources import SpeakerSource, speaker_vectors
-from cdslm_eval import Context, Frechet, Mean
+from cdslm_eval import Mean
 from cdslm_eval.core.store import Outcome
 from cdslm_eval.run.comparison import differences
 from cdslm_eval.stats.clusters import Clusters
@@ -118,19 +118,20 @@ def test_a_missing_clip_is_left_out_and_counted():
     assert (apart.paired, apart.n_unpaired) == (False, 0)
 
 
-def test_a_singular_covariance_tells_nothing_apart_at_unequal_counts():
-    rng = np.random.default_rng(0)
-
-    def sample(count):
-        rows = [Outcome("ok", "", {"embedding": row.astype(np.float32)}) for row in rng.standard_normal((count, 32))]
-        return gather(rows, range(count))
-
-    few, many, real = sample(20), sample(90), sample(100)
-    (found,) = Frechet().difference(few, many, real, Context(name="fad"), paired=False)
-    assert np.isnan(found.p_value)
-    assert "compare equal counts" in found.reason
-    (equal,) = Frechet().difference(sample(20), few, real, Context(name="fad"), paired=False)
-    assert np.isfinite(equal.p_value)
+def test_absolute_keys_count_from_their_common_folder_and_unpaired_insists():
+    values = np.random.default_rng(0).standard_normal(8)
+    a, b = (
+        gather(
+            [Outcome("ok", "", {"x": float(value)}) for value in values + shift],
+            range(8),
+            [ClipLabel(f"/{system}/wav/{clip // 4}/c{clip}.wav") for clip in range(8)],
+        )
+        for system, shift in (("a", 0.1), ("b", 0.0))
+    )
+    (paired,) = differences(_Metric(), "i", (a, b), None, seed=0)
+    assert (paired.paired, paired.n_unpaired) == (True, 0)
+    (apart,) = differences(_Metric(), "i", (a, b), None, seed=0, unpaired=True)
+    assert not apart.paired
 
 
 def test_speakers_that_chain_all_pairs_leave_the_samples_unpaired():

@@ -59,6 +59,7 @@ class PhonemeJSD:
         phones: Phones a side behind floor and corrected.
         phones_generated, phones_reference: All phones of each side.
         clip_scores: `[generated clips]`, mean held-out log2-odds of being reference speech; NaN where unknown.
+        reference_scores: The same of the reference's clips that the bound was taken from.
         exceeds: Whether the held-out value exceeded the plug-in and was cut to it, as it is for near-copies.
         reason: Why something is NaN, or "".
     """
@@ -80,6 +81,7 @@ class PhonemeJSD:
     phones_generated: int
     phones_reference: int
     clip_scores: Floats
+    reference_scores: Floats
     exceeds: bool
     reason: str
 
@@ -202,6 +204,7 @@ def _assemble(
         phones_generated=counts[0],
         phones_reference=counts[1],
         clip_scores=scores,
+        reference_scores=bound.reference_scores if bound is not None else np.zeros(0),
         exceeds=bool(exceeds),
         reason=_reason(n, counts, value, fixed, corrected_interval, bound, few),
     )

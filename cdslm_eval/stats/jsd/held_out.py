@@ -32,11 +32,13 @@ class HeldOut:
         value: 1 - balanced held-out cross-entropy in bits; its expectation is at most the divergence.
         se: Standard error, clustered by clip.
         clip_scores: `[generated clips]`, mean log2-odds of its n-grams being the reference's; NaN without n-grams.
+        reference_scores: `[reference clips]`, the same of the reference's clips.
     """
 
     value: float
     se: float
     clip_scores: Floats
+    reference_scores: Floats
 
 
 def conditional_probabilities(table: NgramTable, counts: Sequence[npt.NDArray[np.integer]]) -> list[Floats]:
@@ -159,7 +161,8 @@ def _stack(
     order = table.orders[n - 1]
     totals = [int(counts[:FOLDS].sum()), int(counts[FOLDS:].sum())]
     if min(totals) == 0:
-        return HeldOut(float("nan"), float("nan"), np.full(int((~table.side).sum()), np.nan))
+        unknown = np.full(len(table.lengths), np.nan)
+        return HeldOut(float("nan"), float("nan"), unknown[~table.side], unknown[table.side])
     used = [np.flatnonzero(counts[f] + counts[FOLDS + f]) for f in range(FOLDS)]
     data = [
         (features[f][used[f]], counts[f][used[f]] / totals[0], counts[FOLDS + f][used[f]] / totals[1])
@@ -189,7 +192,7 @@ def _stack(
         variance += clustered_se(sums[here], windows[here], clusters[here]) ** 2 / 4
     scores = np.full(len(sums), np.nan)
     np.divide(odds, windows, out=scores, where=windows > 0)
-    return HeldOut(float(value), float(np.sqrt(variance)), scores[~table.side])
+    return HeldOut(float(value), float(np.sqrt(variance)), scores[~table.side], scores[table.side])
 
 
 def _logistic(x: Floats, positive: Floats, negative: Floats, ridge: float, start: Floats) -> Floats:

@@ -15,6 +15,7 @@ from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Calibration, Estimate
 from cdslm_eval.results.score_result import Exemplar, NgramContribution
 from cdslm_eval.stats.clusters import Ints
+from cdslm_eval.stats.hidden_clusters import OrderCorrelation, order_correlation
 from cdslm_eval.stats.jsd.acoustics import between_halves, corrected_interval
 from cdslm_eval.stats.jsd.contributions import contributions
 from cdslm_eval.stats.jsd.copies import COPY_ORDER, find_copies
@@ -29,6 +30,7 @@ __all__ = ["JensenShannon"]
 
 _EXPLAINED_ORDERS = (1, 2, 3)
 _EXEMPLAR_ORDER = 3
+_NEIGHBOUR_ORDER = 2
 
 
 @dataclass(frozen=True)
@@ -186,6 +188,7 @@ class JensenShannon(Statistic):
         memorised = self._memorised(table, clusters, divergences, context)
         if memorised:
             warnings.append(f"{context.system}: {memorised}: was the reference in its training data?")
+        warnings += _hidden_speakers(sample, reference, divergences, context)
         explained, heard_in = self._explain(table, (sample, own), (reference, theirs), context)
         exemplars = self._exemplars(sample, divergences, context)
         return Diagnostics(tuple(warnings), memorised, explained, exemplars, heard_in)
@@ -265,6 +268,28 @@ class JensenShannon(Statistic):
                 )
             )
         return tuple(exemplars)
+
+
+def _hidden_speakers(
+    sample: Sample, reference: Sample, divergences: Mapping[int, PhonemeJSD], context: Context
+) -> list[str]:
+    """Return warnings of sets without speakers in which the scores of neighbouring clips are alike."""
+    order = min(divergences, key=lambda n: abs(n - _NEIGHBOUR_ORDER))
+    sides = (
+        (context.system, sample, divergences[order].clip_scores),
+        ("the reference", reference, divergences[order].reference_scores),
+    )
+    warnings = []
+    for whose, side, scores in sides:
+        # a reference that was drawn from has lost its order
+        correlation = order_correlation(scores) if len(scores) == len(side) else OrderCorrelation()
+        if side.clusters.each_alone and correlation.shown:
+            warnings.append(
+                f"{whose}: clips next to each other score alike (rank correlation {correlation.value:.2f}), as those "
+                "of one speaker do; without speakers intervals are too narrow. "
+                "Use: a speaker column, or --speakers-from spk-chapter-utt"
+            )
+    return warnings
 
 
 def _estimate(divergence: PhonemeJSD, name: str, sample: Sample, reference: Sample, context: Context) -> Estimate:
