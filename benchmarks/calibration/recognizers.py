@@ -3,7 +3,7 @@
 Usage: python -m benchmarks.calibration.recognizers [--data ../shared/data] [--recognizer NAME ...] [--limit N]
            [--own LABEL phone-ctc:model=FILE] [--babble N]
 
-Writes benchmarks/results/recognizers.json (rows of other recognizers stay), whose tables docs/recognizers.md prints. The
+Writes benchmarks/results/recognizers.json (rows of others stay), whose tables docs/recognizers.md prints. The
 LibriVox clips are scored against their aligned phones, speechocean762 against CMUdict's phones of what the learners
 were to read, which they did not always read: no recognizer can reach 0 there.
 """
