@@ -21,10 +21,11 @@ from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.run import Runner, unscored
 from cdslm_eval.run import comparison as _comparison
 from cdslm_eval.run import scoring as _scoring
+from cdslm_eval.run.channel import profiler_for
 from cdslm_eval.run.components import Components, Note
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
 from cdslm_eval.run.set_notes import set_notes
-from cdslm_eval.run.systems import GeneratorLike, open_set, open_systems
+from cdslm_eval.run.systems import GeneratorLike, open_set, open_systems, with_speakers
 
 if TYPE_CHECKING:
     from cdslm_eval.results.suite_result import SuiteResult
@@ -59,6 +60,8 @@ def score(
     rehash: bool = False,
     allow_truncated: bool = False,
     executor: str | Executor | type[Executor] = "local",
+    channel: bool | None = None,
+    speakers_from: str | None = None,
     note: Note = _logger.warning,
 ) -> ScoreResult:
     """Score systems against real speech.
@@ -86,6 +89,11 @@ def score(
         rehash: Decode every file again, whatever its size, times and inode say.
         allow_truncated: Score files that end before their header says as far as they go; else these clips fail.
         executor: Where metrics run.
+        channel: Measure the channel next to divergences of phones: profiles, and the reference put through each
+            system's channel (acoustic floor, matched value). None does so where the recognizer declares a real-time
+            factor of at most .01: up to 20 minutes of the reference are recognized again for each system.
+        speakers_from: Where speakers are read from, for sets whose names fit: a pattern of file names such as
+            "spk-chapter-utt", or "folder".
         note: Called with sentences that the user is to see; by default they are logged as warnings.
 
     Returns:
@@ -112,7 +120,9 @@ def score(
         return generate_set(host, request, path.with_suffix(".clips"), note)
 
     opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, systems, make)]
-    settings = measuring.settings(host, real)
+    opened, real = with_speakers(opened, real, speakers_from)
+    profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
+    settings = {**measuring.settings(host, real), "channel": profiler is not None}
     with Store(path) as rows, _shown(progress, "scoring") as bar:
         runner = Runner(
             rows,
@@ -125,8 +135,10 @@ def score(
             transcriber=measuring.transcriber,
             rehash=rehash,
         )
-        result = _scoring.score(runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings)
-        result = dataclasses.replace(result, warnings=(*measuring.cautions, *result.warnings))
+        result = _scoring.score(
+            runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, profiler=profiler
+        )
+        result = dataclasses.replace(result, warnings=(*measuring.cautions(host, opened, real), *result.warnings))
         rows.put_run(dict(result.settings), [estimate.as_json() for estimate in result.estimates])
     for warning in result.warnings:
         note(f"note: {warning}")
@@ -150,6 +162,8 @@ def compare(
     rehash: bool = False,
     allow_truncated: bool = False,
     executor: str | Executor | type[Executor] = "local",
+    speakers_from: str | None = None,
+    unpaired: bool = False,
     note: Note = _logger.warning,
 ) -> ComparisonResult:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
@@ -162,7 +176,8 @@ def compare(
         reference: Real speech, as one system; needed by metrics that compare with it.
         metrics, recognizer, transcriber, store, jobs, device, seed, progress, time_limit_s, executor, note: As for
             `score`.
-        rehash, allow_truncated: As for `score`.
+        rehash, allow_truncated, speakers_from: As for `score`.
+        unpaired: Compare as independent samples, whatever keys both share.
 
     Raises:
         UsageError: A system, metric or option cannot be used, or a metric needs a reference and there is none.
@@ -171,6 +186,7 @@ def compare(
     measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
     real = _reference(host, reference, allow_truncated)
     opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, [_pair(a), _pair(b)], None)]
+    opened, real = with_speakers(opened, real, speakers_from)
     with Store(_store_path(store)) as rows, _shown(progress, "measuring") as bar:
         runner = Runner(
             rows,
@@ -183,11 +199,12 @@ def compare(
             rehash=rehash,
         )
         differences = _comparison.compare(
-            runner, opened[0], opened[1], real, measuring.metrics, seed=seed, progress=bar
+            runner, opened[0], opened[1], real, measuring.metrics, seed=seed, unpaired=unpaired, progress=bar
         )
         failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
         doubts = [doubt for measurement in runner.measurements for doubt in set_notes(measurement, measuring.metrics)]
-    warnings = tuple(dict.fromkeys([*measuring.cautions, *runner.unusable.values(), *doubts]))
+    cautions = measuring.cautions(host, opened, real)
+    warnings = tuple(dict.fromkeys([*cautions, *runner.unusable.values(), *doubts]))
     for warning in warnings:
         note(f"note: {warning}")
     return ComparisonResult(

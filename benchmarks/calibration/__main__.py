@@ -7,28 +7,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.calibration.divergences import JSD_ROWS
+from benchmarks.calibration.means import MEAN_ROWS
+from benchmarks.calibration.rows import Row
 from benchmarks.calibration.sources import SpeakerSource, speaker_vectors
 from cdslm_eval import Context, Mean
 from cdslm_eval.core.store import Outcome
 from cdslm_eval.stats.distances import KernelMMD, set_distance
 from cdslm_eval.stats.jsd import corrected_difference, phoneme_jsd
 from cdslm_eval.stats.sample import ClipLabel, Sample, gather
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measured claim."""
-
-    number: int
-    what: str
-    nominal: str
-    before: str
-    after: str
 
 
 def compare_with_speakers(seeds: int) -> list[Row]:
@@ -127,6 +118,8 @@ ROWS: tuple[Callable[[int], list[Row]], ...] = (
     floor_with_speakers,
     kernel_with_speakers,
     pairing,
+    *MEAN_ROWS,
+    *JSD_ROWS,
 )
 
 

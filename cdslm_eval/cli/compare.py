@@ -14,6 +14,7 @@ from cdslm_eval.cli.score import (
     RecognizerOption,
     RehashOption,
     SeedOption,
+    SpeakersFromOption,
     StoreOption,
     TranscriberOption,
 )
@@ -36,6 +37,8 @@ def compare(
     transcriber: TranscriberOption = None,
     store: StoreOption = None,
     json_to: Annotated[str | None, typer.Option("--json", help="Write JSON to this file, or - .")] = None,
+    unpaired: Annotated[bool, typer.Option("--unpaired", help="Compare as independent samples.")] = False,
+    speakers_from: SpeakersFromOption = None,
     jobs: JobsOption = 0,
     seed: SeedOption = 0,
     rehash: RehashOption = False,
@@ -61,6 +64,8 @@ def compare(
         seed=seed,
         rehash=rehash,
         allow_truncated=allow_truncated,
+        unpaired=unpaired,
+        speakers_from=speakers_from,
         progress=True,
         note=common.note,
     )

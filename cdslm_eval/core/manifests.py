@@ -23,9 +23,10 @@ _ALIASES = {
     "sentence": "text",
     "speaker_id": "speaker",
     "spk": "speaker",
+    "lang": "language",
     "ref": "reference",
 }
-_FIELDS = ("path", "key", "text", "speaker", "phones", "reference", "reference_text")
+_FIELDS = ("path", "key", "text", "speaker", "language", "phones", "reference", "reference_text")
 _FIELD_NAMES = frozenset(_FIELDS)
 
 
@@ -146,6 +147,7 @@ def from_records(records: Iterable[tuple[str, Mapping[str, Any]]], base: Path) -
                 path=audio,
                 text=text,
                 speaker=speakers.setdefault(speaker, speaker),
+                language=_text(record.get("language")),
                 phones=tuple(phones.split() if isinstance(phones, str) else phones) if phones else None,
                 reference=_located(folder, str(reference))[0] if reference else None,
                 reference_text=_text(record.get("reference_text")),

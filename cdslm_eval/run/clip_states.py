@@ -74,9 +74,9 @@ class ClipStates:
         known = {path: facts for path, facts in self.store.files(sorted(paths)).items() if unchanged(path, facts)}
         for state in states:
             if state.source.decoded is not None:
-                state.digest = state.source.decoded.digest
+                state.digest = state.source.digest_of(state.source.decoded.digest)
             elif (facts := known.get(state.source.path)) and _allowed(state.source, facts):
-                state.facts, state.digest = facts, facts.digest
+                state.facts, state.digest = facts, state.source.digest_of(facts.digest)
             if (
                 state.source.reference
                 and (facts := known.get(state.source.reference))

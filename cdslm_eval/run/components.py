@@ -29,7 +29,7 @@ class Components:
     recognizer: Recognizer
     transcriber: Transcriber | None
     names: Mapping[str, str | None]
-    cautions: Sequence[str]
+    requested: Any
 
     @classmethod
     def resolve(cls, host: Host, metrics: Any, recognizer: Any, transcriber: Any, note: Note) -> Components:
@@ -51,7 +51,12 @@ class Components:
             "recognizer": recognizes.name if recognizer == defaults.RECOGNIZER else _spec(recognizer),
             "transcriber": None if transcribes is None else _spec(transcriber or transcribes),
         }
-        return cls(chosen, recognizes, transcribes, specs, cautions(host, recognizer, recognizes, chosen))
+        return cls(chosen, recognizes, transcribes, specs, recognizer)
+
+    def cautions(self, host: Host, systems: Sequence[ClipSet], reference: ClipSet | None) -> list[str]:
+        """Return what the user must know of the recognizer, on these sets, before quoting a value."""
+        sets = [*systems, *([reference] if reference else [])]
+        return cautions(host, self.requested, self.recognizer, self.metrics, sets)
 
     def settings(self, host: Host, reference: ClipSet | None) -> dict[str, Any]:
         """Return what a result records of how it was made."""

@@ -184,7 +184,7 @@ class Worker:
             phones=source.phones,
             reference=reference,
         )
-        return clip, peak, reads, problem
+        return source.derived(clip) if len(samples) else clip, peak, reads, problem
 
 
 @dataclass(frozen=True, slots=True)

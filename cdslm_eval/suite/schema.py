@@ -122,6 +122,9 @@ class SuiteSpec(_Table):
     """Recognizer that provides phones: NAME or NAME:key=value; auto: phone-ctc if usable, else pocketsphinx."""
     transcriber: str | None = None
     """Transcriber for the metrics that read transcripts: NAME or NAME:key=value."""
+    channel: bool | None = None
+    """Put references through the systems' channels (acoustic floor, matched value); default: where a gate reads
+    `matched`, or the recognizer is as fast as phone-ctc."""
     reference: str | None = None
     """The reference set of systems that name none; default: the only one there is."""
     baseline: str | None = None

@@ -10,7 +10,9 @@ import pytest
 import cdslm_eval
 from cdslm_eval.builtin.metrics.pjsd import PJSD
 from cdslm_eval.builtin.metrics.signal import Signal
+from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.defaults import RECOGNIZER, RECOGNIZERS
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import Component, Metric
 from cdslm_eval.plugin.host import PIN, Host
 from cdslm_eval.plugin.recognition import cautions, default_recognizer
@@ -63,6 +65,22 @@ def test_a_plugin_whose_runtime_is_missing_is_passed_over(monkeypatch):
     assert made.name == "pocketsphinx"
     assert "no-such-runtime" in cautions(host, RECOGNIZER, made, [PJSD()])[0]
     assert issubclass(PhoneCtc, Component)
+
+
+def test_a_set_in_another_language_is_reported_once(tmp_path):
+    languages = ["de", "pt-BR", "en_GB", "EN", ""]
+    lines = "".join(f"{number}.wav\t{language}\n" for number, language in enumerate(languages))
+    (tmp_path / "set.tsv").write_text(f"path\tlanguage\n{lines}")
+    clips, host = ClipSet.open(tmp_path / "set.tsv"), Host()
+    sphinx = host.make("recognizer", "pocketsphinx")
+    sentences = cautions(host, "pocketsphinx", sphinx, [PJSD()], [clips, clips[3:]])
+    (foreign,) = [sentence for sentence in sentences if "2 of 5 clips are in de, pt" in sentence]
+    assert "made for en" in foreign
+    assert "wav2vec2" in foreign
+    assert cautions(host, "sidecar", host.make("recognizer", "sidecar"), [PJSD()], [clips]) == []
+    (tmp_path / "set.tsv").write_text("path\tlang\na.wav\tde\n")
+    with pytest.raises(UsageError, match="Did you mean 'language'"):
+        ClipSet.open(tmp_path / "set.tsv")
 
 
 def test_results_record_the_recognizer_that_was_used_and_carry_the_note(bare, tmp_path):

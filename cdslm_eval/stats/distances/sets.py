@@ -24,7 +24,7 @@ class SetDistance:
     """A distance between a generated and a reference set; NaN with a `reason` where it is not known.
 
     Attributes:
-        value, low, high: The distance of the sets as they are, and its 95 % interval.
+        value, low, high: The distance of the sets as they are, and its 95 % interval; none where it is biased.
         floor: The distance between disjoint random halves of the reference, `floor_clips` clips each.
         corrected, corrected_low, corrected_high: The distance at infinitely many clips, and its 95 % interval.
         trust: "ok"; "sample_limited" where the floor or its noise exceeds 0.05 of the scale, or where there are not
@@ -54,8 +54,8 @@ def set_distance(
 ) -> SetDistance:
     """Return the distance between a generated and a reference set of vectors.
 
-    The interval is that of the infinitesimal jackknife over clusters, widened by what the distance between identical
-    sources fluctuates (which no first-order method sees). A bootstrap would not do: a sample with repetitions is
+    The interval is that of the infinitesimal jackknife over clusters, at least as wide as what the distance between
+    identical sources fluctuates. A bootstrap would not do: a sample with repetitions is
     further from everything, so its replicates carry the finite-sample bias twice.
 
     Args:
@@ -89,13 +89,15 @@ def _set_distance(
         clustered_variance(vectors, own)
         for vectors, own in zip((contrast.generated, contrast.reference), clusters, strict=True)
     )
-    half = _half_width(float(variance) + np.nan_to_num(noise) ** 2, clusters)
+    # influences at the sample hold twice the fluctuation between identical sources: it is a least, not an addition
+    half = _half_width(max(float(variance), float(np.nan_to_num(noise)) ** 2), clusters)
     caveat = distance.caveat(generated, reference) if np.isfinite(contrast.value) else ""
-    lowest = 0.0 if distance.extrapolates else -np.inf
+    # around a biased value there is no interval that covers the truth
+    own_half = float("nan") if distance.extrapolates else half
     return SetDistance(
         value=contrast.value,
-        low=float(np.maximum(contrast.value - half, lowest)),
-        high=contrast.value + half,
+        low=contrast.value - own_half,
+        high=contrast.value + own_half,
         floor=floor,
         corrected=corrected,
         corrected_low=corrected - half,
@@ -234,7 +236,7 @@ def difference(
     """
     parts = [clustered_variance(a.contrast.reference - b.contrast.reference, clusters[2])]
     # identical sets fluctuate together; any others may do so apart
-    noise = a.noise**2 + b.noise**2
+    noise = float(np.nan_to_num(a.noise**2 + b.noise**2))
     if paired:
         parts.append(clustered_variance(a.contrast.generated - b.contrast.generated, clusters[0]))
         if np.array_equal(a.contrast.generated, b.contrast.generated):
@@ -244,4 +246,4 @@ def difference(
             clustered_variance(vectors.contrast.generated, own) for vectors, own in zip((a, b), clusters, strict=False)
         ]
     few = min(len(np.unique(cluster)) for cluster in clusters)
-    return a.corrected - b.corrected, float(np.sqrt(sum(parts) + np.nan_to_num(noise))), few
+    return a.corrected - b.corrected, float(np.sqrt(max(sum(parts), noise))), few
