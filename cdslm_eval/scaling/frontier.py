@@ -201,7 +201,7 @@ class Predictions:
     @property
     def headline(self) -> str:
         """The first line: the law, or why its answers cannot be trusted."""
-        return first_line(self.fit, self.flags)
+        return first_line(self.fit, self.flags, budget=bool(self.optima))
 
 
 def predictions(

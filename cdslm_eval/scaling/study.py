@@ -14,7 +14,7 @@ from cdslm_eval.core.errors import EvalError, UnknownNameError, UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.downstream import Downstream, compare_downstream
 from cdslm_eval.scaling.fit import LawFit, first_line, fit_law, fitted_values
-from cdslm_eval.scaling.flags import Flag, extrapolation_flags
+from cdslm_eval.scaling.flags import Flag, distrusted, extrapolation_flags
 from cdslm_eval.scaling.frontier import Frontier, NearRange, Resampling, frontier, near_ranges, round_budgets
 from cdslm_eval.scaling.isoflop import IsoFlops, fit_isoflops
 from cdslm_eval.scaling.law import LawSpec
@@ -199,8 +199,11 @@ def study(
     )
     if done.verdict is None:
         return done
-    # the verdict's own law weighs rows otherwise than the one that is shown: neither may contradict the first line
-    return replace(done, verdict=doubted(done.verdict, [flag.sentence for flag in done.flags if flag.doubt]))
+    # the verdict's own law weighs rows otherwise than the one that is shown: neither may contradict the first line;
+    # another form that fits better than the one that is shown does not share its misfit
+    same = fit is not None and done.verdict.fit is not None and done.verdict.fit.form == fit.form
+    doubts = [flag.sentence for flag in distrusted(done.flags) if same or flag.scope != "law"]
+    return replace(done, verdict=doubted(done.verdict, doubts))
 
 
 def _of_law(fit: LawFit, settings: Settings, parts: _Parts) -> dict[str, Any]:
