@@ -47,13 +47,15 @@ class Acoustics:
         """Return whether the channel alone explains a divergence.
 
         That is so where the value does not exceed the interval of the acoustic floor. A value that is not shown to
-        differ from 0 leaves nothing to explain: clean real speech is not marked.
+        differ from 0 leaves nothing to explain: clean real speech is not marked. Nor is a value that differs within its
+        channel as well (matched) while the floor is not shown to differ from 0: such a floor is only wide.
 
         Args:
             corrected: The corrected divergence from the clean reference.
             low: Lower end of its interval.
         """
-        return low > 0 and corrected <= self.acoustic_floor_high
+        only_wide = self.matched_low > 0 and not self.acoustic_floor_low > 0
+        return low > 0 and corrected <= self.acoustic_floor_high and not only_wide
 
     @property
     def inaudible(self) -> bool:
