@@ -67,11 +67,11 @@ def test_counts_plug_in_and_floor_against_counter_loops(benchmark):
 
 def test_the_whole_estimate_at_a_hundred_thousand_phones_a_side(benchmark):
     a, b = clips(1000, 100, 3), clips(1000, 100, 4)
-    found = benchmark.pedantic(phoneme_jsd, (a, b), rounds=5, warmup_rounds=1)
-    assert set(found) == {1, 2, 3, 4, 5}
+    result = benchmark.pedantic(phoneme_jsd, (a, b), rounds=5, warmup_rounds=1)
+    assert set(result) == {1, 2, 3, 4, 5}
 
 
 def test_bootstrap_of_a_mean_over_a_hundred_thousand_clips(benchmark):
     x = np.random.default_rng(0).random(100_000)
-    found = benchmark.pedantic(bootstrap, (Mean("x"), {"x": x}, np.arange(len(x))), rounds=5, warmup_rounds=1)
-    assert len(found) == 1000
+    result = benchmark.pedantic(bootstrap, (Mean("x"), {"x": x}, np.arange(len(x))), rounds=5, warmup_rounds=1)
+    assert len(result) == 1000

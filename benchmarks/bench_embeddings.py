@@ -63,5 +63,5 @@ def test_a_distance_between_two_thousand_clips_a_side(benchmark, distance):
     rng = np.random.default_rng(1)
     x, y = rng.standard_normal((2000, 256)) + 0.1, rng.standard_normal((2000, 256))
     each = np.arange(2000), np.arange(2000)
-    found = benchmark.pedantic(lambda: set_distance(distance.against(y), x, y, each), rounds=3, warmup_rounds=1)
-    assert found.corrected_low < found.corrected < found.corrected_high
+    result = benchmark.pedantic(lambda: set_distance(distance.against(y), x, y, each), rounds=3, warmup_rounds=1)
+    assert result.corrected_low < result.corrected < result.corrected_high

@@ -33,7 +33,7 @@ def clips():
     rng = np.random.default_rng(0)
     lengths = rng.permutation([int(16_000 * seconds) for seconds in SECONDS])
     noise = [(0.1 * rng.standard_normal(length)).astype(np.float32) for length in lengths]
-    return [Clip(key=str(place), samples=samples, rate_hz=16_000) for place, samples in enumerate(noise)]
+    return [Clip(key=str(index), samples=samples, rate_hz=16_000) for index, samples in enumerate(noise)]
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +57,9 @@ def whisper(tmp_path_factory):
     """Return the folder of a random network of the size of Whisper tiny."""
     torch.manual_seed(0)
     folder = tmp_path_factory.mktemp("whisper")
-    words = {f"w{place}": place for place in range(51_000)}
+    words = {f"w{index}": index for index in range(51_000)}
     specials = ["<|endoftext|>", "<|startoftranscript|>", "<|en|>", "<|transcribe|>", "<|notimestamps|>"]
-    ids = {name: place for place, name in enumerate(specials, len(words))}
+    ids = {name: index for index, name in enumerate(specials, len(words))}
     tokenizer = transformers.WhisperTokenizer(vocab={**words, **ids}, merges=[])
     end, start = ids["<|endoftext|>"], ids["<|startoftranscript|>"]
     config = transformers.WhisperConfig(
@@ -132,13 +132,13 @@ def test_whisper_in_batches_against_one_by_one(benchmark, whisper, clips):
     component = Whisper(WhisperOptions(model=str(whisper)))
     with ExitStack() as stack:
         stack.enter_context(component.open("cpu"))
-        # a random network does not stop by itself: about as many tokens as are said in a clip
+        # a random network does not stop by itself: about as many tokens as a clip has
         patch = stack.enter_context(pytest.MonkeyPatch.context())
         patch.setattr("cdslm_eval_asr.whisper._TOKENS_PER_S", 4)
         patch.setattr("cdslm_eval_asr.whisper._TOKENS", 0)
         together = benchmark.pedantic(lambda: list(component.transcribe(clips)), rounds=3, warmup_rounds=1)
         alone = [next(component.transcribe([clip])) for clip in clips]
-        benchmark.extra_info["equal"] = sum(one == other for one, other in zip(together, alone, strict=True))
+        benchmark.extra_info["equal"] = sum(mine == theirs for mine, theirs in zip(together, alone, strict=True))
         slow = timed(lambda: one_by_one(component.transcribe, clips))
     benchmark.extra_info["ratio"] = slow / benchmark.stats.stats.min
     # the encoder sees 30 s whatever is in them, and takes most of the time on a processor: only decoding is shared
@@ -151,7 +151,7 @@ def test_perplexity_in_batches_against_one_by_one(benchmark, tmp_path):
     from tokenizers import Tokenizer, models, pre_tokenizers
 
     torch.manual_seed(0)
-    words = {"<s>": 0, "<unk>": 1, **{f"w{place}": place for place in range(2, 8000)}}
+    words = {"<s>": 0, "<unk>": 1, **{f"w{index}": index for index in range(2, 8000)}}
     plain = Tokenizer(models.WordLevel(words, unk_token="<unk>"))
     plain.pre_tokenizer = pre_tokenizers.Whitespace()
     transformers.PreTrainedTokenizerFast(tokenizer_object=plain, bos_token="<s>", unk_token="<unk>").save_pretrained(
@@ -163,14 +163,16 @@ def test_perplexity_in_batches_against_one_by_one(benchmark, tmp_path):
     transformers.GPT2LMHeadModel(config).save_pretrained(tmp_path)
     rng = np.random.default_rng(0)
     texts = [" ".join(f"w{word}" for word in rng.integers(2, 8000, length)) for length in rng.integers(4, 40, 64)]
-    said = [
+    spoken = [
         Clip(key=str(at), samples=np.zeros(0, np.float32), rate_hz=1, transcript=text) for at, text in enumerate(texts)
     ]
     metric = GenPpl(GenPplOptions(model=str(tmp_path)))
     with metric.open("cpu"):
-        together = benchmark.pedantic(lambda: list(metric.measure(said)), rounds=5, warmup_rounds=1)
-        alone = [next(metric.measure([clip])) for clip in said]
-        slow = timed(lambda: one_by_one(metric.measure, said))
+        together = benchmark.pedantic(lambda: list(metric.measure(spoken)), rounds=5, warmup_rounds=1)
+        alone = [next(metric.measure([clip])) for clip in spoken]
+        slow = timed(lambda: one_by_one(metric.measure, spoken))
     benchmark.extra_info["ratio"] = slow / benchmark.stats.stats.min
-    assert all(abs(one["nll"] - other["nll"]) < 1e-4 * other["nll"] for one, other in zip(together, alone, strict=True))
+    assert all(
+        abs(mine["nll"] - theirs["nll"]) < 1e-4 * theirs["nll"] for mine, theirs in zip(together, alone, strict=True)
+    )
     assert benchmark.extra_info["ratio"] > 1.3

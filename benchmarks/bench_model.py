@@ -29,15 +29,15 @@ from cdslm_model.train.trainer import Trainer  # noqa: E402
 
 CPU = Config.from_depth(2, context_frames=160, continuation_frames=320)
 GPU = Config.from_depth(4, context_frames=800, continuation_frames=2400)
-ASKED = 0.5, 0.35
+REQUIRED = 0.5, 0.35
 """Least utilisation of the CPU's float32 rate, and of the GPU's bfloat16 rate."""
 
 
 class Noise:
-    """Windows of noise: what is measured does not depend on what is said.
+    """Windows of noise: what is measured does not depend on the content.
 
     Args:
-        config: Says how long they are.
+        config: Determines their length.
     """
 
     def __init__(self, config: Config) -> None:
@@ -72,19 +72,19 @@ class Public(nn.Module):
         self.time = nn.Sequential(nn.Linear(256, 4 * d), nn.SiLU(), nn.Linear(4 * d, d))
         self.blocks = nn.ModuleList(
             attention.JointTransformerBlock(
-                d, config.heads, config.head_dim, context_pre_only=place == config.depth - 1, qk_norm="rms_norm"
+                d, config.heads, config.head_dim, context_pre_only=index == config.depth - 1, qk_norm="rms_norm"
             )
-            for place in range(config.depth)
+            for index in range(config.depth)
         )
 
     def forward(self, streams: tuple[Tensor, Tensor], at: Tensor) -> Tensor:
-        """Return what it says of the second stream."""
-        context, generated = (self.embed(one) for one in streams)
+        """Return the output for the second stream."""
+        context, generated = (self.embed(stream) for stream in streams)
         condition = self.time(time_features(at))
         for block in self.blocks:
             context, generated = block(generated, context, condition)
-        said: Tensor = self.out(functional.layer_norm(generated, generated.shape[-1:]))
-        return said
+        velocity: Tensor = self.out(functional.layer_norm(generated, generated.shape[-1:]))
+        return velocity
 
 
 @pytest.fixture(autouse=True)
@@ -130,7 +130,7 @@ def test_step_on_a_processor_against_its_matrix_products(benchmark, precision):
     benchmark.extra_info["utilisation by exact FLOPs"] = work / step_s / rate
     benchmark.pedantic(step, rounds=3)
     if precision == "float32":
-        assert work / step_s / rate > ASKED[0]
+        assert work / step_s / rate > REQUIRED[0]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no GPU")
@@ -144,7 +144,7 @@ def test_step_on_a_gpu_against_its_matrix_products(benchmark):
     rate = matrix_rate(torch.device("cuda"), torch.bfloat16)
     benchmark.extra_info["matrix TFLOP/s"] = rate / 1e12
     benchmark.extra_info["utilisation by exact FLOPs"] = work / benchmark.stats["min"] / rate
-    assert work / benchmark.stats["min"] / rate > ASKED[1]
+    assert work / benchmark.stats["min"] / rate > REQUIRED[1]
 
 
 @pytest.mark.parametrize("depth", [2, 4])
@@ -154,7 +154,7 @@ def test_step_against_the_same_network_of_a_public_block(benchmark, depth):
     batch = 8 // depth
     ours, public = MMDiT(config), Public(config)
     initialise(ours, config, torch.Generator().manual_seed(0))
-    assert sum(one.numel() for one in public.parameters()) == config.parameters()
+    assert sum(parameter.numel() for parameter in public.parameters()) == config.parameters()
     streams = torch.randn(batch, 160, 80), torch.randn(batch, 320, 80)
     at = torch.rand(batch)
 

@@ -23,7 +23,7 @@ RATE_HZ = 16_000
 
 
 def speech(count, seconds, seed=0):
-    """Return noise with the rhythm of syllables: what it costs does not depend on what is said."""
+    """Return noise with the rhythm of syllables: its cost does not depend on the words."""
     rng = np.random.default_rng(seed)
     times = np.arange(int(seconds * RATE_HZ)) / RATE_HZ
     for _ in range(count):
@@ -80,10 +80,10 @@ def test_dnsmos_per_core_against_a_loop_of_speechmos(benchmark, seconds):
 def pairs(tmp_path):
     """Return 200 pairs of 4 s as a manifest and as arrays."""
     real, rng = list(speech(200, 4.0)), np.random.default_rng(1)
-    tested = [(one + 0.02 * rng.standard_normal(len(one))).clip(-1, 1).astype(np.float32) for one in real]
+    tested = [(clip + 0.02 * rng.standard_normal(len(clip))).clip(-1, 1).astype(np.float32) for clip in real]
     lines = []
-    for number, (one, other) in enumerate(zip(real, tested, strict=True)):
-        for name, samples in (("real", one), ("tested", other)):
+    for number, (first, other) in enumerate(zip(real, tested, strict=True)):
+        for name, samples in (("real", first), ("tested", other)):
             sf.write(tmp_path / f"{name}{number}.wav", samples, RATE_HZ, subtype="FLOAT")
         lines.append(f'{{"path": "tested{number}.wav", "reference": "real{number}.wav"}}')
     (tmp_path / "pairs.jsonl").write_text("\n".join(lines))
@@ -94,11 +94,11 @@ def a_run(manifest: Path, names, jobs, count=None):
     host = Host()
     chosen = tuple(host.make("metric", name) for name in names)
     some = ClipSet.open(manifest)[:count]
-    place = manifest.with_name(f"{time.time_ns()}.cdslm")
-    with Store(place) as store:
+    path = manifest.with_name(f"{time.time_ns()}.cdslm")
+    with Store(path) as store:
         runner = Runner(store, LocalExecutor(), None, jobs=jobs)
         (measured,) = runner.run([Request(some, chosen)])
-        assert all(one.status == "ok" for metric in chosen for one in measured.outcomes(metric))
+        assert all(outcome.status == "ok" for metric in chosen for outcome in measured.outcomes(metric))
 
 
 def plain_loops(manifest: Path, count):
@@ -116,10 +116,10 @@ def plain_loops(manifest: Path, count):
 
 def test_two_workers_against_one(benchmark, pairs):
     started = workers_cpu()
-    one = seconds_of(lambda: a_run(pairs, ["dnsmos"], 1, 60))
+    first = seconds_of(lambda: a_run(pairs, ["dnsmos"], 1, 60))
     between = workers_cpu()
     benchmark.pedantic(a_run, (pairs, ["dnsmos"], 2, 60), rounds=1)
-    benchmark.extra_info["ratio"] = one / benchmark.stats.stats.median
+    benchmark.extra_info["ratio"] = first / benchmark.stats.stats.median
     # what two workers spend together against what one spends: 1 is no work added by sharing it
     benchmark.extra_info["workers_cpu_ratio"] = (workers_cpu() - between) / (between - started)
     assert benchmark.extra_info["workers_cpu_ratio"] < 1.2

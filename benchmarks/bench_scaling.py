@@ -40,7 +40,7 @@ def reference(table):
         np.arange(0, 2.5, 0.5),
         np.arange(0, 2.5, 0.5),
     )
-    return min((minimize(objective, start, method="L-BFGS-B") for start in grid), key=lambda found: found.fun)
+    return min((minimize(objective, start, method="L-BFGS-B") for start in grid), key=lambda result: result.fun)
 
 
 def test_point_fit_against_4500_starts(benchmark, table):
@@ -48,11 +48,11 @@ def test_point_fit_against_4500_starts(benchmark, table):
     best = reference(table)
     plain = time.process_time() - start
     begin = time.process_time()
-    found = benchmark.pedantic(fit_law, (table, "loss"), rounds=20, warmup_rounds=1)
+    result = benchmark.pedantic(fit_law, (table, "loss"), rounds=20, warmup_rounds=1)
     benchmark.extra_info["cpu_s"] = (time.process_time() - begin) / 21
     benchmark.extra_info["reference_cpu_s"] = plain
     benchmark.extra_info["ratio"] = plain / benchmark.extra_info["cpu_s"]
-    assert found.objective <= best.fun * (1 + 1e-9)
+    assert result.objective <= best.fun * (1 + 1e-9)
     assert benchmark.extra_info["ratio"] > 500
 
 

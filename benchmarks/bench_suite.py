@@ -1,4 +1,4 @@
-"""Suites: planning a large grid; judging again what a store holds, against summarising it anew."""
+"""Suites: planning a large grid; judging again what a store holds, against summarising it again."""
 
 from __future__ import annotations
 
@@ -74,12 +74,12 @@ def large(tmp_path_factory):
 def usable(host, wanted):
     """Return metrics of this environment whose weights, if any, are here."""
     names = []
-    for name, one in host.registered("metric").items():
+    for name, klass in host.registered("metric").items():
         try:
             identify(host.make("metric", name), {})
         except EvalError:
             continue
-        if one.component.fetches() is None and "transcript" not in one.component.needs:
+        if klass.component.fetches() is None and "transcript" not in klass.component.needs:
             names.append(name)
     return sorted(names, key=lambda name: (name not in ("pjsd", "signal"), name))[:wanted]
 

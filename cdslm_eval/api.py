@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdslm_eval.core import defaults
+from cdslm_eval.core import defaults, speakers
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.core.progress import Progress, progress_bar
@@ -18,12 +18,14 @@ from cdslm_eval.core.provenance import host_facts, versions
 from cdslm_eval.core.store import Store, default_store_path
 from cdslm_eval.plugin.contract import Component, Executor, Metric, Recognizer, Transcriber
 from cdslm_eval.plugin.host import Host, transcriber_for
+from cdslm_eval.plugin.recognition import cautions
 from cdslm_eval.plugin.specs import split_specs
 from cdslm_eval.results.comparison_result import ComparisonResult
 from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.run import Runner, unscored
 from cdslm_eval.run import comparison as _comparison
 from cdslm_eval.run import scoring as _scoring
+from cdslm_eval.run.channel import profiler_for
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
 from cdslm_eval.run.systems import GeneratorLike, open_set, open_systems
 
@@ -60,6 +62,8 @@ def score(
     time_limit_s: float = defaults.TIME_LIMIT_S,
     keep_failures: bool = False,
     executor: str | Executor | type[Executor] = "local",
+    channel: bool | None = None,
+    speakers_from: str | None = None,
     note: Note = _logger.warning,
 ) -> ScoreResult:
     """Score systems against real speech.
@@ -72,7 +76,7 @@ def score(
             `(samples, rate_hz)`; a mapping `{"name": system}` names them.
         reference: Real speech, as one system; needed by metrics that compare with it.
         metrics: Specs such as "pjsd" or "./my_metric.py:Silence", `Metric` classes or instances.
-        recognizer: Recognizes the phones that metrics read.
+        recognizer: Recognizes the phones that metrics read; "auto" is phone-ctc if usable, else pocketsphinx.
         transcriber: Writes the transcripts that metrics read; None is the default one where one is needed.
         store: File of the rows; None is the user's own.
         jobs: Worker processes; 0 is one per processor.
@@ -85,6 +89,11 @@ def score(
         time_limit_s: Seconds that one clip may take under one metric.
         keep_failures: Do not measure again what failed before.
         executor: Where metrics run.
+        channel: Measure the channel next to divergences of phones: profiles, and the reference put through each
+            system's channel (acoustic floor, matched value). None does so where the recognizer declares a real-time
+            factor of at most .01: up to 20 minutes of the reference are recognized again for each system.
+        speakers_from: Where speakers are read from, for sets whose names fit: a pattern of file names such as
+            "spk-chapter-utt", or "folder".
         note: Called with sentences that the user is to see; by default they are logged as warnings.
 
     Returns:
@@ -111,7 +120,9 @@ def score(
         return generate_set(host, request, path.with_suffix(".clips"), note)
 
     opened = open_systems(host, systems, make)
-    settings = measuring.settings(host, real)
+    opened, real = _with_speakers(opened, real, speakers_from)
+    profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
+    settings = {**measuring.settings(host, real), "channel": profiler is not None}
     with Store(path) as rows, _shown(progress, "scoring") as bar:
         runner = Runner(
             rows,
@@ -123,7 +134,10 @@ def score(
             keep_failures=keep_failures,
             transcriber=measuring.transcriber,
         )
-        result = _scoring.score(runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings)
+        result = _scoring.score(
+            runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, profiler=profiler
+        )
+        result = dataclasses.replace(result, warnings=(*measuring.cautions(host, opened, real), *result.warnings))
         rows.put_run(dict(result.settings), [estimate.as_json() for estimate in result.estimates])
     for warning in result.warnings:
         note(f"note: {warning}")
@@ -145,6 +159,8 @@ def compare(
     progress: Progress | bool = False,
     time_limit_s: float = defaults.TIME_LIMIT_S,
     executor: str | Executor | type[Executor] = "local",
+    speakers_from: str | None = None,
+    unpaired: bool = False,
     note: Note = _logger.warning,
 ) -> ComparisonResult:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
@@ -155,8 +171,9 @@ def compare(
     Args:
         a, b: Two systems, as `score` takes them; `{"name": system}` names one. Generators write their clips first.
         reference: Real speech, as one system; needed by metrics that compare with it.
-        metrics, recognizer, transcriber, store, jobs, device, seed, progress, time_limit_s, executor, note: As for
-            `score`.
+        metrics, recognizer, transcriber, store, jobs, device, seed, progress, time_limit_s, executor, speakers_from,
+            note: As for `score`.
+        unpaired: Compare as independent samples, whatever keys both share.
 
     Raises:
         UsageError: A system, metric or option cannot be used, or a metric needs a reference and there is none.
@@ -165,6 +182,7 @@ def compare(
     measuring = _Measuring.resolve(host, metrics, recognizer, transcriber, note)
     real = _reference(host, reference)
     opened = open_systems(host, [_pair(a), _pair(b)], None)
+    opened, real = _with_speakers(opened, real, speakers_from)
     with Store(_store_path(store)) as rows, _shown(progress, "measuring") as bar:
         runner = Runner(
             rows,
@@ -176,10 +194,10 @@ def compare(
             transcriber=measuring.transcriber,
         )
         differences = _comparison.compare(
-            runner, opened[0], opened[1], real, measuring.metrics, seed=seed, progress=bar
+            runner, opened[0], opened[1], real, measuring.metrics, seed=seed, unpaired=unpaired, progress=bar
         )
         failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
-    warnings = tuple(dict.fromkeys(runner.unusable.values()))
+    warnings = tuple(dict.fromkeys([*measuring.cautions(host, opened, real), *runner.unusable.values()]))
     for warning in warnings:
         note(f"note: {warning}")
     return ComparisonResult(
@@ -346,6 +364,7 @@ class _Measuring:
     recognizer: Recognizer
     transcriber: Transcriber | None
     names: Mapping[str, str | None]
+    requested: Any
 
     @classmethod
     def resolve(cls, host: Host, metrics: Any, recognizer: Any, transcriber: Any, note: Note) -> _Measuring:
@@ -364,10 +383,15 @@ class _Measuring:
         _note_weights([*chosen, *([recognizes] if reads_phones else []), transcribes], note)
         specs = {
             "metrics": ",".join(_spec(metric) for metric in listed),
-            "recognizer": _spec(recognizer),
+            "recognizer": recognizes.name if recognizer == defaults.RECOGNIZER else _spec(recognizer),
             "transcriber": None if transcribes is None else _spec(transcriber or transcribes),
         }
-        return cls(chosen, recognizes, transcribes, specs)
+        return cls(chosen, recognizes, transcribes, specs, recognizer)
+
+    def cautions(self, host: Host, systems: Sequence[ClipSet], reference: ClipSet | None) -> list[str]:
+        """Return what the user must know of the recognizer, on these sets, before quoting a value."""
+        sets = [*systems, *([reference] if reference else [])]
+        return cautions(host, self.requested, self.recognizer, self.metrics, sets)
 
     def settings(self, host: Host, reference: ClipSet | None) -> dict[str, Any]:
         """Return what a result records of how it was made."""
@@ -396,6 +420,15 @@ def _reference(host: Host, reference: Any) -> ClipSet | None:
         return None
     opened = ClipSet.open(reference) if isinstance(reference, str | Path) else open_set(host, reference, None)
     return ClipSet(_scoring.REFERENCE, opened.sources, opened.origin)
+
+
+def _with_speakers(
+    systems: Sequence[ClipSet], reference: ClipSet | None, spec: str | None
+) -> tuple[list[ClipSet], ClipSet | None]:
+    if spec is None:
+        return list(systems), reference
+    *named, last = speakers.speakers_from([*systems, *([reference] if reference is not None else [])], spec)
+    return (named, last) if reference is not None else ([*named, last], None)
 
 
 def _pair(system: Any) -> Any:

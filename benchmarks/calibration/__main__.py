@@ -7,28 +7,19 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
+from benchmarks.calibration.divergences import JSD_ROWS
+from benchmarks.calibration.means import MEAN_ROWS
+from benchmarks.calibration.rows import Row
 from benchmarks.calibration.sources import SpeakerSource, speaker_vectors
 from cdslm_eval import Context, Mean
 from cdslm_eval.core.store import Outcome
 from cdslm_eval.stats.distances import KernelMMD, set_distance
 from cdslm_eval.stats.jsd import corrected_difference, phoneme_jsd
 from cdslm_eval.stats.sample import ClipLabel, Sample, gather
-
-
-@dataclass(frozen=True)
-class Row:
-    """One measured claim."""
-
-    number: int
-    what: str
-    nominal: str
-    before: str
-    after: str
 
 
 def compare_with_speakers(seeds: int) -> list[Row]:
@@ -41,8 +32,8 @@ def compare_with_speakers(seeds: int) -> list[Row]:
             source = SpeakerSource(np.random.default_rng(0))
             sides = [source.clips(200 // each, each, 40, rng) for _ in range(3)]
             phones, clusters = zip(*sides, strict=True)
-            found = corrected_difference(*phones, (1,), clusters=tuple(clusters), seed=seed)
-            hits += found[1].p_value < 0.05
+            result = corrected_difference(*phones, (1,), clusters=tuple(clusters), seed=seed)
+            hits += result[1].p_value < 0.05
         rows.append(
             Row(1, f"`compare` of pJSD_1, 200 clips, {each} a speaker: type I", ".05", before, f"{hits / seeds:.3f}")
         )
@@ -56,8 +47,8 @@ def floor_with_speakers(seeds: int) -> list[Row]:
         rng = np.random.default_rng([2, seed])
         source = SpeakerSource(np.random.default_rng(0))
         (a, own), (b, theirs) = (source.clips(4, 5, 40, rng) for _ in range(2))
-        found = phoneme_jsd(a, b, (1, 2, 3), seed, generated_clusters=own, reference_clusters=theirs)
-        values.append([found[n].corrected for n in (1, 2, 3)])
+        result = phoneme_jsd(a, b, (1, 2, 3), seed, generated_clusters=own, reference_clusters=theirs)
+        values.append([result[n].corrected for n in (1, 2, 3)])
     means, errors = np.nanmean(values, axis=0), np.nanstd(values, axis=0) / np.sqrt(seeds)
     before = ("+.011", "+.025", "+.044")
     title = "identical sources, 20 clips of 4 speakers: bias"
@@ -73,10 +64,10 @@ def kernel_with_speakers(seeds: int) -> list[Row]:
     for seed in range(seeds):
         rng = np.random.default_rng([3, seed])
         (x, own), (y, theirs) = speaker_vectors(12, 5, 64, rng), speaker_vectors(40, 5, 64, rng)
-        found = set_distance(KernelMMD.against(y), x, y, (own, theirs), seed)
-        values.append(found.value)
-        covered += found.low <= 0 <= found.high
-        trusted += found.trust == "ok"
+        result = set_distance(KernelMMD.against(y), x, y, (own, theirs), seed)
+        values.append(result.value)
+        covered += result.low <= 0 <= result.high
+        trusted += result.trust == "ok"
     bias = f"{np.mean(values):+.3f} ± {np.std(values) / np.sqrt(seeds):.3f}"
     title = "KAD, identical sources, 60 against 200 clips, 5 a speaker, 64 dimensions"
     coverage = f"{covered / seeds:.3f} (`ok` in {trusted / seeds:.2f})"
@@ -112,8 +103,8 @@ def pairing(seeds: int) -> list[Row]:
             keys_of_both = _shared_keys(sides)
             assert keys_of_both is not None
             a, b = _aligned(sides, keys_of_both)
-            (found,) = Mean("x").difference(a, b, None, Context(name="x", seed=seed), paired=True)
-            same[name] += found.low > 0
+            (result,) = Mean("x").difference(a, b, None, Context(name="x", seed=seed), paired=True)
+            same[name] += result.low > 0
     before = {"another order": "p 1", "speakers on one side": "p 1", "one clip of eight lost": "unpaired, sign turned"}
     number = {"another order": 5, "speakers on one side": 5, "one clip of eight lost": 6}
     return [
@@ -127,6 +118,8 @@ ROWS: tuple[Callable[[int], list[Row]], ...] = (
     floor_with_speakers,
     kernel_with_speakers,
     pairing,
+    *MEAN_ROWS,
+    *JSD_ROWS,
 )
 
 

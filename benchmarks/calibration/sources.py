@@ -6,9 +6,11 @@ import numpy as np
 
 from cdslm_eval.stats.jsd import PhoneSequences
 
-__all__ = ["KINDS", "SpeakerSource", "speaker_vectors"]
+__all__ = ["KINDS", "SpeakerSource", "divergences", "speaker_vectors"]
 
 KINDS = 38
+_BURN_IN = 10
+_SYMBOLS = tuple(str(code) for code in range(KINDS))
 
 
 class SpeakerSource:
@@ -23,24 +25,57 @@ class SpeakerSource:
         self.tilt = tilt
         self.rows = rng.dirichlet(np.full(KINDS, 0.3) + 2.0 / np.arange(1, KINDS + 1), KINDS)
 
+    def mixed(self, other: SpeakerSource, share: float) -> SpeakerSource:
+        """Return the source whose transitions are this one's, with `share` of the other's."""
+        source = SpeakerSource.__new__(SpeakerSource)
+        source.tilt, source.rows = self.tilt, (1 - share) * self.rows + share * other.rows
+        return source
+
     def clips(
         self, speakers: int, clips_each: int, phones: int, rng: np.random.Generator
     ) -> tuple[PhoneSequences, np.ndarray]:
-        """Return clips and the speaker of each."""
-        lists, owners = [], []
-        for speaker in range(speakers):
-            rows = self.rows * np.exp(self.tilt * rng.standard_normal(KINDS))
-            cumulative = np.cumsum(rows / rows.sum(axis=1, keepdims=True), axis=1)
-            state = rng.integers(0, KINDS, clips_each)
-            codes = np.empty((clips_each, phones), np.int64)
-            for step in range(-10, phones):
-                uniform = rng.random(clips_each)[:, None]
+        """Return clips of `phones` phones and the speaker of each."""
+        return self.clips_of(np.full((speakers, clips_each), phones), rng)
+
+    def clips_of(self, lengths: np.ndarray, rng: np.random.Generator) -> tuple[PhoneSequences, np.ndarray]:
+        """Return clips with the lengths `[speakers, clips of each]`, and the speaker of each."""
+        codes, longest = [], int(lengths.max())
+        for own_lengths in lengths:
+            cumulative = np.cumsum(self._speaker(rng), axis=1)
+            state = rng.integers(0, KINDS, len(own_lengths))
+            drawn = np.empty((len(own_lengths), longest), np.int32)
+            for step in range(-_BURN_IN, longest):
+                uniform = rng.random(len(own_lengths))[:, None]
                 state = np.minimum((cumulative[state] < uniform).sum(axis=1), KINDS - 1)
                 if step >= 0:
-                    codes[:, step] = state
-            lists += [[str(code) for code in row] for row in codes]
-            owners += [speaker] * clips_each
-        return PhoneSequences.from_lists(lists), np.array(owners)
+                    drawn[:, step] = state
+            codes += [row[:length] for row, length in zip(drawn, own_lengths, strict=True)]
+        offsets = np.concatenate([[0], np.cumsum(lengths.ravel())]).astype(np.int64)
+        owners = np.repeat(np.arange(len(lengths)), lengths.shape[1])
+        return PhoneSequences(np.concatenate(codes), offsets, _SYMBOLS), owners
+
+    def law(self, order: int, speakers: int = 1500) -> np.ndarray:
+        """Return the probability of every n-gram, `[38 ** order]`, averaged over many speakers."""
+        rng, total = np.random.default_rng(12), np.zeros(KINDS**order)
+        for _ in range(speakers if self.tilt else 1):
+            rows = self._speaker(rng)
+            grams = np.linalg.matrix_power(rows.T, 64)[:, 0]
+            for _ in range(order - 1):
+                grams = (grams.reshape(-1, KINDS)[:, :, None] * rows).ravel()
+            total += grams
+        return total / total.sum()
+
+    def _speaker(self, rng: np.random.Generator) -> np.ndarray:
+        rows = self.rows * np.exp(self.tilt * rng.standard_normal(KINDS))
+        speaker: np.ndarray = rows / rows.sum(axis=1, keepdims=True)
+        return speaker
+
+
+def divergences(a: SpeakerSource, b: SpeakerSource, orders: tuple[int, ...]) -> dict[int, float]:
+    """Return the true divergence of two sources for each order, in bits."""
+    from scipy.spatial.distance import jensenshannon
+
+    return {order: float(jensenshannon(a.law(order), b.law(order), base=2) ** 2) for order in orders}
 
 
 def speaker_vectors(

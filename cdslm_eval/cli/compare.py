@@ -12,6 +12,7 @@ from cdslm_eval.cli.score import (
     JobsOption,
     RecognizerOption,
     SeedOption,
+    SpeakersFromOption,
     StoreOption,
     TranscriberOption,
 )
@@ -34,6 +35,8 @@ def compare(
     transcriber: TranscriberOption = None,
     store: StoreOption = None,
     json_to: Annotated[str | None, typer.Option("--json", help="Write JSON to this file, or - .")] = None,
+    unpaired: Annotated[bool, typer.Option("--unpaired", help="Compare as independent samples.")] = False,
+    speakers_from: SpeakersFromOption = None,
     jobs: JobsOption = 0,
     seed: SeedOption = 0,
 ) -> None:
@@ -55,6 +58,8 @@ def compare(
         store=store,
         jobs=jobs,
         seed=seed,
+        unpaired=unpaired,
+        speakers_from=speakers_from,
         progress=True,
         note=common.note,
     )

@@ -210,9 +210,11 @@ def pairs(
     """Show which metric can be run on which set, and what is missing where it cannot."""
     from cdslm_eval.core.clips import ClipSet
     from cdslm_eval.plugin.host import Host
+    from cdslm_eval.plugin.recognition import default_recognizer
 
     host = Host()
-    chosen = host.find("recognizer", recognizer.partition(":")[0]).component
+    name = default_recognizer(host) if recognizer == defaults.RECOGNIZER else recognizer.partition(":")[0]
+    chosen = host.find("recognizer", name).component
     sets = {path: ClipSet.open(path).offers() for path in paths or ()} or {
         "any directory of audio": frozenset({"audio"})
     }

@@ -117,6 +117,7 @@ def _score(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: 
         store=store,
         jobs=jobs,
         seed=settings["seed"],
+        channel=settings.get("channel", False),
         progress=True,
         note=common.note,
     )

@@ -24,7 +24,11 @@ StoreOption = Annotated[
 JobsOption = Annotated[int, typer.Option("--jobs", "-j", min=0, help="Worker processes; 0: one per processor.")]
 SeedOption = Annotated[int, typer.Option("--seed", min=0, help="Seed of every interval, draw and fold.")]
 RecognizerOption = Annotated[
-    str, typer.Option("--recognizer", help="Recognizes phones: NAME or NAME:key=value; see `cdslm-eval recognizers`.")
+    str,
+    typer.Option(
+        "--recognizer",
+        help="Recognizes phones: NAME or NAME:key=value; auto: phone-ctc where it can be used, else pocketsphinx.",
+    ),
 ]
 TranscriberOption = Annotated[
     str | None,
@@ -35,6 +39,12 @@ PathsArgument = Annotated[
     list[str], typer.Argument(help="Directories, manifests, wav.scp files, or generator names; NAME=PATH names one.")
 ]
 ReferenceOption = Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")]
+SpeakersFromOption = Annotated[
+    str | None,
+    typer.Option(
+        "--speakers-from", help="Read speakers from file names, such as spk-chapter-utt, or from the folder: folder."
+    ),
+]
 MetricsOption = Annotated[
     str,
     typer.Option(
@@ -63,6 +73,14 @@ PromptsOption = Annotated[
     typer.Option("--prompts", help="Clips for generators to continue or learn from; default: the reference."),
 ]
 CountOption = Annotated[int, typer.Option("--count", min=1, help="Clips that each generator makes.")]
+ChannelOption = Annotated[
+    bool | None,
+    typer.Option(
+        "--channel/--no-channel",
+        help="Put the reference through each system's channel: acoustic floor and matched value. "
+        "Default: on with a recognizer as fast as phone-ctc.",
+    ),
+]
 SecondsOption = Annotated[float, typer.Option("--seconds", min=0.1, help="Their length.")]
 
 
@@ -92,6 +110,8 @@ def score(
     prompts: PromptsOption = None,
     count: CountOption = defaults.CLIP_COUNT,
     seconds: SecondsOption = defaults.CLIP_SECONDS,
+    channel: ChannelOption = None,
+    speakers_from: SpeakersFromOption = None,
 ) -> None:
     """Score systems: how far is their speech from real speech, and how does it sound?
 
@@ -119,6 +139,8 @@ def score(
         prompts=prompts,
         count=count,
         seconds=seconds,
+        channel=channel,
+        speakers_from=speakers_from,
         progress=True,
         note=common.note,
     )

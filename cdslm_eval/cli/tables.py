@@ -5,9 +5,10 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from cdslm_eval.results.channel_grid import channel_grids
 from cdslm_eval.results.estimate import Estimate, Quantity
 from cdslm_eval.results.export import Grid
 from cdslm_eval.results.numbers import decimals_of, format_interval, format_number
@@ -62,10 +63,13 @@ def table(result: ScoreResult) -> str:
         for estimate in group:
             view.add_row(*(Text(_cells(estimate)[column]) for column in chosen))
         console.print(view)
-        for estimate in group:
-            listed = any(reason in estimate.reason for reason in reasons)  # below, once for all values
-            if estimate.reason and not listed and (math.isnan(estimate.value) or estimate.trust == "rank_deficient"):
-                console.print(Text(f"  {estimate.system}: {estimate.reason}"))
+        for note in _notes(group, reasons):
+            console.print(Text(f"  {note}"))
+        console.print()
+    for grid in channel_grids(result):
+        console.print(Text(grid_table(grid, 132)), soft_wrap=True)
+        for note in grid.notes:
+            console.print(Text(f"  {note}"), soft_wrap=True)
         console.print()
     lost = len(result.failures)
     if lost:
@@ -78,6 +82,21 @@ def table(result: ScoreResult) -> str:
     output = console.file
     assert isinstance(output, io.StringIO)
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines()) + "\n"
+
+
+def _notes(estimates: Sequence[Estimate], reasons: Collection[str]) -> Iterator[str]:
+    """Yield why systems are not ranked, unknown or not to be trusted, but for reasons that are listed once for all."""
+    for estimate in estimates:
+        if estimate.outside:
+            yield f"{estimate.system} is not ranked: {estimate.outside}"
+        listed = any(reason in estimate.reason for reason in reasons)
+        if estimate.reason and not listed and (_is_open(estimate) or estimate.trust == "rank_deficient"):
+            yield f"{estimate.system}: {estimate.reason}"
+
+
+def _is_open(estimate: Estimate) -> bool:
+    """Return whether the value, or an end of its interval, is not known."""
+    return not all(map(math.isfinite, (estimate.value, estimate.low, estimate.high)))
 
 
 def failure_lines(failures: Sequence[Failure]) -> list[str]:
@@ -95,13 +114,13 @@ def failure_lines(failures: Sequence[Failure]) -> list[str]:
     return lines
 
 
-def grid_table(grid: Grid) -> str:
-    """Return a table for a terminal."""
+def grid_table(grid: Grid, width: int = 120) -> str:
+    """Return a table for a terminal of a width in characters."""
     from rich.console import Console
     from rich.table import Table
     from rich.text import Text
 
-    console = Console(file=io.StringIO(), width=120)
+    console = Console(file=io.StringIO(), width=width)
     view = Table(title=Text(grid.title), box=None, title_justify="left")
     for number, heading in enumerate(grid.columns):
         view.add_column(heading, justify="left" if number in grid.left else "right")
@@ -124,10 +143,12 @@ def comma_separated(result: ScoreResult) -> str:
 
 
 def records_csv(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return records of equal fields as CSV."""
+    """Return records as CSV; a field that a record lacks is empty."""
     out = io.StringIO()
     if records:
-        writer = csv.DictWriter(out, list(records[0]), lineterminator="\n")
+        # only some values have the columns of the channel
+        columns = list(dict.fromkeys(name for record in records for name in record))
+        writer = csv.DictWriter(out, columns, lineterminator="\n", restval="")
         writer.writeheader()
         writer.writerows(records)
     return out.getvalue()
@@ -142,6 +163,11 @@ def markdown(result: ScoreResult) -> str:
         lines += ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
         lines += ["| " + " | ".join(_escape(cell) for cell in _cells(estimate)) + " |" for estimate in group]
         lines.append("")
+    for grid in channel_grids(result):
+        lines += [f"### {_escape(grid.title)}", "", "| " + " | ".join(map(_escape, grid.columns)) + " |"]
+        lines.append("|" + "---|" * len(grid.columns))
+        lines += ["| " + " | ".join(map(_escape, row)) + " |" for row in grid.rows]
+        lines += ["", *(f"- {_escape(note)}" for note in grid.notes), ""]
     return "\n".join(lines)
 
 

@@ -2,40 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, fields, replace
 from functools import cache
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.core.audio import Samples
-from cdslm_eval.core.degradation import active_level, band_limit, clip_rng, reverberate
+from cdslm_eval.core.degradation import active_level, active_seconds, band_limit, clip_rng, reverberate
 
-__all__ = ["BANDS", "RATE_HZ", "Channel", "ChannelProfile", "match_channel", "pooled", "profile"]
+__all__ = ["BANDS", "EMPTY_DB", "RATE_HZ", "Channel", "ChannelProfile", "decibels", "pooled", "profile"]
 
 Floats = npt.NDArray[np.float64]
 
 RATE_HZ = 16_000
 BANDS = 40
 _FRAME, _HOP = 512, 256
-_EMPTY_DB = -100.0
+EMPTY_DB = -100.0
+"""Level of a band without sound."""
 _EDGE_DB = 60.0
 """A bin this far under the loudest one holds no speech: voices lie within 50 dB up to 8 kHz, band limits fall to 80."""
 _NOISE_QUANTILE = 0.1
 _SMOOTH = 5
-_MAX_GAIN_DB = 20.0
-_MIN_BAND_STEP_HZ = 400.0
 _DECAY_FRAMES, _DECAY_FROM_DB = 5, 20.0
-_MATCH_S = 6.0
-_WETS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _DECAY_S = 0.6
-_MATCH_CLIPS = 12
+_PER_BAND = ("spectrum_db", "noise_db")
 
 
 @dataclass(frozen=True)
 class ChannelProfile:
-    """What the channel did to one clip, or to the clips of a set on average.
+    """What the channel did to one clip, or to the clips of a set at the median.
 
     Attributes:
         spectrum_db: Long-term power per band over the power of active speech, float64 `[BANDS]`.
@@ -44,6 +42,7 @@ class ChannelProfile:
         snr_db: Active speech over the sum of the noise floor.
         decay_db_s: How fast the level falls after sounds, in dB per second: reverberation makes it slower.
         level_dbfs: RMS of the active frames.
+        speech_s: Their time in seconds.
     """
 
     spectrum_db: Floats
@@ -52,6 +51,23 @@ class ChannelProfile:
     snr_db: float
     decay_db_s: float
     level_dbfs: float
+    speech_s: float
+
+    def as_row(self) -> dict[str, Any]:
+        """Return the profile as a metric's row: numbers, and lists for the bands."""
+        return {
+            field.name: value.tolist() if isinstance(value := getattr(self, field.name), np.ndarray) else value
+            for field in fields(self)
+        }
+
+    @classmethod
+    def from_row(cls, row: Mapping[str, Any]) -> ChannelProfile:
+        """Read what `as_row` returns; other columns of the row are ignored."""
+        values: dict[str, Any] = {
+            field.name: np.asarray(row[field.name], np.float64) if field.name in _PER_BAND else float(row[field.name])
+            for field in fields(cls)
+        }
+        return cls(**values)
 
 
 @dataclass(frozen=True)
@@ -70,10 +86,37 @@ class Channel:
     gain_db: Floats
     noise_db: Floats
 
+    @classmethod
+    def neutral(cls) -> Channel:
+        """Return the channel that changes nothing."""
+        return cls(None, 0.0, np.zeros(BANDS), np.full(BANDS, EMPTY_DB))
+
+    @classmethod
+    def noise(cls, snr_db: float) -> Channel:
+        """Return a channel that adds white noise at an SNR over active speech."""
+        share = _bank().sum(axis=1) / (_FRAME // 2 + 1)
+        return replace(cls.neutral(), noise_db=decibels(share) - snr_db)
+
+    @classmethod
+    def band(cls, bandwidth_hz: float) -> Channel:
+        """Return a channel with nothing above a frequency."""
+        return replace(cls.neutral(), bandwidth_hz=bandwidth_hz)
+
+    @property
+    def is_neutral(self) -> bool:
+        """Whether clips pass unchanged."""
+        quiet = bool((self.noise_db <= EMPTY_DB).all())
+        return self.bandwidth_hz is None and not self.wet and not self.gain_db.any() and quiet
+
+    def rounded(self) -> Channel:
+        """Return the channel in steps of 0.1 dB and 10 Hz, so that its identity is that of any machine."""
+        bandwidth_hz = None if self.bandwidth_hz is None else float(10 * round(self.bandwidth_hz / 10))
+        return Channel(bandwidth_hz, self.wet, np.round(self.gain_db, 1) + 0.0, np.round(self.noise_db, 1))
+
     def apply(self, samples: Samples) -> Samples:
         """Return a clip at 16 kHz put through the channel; the same clip always gets the same noise."""
         level = active_level(samples, RATE_HZ)
-        if level == 0.0:
+        if level == 0.0 or self.is_neutral:
             return samples
         rng, out = clip_rng(samples), samples
         if self.bandwidth_hz is not None:
@@ -82,7 +125,7 @@ class Channel:
             out = reverberate(out, RATE_HZ, _DECAY_S, self.wet, rng)
         out = _filtered(out, self.gain_db)
         level = active_level(out, RATE_HZ)
-        if (self.noise_db > _EMPTY_DB).any():
+        if (self.noise_db > EMPTY_DB).any():
             noise = _shaped_noise(len(out), self.noise_db, rng)
             out = out + (level * noise).astype(np.float32)
         # a file holds no sample beyond full scale; recognizers do not mind the level
@@ -102,13 +145,14 @@ def profile(samples: Samples) -> ChannelProfile | None:
     power = _power(samples / level)
     noise = np.quantile(_smooth(power @ _bank().T), _NOISE_QUANTILE, axis=0) / _noise_bias()
     return ChannelProfile(
-        spectrum_db=_db(power.mean(axis=0) @ _bank().T),
-        noise_db=_db(noise),
+        spectrum_db=decibels(power.mean(axis=0) @ _bank().T),
+        noise_db=decibels(noise),
         bandwidth_hz=_bandwidth_hz(power.mean(axis=0)),
         # the active frames hold the noise as well
-        snr_db=float(_db(np.array(max(1.0 - noise.sum(), 0.01))) - _db(np.array(noise.sum()))),
+        snr_db=float(decibels(np.array(max(1.0 - noise.sum(), 0.01))) - decibels(np.array(noise.sum()))),
         decay_db_s=_decay_db_s(power.sum(axis=1)),
         level_dbfs=float(20 * np.log10(level)),
+        speech_s=active_seconds(samples, RATE_HZ),
     )
 
 
@@ -133,59 +177,8 @@ def pooled(profiles: Sequence[ChannelProfile]) -> ChannelProfile:
         middle("snr_db"),
         middle("decay_db_s"),
         middle("level_dbfs"),
+        middle("speech_s"),
     )
-
-
-def match_channel(target: ChannelProfile, clips: Sequence[Samples]) -> Channel:
-    """Return the channel that gives clips the profile of another set, found step by step on a few of them.
-
-    Args:
-        target: Profile of the set whose channel is wanted.
-        clips: Clips at 16 kHz that are to be put through it; six seconds of twelve of them are tried.
-
-    Returns:
-        A channel without reverberation where the clips decay as slowly as the target already, without a band limit
-        where they are as narrow, and without noise where they are as noisy.
-    """
-    short = [clip[: round(_MATCH_S * RATE_HZ)] for clip in clips]
-    tried = [clip for clip in short if profile(clip) is not None][:_MATCH_CLIPS]
-    plain = Channel(None, 0.0, np.zeros(BANDS), np.full(BANDS, _EMPTY_DB))
-    if not tried:
-        return plain
-    own = _through(plain, tried)
-    if target.bandwidth_hz < own.bandwidth_hz - _MIN_BAND_STEP_HZ:
-        plain = replace(plain, bandwidth_hz=target.bandwidth_hz)
-    # noise fills the gaps after sounds as reverberation does: each candidate gets its noise before decays are compared
-    best, least = plain, np.inf
-    for wet in _WETS:
-        candidate = _coloured(replace(plain, wet=wet), target, tried)
-        error = abs(_through(candidate, tried).decay_db_s - target.decay_db_s)
-        if error >= least:
-            break
-        best, least = candidate, error
-    return best
-
-
-def _coloured(channel: Channel, target: ChannelProfile, clips: Sequence[Samples]) -> Channel:
-    """Return a channel with the gains and the noise that bring the clips' spectrum and noise floor to the target's."""
-    own = _through(channel, clips)
-    speech = _less_noise(target.spectrum_db, target.noise_db) - _less_noise(own.spectrum_db, own.noise_db)
-    gain = np.clip(speech, -_MAX_GAIN_DB, _MAX_GAIN_DB)
-    channel = replace(channel, gain_db=gain - np.average(gain, weights=10 ** (own.spectrum_db / 10)))
-    own = _through(channel, clips)
-    lacking = 10 ** (target.noise_db / 10) - 10 ** (own.noise_db / 10)
-    return replace(channel, noise_db=_db(np.maximum(lacking, 0.0)))
-
-
-def _through(channel: Channel, clips: Sequence[Samples]) -> ChannelProfile:
-    profiles = [profile(channel.apply(clip)) for clip in clips]
-    return pooled([profile for profile in profiles if profile is not None])
-
-
-def _less_noise(spectrum_db: Floats, noise_db: Floats) -> Floats:
-    """Return the power of speech in each band; where noise covers it, what hides 10 dB under the noise."""
-    whole, noise = 10 ** (spectrum_db / 10), 10 ** (noise_db / 10)
-    return _db(np.maximum(whole - noise, 0.1 * noise))
 
 
 def _power(samples: npt.NDArray[np.floating]) -> Floats:
@@ -253,7 +246,7 @@ def _filtered(samples: Samples, gain_db: Floats) -> Samples:
 
 def _shaped_noise(count: int, noise_db: Floats, rng: np.random.Generator) -> Floats:
     """Return noise whose power per band is the wanted one, float64 `[count]`."""
-    density = noise_db - _db(_bank().sum(axis=1) / (_FRAME // 2 + 1))
+    density = noise_db - decibels(_bank().sum(axis=1) / (_FRAME // 2 + 1))
     white = np.fft.rfft(rng.standard_normal(count))
     noise: Floats = np.fft.irfft(white * _per_bin(density, count), count)
     return noise
@@ -267,6 +260,7 @@ def _per_bin(values_db: Floats, count: int) -> Floats:
     return gains
 
 
-def _db(power: npt.NDArray[np.floating]) -> Floats:
-    decibels: Floats = 10 * np.log10(np.maximum(power, 10 ** (_EMPTY_DB / 10)))
-    return decibels
+def decibels(power: npt.NDArray[np.floating]) -> Floats:
+    """Return powers in dB, those of silence as `EMPTY_DB`."""
+    levels: Floats = 10 * np.log10(np.maximum(power, 10 ** (EMPTY_DB / 10)))
+    return levels

@@ -10,13 +10,16 @@ __all__ = [
     "FAIL_BUDGET",
     "METRICS",
     "RECOGNIZER",
+    "RECOGNIZERS",
     "TIME_LIMIT_S",
     "TRANSCRIBER",
     "default_jobs",
 ]
 
-RECOGNIZER = "pocketsphinx"
-"""The recognizer that turns clips into phones."""
+RECOGNIZER = "auto"
+"""The recognizer that turns clips into phones: the first of `RECOGNIZERS` that can be used here."""
+RECOGNIZERS = ("phone-ctc", "pocketsphinx")
+"""Recognizers in order of preference; the last is in every install."""
 TRANSCRIBER = "whisper"
 """The transcriber that turns clips into words, where a metric reads them."""
 METRICS = ("pjsd", "signal")

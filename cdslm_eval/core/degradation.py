@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cdslm_eval.core.audio import Samples, resample
 
-__all__ = ["active_level", "add_noise", "band_limit", "change_speed", "clip_rng", "reverberate"]
+__all__ = ["active_level", "active_seconds", "add_noise", "band_limit", "change_speed", "clip_rng", "reverberate"]
 
 _FRAME_S = 0.02
 _ACTIVE_DB = 15.9
@@ -29,13 +29,23 @@ def active_level(samples: Samples, rate_hz: int) -> float:
         samples: float32 `[samples]`.
         rate_hz: Their rate.
     """
+    power = _active_power(samples, rate_hz)
+    return float(np.sqrt(power.mean())) if len(power) else 0.0
+
+
+def active_seconds(samples: Samples, rate_hz: int) -> float:
+    """Return the time of the active frames of a clip in seconds, as `active_level` chooses them."""
+    return len(_active_power(samples, rate_hz)) * min(_FRAME_S, len(samples) / rate_hz)
+
+
+def _active_power(samples: Samples, rate_hz: int) -> npt.NDArray[np.float64]:
+    """Return the power of each active frame; a clip shorter than a frame is one frame, silence has none."""
     size = max(1, round(_FRAME_S * rate_hz))
     whole = len(samples) // size * size
-    if not whole:
-        return float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
-    power = np.mean(np.square(samples[:whole].reshape(-1, size), dtype=np.float64), axis=1)
-    loud = float(np.percentile(power, 95))
-    return float(np.sqrt(power[power >= loud * 10 ** (-_ACTIVE_DB / 10)].mean())) if loud > 0 else 0.0
+    frames = samples[:whole].reshape(-1, size) if whole else samples[None]
+    power: npt.NDArray[np.float64] = np.square(frames, dtype=np.float64).mean(axis=1) if frames.size else np.zeros(0)
+    loud = float(np.percentile(power, 95)) if len(power) else 0.0
+    return power[power >= loud * 10 ** (-_ACTIVE_DB / 10)] if loud > 0 else power[:0]
 
 
 def add_noise(samples: Samples, rate_hz: int, snr_db: float, rng: np.random.Generator) -> Samples:

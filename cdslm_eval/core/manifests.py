@@ -23,9 +23,10 @@ _ALIASES = {
     "sentence": "text",
     "speaker_id": "speaker",
     "spk": "speaker",
+    "lang": "language",
     "ref": "reference",
 }
-_FIELDS = ("path", "key", "text", "speaker", "phones", "reference", "reference_text")
+_FIELDS = ("path", "key", "text", "speaker", "language", "phones", "reference", "reference_text")
 
 
 def from_directory(folder: Path) -> Iterator[Source]:
@@ -142,6 +143,7 @@ def from_records(records: Iterable[tuple[str, Mapping[str, Any]]], base: Path) -
                 path=audio,
                 text=text,
                 speaker=_text(record.get("speaker")),
+                language=_text(record.get("language")),
                 phones=tuple(phones.split() if isinstance(phones, str) else phones) if phones else None,
                 reference=str(base / str(reference)) if reference else None,
                 reference_text=_text(record.get("reference_text")),

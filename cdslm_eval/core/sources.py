@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdslm_eval.core.audio import Clip, content_digest, read_audio
+from cdslm_eval.core.derivation import Derivation
 
 __all__ = ["Source", "decode"]
 
@@ -19,20 +20,24 @@ class Source:
         path: Audio file.
         text: What is said, from a manifest or a `.txt` sidecar.
         speaker: Who says it; clips of one speaker are resampled together.
+        language: Language of the speech, as an ISO 639 code such as "en" or "pt-BR".
         phones: Phones from a manifest or a `.phones` sidecar (white space between them).
         reference: Audio file of the paired real clip.
         reference_text: What the paired real clip says.
         decoded: The clip itself, where it lies in memory; `path` is then a label that no file has.
+        derivation: What is done to the audio after decoding; None for the clip as it is.
     """
 
     key: str
     path: str
     text: str | None = None
     speaker: str | None = None
+    language: str | None = None
     phones: tuple[str, ...] | None = None
     reference: str | None = None
     reference_text: str | None = None
     decoded: Clip | None = None
+    derivation: Derivation | None = None
 
     @property
     def bytes(self) -> int:
@@ -43,6 +48,14 @@ class Source:
             return Path(self.path).stat().st_size
         except OSError:
             return 0
+
+    def digest_of(self, digest: str) -> str:
+        """Return the digest of the clip, from that of its decoded file."""
+        return self.derivation.digest(digest) if self.derivation else digest
+
+    def derived(self, clip: Clip) -> Clip:
+        """Return the clip, from what was decoded."""
+        return self.derivation.apply(clip) if self.derivation else clip
 
     def offers(self) -> frozenset[str]:
         """Return what the clip can give to a metric ("phones" means a sidecar, not a recognizer)."""
@@ -63,18 +76,20 @@ def decode(source: Source, *, with_reference: bool = False) -> Clip:
         AudioError: Its file, or its reference's, cannot be read.
     """
     if source.decoded is not None:
-        return source.decoded
+        return source.derived(source.decoded)
     audio = read_audio(source.path)
     reference = None
     if with_reference and source.reference is not None:
         reference = decode(Source(key=source.key, path=source.reference, text=source.reference_text))
-    return Clip(
-        key=source.key,
-        samples=audio.samples,
-        rate_hz=audio.rate_hz,
-        digest=content_digest(audio.samples, audio.rate_hz),
-        text=source.text,
-        speaker=source.speaker,
-        phones=source.phones,
-        reference=reference,
+    return source.derived(
+        Clip(
+            key=source.key,
+            samples=audio.samples,
+            rate_hz=audio.rate_hz,
+            digest=content_digest(audio.samples, audio.rate_hz),
+            text=source.text,
+            speaker=source.speaker,
+            phones=source.phones,
+            reference=reference,
+        )
     )

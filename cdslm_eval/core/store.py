@@ -19,7 +19,7 @@ from cdslm_eval.core.errors import StoreError, UsageError
 
 __all__ = ["FileFacts", "Outcome", "Store", "default_store_path"]
 
-SCHEMA = 1
+SCHEMA = 2
 _APPLICATION_ID = 0x4344534C  # "CDSL"
 _TABLES = """
 CREATE TABLE IF NOT EXISTS files (
@@ -36,6 +36,13 @@ CREATE TABLE IF NOT EXISTS estimates (
 """
 # added without a new schema: an older program leaves it alone
 _NOTES = "CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID"
+# Schema 1 kept what rested on a recognizer or transcriber that failed to open: "skipped: no phones", or "ok" without
+# phones where they are optional. Such rows cannot be told from those of clips that have none; both are measured again.
+_DROP_RESTING_ON_A_FAILED_FEATURE = """
+DELETE FROM rows WHERE status = 'skipped' AND (reason LIKE 'no %phones%' OR reason LIKE 'no %transcript%');
+DELETE FROM rows WHERE status = 'ok' AND (data LIKE '%"phones": null%' OR data LIKE '%"transcript": null%');
+DELETE FROM notes WHERE key LIKE 'score result:%' OR key LIKE 'difference:%';
+"""
 _ABSORB = {
     "files": "INSERT OR IGNORE INTO files SELECT * FROM theirs.files",
     "identities": "INSERT OR IGNORE INTO identities SELECT * FROM theirs.identities",
@@ -137,6 +144,16 @@ class Store:
             self._db.execute(f"PRAGMA user_version = {SCHEMA}")
             self._db.executescript(_TABLES)
         self._db.execute(_NOTES)
+        if tables and version < SCHEMA:
+            self._upgrade()
+
+    def _upgrade(self) -> None:
+        """Bring a store of an earlier schema up to date, once, whichever of several writers comes first."""
+        with self.writing():
+            if self._db.execute("PRAGMA user_version").fetchone()[0] < SCHEMA:
+                for statement in _DROP_RESTING_ON_A_FAILED_FEATURE.split(";"):
+                    self._db.execute(statement)
+                self._db.execute(f"PRAGMA user_version = {SCHEMA}")
 
     @contextmanager
     def _told(self) -> Iterator[None]:

@@ -229,12 +229,14 @@ class Recognizer(Measurer):
         inventory: Name of the phone set of its output: "arpabet", "ipa". Phones of different sets are never compared.
             An instance may set its own, from an option.
         languages: ISO 639 codes of the languages it was made for, such as "en"; empty where it declares none.
+        caution: A sentence shown with every result that rests on it: how far its phones can be relied on.
         real_time_factor: Processor seconds per second of audio on one core, as its author measured it; None where not
             known. Up to .01, what costs extra recognition (the channel next to pJSD) is on by default.
     """
 
     inventory: str
     languages: frozenset[str] = frozenset()
+    caution: ClassVar[str] = ""
     real_time_factor: float | None = None
     provides = "phones"
 

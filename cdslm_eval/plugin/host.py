@@ -16,13 +16,14 @@ import pluggy
 from pydantic import ValidationError
 from pydantic_core import PydanticSerializationError
 
-from cdslm_eval.core.defaults import TRANSCRIBER
+from cdslm_eval.core.defaults import RECOGNIZER, TRANSCRIBER
 from cdslm_eval.core.errors import PluginError, UnknownNameError, UsageError, did_you_mean
 from cdslm_eval.plugin import hookspecs
 from cdslm_eval.plugin.admission import KINDS, complaint, import_problem
 from cdslm_eval.plugin.catalogue import OWN_PLUGINS, how_to_install, owner_of
 from cdslm_eval.plugin.contract import Component, Measurer, Transcriber
 from cdslm_eval.plugin.failures import describe
+from cdslm_eval.plugin.recognition import default_recognizer
 from cdslm_eval.plugin.specs import FileSpec, code_digest, load_class
 
 __all__ = ["GROUP", "KINDS", "Host", "Plugin", "Registered", "complaint", "transcriber_for"]
@@ -200,7 +201,8 @@ class Host:
     def make(self, kind: str, spec: str) -> Any:
         """Return an instance from a name with options: `name`, `name:value` or `name:key=value,key=value`.
 
-        A class from a file stands in the place of a name: `FILE.py:CLASS`, with options after another colon.
+        A class from a file takes the place of a name: `FILE.py:CLASS`, with options after another colon. The
+        recognizer "auto" is the first of the default ones that can be used here.
 
         Raises:
             UsageError: The name is unknown, an option is, or its value does not fit.
@@ -213,6 +215,8 @@ class Host:
             made = _instance(kind, component, _options(component, spec, file.rest), spec, str(file.path))
             made.code = digest
             return made
+        if kind == "recognizer" and spec == RECOGNIZER:
+            spec = default_recognizer(self)
         name, _, rest = spec.partition(":")
         return self.build(kind, name, _options(self.find(kind, name).component, spec, rest), spec)
 

@@ -14,6 +14,7 @@ from cdslm_eval.report.html import environment, file_name, inline, write_files
 from cdslm_eval.report.listen import Player, Players
 from cdslm_eval.report.provenance import publishable
 from cdslm_eval.report.summary import summarise_page
+from cdslm_eval.results.channel_grid import channel_grids
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import decimals_of, format_interval
 from cdslm_eval.results.ranking import shown_columns
@@ -27,6 +28,7 @@ _ORDER = re.compile(r"(.*)_(\d+)")
 TRUST = {
     "ok": "floor under 0.05 (of a bit, or of a distance's scale): the corrected value can be quoted",
     "sample_limited": "floor above that: corrected, but more speech would help",
+    "acoustic": "no more than the system's channel alone makes of real speech: compare the matched value",
     "rank_deficient": "no more clips than dimensions: biased, so without an interval and not told apart from others",
     "bounds_only": "floor above 0.25: believe the bounds, not the point",
 }
@@ -70,6 +72,7 @@ def write_report(result: ScoreResult, folder: Path, *, private_paths: bool = Fal
         exemplars=exemplars,
         ngrams=ngrams,
         more_players=[player for player in players.all() if player.anchor not in in_cards],
+        channel=channel_grids(result),
         trust=TRUST,
         max_failures=_MAX_FAILURES,
         settings=json.dumps(settings, indent=1, ensure_ascii=False, default=str),

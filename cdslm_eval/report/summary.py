@@ -145,7 +145,7 @@ def _cell(estimate: Estimate | None, estimates: Sequence[Estimate]) -> SummaryCe
     shade = _shade(estimate, estimates)
     if not math.isfinite(headline.value):
         return SummaryCell(headline.interval, "", note, shade, headline.why)
-    interval = headline.interval if math.isfinite(headline.low) else ""
+    interval = headline.interval if math.isfinite(headline.low) or math.isfinite(headline.high) else ""
     return SummaryCell(format_number(headline.value, headline.decimals), interval, note, shade, headline.why)
 
 
@@ -175,8 +175,10 @@ def sentences(estimates: Sequence[Estimate]) -> list[str]:
     known = [estimate for estimate in ranked(estimates) if estimate.headline().known]
     if not known:
         return [f"No system has a known {estimates[0].name}: {estimates[0].reason or 'no clip was scored'}."]
-    answers = [_order_sentence(known)] if len(known) > 1 and known[0].better != "neither" else [_single(known)]
-    return [*answers, *_distance_sentences(known)]
+    fair = [estimate for estimate in known if not estimate.outside]
+    answers = [_order_sentence(fair)] if len(fair) > 1 and known[0].better != "neither" else [_single(fair or known)]
+    apart = [f"{estimate.system} is not ranked: {estimate.outside}." for estimate in known if estimate.outside]
+    return [*answers, *apart, *_distance_sentences(fair)]
 
 
 def _single(known: Sequence[Estimate]) -> str:
@@ -224,11 +226,18 @@ def _distance_sentences(known: Sequence[Estimate]) -> list[str]:
     corrected = [estimate for estimate in known if estimate.headline().kind == "corrected"]
     bounded = [estimate for estimate in known if estimate.headline().kind == "bounds"]
     lines = []
-    far = [estimate.system for estimate in corrected if estimate.headline().low > 0]
+    acoustic = [estimate.system for estimate in corrected if estimate.trust == "acoustic"]
+    far = [e.system for e in corrected if e.headline().low > 0 and e.trust != "acoustic"]
     near = [estimate.system for estimate in corrected if not estimate.headline().low > 0]
     if far:
         verb = "is" if len(far) == 1 else "are"
         lines.append(f"{_listed(far)} {verb} further from real speech than real speech is from itself.")
+    if acoustic:
+        verb = "is" if len(acoustic) == 1 else "are"
+        lines.append(
+            f"{_listed(acoustic)} {verb} no further from real speech than their channel alone takes it; "
+            "compare the matched values."
+        )
     if near:
         verb = "is" if len(near) == 1 else "are"
         lines.append(f"{_listed(near)} {verb} not shown to differ from real speech (no proof of likeness).")

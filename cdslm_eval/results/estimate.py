@@ -8,12 +8,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from cdslm_eval.results.channel import Acoustics
 from cdslm_eval.results.numbers import decimals_of, format_interval, format_value, to_json
 
 __all__ = ["Better", "Calibration", "Estimate", "Quantity", "Trust"]
 
 Better = Literal["lower", "higher", "neither"]
-Trust = Literal["", "ok", "sample_limited", "rank_deficient", "bounds_only"]
+Trust = Literal["", "ok", "sample_limited", "acoustic", "rank_deficient", "bounds_only"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +27,7 @@ class Quantity:
             one sample size, for ranking only).
         value: The point; NaN where there is none.
         low, high: Its 95 % interval or its bounds; NaN where it has none.
-        why: Why it is this kind, or not known; "" where there is nothing to say.
+        why: Why it is this kind, or not known; "" where that needs no words.
     """
 
     kind: Literal["value", "corrected", "bounds", "uncorrected", "held-out"]
@@ -65,7 +66,7 @@ class Calibration:
         held_out: A lower bound, 0 in expectation for identical sources; negative values are kept as they are.
         held_out_common: The same at the phone count `common_phones`, shared by all systems of the run.
         common_phones: That count; None where there is no common one.
-        trust: "ok", "sample_limited", "rank_deficient" or "bounds_only"; "" where only a floor is known.
+        trust: "ok", "sample_limited", "acoustic", "rank_deficient" or "bounds_only"; "" where only a floor is known.
     """
 
     floor: float = math.nan
@@ -80,7 +81,8 @@ class Calibration:
 
 
 _BLANK = Calibration()
-_CALIBRATED = tuple(one.name for one in dataclasses.fields(Calibration))
+_CALIBRATED = tuple(field.name for field in dataclasses.fields(Calibration))
+_ACOUSTIC = tuple(field.name for field in dataclasses.fields(Acoustics))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -90,12 +92,15 @@ class Estimate:
     Attributes:
         system, metric, identity, name: Whose it is, what measured it, and how exactly.
         value: The value; NaN with a reason where it is not known.
-        low, high: Its interval, or its bounds; `interval` says which.
-        interval: "95% bootstrap", "95% jackknife" or "bounds".
+        low, high: Its interval, or its bounds; `interval` names the kind. NaN where that end is open.
+        interval: "bounds", or how the interval was made: "95% t", "95% Korn-Graubard", "95% order statistics",
+            "95% jackknife".
         calibration: Floor, corrected value, held-out bound and trust, where the statistic has them.
+        acoustics: What the system's channel explains of the value, where that was measured.
         n_scored, n_failed, n_skipped: Clips behind the value.
         n_reference: Reference clips behind the value, 0 where none are used.
         reason: Why something is NaN or not to be trusted, or "".
+        outside: Why the system is not ranked under this value (it repeats the reference), or "".
     """
 
     system: str
@@ -107,6 +112,7 @@ class Estimate:
     high: float = math.nan
     interval: str = ""
     calibration: Calibration | None = field(default=None, repr=False)
+    acoustics: Acoustics | None = field(default=None, repr=False)
     unit: str = ""
     better: Better = "neither"
     n_scored: int = 0
@@ -114,6 +120,7 @@ class Estimate:
     n_skipped: int = 0
     n_reference: int = 0
     reason: str = ""
+    outside: str = ""
 
     @property
     def floor(self) -> float:
@@ -160,6 +167,14 @@ class Estimate:
         """How far the corrected value can be trusted; "" where the statistic has no such mark."""
         return (self.calibration or _BLANK).trust
 
+    def with_acoustics(self, acoustics: Acoustics) -> Estimate:
+        """Return the estimate with what the channel explains of it; its trust says where that is all of it."""
+        own = self.calibration
+        trusted = own is not None and own.trust in ("ok", "sample_limited")
+        if own is not None and trusted and acoustics.explains(own.corrected, own.corrected_low):
+            own = dataclasses.replace(own, trust="acoustic")
+        return dataclasses.replace(self, calibration=own, acoustics=acoustics)
+
     def headline(self) -> Quantity:
         """Return the number that is reported, ranked, drawn, recorded and tested for this estimate.
 
@@ -171,8 +186,8 @@ class Estimate:
         own = self.calibration
         if own is None or not own.trust or not math.isfinite(self.value):
             return Quantity("value", self.value, self.low, self.high, self.reason)
-        if own.trust in ("ok", "sample_limited") and math.isfinite(own.corrected):
-            why = "more speech would narrow it" if own.trust == "sample_limited" else ""
+        if own.trust in _WHY and math.isfinite(own.corrected):
+            why = _WHY[own.trust]
             return Quantity("corrected", own.corrected, own.corrected_low, own.corrected_high, why)
         if self.interval == "bounds":
             why = "too little speech for this order: only the bounds hold"
@@ -180,32 +195,48 @@ class Estimate:
         return Quantity("uncorrected", self.value, why=self.reason or "its finite-sample bias is not known")
 
     def as_json(self) -> dict[str, Any]:
-        """Return the estimate as flat JSON values: NaN and infinities become None."""
+        """Return the estimate as flat JSON values: NaN and infinities become None.
+
+        The fields of `acoustics` follow where the channel was measured.
+        """
         record = {name: getattr(self, name) for name in _FIELDS if name not in _CALIBRATED}
         record |= {name: getattr(self.calibration or _BLANK, name) for name in _CALIBRATED}
         plain: dict[str, Any] = to_json({name: record[name] for name in _FIELDS})
-        return plain
+        return plain | (to_json(self.acoustics) if self.acoustics is not None else {})
 
     @classmethod
     def from_json(cls, record: Mapping[str, Any]) -> Estimate:
         """Read what `as_json` returns; numbers that are null or absent are NaN."""
         own = {name: _number(name, value, Calibration) for name, value in record.items() if name in _CALIBRATED}
-        rest = {name: _number(name, value, cls) for name, value in record.items() if name not in _CALIBRATED}
+        acoustic = {name: _number(name, value, Acoustics) for name, value in record.items() if name in _ACOUSTIC}
+        parts = {*own, *acoustic}
+        rest = {name: _number(name, value, cls) for name, value in record.items() if name not in parts}
         calibration = Calibration(**own)
-        return cls(**rest, calibration=None if _empty(calibration) else calibration)
+        return cls(
+            **rest,
+            calibration=None if _empty(calibration) else calibration,
+            acoustics=Acoustics(**acoustic) if acoustic else None,
+        )
 
 
 # the order of the JSON keys and of the CSV columns, which other programs read
 _FIELDS = (
     *("system", "metric", "identity", "name", "value", "low", "high", "interval"),
     *_CALIBRATED,
-    *("unit", "better", "n_scored", "n_failed", "n_skipped", "n_reference", "reason"),
+    *("unit", "better", "n_scored", "n_failed", "n_skipped", "n_reference", "reason", "outside"),
 )
 
 
+_WHY = {
+    "ok": "",
+    "sample_limited": "more speech would narrow it",
+    "acoustic": "its channel alone makes real speech differ as much",
+}
+
+
 def _number(name: str, value: Any, owner: type) -> Any:
-    """Return NaN for a null that stands for a number."""
-    kinds = {one.name: str(one.type) for one in dataclasses.fields(owner)}
+    """Return NaN for a null in a number field."""
+    kinds = {field.name: str(field.type) for field in dataclasses.fields(owner)}
     return math.nan if value is None and kinds.get(name) == "float" else value
 
 

@@ -6,6 +6,7 @@ import dataclasses
 import html as _html
 import json
 import math
+import types
 import typing
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -171,6 +172,9 @@ def _with_nan(hint: Any, value: Any, where: Path | str) -> Any:
     """Return a JSON value with NaN where it is null and its type is float; refuse fields that a type has not."""
     if hint is float:
         return math.nan if value is None else value
+    if typing.get_origin(hint) is types.UnionType and isinstance(value, dict):
+        # X | None: an object is the X
+        hint = next((arm for arm in typing.get_args(hint) if dataclasses.is_dataclass(arm)), hint)
     if dataclasses.is_dataclass(hint) and isinstance(value, dict):
         hints = typing.get_type_hints(hint)
         if unknown := sorted(set(value) - {field.name for field in dataclasses.fields(hint)}):

@@ -13,7 +13,7 @@ __all__ = ["Shown", "common_scale", "ranked", "shown_columns"]
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Which columns of a table of one value have anything in them: `trust` stands for the corrected value too."""
+    """Which columns of a table of one value have anything in them: `trust` includes the corrected value."""
 
     floor: bool
     held_out: bool
@@ -53,10 +53,12 @@ def _held_out(estimate: Estimate) -> Quantity:
 
 
 def ranked(estimates: Sequence[Estimate]) -> list[Estimate]:
-    """Return the estimates of one name, best first; unknown ones last."""
+    """Return the estimates of one name, best first; then those of systems outside the ranking, then unknown ones."""
     if not estimates or estimates[0].better == "neither":
         return list(estimates)
     sign = -1.0 if estimates[0].better == "higher" else 1.0
     keys = [sign * quantity.value for quantity in common_scale(estimates)]
-    order = sorted(range(len(keys)), key=lambda index: (math.isnan(keys[index]), keys[index]))
+    order = sorted(
+        range(len(keys)), key=lambda index: (math.isnan(keys[index]), bool(estimates[index].outside), keys[index])
+    )
     return [estimates[index] for index in order]

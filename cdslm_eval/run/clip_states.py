@@ -65,9 +65,9 @@ class ClipStates:
         known = {path: facts for path, facts in self.store.files(sorted(paths)).items() if unchanged(path, facts)}
         for state in states:
             if state.source.decoded is not None:
-                state.digest = state.source.decoded.digest
+                state.digest = state.source.digest_of(state.source.decoded.digest)
             elif facts := known.get(state.source.path):
-                state.digest = facts.digest
+                state.digest = state.source.digest_of(facts.digest)
             if state.source.reference and (facts := known.get(state.source.reference)):
                 state.reference_digest = facts.digest
         for number, identity in enumerate(self.graph.identities):

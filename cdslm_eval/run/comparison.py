@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import os
 from collections.abc import Sequence
+from pathlib import PurePath
 
 import numpy as np
 
@@ -28,12 +30,14 @@ def compare(
     metrics: Sequence[Metric],
     *,
     seed: int = 0,
+    unpaired: bool = False,
     progress: Progress | None = None,
 ) -> list[Difference]:
     """Return the difference of two systems under each metric.
 
     Clips are paired by key where both sets share at least half of the keys of the larger: the same prompts answered by
-    both. Otherwise the samples are independent.
+    both. Otherwise, and where `unpaired`, the samples are independent. Keys that are absolute paths
+    count from their common folder.
 
     Raises:
         UsageError: A metric needs a reference and there is none.
@@ -49,12 +53,18 @@ def compare(
     for metric in metrics:
         sides = (sample_of(measured[0], metric), sample_of(measured[1], metric))
         real = sample_of(measured[2], metric) if metric in versus else None
-        found += differences(metric, measured[0].identity(metric).ident, sides, real, seed=seed)
+        found += differences(metric, measured[0].identity(metric).ident, sides, real, seed=seed, unpaired=unpaired)
     return with_holm(found)
 
 
 def differences(
-    metric: Metric, identity: str, sides: tuple[Sample, Sample], reference: Sample | None, *, seed: int
+    metric: Metric,
+    identity: str,
+    sides: tuple[Sample, Sample],
+    reference: Sample | None,
+    *,
+    seed: int,
+    unpaired: bool = False,
 ) -> list[Difference]:
     """Return the first side minus the second, one difference per value of a metric, without Holm's correction.
 
@@ -65,8 +75,10 @@ def differences(
             and their speakers do not chain the pairs into fewer than 5 clusters.
         reference: The reference's rows, where the metric needs them.
         seed: Randomness of draws and folds.
+        unpaired: Do not pair them.
     """
-    pairs = _shared_keys(sides)
+    sides = _with_relative_keys(sides[0]), _with_relative_keys(sides[1])
+    pairs = None if unpaired else _shared_keys(sides)
     aligned = None if pairs is None else _aligned(sides, pairs)
     if aligned is not None and _chained(sides, aligned[0]):
         pairs = aligned = None
@@ -80,6 +92,19 @@ def differences(
         compared += statistic.difference(a, b, reference, context, paired=paired)
     n_unpaired = 0 if pairs is None else len({label.key for side in sides for label in side.labels} - set(pairs))
     return [dataclasses.replace(difference, n_unpaired=n_unpaired) for difference in compared]
+
+
+def _with_relative_keys(side: Sample) -> Sample:
+    """Return a sample whose keys, where all are absolute paths, start at their common folder.
+
+    Manifests of two systems name the same prompts in two places.
+    """
+    keys = [label.key for label in side.labels]
+    if len(keys) < 2 or not all(PurePath(key).is_absolute() for key in keys):
+        return side
+    common = os.path.commonpath([str(PurePath(key).parent) for key in keys])
+    labels = [dataclasses.replace(label, key=os.path.relpath(label.key, common)) for label in side.labels]
+    return dataclasses.replace(side, labels=labels)
 
 
 def _shared_keys(sides: tuple[Sample, Sample]) -> list[str] | None:

@@ -18,6 +18,7 @@ from cdslm_eval.core.errors import AudioError, EvalError, UsageError
 from cdslm_eval.core.progress import Progress
 from cdslm_eval.plugin.contract import Failed, Generator, Recognizer, Skipped
 from cdslm_eval.plugin.host import Host
+from cdslm_eval.plugin.recognition import default_recognizer
 
 __all__ = ["GenerationRequest", "generate_into", "generate_set", "prompts_for"]
 
@@ -70,7 +71,7 @@ def generate_set(host: Host, request: GenerationRequest, folder: Path, note: Cal
         "count": request.count,
         "seconds": request.seconds,
         "seed": request.seed,
-        "recognizer": _recognizer_key(request) if "phones" in generator.prompts else "",
+        "recognizer": _recognizer_key(host, request) if "phones" in generator.prompts else "",
     }
     if not isinstance(request.generator, str):
         # a spec holds its options as text
@@ -86,9 +87,11 @@ def generate_set(host: Host, request: GenerationRequest, folder: Path, note: Cal
     return ClipSet.open(target, name=request.name)
 
 
-def _recognizer_key(request: GenerationRequest) -> str:
-    one = request.recognizer
-    return one if isinstance(one, str) else f"{one.name}@{one.version}"
+def _recognizer_key(host: Host, request: GenerationRequest) -> str:
+    recognizer = request.recognizer
+    if recognizer == defaults.RECOGNIZER:
+        return default_recognizer(host)
+    return recognizer if isinstance(recognizer, str) else f"{recognizer.name}@{recognizer.version}"
 
 
 def _prompts_key(prompts: ClipSet | None) -> str:

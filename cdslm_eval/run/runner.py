@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
@@ -39,6 +40,16 @@ class Measurement:
     def outcomes(self, metric: Metric) -> Iterator[Outcome]:
         """Yield the outcome of each clip under a metric, in the order of the set."""
         return self._clip_states.outcomes(self._states, self._clip_states.graph.number(metric))
+
+    def upstream(self, feature: str) -> Iterator[Outcome]:
+        """Yield the outcome of each clip under the provider of a feature; nothing where no metric depends on it."""
+        graph = self._clip_states.graph
+        if any(feature in features for features in graph.depends_on):
+            yield from self._clip_states.outcomes(self._states, graph.number(graph.providers[feature]))
+
+    def narrowed(self, metrics: Sequence[Metric]) -> Measurement:
+        """Return the same rows as the answer to a request of fewer metrics."""
+        return dataclasses.replace(self, request=Request(self.request.clips, tuple(metrics)))
 
     def identity(self, metric: Metric) -> Identity:
         """Return the identity that the metric's rows carry."""
@@ -95,6 +106,7 @@ class Runner:
         transcriber: Provides transcripts to the metrics (and the recognizer) that need them.
 
     Attributes:
+        store: Where rows are.
         executor: Where measurements run.
         measured: Clips that were sent to a worker in the last run.
         unusable: Name of each metric that could not be identified in the last run -> why.
@@ -117,7 +129,7 @@ class Runner:
         self.measured = 0
         self.unusable: Mapping[str, str] = {}
         self.measurements: list[Measurement] = []
-        self._store = store
+        self.store = store
         self._providers: dict[str, Measurer] = {
             measurer.provides: measurer for measurer in (transcriber, recognizer) if measurer is not None
         }
@@ -130,11 +142,11 @@ class Runner:
         Everything that was measured is in the store when this returns or raises, KeyboardInterrupt included.
         """
         graph = resolve((metric for request in requests for metric in request.metrics), self._providers)
-        with self._store.writing():
+        with self.store.writing():
             for identity in graph.stored_identities():
-                self._store.put_identity(identity.ident, identity.parts)
+                self.store.put_identity(identity.ident, identity.parts)
         self.unusable = graph.unusable
-        clip_states = ClipStates(self._store, graph, self._kept)
+        clip_states = ClipStates(self.store, graph, self._kept)
         states = []
         for request in requests:
             wanted = tuple(sorted({graph.number(metric) for metric in request.metrics}))

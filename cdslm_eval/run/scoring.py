@@ -12,16 +12,19 @@ from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.store import Outcome
 from cdslm_eval.plugin.contract import Metric
+from cdslm_eval.results.channel import ChannelEffect, ChannelReport
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
 from cdslm_eval.run import Measurement, Progress, Request, Runner
+from cdslm_eval.run.channel import ChannelStudy, inaudible, sees_channel, study_channels
 from cdslm_eval.run.samples import context_of, sample_of
 from cdslm_eval.stats.sample import Sample
-from cdslm_eval.stats.statistic import Diagnostics, Estimation
+from cdslm_eval.stats.statistic import ChannelProbes, Diagnostics, Estimation
 
 __all__ = ["REFERENCE", "over_budget", "requests_for", "score", "set_digest", "summarise"]
 
 REFERENCE = "reference"
+_NAMED = 3
 
 
 def score(
@@ -33,6 +36,7 @@ def score(
     seed: int = 0,
     progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
+    profiler: Metric | None = None,
 ) -> ScoreResult:
     """Score systems with metrics.
 
@@ -44,6 +48,7 @@ def score(
         seed: Randomness of every interval, draw and fold.
         progress: Told how far the measuring is.
         settings: Goes into the result as it is, with the digests of the sets added.
+        profiler: The metric whose rows are channel profiles, where the channel is to be measured next to divergences.
 
     Raises:
         UsageError: A metric needs a reference and there is none, or two systems have one name.
@@ -54,17 +59,30 @@ def score(
         raise UsageError(f"{names} compares with real speech: name it with --reference DIR")
     if len({one.name for one in systems}) < len(systems):
         raise UsageError("two systems have one name")
-    measured = runner.run(requests_for(systems, reference, metrics), progress)
+    measured = runner.run(requests_for(systems, reference, metrics, profiler), progress)
     real = measured[-1] if len(measured) > len(systems) else None
-    return summarise(measured[: len(systems)], real, metrics, reference=reference, seed=seed, settings=settings)
+    of_systems, channel = measured[: len(systems)], None
+    if profiler is not None and real is not None and sees_channel(metrics):
+        channel = study_channels(runner, of_systems, real, metrics, profiler, seed=seed, progress=progress)
+    return summarise(of_systems, real, metrics, reference=reference, seed=seed, settings=settings, channel=channel)
 
 
-def requests_for(systems: Sequence[ClipSet], reference: ClipSet | None, metrics: Sequence[Metric]) -> list[Request]:
-    """Return what must be measured: every system under every metric, then the reference where one is looked at."""
-    requests = [Request(one, tuple(metrics)) for one in systems]
-    beside = [m for m in metrics if any(s.needs_reference or s.wants_reference for s in m.statistics.values())]
-    if reference is not None and beside:
-        requests.append(Request(reference, tuple(beside)))
+def requests_for(
+    systems: Sequence[ClipSet], reference: ClipSet | None, metrics: Sequence[Metric], profiler: Metric | None = None
+) -> list[Request]:
+    """Return what must be measured: every system under every metric, then the reference where it is compared with.
+
+    Args:
+        systems: The systems.
+        reference: Real speech.
+        metrics: The metrics of the run.
+        profiler: Measures the channel of every set, where that is wanted.
+    """
+    further = () if profiler is None else (profiler,)
+    requests = [Request(system, (*metrics, *further)) for system in systems]
+    versus = [m for m in metrics if any(s.needs_reference or s.wants_reference for s in m.statistics.values())]
+    if reference is not None and versus:
+        requests.append(Request(reference, (*versus, *further)))
     return requests
 
 
@@ -76,6 +94,7 @@ def summarise(
     reference: ClipSet | None = None,
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
+    channel: ChannelStudy | None = None,
 ) -> ScoreResult:
     """Turn rows into a result.
 
@@ -86,6 +105,7 @@ def summarise(
         reference: The reference set.
         seed: Randomness of every interval, draw and fold.
         settings: Goes into the result as it is, with the digests of the sets added.
+        channel: Rows of the reference put through the systems' channels.
     """
     systems = [one.request.clips for one in measured]
     book = _Book(seed, real if reference is not None else None)
@@ -93,6 +113,8 @@ def summarise(
         for metric in metrics:
             book.enter(measurement, metric)
     book.put_on_common_scale(metrics)
+    report = book.put_next_to_channel(metrics, channel) if channel is not None else None
+    book.leave_out_copies(_copied(measured, book.real))
     digests = {one.request.clips.name: set_digest(one) for one in measured}
     unusable = [why for one in measured[:1] for why in one.unusable.values()]
     same = [] if reference is None else [one.name for one in systems if _paths(one) == _paths(reference)]
@@ -105,6 +127,7 @@ def summarise(
         exemplars=tuple(book.exemplars),
         warnings=tuple(dict.fromkeys([*unusable, *_same_sets(digests, same), *book.warnings])),
         settings={**(settings or {}), "seed": seed, "sets": digests},
+        channel=report,
         clip_paths=book.paths,
     )
 
@@ -156,6 +179,7 @@ class _Book:
         self.warnings: list[str] = []
         self.paths: dict[tuple[str, str], str] = {}
         self._samples: dict[str, Sample] = {}
+        self._memorised: dict[str, str] = {}
         self._scored: dict[tuple[str, str], dict[str, _Scored]] = {}
 
     def enter(self, measurement: Measurement, metric: Metric) -> None:
@@ -174,6 +198,8 @@ class _Book:
 
     def _diagnose(self, system: str, diagnostics: Diagnostics) -> None:
         self.warnings += diagnostics.warnings
+        if diagnostics.memorised:
+            self._memorised.setdefault(system, diagnostics.memorised)
         self.contributions += diagnostics.contributions
         self.exemplars += diagnostics.exemplars
         for (of_system, key), path in diagnostics.heard_in.items():
@@ -193,6 +219,62 @@ class _Book:
                 for system, estimates in statistic.on_common_scale(estimations, samples, reference, context).items():
                     first = scored[system].first
                     self.estimates[first : first + len(estimates)] = estimates
+
+    def leave_out_copies(self, copied: Mapping[str, str]) -> None:
+        """Take systems that repeat the reference out of the ranking of all that was measured against it.
+
+        Args:
+            copied: System -> a sentence on the clips that are clips of the reference; a warning each.
+        """
+        self.warnings += [
+            f"{system}: {sentence}: was the reference in its training data?" for system, sentence in copied.items()
+        ]
+        reasons = {**self._memorised, **copied}
+        self.estimates = [
+            dataclasses.replace(estimate, outside=reasons[estimate.system])
+            if estimate.n_reference and estimate.system in reasons
+            else estimate
+            for estimate in self.estimates
+        ]
+
+    def put_next_to_channel(self, metrics: Sequence[Metric], study: ChannelStudy) -> ChannelReport:
+        """Let each statistic that sees the channel add what it explains; return the report with its sensitivity."""
+        effects: list[ChannelEffect] = []
+        for metric in sees_channel(metrics):
+            for name, statistic in metric.statistics.items():
+                if not statistic.sees_channel:
+                    continue
+                context = context_of(metric, name, statistic, identity="", seed=self.seed)
+                reference = self._reference_sample(metric)
+                for degradation, measurement in study.degraded.items():
+                    shares = statistic.channel_effect(sample_of(measurement, metric), reference, context)
+                    effects += [
+                        ChannelEffect(
+                            name=value,
+                            reference=study.report.sets[0].name,
+                            channel=degradation,
+                            value=i.value,
+                            low=i.low,
+                            high=i.high,
+                        )
+                        for value, i in shares.items()
+                    ]
+                for system, scored in self._scored.get((metric.name, name), {}).items():
+                    if (rows := study.probes.get(system)) is None:
+                        continue
+                    probes = ChannelProbes(
+                        *(
+                            sample_of(rows_of, metric)
+                            for rows_of in (rows.through, rows.backwards, rows.backwards_through)
+                        )
+                    )
+                    own = slice(scored.first, scored.first + len(scored.estimation.estimates))
+                    self.estimates[own] = statistic.with_channel(
+                        self.estimates[own], scored.sample, reference, probes, context
+                    )
+                    self.warnings += inaudible(self.estimates[own])
+        self.warnings += study.report.doubts()
+        return dataclasses.replace(study.report, sensitivity=tuple(effects))
 
     def _reference_sample(self, metric: Metric) -> Sample:
         assert self.real is not None  # `enter` looks
@@ -223,6 +305,20 @@ def set_digest(one: Measurement) -> dict[str, Any]:
         "decoded": len(known),
         "digest": hashlib.sha256(text.encode()).hexdigest(),
     }
+
+
+def _copied(measured: Sequence[Measurement], real: Measurement | None) -> dict[str, str]:
+    """Return a sentence on every system that holds clips of the reference, sample by sample."""
+    known = {digest for digest in real.digests() if digest} if real is not None else set()
+    sentences = {}
+    for measurement in measured:
+        clips = measurement.request.clips
+        pairs = zip(clips.sources, measurement.digests(), strict=True)
+        same = [source.key for source, digest in pairs if digest in known]
+        if same:
+            named = ", ".join(same[:_NAMED]) + ", ..." * (len(same) > _NAMED)
+            sentences[clips.name] = f"{len(same)} of {len(clips)} clips are clips of the reference ({named})"
+    return sentences
 
 
 def _paths(clips: ClipSet) -> list[str]:

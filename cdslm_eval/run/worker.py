@@ -179,7 +179,7 @@ class Worker:
             phones=source.phones,
             reference=reference,
         )
-        return clip, reads, problem
+        return source.derived(clip) if len(samples) else clip, reads, problem
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,9 @@ from typing import ClassVar
 import numpy as np
 
 from cdslm_eval.results.score_result import Exemplar
+from cdslm_eval.stats.clusters import Clusters
 from cdslm_eval.stats.distances.neighbours import near_copies, pairwise_cosine_distance
+from cdslm_eval.stats.intervals import Interval
 from cdslm_eval.stats.sample import Sample
 from cdslm_eval.stats.statistic import Context, Diagnostics, Estimation
 from cdslm_eval.stats.weighted import Floats, WeightedStatistic
@@ -45,6 +47,10 @@ class PairwiseDistance(WeightedStatistic):
         """Return the weighted mean distances, `[replicates]`; NaN with under 2 clips."""
         return pairwise_cosine_distance(columns[self.column], weights)
 
+    def _interval(self, columns: Mapping[str, Floats], clusters: Clusters, context: Context) -> Interval:
+        """Return the interval, within 0..2."""
+        return super()._interval(columns, clusters, context).within(0.0, 2.0)
+
     def diagnose(
         self, sample: Sample, reference: Sample | None, estimation: Estimation, context: Context
     ) -> Diagnostics:
@@ -58,10 +64,11 @@ class PairwiseDistance(WeightedStatistic):
             return Diagnostics(tuple(warnings))
         pairs = [(sample.labels[clip], reference.labels[other], distance) for clip, other, distance in copied[:_SHOWN]]
         named = ", ".join(f"{own.key} of {original.key}" for own, original, _ in pairs)
-        warnings.append(
-            f"{context.system}: {exact} clips are clips of the reference and {len(copied) - exact} all but copy one "
-            f"({named}{', ...' if len(copied) > _SHOWN else ''}): was it memorised?"
+        memorised = (
+            f"{exact} clips are clips of the reference and {len(copied) - exact} all but copy one "
+            f"({named}{', ...' if len(copied) > _SHOWN else ''})"
         )
+        warnings.append(f"{context.system}: {memorised}: was it memorised?")
         exemplars = tuple(
             Exemplar(
                 system=context.system,
@@ -74,7 +81,7 @@ class PairwiseDistance(WeightedStatistic):
             )
             for own, original, distance in pairs
         )
-        return Diagnostics(tuple(warnings), exemplars=exemplars)
+        return Diagnostics(tuple(warnings), memorised, exemplars=exemplars)
 
     def _copies(self, sample: Sample, reference: Sample) -> tuple[int, list[tuple[int, int, float]]]:
         """Return how many clips are equal audio, and (clip, reference clip, distance) of these and of near-copies."""

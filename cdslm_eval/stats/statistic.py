@@ -12,13 +12,14 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from cdslm_eval.results.channel import Interval
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Better, Calibration, Estimate
 from cdslm_eval.results.score_result import Exemplar, NgramContribution
 from cdslm_eval.stats.resampling import TTest
 from cdslm_eval.stats.sample import Sample
 
-__all__ = ["Context", "Diagnostics", "Estimation", "Statistic"]
+__all__ = ["ChannelProbes", "Context", "Diagnostics", "Estimation", "Statistic"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -129,7 +130,7 @@ class Estimation:
 
     Attributes:
         estimates: One per value name.
-        evidence: Whatever the statistic wants back in `diagnose`; nobody else reads it.
+        evidence: Passed back to `diagnose`; nothing else reads it.
     """
 
     estimates: tuple[Estimate, ...]
@@ -142,15 +143,32 @@ class Diagnostics:
 
     Attributes:
         warnings: Sentences that a reader of the number must know.
+        memorised: Why the system may have learned the reference, which takes it out of the ranking, or "".
         contributions: n-grams behind a divergence.
         exemplars: Clips to listen to.
         heard_in: (whether of the system, key) -> audio file of the clips that the contributions name.
     """
 
     warnings: tuple[str, ...] = ()
+    memorised: str = ""
     contributions: tuple[NgramContribution, ...] = ()
     exemplars: tuple[Exemplar, ...] = ()
     heard_in: Mapping[tuple[bool, str], str] = dataclasses.field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class ChannelProbes:
+    """Rows of derived sets of the reference, whose clips have the keys of the reference's.
+
+    Attributes:
+        through: The reference through the system's channel, or part of it.
+        backwards: Some of it played backwards.
+        backwards_through: The same through the system's channel.
+    """
+
+    through: Sample
+    backwards: Sample
+    backwards_through: Sample
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -166,6 +184,8 @@ class Statistic(ABC):
         better: Which direction is better, where it differs from the metric's.
         needs_reference: Whether rows of a reference set are needed beside the system's.
         wants_reference: Whether they are measured too where there is a reference, and done without where not.
+        sees_channel: Whether its values are of recognized phones, which a noise or a band limit moves as language does:
+            such statistics have `with_channel` and `channel_effect`.
         quantities: Which numbers of an estimate may be gated: "value", "corrected", "held_out", "floor".
     """
 
@@ -173,6 +193,7 @@ class Statistic(ABC):
     better: Better | None = None
     needs_reference: ClassVar[bool] = False
     wants_reference: ClassVar[bool] = False
+    sees_channel: ClassVar[bool] = False
     quantities: ClassVar[tuple[str, ...]] = ("value",)
 
     @property
@@ -230,6 +251,32 @@ class Statistic(ABC):
         """
         del samples, reference, context
         return {system: estimation.estimates for system, estimation in estimations.items()}
+
+    def with_channel(
+        self, estimates: Sequence[Estimate], sample: Sample, reference: Sample, probes: ChannelProbes, context: Context
+    ) -> Sequence[Estimate]:
+        """Return the estimates of a system with what its channel explains of them; by default as they are.
+
+        Args:
+            estimates: One per name.
+            sample: The system's rows.
+            reference: The reference's rows.
+            probes: Rows of the reference put through the system's channel.
+            context: Names, unit and seed.
+        """
+        del sample, reference, probes, context
+        return estimates
+
+    def channel_effect(self, through: Sample, reference: Sample, context: Context) -> Mapping[str, Interval]:
+        """Return, by name, the value that a degradation alone gives real speech; by default nothing.
+
+        Args:
+            through: Rows of the degraded reference, or of part of it.
+            reference: Rows of the reference as it is.
+            context: Names, unit and seed.
+        """
+        del through, reference, context
+        return {}
 
 
 def _number(part: int | str) -> int:

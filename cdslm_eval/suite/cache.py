@@ -17,6 +17,7 @@ from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import AudioError
 from cdslm_eval.core.store import FileFacts, Store
 from cdslm_eval.plugin.contract import Executor, Produced, Task
+from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
@@ -71,6 +72,7 @@ def _plain_scores(result: ScoreResult) -> dict[str, Any]:
         "warnings": list(result.warnings),
         "paths": [[owner, key, path] for (owner, key), path in result.clip_paths.items()],
         "settings": dict(result.settings),
+        "channel": None if result.channel is None else result.channel.as_json(),
     }
 
 
@@ -85,6 +87,7 @@ def _read_scores(data: Mapping[str, Any]) -> ScoreResult:
         exemplars=tuple(Exemplar(**{**entry, "phones": tuple(entry["phones"])}) for entry in data["exemplars"]),
         warnings=tuple(data["warnings"]),
         settings=data["settings"],
+        channel=None if data["channel"] is None else ChannelReport.from_json(data["channel"]),
         clip_paths={(owner, key): path for owner, key, path in data["paths"]},
     )
 

@@ -11,6 +11,8 @@ from typing import Any
 from cdslm_eval.core.provenance import host_facts, versions
 from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.contract import Metric
+from cdslm_eval.plugin.recognition import cautions
+from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.results.suite_result import Cell, Judgement, SuiteResult
@@ -54,7 +56,7 @@ def run_suite(plan: Plan, options: RunOptions) -> SuiteResult:
             record = Record.of(stack.enter_context(Store(options.against, read_only=True)))
             refuse_other_identities(plan, record)
         folder = options.store.with_suffix(".clips")
-        sets = write_sets(plan.sets, plan.host, plan.suite.spec.recognizer, folder, options.log)
+        sets = write_sets(plan.sets, plan.host, plan.recognizer_spec, folder, options.log)
         store = stack.enter_context(Store(options.store))
         rows = measure(plan, options, store, sets)
         cells = tuple(
@@ -87,6 +89,7 @@ def _result(
         [_summary(plan, store, rows, reference, systems) for reference, systems in reference_groups(plan).items()],
         plan.systems,
         settings,
+        _cautions(plan, rows),
     )
     to_recorded = _differences_to_recorded(plan, store, rows, record, settings["sets"]) if record else {}
     same_clips = {name: _same_audio(record, name, settings["sets"]) for name in to_recorded} if record else {}
@@ -115,10 +118,14 @@ def _summary(plan: Plan, store: Store, rows: Rows, reference: str | None, system
         [rows.fingerprint("references", str(reference), metric) for metric in real.request.metrics] if real else []
     )
     statistics = [repr(metric.statistics) for metric in metrics]
-    key = cache_key("score result", seed, reference, of_systems, of_real, statistics)
+    channel = rows.channels.get(reference) if reference else None
+    of_channel = channel.key if channel else None
+    key = cache_key("score result", seed, reference, of_systems, of_real, statistics, of_channel)
     measured = [rows.systems[name] for name in systems]
     clips = real.request.clips if real else None
-    return cached_scores(store, key, lambda: summarise(measured, real, metrics, reference=clips, seed=seed))
+    return cached_scores(
+        store, key, lambda: summarise(measured, real, metrics, reference=clips, seed=seed, channel=channel)
+    )
 
 
 def _differences_to_baselines(plan: Plan, store: Store, rows: Rows) -> dict[tuple[str, str, str], list[Difference]]:
@@ -241,6 +248,12 @@ def _named(several: Sequence[Difference], name: str) -> Difference:
     )
 
 
+def _cautions(plan: Plan, rows: Rows) -> list[str]:
+    """Return what the user must know of the recognizer before quoting a value."""
+    sets = [measured.request.clips for measured in (*rows.systems.values(), *rows.references.values())]
+    return cautions(plan.host, plan.suite.spec.recognizer, plan.recognizer, tuple(plan.metrics.values()), sets)
+
+
 def _same_audio(record: Record, system: str, digests: Mapping[str, Any]) -> bool:
     now, then = digests[system], record.settings["sets"][system]
     return bool(now["decoded"]) and (now["digest"], now["clips"]) == (then["digest"], then["clips"])
@@ -266,7 +279,7 @@ def _settings(plan: Plan, options: RunOptions, store: Store, rows: Rows) -> dict
     return {
         "suite": _suite_settings(plan, options),
         "seed": spec.seed,
-        "recognizer": spec.recognizer,
+        "recognizer": plan.recognizer_spec,
         "transcriber": None if plan.transcriber is None else spec.transcriber or plan.transcriber.name,
         "reference": ", ".join(origins) or None,
         "references": dict(plan.references_of),
@@ -278,7 +291,9 @@ def _settings(plan: Plan, options: RunOptions, store: Store, rows: Rows) -> dict
     }
 
 
-def _joined(groups: Sequence[ScoreResult], systems: Sequence[str], settings: Mapping[str, Any]) -> ScoreResult:
+def _joined(
+    groups: Sequence[ScoreResult], systems: Sequence[str], settings: Mapping[str, Any], warnings: Sequence[str]
+) -> ScoreResult:
     """Join the results of systems with different references, in the order of the suite."""
     position = {name: number for number, name in enumerate(systems)}
     paths: dict[tuple[str, str], str] = {}
@@ -291,7 +306,8 @@ def _joined(groups: Sequence[ScoreResult], systems: Sequence[str], settings: Map
         failures=tuple(failure for group in groups for failure in group.failures),
         contributions=tuple(contribution for group in groups for contribution in group.contributions),
         exemplars=tuple(exemplar for group in groups for exemplar in group.exemplars),
-        warnings=tuple(dict.fromkeys(warning for group in groups for warning in group.warnings)),
+        warnings=tuple(dict.fromkeys([*warnings, *(warning for group in groups for warning in group.warnings)])),
         settings=settings,
+        channel=ChannelReport.joined([group.channel for group in groups if group.channel is not None]),
         clip_paths=paths,
     )

@@ -4,7 +4,7 @@ Nothing of a gate's text is evaluated as code.
 
 gate     = quantity op bound
 quantity = NAME [ "." part ] [ "." end ]
-part     = "value" | "corrected" | "held_out" | "floor"
+part     = "value" | "corrected" | "matched" | "held_out" | "floor"
 end      = "low" | "high"
 op       = "<" | "<=" | ">" | ">="
 bound    = NUMBER | ( "baseline" | "recorded" ) [ ( "+" | "-" ) NUMBER ]
@@ -12,6 +12,7 @@ bound    = NUMBER | ( "baseline" | "recorded" ) [ ( "+" | "-" ) NUMBER ]
 
 from __future__ import annotations
 
+import dataclasses
 import math
 import operator
 import re
@@ -22,12 +23,13 @@ from typing import Literal
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.numbers import format_number
 from cdslm_eval.results.suite_result import Judgement
 
 __all__ = ["Gate", "GatedQuantity", "judge", "parse_gate", "quantity_of_difference", "quantity_of_estimate"]
 
 Outcome = Literal["fail", "pass"]
-PARTS = ("value", "corrected", "held_out", "floor")
+PARTS = ("value", "corrected", "matched", "held_out", "floor")
 ENDS = ("low", "high")
 COMPARED_WITH = ("baseline", "recorded")
 OPERATORS: dict[str, Callable[[float, float], bool]] = {
@@ -55,7 +57,7 @@ class Gate:
     Attributes:
         text: As it was written.
         name: Name of the value.
-        part: "value", "corrected", "held_out" or "floor".
+        part: "value", "corrected", "matched", "held_out" or "floor".
         end: "low" or "high" where an end of the interval was named, else "".
         op: "<", "<=", ">" or ">=".
         against: "baseline", "recorded", or "" for a plain number.
@@ -162,7 +164,7 @@ class _Tokens:
             ends = self._next >= len(self._tokens)
             at = len(self._text) if ends else self._tokens[self._next][2]
             instead = "and the text ends" if ends else f"not {self._tokens[self._next][1]!r}"
-            raise self.error(at, f"{expected} is wanted here, {instead}")
+            raise self.error(at, f"{expected} is expected here, {instead}")
         _, text, at = self._tokens[self._next]
         self._next += 1
         return text, at
@@ -179,12 +181,14 @@ class GatedQuantity:
 
     Attributes:
         label: What it is, for reports.
-        value, low, high: The quantity and its interval.
+        value, low, high: The quantity and its interval; NaN where an end is open.
         centre: What the interval converges to as clips are added; NaN where that is not known.
         clips: Clips behind it.
         is_exact: Whether the number alone is compared, since it has no interval by its nature.
+        open_reason: Why an end of the interval is not known, or "".
         doubt: Why it must not decide, or "".
         missing: Why it is not known, or "".
+        remark: What a reader of the judgement must know, or "".
     """
 
     label: str
@@ -194,13 +198,19 @@ class GatedQuantity:
     centre: float
     clips: int
     is_exact: bool = False
+    open_reason: str = ""
     doubt: str = ""
     missing: str = ""
+    remark: str = ""
 
 
 def quantity_of_estimate(gate: Gate, estimate: Estimate) -> GatedQuantity:
     """Return the quantity that a gate with a plain bound is judged on."""
-    return _QUANTITIES[gate.part](estimate)
+    quantity = _QUANTITIES[gate.part](estimate)
+    if estimate.trust == "acoustic" and gate.part in ("value", "corrected"):
+        remark = "its channel alone makes real speech differ as much; gate on matched to compare within the channel"
+        return dataclasses.replace(quantity, remark=remark)
+    return quantity
 
 
 def quantity_of_difference(difference: Difference, other: str, clips: int) -> GatedQuantity:
@@ -215,15 +225,23 @@ def quantity_of_difference(difference: Difference, other: str, clips: int) -> Ga
     kind = "" if difference.quantity == "value" else f" of {difference.quantity} values"
     label = f"difference{kind} to {other}{', paired' if difference.paired else ''}"
     missing = "" if math.isfinite(value) else difference.reason or "it is not known"
-    return GatedQuantity(label, value, difference.low, difference.high, value, clips, missing=missing)
+    ends = difference.low, difference.high
+    return GatedQuantity(label, value, *ends, value, clips, open_reason=difference.reason, missing=missing)
 
 
 def _value(estimate: Estimate) -> GatedQuantity:
-    # bounds converge to the true divergence, which `corrected` estimates; a bootstrap interval to the value
+    # bounds converge to the true divergence, which `corrected` estimates; any other interval to the value
     centre = estimate.corrected if estimate.interval == "bounds" else estimate.value
     missing = _why_missing(estimate, estimate.value)
     return GatedQuantity(
-        "value", estimate.value, estimate.low, estimate.high, centre, estimate.n_scored, missing=missing
+        "value",
+        estimate.value,
+        estimate.low,
+        estimate.high,
+        centre,
+        estimate.n_scored,
+        open_reason=estimate.reason,
+        missing=missing,
     )
 
 
@@ -239,6 +257,21 @@ def _corrected(estimate: Estimate) -> GatedQuantity:
         estimate.n_scored,
         doubt=doubt,
         missing=_why_missing(estimate, value),
+    )
+
+
+def _matched(estimate: Estimate) -> GatedQuantity:
+    own = estimate.acoustics
+    if own is None or not math.isfinite(own.matched):
+        missing = estimate.reason or "the reference was not put through the system's channel"
+        return GatedQuantity("matched", math.nan, math.nan, math.nan, math.nan, estimate.n_scored, missing=missing)
+    doubt = ""
+    if own.inaudible:
+        doubt = "the recognizer cannot tell languages apart in this audio"
+    elif estimate.trust == "bounds_only":
+        doubt = "its trust is bounds_only: a divergence of this order is not known at this sample size"
+    return GatedQuantity(
+        "matched", own.matched, own.matched_low, own.matched_high, own.matched, estimate.n_scored, doubt=doubt
     )
 
 
@@ -262,6 +295,7 @@ def _why_missing(estimate: Estimate, value: float) -> str:
 _QUANTITIES: Mapping[str, Callable[[Estimate], GatedQuantity]] = {
     "value": _value,
     "corrected": _corrected,
+    "matched": _matched,
     "held_out": _held_out,
     "floor": _floor,
 }
@@ -289,7 +323,7 @@ def judge(gate: Gate, title: str, system: str, quantity: GatedQuantity, undecide
     status, doubt = _status(gate, quantity)
     more = _more_clips(quantity, gate.number) if status == "undecided" and not doubt else None
     counts = undecided if status == "undecided" else status
-    sentence = _sentence(gate, system, quantity, status)
+    sentence = _sentence(gate, system, quantity, status) + (f"; {quantity.remark}" if quantity.remark else "")
     if status == "undecided":
         sentence += f"; {doubt}" if doubt else ""
         sentence += f"; about {more} more clips would decide it if the value stays" if more else ""
@@ -299,21 +333,31 @@ def judge(gate: Gate, title: str, system: str, quantity: GatedQuantity, undecide
 
 def _status(gate: Gate, quantity: GatedQuantity) -> tuple[Literal["pass", "fail", "undecided"], str]:
     """Return the status, and why nothing can be decided where that is so."""
-    ends = [quantity.low, quantity.high]
-    if gate.end == ("low" if gate.is_upper else "high"):
-        ends = [getattr(quantity, gate.end)] * 2
+    open_reason = quantity.open_reason or "it has no interval (too few clips)"
+    # an open end may be anywhere on its side
+    low = quantity.low if math.isfinite(quantity.low) else -math.inf
+    high = quantity.high if math.isfinite(quantity.high) else math.inf
+    ends = [low, high]
+    is_lenient = gate.end == ("low" if gate.is_upper else "high")
+    if is_lenient:
+        ends = [low if gate.end == "low" else high] * 2
     if quantity.doubt:
         return "undecided", quantity.doubt
-    if not all(math.isfinite(end) for end in ends):
-        return "undecided", "it has no interval (too few clips)"
+    if not (math.isfinite(low) or math.isfinite(high)):
+        if is_lenient and gate.holds(quantity.value, gate.number):
+            return "pass", ""
+        return "undecided", open_reason
     holds = [gate.holds(end, gate.number) for end in ends]
     if all(holds):
         return "pass", ""
-    return ("undecided" if any(holds) else "fail"), ""
+    if not any(holds):
+        return "fail", ""
+    return "undecided", "" if all(math.isfinite(end) for end in ends) else open_reason
 
 
 def _sentence(gate: Gate, system: str, quantity: GatedQuantity, status: str) -> str:
-    interval = "" if quantity.is_exact else f" ({quantity.low:.4g} … {quantity.high:.4g})"
+    ends = [format_number(end) if math.isfinite(end) else "open" for end in (quantity.low, quantity.high)]
+    interval = "" if quantity.is_exact or ends == ["open", "open"] else f" ({' … '.join(ends)})"
     verb = {"pass": "holds", "fail": "does not hold", "undecided": "is undecided"}[status]
     label = f" [{quantity.label}]" if gate.against or gate.part != "value" else ""
     measured = f"{quantity.value:.4g}{interval}{label}"

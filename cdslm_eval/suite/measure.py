@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +12,7 @@ from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.contract import Metric
 from cdslm_eval.run import Measurement, Progress, Request, Runner
+from cdslm_eval.run.channel import ChannelStudy, study_channels
 from cdslm_eval.run.scoring import requests_for
 from cdslm_eval.suite.cache import read_contents
 from cdslm_eval.suite.plan import Plan
@@ -81,11 +82,13 @@ class Rows:
         systems: System -> its rows.
         references: Reference -> its rows, where a metric of the suite reads them.
         fingerprints: (set, metric) -> digest of all that the rows of the set under the metric depend on.
+        channels: Reference -> the channels of its systems, where they were measured.
     """
 
     systems: Mapping[str, Measurement]
     references: Mapping[str, Measurement]
     fingerprints: Mapping[tuple[SetKey, str], str]
+    channels: Mapping[str, ChannelStudy] = field(default_factory=dict)
 
     def reference(self, name: str | None) -> Measurement | None:
         """Return the rows of a reference, where there are any."""
@@ -98,7 +101,7 @@ class Rows:
 
 def measure(plan: Plan, options: RunOptions, store: Store, sets: Mapping[SetKey, ClipSet]) -> Rows:
     """Measure every set under every metric; what sets share is measured once."""
-    spec, metrics = plan.suite.spec, list(plan.metrics.values())
+    spec, metrics, profiler = plan.suite.spec, list(plan.metrics.values()), plan.profiler
     runner = Runner(
         store,
         plan.host.make("executor", spec.run.executor),
@@ -118,7 +121,7 @@ def measure(plan: Plan, options: RunOptions, store: Store, sets: Mapping[SetKey,
     keys: list[SetKey] = []
     for reference, systems in reference_groups(plan).items():
         real = clips(("references", reference)) if reference else None
-        group = requests_for([clips(("systems", name)) for name in systems], real, metrics)
+        group = requests_for([clips(("systems", name)) for name in systems], real, metrics, profiler)
         requests += group
         keys += [("systems", name) for name in systems]
         if reference and len(group) > len(systems):
@@ -126,6 +129,19 @@ def measure(plan: Plan, options: RunOptions, store: Store, sets: Mapping[SetKey,
     if any("audio" in measurer.needs for measurer in (*metrics, *plan.upstream.values())):
         read_contents(store, runner.executor, [request.clips for request in requests], options.jobs)
     measured = dict(zip(keys, runner.run(requests, options.progress), strict=True))
+    channels = {}
+    if profiler is not None and options.shard is None:
+        for reference, systems in reference_groups(plan).items():
+            if reference and (rows := measured.get(("references", reference))) is not None:
+                of_systems = [measured["systems", name] for name in systems]
+                channels[reference] = study_channels(
+                    runner, of_systems, rows, metrics, profiler, seed=spec.seed, progress=options.progress
+                )
+        # nothing but the study reads profiles: records and keys of results go on without them
+        measured = {
+            key: rows.narrowed([metric for metric in rows.request.metrics if metric is not profiler])
+            for key, rows in measured.items()
+        }
     return Rows(
         systems={name: rows for (kind, name), rows in measured.items() if kind == "systems"},
         references={name: rows for (kind, name), rows in measured.items() if kind == "references"},
@@ -134,6 +150,7 @@ def measure(plan: Plan, options: RunOptions, store: Store, sets: Mapping[SetKey,
             for key, rows in measured.items()
             for metric in rows.request.metrics
         },
+        channels=channels,
     )
 
 

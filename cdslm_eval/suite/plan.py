@@ -3,24 +3,30 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Literal
 
 from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.defaults import RECOGNIZER
 from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.core.toml import Problems
 from cdslm_eval.plugin.contract import Measurer, Metric, Recognizer, Transcriber
 from cdslm_eval.plugin.host import Host, transcriber_for
 from cdslm_eval.plugin.identity import Identity, depends_on, identify
 from cdslm_eval.results.suite_result import Cell
+from cdslm_eval.run.channel import profiler_for
 from cdslm_eval.stats.statistic import Statistic
 from cdslm_eval.suite.gates import Gate, parse_gate
 from cdslm_eval.suite.schema import GateSpec, Suite, SuiteSpec
 from cdslm_eval.suite.sets import PlannedSet, SetKey, absolute_options, cycles, hint, plan_sets
 
 __all__ = ["Plan", "PlannedGate", "make_plan", "missing_inputs"]
+
+
+_MATCHED = re.compile(r"\.matched\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +61,7 @@ class Plan:
         transcriber: Provides transcripts, where a metric or the recognizer depends on them.
         references_of: System -> name of its reference, or None; the systems in the order of the file.
         sets: Every set of the run, prompts before the generators that need them.
+        profiler: The metric whose rows are channel profiles, where channels are measured.
         cells: The grid of systems and metrics.
         gates: Every gate for every system that it applies to.
     """
@@ -67,8 +74,15 @@ class Plan:
     transcriber: Transcriber | None
     references_of: Mapping[str, str | None]
     sets: tuple[PlannedSet, ...]
+    profiler: Metric | None = None
     cells: tuple[Cell, ...] = ()
     gates: tuple[PlannedGate, ...] = ()
+
+    @property
+    def recognizer_spec(self) -> str:
+        """The recognizer as the suite names it; what is used here where it names the default."""
+        spec = self.suite.spec.recognizer
+        return self.recognizer.name if spec == RECOGNIZER else spec
 
     @property
     def upstream(self) -> dict[str, Measurer]:
@@ -143,7 +157,22 @@ def _plan_components(suite: Suite, host: Host, problems: Problems) -> Plan | Non
     sets = plan_sets(suite, host, references_of, problems)
     if recognizer is None:
         return None
-    return Plan(suite, host, metrics, identities, recognizer, transcriber, references_of, sets)
+    profiler = _profiler(suite, host, metrics, recognizer, problems)
+    return Plan(suite, host, metrics, identities, recognizer, transcriber, references_of, sets, profiler)
+
+
+def _profiler(
+    suite: Suite, host: Host, metrics: Mapping[str, Metric], recognizer: Recognizer, problems: Problems
+) -> Metric | None:
+    """Return the metric that profiles channels, where the suite or one of its gates wants them measured."""
+    wanted = suite.spec.channel
+    if wanted is None and any(_MATCHED.search(entry.gate) for entry in suite.spec.gates):
+        wanted = True
+    try:
+        return profiler_for(host, list(metrics.values()), recognizer, wanted)
+    except EvalError as error:
+        problems.add(("channel",) if suite.spec.channel else ("recognizer",), str(error))
+        return None
 
 
 def _failing_key(metric: Metric, upstream: Mapping[str, Measurer]) -> tuple[str, ...]:
@@ -252,7 +281,7 @@ def _plan_gates(plan: Plan, problems: Problems, *, narrowed: bool, recorded: boo
                 problems.add(where, f"no metric of the suite measures {gate.name!r}.{hint(gate.name, values)}")
             continue
         metric, statistic = values[gate.name]
-        if reason := _unfit(gate, statistic, recorded=recorded):
+        if reason := _unfit(gate, statistic, recorded=recorded, channels=plan.profiler is not None):
             problems.add(where, reason)
             continue
         for system in _systems_of(plan, entry, gate, narrowed=narrowed):
@@ -282,10 +311,14 @@ def _baseline_of(spec: SuiteSpec, entry: GateSpec, system: str) -> str:
     return entry.baseline or spec.systems[system].baseline or spec.baseline or ""
 
 
-def _unfit(gate: Gate, statistic: Statistic, *, recorded: bool) -> str:
+def _unfit(gate: Gate, statistic: Statistic, *, recorded: bool, channels: bool) -> str:
     """Return why a gate names a quantity that the statistic does not have, or ""."""
     if gate.part not in statistic.quantities:
         return f"{gate.name} has no {gate.part} value; it has: {', '.join(statistic.quantities)}"
+    if gate.part == "matched" and not channels:
+        return "reads the matched value, and channel = false turns it off"
+    if gate.part == "matched" and gate.against:
+        return f"matched is not compared with {gate.against}; Use: {gate.name}.matched {gate.op} NUMBER"
     if gate.against == "recorded" and not recorded:
         return "compares with a recorded run; name it with --against NAME"
     return ""

@@ -119,9 +119,12 @@ class SuiteSpec(_Table):
     seed: int = Field(default=0, ge=0)
     """Seed of every interval, draw, fold and generator."""
     recognizer: str = defaults.RECOGNIZER
-    """Recognizer that provides phones: NAME or NAME:key=value."""
+    """Recognizer that provides phones: NAME or NAME:key=value; auto: phone-ctc if usable, else pocketsphinx."""
     transcriber: str | None = None
     """Transcriber for the metrics that read transcripts: NAME or NAME:key=value."""
+    channel: bool | None = None
+    """Put references through the systems' channels (acoustic floor, matched value); default: where a gate reads
+    `matched`, or the recognizer is as fast as phone-ctc."""
     reference: str | None = None
     """The reference set of systems that name none; default: the only one there is."""
     baseline: str | None = None

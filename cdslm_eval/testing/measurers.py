@@ -29,6 +29,7 @@ from cdslm_eval.testing.check import (
     stdout_of,
 )
 from cdslm_eval.testing.clips import empty, odd, silent, spoken, written
+from cdslm_eval.testing.recognition import CHANNEL_CHECKS, PHONE_CHECK
 from cdslm_eval.testing.rows import demand_close, demand_columns, demand_finite
 
 __all__ = [
@@ -47,8 +48,8 @@ def _declares(measurer: Measurer) -> None:
     from cdslm_eval.plugin.admission import CLIP_PARTS, KINDS, complaint
 
     kind = next(kind for kind in ("recognizer", "transcriber", "metric") if isinstance(measurer, KINDS[kind][1]))
-    said = complaint(type(measurer), kind, KINDS[kind][1])
-    demand(not said, f"{type(measurer).__name__}: {said}")
+    problem = complaint(type(measurer), kind, KINDS[kind][1])
+    demand(not problem, f"{type(measurer).__name__}: {problem}")
     demand(
         bool((type(measurer).__doc__ or "").strip()),
         f"{measurer.name} has no docstring; `metrics` shows its first line",
@@ -81,9 +82,9 @@ def _pickles(measurer: Measurer) -> None:
 def _speech(measurer: Measurer) -> None:
     outcomes = _outcomes(measurer, spoken())
     scored = [one for one in outcomes if one.status == "ok"]
-    said = [f"{clip.key}: {one.status}: {one.reason}" for clip, one in zip(spoken(), outcomes, strict=True)]
-    demand(bool(scored), f"no spoken sentence could be measured: {said}")
-    demand(all(one.status != "failed" for one in outcomes), f"a spoken sentence failed: {said}")
+    reasons = [f"{clip.key}: {one.status}: {one.reason}" for clip, one in zip(spoken(), outcomes, strict=True)]
+    demand(bool(scored), f"no spoken sentence could be measured: {reasons}")
+    demand(all(one.status != "failed" for one in outcomes), f"a spoken sentence failed: {reasons}")
     for one in scored:
         demand_columns(measurer, one.row)
 
@@ -186,15 +187,15 @@ def _time_limit(measurer: Measurer) -> None:
     from cdslm_eval.run.executors.local import LocalExecutor
 
     before = children()
-    asked: Any = measurer if isinstance(measurer, Metric) else _READERS[measurer.provides]()
+    reader: Any = measurer if isinstance(measurer, Metric) else _READERS[measurer.provides]()
     with tempfile.TemporaryDirectory() as folder:
         clips = ClipSet("clips", written(spoken()[:2], Path(folder)))
         with Store(Path(folder) / "store.cdslm") as store:
             recognizer = measurer if isinstance(measurer, Recognizer) else _sidecar()
             transcriber = measurer if isinstance(measurer, Transcriber) else None
             runner = Runner(store, LocalExecutor(), recognizer, time_limit_s=1e-9, transcriber=transcriber)
-            (measurement,) = runner.run([Request(clips, (asked,))])
-            outcomes = list(measurement.outcomes(asked))
+            (measurement,) = runner.run([Request(clips, (reader,))])
+            outcomes = list(measurement.outcomes(reader))
     demand(len(outcomes) == 2, f"{len(outcomes)} outcomes for 2 clips under a time limit")
     demand(all(one.status != "ok" or one.row for one in outcomes), "a clip that ran out of time has an empty row")
     demand(children() <= before, "a worker process is left behind")
@@ -245,13 +246,6 @@ def _statistics(metric: Metric) -> None:
         demand(estimated == statistic.names(name), f"{name} estimates {estimated}, not {statistic.names(name)}")
         for estimate in estimates:
             demand(bool(np.isfinite(estimate.value)), f"{estimate.name} of five spoken sentences is {estimate.value}")
-
-
-def _phones(recognizer: Recognizer) -> None:
-    for one in _outcomes(recognizer, spoken()):
-        phones = one.row.get("phones", []) if one.status == "ok" else []
-        demand(all(isinstance(phone, str) and phone.split() == [phone] for phone in phones),
-               f"phones are strings without white space, not {phones[:5]!r}")  # fmt: skip
 
 
 def _words(transcriber: Transcriber) -> None:
@@ -321,7 +315,7 @@ _BOTH = (
     Check("times out cleanly", _time_limit),
 )
 METRIC_CHECKS = (*_BOTH, Check("statistics are numbers", _statistics))
-RECOGNIZER_CHECKS = (*_BOTH, Check("phones are symbols", _phones))
+RECOGNIZER_CHECKS = (*_BOTH, PHONE_CHECK, *CHANNEL_CHECKS)
 TRANSCRIBER_CHECKS = (*_BOTH, Check("transcripts are text", _words))
 
 

@@ -142,6 +142,27 @@ def test_rows_and_facts_come_back_as_they_went_in(tmp_path):
         assert store.estimates(run) == [{"system": "s", "name": "n", "value": None}]
 
 
+def test_an_older_store_drops_what_may_rest_on_a_recognizer_that_failed(tmp_path):
+    outcomes = {
+        "no phones": Outcome("skipped", "no phones", {}),
+        "optional": Outcome("ok", "", {"phones": None, "level_dbfs": -20.0}),
+        "silent": Outcome("skipped", "silent", {}),
+        "phones": Outcome("ok", "", {"phones": ["AH"]}),
+    }
+    with Store(tmp_path / "s") as store, store.writing():
+        for subject, outcome in outcomes.items():
+            store.put_row("id", subject, outcome)
+        store._db.executemany("INSERT INTO notes VALUES (?, '')", [("score result:1",), ("roster:1",)])
+        store._db.execute("PRAGMA user_version = 1")
+    with Store(tmp_path / "s") as store:
+        assert list(store.outcomes("id", outcomes)) == [None, None, outcomes["silent"], outcomes["phones"]]
+        assert store.keys("") == ["roster:1"]
+        with store.writing():
+            store.put_row("id", "no phones", outcomes["no phones"])
+    with Store(tmp_path / "s") as store:  # a row of the new schema stays
+        assert next(store.outcomes("id", ["no phones"])) == outcomes["no phones"]
+
+
 def test_a_store_that_cannot_serve_says_so(tmp_path):
     path = tmp_path / "s.cdslm"
     Store(path).__exit__()

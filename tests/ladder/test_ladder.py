@@ -21,15 +21,18 @@ ROOT = Path(__file__).parents[2]
 
 # a "trainer" whose loss follows a law, and which notes every start and every step, so that resuming can be seen
 TRAINER = """
-import json, pathlib, sys, time
+import json, os, pathlib, sys, time
 size, budget, run = float(sys.argv[1]), float(sys.argv[2]), pathlib.Path(sys.argv[3])
 run.mkdir(parents=True, exist_ok=True)
+(run / "pid").write_text(str(os.getpid()))
+hold = pathlib.Path(__file__).with_name("hold")
 with (run / "starts").open("a") as file:
     file.write("x")
 steps = run / "steps"
 done = len(steps.read_text()) if steps.exists() else 0
-for _ in range(done, 10):
-    time.sleep(float(sys.argv[4]))
+for step in range(done, 10):
+    while step >= 3 and hold.exists():
+        time.sleep(0.02)
     with steps.open("a") as file:
         file.write("x")
 tokens = budget / (6 * size)
@@ -48,7 +51,7 @@ name = "shards"
 command = "{python} -c 'import pathlib, sys; pathlib.Path(sys.argv[1]).mkdir(parents=True)' {{out}}"
 [[systems]]
 name = "law"
-train = "{python} {{here}}/trainer.py {{size}} {{budget}} {{run}} {pause}"
+train = "{python} {{here}}/trainer.py {{size}} {{budget}} {{run}}"
 generator = "babble:{{here}}"
 sizes = [100, 400]
 budgets = [1e6, 4e6]
@@ -64,9 +67,9 @@ if_installed = ["not_installed_anywhere"]
 
 @pytest.fixture
 def plan(tmp_path):
-    def write(pause=0.0, **changes):
+    def write(**changes):
         (tmp_path / "trainer.py").write_text(textwrap.dedent(TRAINER))
-        text = PLAN.format(python=sys.executable, pause=pause).replace("babble:{here}", "silence")
+        text = PLAN.format(python=sys.executable).replace("babble:{here}", "silence")
         for old, new in changes.items():
             assert old in text
             text = text.replace(old, new)
@@ -110,20 +113,35 @@ def test_a_ladder_gives_one_row_per_model_and_does_nothing_twice(plan):
     assert all(line.startswith("done") for line in dry)
 
 
+def wait_until(condition, seconds=120):
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end
+        time.sleep(0.05)
+
+
+def is_running(pid):
+    """Return whether a process runs; one that ended and was not yet collected by its parent does not."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 def test_a_killed_ladder_takes_its_trainer_with_it_and_goes_on_where_it_was(plan):
-    path = plan(pause=0.15)
+    path = plan()
+    hold = path.with_name("hold")
+    hold.touch()  # the first trainer waits at its third step, so that no clock decides where it is killed
     command = [sys.executable, "-m", "cdslm_eval", "ladder", str(path), "--out", str(path.parent / "out")]
     process = subprocess.Popen(command, stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": str(ROOT)})
     runs = path.parent / "out" / "runs"
-    until = time.monotonic() + 60
-    while time.monotonic() < until and not any(len(p.read_text()) >= 3 for p in runs.glob("*/run/steps")):
-        time.sleep(0.05)
+    wait_until(lambda: any(len(p.read_text()) >= 3 for p in runs.glob("*/run/steps")))
     process.send_signal(signal.SIGKILL)
     process.wait()
-    time.sleep(3.0)  # the watchdog looks once a second
-    seen = sum(len(p.read_text()) for p in runs.glob("*/run/steps"))
-    time.sleep(1.0)
-    assert sum(len(p.read_text()) for p in runs.glob("*/run/steps")) == seen < 10
+    (pid,) = (int(p.read_text()) for p in runs.glob("*/run/pid"))
+    wait_until(lambda: not is_running(pid))
+    hold.unlink()
+    assert sum(len(p.read_text()) for p in runs.glob("*/run/steps")) == 3
     run_ladder(path)
     assert sorted(len(p.read_text()) for p in runs.glob("*/run/steps")) == [10] * 4
     assert sorted(p.read_text() for p in runs.glob("*/run/starts")) == ["x", "x", "x", "xx"]

@@ -125,9 +125,13 @@ def test_a_real_browser_shows_the_table_and_can_play(result, tmp_path):
     plain = open_in_browser(page)
     assert "CONSOLE" not in plain.stderr
     assert "<table" in plain.stdout
-    dom = open_in_browser(probed).stdout
+    for _ in range(10):
+        dom = open_in_browser(probed).stdout
+        # the browser's virtual time may end before the decoder, which works in real time, on a busy machine
+        if length := re.search(r'data-seconds="([\d.]+)"', dom):
+            break
     # the decoder took the file: its length is known (0.5 s, and what MP3 frames pad)
-    assert 0.4 < float(re.search(r'data-seconds="([\d.]+)"', dom)[1]) < 0.7
+    assert 0.4 < float(length[1]) < 0.7
     assert re.search(r'data-rows="9"', dom)
 
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from benchmarks.calibration.sources import SpeakerSource, speaker_vectors
-from cdslm_eval import Context, Frechet, Mean
+from cdslm_eval import Mean
 from cdslm_eval.core.store import Outcome
 from cdslm_eval.run.comparison import differences
 from cdslm_eval.stats.clusters import Clusters
@@ -59,9 +59,9 @@ def test_the_kernel_distance_is_unbiased_with_speakers():
     for seed in range(40):
         rng = np.random.default_rng(seed)
         (x, own), (y, theirs) = speaker_vectors(12, 5, 64, rng), speaker_vectors(40, 5, 64, rng)
-        found = set_distance(KernelMMD.against(y), x, y, (own, theirs), seed)
-        values.append(found.value)
-        covered += found.low <= 0 <= found.high
+        result = set_distance(KernelMMD.against(y), x, y, (own, theirs), seed)
+        values.append(result.value)
+        covered += result.low <= 0 <= result.high
     assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(40)
     assert covered >= 36
 
@@ -101,36 +101,37 @@ def test_pairing_does_not_depend_on_order_nor_on_which_side_has_speakers():
     (shuffled,) = differences(_Metric(), "i", (a, _sample(y, rng.permutation(12))), None, seed=0)
     assert shuffled == expected
     speakers = [clip // 2 for clip in range(12)]
-    (one_side,) = differences(_Metric(), "i", (a, _sample(y, range(12), speakers)), None, seed=0)
+    (first_only,) = differences(_Metric(), "i", (a, _sample(y, range(12), speakers)), None, seed=0)
     (both,) = differences(_Metric(), "i", (_sample(x, range(12), speakers), b), None, seed=0)
-    assert one_side.low > 0
-    assert one_side == both
+    assert first_only.low > 0
+    assert first_only == both
 
 
 def test_a_missing_clip_is_left_out_and_counted():
     rng = np.random.default_rng(1)
     shared = 3 * rng.standard_normal(8)
     x, y = shared + 0.4, shared + 0.05 * rng.standard_normal(8)
-    (found,) = differences(_Metric(), "i", (_sample(x, range(8)), _sample(y, range(7))), None, seed=0)
-    assert (found.paired, found.n_unpaired) == (True, 1)
-    assert found.low > 0
+    (result,) = differences(_Metric(), "i", (_sample(x, range(8)), _sample(y, range(7))), None, seed=0)
+    assert (result.paired, result.n_unpaired) == (True, 1)
+    assert result.low > 0
     (apart,) = differences(_Metric(), "i", (_sample(x, range(8)), _sample(y, range(3))), None, seed=0)
     assert (apart.paired, apart.n_unpaired) == (False, 0)
 
 
-def test_a_singular_covariance_tells_nothing_apart_at_unequal_counts():
-    rng = np.random.default_rng(0)
-
-    def sample(count):
-        rows = [Outcome("ok", "", {"embedding": row.astype(np.float32)}) for row in rng.standard_normal((count, 32))]
-        return gather(rows, range(count))
-
-    few, many, real = sample(20), sample(90), sample(100)
-    (found,) = Frechet().difference(few, many, real, Context(name="fad"), paired=False)
-    assert np.isnan(found.p_value)
-    assert "compare equal counts" in found.reason
-    (equal,) = Frechet().difference(sample(20), few, real, Context(name="fad"), paired=False)
-    assert np.isfinite(equal.p_value)
+def test_absolute_keys_count_from_their_common_folder_and_unpaired_insists():
+    values = np.random.default_rng(0).standard_normal(8)
+    a, b = (
+        gather(
+            [Outcome("ok", "", {"x": float(value)}) for value in values + shift],
+            range(8),
+            [ClipLabel(f"/{system}/wav/{clip // 4}/c{clip}.wav") for clip in range(8)],
+        )
+        for system, shift in (("a", 0.1), ("b", 0.0))
+    )
+    (paired,) = differences(_Metric(), "i", (a, b), None, seed=0)
+    assert (paired.paired, paired.n_unpaired) == (True, 0)
+    (apart,) = differences(_Metric(), "i", (a, b), None, seed=0, unpaired=True)
+    assert not apart.paired
 
 
 def test_speakers_that_chain_all_pairs_leave_the_samples_unpaired():

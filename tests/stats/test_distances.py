@@ -107,9 +107,9 @@ def test_kernel_distance_equals_the_double_loop_whatever_the_tiles(monkeypatch):
 
 def test_equal_reference_vectors_leave_no_bandwidth():
     y = np.ones((6, 3))
-    found = set_distance(KernelMMD.against(y), gaussian(6, 3, 0), y, alone(y, y))
-    assert np.isnan(found.value)
-    assert "bandwidth is 0" in found.reason
+    result = set_distance(KernelMMD.against(y), gaussian(6, 3, 0), y, alone(y, y))
+    assert np.isnan(result.value)
+    assert "bandwidth is 0" in result.reason
     assert median_distance(y) == 0
 
 
@@ -147,10 +147,10 @@ def test_corrected_values_are_unbiased_and_their_intervals_cover(kind, shift, tr
             variance = distance.bandwidth**2
             share = (variance / (variance + 2)) ** (dimensions / 2)
             truth = 200 * share * (1 - np.exp(-dimensions * shift**2 / (2 * (variance + 2))))
-        found = set_distance(distance, x, y, alone(x, y), seed)
-        hits += found.corrected_low <= truth <= found.corrected_high
-        values.append(found.corrected - truth)
-        plain.append(found.value - truth)
+        result = set_distance(distance, x, y, alone(x, y), seed)
+        hits += result.corrected_low <= truth <= result.corrected_high
+        values.append(result.corrected - truth)
+        plain.append(result.value - truth)
     error = np.std(values) / np.sqrt(runs)
     assert abs(np.mean(values)) < 3 * error + 0.02
     assert hits / runs >= 0.9
@@ -161,15 +161,15 @@ def test_corrected_values_are_unbiased_and_their_intervals_cover(kind, shift, tr
 def test_the_floor_is_what_identical_sources_score():
     y = gaussian(200, 4, 3)
     distance = FrechetDistance.against(y)
-    found = set_distance(distance, gaussian(80, 4, 1), y, alone(gaussian(80, 4, 1), y))
-    assert found.floor_clips == 80
+    result = set_distance(distance, gaussian(80, 4, 1), y, alone(gaussian(80, 4, 1), y))
+    assert result.floor_clips == 80
     expected = np.mean([distance.value(gaussian(80, 4, 10 + i), gaussian(80, 4, 50 + i)) for i in range(30)])
-    assert found.floor == pytest.approx(expected, rel=0.35)
-    assert found.trust in ("ok", "sample_limited")
+    assert result.floor == pytest.approx(expected, rel=0.35)
+    assert result.trust in ("ok", "sample_limited")
 
 
 def test_speakers_are_resampled_whole():
-    # forty clips of four speakers say little more of a population than four clips do
+    # forty clips of four speakers describe a population little better than four clips do
     rng = np.random.default_rng(0)
     voices = np.repeat(np.arange(4), 10)
     x = 2 * rng.standard_normal((4, 2))[voices] + 0.1 * rng.standard_normal((40, 2))
@@ -187,7 +187,7 @@ def test_the_difference_of_two_systems_is_seen_where_there_is_one():
     clusters = alone(near, far, y)
     for kind in (FrechetDistance, KernelMMD):
         distance = kind.against(y)
-        a, b = (set_distance(distance, one, y, alone(one, y)) for one in (near, far))
+        a, b = (set_distance(distance, vectors, y, alone(vectors, y)) for vectors in (near, far))
         value, se, few = difference(a, b, clusters, paired=True)
         assert value < -3 * se
         assert few == 60
@@ -203,9 +203,9 @@ def test_diversity_is_the_mean_over_pairs():
     assert pairwise_cosine_distance(x, np.ones((1, 9)))[0] == pytest.approx(np.mean(pairs))
     # a clip that is drawn twice is no pair with itself, and one that is not drawn is not there
     weights = np.array([[2.0, 1.0, 0, 0, 0, 0, 0, 0, 0], [3.0, 0, 0, 0, 0, 0, 0, 0, 0]])
-    found = pairwise_cosine_distance(x, weights)
-    assert found[0] == pytest.approx(pairs[0])
-    assert np.isnan(found[1])
+    result = pairwise_cosine_distance(x, weights)
+    assert result[0] == pytest.approx(pairs[0])
+    assert np.isnan(result[1])
 
 
 def test_near_copies_are_found_and_independent_vectors_are_not():
@@ -215,6 +215,6 @@ def test_near_copies_are_found_and_independent_vectors_are_not():
     assert len(near_copies(fresh, reference).places) == 0
     fresh[5] = reference[33] + 0.01
     fresh[90] = reference[4]
-    found = near_copies(fresh, reference)
-    assert found.places.tolist() == [90, 5]
-    assert found.neighbours.tolist() == [4, 33]
+    result = near_copies(fresh, reference)
+    assert result.places.tolist() == [90, 5]
+    assert result.neighbours.tolist() == [4, 33]

@@ -84,73 +84,73 @@ def test_names_of_phones_do_not_matter(seed):
 
 def test_identical_uniform_sources_at_three_thousand_phones():
     several = [phoneme_jsd(two_groups(0.5, 3000, 2 * s), two_groups(0.5, 3000, 2 * s + 1), seed=s) for s in range(12)]
-    for found in several:
-        assert found[2].value == pytest.approx(0.208, abs=0.02)
-        assert abs(found[2].corrected) <= 0.03
-        assert found[3].value == pytest.approx(0.948, abs=0.015)
-        assert found[3].trust == "bounds_only"
+    for result in several:
+        assert result[2].value == pytest.approx(0.208, abs=0.02)
+        assert abs(result[2].corrected) <= 0.03
+        assert result[3].value == pytest.approx(0.948, abs=0.015)
+        assert result[3].trust == "bounds_only"
     for n, limit in ((2, 0.003), (3, 0.005)):
-        assert sum(abs(found[n].held_out) <= limit for found in several) >= 11
-        assert abs(np.mean([found[n].held_out for found in several])) <= limit / 3
+        assert sum(abs(result[n].held_out) <= limit for result in several) >= 11
+        assert abs(np.mean([result[n].held_out for result in several])) <= limit / 3
 
 
 def markov(chain, phones: int, seed: int) -> list[list[str]]:
     """Clips of 100 phones from a first-order chain, `chain[i]` the distribution after phone i."""
     rng = np.random.default_rng(seed)
     cumulative = chain.cumsum(axis=1)
-    state, said = rng.integers(0, len(chain), phones // 100), []
+    state, generated = rng.integers(0, len(chain), phones // 100), []
     for _ in range(100):
         state = (cumulative[state] < rng.random((len(state), 1))).sum(axis=1).clip(0, len(chain) - 1)
-        said.append(state)
-    return [[str(phone) for phone in clip] for clip in np.array(said).T]
+        generated.append(state)
+    return [[str(phone) for phone in clip] for clip in np.array(generated).T]
 
 
 def test_a_larger_reference_does_not_move_corrected():
     a, b = (np.random.default_rng(s).dirichlet(8 / np.arange(1, 40), 39) for s in (1, 2))
-    said = [markov(0.75 * a + 0.25 * b, 12_000, s) for s in range(5)]
+    generated = [markov(0.75 * a + 0.25 * b, 12_000, s) for s in range(5)]
     means = [
-        np.mean([phoneme_jsd(said[s], markov(a, size, 100 + s), (3,))[3].corrected for s in range(5)])
+        np.mean([phoneme_jsd(generated[s], markov(a, size, 100 + s), (3,))[3].corrected for s in range(5)])
         for size in (12_000, 60_000)
     ]
     assert means[0] == pytest.approx(means[1], abs=0.01)
 
 
 def test_few_long_clips_are_not_corrected_below_zero():
-    found = []
+    result = []
     for seed in range(60):
         rng = np.random.default_rng(seed)
         a, b = ([rng.choice(list("abcdefghijkl"), length).tolist() for length in (80, 90, 400, 420)] for _ in range(2))
-        found.append(phoneme_jsd(a, b, orders=(2,), seed=seed)[2].corrected)
-    assert abs(np.mean(found)) < 3 * np.std(found) / np.sqrt(60)
+        result.append(phoneme_jsd(a, b, orders=(2,), seed=seed)[2].corrected)
+    assert abs(np.mean(result)) < 3 * np.std(result) / np.sqrt(60)
 
 
 def test_a_set_against_itself_differs_by_nothing():
     clips = two_groups(0.5, 3000, 42)
-    for one in phoneme_jsd(clips, clips, orders=(1, 3, 5)).values():
-        assert (one.value, one.low, one.high) == pytest.approx((0, 0, 0), abs=1e-6)
-        assert one.held_out == pytest.approx(0, abs=1e-6)
+    for divergence in phoneme_jsd(clips, clips, orders=(1, 3, 5)).values():
+        assert (divergence.value, divergence.low, divergence.high) == pytest.approx((0, 0, 0), abs=1e-6)
+        assert divergence.held_out == pytest.approx(0, abs=1e-6)
 
 
 def test_far_sources_at_ten_thousand_phones():
-    found = phoneme_jsd(two_groups(0.8, 10_000, 3), two_groups(0.2, 10_000, 4))
+    result = phoneme_jsd(two_groups(0.8, 10_000, 3), two_groups(0.2, 10_000, 4))
     expected = {1: (0.2781, 0.275), 2: (0.4605, 0.454), 3: (0.5938, 0.587), 5: (0.7638, 0.756)}
     for n, (exact, held) in expected.items():
         assert truth(0.8, 0.2, n) == pytest.approx(exact, abs=1e-4)
-        assert found[n].held_out == pytest.approx(held, abs=0.04)
-        assert found[n].low <= exact <= found[n].high
-    assert found[5].value >= 0.99
-    assert np.isnan(found[5].corrected)
-    assert "0.95" in found[5].reason
-    assert found[2].corrected == pytest.approx(0.49, abs=0.03)
+        assert result[n].held_out == pytest.approx(held, abs=0.04)
+        assert result[n].low <= exact <= result[n].high
+    assert result[5].value >= 0.99
+    assert np.isnan(result[5].corrected)
+    assert "0.95" in result[5].reason
+    assert result[2].corrected == pytest.approx(0.49, abs=0.03)
 
 
 @pytest.mark.parametrize(("phones", "plug_in"), [(1000, 0.548), (3000, 0.225), (10_000, 0.070)])
 def test_near_sources(phones, plug_in):
-    found = phoneme_jsd(two_groups(0.6, phones, 5), two_groups(0.5, phones, 6), orders=(2,))[2]
-    assert found.value == pytest.approx(plug_in, abs=0.05)
-    assert found.held_out <= truth(0.6, 0.5, 2) + 3 * found.held_out_se
+    result = phoneme_jsd(two_groups(0.6, phones, 5), two_groups(0.5, phones, 6), orders=(2,))[2]
+    assert result.value == pytest.approx(plug_in, abs=0.05)
+    assert result.held_out <= truth(0.6, 0.5, 2) + 3 * result.held_out_se
     if phones == 10_000:
-        assert found.corrected == pytest.approx(0.016, abs=0.01)
+        assert result.corrected == pytest.approx(0.016, abs=0.01)
 
 
 def test_too_little_is_nan_with_a_reason():
@@ -159,28 +159,28 @@ def test_too_little_is_nan_with_a_reason():
     assert "10 clips" in few[1].reason
     assert np.isnan(few[3].value)
     assert "no 3-grams" in few[3].reason
-    mute = phoneme_jsd([[], []], [["a"]] * 12, orders=(1,))[1]
-    assert np.isnan(mute.value)
-    assert "no phones" in mute.reason
+    silent = phoneme_jsd([[], []], [["a"]] * 12, orders=(1,))[1]
+    assert np.isnan(silent.value)
+    assert "no phones" in silent.reason
 
 
 def test_a_seed_repeats_and_the_cap_is_recorded():
     a, b = two_groups(0.6, 4000, 7), two_groups(0.4, 4000, 8)
-    one, two = (phoneme_jsd(a, b, orders=(2,), seed=9, max_phones=2000)[2] for _ in range(2))
-    assert (one.corrected, one.held_out, one.floor) == (two.corrected, two.held_out, two.floor)
-    assert one.phones == 2000
-    assert one.phones_generated == 4000
+    divergence, two = (phoneme_jsd(a, b, orders=(2,), seed=9, max_phones=2000)[2] for _ in range(2))
+    assert (divergence.corrected, divergence.held_out, divergence.floor) == (two.corrected, two.held_out, two.floor)
+    assert divergence.phones == 2000
+    assert divergence.phones_generated == 4000
 
 
 def witten_bell(sentences, inventory):
     """Interpolated Witten-Bell by dictionaries: a second method."""
     seen = {}
     for sentence in sentences:
-        for place in range(len(sentence)):
-            for back in range(place + 1):
-                context = tuple(sentence[place - back : place])
-                seen.setdefault(context, {}).setdefault(sentence[place], 0)
-                seen[context][sentence[place]] += 1
+        for position in range(len(sentence)):
+            for back in range(position + 1):
+                context = tuple(sentence[position - back : position])
+                seen.setdefault(context, {}).setdefault(sentence[position], 0)
+                seen[context][sentence[position]] += 1
 
     def probability(phone, context):
         lower = 1 / len(inventory) if not context else probability(phone, context[1:])
@@ -212,16 +212,16 @@ def test_memorised_reference_is_noticed_and_fresh_speech_is_not():
     fresh = two_groups(0.5, 4000, 11)
     for generated, expected in ((copied, True), (fresh, False)):
         table = NgramTable(PhoneSequences.from_lists(generated), PhoneSequences.from_lists(reference), 5)
-        found = overlap(table, 5)
-        assert found is not None
-        assert found.suspicious is expected
+        result = overlap(table, 5)
+        assert result is not None
+        assert result.suspicious is expected
 
 
 def test_contributions_name_what_was_planted():
     rng = np.random.default_rng(3)
     real = [list(rng.choice(list("abcdef"), 60)) for _ in range(30)]
-    said = [["x", "y"] * 5 + list(rng.choice(list("abcdef"), 50)) for _ in range(30)]
-    table = NgramTable(PhoneSequences.from_lists(said), PhoneSequences.from_lists(real), 2)
+    generated = [["x", "y"] * 5 + list(rng.choice(list("abcdef"), 50)) for _ in range(30)]
+    table = NgramTable(PhoneSequences.from_lists(generated), PhoneSequences.from_lists(real), 2)
     over, _ = contributions(table, 2)
     assert over[0].ngram == ("x", "y")
     assert over[0].reference == 0
@@ -233,9 +233,9 @@ def test_contributions_name_what_was_planted():
 def test_systems_are_held_out_at_one_count_and_differences_have_the_right_sign():
     reference = two_groups(0.5, 6000, 12)
     near, far = two_groups(0.6, 2500, 13), two_groups(0.9, 4000, 14)
-    found, count = compare_held_out({"near": near, "far": far}, reference, (1, 2))
+    result, count = compare_held_out({"near": near, "far": far}, reference, (1, 2))
     assert count == 2500
-    assert found["far"][2] > found["near"][2] + 0.1
+    assert result["far"][2] > result["near"][2] + 0.1
     difference = corrected_difference(far, near, reference, (1,))[1]
     assert difference.low > 0
     assert difference.p_value < 0.01

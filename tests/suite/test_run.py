@@ -248,3 +248,46 @@ def test_what_strangers_wrote_stays_text_in_junit_and_markdown(measured):
     html = MarkdownIt("gfm-like", {"linkify": False}).render(suite_markdown(evil))
     assert "<script" not in html
     assert "@team" not in suite_markdown(evil)
+
+
+TONE_SUITE = """
+name = "channel"
+recognizer = "{recognizer}"
+{head}
+[references.real]
+path = "real"
+[systems.near]
+path = "near"
+[metrics.pjsd]
+[[gates]]
+gate = "{gate}"
+"""
+
+
+def test_gates_on_the_matched_value_put_the_reference_through_the_channel(tone_set, tmp_path):
+    from cdslm_eval.suite import parse_suite
+
+    tone_set("real", 24), tone_set("near", 24, 1)
+
+    def plan(gate, recognizer="pocketsphinx", head=""):
+        text = TONE_SUITE.format(gate=gate, recognizer=recognizer, head=head)
+        return make_plan(parse_suite(text, tmp_path / "s.toml"), Host(pinned=[]))
+
+    store = tmp_path / "s.cdslm"
+    judged = run_suite(plan("pjsd_1.matched < 1"), RunOptions(store=store))
+    (estimate,) = [e for e in judged.scores.estimates if e.name == "pjsd_1"]
+    (judgement,) = judged.judgements
+    assert judgement.quantity == "matched"
+    assert judgement.value == pytest.approx(estimate.acoustics.matched, nan_ok=True)
+    assert [entry.name for entry in judged.scores.channel.sets] == ["real", "near"]
+    again = run_suite(plan("pjsd_1.matched < 1"), RunOptions(store=store))
+    assert again.scores.as_json()["channel"] == judged.scores.as_json()["channel"]
+    # pocketsphinx is slow: without a gate on it, nothing is put through a channel
+    assert plan("pjsd_1.corrected < 1").profiler is None
+    assert plan("pjsd_1.corrected < 1", head="channel = true").profiler is not None
+    with pytest.raises(UsageError, match="channel = false turns it off"):
+        plan("pjsd_1.matched < 1", head="channel = false")
+    with pytest.raises(UsageError, match="does not read audio"):
+        plan("pjsd_1.matched < 1", recognizer="sidecar")
+    with pytest.raises(UsageError, match="matched is not compared with baseline"):
+        plan("pjsd_1.matched < baseline")

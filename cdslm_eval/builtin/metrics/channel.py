@@ -12,7 +12,7 @@ from cdslm_eval.core import channel
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import Metric, Row, Skipped
 
-__all__ = ["ChannelMetric", "profile_from_row"]
+__all__ = ["ChannelMetric"]
 
 
 class ChannelMetric(Metric):
@@ -24,7 +24,7 @@ class ChannelMetric(Metric):
     """
 
     name = "channel"
-    version = "1"
+    version = "2"
     rate_hz = channel.RATE_HZ
     min_seconds = 0.25
     accepts_silence = False
@@ -43,23 +43,4 @@ class ChannelMetric(Metric):
             if profile is None:
                 yield Skipped("under 0.25 s, silent, or samples that are not finite")
                 continue
-            yield {
-                "spectrum_db": profile.spectrum_db.tolist(),
-                "noise_db": profile.noise_db.tolist(),
-                "bandwidth_hz": profile.bandwidth_hz,
-                "snr_db": profile.snr_db,
-                "decay_db_s": profile.decay_db_s,
-                "level_dbfs": profile.level_dbfs,
-            }
-
-
-def profile_from_row(row: Row) -> channel.ChannelProfile:
-    """Return the profile that a row of `channel` holds."""
-    return channel.ChannelProfile(
-        spectrum_db=np.asarray(row["spectrum_db"], np.float64),
-        noise_db=np.asarray(row["noise_db"], np.float64),
-        bandwidth_hz=float(row["bandwidth_hz"]),
-        snr_db=float(row["snr_db"]),
-        decay_db_s=float(row["decay_db_s"]),
-        level_dbfs=float(row["level_dbfs"]),
-    )
+            yield {**profile.as_row(), "seconds": clip.seconds}

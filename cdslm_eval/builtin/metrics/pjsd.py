@@ -21,7 +21,7 @@ class PJSD(Metric):
     """
 
     name = "pjsd"
-    version = "2"
+    version = "3"
     unit = "bits"
     better: ClassVar[Better] = "lower"
     needs = frozenset({"phones"})

@@ -33,7 +33,7 @@ class PocketsphinxOptions(Options):
 
 
 class PocketsphinxRecognizer(Recognizer):
-    """The 39 phones of CMUdict, through the en-us model that pocketsphinx's wheel brings."""
+    """The 39 phones of CMUdict, through the en-us model in pocketsphinx's wheel."""
 
     name = "pocketsphinx"
     version = "1"
@@ -41,6 +41,10 @@ class PocketsphinxRecognizer(Recognizer):
     requires: ClassVar[Mapping[str, str]] = {"pocketsphinx": "pocketsphinx>=5.0.4"}
     inventory = "arpabet"
     languages = frozenset({"en"})
+    caution = (
+        "pocketsphinx is sensitive to the channel: white noise at 20 dB alone moves pJSD of clean real speech by .055 "
+        "at n = 1 and .13 at n = 2, and 45 % of its phones are errors"
+    )
     rate_hz = RATE_HZ
     Options = PocketsphinxOptions
 

@@ -26,11 +26,13 @@ from cdslm_eval.plugin.models.pretrained import (
     precision_of,
     quiet,
 )
+from cdslm_eval.plugin.models.windows import Frames, join_windows, window_starts
 
 __all__ = [
     "PICKLED",
     "SAFE",
     "Checkpoint",
+    "Frames",
     "Pretrained",
     "PretrainedOptions",
     "RequiredFiles",
@@ -40,6 +42,7 @@ __all__ = [
     "find_checkpoint",
     "find_pretrained",
     "is_cached",
+    "join_windows",
     "length_batches",
     "padded_batch",
     "precision_of",
@@ -47,4 +50,5 @@ __all__ = [
     "read_json",
     "sha256_of",
     "unusable_reason",
+    "window_starts",
 ]

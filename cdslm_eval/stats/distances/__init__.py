@@ -1,4 +1,4 @@
-"""Distances between sets of vectors, with what a finite sample lets one say of them."""
+"""Distances between sets of vectors, with their errors at a finite sample."""
 
 from __future__ import annotations
 

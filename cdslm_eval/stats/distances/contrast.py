@@ -1,4 +1,4 @@
-"""What a distance between two sets of vectors must give: its value, and how much each vector moves it."""
+"""The interface of a distance between two sets of vectors: its value, and the influence of each vector."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Distance(ABC):
     Attributes:
         scale: A distance that would be large in the units of this one; floors are judged against it.
         extrapolates: Whether the value has a bias in 1 / clips that must be extrapolated away.
-        caveat: What of the reference or its dimensions stands against trusting the value, or "".
+        caveat: Why the value cannot be trusted, by the reference or its dimensions, or "".
     """
 
     extrapolates: ClassVar[bool] = False
@@ -56,7 +56,7 @@ class Distance(ABC):
         """Return the distance with the influence of every vector; arguments as of `value`."""
 
     def caveat(self, generated: Vectors, reference: Vectors) -> str:
-        """Return what stands against trusting the value, or ""."""
+        """Return why the value cannot be trusted, or ""."""
         del generated, reference
         return ""
 

@@ -74,7 +74,7 @@ class FrechetDistance(Distance):
         return Contrast(_assemble(shift, squares[0], squares[1], float(singular.sum())), *influences)
 
     def caveat(self, generated: Vectors, reference: Vectors) -> str:
-        """Say which covariance is singular, and of what rank."""
+        """Return which covariance is singular, and of what rank."""
         for name, one in (("system", generated), ("reference", reference)):
             rank = covariance_rank(one)
             if rank < one.shape[1]:
@@ -135,8 +135,8 @@ def _factors(vectors: Vectors) -> tuple[Floats, Floats]:
         return np.eye(len(centred)), centred
     # a QR factorisation would do too, but its many small steps crawl where processes share the processors
     values, root = _symmetric_root(centred.T @ centred)
-    some = values > values.max() * len(values) * np.finfo(np.float64).eps
-    inverse = np.divide(1, values, out=np.zeros_like(values), where=some)
+    positive = values > values.max() * len(values) * np.finfo(np.float64).eps
+    inverse = np.divide(1, values, out=np.zeros_like(values), where=positive)
     return centred @ (root.T * inverse), root
 
 

@@ -67,7 +67,7 @@ class KernelMMD(Distance):
         return Contrast(self.scale * float(value), *influences)
 
     def caveat(self, generated: Vectors, reference: Vectors) -> str:
-        """Say when there is no kernel to speak of."""
+        """Return why there is no kernel: a bandwidth of 0."""
         del generated, reference
         return "" if self.bandwidth > 0 else "half of the reference vectors are equal, so the median bandwidth is 0"
 

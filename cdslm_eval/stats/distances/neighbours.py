@@ -65,7 +65,7 @@ def near_copies(generated: Vectors, reference: Vectors) -> NearCopies:
     mean, spread = reference.mean(axis=0, dtype=np.float64), reference.std(axis=0, dtype=np.float64)
     used = spread > 0
     scale = spread[used] * np.sqrt(max(1, int(used.sum())))
-    own, theirs = ((one[:, used] - mean[used]) / scale for one in (generated, reference))
+    own, theirs = ((side[:, used] - mean[used]) / scale for side in (generated, reference))
     _, apart = _nearest(theirs, theirs, skip_self=True)
     apart = apart[apart > 1e-6]
     limit = NEAR * float(np.median(apart)) if len(apart) else float("nan")
@@ -86,19 +86,19 @@ def _nearest(x: Floats, y: Floats, *, skip_self: bool = False) -> tuple[Ints, Fl
     """Return the place and distance of the nearest vector of y for each of x, tile by tile."""
     places, best = np.zeros(len(x), np.int64), np.full(len(x), np.inf)
     for i in range(0, len(x), _TILE):
-        some = x[i : i + _TILE]
-        rows = np.arange(len(some))
+        tile = x[i : i + _TILE]
+        rows = np.arange(len(tile))
         for j in range(0, len(y), _TILE):
             others = y[j : j + _TILE]
-            squares = np.einsum("ij,ij->i", some, some)[:, None] + np.einsum("ij,ij->i", others, others)
-            squares -= 2 * (some @ others.T)
+            squares = np.einsum("ij,ij->i", tile, tile)[:, None] + np.einsum("ij,ij->i", others, others)
+            squares -= 2 * (tile @ others.T)
             if skip_self and i == j:
                 np.fill_diagonal(squares, np.inf)
             least = squares.argmin(axis=1)
-            found = squares[rows, least]
-            better = found < best[i : i + _TILE]
+            distance = squares[rows, least]
+            better = distance < best[i : i + _TILE]
             places[i : i + _TILE][better] = j + least[better]
-            best[i : i + _TILE][better] = found[better]
+            best[i : i + _TILE][better] = distance[better]
     # the few pairs that were chosen are measured again without the cancellation of inner products
     exact = np.linalg.norm(x - y[places], axis=1)
     return places, np.where(np.isfinite(best), exact, np.inf)

@@ -1,4 +1,4 @@
-"""Everything that two sets of vectors say of their distance: value, floor, extrapolated value, intervals, trust."""
+"""Distance of two sets of vectors: value, floor, extrapolated value, intervals, trust."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class SetDistance:
     """A distance between a generated and a reference set; NaN with a `reason` where it is not known.
 
     Attributes:
-        value, low, high: The distance of the sets as they are, and its 95 % interval.
+        value, low, high: The distance of the sets as they are, and its 95 % interval; none where it is biased.
         floor: The distance between disjoint random halves of the reference, `floor_clips` clips each.
         corrected, corrected_low, corrected_high: The distance at infinitely many clips, and its 95 % interval.
         trust: "ok"; "sample_limited" where the floor or its noise exceeds 0.05 of the scale, or where there are not
@@ -54,8 +54,8 @@ def set_distance(
 ) -> SetDistance:
     """Return the distance between a generated and a reference set of vectors.
 
-    The interval is that of the infinitesimal jackknife over clusters, widened by what the distance between identical
-    sources fluctuates (which no first-order method sees). A bootstrap would not do: a sample with repetitions is
+    The interval is that of the infinitesimal jackknife over clusters, at least as wide as what the distance between
+    identical sources fluctuates. A bootstrap would not do: a sample with repetitions is
     further from everything, so its replicates carry the finite-sample bias twice.
 
     Args:
@@ -86,16 +86,18 @@ def _set_distance(
     if distance.extrapolates and np.isfinite(contrast.value):
         corrected = _extrapolated(distance, (generated, reference), clusters, rng)
     variance = sum(
-        clustered_variance(one, own)
-        for one, own in zip((contrast.generated, contrast.reference), clusters, strict=True)
+        clustered_variance(vectors, own)
+        for vectors, own in zip((contrast.generated, contrast.reference), clusters, strict=True)
     )
-    half = _half_width(float(variance) + np.nan_to_num(noise) ** 2, clusters)
+    # influences at the sample hold twice the fluctuation between identical sources: it is a least, not an addition
+    half = _half_width(max(float(variance), float(np.nan_to_num(noise)) ** 2), clusters)
     caveat = distance.caveat(generated, reference) if np.isfinite(contrast.value) else ""
-    lowest = 0.0 if distance.extrapolates else -np.inf
+    # around a biased value there is no interval that covers the truth
+    own_half = float("nan") if distance.extrapolates else half
     return SetDistance(
         value=contrast.value,
-        low=float(np.maximum(contrast.value - half, lowest)),
-        high=contrast.value + half,
+        low=contrast.value - own_half,
+        high=contrast.value + own_half,
         floor=floor,
         corrected=corrected,
         corrected_low=corrected - half,
@@ -127,9 +129,9 @@ def _reason(
     floor: float,
     caveat: str,
 ) -> str:
-    for one, side in zip(sides, ("system", "reference"), strict=True):
-        if len(one) < 2:
-            return f"the {side} has {len(one)} clips, a distance needs 2"
+    for vectors, side in zip(sides, ("system", "reference"), strict=True):
+        if len(vectors) < 2:
+            return f"the {side} has {len(vectors)} clips, a distance needs 2"
     if np.isnan(value):
         return distance.caveat(*sides) or "the distance is not defined"
     reasons = [caveat] if caveat else []
@@ -185,7 +187,7 @@ def _extrapolated(
     Source: Chong and Forsyth (2020), "Effectively Unbiased FID and Inception Score", CVPR; for audio Gui et al.
     (2024), "Adapting Fréchet Audio Distance for Generative Music Evaluation", ICASSP.
     """
-    places = [_drawn(len(one), rng) for one in sides]
+    places = [_drawn(len(side), rng) for side in sides]
     sides = sides[0][places[0]], sides[1][places[1]]
     clusters = clusters[0][places[0]], clusters[1][places[1]]
     slopes, values = [], []
@@ -234,12 +236,14 @@ def difference(
     """
     parts = [clustered_variance(a.contrast.reference - b.contrast.reference, clusters[2])]
     # identical sets fluctuate together; any others may do so apart
-    noise = a.noise**2 + b.noise**2
+    noise = float(np.nan_to_num(a.noise**2 + b.noise**2))
     if paired:
         parts.append(clustered_variance(a.contrast.generated - b.contrast.generated, clusters[0]))
         if np.array_equal(a.contrast.generated, b.contrast.generated):
             noise = 0.0
     else:
-        parts += [clustered_variance(one.contrast.generated, own) for one, own in zip((a, b), clusters, strict=False)]
-    few = min(len(np.unique(one)) for one in clusters)
-    return a.corrected - b.corrected, float(np.sqrt(sum(parts) + np.nan_to_num(noise))), few
+        parts += [
+            clustered_variance(vectors.contrast.generated, own) for vectors, own in zip((a, b), clusters, strict=False)
+        ]
+    few = min(len(np.unique(cluster)) for cluster in clusters)
+    return a.corrected - b.corrected, float(np.sqrt(max(sum(parts), noise))), few

@@ -22,6 +22,8 @@ from cdslm_eval.stats.statistic import Context, Estimation, Statistic
 
 __all__ = ["Frechet", "KernelDistance", "VectorDistance"]
 
+_THINNINGS = 5
+
 
 @dataclass(frozen=True)
 class VectorDistance(Statistic):
@@ -74,30 +76,54 @@ class VectorDistance(Statistic):
         if paired:
             both = a.complete(self.columns) & b.complete(self.columns)
             a, b = a.take(both), b.take(both)
-        found = [self._distance(sample, reference, context) for sample in (a, b)]
-        left, right = (distance for distance, _ in found)
+        measured = [self._distance(sample, reference, context) for sample in (a, b)]
+        left, right = (distance for distance, _ in measured)
         value, se, few = math.nan, math.nan, 0
-        reason = next((why for distance, why in found if distance is None), "")
+        reason = next((why for distance, why in measured if distance is None), "")
         if left is not None and right is not None:
             clusters = [sample.take(sample.complete(self.columns)).clusters.numbers for sample in (a, b, reference)]
             value, se, few = difference(left, right, (clusters[0], clusters[1], clusters[2]), paired=paired)
             sides = (("A", left), ("B", right))
-            reason = "; ".join(f"{side}: {one.reason}" for side, one in sides if math.isnan(one.corrected))
+            reason = "; ".join(
+                f"{side}: {measured_side.reason}"
+                for side, measured_side in sides
+                if math.isnan(measured_side.corrected)
+            )
+        method = "infinitesimal jackknife over clips (or speakers), t"
         if left and right and "rank_deficient" in (left.trust, right.trust) and len(a) != len(b):
-            # the bias of a singular covariance goes with the clips: it would tell two sets of one source apart
-            reason = f"a covariance is singular and the sides have {len(a)} and {len(b)} clips: compare equal counts"
-            se = math.nan
+            value, se = self._thinned(a, b, reference, context)
+            method += (
+                f"; a covariance is singular: larger side thinned to {min(len(a), len(b))} clips, {_THINNINGS} draws"
+            )
         test = t_test(value, se, few - 1)
         return [
             context.difference(
                 test,
                 quantity="corrected",
                 sides=(left.corrected if left else math.nan, right.corrected if right else math.nan),
-                method="infinitesimal jackknife over clips (or speakers), t",
+                method=method,
                 paired=paired,
-                reason=reason or ("" if test.known else "needs at least 2 clips (or speakers) a side"),
+                reason=reason or ("" if test.known else "needs at least 3 clips (or speakers) a side"),
             )
         ]
+
+    def _thinned(self, a: Sample, b: Sample, reference: Sample, context: Context) -> tuple[float, float]:
+        """Return the difference at equal clip counts and its standard error, over draws of the larger side.
+
+        The bias of a singular covariance goes with the clips: unequal counts would tell two sets of one source apart.
+        """
+        rng, count = context.rng("thin"), min(len(a), len(b))
+        values, variances = [], []
+        for _ in range(_THINNINGS):
+            sides = [side.take(np.sort(rng.permutation(len(side))[:count])) for side in (a, b)]
+            left, right = (self._distance(side, reference, context)[0] for side in sides)
+            assert left is not None  # both had vectors before
+            assert right is not None
+            clusters = [side.take(side.complete(self.columns)).clusters.numbers for side in (*sides, reference)]
+            value, se, _ = difference(left, right, (clusters[0], clusters[1], clusters[2]), paired=False)
+            values.append(value)
+            variances.append(se**2)
+        return float(np.mean(values)), math.sqrt(float(np.mean(variances)) + float(np.var(values)))
 
     def _distance(self, sample: Sample, reference: Sample, context: Context) -> tuple[SetDistance | None, str]:
         """Return the distance of two samples, or None and the reason where a side has no vectors."""

@@ -1,8 +1,9 @@
-"""Jensen-Shannon divergence between phone n-gram distributions, with what a finite sample lets one say of it."""
+"""Jensen-Shannon divergence between phone n-gram distributions, with its errors at a finite sample."""
 
 from __future__ import annotations
 
 from cdslm_eval.stats.jsd.contributions import NgramShare, contributions
+from cdslm_eval.stats.jsd.copies import Copies, find_copies
 from cdslm_eval.stats.jsd.estimator import (
     MAX_PHONES,
     PhonemeJSD,
@@ -16,6 +17,7 @@ from cdslm_eval.stats.jsd.plug_in import jsd
 
 __all__ = [
     "MAX_PHONES",
+    "Copies",
     "NgramShare",
     "NgramTable",
     "Overlap",
@@ -24,6 +26,7 @@ __all__ = [
     "compare_held_out",
     "contributions",
     "corrected_difference",
+    "find_copies",
     "jsd",
     "overlap",
     "phoneme_jsd",

@@ -1,4 +1,4 @@
-"""Which n-grams a divergence consists of, and in which clips to hear them."""
+"""The n-grams that contribute most to a divergence, and the clips that contain them."""
 
 from __future__ import annotations
 
@@ -76,8 +76,8 @@ def contributions(
 def _xlog(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """Return x ln(x / y), 0 where x is 0."""
     out = np.zeros(len(x))
-    some = x > 0
-    out[some] = x[some] * np.log(x[some] / y[some])
+    positive = x > 0
+    out[positive] = x[positive] * np.log(x[positive] / y[positive])
     return out
 
 

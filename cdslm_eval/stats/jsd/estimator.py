@@ -1,4 +1,4 @@
-"""`phoneme_jsd`: everything that one generated and one reference set say of their divergence, per order."""
+"""`phoneme_jsd`: the divergence of a generated and a reference set with its errors, per order."""
 
 from __future__ import annotations
 
@@ -7,11 +7,20 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from cdslm_eval.stats.clusters import Clusters
+from cdslm_eval.stats.jsd.copies import COPY_ORDER
+from cdslm_eval.stats.jsd.corrected import (
+    DRAWS,
+    TRUSTED_FLOOR,
+    Corrected,
+    corrected,
+    interval,
+    total_variance,
+    window_counts,
+)
 from cdslm_eval.stats.jsd.held_out import MIN_CLIPS, HeldOut, held_out
 from cdslm_eval.stats.jsd.ngrams import Ints, NgramTable, PhoneSequences
-from cdslm_eval.stats.jsd.plug_in import DRAWS, GROUPS, Corrected, Floats, corrected, group_clips, jsd, plug_in
-from cdslm_eval.stats.resampling import TTest, jackknife_se, t_half_width, t_test
+from cdslm_eval.stats.jsd.plug_in import Floats, clustered_variance, jsd, plug_in
+from cdslm_eval.stats.resampling import TTest, t_test
 
 __all__ = [
     "MAX_PHONES",
@@ -25,7 +34,7 @@ __all__ = [
 ORDERS = (1, 2, 3, 4, 5)
 MAX_PHONES = 200_000
 """Phones a side up to which floor, correction and held-out bound are computed; a larger set is drawn from."""
-TRUST = ((0.05, "ok"), (0.25, "sample_limited"), (np.inf, "bounds_only"))
+TRUST = ((0.05, "ok"), (TRUSTED_FLOOR, "sample_limited"), (np.inf, "bounds_only"))
 _BOUND = 0.95  # one-sided: 1.645 standard errors for many clips
 
 Phones = PhoneSequences | Sequence[Sequence[str]]
@@ -39,15 +48,19 @@ class PhonemeJSD:
         order: n.
         value: Plug-in divergence of all n-grams; an upper bound in expectation.
         low, high: Bounds: held_out less, and plug-in plus, 1.645 standard errors (t quantile under 30 clips).
-        floor: Plug-in between random halves of the pooled clips at `phones` phones each.
+        floor: Plug-in between random halves of the pooled clips at the n-gram count of `phones` phones.
         floor_reference: The same within the reference; reported, never used to normalise (it biases upwards).
-        corrected, corrected_low, corrected_high: (P - F) / (1 - F) at `phones` phones a side, and its 95 % interval.
+        corrected, corrected_low, corrected_high: (P - F) / (1 - F) at equal n-gram counts, and its 95 % interval, which
+            reaches from it to a second estimate; no interval at "bounds_only".
+        second: The second estimate, by Grassberger's entropies.
         held_out: Lower bound, 0 in expectation for identical sources; may be negative.
         held_out_se: Its standard error.
         trust: "ok" (F <= 0.05), "sample_limited" (F <= 0.25) or "bounds_only".
-        phones: Common phone count of floor, corrected and held-out.
+        phones: Phones a side behind floor and corrected.
         phones_generated, phones_reference: All phones of each side.
         clip_scores: `[generated clips]`, mean held-out log2-odds of being reference speech; NaN where unknown.
+        reference_scores: The same of the reference's clips that the bound was taken from.
+        exceeds: Whether the held-out value exceeded the plug-in and was cut to it, as it is for near-copies.
         reason: Why something is NaN, or "".
     """
 
@@ -60,6 +73,7 @@ class PhonemeJSD:
     corrected: float
     corrected_low: float
     corrected_high: float
+    second: float
     held_out: float
     held_out_se: float
     trust: str
@@ -67,6 +81,8 @@ class PhonemeJSD:
     phones_generated: int
     phones_reference: int
     clip_scores: Floats
+    reference_scores: Floats
+    exceeds: bool
     reason: str
 
 
@@ -102,31 +118,45 @@ def phoneme_jsd(
         raise ValueError("orders must be whole numbers of at least 1")
     sides = [_sequences(generated), _sequences(reference)]
     clusters = [
-        _clusters(given, len(one)) for given, one in zip((generated_clusters, reference_clusters), sides, strict=True)
+        _clusters(given, len(sequences))
+        for given, sequences in zip((generated_clusters, reference_clusters), sides, strict=True)
     ]
     rng = np.random.default_rng([seed, 0x6A7364])
-    counts = [int(one.offsets[-1]) for one in sides]
+    counts = [int(sequences.offsets[-1]) for sequences in sides]
     joint = np.concatenate([clusters[0], clusters[1] + (clusters[0].max(initial=-1) + 1)])
     large = max(counts) > max_phones
-    full = NgramTable(sides[0], sides[1], orders=0 if large else max(orders))
+    highest = max(*orders, COPY_ORDER)  # copies are recognized by 5-grams, whatever orders are wanted
+    full = NgramTable(sides[0], sides[1], orders=0 if large else highest)
     walked = full.walk(max(orders)) if large else iter(full.orders)
     plain = {order.n: plug_in(full, order, joint) for order in walked if order.n in orders}
     scores_of = np.arange(len(sides[0]))
     table, capped = full, joint
     if large:
-        drawn = [one.draw(max_phones, rng) for one in sides]
-        table = NgramTable(drawn[0][0], drawn[1][0], orders=max(orders))
+        drawn = [sequences.draw(max_phones, rng) for sequences in sides]
+        table = NgramTable(drawn[0][0], drawn[1][0], orders=highest)
         capped = np.concatenate([joint[drawn[0][1]], joint[len(sides[0]) + drawn[1][1]]])
         scores_of = drawn[0][1]
         del full
-    groups = group_clips(capped, table.side, rng)
-    fixed = corrected(table, orders, groups, rng, clusters=capped)
+    fixed = corrected(table, orders, rng, clusters=capped)
+    intervals = {n: interval(fixed[n], table.side, capped) for n in orders}
     within = _reference_floor(table, orders, rng)
     few = min(int((table.lengths[table.side == side] > 0).sum()) for side in (False, True))
     bound = held_out(table, orders, capped, rng) if few >= MIN_CLIPS else {}
     quantile = _bound_quantile(few)
     return {
-        n: _assemble(n, plain[n], fixed[n], within[n], bound.get(n), quantile, counts, scores_of, len(sides[0]), few)
+        n: _assemble(
+            n,
+            plain[n],
+            fixed[n],
+            intervals[n],
+            within[n],
+            bound.get(n),
+            quantile,
+            counts,
+            scores_of,
+            len(sides[0]),
+            few,
+        )
         for n in orders
     }
 
@@ -135,6 +165,7 @@ def _assemble(
     n: int,
     plain: tuple[float, float],
     fixed: Corrected,
+    corrected_interval: tuple[float, float],
     within: float,
     bound: HeldOut | None,
     quantile: float,
@@ -144,24 +175,28 @@ def _assemble(
     few: int,
 ) -> PhonemeJSD:
     value, se = plain
-    half = _half_width(fixed.replicates)
     scores = np.full(clips, np.nan)
     if bound is not None:
         scores[scores_of] = bound.clip_scores
     lower, lower_se = (bound.value, bound.se) if bound is not None else (np.nan, np.nan)
+    # a lower bound exceeds the plug-in only where clips of one side are near-copies of the other's
+    exceeds = lower > value
+    lower = value if exceeds else lower
+    high = float(np.clip(value + quantile * se, 0, 1))
     trust = (
         next(mark for limit, mark in TRUST if not fixed.floor > limit) if np.isfinite(fixed.floor) else "bounds_only"
     )
     return PhonemeJSD(
         order=n,
         value=value,
-        low=float(np.clip(lower - quantile * lower_se, 0, 1)),
-        high=float(np.clip(value + quantile * se, 0, 1)),
+        low=min(float(np.clip(lower - quantile * lower_se, 0, 1)), high),
+        high=high,
         floor=fixed.floor,
         floor_reference=within,
         corrected=fixed.value,
-        corrected_low=fixed.value - half,
-        corrected_high=fixed.value + half,
+        corrected_low=corrected_interval[0],
+        corrected_high=corrected_interval[1],
+        second=fixed.second,
         held_out=lower,
         held_out_se=lower_se,
         trust=trust,
@@ -169,11 +204,21 @@ def _assemble(
         phones_generated=counts[0],
         phones_reference=counts[1],
         clip_scores=scores,
-        reason=_reason(n, counts, value, fixed, bound, few),
+        reference_scores=bound.reference_scores if bound is not None else np.zeros(0),
+        exceeds=bool(exceeds),
+        reason=_reason(n, counts, value, fixed, corrected_interval, bound, few),
     )
 
 
-def _reason(n: int, counts: list[int], value: float, fixed: Corrected, bound: HeldOut | None, few: int) -> str:
+def _reason(
+    n: int,
+    counts: list[int],
+    value: float,
+    fixed: Corrected,
+    corrected_interval: tuple[float, float],
+    bound: HeldOut | None,
+    few: int,
+) -> str:
     for count, side in zip(counts, ("system", "reference"), strict=True):
         if count == 0:
             return f"the {side} has no phones"
@@ -186,14 +231,11 @@ def _reason(n: int, counts: list[int], value: float, fixed: Corrected, bound: He
         reasons.append(f"no {n}-grams to hold out")
     if np.isnan(fixed.value):
         reasons.append("corrected is not defined at a floor above 0.95: too few phones for this order")
-    elif np.isnan(_half_width(fixed.replicates)):
-        reasons.append("the interval of corrected needs at least 3 clips (or speakers) a side")
+    elif fixed.floor > TRUSTED_FLOOR:
+        reasons.append(f"at a floor of {fixed.floor:.2f} corrected is too biased for an interval: only the bounds hold")
+    elif np.isnan(corrected_interval[0]):
+        reasons.append("the interval of corrected needs at least 2 clips (or speakers) a side")
     return "; ".join(reasons)
-
-
-def _half_width(replicates: Floats) -> float:
-    """Return the half-width of the 95 % interval of a delete-a-group jackknife; NaN with under 3 groups."""
-    return t_half_width(jackknife_se(replicates), len(replicates) - 1) if len(replicates) >= 3 else float("nan")
 
 
 def _bound_quantile(clips: int) -> float:
@@ -207,14 +249,14 @@ def _bound_quantile(clips: int) -> float:
 def _reference_floor(table: NgramTable, orders: tuple[int, ...], rng: np.random.Generator) -> dict[int, float]:
     """Return the plug-in between random halves of the reference, averaged over draws."""
     clips = np.flatnonzero(table.side)
-    found: dict[int, list[float]] = {n: [] for n in orders}
+    results: dict[int, list[float]] = {n: [] for n in orders}
     for _ in range(DRAWS // 2):
         first = np.zeros(len(table.lengths), bool)
         first[rng.permutation(clips)[: len(clips) // 2]] = True
         halves = np.where(first, table.lengths, 0), np.where(table.side & ~first, table.lengths, 0)
         for n in orders:
-            found[n].append(jsd(table.counts(n, halves[0]), table.counts(n, halves[1])))
-    return {n: float(np.mean(values)) for n, values in found.items()}
+            results[n].append(jsd(table.counts(n, halves[0]), table.counts(n, halves[1])))
+    return {n: float(np.mean(values)) for n, values in results.items()}
 
 
 def compare_held_out(
@@ -240,26 +282,28 @@ def compare_held_out(
         seed: Randomness.
     """
     orders = tuple(orders)
-    sides = {name: _sequences(one) for name, one in systems.items()}
+    sides = {name: _sequences(system) for name, system in systems.items()}
     real = _sequences(reference)
-    able = {name: one for name, one in sides.items() if (one.lengths > 0).sum() >= MIN_CLIPS}
-    found = {name: dict.fromkeys(orders, float("nan")) for name in sides}
+    able = {name: sequences for name, sequences in sides.items() if (sequences.lengths > 0).sum() >= MIN_CLIPS}
+    results = {name: dict.fromkeys(orders, float("nan")) for name in sides}
     if not able or (real.lengths > 0).sum() < MIN_CLIPS:
-        return found, 0
-    count = phones or int(min(MAX_PHONES, real.offsets[-1], *(one.offsets[-1] for one in able.values())))
+        return results, 0
+    count = phones or int(min(MAX_PHONES, real.offsets[-1], *(sequences.offsets[-1] for sequences in able.values())))
     # the spread between draws falls with their size, and their cost grows with it
     times = draws or max(1, min(5, 100_000 // max(1, count)))
-    for name, one in able.items():
+    for name, sequences in able.items():
         values: dict[int, list[float]] = {n: [] for n in orders}
         for draw in range(times):
             # every system meets the same draw of the reference
-            cut = [side.cut(count, MIN_CLIPS, np.random.default_rng([seed, 0x686F, draw])) for side in (one, real)]
-            table = NgramTable(cut[0], cut[1], orders=max(orders))
+            cut = [
+                side.cut(count, MIN_CLIPS, np.random.default_rng([seed, 0x686F, draw])) for side in (sequences, real)
+            ]
+            table = NgramTable(cut[0], cut[1], orders=max(*orders, COPY_ORDER))
             rng = np.random.default_rng([seed, 0x686F, draw, 1])
             for n, bound in held_out(table, orders, np.arange(len(table.lengths)), rng).items():
                 values[n].append(bound.value)
-        found[name] = {n: float(np.mean(v)) for n, v in values.items()}
-    return found, count
+        results[name] = {n: float(np.mean(v)) for n, v in values.items()}
+    return results, count
 
 
 def corrected_difference(
@@ -272,42 +316,59 @@ def corrected_difference(
     paired: bool = False,
     seed: int = 0,
 ) -> dict[int, TTest]:
-    """Return the difference of the corrected divergences of two systems against one reference, at one phone count.
+    """Return the difference of the corrected divergences of two systems against one reference, at one n-gram count.
+
+    The error is that of the first-order influence of every cluster: what a clip of the reference does to both
+    divergences, or a pair of clips to each, cancels.
 
     Args:
         a, b: Phone sequences of the systems; when `paired`, clip i of both answers the same prompt.
-        reference: Phone sequences of the reference; its groups are left out of both sides together.
+        reference: Phone sequences of the reference.
         orders: Values of n.
         clusters: Cluster (speaker) number of each clip of a, of b and of the reference; by default each is its own.
-            Whole clusters are left out, or a difference between speakers would pass for one between systems.
-        paired: Whether clips are grouped in pairs; the clusters of a then serve both.
+            A cluster counts as a whole, or a difference between speakers would pass for one between systems.
+        paired: Whether clips are compared in pairs; the clusters of a then serve both.
         seed: Randomness.
     """
     orders = tuple(orders)
-    sides = [_sequences(a), _sequences(b)]
-    real = _sequences(reference)
-    count = int(min(MAX_PHONES, real.offsets[-1], *(one.offsets[-1] for one in sides)))
-    rng = np.random.default_rng([seed, 0x646966])
-    own_clusters = [
-        _clusters(numbers, len(side)) for numbers, side in zip(clusters or (None,) * 3, (*sides, real), strict=True)
-    ]
-    reference_groups = Clusters(own_clusters[2]).deal(GROUPS, rng)
-    shared = Clusters(own_clusters[0]).deal(GROUPS, rng)
-    found = []
-    for side, numbers in zip(sides, own_clusters, strict=False):
-        table = NgramTable(side, real, orders=max(orders))
-        groups = np.concatenate([shared if paired else Clusters(numbers).deal(GROUPS, rng), reference_groups])
-        joint = np.concatenate([numbers, own_clusters[2] + numbers.max(initial=-1) + 1])
-        draws = np.random.default_rng([seed, 1])
-        found.append(corrected(table, orders, groups, draws, phones=count, clusters=joint))
-    comparisons = {}
-    for n in orders:
-        left, right = found[0][n], found[1][n]
-        same = len(left.replicates) == len(right.replicates)
-        replicates = left.replicates - right.replicates if same else np.zeros(0)
-        se = jackknife_se(replicates) if len(replicates) >= 3 else float("nan")
-        comparisons[n] = t_test(left.value - right.value, se, len(replicates) - 1)
-    return comparisons
+    sides, real = [_sequences(a), _sequences(b)], _sequences(reference)
+    own, other, theirs = (
+        _clusters(numbers, len(sequences))
+        for numbers, sequences in zip(clusters or (None,) * 3, (*sides, real), strict=True)
+    )
+    counts = {
+        n: min(MAX_PHONES, *(int(window_counts(sequences.lengths, n).sum()) for sequences in (*sides, real)))
+        for n in orders
+    }
+    results = []
+    for sequences, numbers in zip(sides, (own, own if paired else other), strict=True):
+        table = NgramTable(sequences, real, orders=max(orders))
+        joint = np.concatenate([numbers, theirs + numbers.max(initial=-1) + 1])
+        # the same draws for both: identical systems then differ by exactly nothing
+        results.append(corrected(table, orders, np.random.default_rng([seed, 1]), counts, joint))
+    few = min(len(np.unique(numbers)) for numbers in (own, other, theirs))
+    return {
+        n: _difference(results[0][n], results[1][n], (own, other, theirs), (*map(len, sides), len(real)), few, paired)
+        for n in orders
+    }
+
+
+def _difference(
+    left: Corrected, right: Corrected, clusters: tuple[Ints, Ints, Ints], clips: tuple[int, ...], few: int, paired: bool
+) -> TTest:
+    own = [result.influence[:count] for result, count in zip((left, right), clips, strict=False)]
+    real = [result.influence[count:] for result, count in zip((left, right), clips, strict=False)]
+    parts = [clustered_variance(real[0] - real[1], clusters[2])]
+    if paired:
+        parts.append(clustered_variance(own[0] - own[1], clusters[0]))
+    else:
+        parts += [clustered_variance(influence, numbers) for influence, numbers in zip(own, clusters, strict=False)]
+    if paired and np.array_equal(own[0], own[1]):
+        return t_test(left.value - right.value, 0.0, few - 1)
+    # what the reference's own fluctuation does to both divergences is no difference between them
+    shared = np.sqrt(left.noise * right.noise) * left.reference_share * right.reference_share
+    variance = total_variance(left.order, sum(parts), left.noise + right.noise - 2 * shared) + left.drawn + right.drawn
+    return t_test(left.value - right.value, float(np.sqrt(variance)), few - 1)
 
 
 def _sequences(given: Phones) -> PhoneSequences:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cdslm_eval.stats.jsd.copies import COPY_ORDER, nearest_clips
 from cdslm_eval.stats.jsd.ngrams import Ints, NgramTable
 from cdslm_eval.stats.jsd.plug_in import clustered_se, group_clips
 
@@ -17,6 +18,8 @@ FOLDS = 5
 MIN_CLIPS = 10
 _RIDGE = 0.2
 _NEWTON_STEPS = 25
+_ALIKE = 0.2
+"""Share of a clip's 5-grams in one other clip from which the two are in one fold; unrelated speech has under 0.05."""
 
 Floats = npt.NDArray[np.float64]
 
@@ -29,11 +32,13 @@ class HeldOut:
         value: 1 - balanced held-out cross-entropy in bits; its expectation is at most the divergence.
         se: Standard error, clustered by clip.
         clip_scores: `[generated clips]`, mean log2-odds of its n-grams being the reference's; NaN without n-grams.
+        reference_scores: `[reference clips]`, the same of the reference's clips.
     """
 
     value: float
     se: float
     clip_scores: Floats
+    reference_scores: Floats
 
 
 def conditional_probabilities(table: NgramTable, counts: Sequence[npt.NDArray[np.integer]]) -> list[Floats]:
@@ -74,36 +79,49 @@ def held_out(
         clusters: Cluster number of each clip; a cluster is never split between folds.
         rng: Deals the folds.
     """
-    fold = _pair_twins(table, clusters, group_clips(clusters, table.side, rng, FOLDS))
+    fold = _copies_together(table, clusters, group_clips(clusters, table.side, rng, FOLDS))
     cell = fold + FOLDS * table.side  # fold and side of each clip
     highest = max(orders)
     counts = [_cell_counts(table, n, cell) for n in range(1, highest + 1)]
-    features = [_features(table, counts, one, orders) for one in range(FOLDS)]
+    features = [_features(table, counts, left_out, orders) for left_out in range(FOLDS)]
     clips = len(table.lengths)
     return {
         n: _stack(table, n, counts[n - 1], [f[n] for f in features], fold, clusters, _RIDGE / clips) for n in orders
     }
 
 
-def _pair_twins(table: NgramTable, clusters: Ints, fold: Ints) -> Ints:
-    """Put a reference cluster that says the same as a generated one into its fold, one for one.
+def _copies_together(table: NgramTable, clusters: Ints, fold: Ints) -> Ints:
+    """Put clusters that share clips, or nearly, into one fold.
 
-    Else the copy of a held-out clip would stand in the other side's training folds and give it away.
+    Else the copy of a held-out clip would be in the other side's training folds and give it away, and the bound would
+    exceed the divergence that it bounds.
     """
+    from scipy.sparse import coo_array  # listing metrics must not wait for scipy
+    from scipy.sparse.csgraph import connected_components
+
+    own = np.flatnonzero(~table.side)
     ends = np.cumsum(table.lengths)
-    said: dict[int, list[bytes]] = {}
-    for clip, cluster in enumerate(clusters.tolist()):
-        said.setdefault(cluster, []).append(table.codes[ends[clip] - table.lengths[clip] : ends[clip]].tobytes())
-    side_of = dict(zip(clusters.tolist(), table.side.tolist(), strict=True))
-    fold_of = dict(zip(clusters.tolist(), fold.tolist(), strict=True))
-    waiting: dict[tuple[bytes, ...], list[int]] = {}
-    for cluster, clips in said.items():
-        if not side_of[cluster]:
-            waiting.setdefault(tuple(sorted(clips)), []).append(fold_of[cluster])
-    for cluster, clips in said.items():
-        if side_of[cluster] and (twins := waiting.get(tuple(sorted(clips)))):
-            fold_of[cluster] = twins.pop(0)
-    return np.array([fold_of[cluster] for cluster in clusters.tolist()], np.int64)
+    contents = [table.codes[end - length : end].tobytes() for end, length in zip(ends, table.lengths, strict=True)]
+    waiting: dict[bytes, list[int]] = {}
+    for clip in np.flatnonzero(table.side).tolist():
+        waiting.setdefault(contents[clip], []).append(clip)
+    # exact copies one for one, and of speakers' clips only long ones: a word that all utter must not chain all speakers
+    alone = np.bincount(clusters)[clusters] == 1
+    telling = (table.lengths >= 2 * COPY_ORDER) | (alone & (table.lengths > 0))
+    pairs = [(clip, same.pop()) for clip in own[telling[own]].tolist() if (same := waiting.get(contents[clip]))]
+    if len(table.orders) >= COPY_ORDER:
+        shares, originals = nearest_clips(table, ~table.side, table.side, clusters)
+        alike = np.flatnonzero((shares >= _ALIKE) & (table.lengths[own] >= 2 * COPY_ORDER))
+        pairs += zip(own[alike].tolist(), originals[alike].tolist(), strict=True)
+    if not pairs:
+        return fold
+    first, second = clusters[np.array(pairs).T]
+    count = int(clusters.max()) + 1
+    _, component = connected_components(coo_array((np.ones(len(first)), (first, second)), (count, count)), False)
+    leader = np.full(count, -1)
+    leader[component[clusters[::-1]]] = fold[::-1]  # the fold of a component's first clip
+    together: Ints = leader[component[clusters]]
+    return together
 
 
 def _cell_counts(table: NgramTable, n: int, cell: Ints) -> Ints:
@@ -143,10 +161,11 @@ def _stack(
     order = table.orders[n - 1]
     totals = [int(counts[:FOLDS].sum()), int(counts[FOLDS:].sum())]
     if min(totals) == 0:
-        return HeldOut(float("nan"), float("nan"), np.full(int((~table.side).sum()), np.nan))
-    kept = [np.flatnonzero(counts[f] + counts[FOLDS + f]) for f in range(FOLDS)]
+        unknown = np.full(len(table.lengths), np.nan)
+        return HeldOut(float("nan"), float("nan"), unknown[~table.side], unknown[table.side])
+    used = [np.flatnonzero(counts[f] + counts[FOLDS + f]) for f in range(FOLDS)]
     data = [
-        (features[f][kept[f]], counts[f][kept[f]] / totals[0], counts[FOLDS + f][kept[f]] / totals[1])
+        (features[f][used[f]], counts[f][used[f]] / totals[0], counts[FOLDS + f][used[f]] / totals[1])
         for f in range(FOLDS)
     ]
     sums, windows = np.zeros(len(table.lengths)), np.zeros(len(table.lengths))
@@ -158,7 +177,7 @@ def _stack(
         x, positive, negative = (np.concatenate(parts) for parts in zip(*others, strict=True))
         beta = _logistic(x, positive, negative, ridge, beta)
         score = np.zeros(order.types)
-        score[kept[f]] = data[f][0] @ beta
+        score[used[f]] = data[f][0] @ beta
         chosen = (order.gram >= 0) & (in_fold == f)
         clips = table.clip[chosen]
         z = score[order.gram[chosen]]
@@ -173,7 +192,7 @@ def _stack(
         variance += clustered_se(sums[here], windows[here], clusters[here]) ** 2 / 4
     scores = np.full(len(sums), np.nan)
     np.divide(odds, windows, out=scores, where=windows > 0)
-    return HeldOut(float(value), float(np.sqrt(variance)), scores[~table.side])
+    return HeldOut(float(value), float(np.sqrt(variance)), scores[~table.side], scores[table.side])
 
 
 def _logistic(x: Floats, positive: Floats, negative: Floats, ridge: float, start: Floats) -> Floats:

@@ -35,7 +35,7 @@ class PhoneSequences:
             np.fromiter((known.setdefault(phone, len(known)) for phone in clip), np.int32, len(clip)) for clip in clips
         ]
         offsets = np.zeros(len(codes) + 1, np.int64)
-        np.cumsum([len(one) for one in codes], out=offsets[1:])
+        np.cumsum([len(code) for code in codes], out=offsets[1:])
         return cls(np.concatenate(codes) if codes else np.zeros(0, np.int32), offsets, tuple(known))
 
     def __len__(self) -> int:
@@ -132,9 +132,9 @@ class NgramTable:
         self.inventory = tuple(dict.fromkeys((*generated.inventory, *reference.inventory)))
         number = {phone: code for code, phone in enumerate(self.inventory)}
         sides = []
-        for one in (generated, reference):
-            recode = np.array([number[phone] for phone in one.inventory], np.int32)
-            sides.append(recode[one.codes] if len(one.codes) else np.zeros(0, np.int32))
+        for sequences in (generated, reference):
+            recode = np.array([number[phone] for phone in sequences.inventory], np.int32)
+            sides.append(recode[sequences.codes] if len(sequences.codes) else np.zeros(0, np.int32))
         self.codes = np.concatenate(sides)
         self.lengths = np.concatenate([generated.lengths, reference.lengths])
         self.side = np.arange(len(self.lengths)) >= len(generated)

@@ -1,8 +1,7 @@
-"""The plug-in divergence, its floor at a sample size, and the value with the floor taken out."""
+"""The plug-in divergence, and the influence of every clip on it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -10,13 +9,7 @@ import numpy.typing as npt
 
 from cdslm_eval.stats.jsd.ngrams import Ints, NgramTable, Order
 
-__all__ = ["Corrected", "cluster_order", "clustered_se", "corrected", "group_clips", "jsd", "plug_in"]
-
-GROUPS = 10
-DRAWS = 10
-_JACKKNIFE_DRAWS = 5
-HOPELESS_FLOOR = 0.95
-"""Above this floor (P - F) / (1 - F) divides noise by nearly nothing."""
+__all__ = ["Floats", "clustered_se", "clustered_variance", "group_clips", "influences", "jsd", "plug_in"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -61,155 +54,47 @@ def clustered_se(sums: npt.NDArray[Any], windows: npt.NDArray[Any], clusters: In
 
 def plug_in(table: NgramTable, order: Order, clusters: Ints) -> tuple[float, float]:
     """Return the plug-in divergence of all clips and its standard error by the delta method, clustered."""
-    a = table.counts_of(order, np.where(table.side, 0, table.lengths))
-    b = table.counts_of(order, np.where(table.side, table.lengths, 0))
-    value = jsd(a, b)
+    value, influence = influences(table, order)
     if np.isnan(value):
         return value, value
-    p, q = a / a.sum(), b / b.sum()
-    with np.errstate(divide="ignore"):
-        slope_p, slope_q = np.log2(2 * p / (p + q)) / 2, np.log2(2 * q / (p + q)) / 2
-    gram = order.gram
-    variance = 0.0
-    for side, slope in ((False, slope_p), (True, slope_q)):
-        chosen = (gram >= 0) & (table.side[table.clip] == side)
-        clips = table.clip[chosen]
-        sums = np.bincount(clips, weights=slope[gram[chosen]], minlength=len(table.lengths))
-        windows = np.bincount(clips, minlength=len(table.lengths)).astype(float)
-        variance += clustered_se(sums, windows, clusters) ** 2
+    variance = sum(clustered_variance(influence[here], clusters[here]) for here in (~table.side, table.side))
     return value, float(np.sqrt(variance))
 
 
-@dataclass(frozen=True, slots=True)
-class Corrected:
-    """The floor-corrected divergence at equal phone counts.
+def influences(table: NgramTable, order: Order) -> tuple[float, Floats]:
+    """Return the plug-in divergence of all clips, and the first-order share of each clip in its error, `[clips]`."""
+    a = table.counts_of(order, np.where(table.side, 0, table.lengths))
+    b = table.counts_of(order, np.where(table.side, table.lengths, 0))
+    value = jsd(a, b)
+    influence = np.zeros(len(table.lengths))
+    if np.isnan(value):
+        return value, influence
+    p, q = a / a.sum(), b / b.sum()
+    with np.errstate(divide="ignore"):
+        slopes = np.log2(2 * p / (p + q)) / 2, np.log2(2 * q / (p + q)) / 2
+    chosen = order.gram >= 0
+    clips, grams = table.clip[chosen], order.gram[chosen]
+    slope = np.where(table.side[clips], slopes[1][grams], slopes[0][grams])
+    sums = np.bincount(clips, weights=slope, minlength=len(table.lengths))
+    windows = np.bincount(clips, minlength=len(table.lengths)).astype(float)
+    for side in (False, True):
+        here = table.side == side
+        total = windows[here].sum()
+        influence[here] = (sums[here] - sums[here].sum() / total * windows[here]) / total
+    return value, influence
 
-    Attributes:
-        phones: Phones on each side.
-        equal: P, the plug-in at that count.
-        floor: F, the plug-in between random halves of the pooled clips at that count.
-        value: (P - F) / (1 - F); NaN above F = 0.95.
-        replicates: `[groups]`, the value with one group of clips left out of both sides.
-    """
 
-    phones: int
-    equal: float
-    floor: float
-    value: float
-    replicates: Floats
+def clustered_variance(influence: Floats, clusters: Ints) -> float:
+    """Return the variance of a sum of influences `[clips]` over independent clusters; NaN with under 2 clusters."""
+    _, numbers = np.unique(clusters, return_inverse=True)
+    sums = np.bincount(numbers, weights=influence)
+    return float(len(sums) / (len(sums) - 1) * np.sum(sums**2)) if len(sums) > 1 else float("nan")
 
 
-def group_clips(clusters: Ints, side: npt.NDArray[np.bool_], rng: np.random.Generator, groups: int = GROUPS) -> Ints:
+def group_clips(clusters: Ints, side: npt.NDArray[np.bool_], rng: np.random.Generator, groups: int) -> Ints:
     """Deal the clusters of each side into groups of nearly equal number; return the group of each clip, `[clips]`."""
     group = np.zeros(len(clusters), np.int64)
-    for one in (False, True):
-        present, inverse = np.unique(clusters[side == one], return_inverse=True)
-        group[side == one] = rng.permutation(np.arange(len(present)) % groups)[inverse]
+    for is_reference in (False, True):
+        present, inverse = np.unique(clusters[side == is_reference], return_inverse=True)
+        group[side == is_reference] = rng.permutation(np.arange(len(present)) % groups)[inverse]
     return group
-
-
-def corrected(
-    table: NgramTable,
-    orders: tuple[int, ...],
-    group: Ints,
-    rng: np.random.Generator,
-    phones: int | None = None,
-    clusters: Ints | None = None,
-) -> dict[int, Corrected]:
-    """Return P, F and the corrected value of each order, with delete-a-group replicates.
-
-    The same random orders of clips serve the whole sample and every replicate: a jackknife multiplies
-    Monte-Carlo noise that is not shared.
-
-    Args:
-        table: The n-grams.
-        orders: Which orders.
-        group: Group of each clip; equal numbers on both sides are left out together.
-        rng: Randomness of the draws.
-        phones: Phone count of each side; by default the smaller side's.
-        clusters: Cluster (speaker) number of each clip; by default each is its own. The floor keeps them whole: the
-            two sides share no speaker, so neither may the sets that stand for identical sources.
-    """
-    clusters = np.arange(len(table.lengths)) if clusters is None else clusters
-    # one order chooses clips, another splits them: the first alone would tell the sides apart
-    shuffles = [(rng.permutation(len(table.lengths)), cluster_order(clusters, rng)) for _ in range(DRAWS)]
-    whole = _draws(table, orders, np.zeros(len(table.lengths), bool), shuffles, clusters, phones)
-    names = np.unique(group)
-    left_out = []
-    if min(len(np.unique(group[table.side])), len(np.unique(group[~table.side]))) >= 3:
-        share = 1 - 1 / len(names)
-        count = None if phones is None else int(phones * share)
-        left_out = [_draws(table, orders, group == one, shuffles[:_JACKKNIFE_DRAWS], clusters, count) for one in names]
-    found = {}
-    for n in orders:
-        phones_used, equal, floor = whole[n]
-        # a replicate may lie just above the limit that the whole sample lies just under
-        replicates = np.array([_correct(one[n][1], one[n][2], limit=0.9999) for one in left_out])
-        found[n] = Corrected(phones_used, equal, floor, _correct(equal, floor), replicates)
-    return found
-
-
-def _correct(equal: float, floor: float, limit: float = HOPELESS_FLOOR) -> float:
-    return (equal - floor) / (1 - floor) if floor <= limit else float("nan")
-
-
-def _draws(
-    table: NgramTable,
-    orders: tuple[int, ...],
-    out: npt.NDArray[np.bool_],
-    shuffles: list[tuple[Ints, Ints]],
-    clusters: Ints,
-    phones: int | None,
-) -> dict[int, tuple[int, float, float]]:
-    """Return (phones per side, P, F) of each order, averaged over draws, with some clips left out."""
-    lengths = np.where(out, 0, table.lengths)
-    count = int(min(lengths[table.side].sum(), lengths[~table.side].sum(), phones or np.inf))
-    equal: dict[int, list[float]] = {n: [] for n in orders}
-    floor: dict[int, list[float]] = {n: [] for n in orders}
-    used: list[int] = []
-    for shuffle, split in shuffles:
-        sides = [_limits(lengths, shuffle[table.side[shuffle] == one], count) for one in (False, True)]
-        # both sides give as many phones to the pool: a large reference must not decide the floor alone
-        pool = sides[0] + sides[1]
-        first, second = _split(pool, split, clusters, count)
-        # a cut clip, or a speaker kept whole, leaves one set short: all four sets go down to its count, or few long
-        # clips would be held against a floor of fewer phones than their own
-        even = int(min(first.sum(), second.sum()))
-        sides = [_limits(one, shuffle, even) for one in sides]
-        first, second = _limits(first, split, even), _limits(second, split, even)
-        used.append(even)
-        for n in orders:
-            equal[n].append(jsd(table.counts(n, sides[0]), table.counts(n, sides[1])))
-            floor[n].append(jsd(table.counts(n, first), table.counts(n, second)))
-    return {n: (round(np.mean(used)), float(np.mean(equal[n])), float(np.mean(floor[n]))) for n in orders}
-
-
-def cluster_order(clusters: Ints, rng: np.random.Generator) -> Ints:
-    """Return a random order of clips in which each cluster stands together, `[clips]`."""
-    order: Ints = rng.permutation(len(clusters))
-    names, numbers = np.unique(clusters, return_inverse=True)
-    if len(names) == len(clusters):
-        return order
-    return order[np.argsort(rng.permutation(len(names))[numbers[order]], kind="stable")]
-
-
-def _split(pool: Ints, order: Ints, clusters: Ints, count: int) -> tuple[Ints, Ints]:
-    """Split pooled clips into two sets of about `count` phones, no cluster in both."""
-    used = order[pool[order] > 0]
-    ends = np.flatnonzero(np.diff(clusters[used], append=-1))
-    if len(ends) == len(used):
-        first = _limits(pool, order, count)
-        return first, _limits(np.where(first > 0, 0, pool), order, count)
-    # whole clusters: cut at the end of the cluster that lies nearest to the middle
-    cut = int(ends[np.argmin(np.abs(np.cumsum(pool[used])[ends] - count))]) + 1
-    first = np.zeros_like(pool)
-    first[used[:cut]] = pool[used[:cut]]
-    return first, pool - first
-
-
-def _limits(lengths: Ints, order: Ints, phones: int) -> Ints:
-    """Return how many phones of each clip to take so that clips in `order` fill `phones`, the last one cut."""
-    before = np.cumsum(lengths[order]) - lengths[order]
-    limits = np.zeros(len(lengths), np.int64)
-    limits[order] = np.clip(phones - before, 0, lengths[order])
-    return limits

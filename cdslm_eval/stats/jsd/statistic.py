@@ -10,22 +10,27 @@ from typing import ClassVar
 
 import numpy as np
 
+from cdslm_eval.results.channel import Acoustics, Interval
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Calibration, Estimate
 from cdslm_eval.results.score_result import Exemplar, NgramContribution
 from cdslm_eval.stats.clusters import Ints
+from cdslm_eval.stats.hidden_clusters import OrderCorrelation, order_correlation
+from cdslm_eval.stats.jsd.acoustics import between_halves, corrected_interval
 from cdslm_eval.stats.jsd.contributions import contributions
+from cdslm_eval.stats.jsd.copies import COPY_ORDER, find_copies
 from cdslm_eval.stats.jsd.estimator import MAX_PHONES, PhonemeJSD, compare_held_out, corrected_difference, phoneme_jsd
 from cdslm_eval.stats.jsd.ngrams import NgramTable
 from cdslm_eval.stats.jsd.overlap import overlap
 from cdslm_eval.stats.resampling import TTest
 from cdslm_eval.stats.sample import ClipLabel, Sample
-from cdslm_eval.stats.statistic import Context, Diagnostics, Estimation, Statistic
+from cdslm_eval.stats.statistic import ChannelProbes, Context, Diagnostics, Estimation, Statistic
 
 __all__ = ["JensenShannon"]
 
 _EXPLAINED_ORDERS = (1, 2, 3)
 _EXEMPLAR_ORDER = 3
+_NEIGHBOUR_ORDER = 2
 
 
 @dataclass(frozen=True)
@@ -36,7 +41,8 @@ class JensenShannon(Statistic):
     """
 
     needs_reference: ClassVar[bool] = True
-    quantities: ClassVar[tuple[str, ...]] = ("value", "corrected", "held_out", "floor")
+    sees_channel: ClassVar[bool] = True
+    quantities: ClassVar[tuple[str, ...]] = ("value", "corrected", "matched", "held_out", "floor")
 
     column: str = "phones"
     orders: tuple[int, ...] = (1, 2, 3, 4, 5)
@@ -118,6 +124,46 @@ class JensenShannon(Statistic):
             for system in known
         }
 
+    def with_channel(
+        self, estimates: Sequence[Estimate], sample: Sample, reference: Sample, probes: ChannelProbes, context: Context
+    ) -> Sequence[Estimate]:
+        """Return the estimates with acoustic floor, matched value and audibility."""
+        rows = (sample, reference, probes.through, probes.backwards, probes.backwards_through)
+        if any(self.column not in entry.sequences for entry in rows):
+            return estimates
+        phones, seed = int(sample.sequences[self.column].offsets[-1]), context.seed
+
+        def halves(first: Sample, second: Sample, phones: int | None = None) -> dict[int, Interval]:
+            return between_halves(first, second, reference, self.column, self.orders, seed, phones)
+
+        floor = halves(probes.through, reference, phones)
+        audible, clean = halves(probes.backwards_through, probes.through), halves(probes.backwards, reference)
+        own, theirs = ((side.sequences[self.column], side.clusters.numbers) for side in (sample, probes.through))
+        matched = corrected_interval(own, theirs, self.orders, seed, MAX_PHONES)
+        return [
+            estimate.with_acoustics(
+                Acoustics(
+                    acoustic_floor=floor[order].value,
+                    acoustic_floor_low=floor[order].low,
+                    acoustic_floor_high=floor[order].high,
+                    matched=matched[order].value,
+                    matched_low=matched[order].low,
+                    matched_high=matched[order].high,
+                    audible=audible[order].value,
+                    audible_clean=clean[order].value,
+                    audible_clean_low=clean[order].low,
+                )
+            )
+            for estimate, order in zip(estimates, self.orders, strict=True)
+        ]
+
+    def channel_effect(self, through: Sample, reference: Sample, context: Context) -> Mapping[str, Interval]:
+        """Return the divergence of half of the degraded reference from its other half as it is, by name."""
+        if self.column not in through.sequences or self.column not in reference.sequences:
+            return {}
+        effects = between_halves(through, reference, reference, self.column, self.orders, context.seed)
+        return dict(zip(self.names(context.name), effects.values(), strict=True))
+
     def diagnose(
         self, sample: Sample, reference: Sample | None, estimation: Estimation, context: Context
     ) -> Diagnostics:
@@ -135,15 +181,38 @@ class JensenShannon(Statistic):
             )
         rng = context.rng(0x6C6F)
         (phones, own), (real, theirs) = phones.draw(MAX_PHONES, rng), real.draw(MAX_PHONES, rng)
-        table = NgramTable(phones, real, orders=max(self.orders))
+        table = NgramTable(phones, real, orders=max(*self.orders, COPY_ORDER))
+        clusters = np.concatenate(
+            [sample.clusters.numbers[own], reference.clusters.numbers[theirs] + sample.clusters.count]
+        )
+        memorised = self._memorised(table, clusters, divergences, context)
+        if memorised:
+            warnings.append(f"{context.system}: {memorised}: was the reference in its training data?")
+        warnings += _hidden_speakers(sample, reference, divergences, context)
+        explained, heard_in = self._explain(table, (sample, own), (reference, theirs), context)
+        exemplars = self._exemplars(sample, divergences, context)
+        return Diagnostics(tuple(warnings), memorised, explained, exemplars, heard_in)
+
+    def _memorised(
+        self, table: NgramTable, clusters: Ints, divergences: Mapping[int, PhonemeJSD], context: Context
+    ) -> str:
+        """Return the evidence that a system repeats the reference, or ""."""
+        copies = find_copies(table, clusters)
+        if copies.suspicious:
+            count = int((~table.side).sum())
+            return (
+                f"{len(copies.clips)} of {count} clips share at least half of their 5-grams with one reference clip, "
+                f"as {copies.usual:.0%} of the reference clips do with each other"
+            )
         shared = overlap(table, max(self.orders), context.seed)
         if shared is not None and shared.suspicious:
-            warnings.append(
-                f"{context.system}: {shared.generated:.0%} of its {shared.order}-grams occur in half of the reference, "
-                f"where real speech shares {shared.reference:.0%}: was the reference in its training data?"
+            return (
+                f"{shared.generated:.0%} of its {shared.order}-grams occur in half of the reference, "
+                f"where real speech shares {shared.reference:.0%}"
             )
-        explained, heard_in = self._explain(table, (sample, own), (reference, theirs), context)
-        return Diagnostics(tuple(warnings), explained, self._exemplars(sample, divergences, context), heard_in)
+        if any(divergence.exceeds for divergence in divergences.values()):
+            return "its held-out divergence exceeds the plug-in value, as for near-copies of the reference"
+        return ""
 
     def _missing(self, sample: Sample | None, whose: str) -> str:
         return whose + sample.why_empty() if sample is not None and self.column not in sample.sequences else ""
@@ -199,6 +268,28 @@ class JensenShannon(Statistic):
                 )
             )
         return tuple(exemplars)
+
+
+def _hidden_speakers(
+    sample: Sample, reference: Sample, divergences: Mapping[int, PhonemeJSD], context: Context
+) -> list[str]:
+    """Return warnings of sets without speakers in which the scores of neighbouring clips are alike."""
+    order = min(divergences, key=lambda n: abs(n - _NEIGHBOUR_ORDER))
+    sides = (
+        (context.system, sample, divergences[order].clip_scores),
+        ("the reference", reference, divergences[order].reference_scores),
+    )
+    warnings = []
+    for whose, side, scores in sides:
+        # a reference that was drawn from has lost its order
+        correlation = order_correlation(scores) if len(scores) == len(side) else OrderCorrelation()
+        if side.clusters.each_alone and correlation.shown:
+            warnings.append(
+                f"{whose}: clips next to each other score alike (rank correlation {correlation.value:.2f}), as those "
+                "of one speaker do; without speakers intervals are too narrow. "
+                "Use: a speaker column, or --speakers-from spk-chapter-utt"
+            )
+    return warnings
 
 
 def _estimate(divergence: PhonemeJSD, name: str, sample: Sample, reference: Sample, context: Context) -> Estimate:

@@ -20,15 +20,17 @@ from cdslm_eval.plugin.models import (
     RequiredFiles,
     device_of,
     find_pretrained,
+    join_windows,
     padded_batch,
     precision_of,
     read_json,
+    window_starts,
 )
 
 __all__ = ["Wav2vec2Options", "Wav2vec2Recognizer", "collapsed"]
 
 RATE_HZ = 16_000
-WINDOW_SECONDS = 30.0
+WINDOW_SECONDS, OVERLAP_SECONDS = 30.0, 2.0
 _MIN_SAMPLES = 400  # receptive field of the convolutions
 _REQUIRED: RequiredFiles = ("config.json", "vocab.json", SAFE)
 _DELIMITERS = frozenset({"|", " ", ""})
@@ -53,7 +55,7 @@ class Wav2vec2Recognizer(Recognizer):
     """Greedy CTC decoding of a transformers checkpoint."""
 
     name = "wav2vec2"
-    version = "1"
+    version = "2"
     licence = "the checkpoint's own"
     requires: ClassVar[Mapping[str, str]] = {"torch": "torch>=2.5", "transformers": "transformers>=4.50"}
     inventory = "ipa"
@@ -95,19 +97,29 @@ class Wav2vec2Recognizer(Recognizer):
 
     def recognize(self, clips: Sequence[Clip]) -> Iterator[Sequence[str] | Skipped | Failed]:
         """Yield the phones of each clip; clips of like length share a padded batch."""
-        windows = [(index, window) for index, clip in enumerate(clips) for window in _windows(clip.samples)]
-        ids: list[list[int]] = [[] for _ in windows]
-        order = sorted(range(len(windows)), key=lambda at: len(windows[at][1]))
+        size, overlap = round(WINDOW_SECONDS * RATE_HZ), round(OVERLAP_SECONDS * RATE_HZ)
+        starts = [_starts(clip.samples, size, overlap) for clip in clips]
+        windows = [clip.samples[start : start + size] for clip, own in zip(clips, starts, strict=True) for start in own]
+        paths = iter(self._paths(windows))
+        for clip, own in zip(clips, starts, strict=True):
+            if not np.isfinite(clip.samples).all():
+                yield Failed("samples that are not finite")
+                continue
+            parts = [next(paths) for _ in own]
+            best = join_windows(parts, own, len(clip.samples), size, self._blank) if parts else np.zeros(0, np.int64)
+            symbols = (self._symbols.get(token, "") for token in collapsed(best, self._blank))
+            yield [symbol for symbol in symbols if _is_phone(symbol)]
+
+    def _paths(self, windows: Sequence[Samples]) -> list[npt.NDArray[np.int64]]:
+        """Return the likeliest token of each frame of each window; windows of like length share a batch."""
+        paths: list[npt.NDArray[np.int64]] = [np.zeros(0, np.int64)] * len(windows)
+        order = sorted(range(len(windows)), key=lambda at: len(windows[at]))
         size = self.batch_clips if self._padded else 1
         for start in range(0, len(order), size):
             batch = order[start : start + size]
-            for at, best in zip(batch, self._best([windows[at][1] for at in batch]), strict=True):
-                ids[at] = collapsed(best, self._blank)
-        phones: list[list[str]] = [[] for _ in clips]
-        for (index, _), tokens in zip(windows, ids, strict=True):
-            phones[index] += [symbol for symbol in (self._symbols.get(i, "") for i in tokens) if _is_phone(symbol)]
-        for clip, clip_phones in zip(clips, phones, strict=True):
-            yield clip_phones if np.isfinite(clip.samples).all() else Failed("samples that are not finite")
+            for at, best in zip(batch, self._best([windows[at] for at in batch]), strict=True):
+                paths[at] = best
+        return paths
 
     def _best(self, batch: Sequence[Samples]) -> list[npt.NDArray[np.int64]]:
         """Return the likeliest token of each frame of each window, int64 `[frames]`."""
@@ -147,11 +159,11 @@ def _is_phone(symbol: str) -> bool:
     return symbol not in _DELIMITERS and not (symbol[0] in "<[" and symbol[-1] in ">]")
 
 
-def _windows(samples: Samples) -> list[Samples]:
-    """Return a clip in equal windows of at most `WINDOW_SECONDS`; none when it is too short or not finite."""
-    if len(samples) < _MIN_SAMPLES or not np.isfinite(samples).all():
+def _starts(samples: Samples, window: int, overlap: int) -> list[int]:
+    """Return where the windows of a clip start; none when it is too short, silent or not finite."""
+    if len(samples) < _MIN_SAMPLES or not np.isfinite(samples).all() or not samples.any():
         return []
-    return list(np.array_split(samples, int(np.ceil(len(samples) / (WINDOW_SECONDS * RATE_HZ)))))
+    return window_starts(len(samples), window, overlap)
 
 
 def _normalizes(folder: Path) -> bool:

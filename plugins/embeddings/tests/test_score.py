@@ -68,7 +68,10 @@ def test_score_shares_embeddings_ranks_flags_copies_and_reports(cli, sets, tmp_p
     for name in ("fad", "kad"):
         near, far = value["near", name], value["far", name]
         assert near["corrected_high"] < far["corrected_low"]
-        assert near["low"] <= near["value"] <= near["high"]
+        if name == "kad":  # the Fréchet distance is biased: an interval around it would not be one of the truth
+            assert near["low"] <= near["value"] <= near["high"]
+        else:
+            assert near["low"] is None
         assert near["floor_clips"] == 15  # half of the reference
         assert near["n_reference"] == 30
         assert done.stdout.index("near", done.stdout.index(f"{name} ↓")) < done.stdout.index(

@@ -1,14 +1,19 @@
-"""The command cdslm-phones: phone error rates of recognizers."""
+"""The command cdslm-phones: phone error rates of recognizers, and training of one."""
 
 from __future__ import annotations
 
 import json
+from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cdslm_eval.core.errors import EvalError
+from cdslm_eval.core.errors import EvalError, UsageError
+
+if TYPE_CHECKING:
+    from cdslm_eval_phones.train.labels import Labelled
 
 __all__ = ["app", "main"]
 
@@ -69,6 +74,64 @@ def per(
         )
     if out:
         out.write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
+
+
+@app.command()
+def train(
+    manifest: Annotated[list[str], typer.Argument(help="Directories or manifests of the clips to train on.")],
+    out: Annotated[Path, typer.Option("--out", help="The ONNX file to write.")],
+    labels: Annotated[
+        str, typer.Option("--labels", help="text, or recognizer:NAME to distil another recognizer.")
+    ] = "text",
+    language: Annotated[str, typer.Option("--language", help="Language, in espeak-ng's spelling.")] = "en-us",
+    match: Annotated[str, typer.Option("--match", help="Only clips whose path matches, such as '*/train/*'.")] = "",
+    valid: Annotated[str, typer.Option("--valid", help="Clips to stop by; default: a tenth of the speakers.")] = "",
+    valid_match: Annotated[str, typer.Option("--valid-match", help="Only clips of --valid whose path matches.")] = "",
+    epochs: Annotated[int, typer.Option("--epochs", min=1, help="Passes over the clips.")] = 40,
+    cpu_minutes: Annotated[
+        float, typer.Option("--cpu-minutes", min=0.0, help="End after so many processor minutes; 0: no limit.")
+    ] = 0.0,
+    patience: Annotated[int, typer.Option("--patience", min=1, help="Epochs without fewer errors before it ends.")] = 6,
+    width: Annotated[int, typer.Option("--width", min=8, help="Channels of the network.")] = 240,
+    blocks: Annotated[int, typer.Option("--blocks", min=1, help="Its dilated convolutions.")] = 12,
+    learning_rate: Annotated[float, typer.Option("--learning-rate", help="Peak of the learning rate.")] = 2e-3,
+    clean: Annotated[
+        bool, typer.Option("--clean", help="Train without noise, reverberation, codec and speed.")
+    ] = False,
+    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Randomness of weights, order and channels.")] = 0,
+) -> None:
+    """Train a CTC network of phones and write it as ONNX, for `--recognizer phone-ctc:model=OUT`."""
+    from cdslm_eval.core.clips import ClipSet
+    from cdslm_eval.core.progress import progress_bar
+
+    if missing := [name for name in ("torch", "onnx") if find_spec(name) is None]:
+        raise UsageError(f"train needs {' and '.join(missing)}. Install: pip install 'cdslm-eval-phones[train]'")
+    from cdslm_eval_phones.train.export import write_onnx
+    from cdslm_eval_phones.train.labels import label_clips, matching, split_speakers, vocabulary_of
+    from cdslm_eval_phones.train.loop import TrainOptions
+    from cdslm_eval_phones.train.loop import train as fit
+
+    def labelled(specs: list[str], pattern: str) -> list[Labelled]:
+        with progress_bar("labels") as bar:
+            sets = [matching(ClipSet.open(spec), pattern) for spec in specs]
+            return [entry for clips in sets for entry in label_clips(clips, labels, language, bar)]
+
+    clips = labelled(manifest, match)
+    clips, held_out = (clips, labelled([valid], valid_match)) if valid else split_speakers(clips)
+    symbols = vocabulary_of(clips)
+    typer.echo(f"{len(clips)} clips to train on, {len(held_out)} to stop by, {len(symbols) - 1} phones", err=True)
+    options = TrainOptions(
+        width, blocks, epochs, cpu_minutes, patience, learning_rate, seed, device, augmented=not clean
+    )
+    report = fit(clips, held_out, symbols, options, log=partial(typer.echo, err=True))
+    write_onnx(report.net, out, symbols, [language.partition("-")[0]])
+    parameters = sum(parameter.numel() for parameter in report.net.parameters())
+    typer.echo(
+        f"{out}: {parameters / 1e6:.2f} M parameters, PER {report.per:.3f} on the clips it stopped by; "
+        f"{report.audio_s / 3600:.1f} h of audio in {report.epochs} epochs and {report.cpu_s / 60:.1f} CPU minutes "
+        f"(ended by: {report.stopped})"
+    )
 
 
 def main() -> None:

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
-from importlib.metadata import PackageNotFoundError, distribution
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -15,17 +13,30 @@ import numpy as np
 
 from cdslm_eval.core.audio import Samples
 from cdslm_eval.core.errors import EvalError
+from cdslm_eval.plugin.models import distribution_file, sha256_of
 
-__all__ = ["Network", "Vocabulary", "bundled", "bundled_vocabulary", "digest", "metadata_vocabulary", "read_vocabulary"]
+__all__ = [
+    "METADATA_KEY",
+    "Network",
+    "Scores",
+    "Vocabulary",
+    "bundled",
+    "bundled_vocabulary",
+    "digest",
+    "metadata_vocabulary",
+    "read_vocabulary",
+]
 
-_INSTALL = "Install: pip install --force-reinstall --no-deps hama==1.3.10"
-_DISTRIBUTION = "hama"
+_REQUIREMENT = "hama==1.3.10"
+_INSTALL = f"pip install --no-deps {_REQUIREMENT}"
 _KNOWN = {
     "hama/assets/asr_waveform_fp16.onnx": "a884b5ac55f8bbc00673e8cf6d2dd601aa76e5031dd85cf3de2f25b5987cd59a",
     "hama/assets/g2p_vocab.json": "520d19e4e6ae58658eed53594e0feab8ea8e1b4b04a7746e25e50c16c29b91bf",
 }
 _MODEL, _SYMBOLS = _KNOWN
+_GPU_BATCH = 16
 _BLANKS = ("<blank>", "<blk>", "<pad>", "[PAD]", "<eps>", "_")
+Scores = np.ndarray[Any, np.dtype[np.float32]]
 METADATA_KEY = "cdslm_phones"
 """Key of the ONNX metadata under which `cdslm-phones train` keeps the vocabulary and the languages, as JSON."""
 
@@ -101,7 +112,6 @@ def metadata_vocabulary(model: Path) -> Vocabulary:
     return _vocabulary(held["symbols"], str(model), tuple(held.get("languages", ())))
 
 
-@lru_cache(maxsize=8)
 def digest(path: Path) -> str:
     """Return the SHA-256 of a file, in hex.
 
@@ -109,8 +119,7 @@ def digest(path: Path) -> str:
         EvalError: The file cannot be read.
     """
     try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
+        return sha256_of(path)
     except OSError as error:
         raise EvalError(f"{path}: cannot be read ({error.strerror})") from error
 
@@ -126,6 +135,9 @@ class Network:
 
     Raises:
         EvalError: No such provider, no such model, or one of another form.
+
+    Attributes:
+        batch: Most stretches in one forward pass; 1 on a CPU, and where the model fixes the size of its batches.
     """
 
     def __init__(self, model: Path, vocabulary: Vocabulary, device: str) -> None:
@@ -139,21 +151,38 @@ class Network:
                 "needs samples [batch, samples] (and lengths [batch]) in, [batch, frames, symbols] out"
             )
         self._inputs, self._output = inputs, scores.name
+        free = not isinstance(inputs[0].shape[0], int)
+        self.batch = _GPU_BATCH if free and "CUDAExecutionProvider" in self._session.get_providers() else 1
         width = scores.shape[-1]
         if isinstance(width, int) and width != len(vocabulary.symbols):
             raise EvalError(f"{model}: has {width} outputs, its vocabulary {len(vocabulary.symbols)} symbols")
 
-    def scores(self, samples: Samples) -> np.ndarray[Any, np.dtype[np.float32]]:
-        """Return the scores (log-probabilities or logits) of one stretch of audio, float32 `[frames, symbols]`.
+    def scores(self, stretches: Sequence[Samples]) -> Iterator[Scores]:
+        """Yield the scores (log-probabilities or logits) of stretches of audio, float32 `[frames, symbols]` each.
 
-        Stretches are never padded to a batch: convolutions and global averages of such networks see the padding, and a
-        batch is slower than single stretches on one thread of a CPU.
+        Only stretches of one length share a batch: convolutions and global averages of such networks see padding. On a
+        CPU each goes alone, which is faster on one thread.
+
+        Args:
+            stretches: float32 `[samples]` each.
         """
-        feeds: dict[str, Any] = {self._inputs[0].name: samples[None]}
-        if len(self._inputs) == 2:
-            kind = np.int32 if "int32" in self._inputs[1].type else np.int64
-            feeds[self._inputs[1].name] = np.array([len(samples)], kind)
-        return np.asarray(self._session.run([self._output], feeds)[0][0], np.float32)
+        batched: dict[int, Scores] = {}
+        for numbers in self._batches(stretches):
+            batch = np.stack([stretches[number] for number in numbers])
+            feeds: dict[str, Any] = {self._inputs[0].name: batch}
+            if len(self._inputs) == 2:
+                kind = np.int32 if "int32" in self._inputs[1].type else np.int64
+                feeds[self._inputs[1].name] = np.full(len(batch), batch.shape[1], kind)
+            scores = np.asarray(self._session.run([self._output], feeds)[0], np.float32)
+            batched.update(zip(numbers, scores, strict=True))
+        yield from (batched[number] for number in range(len(stretches)))
+
+    def _batches(self, stretches: Sequence[Samples]) -> Iterator[list[int]]:
+        """Yield the numbers of stretches of one length, at most `batch` of them."""
+        order = sorted(range(len(stretches)), key=lambda number: len(stretches[number]))
+        for _, group in groupby(order, key=lambda number: len(stretches[number])):
+            numbers = list(group)
+            yield from (numbers[start : start + self.batch] for start in range(0, len(numbers), self.batch))
 
 
 def _vocabulary(symbols: list[str], where: str, languages: tuple[str, ...] = ()) -> Vocabulary:
@@ -185,12 +214,4 @@ def _session(model: Path, device: str) -> Any:
 
 def _installed(name: str) -> Path:
     """Return a data file of the installed hama whose content is the known one."""
-    try:
-        path = Path(str(distribution(_DISTRIBUTION).locate_file(name)))
-    except PackageNotFoundError as error:
-        raise EvalError(f"hama, whose wheel holds the network of phone-ctc, is not installed; {_INSTALL}") from error
-    if not path.is_file():
-        raise EvalError(f"{path}: no such file in hama {distribution(_DISTRIBUTION).version}; {_INSTALL}")
-    if (actual := digest(path)) != _KNOWN[name]:
-        raise EvalError(f"{path}: SHA-256 is {actual[:12]}..., expected {_KNOWN[name][:12]}...; {_INSTALL}")
-    return path
+    return distribution_file(_REQUIREMENT, name, _KNOWN[name], install=_INSTALL)

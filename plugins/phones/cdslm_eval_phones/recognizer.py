@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import cached_property, partial
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import ClassVar, Literal
@@ -16,9 +16,12 @@ from pydantic import BaseModel
 from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import Failed, Options, Recognition, Recognizer, Skipped, located
+from cdslm_eval.plugin.models import Frames, join_windows, window_starts
 from cdslm_eval_phones.fold import arpabet, is_phone
+from cdslm_eval_phones.level import levelled
 from cdslm_eval_phones.network import (
     Network,
+    Scores,
     Vocabulary,
     bundled,
     bundled_vocabulary,
@@ -26,14 +29,12 @@ from cdslm_eval_phones.network import (
     metadata_vocabulary,
     read_vocabulary,
 )
-from cdslm_eval_phones.windows import Frames, joined
 
 __all__ = ["RATE_HZ", "PhoneCtc", "PhoneCtcOptions"]
 
 RATE_HZ = 16_000
 WINDOW_S, OVERLAP_S = 20.0, 2.0
 _MIN_SAMPLES = 400  # one analysis window of 25 ms; the bundled network raises under 201 samples
-_LEVEL = 0.1  # RMS at which every clip enters, so that a gain moves no phone
 
 
 class PhoneCtcOptions(Options):
@@ -93,10 +94,11 @@ class PhoneCtc(Recognizer):
         """Load the network on onnxruntime's CPU or CUDA provider.
 
         Raises:
-            EvalError: A file is missing or damaged, or no phone can be told from its symbols.
+            EvalError: A file is missing or damaged, or its symbols name no phones.
         """
         self._network = Network(self._model, self._vocabulary, device)
         self._phones = [self._fold(symbol) for symbol in self._vocabulary.symbols]
+        self._carries = np.array([bool(phones) for phones in self._phones])
         try:
             yield
         finally:
@@ -104,33 +106,36 @@ class PhoneCtc(Recognizer):
 
     def recognize(self, clips: Sequence[Clip]) -> Iterator[Sequence[str] | Skipped | Failed]:
         """Yield the phones of each clip, the best path without repetitions and blanks, with their mean posterior."""
+        window, overlap = round(WINDOW_S * RATE_HZ), round(OVERLAP_S * RATE_HZ)
+        stretches: list[Samples] = []
+        starts: list[list[int]] = []
         for clip in clips:
+            sound = len(clip.samples) >= _MIN_SAMPLES and np.isfinite(clip.samples).all() and clip.samples.any()
+            starts.append(window_starts(len(clip.samples), window, overlap) if sound else [])
+            samples = levelled(clip.samples) if sound else clip.samples
+            stretches += [samples[start : start + window] for start in starts[-1]]
+        read = iter([self._read(scores) for scores in self._network.scores(stretches)])
+        for clip, own in zip(clips, starts, strict=True):
             if not np.isfinite(clip.samples).all():
                 yield Failed("samples that are not finite")
                 continue
-            samples = _levelled(clip.samples)
-            if len(samples) < _MIN_SAMPLES or not samples.any():
+            if not own:
                 yield Recognition((), float("nan"))
                 continue
-            window, overlap = round(WINDOW_S * RATE_HZ), round(OVERLAP_S * RATE_HZ)
-            posteriors: list[float] = []
-            path = joined(samples, partial(self._best, posteriors), self._vocabulary.blank, window, overlap)
+            parts, posteriors = zip(*(next(read) for _ in own), strict=True)
+            path = join_windows(parts, own, len(clip.samples), window, self._vocabulary.blank)
             changes = np.concatenate([[True], path[1:] != path[:-1]])
             phones = [phone for index in path[changes] for phone in self._phones[index]]
-            yield Recognition(phones, float(np.mean(posteriors)) if posteriors else float("nan"))
+            # where windows overlap, frames count twice: that moves a mean over minutes by nothing that matters
+            known = np.concatenate(posteriors)
+            yield Recognition(phones, float(known.mean()) if len(known) else float("nan"))
 
-    def _best(self, posteriors: list[float], samples: Samples) -> Frames:
-        """Return the best symbol of each frame of a window, and add the posteriors of the frames with a phone.
-
-        Where windows overlap, frames count twice: that moves a mean over minutes by nothing that matters.
-        """
-        scores = self._network.scores(samples)
+    def _read(self, scores: Scores) -> tuple[Frames, Scores]:
+        """Return the best symbol of each frame of a window, and the posteriors of the frames with a phone."""
         best: Frames = scores.argmax(-1)
         # the posterior of the best symbol, whether the network's outputs are logits or log-probabilities
         top = 1 / np.exp(scores - scores.max(-1, keepdims=True)).sum(-1)
-        carries = np.array([bool(phones) for phones in self._phones])
-        posteriors.extend(top[carries[best]].tolist())
-        return best
+        return best, top[self._carries[best]]
 
     @cached_property
     def _model(self) -> Path:
@@ -143,7 +148,7 @@ class PhoneCtc(Recognizer):
         return metadata_vocabulary(self._model) if self.options.model else bundled_vocabulary()
 
     def _fold(self, symbol: str) -> tuple[str, ...]:
-        """Return the phones that one entry of the vocabulary stands for; () for blanks, marks and boundaries."""
+        """Return the phones of one entry of the vocabulary; () for blanks, marks and boundaries."""
         if not is_phone(symbol):
             return ()
         if self.inventory == "ipa":
@@ -155,12 +160,3 @@ class PhoneCtc(Recognizer):
                 f"phone-ctc: no English phone for {error.args[0]!r} in the symbol {symbol!r} of its vocabulary; "
                 "Use: inventory=ipa"
             ) from error
-
-
-def _levelled(samples: Samples) -> Samples:
-    """Return samples scaled to one RMS level; silence stays silence."""
-    level = float(np.sqrt(np.mean(np.square(samples, dtype=np.float64)))) if len(samples) else 0.0
-    if level == 0.0:
-        return samples
-    scaled: Samples = (samples * (_LEVEL / level)).astype(np.float32)
-    return scaled

@@ -21,6 +21,7 @@ from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.plugin.contract import Failed
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.identity import identify
+from cdslm_eval.plugin.models import files
 from cdslm_eval.testing import check_recognizer
 
 RATE_HZ = 16_000
@@ -118,10 +119,12 @@ def test_another_file_in_the_place_of_the_network_is_refused(tmp_path, monkeypat
         def locate_file(self, name):
             return tmp_path / name
 
-    monkeypatch.setattr(network, "distribution", lambda name: Distribution())
-    with pytest.raises(EvalError, match=r"asr_waveform_fp16\.onnx: SHA-256 is .* Install: pip install"):
+    monkeypatch.setattr(files, "distribution", lambda name: Distribution())
+    with pytest.raises(EvalError, match=r"asr_waveform_fp16\.onnx: SHA-256 .* Install: pip install"):
         network.bundled()
-    with pytest.raises(EvalError, match=r"g2p_vocab\.json: no such file in hama 1\.3\.10; Install: pip install"):
+    with pytest.raises(
+        EvalError, match=r"g2p_vocab\.json: no such file \(hama 1\.3\.10 is installed.* Install: pip install"
+    ):
         network.bundled_vocabulary()
 
 

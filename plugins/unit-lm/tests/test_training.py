@@ -45,7 +45,7 @@ def start(*arguments):
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True)
 
 
-def wait_for(condition, seconds=180):
+def wait_for(condition, seconds=300):
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end
@@ -71,7 +71,7 @@ def test_ended_at_any_moment_the_same_command_goes_on_bit_for_bit(unit_lm, shard
     process = start(*command)
     wait_for((folder / "checkpoints" / "step-000000020").is_dir)
     process.send_signal(number)
-    _, message = process.communicate(timeout=60)
+    _, message = process.communicate(timeout=300)
     assert process.returncode == (-number if number == signal.SIGKILL else 128 + number)
     assert not (folder / "result.json").exists()
     if number == signal.SIGTERM:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.core.audio import Samples
-
-__all__ = ["Frames", "joined", "window_starts"]
+__all__ = ["Frames", "join_windows", "window_starts"]
 
 Frames = npt.NDArray[np.int64]
 
@@ -32,29 +30,27 @@ def window_starts(samples: int, window: int, overlap: int) -> list[int]:
     return [round(number * (samples - window) / (count - 1)) for number in range(count)]
 
 
-def joined(samples: Samples, best: Callable[[Samples], Frames], blank: int, window: int, overlap: int) -> Frames:
-    """Return the best symbol of each frame of a clip of any length.
+def join_windows(parts: Sequence[Frames], starts: Sequence[int], samples: int, window: int, blank: int) -> Frames:
+    """Return the best symbol of each frame of a clip from those of its overlapping windows.
 
     A network sees less context at the edge of a window, and two windows may set one phone a frame apart: cutting there
     would lose it or count it twice. So neighbours overlap, and the seam is the frame next to the middle of the overlap
     at which both give the blank.
 
     Args:
-        samples: The clip.
-        best: Window -> its best symbol per frame, evenly spaced over the window, `[frames]`.
+        parts: Best symbol per frame of each window, evenly spaced over it, `[frames]`.
+        starts: Where the windows start, in samples; see `window_starts`.
+        samples: Length of the clip in samples.
+        window: Length of a window in samples.
         blank: The blank symbol.
-        window: Longest stretch that `best` may see, in samples.
-        overlap: Overlap of neighbouring windows, in samples.
 
     Returns:
         `[frames]`; without the overlaps.
     """
-    starts = window_starts(len(samples), window, overlap)
-    parts = [best(samples[start : start + window]) for start in starts]
     if len(parts) == 1:
         return parts[0]
     times: list[npt.NDArray[np.float64]] = [
-        start + (np.arange(len(part), dtype=np.float64) + 0.5) * (min(window, len(samples)) / max(len(part), 1))
+        start + (np.arange(len(part), dtype=np.float64) + 0.5) * (min(window, samples) / max(len(part), 1))
         for start, part in zip(starts, parts, strict=True)
     ]
     seams = [
