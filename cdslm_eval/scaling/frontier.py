@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 _UNKNOWN = (math.nan, math.nan)
 KEYS = ("N", "D", "ratio", "loss", "kappa")
-EPSILONS = ((0.001, True), (0.01, True), (0.05, True))
+EPSILONS = ((0.001, True), (0.01, True), (0.05, True), (0.01, False))
 
 
 @dataclass(frozen=True, slots=True)
