@@ -174,9 +174,9 @@ def compare(
     Args:
         a, b: Two systems, as `score` takes them; `{"name": system}` names one. Generators write their clips first.
         reference: Real speech, as one system; needed by metrics that compare with it.
-        metrics, recognizer, transcriber, store, jobs, device, seed, progress, time_limit_s, executor, note: As for
-            `score`.
-        rehash, allow_truncated, speakers_from: As for `score`.
+        metrics, recognizer, transcriber, store, jobs, device, seed: As for `score`.
+        progress, time_limit_s, executor, rehash, allow_truncated: As for `score`.
+        speakers_from, note: As for `score`.
         unpaired: Compare as independent samples, whatever keys both share.
 
     Raises:
