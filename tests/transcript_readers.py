@@ -1,4 +1,4 @@
-"""A transcriber that counts what it is asked, and what reads its transcripts; a module, so that workers find it."""
+"""A transcriber that counts its calls, and what reads its transcripts; a module, so that workers find it."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class LogOptions(Options):
 
 
 class Counting(Transcriber):
-    """Hears the clip's key, spelt out; writes down which clips it was asked for."""
+    """Transcribes the clip's key, spelt out; logs the clips of its calls."""
 
     name = "counting"
     Options = LogOptions
@@ -43,7 +43,7 @@ class Letters(Recognizer):
 
 
 class Reads(Metric):
-    """How many words were heard, and whether they are the text."""
+    """How many words were transcribed, and whether they are the text."""
 
     name = "reads"
     needs: ClassVar[set[str]] = {"transcript"}

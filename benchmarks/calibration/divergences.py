@@ -78,9 +78,9 @@ def short_clips(seeds: int) -> list[Row]:
             f"`corrected` of pJSD_3 (biased, `bounds_only`), clips of {name} phones against 40",
             f"{truth:.3f}",
             ".44 for .245" if name != "40" else ".21 for .245",
-            f"{np.mean(found):.3f} ± {np.std(found) / np.sqrt(seeds):.3f}",
+            f"{np.mean(value):.3f} ± {np.std(value) / np.sqrt(seeds):.3f}",
         )
-        for name, found in values.items()
+        for name, value in values.items()
     ]
 
 

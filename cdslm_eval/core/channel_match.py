@@ -57,7 +57,7 @@ def match_channel(target: ChannelProfile, clips: Sequence[Samples]) -> Channel:
 def _is_slight(channel: Channel, own: ChannelProfile) -> bool:
     """Return whether a channel is no more than what sentences and voices make of a profile.
 
-    Such a channel would put the reference through a colour of what the system says.
+    Such a channel would put the reference through a colour of what the system generates.
 
     Args:
         channel: The match.

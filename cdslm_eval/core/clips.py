@@ -1,4 +1,4 @@
-"""ClipSet: an ordered set of clips from a directory, a manifest or a Kaldi wav.scp, decoded only when asked."""
+"""ClipSet: an ordered set of clips from a directory, a manifest or a Kaldi wav.scp, decoded only when indexed."""
 
 from __future__ import annotations
 

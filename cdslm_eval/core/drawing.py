@@ -33,7 +33,7 @@ _STYLE: Mapping[str, Any] = {
 
 @contextmanager
 def style(**more: Any) -> Iterator[None]:
-    """Draw in the house's style.
+    """Draw in one style.
 
     Args:
         more: Further rc parameters, dots written as double underscores: `svg__fonttype="path"`.
@@ -80,7 +80,7 @@ def png(figure: Figure, dots_per_inch: int = 200) -> bytes:
 
 @contextmanager
 def _glyphs_may_lack() -> Iterator[None]:
-    """Let a stranger's name hold what no font here draws."""
+    """Let a third-party name hold what no font here draws."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", message="Glyph .* missing")
         yield

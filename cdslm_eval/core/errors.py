@@ -47,7 +47,7 @@ class UsageError(EvalError):
 
 
 class AudioError(EvalError):
-    """A file holds no audio that may be read; the message says why."""
+    """A file holds no audio that may be read; the message has the reason."""
 
 
 class StoreError(EvalError):

@@ -16,7 +16,7 @@ _LINE_S = 10.0
 
 @contextmanager
 def progress_bar(label: str) -> Iterator[Progress]:
-    """Show how many clips are done, their rate and the time left, and yield the function that is told.
+    """Show how many clips are done, their rate and the time left, and yield the function that reports progress.
 
     Args:
         label: What is being done, such as "scoring".

@@ -51,5 +51,5 @@ def separated_rows(path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, 
 def _check_header(path: Path, names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if not names or twice:
-        what = f"the column {twice[0]!r} stands twice" if twice else "it is empty"
+        what = f"the column {twice[0]!r} occurs twice" if twice else "it is empty"
         raise UsageError(f"{path}: the first line must name the columns, each once; {what}")

@@ -18,12 +18,12 @@ class Source:
     Attributes:
         key: Name of the clip within its set.
         path: Audio file.
-        text: What is said, from a manifest or a `.txt` sidecar.
-        speaker: Who says it; clips of one speaker are resampled together.
+        text: The spoken words, from a manifest or a `.txt` sidecar.
+        speaker: The speaker; clips of one speaker are resampled together.
         language: Language of the speech, as an ISO 639 code such as "en" or "pt-BR".
         phones: Phones from a manifest or a `.phones` sidecar (white space between them).
         reference: Audio file of the paired real clip.
-        reference_text: What the paired real clip says.
+        reference_text: The words of the paired real clip.
         decoded: The clip itself, where it lies in memory; `path` is then a label that no file has.
         allow_truncated: Whether a file that ends before its header says is read as far as it goes.
         derivation: What is done to the audio after decoding; None for the clip as it is.
@@ -72,7 +72,7 @@ class Source:
 
 
 def decode(source: Source, *, with_reference: bool = False) -> Clip:
-    """Decode one source, and its paired reference where it has one and that is asked for.
+    """Decode one source, and its paired reference where it has one and that is requested.
 
     Raises:
         AudioError: Its file, or its reference's, cannot be read.

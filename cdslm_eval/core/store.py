@@ -180,7 +180,7 @@ class Store:
 
     @contextmanager
     def _told(self) -> Iterator[None]:
-        """Turn what SQLite and the file system say into one sentence."""
+        """Turn errors of SQLite and the file system into one sentence."""
         try:
             yield
         except sqlite3.DatabaseError as error:
@@ -192,7 +192,7 @@ class Store:
             if "not a database" in text:
                 raise UsageError(f"{self.path}: not a store of cdslm-eval; name another --store") from error
             if "full" in text:
-                raise StoreError(f"{self.path}: the disk is full; make room and run the same command again") from error
+                raise StoreError(f"{self.path}: the disk is full; free some space and repeat the command") from error
             raise StoreError(f"{self.path}: {text}") from error
         except OSError as error:
             raise UsageError(
@@ -238,7 +238,7 @@ class Store:
         self._db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", [full, *values])
 
     def put_identity(self, ident: str, parts: Mapping[str, Any]) -> None:
-        """Remember what an identity stands for."""
+        """Remember the parts of an identity."""
         with self._told():
             text = json.dumps(parts, sort_keys=True)
             self._db.execute("INSERT OR IGNORE INTO identities VALUES (?, ?)", [ident, text])
@@ -254,10 +254,10 @@ class Store:
         """Return the status of those of `subjects` that have a row under `identity`."""
         found: dict[str, Status] = {}
         with self._told():
-            for some in _chunks(list(subjects), 500):
-                marks = ",".join("?" * len(some))
+            for chunk in _chunks(list(subjects), 500):
+                marks = ",".join("?" * len(chunk))
                 query = f"SELECT subject, status FROM rows WHERE identity = ? AND subject IN ({marks})"  # noqa: S608 - only marks
-                found.update(self._db.execute(query, [identity, *some]).fetchall())
+                found.update(self._db.execute(query, [identity, *chunk]).fetchall())
         return found
 
     def outcomes(self, identity: str, subjects: Iterable[str]) -> Iterator[Outcome | None]:
@@ -278,7 +278,7 @@ class Store:
             return {size for (size,) in self._db.execute("SELECT DISTINCT size FROM files")}
 
     def remember(self, key: str, data: str) -> None:
-        """Keep a text under a key that says what it was made from."""
+        """Keep a text under a key that identifies what it was made from."""
         with self.writing():
             self._db.execute("INSERT OR REPLACE INTO notes VALUES (?, ?)", [key, data])
 
@@ -295,18 +295,18 @@ class Store:
             return [key for (key,) in self._db.execute(query, [len(prefix), prefix])]
 
     def identity(self, ident: str) -> dict[str, Any] | None:
-        """Return what an identity stands for, or None where it is not known."""
+        """Return the parts of an identity, or None where it is not known."""
         with self._told():
             found = self._db.execute("SELECT parts FROM identities WHERE id = ?", [ident]).fetchone()
         return None if found is None else json.loads(found[0])
 
     def copy_rows(self, source: Store, identity: str, subjects: Iterable[str]) -> None:
         """Copy rows of one identity from another store; call it inside `writing`."""
-        for some in _chunks(list(subjects), 500):
-            marks = ",".join("?" * len(some))
+        for chunk in _chunks(list(subjects), 500):
+            marks = ",".join("?" * len(chunk))
             query = f"SELECT * FROM rows WHERE identity = ? AND subject IN ({marks})"  # noqa: S608 - only marks
             with source._told():
-                found = source._db.execute(query, [identity, *some]).fetchall()
+                found = source._db.execute(query, [identity, *chunk]).fetchall()
             self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?,?,?,?,?)", found)
 
     def absorb(self, other: Path) -> dict[str, int]:
@@ -315,7 +315,7 @@ class Store:
         Raises:
             UsageError: The other file is not a store, or of a newer schema.
         """
-        with Store(other) as source, source._told():  # brings an older one up to date, and refuses what is not a store
+        with Store(other) as source, source._told():  # upgrades an older one, and refuses what is not a store
             source._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         gained = {}
         with self._told():
@@ -344,7 +344,7 @@ class Store:
             run = int(cursor.lastrowid or 0)
             self._db.executemany(
                 "INSERT INTO estimates VALUES (?,?,?,?)",
-                ([run, one["system"], one["name"], json.dumps(one)] for one in estimates),
+                ([run, estimate["system"], estimate["name"], json.dumps(estimate)] for estimate in estimates),
             )
         return run
 

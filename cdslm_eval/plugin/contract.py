@@ -58,7 +58,7 @@ class Options(BaseModel):
 
 
 def located(default: Any = ...) -> Any:
-    """Declare an option that says where files lie: a folder, a name on a hub, a revision, a digest to insist on.
+    """Declare an option that locates files: a folder, a name on a hub, a revision, a digest to insist on.
 
     It is no part of the identity, in which `fingerprint` puts the digests of the files: the same weights are the same
     metric wherever they lie.
@@ -323,7 +323,7 @@ class Generator(Component):
         Args:
             prompts: Clips to continue, transform or learn from; decoded when indexed.
             count: How many clips.
-            seconds: Wanted duration of each in seconds, where the generator has a say in it.
+            seconds: Wanted duration of each in seconds, where the generator can choose it.
             seed: The same seed gives the same clips.
         """
 

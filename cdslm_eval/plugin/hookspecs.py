@@ -1,4 +1,4 @@
-"""The hooks: one per kind of component, each returning the classes that a plugin brings."""
+"""The hooks: one per kind of component, each returning the classes that a plugin provides."""
 
 from __future__ import annotations
 

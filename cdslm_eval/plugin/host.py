@@ -173,7 +173,7 @@ class Host:
         """Return a component by name.
 
         Raises:
-            UnknownNameError: Nothing provides it; the message says which plugin would, or which broken one may.
+            UnknownNameError: Nothing provides it; the message names the plugin that would, or which broken one may.
             UsageError: Two plugins claim the name.
         """
         if (kind, name) in self._refused:
@@ -185,7 +185,7 @@ class Host:
     def absence(self, kind: str, name: str) -> str:
         """Return why a component may be missing: its plugin is not installed, or is broken; "" where nothing is known.
 
-        A plugin that could not be loaded cannot say what it would have provided, so every broken one is reported.
+        A plugin that could not be loaded cannot report what it would have provided, so every broken one is reported.
         """
         owner = owner_of(kind, name)
         broken = [plugin for plugin in self.plugins if plugin.problems and owner in ("", plugin.distribution)]

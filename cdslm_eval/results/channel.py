@@ -59,7 +59,7 @@ class Acoustics:
 
     @property
     def inaudible(self) -> bool:
-        """Whether the recognizer tells forwards from backwards speech less than half as well as without the channel."""
+        """Whether forwards and backwards speech are less than half as far apart as without the channel."""
         return self.audible_clean_low > 0 and self.audible < self.audible_clean / 2
 
 
@@ -139,7 +139,7 @@ class ChannelReport:
             if math.isfinite(effect.value):
                 groups.setdefault((effect.reference, effect.channel), []).append(effect)
         for (reference, channel), effects in groups.items():
-            # of higher orders a few minutes of speech say little
+            # of higher orders a few minutes of speech are too little
             values = ", ".join(f"{effect.name} {format_number(effect.value, 3)}" for effect in effects[:2])
             yield f"channel sensitivity: {channel} alone moves {reference} by {values}"
         yield from self.gains

@@ -172,7 +172,7 @@ class Estimate:
         return (self.calibration or _BLANK).trust
 
     def with_acoustics(self, acoustics: Acoustics) -> Estimate:
-        """Return the estimate with what the channel explains of it; its trust says where that is all of it."""
+        """Return the estimate with what the channel explains of it; its trust states where that is all of it."""
         own = self.calibration
         trusted = own is not None and own.trust in ("ok", "sample_limited")
         if own is not None and trusted and acoustics.explains(own.corrected, own.corrected_low):

@@ -234,7 +234,7 @@ def _recognized(measurement: Measurement) -> Iterator[tuple[int, Mapping[str, An
 
 
 def inaudible(estimates: Sequence[Estimate]) -> Iterator[str]:
-    """Yield a sentence for a system whose audio hides what the recognizer tells apart, by its clearest value.
+    """Yield a sentence for a system whose audio hides what the recognizer separates, by its clearest value.
 
     Args:
         estimates: Of one system under one statistic.

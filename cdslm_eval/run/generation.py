@@ -96,7 +96,7 @@ def _recognizer_key(host: Host, request: GenerationRequest) -> str:
 
 
 def _prompts_key(prompts: ClipSet | None) -> str:
-    """Return what tells one set of prompts from another without decoding it."""
+    """Return what distinguishes one set of prompts from another without decoding it."""
     if prompts is None:
         return ""
     parts = []

@@ -47,7 +47,7 @@ def score(
         reference: Real speech; needed by metrics that compare with it.
         metrics: What to measure.
         seed: Randomness of every interval, draw and fold.
-        progress: Told how far the measuring is.
+        progress: Called with (clips done, clips to do).
         settings: Goes into the result as it is, with the digests of the sets added.
         profiler: The metric whose rows are channel profiles, where the channel is to be measured next to divergences.
 
@@ -58,7 +58,7 @@ def score(
     if versus and reference is None:
         names = ", ".join(metric.name for metric in versus)
         raise UsageError(f"{names} compares with real speech: name it with --reference DIR")
-    if len({one.name for one in systems}) < len(systems):
+    if len({system.name for system in systems}) < len(systems):
         raise UsageError("two systems have one name")
     measured = runner.run(requests_for(systems, reference, metrics, profiler), progress)
     real = measured[-1] if len(measured) > len(systems) else None
@@ -120,7 +120,7 @@ def summarise(
     unusable = [why for one in measured[:1] for why in one.unusable.values()]
     doubts = [note for one in measured for note in set_notes(one, metrics)]
     doubts += set_notes(real, metrics) if real is not None else []
-    same = [] if reference is None else [one.name for one in systems if _paths(one) == _paths(reference)]
+    same = [] if reference is None else [system.name for system in systems if _paths(system) == _paths(reference)]
     if book.real is not None:
         digests[REFERENCE] = set_digest(book.real)
     return ScoreResult(
@@ -144,12 +144,12 @@ def over_budget(result: ScoreResult, fail_budget: float, *, strict: bool = False
         strict: No clip may fail or be skipped.
     """
     groups: dict[tuple[str, str], list[Estimate]] = {}
-    for one in result.estimates:
-        groups.setdefault((one.system, one.metric), []).append(one)
+    for estimate in result.estimates:
+        groups.setdefault((estimate.system, estimate.metric), []).append(estimate)
     sentences = []
-    for (system, metric), some in groups.items():
-        # a value may apply to no clip of a metric that was measured; the fullest one tells what was scored
-        best = max(some, key=lambda one: one.n_scored)
+    for (system, metric), group in groups.items():
+        # a value may apply to no clip of a metric that was measured; the fullest one shows what was scored
+        best = max(group, key=lambda entry: entry.n_scored)
         total = best.n_scored + best.n_failed + best.n_skipped
         lost = best.n_failed + (best.n_skipped if strict else 0)
         if total and (best.n_scored == 0 or lost / total > (0.0 if strict else fail_budget)):
@@ -331,7 +331,7 @@ def _paths(clips: ClipSet) -> list[str]:
 def _same_sets(digests: Mapping[str, Mapping[str, Any]], same_files: Sequence[str]) -> list[str]:
     """Warn of systems that are the reference, by their files or by their content where it was decoded."""
     real = digests.get(REFERENCE, {"digest": None})["digest"]
-    alike = {name for name, one in digests.items() if one["decoded"] and one["digest"] == real} - {REFERENCE}
+    alike = {name for name, digest in digests.items() if digest["decoded"] and digest["digest"] == real} - {REFERENCE}
     return [
         f"{name}: the same audio as the reference; its divergence is not that of independent speech (see the floor)"
         for name in digests

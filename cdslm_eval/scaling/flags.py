@@ -98,7 +98,7 @@ def fit_flags(search: Search) -> tuple[Flag, ...]:
 
 
 def distrusted(flags: Iterable[Flag]) -> list[Flag]:
-    """Return the flags that forbid trusting a law as such, whatever is asked of it."""
+    """Return the flags that forbid trusting a law as such, whatever it is used for."""
     return [flag for flag in flags if flag.doubt and flag.scope in {"law", "table"}]
 
 

@@ -21,7 +21,7 @@ __all__ = ["Candidate", "fit_candidates", "noise_of", "what_would_decide", "with
 Floats = npt.NDArray[np.float64]
 # a criterion this far above the least leaves a form without support (Burnham & Anderson, 2002, section 2.6)
 _UNSUPPORTED = 10.0
-# flags of a law that still fits its rows: they limit what may be said beyond them
+# flags of a law that still fits its rows: they limit what may be concluded beyond them
 _HARMLESS = frozenset({"E_unidentified", "optimum_outside_range", "seeds_apart"})
 _FACTORS = (3.0, 10.0, 30.0, 100.0, 1000.0)
 

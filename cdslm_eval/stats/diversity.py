@@ -92,10 +92,10 @@ class PairwiseDistance(WeightedStatistic):
         if own is not None and theirs is not None:
             rows = [np.flatnonzero(side.complete(self.columns)) for side in (sample, reference)]
             near = near_copies(own[rows[0]], theirs[rows[1]])
-            for row, other, distance in zip(near.places, near.neighbours, near.distances, strict=True):
+            for row, neighbour, distance in zip(near.places, near.neighbours, near.distances, strict=True):
                 clip = int(sample.scored[rows[0][row]])
                 if clip not in exact:
-                    copied.append((clip, int(reference.scored[rows[1][other]]), float(distance)))
+                    copied.append((clip, int(reference.scored[rows[1][neighbour]]), float(distance)))
         return len(exact), copied
 
 

@@ -40,7 +40,7 @@ def _spoken() -> tuple[Clip, ...]:
     clips = []
     with open_espeak() as espeak:
         for number, text in enumerate(_SENTENCES):
-            raw = espeak.say(text, voice=f"en-us+{VARIANTS[number]}", rate=150 + 8 * number)
+            raw = espeak.synthesize(text, voice=f"en-us+{VARIANTS[number]}", rate=150 + 8 * number)
             clean = Clip(key="", samples=raw, rate_hz=RATE_HZ).at_rate(_RATE_HZ).samples
             noisy = (clean + 0.01 * rng.standard_normal(len(clean))).astype(np.float32).clip(-1, 1)
             real = _clip(f"real{number}", clean, text)

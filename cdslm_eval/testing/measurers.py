@@ -81,10 +81,12 @@ def _pickles(measurer: Measurer) -> None:
 
 def _speech(measurer: Measurer) -> None:
     outcomes = _outcomes(measurer, spoken())
-    scored = [one for one in outcomes if one.status == "ok"]
-    reasons = [f"{clip.key}: {one.status}: {one.reason}" for clip, one in zip(spoken(), outcomes, strict=True)]
+    scored = [outcome for outcome in outcomes if outcome.status == "ok"]
+    reasons = [
+        f"{clip.key}: {outcome.status}: {outcome.reason}" for clip, outcome in zip(spoken(), outcomes, strict=True)
+    ]
     demand(bool(scored), f"no spoken sentence could be measured: {reasons}")
-    demand(all(one.status != "failed" for one in outcomes), f"a spoken sentence failed: {reasons}")
+    demand(all(outcome.status != "failed" for outcome in outcomes), f"a spoken sentence failed: {reasons}")
     for one in scored:
         demand_columns(measurer, one.row)
 
@@ -170,14 +172,14 @@ def _beside_others(measurer: Measurer) -> None:
 
 
 def _kept(measurer: Measurer) -> None:
-    outcomes = [one for one in _outcomes(measurer, spoken()) if one.status == "ok"]
+    outcomes = [outcome for outcome in _outcomes(measurer, spoken()) if outcome.status == "ok"]
     with tempfile.TemporaryDirectory() as folder, Store(Path(folder) / "store.cdslm") as store:
         ident = identify(measurer).ident
         with store.writing():
             store.put_identity(ident, identify(measurer).parts)
-            for number, one in enumerate(outcomes):
-                store.put_row(ident, str(number), one)
-        back = [one for one in store.outcomes(ident, map(str, range(len(outcomes)))) if one is not None]
+            for number, outcome in enumerate(outcomes):
+                store.put_row(ident, str(number), outcome)
+        back = [outcome for outcome in store.outcomes(ident, map(str, range(len(outcomes)))) if outcome is not None]
     demand_close(outcomes, back, "read back from the store", relative=1e-6)
 
 
@@ -197,7 +199,10 @@ def _time_limit(measurer: Measurer) -> None:
             (measurement,) = runner.run([Request(clips, (reader,))])
             outcomes = list(measurement.outcomes(reader))
     demand(len(outcomes) == 2, f"{len(outcomes)} outcomes for 2 clips under a time limit")
-    demand(all(one.status != "ok" or one.row for one in outcomes), "a clip that ran out of time has an empty row")
+    demand(
+        all(outcome.status != "ok" or outcome.row for outcome in outcomes),
+        "a clip that ran out of time has an empty row",
+    )
     demand(children() <= before, "a worker process is left behind")
 
 
@@ -249,8 +254,8 @@ def _statistics(metric: Metric) -> None:
 
 
 def _words(transcriber: Transcriber) -> None:
-    for one in _outcomes(transcriber, spoken()):
-        text = one.row.get("transcript") if one.status == "ok" else ""
+    for outcome in _outcomes(transcriber, spoken()):
+        text = outcome.row.get("transcript") if outcome.status == "ok" else ""
         demand(isinstance(text, str), f"a transcript is text, not {text!r}")
 
 

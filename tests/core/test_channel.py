@@ -1,4 +1,4 @@
-"""Known degradations are measured as what they are, and matching them brings other clips into the same channel."""
+"""Known degradations are measured as what they are, and matching them puts other clips into the same channel."""
 
 from __future__ import annotations
 

@@ -70,7 +70,7 @@ def test_a_manifests_own_fields_win_over_sidecars(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("name", "text", "said"),
+    ("name", "text", "message"),
     [
         ("m.jsonl", '{"path": "a.wav"}\n{broken\n', "line 2: not JSON"),
         ("m.jsonl", '{"paht": "a.wav"}\n', "Did you mean"),
@@ -79,13 +79,13 @@ def test_a_manifests_own_fields_win_over_sidecars(tmp_path):
         ("m.jsonl", '{"path": "a.wav", "key": "k"}\n{"path": "b.wav", "key": "k"}\n', "occurs twice"),
     ],
 )
-def test_bad_manifests_are_told_with_their_line(tmp_path, name, text, said):
+def test_bad_manifests_are_reported_with_their_line(tmp_path, name, text, message):
     (tmp_path / name).write_text(text)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=message):
         ClipSet.open(tmp_path / name)
 
 
-def test_missing_and_empty_paths_are_told(tmp_path):
+def test_missing_and_empty_paths_are_reported(tmp_path):
     (tmp_path / "samples").mkdir()
     with pytest.raises(UsageError, match="no audio in it"):
         ClipSet.open(tmp_path / "samples")

@@ -22,7 +22,7 @@ def test_a_quotation_mark_in_a_tsv_is_text(tmp_path):
         ("m.csv", 'path,text\na.wav,fine\nb.wav,"open\nc.wav,x\n', "line 3: not a table"),
         ("m.csv", "path,text\na.wav,hello, world\n", "line 2: 3 fields where the header names 2"),
         ("m.csv", "path,text\na.wav\n", "line 2: 1 fields where the header names 2"),
-        ("m.csv", "path,text,text\na.wav,x,y\n", "the column 'text' stands twice"),
+        ("m.csv", "path,text,text\na.wav,x,y\n", "the column 'text' occurs twice"),
         ("m.csv", "path,Text\na.wav,x\n", "the column 'Text' is not read. Did you mean 'text'"),
         ("m.csv", "path,transcript\na.wav,x\n", "the column 'transcript' is not read. Did you mean 'text'"),
         ("m.csv", "path,referense\na.wav,x\n", "Did you mean 'reference'"),

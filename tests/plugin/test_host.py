@@ -194,13 +194,13 @@ def test_a_raising_hook_and_a_misspelt_one_are_told(plugins):
 
 
 def test_a_name_claimed_twice_belongs_to_neither_and_a_built_in_keeps_its_own(installed, plugins, tmp_path):
-    metrics = {one["name"]: one for one in json.loads(cli(installed, "metrics", "--json").stdout)}
+    metrics = {entry["name"]: entry for entry in json.loads(cli(installed, "metrics", "--json").stdout)}
     assert "claimed" not in metrics
     assert metrics["signal"]["owner"] == "cdslm-eval:metrics"
     assert "cdslm-test-claim-a:claim" in plugins["cdslm-test-claim-b:claim2"]["problems"][0]
     assert plugins["cdslm-test-thief:thief"]["problems"]
     pinned = {**installed, "CDSLM_EVAL_PLUGINS": "cdslm-test-claim-b"}
-    owners = {one["name"]: one["owner"] for one in json.loads(cli(pinned, "metrics", "--json").stdout)}
+    owners = {entry["name"]: entry["owner"] for entry in json.loads(cli(pinned, "metrics", "--json").stdout)}
     assert owners["claimed"] == "cdslm-test-claim-b:claim2"
 
 

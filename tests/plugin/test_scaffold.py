@@ -73,8 +73,8 @@ def test_the_licence_is_the_authors_choice_and_test_names_do_not_collide(written
 def test_it_is_in_the_lists_and_usable(environment):
     for name, kind in KINDS.items():
         listed = {
-            one["name"]: one
-            for one in json.loads(run("cdslm_eval", f"{kind}s", "--json", environment=environment).stdout)
+            entry["name"]: load
+            for entry in json.loads(run("cdslm_eval", f"{kind}s", "--json", environment=environment).stdout)
         }
         assert listed[name]["owner"] == f"cdslm-eval-{name}:{name}"
         assert listed[name]["offline"] is True

@@ -109,7 +109,7 @@ def test_it_is_scored_with_interval_floor_page_and_table(home):
     options = ("--reference", "real", "--metrics", "energy", "--store", "s.cdslm", "--json", "out.json")
     done = cli(home, "score", "near", "far", *options, "--out", "page")
     assert done.returncode == 0, done.stderr
-    estimates = {one["system"]: one for one in json.loads((home / "out.json").read_text())["estimates"]}
+    estimates = {entry["system"]: entry for entry in json.loads((home / "out.json").read_text())["estimates"]}
     near, far = estimates["near"], estimates["far"]
     assert far["low"] > near["high"] >= near["value"] >= near["low"]
     assert far["interval"] == "95% jackknife"

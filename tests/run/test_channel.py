@@ -1,4 +1,4 @@
-"""Known degradations are told from language: acoustic floor, matched value, audibility, gates, caching."""
+"""Known degradations are separated from language: acoustic floor, matched value, audibility, gates, caching."""
 
 from __future__ import annotations
 

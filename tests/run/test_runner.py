@@ -145,7 +145,7 @@ def _rows(path):
 
 
 def test_a_recognizer_that_cannot_open_fails_with_its_cause_and_heals(tmp_path, tone_set, monkeypatch):
-    """A GPU that is full once must not leave rows that say "no phones" for ever, nor rows that lack them as ok."""
+    """A GPU that is full once must not leave rows with "no phones" for ever, nor rows that lack them as ok."""
     folder = tone_set("t", 4)
     monkeypatch.setenv("FLAKY_OOM", "1")
 

@@ -36,7 +36,7 @@ def folder(tmp_path):
 
 @pytest.fixture
 def score(tmp_path):
-    """Return a function that scores a set with `signal` and collects what the user is told."""
+    """Return a function that scores a set with `signal` and collects the notes to the user."""
 
     def run(systems, **options):
         notes = []

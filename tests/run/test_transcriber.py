@@ -13,7 +13,7 @@ from cdslm_eval.run.executors.local import LocalExecutor
 
 
 @pytest.fixture
-def heard(tmp_path):
+def transcribed(tmp_path):
     """Return a function that runs metrics over a folder: their outcomes by key, and the clips that were transcribed."""
     log = tmp_path / "log"
 
@@ -31,23 +31,23 @@ def heard(tmp_path):
     return run
 
 
-def test_one_transcription_serves_metrics_and_recognizer_and_is_kept(heard, tone_set):
+def test_one_transcription_serves_metrics_and_recognizer_and_is_kept(transcribed, tone_set):
     folder = tone_set("s", 3)
-    (words, phones), asked = heard(folder, Reads(), ReadsPhones())
-    assert asked == ["c00", "c01", "c02"]
+    (words, phones), requested = transcribed(folder, Reads(), ReadsPhones())
+    assert requested == ["c00", "c01", "c02"]
     assert words["c00"].row == {"words": 2, "right": 0.0}
     assert phones["c01"].row == {"phones": 7, "heard": "c01 said"}
     assert (words["c02"].status, words["c02"].reason) == ("failed", "no transcript: mumbled")
     assert phones["c02"].status == "failed"
     (folder / "c00.txt").write_text("c00 said")
-    (words,), asked = heard(folder, Reads())
+    (words,), requested = transcribed(folder, Reads())
     assert words["c00"].row["right"] == 1.0  # measured again for its new text ...
-    assert asked == ["c02"]  # ... from the kept transcript; only what failed is tried again
+    assert requested == ["c02"]  # ... from the kept transcript; only what failed is tried again
 
 
-def test_a_transcriber_that_hangs_is_charged_for_its_clip_alone(heard, tone_set):
-    (words,), _ = heard(tone_set("s", 5), Reads(), limit=5.0)
-    assert [one.status for one in words.values()] == ["ok", "ok", "failed", "failed", "ok"]
+def test_a_transcriber_that_hangs_is_charged_for_its_clip_alone(transcribed, tone_set):
+    (words,), _ = transcribed(tone_set("s", 5), Reads(), limit=5.0)
+    assert [word.status for word in words.values()] == ["ok", "ok", "failed", "failed", "ok"]
     assert "counting: no result within" in words["c03"].reason
 
 

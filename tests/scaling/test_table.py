@@ -127,7 +127,7 @@ def test_bad_tables_say_what_to_do(rows, columns, message):
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
-        ("a.csv", "N,N,D\n1,2,3\n", "stands twice"),
+        ("a.csv", "N,N,D\n1,2,3\n", "occurs twice"),
         ("a.csv", "N,D\n1,2,3\n", "line 2: 3 fields where the header names 2"),
         ("a.csv", "", "it is empty"),
         ("a.jsonl", '{"N": 1}\n{"N":', "line 2: not JSON"),

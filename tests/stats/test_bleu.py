@@ -38,7 +38,7 @@ def naive_self_bleu(clips, order):
         product = 1.0
         for n in range(1, order + 1):
             own = Counter(grams(words, n))
-            most = {g: max(Counter(grams(other, n))[g] for k, other in enumerate(clips) if k != at) for g in own}
+            most = {g: max(Counter(grams(clip, n))[g] for k, clip in enumerate(clips) if k != at) for g in own}
             product *= sum(min(count, most[g]) for g, count in own.items()) / max(1, sum(own.values()))
         values.append(product ** (1 / order))
     return values

@@ -66,7 +66,7 @@ class BabbleGenerator(Generator):
                 variant, rate, pitch = drawn_manner(rng)
                 sentences = model.draw(max(1, round(seconds * rate * _PHONES_PER_SECOND)), rng)
                 spoken = " ".join(utterance(sentence, rng) for sentence in sentences)
-                samples = espeak.say(spoken, voice=f"en-us+{variant}", rate=rate, pitch=pitch, phonemes=True)
+                samples = espeak.synthesize(spoken, voice=f"en-us+{variant}", rate=rate, pitch=pitch, phonemes=True)
                 phones = tuple(phone for sentence in sentences for phone in sentence)
                 yield made_clip(f"{index:05d}", samples, RATE_HZ, speaker=variant, phones=phones)
 

@@ -44,7 +44,7 @@ class Espeak:
         self._library = library
         self._data = data
 
-    def say(
+    def synthesize(
         self, text: str, *, voice: str = "en-us", rate: int = 160, pitch: int = 50, phonemes: bool = False
     ) -> Samples:
         """Speak one utterance.

@@ -52,7 +52,7 @@ class SpeakGenerator(Generator):
             for index in range(count):
                 variant, rate, pitch = drawn_manner(clip_rng(seed, index))
                 text = lines[index % len(lines)]
-                samples = espeak.say(text, voice=f"{self.options.voice}+{variant}", rate=rate, pitch=pitch)
+                samples = espeak.synthesize(text, voice=f"{self.options.voice}+{variant}", rate=rate, pitch=pitch)
                 yield made_clip(f"{index:05d}", samples, RATE_HZ, text=text, speaker=variant)
 
 

@@ -79,7 +79,7 @@ class PhonemizingRecognizer(Recognizer):
     def recognize(self, clips: Sequence[Clip]) -> Iterator[Sequence[str] | Skipped | Failed]:
         """Yield the IPA phones of each clip's text; none for a text without words.
 
-        A text in a script that the voice does not read is skipped: espeak-ng would say "Chinese letter" for each sign.
+        A text in a script that the voice does not read is skipped: espeak-ng would read "Chinese letter" for each sign.
         """
         language = self.options.language
         texts: list[str | None] = [getattr(clip, self.field) for clip in clips]

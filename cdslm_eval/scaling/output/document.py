@@ -131,14 +131,14 @@ def _downstream(downstream: Downstream, study: Study) -> dict[str, Any]:
         "direct": None if downstream.direct is None else law_document(downstream.direct),
         **staged,
         "held_out": {
-            one.method: {
-                "rmse_beyond": one.rmse_beyond,
-                "n_beyond": len(one.beyond),
-                "rmse_within": one.rmse_within,
-                "n_within": len(one.within),
-                "reason": one.reason,
+            score.method: {
+                "rmse_beyond": score.rmse_beyond,
+                "n_beyond": len(score.beyond),
+                "rmse_within": score.rmse_within,
+                "n_within": len(score.within),
+                "reason": score.reason,
             }
-            for one in downstream.scores
+            for score in downstream.scores
         },
         "predictions": _predictions(downstream),
         "flags": list(downstream.flags),

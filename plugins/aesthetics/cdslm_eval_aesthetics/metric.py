@@ -72,7 +72,7 @@ class Aesthetics(Metric):
 
     @classmethod
     def missing(cls) -> str | None:
-        """Return the pip line that brings the network without what it does not use."""
+        """Return the pip line that installs the network without what it does not use."""
         if find_spec("audiobox_aesthetics") is None:
             # its own requirements bring torchaudio, whose default build replaces torch
             return f"needs pip install --no-deps {cls.requires['audiobox_aesthetics']!r}"

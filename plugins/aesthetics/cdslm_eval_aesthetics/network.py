@@ -142,7 +142,7 @@ class _Axes(nn.Module):
 
 @contextmanager
 def _no_deprecations() -> Iterator[None]:
-    """Keep quiet what torch says about upstream's code, which is not the user's to mend."""
+    """Silence torch's warnings about upstream's code, which a user cannot fix."""
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", ".*weight_norm.*", FutureWarning)
         warnings.filterwarnings("ignore", "Support for mismatched key_padding_mask", UserWarning)
@@ -179,9 +179,9 @@ def _built(loaded: Loaded) -> _Axes:
         module = _Axes(_encoder_sizes(loaded.tensors), {**defaults, **loaded.config})
         module.load_state_dict(dict(loaded.tensors), strict=True)
     except (KeyError, RuntimeError, ValueError, TypeError) as error:
-        said = " ".join(str(error).split())[:160]
+        message = " ".join(str(error).split())[:160]
         raise EvalError(
-            f"{loaded.origin}: no Audiobox Aesthetics checkpoint ({said}); give another as model="
+            f"{loaded.origin}: no Audiobox Aesthetics checkpoint ({message}); give another as model="
         ) from error
     if not all(bool(torch.isfinite(tensor).all()) for tensor in module.state_dict().values()):
         raise EvalError(f"{loaded.origin}: weights that are not finite; download it again")
@@ -192,10 +192,11 @@ def _encoder_sizes(tensors: Any) -> Any:
     """Return upstream's configuration of the encoder with the widths and depth that the weights have."""
     own = "wavlm_model."
     convolutions = [tensors[f"{own}feature_extractor.conv_layers.{place}.0.weight"] for place in range(len(KERNELS))]
-    if tuple(one.shape[2] for one in convolutions) != KERNELS:
+    if tuple(convolution.shape[2] for convolution in convolutions) != KERNELS:
         raise ValueError("other convolutions than WavLM's")
     shapes = [
-        (one.shape[0], kernel, stride) for one, kernel, stride in zip(convolutions, KERNELS, STRIDES, strict=True)
+        (convolution.shape[0], kernel, stride)
+        for convolution, kernel, stride in zip(convolutions, KERNELS, STRIDES, strict=True)
     ]
     buckets, heads = tensors[f"{own}encoder.layers.0.self_attn.relative_attention_bias.weight"].shape
     position = tensors[f"{own}encoder.pos_conv.0.weight_v"].shape

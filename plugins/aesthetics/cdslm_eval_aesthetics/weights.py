@@ -124,7 +124,7 @@ def _from_pt(path: Path) -> Loaded:
 
 
 def _loaded(path: Path, config: Any, scale: Any, tensors: Mapping[str, Any]) -> Loaded:
-    """Check what a stranger's file says before a network is built from it."""
+    """Check what a third-party file declares before a network is built from it."""
     try:
         scales = {axis: (float(scale[axis]["mean"]), float(scale[axis]["std"])) for axis in AXES}
         config = {**config}

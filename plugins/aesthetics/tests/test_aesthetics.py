@@ -42,7 +42,7 @@ def upstream_rows(pt_file, clips, small_sizes):
 
 
 def test_it_agrees_with_upstreams_own_inference_in_both_forms(folder, pt_file, clips, upstream_rows):
-    assert np.ptp(upstream_rows, axis=0).min() > 0.01  # the checkpoint tells clips apart
+    assert np.ptp(upstream_rows, axis=0).min() > 0.01  # the checkpoint separates clips
     np.testing.assert_allclose(measured(folder, clips), upstream_rows, atol=1e-4)
     np.testing.assert_allclose(measured(pt_file, clips), upstream_rows, atol=1e-4)
 

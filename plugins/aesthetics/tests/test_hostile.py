@@ -94,12 +94,12 @@ def test_a_wrong_digest_stops_it(folder):
 
 
 def test_without_a_network_the_wanted_files_are_named(cli, tone_set):
-    """The other metric is measured all the same; exit code 1, as something that was asked for was not."""
+    """The other metric is measured all the same; exit code 1, as a requested metric was not."""
     folder = tone_set("t", 2)
     done = cli("score", folder, "-m", "aesthetics,signal", "--json", "-", code=1, HF_ENDPOINT="http://127.0.0.1:9")
     assert "Use: download config.json, model.safetensors where there is a network" in done.stderr
     assert "Traceback" not in done.stderr
-    scored = {one["metric"]: one["n_scored"] for one in json.loads(done.stdout)["estimates"]}
+    scored = {entry["metric"]: entry["n_scored"] for entry in json.loads(done.stdout)["estimates"]}
     assert scored == {"aesthetics": 0, "signal": 2}
 
 
@@ -110,7 +110,7 @@ def test_a_broken_torchaudio_breaks_nothing(cli, tone_set, folder, tmp_path):
     path = os.pathsep.join([str(broken.parent), *filter(None, [os.environ.get("PYTHONPATH")])])
     done = cli("score", tone_set("t", 2), "-m", f"aesthetics:{folder}", "--json", "-", PYTHONPATH=path)
     estimates = json.loads(done.stdout)["estimates"]
-    assert [one["n_scored"] for one in estimates] == [2, 2, 2, 2]
+    assert [estimate["n_scored"] for estimate in estimates] == [2, 2, 2, 2]
 
 
 def test_every_odd_file_has_a_status(cli, shared_data, folder):

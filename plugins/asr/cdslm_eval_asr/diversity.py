@@ -38,7 +38,7 @@ class _Words(Metric):
         check_language(self.name, self.options.normalizer, transcriber)
 
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:
-        """Yield the normalised words of each clip; one in which nothing was said is skipped."""
+        """Yield the normalised words of each clip; one without words is skipped."""
         clean = normalizer(self.options.normalizer)
         for clip in clips:
             if self.options.normalizer != "none" and (script := unspaced(clip.transcript or "")):

@@ -1,4 +1,4 @@
-"""`wer` and `cer`: how far the transcript is from the text that was to be said."""
+"""`wer` and `cer`: how far the transcript is from the text that was to be spoken."""
 
 from __future__ import annotations
 
@@ -54,14 +54,14 @@ class _ErrorRate(Metric):
         import jiwer
 
         process: Any = {"words": jiwer.process_words, "characters": jiwer.process_characters}[self.of]
-        found = process(reference, heard)
-        errors = found.substitutions + found.deletions + found.insertions
+        alignment = process(reference, heard)
+        errors = alignment.substitutions + alignment.deletions + alignment.insertions
         return {
             "errors": errors,
-            self.of: found.hits + found.substitutions + found.deletions,
-            "substitutions": found.substitutions,
-            "deletions": found.deletions,
-            "insertions": found.insertions,
+            self.of: alignment.hits + alignment.substitutions + alignment.deletions,
+            "substitutions": alignment.substitutions,
+            "deletions": alignment.deletions,
+            "insertions": alignment.insertions,
             "reference": reference,
             "heard": heard,
         }

@@ -1,4 +1,4 @@
-"""`gen_ppl`: how likely a text language model finds what was said."""
+"""`gen_ppl`: how likely a text language model finds the spoken words."""
 
 from __future__ import annotations
 

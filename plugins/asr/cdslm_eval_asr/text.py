@@ -1,4 +1,4 @@
-"""Text normalisation, so that spelling, case and punctuation are not counted as what was said."""
+"""Text normalisation, so that spelling, case and punctuation do not count as errors."""
 
 from __future__ import annotations
 

@@ -167,6 +167,6 @@ def _starts(samples: Samples, window: int, overlap: int) -> list[int]:
 
 
 def _normalizes(folder: Path) -> bool:
-    """Return whether the checkpoint reads normalised samples; transformers' default, yes, where nothing says."""
+    """Return whether the checkpoint reads normalised samples; transformers' default, yes, where nothing declares it."""
     path = folder / "preprocessor_config.json"
     return bool(read_json(path).get("do_normalize", True)) if path.is_file() else True

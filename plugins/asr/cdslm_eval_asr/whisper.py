@@ -136,13 +136,13 @@ class Whisper(Transcriber):
         loud = [part for some in parts for part in some if not is_silent(part)]
         texts = iter(self._texts(loud))
         for clip, some, fit in zip(clips, parts, usable, strict=True):
-            said = [next(texts) for part in some if not is_silent(part)]
+            texts_of_parts = [next(texts) for part in some if not is_silent(part)]
             if not fit:
                 yield Failed("samples that are not finite")
             elif not len(clip.samples):
                 yield Skipped("no samples")
             else:
-                yield " ".join(filter(None, said))
+                yield " ".join(filter(None, texts_of_parts))
 
     def _texts(self, parts: Sequence[Samples]) -> list[str]:
         found = [""] * len(parts)
@@ -163,7 +163,7 @@ class Whisper(Transcriber):
             list(parts), sampling_rate=RATE_HZ, return_tensors="pt", return_attention_mask=True
         ).to(self._device)
         limits = [_TOKENS + int(_TOKENS_PER_S * len(part) / RATE_HZ) for part in parts]
-        room = (
+        budget = (
             self._model.config.max_target_positions - 8
         )  # for what starts a transcript: language, task, no timestamps
         mel = features.input_features.to(getattr(torch, precision_of(self.options.precision)))
@@ -177,7 +177,7 @@ class Whisper(Transcriber):
                 do_sample=False,
                 num_beams=1,
                 return_timestamps=False,
-                max_new_tokens=min(room, max(limits)),
+                max_new_tokens=min(budget, max(limits)),
                 **self._how,
             ).cpu()
         # a limit of its own for each, so that what it is batched with does not matter

@@ -63,7 +63,7 @@ def whisper_folder(where, multilingual=True):
         pad_token_id=end,
     )
     model = transformers.WhisperForConditionalGeneration(config)
-    with torch.no_grad():  # what is heard must decide what is said: a random network listens to itself only
+    with torch.no_grad():  # the audio must decide the tokens: a random network attends to itself only
         for layer in model.model.decoder.layers:
             layer.encoder_attn.out_proj.weight.mul_(20)
         model.model.encoder.conv1.weight.mul_(30)

@@ -27,24 +27,24 @@ from cdslm_eval.testing import METRIC_CHECKS, RECOGNIZER_CHECKS
 NOTHING = np.zeros(0, np.float32)
 
 
-def heard(transcript, text=None, reference=None):
+def clip_with(transcript, text=None, reference=None):
     paired = None if reference is None else Clip(key="r", samples=NOTHING, rate_hz=1, text=reference)
     return Clip(key="k", samples=NOTHING, rate_hz=1, transcript=transcript, text=text, reference=paired)
 
 
 def test_errors_by_hand():
     clips = [
-        heard("The cat, sat!", "the cat sat on"),  # one deletion of 4 words
-        heard("Mr. Smith can't sit sit", "mister smith can not sit"),  # one insertion
-        heard("", "two words"),  # both are missing
-        heard("yes", reference="no"),  # the paired clip's text stands in for one's own
-        heard("what", None),
-        heard("what", "(laughs)"),
+        clip_with("The cat, sat!", "the cat sat on"),  # one deletion of 4 words
+        clip_with("Mr. Smith can't sit sit", "mister smith can not sit"),  # one insertion
+        clip_with("", "two words"),  # both are missing
+        clip_with("yes", reference="no"),  # the paired clip's text stands in for one's own
+        clip_with("what", None),
+        clip_with("what", "(laughs)"),
     ]
     rows = list(Wer().measure(clips))
     assert [(row["errors"], row["words"]) for row in rows[:4]] == [(1, 4), (1, 5), (2, 2), (1, 1)]
     assert [row.reason for row in rows[4:]] == ["no text beside the clip", "the text beside the clip says nothing"]
-    (characters,) = Cer().measure([heard("cart", "cat")])
+    (characters,) = Cer().measure([clip_with("cart", "cat")])
     assert (characters["errors"], characters["characters"]) == (1, 3)
     plain = Wer(NormalizerOptions(normalizer="none"))
     assert [row["errors"] for row in plain.measure(clips[:1])] == [4]  # The, cat, sat! and no on
@@ -54,16 +54,16 @@ def test_vowel_signs_are_read_and_scripts_without_spaces_go_to_cer():
     """The English table drops combining marks: 4 Hindi words with all vowel signs lost had 3 errors of "6" words."""
     hindi = "मेरा नाम राम है"
     bare = "".join(character for character in hindi if not unicodedata.category(character).startswith("M"))
-    same, lost = Wer().measure([heard(hindi, hindi + "।"), heard(bare, hindi)])
+    same, lost = Wer().measure([clip_with(hindi, hindi + "।"), clip_with(bare, hindi)])
     assert (same["errors"], same["words"]) == (0, 4)
     assert (lost["errors"], lost["words"]) == (4, 4)
     thai = "ฉันไปบ้าน"
     marks = sum(unicodedata.category(character) == "Mn" for character in thai)
-    clip = heard("".join(character for character in thai if unicodedata.category(character) != "Mn"), thai)
+    clip = clip_with("".join(character for character in thai if unicodedata.category(character) != "Mn"), thai)
     assert list(Wer().measure([clip])) == [Skipped("words are not spaced in Thai text; use: cer")]
     (row,) = Cer().measure([clip])
     assert (row["errors"], row["characters"]) == (marks, len(thai))
-    (japanese,) = Cer().measure([heard("カラス", "ガラス")])
+    (japanese,) = Cer().measure([clip_with("カラス", "ガラス")])
     assert (japanese["errors"], japanese["characters"]) == (1, 3)
 
 
@@ -91,7 +91,7 @@ def one_by_one(folder, text):
 def perplexities(folder, texts):
     metric = GenPpl(GenPplOptions(model=str(folder)))
     with metric.open("cpu"):
-        return list(metric.measure([heard(text) for text in texts]))
+        return list(metric.measure([clip_with(text) for text in texts]))
 
 
 def test_perplexity_is_that_of_a_token_at_a_time(lm):
@@ -123,8 +123,8 @@ def test_a_text_beyond_the_context_is_scored_token_by_token_with_half_of_it_in_v
 
 
 def test_phones_of_transcripts_are_the_phonemizers():
-    said = list(AsrPhonemes().recognize([heard("the boat"), heard(""), heard(None), heard("rain")]))
-    assert said == [phonemize(["the boat"])[0], [], Skipped("no transcript"), phonemize(["rain"])[0]]
+    message = list(AsrPhonemes().recognize([clip_with("the boat"), clip_with(""), clip_with(None), clip_with("rain")]))
+    assert message == [phonemize(["the boat"])[0], [], Skipped("no transcript"), phonemize(["rain"])[0]]
 
 
 @pytest.mark.parametrize("metric", [Wer, Cer, VertMetric, AutoBleu], ids=lambda metric: metric.name)
@@ -165,7 +165,7 @@ def test_one_transcription_of_each_clip_serves_every_metric(cli, tone_set, whisp
     metrics = f"wer,cer,vert,auto_bleu,gen_ppl:{lm},pjsd"
     how = ("-r", real, "--transcriber", f"whisper:{whisper}", "--recognizer", "asr-phonemes", "-j", 1, "--json", "-")
     done = cli("score", folder, "-m", metrics, *how)
-    found = {one["name"]: one for one in json.loads(done.stdout)["estimates"]}
+    found = {entry["name"]: entry for entry in json.loads(done.stdout)["estimates"]}
     assert {"wer", "cer", "vert", "self_bleu", "auto_bleu", "gen_ppl", "gen_ppl_word", "pjsd_1"} <= set(found)
     assert found["wer"]["n_scored"] == 1
     assert found["vert"]["n_scored"] == 3
@@ -195,7 +195,7 @@ def test_every_odd_file_has_a_status_under_every_metric(cli, shared_data, whispe
 
 
 @pytest.mark.parametrize(
-    ("spec", "said"),
+    ("spec", "message"),
     [
         ("whisper:model=/nowhere", "/nowhere: no such folder"),
         ("whisper:model={empty}", "no config.json, no model.safetensors or model.safetensors.index.json"),
@@ -205,7 +205,7 @@ def test_every_odd_file_has_a_status_under_every_metric(cli, shared_data, whispe
         ("whisper", "download config.json, model.safetensors"),
     ],
 )
-def test_what_is_wrong_with_a_checkpoint_is_one_sentence(cli, tone_set, whisper, lm, tmp_path, spec, said):
+def test_what_is_wrong_with_a_checkpoint_is_one_sentence(cli, tone_set, whisper, lm, tmp_path, spec, message):
     (empty := tmp_path / "empty").mkdir()
     (pickled := tmp_path / "pickled").mkdir()
     for name in ("config.json", "pytorch_model.bin", "vocab.json", "preprocessor_config.json"):
@@ -213,11 +213,11 @@ def test_what_is_wrong_with_a_checkpoint_is_one_sentence(cli, tone_set, whisper,
     spec = spec.format(empty=empty, pickled=pickled, whisper=whisper, lm=lm)
     done = cli("score", tone_set("t", 2), "-m", "vert,signal", "--transcriber", spec, "--json", "-", code=1,
                HF_ENDPOINT="http://127.0.0.1:9")  # fmt: skip
-    scored = {one["metric"]: one["n_scored"] for one in json.loads(done.stdout)["estimates"]}
+    scored = {entry["metric"]: entry["n_scored"] for entry in json.loads(done.stdout)["estimates"]}
     assert scored == {"vert": 0, "signal": 2}
-    reasons = {one["reason"] for one in json.loads(done.stdout)["failures"]}
+    reasons = {entry["reason"] for entry in json.loads(done.stdout)["failures"]}
     assert len(reasons) == 1
-    assert said in reasons.pop()
+    assert message in reasons.pop()
     assert "Traceback" not in done.stderr
 
 

@@ -36,7 +36,7 @@ def checkpoint(tmp_path):
     network = transformers.Wav2Vec2ForCTC(config)
     torch.nn.init.constant_(network.lm_head.weight, 0.0)
     torch.nn.init.constant_(network.lm_head.bias, 0.0)
-    network.lm_head.bias.data[1] = 1.0  # whatever it hears, it says the stressed symbol
+    network.lm_head.bias.data[1] = 1.0  # whatever the audio, it emits the stressed symbol
     network.save_pretrained(tmp_path)
     transformers.Wav2Vec2FeatureExtractor(return_attention_mask=True).save_pretrained(tmp_path)
     (tmp_path / "vocab.json").write_text(json.dumps({symbol: i for i, symbol in enumerate(SYMBOLS)}))

@@ -31,21 +31,21 @@ def step_by_step(folder, clip, language, task):
     ).input_features
     prefix = ["<|startoftranscript|>", *([f"<|{language}|>", f"<|{task}|>"] if language else []), "<|notimestamps|>"]
     tokens = tokenizer.convert_tokens_to_ids(prefix)
-    said = []
+    decoded = []
     with torch.inference_mode():
         encoded = model.model.encoder(features)
-        while len(said) < 32 - 8:
-            logits = model(encoder_outputs=encoded, decoder_input_ids=torch.tensor([tokens + said])).logits[0, -1]
+        while len(decoded) < 32 - 8:
+            logits = model(encoder_outputs=encoded, decoder_input_ids=torch.tensor([tokens + decoded])).logits[0, -1]
             logits[model.generation_config.suppress_tokens] = -torch.inf
             if int(logits.argmax()) == model.generation_config.eos_token_id:
                 break
-            said.append(int(logits.argmax()))
-    return " ".join(tokenizer.decode(said).split())
+            decoded.append(int(logits.argmax()))
+    return " ".join(tokenizer.decode(decoded).split())
 
 
 def test_it_says_what_decoding_step_by_step_says(whisper, english_whisper, clips):
     expected = [step_by_step(whisper, clip, "en", "transcribe") for clip in clips]
-    assert len(set(expected)) > 3  # the network hears a difference
+    assert len(set(expected)) > 3  # the network tells the clips apart
     assert transcribed(whisper, clips) == expected
     german = [step_by_step(whisper, clip, "de", "translate") for clip in clips[:2]]
     assert transcribed(whisper, clips[:2], language="de", task="translate") == german
@@ -75,10 +75,10 @@ def test_a_long_clip_says_what_its_windows_say_and_silence_says_nothing(whisper,
     samples = np.concatenate([np.tile(clips[2].samples, 5), np.zeros(40 * 16_000, np.float32)])
     long = Clip(key="long", samples=samples, rate_hz=16_000)
     parts = [dataclasses.replace(long, samples=part) for part in windows(samples)]
-    said = transcribed(whisper, parts)
-    assert said[-1] == ""
-    assert said[0] != ""
-    assert transcribed(whisper, [long]) == [" ".join(filter(None, said))]
+    decoded = transcribed(whisper, parts)
+    assert decoded[-1] == ""
+    assert decoded[0] != ""
+    assert transcribed(whisper, [long]) == [" ".join(filter(None, decoded))]
 
 
 def test_an_english_checkpoint_refuses_other_languages(english_whisper, clips):

@@ -75,7 +75,7 @@ class Checkpoint:
 
     @cached_property
     def normalizes(self) -> bool:
-        """Whether the network reads samples of mean 0 and variance 1; yes where nothing says, as in transformers."""
+        """Whether the network reads samples of mean 0 and variance 1; by default yes, as in transformers."""
         path = self.pretrained.folder / "preprocessor_config.json"
         return bool(read_json(path).get("do_normalize", True)) if path.is_file() else True
 

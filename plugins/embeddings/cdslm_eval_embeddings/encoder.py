@@ -66,7 +66,7 @@ class Encoder(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """An encoder by name: where its class is, and the checkpoint it uses unless told otherwise.
+    """An encoder by name: where its class is, and the checkpoint it uses by default.
 
     Attributes:
         home: "module:class".

@@ -96,12 +96,12 @@ class SpeakerSimilarity(Metric):
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped]:
         """Yield the similarity of each clip to its reference."""
         refused = [_refused(clip) for clip in clips]
-        heard: dict[int, Samples] = {}
+        samples_of: dict[int, Samples] = {}
         for clip, why in zip(clips, refused, strict=True):
             if not why and clip.reference is not None:
-                heard[id(clip)] = clip.samples
-                heard[id(clip.reference)] = clip.reference.samples
-        vectors = dict(zip(heard, self.embed(list(heard.values())), strict=True)) if heard else {}
+                samples_of[id(clip)] = clip.samples
+                samples_of[id(clip.reference)] = clip.reference.samples
+        vectors = dict(zip(samples_of, self.embed(list(samples_of.values())), strict=True)) if samples_of else {}
         for clip, why in zip(clips, refused, strict=True):
             if why:
                 yield Skipped(why)

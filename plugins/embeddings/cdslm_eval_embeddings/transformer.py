@@ -115,6 +115,6 @@ def inference(network: Any, precision: Precision) -> Iterator[None]:
         torch.inference_mode(),
         torch.autocast(network.device.type, torch.bfloat16, enabled=half),
     ):
-        # WavLM's attention hands torch a mask and a bias of two types; nothing that a user could mend
+        # WavLM's attention hands torch a mask and a bias of two types; nothing that a user could fix
         warnings.filterwarnings("ignore", message="Support for mismatched key_padding_mask")
         yield

@@ -40,7 +40,7 @@ def normalized(samples):
 
 
 def alone(network, samples, layer):
-    """What transformers says of a clip without batch, padding or mask."""
+    """The output of transformers for a clip without batch, padding or mask."""
     with torch.no_grad():
         out = network(torch.from_numpy(normalized(samples))[None], output_hidden_states=True)
     return (out.last_hidden_state if layer is None else out.hidden_states[layer])[0].mean(0).numpy()
@@ -162,7 +162,7 @@ def other_size(folder):
 
 
 @pytest.mark.parametrize(
-    ("spoil", "said"),
+    ("spoil", "message"),
     [
         (spoil_with_code, r"pytorch_model\.bin cannot be loaded"),
         (spoil_weights, r"model\.safetensors cannot be loaded"),
@@ -173,10 +173,10 @@ def other_size(folder):
         (lambda folder: (folder / "config.json").unlink(), r"no config\.json in it; encoder wav2vec2 needs"),
     ],
 )
-def test_a_bad_checkpoint_is_one_sentence_that_names_the_file(tmp_path, spoil, said):
+def test_a_bad_checkpoint_is_one_sentence_that_names_the_file(tmp_path, spoil, message):
     checkpoints.waveform(tmp_path, "Wav2Vec2", group=True)
     spoil(tmp_path)
-    with pytest.raises(EvalError, match=said) as caught, ENCODERS["wav2vec2"].make(Which(str(tmp_path))).open("cpu"):
+    with pytest.raises(EvalError, match=message) as caught, ENCODERS["wav2vec2"].make(Which(str(tmp_path))).open("cpu"):
         pass
     assert "\n" not in str(caught.value)
     assert not (tmp_path / "owned").exists()

@@ -104,7 +104,7 @@ def test_score_shares_embeddings_ranks_flags_copies_and_reports(cli, sets, tmp_p
 
 def test_compare_says_which_system_is_nearer_and_sees_none_in_itself(cli, sets, tmp_path):
     cli("compare", "near", "far", "-r", "real", "-m", "fad,kad,diversity", "--json", "c.json")
-    found = {one["name"]: one for one in json.loads((tmp_path / "c.json").read_text())["differences"]}
+    found = {entry["name"]: entry for entry in json.loads((tmp_path / "c.json").read_text())["differences"]}
     for name in ("fad", "kad"):
         assert found[name]["high"] < 0
         assert found[name]["p_holm"] < 0.01
@@ -115,18 +115,18 @@ def test_compare_says_which_system_is_nearer_and_sees_none_in_itself(cli, sets, 
     cli("compare", "near", "near", "-r", "real", "-m", "fad,kad", "--json", "c.json", code=2)
     shutil.copytree(tmp_path / "near", tmp_path / "same")
     cli("compare", "near", "same", "-r", "real", "-m", "fad,kad", "--json", "c.json")
-    for one in json.loads((tmp_path / "c.json").read_text())["differences"]:
-        assert one["difference"] == 0
-        assert one["p_value"] == 1
+    for entry in json.loads((tmp_path / "c.json").read_text())["differences"]:
+        assert entry["difference"] == 0
+        assert entry["p_value"] == 1
 
 
 def test_one_clip_has_no_distance_but_a_reason(cli, sets, tmp_path):
     (tmp_path / "lone").mkdir()
     sf.write(tmp_path / "lone" / "a.wav", sets["near"][0], RATE_HZ)
     cli("score", "lone", "-r", "real", "-m", "fad,kad,diversity", "--json", "r.json")
-    for one in json.loads((tmp_path / "r.json").read_text())["estimates"]:
-        assert one["value"] is None
-        assert one["reason"]
+    for entry in json.loads((tmp_path / "r.json").read_text())["estimates"]:
+        assert entry["value"] is None
+        assert entry["reason"]
 
 
 def test_what_cannot_be_loaded_is_said_in_one_sentence(cli, sets):

@@ -1,4 +1,4 @@
-"""DNSMOS: what listeners would say of the speech, the background and the whole, without a reference."""
+"""DNSMOS: predicted listeners' scores of the speech, the background and the whole, without a reference."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from cdslm_eval.core.errors import EvalError
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped
 from cdslm_eval.plugin.models import unusable_reason
 from cdslm_eval_perceptual import speechmos_files
-from cdslm_eval_perceptual.windows import RATE_HZ, heard
+from cdslm_eval_perceptual.windows import RATE_HZ, scored_windows
 
 __all__ = ["Dnsmos", "DnsmosOptions"]
 
@@ -37,7 +37,7 @@ class DnsmosOptions(Options):
 
     Attributes:
         personalised: Score with the variant that also counts an interfering talker as background.
-        all_windows: Hear windows that the published code loses to rounding (those at 7 to 23 s, among others);
+        all_windows: Score windows that the published code loses to rounding (those at 7 to 23 s, among others);
             better for clips over 17 s, but not what published values are.
     """
 
@@ -48,7 +48,7 @@ class DnsmosOptions(Options):
 class Dnsmos(Metric):
     """DNSMOS P.808 and P.835: mean opinion scores of overall quality, speech and background, 1 to 5.
 
-    Clips are heard in windows of 9.01 s, one a second; a shorter clip is repeated until it fills one.
+    Clips are scored in windows of 9.01 s, one a second; a shorter clip is repeated until it fills one.
 
     Source: C. Reddy et al., "DNSMOS", ICASSP 2021, and "DNSMOS P.835", ICASSP 2022.
     """
@@ -116,7 +116,7 @@ class Dnsmos(Metric):
     def _row(self, samples: Samples) -> Row | Failed:
         from cdslm_eval_perceptual.p808 import p808
 
-        windows = heard(samples, all_windows=self.options.all_windows)
+        windows = scored_windows(samples, all_windows=self.options.all_windows)
         # samples far over full scale overflow float32 and end as NaN, which is refused below
         with np.errstate(over="ignore", invalid="ignore"):
             parts = [(p808(self._listener, group), self._network.scores(group)) for group in windows.groups()]

@@ -37,7 +37,7 @@ class NisqaOptions(Options):
 class NisqaMetric(Metric):
     """NISQA v2.0: predicted quality, noisiness, discontinuity, coloration and loudness, each 1 to 5, 5 the best.
 
-    A clip is heard at its own rate, as the authors have it: a clip of 16 kHz is judged as the narrower band that it is.
+    A clip is read at its own rate, as the authors have it: a clip of 16 kHz is judged as the narrower band that it is.
 
     Source: G. Mittag et al., Interspeech 2021.
     """
@@ -62,7 +62,7 @@ class NisqaMetric(Metric):
 
     @cached_property
     def _weights(self) -> Path | str:
-        """Return where the weights lie, or why they cannot be had; asked once, and carried to the workers."""
+        """Return where the weights lie, or why they cannot be had; looked up once, and carried to the workers."""
         try:
             return nisqa_weights.located(self.options.weights, self.options.sha256)
         except EvalError as error:
@@ -70,7 +70,7 @@ class NisqaMetric(Metric):
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return the digest of the weights."""
-        # without weights `open` says why to every clip, and other metrics go on
+        # without weights `open` gives every clip the reason, and other metrics go on
         return {"weights": self.options.sha256 if isinstance(self._weights, Path) else "missing"}
 
     @contextmanager

@@ -61,8 +61,8 @@ class Nisqa(nn.Module):
             float32 `[clips, 5]`: MOS, noisiness, discontinuity, coloration, loudness.
         """
         features = self.cnn["model"](torch.cat(list(segments))[:, None])
-        padded = nn.utils.rnn.pad_sequence(features.split([len(one) for one in segments]), batch_first=True)
-        lengths = torch.tensor([len(one) for one in segments], device=padded.device)
+        padded = nn.utils.rnn.pad_sequence(features.split([len(segment) for segment in segments]), batch_first=True)
+        lengths = torch.tensor([len(segment) for segment in segments], device=padded.device)
         absent = torch.arange(padded.shape[1], device=padded.device)[None] >= lengths[:, None]
         context = self.time_dependency["model"](padded, absent)
         return torch.cat([pool["model"](context, absent) for pool in self.pool_layers], dim=1)  # type: ignore[index]  # ModuleDict

@@ -28,7 +28,7 @@ def cached() -> Path | None:
     if named := os.environ.get(VARIABLE):
         return Path(named).expanduser()
     places = (_cache(), Path("~/.torchmetrics/NISQA/nisqa.tar").expanduser())
-    return next((place for place in places if place.is_file()), None)
+    return next((position for position in places if position.is_file()), None)
 
 
 def located(weights: str | None, sha256: str = SHA256, url: str = URL) -> Path:
@@ -40,7 +40,7 @@ def located(weights: str | None, sha256: str = SHA256, url: str = URL) -> Path:
         url: Where it is downloaded from.
 
     Raises:
-        EvalError: It is not there, is another file than the digest says, or cannot be downloaded.
+        EvalError: It is not there, is not the file of the digest, or cannot be downloaded.
     """
     path = Path(weights).expanduser() if weights else cached()
     if path is None:

@@ -49,7 +49,7 @@ def p808(session: Any, windows: Windows) -> Floats:
 
     Args:
         session: An onnxruntime session of `model_v8.onnx`.
-        windows: As `heard` gives them.
+        windows: As `scored_windows` returns them.
     """
     features = log_mels(windows)
     parts = [

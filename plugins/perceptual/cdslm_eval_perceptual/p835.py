@@ -3,7 +3,7 @@
 The network is a stack of convolutions that ends in a global maximum. Nine tenths of its work are the four at full
 resolution, before anything is pooled; there a window that starts a second later sees the same thing shifted by 100
 frames, but for four frames at either end, where convolutions meet the window's edge. So the lower half runs once over
-everything that is heard, and on eight frames at each edge of each window; the upper half runs per window.
+everything that is scored, and on eight frames at each edge of each window; the upper half runs per window.
 """
 
 from __future__ import annotations

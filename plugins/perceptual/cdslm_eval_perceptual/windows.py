@@ -1,4 +1,4 @@
-"""Which 9.01 s windows of a clip DNSMOS hears, and which of them are one and the same."""
+"""Which 9.01 s windows of a clip DNSMOS scores, and which of them are one and the same."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from cdslm_eval.core.audio import Samples
 
-__all__ = ["BLOCK", "RATE_HZ", "STEP_BLOCKS", "WINDOW", "WINDOW_BLOCKS", "Windows", "heard"]
+__all__ = ["BLOCK", "RATE_HZ", "STEP_BLOCKS", "WINDOW", "WINDOW_BLOCKS", "Windows", "scored_windows"]
 
 RATE_HZ = 16_000
 WINDOW_S = 9.01
@@ -29,7 +29,7 @@ class Windows:
         samples: float32 `[samples]`: the clip, repeated where it is shorter than a window.
         period: Samples after which `samples` repeats; its length where it does not.
         starts: First block of each different window, ascending.
-        counts: How often each of them is heard.
+        counts: How often each of them is scored.
     """
 
     samples: Samples
@@ -51,12 +51,12 @@ class Windows:
             yield Windows(part, len(part), tuple(start - starts[0] for start in starts), counts)
 
 
-def heard(samples: Samples, *, all_windows: bool = False) -> Windows:
+def scored_windows(samples: Samples, *, all_windows: bool = False) -> Windows:
     """Return the windows of a clip: one a second, from a clip that is doubled until it fills one.
 
-    The published code asks for samples `int(i * 16000)` to `int((i + 9.01) * 16000)` and drops a window that comes out
+    The published code takes samples `int(i * 16000)` to `int((i + 9.01) * 16000)` and drops a window that comes out
     one sample short; by rounding that befalls windows 7 to 23 and a few later ones, so that of a clip of 17 to 33 s
-    only the first 16 s are heard. Published values have it, so it is the default here.
+    only the first 16 s are scored. Published values have it, so it is the default here.
 
     Args:
         samples: float32 `[samples]` at 16 kHz, not empty.

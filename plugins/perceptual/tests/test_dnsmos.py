@@ -12,7 +12,7 @@ from cdslm_eval_perceptual.dnsmos import Dnsmos, DnsmosOptions
 from cdslm_eval_perceptual.mel import mel_filterbank
 from cdslm_eval_perceptual.p808 import log_mels
 from cdslm_eval_perceptual.p835 import P835Network, session
-from cdslm_eval_perceptual.windows import BLOCK, WINDOW, heard
+from cdslm_eval_perceptual.windows import BLOCK, WINDOW, scored_windows
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -45,7 +45,7 @@ def speech(shared_data):
 
 def scored(metric, clips):
     with metric.open("cpu"):
-        return list(metric.measure([Clip(key=str(i), samples=one, rate_hz=16_000) for i, one in enumerate(clips)]))
+        return list(metric.measure([Clip(key=str(i), samples=clip, rate_hz=16_000) for i, clip in enumerate(clips)]))
 
 
 @pytest.fixture(scope="module")
@@ -71,7 +71,7 @@ def test_mel_front_end_is_that_of_librosa(speech, reference):
     import librosa
 
     for samples in speech[24:27]:
-        windows = heard(samples)
+        windows = scored_windows(samples)
         for start, mine in zip(windows.starts, log_mels(windows), strict=True):
             theirs = librosa.feature.melspectrogram(
                 y=windows.samples[start * BLOCK :][: WINDOW - BLOCK], sr=16_000, n_fft=321, hop_length=160, n_mels=120
@@ -103,7 +103,7 @@ def _as_published(length):
 @settings(max_examples=150, deadline=None)
 def test_windows_are_those_of_the_published_loop_equal_ones_once(length):
     samples = np.arange(length, dtype=np.float32)
-    windows = heard(samples)
+    windows = scored_windows(samples)
     starts = _as_published(length)
     assert sum(windows.counts) == len(starts)
     tiled = np.resize(samples, starts[-1] + WINDOW)
@@ -120,10 +120,10 @@ def test_windows_are_those_of_the_published_loop_equal_ones_once(length):
 def test_a_clip_of_half_a_minute_is_heard_to_its_end_only_when_asked():
     rng = np.random.default_rng(0)
     loud = (0.1 * rng.standard_normal(16_000 * 30)).astype(np.float32)
-    assert sum(heard(loud).counts) == 7
-    assert max(heard(loud).starts) * BLOCK + WINDOW < 16 * 16_000
-    assert sum(heard(loud, all_windows=True).counts) == 21
-    parts = list(heard(loud, all_windows=True).groups(8))
+    assert sum(scored_windows(loud).counts) == 7
+    assert max(scored_windows(loud).starts) * BLOCK + WINDOW < 16 * 16_000
+    assert sum(scored_windows(loud, all_windows=True).counts) == 21
+    parts = list(scored_windows(loud, all_windows=True).groups(8))
     assert [len(part.starts) for part in parts] == [8, 8, 5]
     assert all(len(part.samples) <= 17 * 16_000 for part in parts)
 
@@ -133,7 +133,7 @@ def test_a_clip_of_half_a_minute_is_heard_to_its_end_only_when_asked():
 def test_the_shared_half_gives_each_window_what_the_whole_network_gives_it(length, seed):
     rng = np.random.default_rng(seed)
     samples = (0.1 * rng.standard_normal(length) * (1 + np.sin(np.arange(length) / 3000))).astype(np.float32)
-    windows = heard(samples)
+    windows = scored_windows(samples)
     path = speechmos_files.network_path(speechmos_files.P835)
     whole = session(str(path))
     found = P835Network(path).scores(windows)

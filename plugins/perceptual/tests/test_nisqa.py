@@ -100,7 +100,7 @@ def test_clips_outside_its_domain_are_skipped_with_the_limit(metric):
         (noise[:1500], 16_000),
     ]
     with metric.open("cpu"):
-        rows = list(metric.measure([Clip(key="x", samples=one, rate_hz=rate) for one, rate in clips]))
+        rows = list(metric.measure([Clip(key="x", samples=clip, rate_hz=rate) for clip, rate in clips]))
     assert all(isinstance(row, Skipped) for row in rows)
     assert [row.reason.split(";")[0].split(",")[0] for row in rows] == [
         "no samples", "silent", "over 52 s", "a rate of 384000 Hz", "under 0.15 s",
@@ -141,7 +141,7 @@ class _Hostile:
 
 
 @pytest.mark.parametrize(
-    ("make", "said"),
+    ("make", "message"),
     [
         (lambda path: None, "cannot be read"),
         (lambda path: path.write_bytes(b"no checkpoint"), "no checkpoint of NISQA or holds code"),
@@ -154,16 +154,16 @@ class _Hostile:
     ],
     ids=["absent", "text", "code", "other checkpoint", "other architecture"],
 )
-def test_a_file_that_is_no_weights_is_named_and_nothing_in_it_runs(tmp_path, make, said):
+def test_a_file_that_is_no_weights_is_named_and_nothing_in_it_runs(tmp_path, make, message):
     path = tmp_path / "mine.tar"
     make(path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest() if path.exists() else "0"
     with (
-        pytest.raises(EvalError, match=said) as told,
+        pytest.raises(EvalError, match=message) as caught,
         NisqaMetric(NisqaOptions(weights=str(path), sha256=digest)).open("cpu"),
     ):
         pass
-    assert str(path) in str(told.value)
+    assert str(path) in str(caught.value)
     assert not (tmp_path / "mark").exists()
 
 

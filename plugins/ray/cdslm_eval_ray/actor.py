@@ -34,7 +34,7 @@ def installed_versions(distributions: tuple[str, ...]) -> dict[str, str]:
 class ClipWorker:
     """Runs tasks one after the other in a process of its own, as the executor `local` does.
 
-    The process stands between Ray and the plugins: one that hangs or crashes is ended and replaced without the actor,
+    The process is between Ray and the plugins: one that hangs or crashes is ended and replaced without the actor,
     with the same reason as on one machine. So an actor that dies means that its node was lost, never a clip's fault.
 
     Args:

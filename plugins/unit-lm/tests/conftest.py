@@ -98,7 +98,7 @@ def shards(corpus, prepare) -> Path:
 
 @pytest.fixture(scope="session")
 def short() -> tuple[str, ...]:
-    """Return what every run of these tests is told."""
+    """Return the options of every run of these tests."""
     window = ("--context-seconds", "0.25", "--continuation-seconds", "0.75", "--batch-size", "8")
     small = ("--size", "1", "--units", "12", "--stride", "4", "--valid-windows", "8", "--lr", "3e-3")
     return (*small, *window, "--save-every", "20", "--device", "cpu")

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import cdslm_eval_unit_lm
 
-# `writing` stands apart because it loads the Python API of the evaluation package, which training does not need
+# `writing` is listed apart because it loads the Python API of the evaluation package, which training does not need
 DECLARED = {"cdslm_model", "cdslm_model.cli", "cdslm_model.plugin", "cdslm_model.plugin.writing"}
 
 

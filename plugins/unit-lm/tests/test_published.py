@@ -32,7 +32,7 @@ ENCODER = {
 
 
 class Waves:
-    """Speech that is only heard as samples."""
+    """Speech that is only samples."""
 
     def __init__(self, samples):
         self._samples = samples

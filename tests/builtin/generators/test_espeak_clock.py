@@ -13,7 +13,7 @@ import hashlib
 from cdslm_eval.builtin.generators.espeak import VARIANTS, open_espeak
 with open_espeak() as espeak:
     for variant in VARIANTS:
-        samples = espeak.say("The sizzling fish was thrown back.", voice=f"en-us+{variant}")
+        samples = espeak.synthesize("The sizzling fish was thrown back.", voice=f"en-us+{variant}")
         print(hashlib.sha256(samples.tobytes()).hexdigest())
 """
 

@@ -21,7 +21,7 @@ def clips():
     rng = np.random.default_rng(0)
     with open_espeak() as espeak:
         spoken = [
-            clip(espeak.say(text, voice=voice), RATE_HZ)
+            clip(espeak.synthesize(text, voice=voice), RATE_HZ)
             for text, voice in [("see the seven sisters", "en-us+f3"), ("a mango in my room", "en-us+m3")]
         ]
     odd = [[], [0.1], np.zeros(16_000), np.full(9_000, 3.0), rng.normal(0, 5, 16_000), np.full(8_000, 3.1e-5)]
