@@ -27,7 +27,7 @@ class Quantity:
             one sample size, for ranking only).
         value: The point; NaN where there is none.
         low, high: Its 95 % interval or its bounds; NaN where it has none.
-        why: Why it is this kind, or not known; "" where there is nothing to say.
+        why: Why it is this kind, or not known; "" where that needs no words.
     """
 
     kind: Literal["value", "corrected", "bounds", "uncorrected", "held-out"]
@@ -67,6 +67,8 @@ class Calibration:
         held_out_common: The same at the phone count `common_phones`, shared by all systems of the run.
         common_phones: That count; None where there is no common one.
         trust: "ok", "sample_limited", "acoustic", "rank_deficient" or "bounds_only"; "" where only a floor is known.
+        reference_share: Share of the reference in the variance of `corrected`, 0..1.
+        clips_for_ok: About how many clips a side would make the value trusted as "ok"; NaN where it is, or unknown.
     """
 
     floor: float = math.nan
@@ -78,6 +80,8 @@ class Calibration:
     held_out_common: float = math.nan
     common_phones: int | None = None
     trust: str = ""
+    reference_share: float = math.nan
+    clips_for_ok: float = math.nan
 
 
 _BLANK = Calibration()
@@ -92,8 +96,9 @@ class Estimate:
     Attributes:
         system, metric, identity, name: Whose it is, what measured it, and how exactly.
         value: The value; NaN with a reason where it is not known.
-        low, high: Its interval, or its bounds; `interval` says which.
-        interval: "95% bootstrap", "95% jackknife" or "bounds".
+        low, high: Its interval, or its bounds; `interval` names the kind. NaN where that end is open.
+        interval: "bounds", or how the interval was made: "95% t", "95% Korn-Graubard", "95% order statistics",
+            "95% jackknife".
         calibration: Floor, corrected value, held-out bound and trust, where the statistic has them.
         acoustics: What the system's channel explains of the value, where that was measured.
         n_scored, n_failed, n_skipped: Clips behind the value.
@@ -174,6 +179,16 @@ class Estimate:
             own = dataclasses.replace(own, trust="acoustic")
         return dataclasses.replace(self, calibration=own, acoustics=acoustics)
 
+    @property
+    def reference_share(self) -> float:
+        """Share of the reference in the variance, 0..1; NaN where it is not known."""
+        return (self.calibration or _BLANK).reference_share
+
+    @property
+    def clips_for_ok(self) -> float:
+        """About how many clips a side would make the value trusted; NaN where it is, or where that is not known."""
+        return (self.calibration or _BLANK).clips_for_ok
+
     def headline(self) -> Quantity:
         """Return the number that is reported, ranked, drawn, recorded and tested for this estimate.
 
@@ -234,7 +249,7 @@ _WHY = {
 
 
 def _number(name: str, value: Any, owner: type) -> Any:
-    """Return NaN for a null that stands for a number."""
+    """Return NaN for a null in a number field."""
     kinds = {field.name: str(field.type) for field in dataclasses.fields(owner)}
     return math.nan if value is None and kinds.get(name) == "float" else value
 

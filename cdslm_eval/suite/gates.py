@@ -23,6 +23,8 @@ from typing import Literal
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.numbers import format_number
+from cdslm_eval.results.sample_size import Needed, clips_for_width
 from cdslm_eval.results.suite_result import Judgement
 
 __all__ = ["Gate", "GatedQuantity", "judge", "parse_gate", "quantity_of_difference", "quantity_of_estimate"]
@@ -163,7 +165,7 @@ class _Tokens:
             ends = self._next >= len(self._tokens)
             at = len(self._text) if ends else self._tokens[self._next][2]
             instead = "and the text ends" if ends else f"not {self._tokens[self._next][1]!r}"
-            raise self.error(at, f"{expected} is wanted here, {instead}")
+            raise self.error(at, f"{expected} is expected here, {instead}")
         _, text, at = self._tokens[self._next]
         self._next += 1
         return text, at
@@ -180,13 +182,15 @@ class GatedQuantity:
 
     Attributes:
         label: What it is, for reports.
-        value, low, high: The quantity and its interval.
+        value, low, high: The quantity and its interval; NaN where an end is open.
         centre: What the interval converges to as clips are added; NaN where that is not known.
         clips: Clips behind it.
         is_exact: Whether the number alone is compared, since it has no interval by its nature.
+        open_reason: Why an end of the interval is not known, or "".
         doubt: Why it must not decide, or "".
         missing: Why it is not known, or "".
         remark: What a reader of the judgement must know, or "".
+        reference, reference_share: Clips of the reference, and its share of the variance (0..1).
     """
 
     label: str
@@ -196,14 +200,18 @@ class GatedQuantity:
     centre: float
     clips: int
     is_exact: bool = False
+    open_reason: str = ""
     doubt: str = ""
     missing: str = ""
     remark: str = ""
+    reference: int = 0
+    reference_share: float = 0.0
 
 
 def quantity_of_estimate(gate: Gate, estimate: Estimate) -> GatedQuantity:
     """Return the quantity that a gate with a plain bound is judged on."""
-    quantity = _QUANTITIES[gate.part](estimate)
+    known = _QUANTITIES[gate.part](estimate)
+    quantity = dataclasses.replace(known, reference=estimate.n_reference, reference_share=estimate.reference_share)
     if estimate.trust == "acoustic" and gate.part in ("value", "corrected"):
         remark = "its channel alone makes real speech differ as much; gate on matched to compare within the channel"
         return dataclasses.replace(quantity, remark=remark)
@@ -222,15 +230,23 @@ def quantity_of_difference(difference: Difference, other: str, clips: int) -> Ga
     kind = "" if difference.quantity == "value" else f" of {difference.quantity} values"
     label = f"difference{kind} to {other}{', paired' if difference.paired else ''}"
     missing = "" if math.isfinite(value) else difference.reason or "it is not known"
-    return GatedQuantity(label, value, difference.low, difference.high, value, clips, missing=missing)
+    ends = difference.low, difference.high
+    return GatedQuantity(label, value, *ends, value, clips, open_reason=difference.reason, missing=missing)
 
 
 def _value(estimate: Estimate) -> GatedQuantity:
-    # bounds converge to the true divergence, which `corrected` estimates; a bootstrap interval to the value
+    # bounds converge to the true divergence, which `corrected` estimates; any other interval to the value
     centre = estimate.corrected if estimate.interval == "bounds" else estimate.value
     missing = _why_missing(estimate, estimate.value)
     return GatedQuantity(
-        "value", estimate.value, estimate.low, estimate.high, centre, estimate.n_scored, missing=missing
+        "value",
+        estimate.value,
+        estimate.low,
+        estimate.high,
+        centre,
+        estimate.n_scored,
+        open_reason=estimate.reason,
+        missing=missing,
     )
 
 
@@ -310,45 +326,55 @@ def judge(gate: Gate, title: str, system: str, quantity: GatedQuantity, undecide
         sentence = f"{system}: {gate.name} is not known: {quantity.missing}"
         return Judgement(**common, **numbers, status="unmeasured", counts_as="fail", sentence=sentence)  # type: ignore[arg-type]
     status, doubt = _status(gate, quantity)
-    more = _more_clips(quantity, gate.number) if status == "undecided" and not doubt else None
+    needed = _needed(quantity, gate.number) if status == "undecided" and not doubt else None
+    more = needed.more if needed else None
     counts = undecided if status == "undecided" else status
     sentence = _sentence(gate, system, quantity, status) + (f"; {quantity.remark}" if quantity.remark else "")
     if status == "undecided":
         sentence += f"; {doubt}" if doubt else ""
-        sentence += f"; about {more} more clips would decide it if the value stays" if more else ""
+        sentence += f"; {needed.text} would decide it if the value stays" if needed else ""
         sentence += f"; the suite counts that as a {counts}"
     return Judgement(**common, **numbers, status=status, counts_as=counts, more_clips=more, sentence=sentence)  # type: ignore[arg-type]
 
 
 def _status(gate: Gate, quantity: GatedQuantity) -> tuple[Literal["pass", "fail", "undecided"], str]:
     """Return the status, and why nothing can be decided where that is so."""
-    ends = [quantity.low, quantity.high]
-    if gate.end == ("low" if gate.is_upper else "high"):
-        ends = [getattr(quantity, gate.end)] * 2
+    open_reason = quantity.open_reason or "it has no interval (too few clips)"
+    # an open end may be anywhere on its side
+    low = quantity.low if math.isfinite(quantity.low) else -math.inf
+    high = quantity.high if math.isfinite(quantity.high) else math.inf
+    ends = [low, high]
+    is_lenient = gate.end == ("low" if gate.is_upper else "high")
+    if is_lenient:
+        ends = [low if gate.end == "low" else high] * 2
     if quantity.doubt:
         return "undecided", quantity.doubt
-    if not all(math.isfinite(end) for end in ends):
-        return "undecided", "it has no interval (too few clips)"
+    if not (math.isfinite(low) or math.isfinite(high)):
+        if is_lenient and gate.holds(quantity.value, gate.number):
+            return "pass", ""
+        return "undecided", open_reason
     holds = [gate.holds(end, gate.number) for end in ends]
     if all(holds):
         return "pass", ""
-    return ("undecided" if any(holds) else "fail"), ""
+    if not any(holds):
+        return "fail", ""
+    return "undecided", "" if all(math.isfinite(end) for end in ends) else open_reason
 
 
 def _sentence(gate: Gate, system: str, quantity: GatedQuantity, status: str) -> str:
-    interval = "" if quantity.is_exact else f" ({quantity.low:.4g} … {quantity.high:.4g})"
+    ends = [format_number(end) if math.isfinite(end) else "open" for end in (quantity.low, quantity.high)]
+    interval = "" if quantity.is_exact or ends == ["open", "open"] else f" ({' … '.join(ends)})"
     verb = {"pass": "holds", "fail": "does not hold", "undecided": "is undecided"}[status]
     label = f" [{quantity.label}]" if gate.against or gate.part != "value" else ""
     measured = f"{quantity.value:.4g}{interval}{label}"
     return f"{system}: {gate.text} {verb}: {measured}, bound {gate.number:.4g}, {quantity.clips} clips"
 
 
-def _more_clips(quantity: GatedQuantity, bound: float) -> int | None:
-    """Estimate how many more clips move the interval off the bound: its width falls as one over the root of n."""
+def _needed(quantity: GatedQuantity, bound: float) -> Needed | None:
+    """Estimate which clips move the interval off the bound: its width falls as one over the root of their number."""
     distance = abs(bound - quantity.centre)
     end = quantity.high if bound >= quantity.centre else quantity.low
     half = abs(end - quantity.centre)
-    if not math.isfinite(distance) or distance <= 0 or not math.isfinite(half) or quantity.clips < 2:
+    if not math.isfinite(distance) or not math.isfinite(half) or half <= 0:
         return None
-    needed = quantity.clips * (half / distance) ** 2 - quantity.clips
-    return max(1, math.ceil(round(needed, 6))) if needed < 1e7 else None
+    return clips_for_width(distance / half, quantity.clips, quantity.reference, quantity.reference_share)

@@ -56,6 +56,8 @@ class VectorDistance(Statistic):
             corrected_low=distance.corrected_low,
             corrected_high=distance.corrected_high,
             trust=distance.trust if math.isfinite(distance.value) else "",
+            reference_share=distance.reference_share,
+            clips_for_ok=distance.clips_for_ok,
         )
         estimate = context.estimate(
             sample,
@@ -103,7 +105,7 @@ class VectorDistance(Statistic):
                 sides=(left.corrected if left else math.nan, right.corrected if right else math.nan),
                 method=method,
                 paired=paired,
-                reason=reason or ("" if test.known else "needs at least 2 clips (or speakers) a side"),
+                reason=reason or ("" if test.known else "needs at least 3 clips (or speakers) a side"),
             )
         ]
 
