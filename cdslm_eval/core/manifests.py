@@ -32,8 +32,9 @@ _FIELDS = ("path", "key", "text", "speaker", "language", "phones", "reference", 
 def from_directory(folder: Path) -> Iterator[Source]:
     """Yield the audio files of a folder and below it, in order of their paths."""
     paths = sorted(
-        (p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file()),
-        key=lambda p: p.relative_to(folder).as_posix(),
+        # a dangling link, a FIFO or a device is listed too: such a clip must be counted as failed, not vanish
+        (path for path in folder.rglob("*") if path.suffix.lower() in AUDIO_SUFFIXES and not path.is_dir()),
+        key=lambda path: path.relative_to(folder).as_posix(),
     )
     stems: dict[str, int] = {}
     for path in paths:

@@ -43,12 +43,19 @@ DELETE FROM rows WHERE status = 'skipped' AND (reason LIKE 'no %phones%' OR reas
 DELETE FROM rows WHERE status = 'ok' AND (data LIKE '%"phones": null%' OR data LIKE '%"transcript": null%');
 DELETE FROM notes WHERE key LIKE 'score result:%' OR key LIKE 'difference:%';
 """
+# what the program itself writes; anything else was damaged, or edited by hand
+_SOUND_ROW = (
+    "(typeof(reason) = 'text' AND (status IN ('skipped', 'failed') OR (status = 'ok' AND typeof(data) = 'text' AND "
+    "CASE WHEN json_valid(data) THEN json_type(data) = 'object' ELSE 0 END)))"
+)
 _ABSORB = {
     "files": "INSERT OR IGNORE INTO files SELECT * FROM theirs.files",
-    "identities": "INSERT OR IGNORE INTO identities SELECT * FROM theirs.identities",
+    "identities": "INSERT OR IGNORE INTO identities SELECT * FROM theirs.identities WHERE CASE WHEN json_valid(parts) "
+    "THEN json_type(parts) = 'object' ELSE 0 END",
     # a row that was measured wins over one that failed, whichever store it comes from
-    "rows": "INSERT INTO rows SELECT * FROM theirs.rows WHERE true ON CONFLICT (identity, subject) DO UPDATE SET "
-    "status = excluded.status, reason = excluded.reason, data = excluded.data "
+    "rows": f"INSERT INTO rows SELECT * FROM theirs.rows WHERE {_SOUND_ROW} "  # noqa: S608 - a constant
+    "ON CONFLICT (identity, subject) DO UPDATE SET status = excluded.status, reason = excluded.reason, "
+    "data = excluded.data "
     "WHERE rows.status = 'failed' AND excluded.status != 'failed'",
 }
 
@@ -170,6 +177,11 @@ class Store:
                 raise UsageError(f"{self.path}: not a store of cdslm-eval; name another --store") from error
             if "full" in text:
                 raise StoreError(f"{self.path}: the disk is full; make room and run the same command again") from error
+            if "malformed" in text or "disk I/O" in text or "corrupt" in text:
+                raise StoreError(
+                    f"{self.path}: the store is damaged ({text}); move it away, so that rows are measured again, or "
+                    "name another --store"
+                ) from error
             raise StoreError(f"{self.path}: {text}") from error
         except OSError as error:
             raise UsageError(
@@ -204,15 +216,16 @@ class Store:
         with self._told():
             for chunk in _chunks(sorted(set(absolute.values())), 500):
                 marks = ",".join("?" * len(chunk))
-                for path, *facts in self._db.execute(f"SELECT * FROM files WHERE path IN ({marks})", chunk):  # noqa: S608 - only marks
-                    known[path] = FileFacts(*facts)
+                query = f"SELECT * FROM files WHERE path IN ({marks})"  # noqa: S608 - only marks
+                for path, *facts in self._db.execute(query, [_bound(path) for path in chunk]):
+                    known[_unbound(path)] = FileFacts(*facts)
         return {path: known[full] for path, full in absolute.items() if full in known}
 
     def put_file(self, path: str, facts: FileFacts) -> None:
         """Keep the facts of a file under its absolute path."""
         values = [getattr(facts, name) for name in FileFacts.__slots__]
         full = os.path.abspath(path)  # noqa: PTH100 - as in `files`
-        self._db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?)", [full, *values])
+        self._db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?)", [_bound(full), *values])
 
     def put_identity(self, ident: str, parts: Mapping[str, Any]) -> None:
         """Remember what an identity stands for."""
@@ -228,14 +241,14 @@ class Store:
         )
 
     def statuses(self, identity: str, subjects: Iterable[str]) -> dict[str, Status]:
-        """Return the status of those of `subjects` that have a row under `identity`."""
-        found: dict[str, Status] = {}
+        """Return the status of those of `subjects` that have a row under `identity`; a damaged row counts as absent."""
+        statuses: dict[str, Status] = {}
         with self._told():
-            for some in _chunks(list(subjects), 500):
-                marks = ",".join("?" * len(some))
-                query = f"SELECT subject, status FROM rows WHERE identity = ? AND subject IN ({marks})"  # noqa: S608 - only marks
-                found.update(self._db.execute(query, [identity, *some]).fetchall())
-        return found
+            for chunk in _chunks(list(subjects), 500):
+                marks = ",".join("?" * len(chunk))
+                query = f"SELECT subject, status FROM rows WHERE identity = ? AND subject IN ({marks}) AND {_SOUND_ROW}"  # noqa: S608 - only marks
+                statuses.update(self._db.execute(query, [identity, *chunk]).fetchall())
+        return statuses
 
     def outcomes(self, identity: str, subjects: Iterable[str]) -> Iterator[Outcome | None]:
         """Yield the outcome of each subject, in order and one at a time; None where there is no row."""
@@ -246,8 +259,7 @@ class Store:
                 if found is None:
                     yield None
                 else:
-                    row = json.loads(found[2], object_hook=_unpack) if found[2] else {}
-                    yield Outcome(found[0], found[1], row)
+                    yield _outcome(*found)
 
     def sizes(self) -> set[int]:
         """Return the sizes in bytes of all files that were ever decoded."""
@@ -341,6 +353,30 @@ class Store:
 def _chunks(items: Sequence[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(items), size):
         yield list(items[start : start + size])
+
+
+def _bound(path: str) -> str | bytes:
+    """Return a path as SQLite takes it: bytes where it is not UTF-8, as Linux file names need not be."""
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return path.encode("utf-8", "surrogatepass")
+    return path
+
+
+def _unbound(path: str | bytes) -> str:
+    return path if isinstance(path, str) else path.decode("utf-8", "surrogatepass")
+
+
+def _outcome(status: object, reason: object, data: object) -> Outcome | None:
+    """Return a row of the store, or None where it is damaged: it counts as absent and is measured again."""
+    if status in ("skipped", "failed") and isinstance(reason, str):
+        return Outcome(status, reason, {})
+    try:
+        row = json.loads(data, object_hook=_unpack) if isinstance(data, str) else None
+    except (ValueError, TypeError, RecursionError):
+        row = None
+    return Outcome("ok", "", row) if status == "ok" and isinstance(row, dict) else None
 
 
 def _pack(value: object) -> Any:

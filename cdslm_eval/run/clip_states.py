@@ -116,6 +116,6 @@ def unchanged(path: str, facts: FileFacts) -> bool:
     """Return whether a file still has the size and time of change that its facts vouch for."""
     try:
         stat = Path(path).stat()
-    except OSError:
+    except (OSError, ValueError):
         return False
     return (stat.st_size, stat.st_mtime_ns) == (facts.size, facts.mtime_ns)

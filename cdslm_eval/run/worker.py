@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -112,6 +113,10 @@ class Worker:
                 clip, reads, problem = self._decode(unit)
             except AudioError as error:
                 yield Read(unit.uid, unit.source.path, None, str(error))
+                continue
+            except MemoryError:
+                reason = "out of memory when decoded; raise --memory-limit, or cut the clip"
+                yield Read(unit.uid, unit.source.path, None, reason)
                 continue
             yield from reads
             clips[unit.uid] = clip
@@ -276,8 +281,10 @@ def read_with_facts(path: str) -> tuple[Decoded, FileFacts]:
     """
     try:
         stat = Path(path).stat()
-    except OSError as error:
-        raise AudioError(f"cannot be read: {error.strerror}") from error
+    except (OSError, ValueError) as error:  # ValueError: a NUL or a lone surrogate, which no file name can hold
+        raise AudioError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    if not S_ISREG(stat.st_mode):
+        raise AudioError("not a regular file")  # reading a FIFO or a device would wait, or never end
     audio = read_audio(path)
     facts = FileFacts(
         size=stat.st_size,
