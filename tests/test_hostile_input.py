@@ -282,3 +282,24 @@ def test_names_are_read_while_threads_of_the_caller_write(tmp_path):
     for thread in threads:
         thread.join()
     assert [os.fstat(descriptor).st_ino for descriptor in (1, 2)] == before
+
+
+def test_a_store_can_be_shown_pruned_and_checked(cli, tone_set, tmp_path):
+    real = tone_set("real", 3)
+    cli("score", real, *SIDECAR)
+    summary = json.loads(cli("store", "info", "--json")[0])
+    (entry,) = [entry for entry in summary["identities"] if entry["name"] == "signal"]
+    assert (summary["files"], summary["runs"], entry["rows"]) == (3, 1, {"ok": 3})
+    assert cli("store", "verify")[0].endswith(": whole\n")
+    (real / "c00.wav").unlink()
+    assert "would drop 0 runs, 0 rows, 1 files" in cli("store", "prune", "--missing-files", "--dry-run")[0]
+    command = ("store", "prune", "--missing-files", "--identity", entry["identity"], "--older-than", "1")
+    assert "dropped 0 runs, 3 rows, 1 files" in cli(*command)[0]
+    assert json.loads(cli("store", "info", "--json")[0])["files"] == 2
+    with Store(tmp_path / "store.cdslm") as store:
+        store.put_row("metric", "subject", Outcome("ok", "", {"x": 1}))
+        store.query("UPDATE runs SET finished = '2020-01-01T00:00:00+00:00'")
+        store.query("UPDATE rows SET data = '{' WHERE identity = 'metric'")
+    assert "1 rows cannot be read" in cli("store", "verify", code=3)[1]
+    assert "dropped 1 runs, 0 rows, 0 files" in cli("store", "prune", "--older-than", "1")[0]
+    assert "there is no such store" in cli("store", "info", "none.cdslm", code=2)[1]

@@ -23,6 +23,7 @@ from cdslm_eval.cli import (
     rerun,
     run,
     score,
+    store,
 )
 from cdslm_eval.core.errors import DEBUG, EvalError, debugging
 from cdslm_eval.core.printable import printable
@@ -47,6 +48,7 @@ for group in (
     run,
     record,
     merge,
+    store,
     rerun,
     generate,
     export,

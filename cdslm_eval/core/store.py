@@ -44,7 +44,7 @@ DELETE FROM rows WHERE status = 'ok' AND (data LIKE '%"phones": null%' OR data L
 DELETE FROM notes WHERE key LIKE 'score result:%' OR key LIKE 'difference:%';
 """
 # what the program itself writes; anything else was damaged, or edited by hand
-_SOUND_ROW = (
+SOUND_ROW = (
     "(typeof(reason) = 'text' AND (status IN ('skipped', 'failed') OR (status = 'ok' AND typeof(data) = 'text' AND "
     "CASE WHEN json_valid(data) THEN json_type(data) = 'object' ELSE 0 END)))"
 )
@@ -53,7 +53,7 @@ _ABSORB = {
     "identities": "INSERT OR IGNORE INTO identities SELECT * FROM theirs.identities WHERE CASE WHEN json_valid(parts) "
     "THEN json_type(parts) = 'object' ELSE 0 END",
     # a row that was measured wins over one that failed, whichever store it comes from
-    "rows": f"INSERT INTO rows SELECT * FROM theirs.rows WHERE {_SOUND_ROW} "  # noqa: S608 - a constant
+    "rows": f"INSERT INTO rows SELECT * FROM theirs.rows WHERE {SOUND_ROW} "  # noqa: S608 - a constant
     "ON CONFLICT (identity, subject) DO UPDATE SET status = excluded.status, reason = excluded.reason, "
     "data = excluded.data "
     "WHERE rows.status = 'failed' AND excluded.status != 'failed'",
@@ -180,7 +180,7 @@ class Store:
             if "malformed" in text or "disk I/O" in text or "corrupt" in text:
                 raise StoreError(
                     f"{self.path}: the store is damaged ({text}); move it away, so that rows are measured again, or "
-                    "name another --store"
+                    "name another --store; `cdslm-eval store verify` checks it"
                 ) from error
             raise StoreError(f"{self.path}: {text}") from error
         except OSError as error:
@@ -246,7 +246,7 @@ class Store:
         with self._told():
             for chunk in _chunks(list(subjects), 500):
                 marks = ",".join("?" * len(chunk))
-                query = f"SELECT subject, status FROM rows WHERE identity = ? AND subject IN ({marks}) AND {_SOUND_ROW}"  # noqa: S608 - only marks
+                query = f"SELECT subject, status FROM rows WHERE identity = ? AND subject IN ({marks}) AND {SOUND_ROW}"  # noqa: S608 - only marks
                 statuses.update(self._db.execute(query, [identity, *chunk]).fetchall())
         return statuses
 
@@ -317,6 +317,11 @@ class Store:
             finally:
                 self._db.execute("DETACH theirs")
         return gained
+
+    def query(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows: for the care of a store, which reads every table."""
+        with self._told():
+            return self._db.execute(sql, values).fetchall()
 
     def seal(self) -> None:
         """Make the file stand alone, without a write-ahead log beside it, so that it can be copied."""
