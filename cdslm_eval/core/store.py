@@ -221,11 +221,12 @@ class Store:
                     known[_unbound(path)] = FileFacts(*facts)
         return {path: known[full] for path, full in absolute.items() if full in known}
 
-    def put_file(self, path: str, facts: FileFacts) -> None:
+    def put_file(self, path: str | bytes, facts: FileFacts) -> None:
         """Keep the facts of a file under its absolute path."""
+        path = _bound(path)
         values = [getattr(facts, name) for name in FileFacts.__slots__]
         full = os.path.abspath(path)  # noqa: PTH100 - as in `files`
-        self._db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?)", [_bound(full), *values])
+        self._db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?)", [full, *values])
 
     def put_identity(self, ident: str, parts: Mapping[str, Any]) -> None:
         """Remember what an identity stands for."""
@@ -360,8 +361,10 @@ def _chunks(items: Sequence[str], size: int) -> Iterator[list[str]]:
         yield list(items[start : start + size])
 
 
-def _bound(path: str) -> str | bytes:
+def _bound(path: str | bytes) -> str | bytes:
     """Return a path as SQLite takes it: bytes where it is not UTF-8, as Linux file names need not be."""
+    if isinstance(path, bytes):
+        return path
     try:
         path.encode()
     except UnicodeEncodeError:

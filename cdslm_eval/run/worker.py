@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from stat import S_ISREG
 from typing import Any
 
 import numpy as np
@@ -15,6 +14,7 @@ import numpy as np
 from cdslm_eval.core.audio import LOUDEST, Clip, Decoded, content_digest, is_silent, read_audio
 from cdslm_eval.core.clips import Source
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.regular import check_regular
 from cdslm_eval.core.store import FileFacts, Outcome
 from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Failed, Measurer, Metric, Skipped
 from cdslm_eval.plugin.failures import describe
@@ -279,12 +279,11 @@ def read_with_facts(path: str) -> tuple[Decoded, FileFacts]:
     Raises:
         AudioError: It cannot be read.
     """
+    check_regular(path)
     try:
         stat = Path(path).stat()
-    except (OSError, ValueError) as error:  # ValueError: a NUL or a lone surrogate, which no file name can hold
-        raise AudioError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
-    if not S_ISREG(stat.st_mode):
-        raise AudioError("not a regular file")  # reading a FIFO or a device would wait, or never end
+    except OSError as error:
+        raise AudioError(f"cannot be read: {error.strerror}") from error
     audio = read_audio(path)
     facts = FileFacts(
         size=stat.st_size,
