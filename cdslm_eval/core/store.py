@@ -178,15 +178,30 @@ class Store:
             if "full" in text:
                 raise StoreError(f"{self.path}: the disk is full; make room and run the same command again") from error
             if "malformed" in text or "disk I/O" in text or "corrupt" in text:
-                raise StoreError(
-                    f"{self.path}: the store is damaged ({text}); move it away, so that rows are measured again, or "
-                    "name another --store; `cdslm-eval store verify` checks it"
-                ) from error
+                raise self._damaged(text) from error
             raise StoreError(f"{self.path}: {text}") from error
+        except UnicodeDecodeError as error:  # text of the database that is not UTF-8
+            raise self._damaged(str(error)) from error
         except OSError as error:
             raise UsageError(
                 f"{self.path}: the store cannot be opened: {error.strerror}; name another --store"
             ) from error
+
+    def _damaged(self, how: str) -> StoreError:
+        return StoreError(
+            f"{self.path}: the store is damaged ({how}); move it away, so that rows are measured again, or name "
+            "another --store; `cdslm-eval store verify` checks it"
+        )
+
+    def _document(self, text: object) -> dict[str, Any]:
+        """Return an object that the store holds as JSON."""
+        try:
+            document = json.loads(text) if isinstance(text, str) else None
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(f"a record is no JSON: {error}") from error
+        if not isinstance(document, dict):
+            raise self._damaged("a record is no object")
+        return document
 
     def __enter__(self) -> Self:
         return self
@@ -288,7 +303,7 @@ class Store:
         """Return what an identity stands for, or None where it is not known."""
         with self._told():
             found = self._db.execute("SELECT parts FROM identities WHERE id = ?", [ident]).fetchone()
-        return None if found is None else json.loads(found[0])
+        return None if found is None else self._document(found[0])
 
     def copy_rows(self, source: Store, identity: str, subjects: Iterable[str]) -> None:
         """Copy rows of one identity from another store; call it inside `writing`."""
@@ -347,13 +362,13 @@ class Store:
         """Return the finished runs, oldest first: id, finished (UTC), settings."""
         with self._told():
             found = self._db.execute("SELECT id, finished, settings FROM runs ORDER BY id").fetchall()
-        return [{"id": ident, "finished": when, "settings": json.loads(text)} for ident, when, text in found]
+        return [{"id": ident, "finished": when, "settings": self._document(text)} for ident, when, text in found]
 
     def estimates(self, run: int) -> list[dict[str, Any]]:
         """Return the estimates of a run, as `score --json` gave them."""
         with self._told():
             found = self._db.execute("SELECT data FROM estimates WHERE run = ? ORDER BY rowid", [run]).fetchall()
-        return [json.loads(text) for (text,) in found]
+        return [self._document(text) for (text,) in found]
 
 
 def _chunks(items: Sequence[str], size: int) -> Iterator[list[str]]:
