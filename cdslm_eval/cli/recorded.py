@@ -34,7 +34,13 @@ class _Suite(_Part):
 class _Settings(_Part):
     versions: dict[str, str | dict[str, str]] = {}
     sets: dict[str, _Set] = {}
-    suite: _Suite | None = None
+
+
+class _SuiteSettings(_Settings):
+    suite: _Suite
+
+
+class _ScoreSettings(_Settings):
     metrics: str | None = None
     recognizer: str | None = None
     transcriber: str | None = None
@@ -49,8 +55,13 @@ class _Estimate(_Part):
     identity: str
 
 
-class _Result(_Part):
-    settings: _Settings
+class _SuiteResult(_Part):
+    settings: _SuiteSettings
+    estimates: list[_Estimate]
+
+
+class _ScoreResult(_Part):
+    settings: _ScoreSettings
     estimates: list[_Estimate]
 
 
@@ -61,7 +72,7 @@ def check_recorded(data: Mapping[str, Any], path: Path) -> None:
         UsageError: A part has another type or is missing; the message names the field.
     """
     try:
-        _Result.model_validate(data)
+        (_SuiteResult if "suite" in data["settings"] else _ScoreResult).model_validate(data)
     except ValidationError as error:
         first = error.errors()[0]
         field = ".".join(map(str, first["loc"]))
