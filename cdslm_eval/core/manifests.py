@@ -58,7 +58,7 @@ class _Sidecars:
         if folder not in self._names:
             try:
                 names = [path.name for path in Path(folder or ".").iterdir()]
-            except OSError:
+            except (OSError, ValueError):  # ValueError: a NUL in the path
                 names = []  # the audio is reported as missing when it is decoded
             self._names[folder] = frozenset(name for name in names if name.endswith((".txt", ".phones")))
         if not self._names[folder]:
