@@ -40,8 +40,9 @@ class AudioFile:
 def audio_files(folder: Path) -> list[AudioFile]:
     """Return the audio files of a folder and below it, in order of their names.
 
-    A dangling link, a FIFO or a device is listed too: such a clip must be counted as failed, not vanish. Every folder is read once: one that is reached by links as well counts where it lies, and loops end. AppleDouble
-    files (`._a.wav`) and `__MACOSX` folders hold no audio; they are left out with a note in the log.
+    A dangling link, a FIFO or a device is listed too: such a clip must be counted as failed, not vanish. Every folder
+    is read once: one that is reached by links as well counts where it lies, and loops end. AppleDouble files
+    (`._a.wav`) and `__MACOSX` folders hold no audio; they are left out with a note in the log.
     """
     files: list[AudioFile] = []
     seen: set[tuple[int, int]] = set()
