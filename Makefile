@@ -5,13 +5,17 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 PLUGINS := $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
 
-.PHONY: demo test wheel-test lint bench docs
+.PHONY: demo test wheel-test lint bench docs fuzz
 
 demo: .venv/demo.done
 	$(BIN)/cdslm-eval demo --out demo
 
 test: .venv/dev.done
 	$(BIN)/python -m pytest -n 2 --dist worksteal --doctest-modules cdslm_eval tests plugins
+
+# some minutes of hostile names, manifests, tables, results, stores and audio; what breaks a reader joins tests/fuzz_corpus
+fuzz: .venv/dev.done
+	$(BIN)/python tests/fuzz.py --seconds 180
 
 # every wheel in an empty environment, dependencies from the package index
 wheel-test: .venv/dev.done

@@ -275,6 +275,7 @@ def run_suite(
     against: str | None = None,
     shard: str | None = None,
     keep_failures: bool = False,
+    allow_outside: bool = False,
     progress: Progress | bool = False,
     planned: Callable[[Plan], None] | None = None,
     note: Note = _logger.warning,
@@ -290,6 +291,7 @@ def run_suite(
         against: Name or file of a recorded run to compare with.
         shard: Measure part I of N only, such as "1/3", into this store; its result has no estimates and no judgements.
         keep_failures: Do not measure again what failed before.
+        allow_outside: Let generators read texts that lie outside the suite's folder.
         progress: As for `score`.
         planned: Called with the plan before anything is measured.
         note: As for `score`.
@@ -304,7 +306,7 @@ def run_suite(
     path = _store_path(store)
     part = _suite.Shard.parse(shard) if shard else None
     record = find_record(against, records_folder(path)) if against else None
-    plan = plan_suite(loaded, only=only, recorded=record is not None)
+    plan = plan_suite(loaded, only=only, recorded=record is not None, allow_outside=allow_outside)
     if planned is not None:
         planned(plan)
     with _shown(progress, "measuring") as bar:
@@ -325,13 +327,16 @@ def run_suite(
     return result
 
 
-def plan_suite(suite: Path | str | Suite, *, only: Sequence[str] = (), recorded: bool = False) -> Plan:
+def plan_suite(
+    suite: Path | str | Suite, *, only: Sequence[str] = (), recorded: bool = False, allow_outside: bool = False
+) -> Plan:
     """Check a suite against what is installed, and return what a run of it would measure and judge.
 
     Args:
         suite: The file, or what `load_suite` returned.
         only: Patterns of the systems and metrics to run.
         recorded: Whether the run is to be compared with a recorded one, which gates may then name.
+        allow_outside: Let generators read texts that lie outside the suite's folder.
 
     Raises:
         UsageError: The suite has a problem; the message names its lines.
@@ -339,7 +344,7 @@ def plan_suite(suite: Path | str | Suite, *, only: Sequence[str] = (), recorded:
     from cdslm_eval import suite as _suite
 
     loaded = _suite.load_suite(Path(suite)) if isinstance(suite, str | Path) else suite
-    return _suite.make_plan(loaded, Host(), only=tuple(only), recorded=recorded)
+    return _suite.make_plan(loaded, Host(), only=tuple(only), recorded=recorded, allow_outside=allow_outside)
 
 
 def fit(table: RunTable | Path | str, metric: str = "loss", **options: Any) -> LawFit:

@@ -23,8 +23,10 @@ from cdslm_eval.cli import (
     rerun,
     run,
     score,
+    store,
 )
 from cdslm_eval.core.errors import DEBUG, EvalError, debugging
+from cdslm_eval.core.printable import printable
 from cdslm_eval.plugin.failures import show_traceback
 
 __all__ = ["app", "main"]
@@ -46,6 +48,7 @@ for group in (
     run,
     record,
     merge,
+    store,
     rerun,
     generate,
     export,
@@ -92,7 +95,7 @@ def main() -> None:
         sys.exit(130)
     except EvalError as error:
         show_traceback(error)
-        typer.echo(f"cdslm-eval: {error}", err=True)
+        typer.echo(f"cdslm-eval: {_indented(str(error))}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(0)
@@ -101,8 +104,14 @@ def main() -> None:
         show_traceback(error)
         where = f"{last.filename.rpartition('/')[2]}:{last.lineno}"
         hint = "" if debugging() else "; --debug shows the traceback"
-        typer.echo(f"cdslm-eval: internal error: {type(error).__name__}: {error} (at {where}{hint})", err=True)
+        what = f"{type(error).__name__}: {printable(str(error))}"
+        typer.echo(f"cdslm-eval: internal error: {what} (at {where}{hint})", err=True)
         sys.exit(3)
+
+
+def _indented(message: str) -> str:
+    """Return a message whose further lines are indented, so that a newline in a name cannot forge a line of its own."""
+    return "\n  ".join(printable(line) for line in message.split("\n"))
 
 
 def _report_end(how: str) -> None:

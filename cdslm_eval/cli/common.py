@@ -14,6 +14,7 @@ import typer
 
 from cdslm_eval.core.defaults import default_jobs
 from cdslm_eval.core.errors import EvalError, StoreError, UsageError
+from cdslm_eval.core.printable import printable
 from cdslm_eval.core.progress import Progress, progress_bar
 
 __all__ = [
@@ -22,6 +23,7 @@ __all__ = [
     "named_systems",
     "note",
     "progress",
+    "show",
     "stages",
     "write_json",
     "write_text",
@@ -29,7 +31,12 @@ __all__ = [
 
 
 def note(text: str) -> None:
-    """Print a sentence on stderr."""
+    """Print a sentence on stderr, on one line whatever names it holds."""
+    typer.echo(printable(text), err=True)
+
+
+def show(text: str) -> None:
+    """Print a table of several lines on stderr; its cells were made printable when it was built."""
     typer.echo(text, err=True)
 
 
@@ -87,6 +94,8 @@ def write_json(target: str, value: Any) -> None:
 
 def write_text(target: str, text: str) -> None:
     """Write text to a file (whole or not at all), or to stdout for "-"."""
+    # a lone surrogate stands for a byte that is not UTF-8; its escape is also how JSON writes it
+    text = text.encode("utf-8", "backslashreplace").decode()
     if target == "-":
         typer.echo(text, nl=False)
         return

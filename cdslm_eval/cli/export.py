@@ -8,8 +8,9 @@ from typing import Annotated, Any
 import typer
 
 from cdslm_eval.cli import common
-from cdslm_eval.cli.score import StoreOption
+from cdslm_eval.cli.score import CsvRawOption, StoreOption
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.printable import printable
 
 __all__ = ["add_to"]
 
@@ -23,7 +24,8 @@ def export(
     to: Annotated[str, typer.Argument(help="A .csv, .json or .parquet file, or - for CSV on stdout.")] = "-",
     store: StoreOption = None,
     run: Annotated[int | None, typer.Option("--run", help="Number of the run; default: the last.")] = None,
-    runs: Annotated[bool, typer.Option("--runs", help="List the finished_runs runs instead.")] = False,
+    runs: Annotated[bool, typer.Option("--runs", help="List the finished runs instead.")] = False,
+    csv_raw: CsvRawOption = False,
 ) -> None:
     """Export the estimates of a run that the store keeps."""
     from cdslm_eval.cli.tables import records_csv
@@ -34,7 +36,8 @@ def export(
         if runs:
             for entry in finished_runs:
                 sets = ", ".join(entry["settings"].get("sets", {}))
-                typer.echo(f"{entry['id']}\t{entry['finished']}\t{entry['settings'].get('metrics', '')}\t{sets}")
+                metrics = printable(str(entry["settings"].get("metrics", "")))
+                typer.echo(f"{entry['id']}\t{entry['finished']}\t{metrics}\t{printable(sets)}")
             return
         if not finished_runs:
             raise UsageError(f"{opened.path}: no finished run in this store; `cdslm-eval score` makes one")
@@ -45,7 +48,7 @@ def export(
         settings = next(entry["settings"] for entry in finished_runs if entry["id"] == wanted)
     suffix = Path(to).suffix.lower()
     if to == "-" or suffix == ".csv":
-        common.write_text(to, records_csv(records))
+        common.write_text(to, records_csv(records, raw=csv_raw))
     elif suffix == ".json":
         common.write_json(to, {"estimates": records, "settings": settings})
     elif suffix == ".parquet":

@@ -6,6 +6,7 @@ import io
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from cdslm_eval.core.printable import printable
 from cdslm_eval.scaling.output import text as views
 from cdslm_eval.scaling.output.text import View, lines_text
 
@@ -28,7 +29,7 @@ def table_text(view: View) -> str:
     for index, heading in enumerate(view.headings):
         table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
     for row in view.rows:
-        table.add_row(*(Text(cell) for cell in row))
+        table.add_row(*(Text(printable(cell)) for cell in row))
     Console(file=out, width=240, force_terminal=False).print(table)
     lines = [line.rstrip() for line in out.getvalue().splitlines()]
     return "\n".join([*lines, *([f"({view.note})"] if view.note else [])])

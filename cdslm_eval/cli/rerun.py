@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdslm_eval.cli import common
-from cdslm_eval.cli.score import JobsOption, StoreOption
+from cdslm_eval.cli.score import AllowOutsideOption, JobsOption, StoreOption
 
 if TYPE_CHECKING:
     from cdslm_eval.results.score_result import ScoreResult
@@ -30,6 +30,7 @@ def rerun(
         str | None, typer.Option("--json", help="Write the new result as JSON to this file, or - .")
     ] = None,
     jobs: JobsOption = 0,
+    allow_outside: AllowOutsideOption = False,
 ) -> None:
     """Repeat a run of `run` or `score` from its result, and report what differs: versions, audio, identities, values.
 
@@ -45,7 +46,10 @@ def rerun(
         installed.pop("distributions")
     for sentence in lost_versions(recorded, installed):
         common.note(f"differs: {sentence}")
-    again = _suite(settings, result, store, jobs) if "suite" in settings else _score(settings, result, store, jobs)
+    if "suite" in settings:
+        again = _suite(settings, result, store, jobs, allow_outside=allow_outside)
+    else:
+        again = _score(settings, result, store, jobs)
     if json_to is not None:
         common.write_json(json_to, again.as_json())
     sentences = _differences(then, again.as_json())
@@ -58,14 +62,16 @@ def rerun(
 
 
 def _read(path: Path) -> dict[str, Any]:
+    from cdslm_eval.cli.recorded import check_recorded
     from cdslm_eval.core.errors import UsageError
 
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not a result that can be read: {error}") from error
     if not isinstance(data, dict) or not isinstance(data.get("settings"), dict) or "estimates" not in data:
         raise UsageError(f"{path}: not a result of `run` or `score`: it has no settings and estimates")
+    check_recorded(data, path)
     sets = data["settings"].get("sets", {}).values()
     origins = [str(facts.get("origin", "")) for facts in sets] + [str(data["settings"].get("reference") or "")]
     if any(origin.startswith("…") for origin in origins):
@@ -76,7 +82,9 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
-def _suite(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: int) -> ScoreResult:
+def _suite(
+    settings: Mapping[str, Any], result: Path, store: Path | None, jobs: int, *, allow_outside: bool
+) -> ScoreResult:
     from cdslm_eval import api
     from cdslm_eval.cli.run import grid
     from cdslm_eval.suite import load_suite, parse_suite
@@ -92,8 +100,9 @@ def _suite(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: 
         against=suite_settings["against"],
         only=tuple(suite_settings["only"]),
         jobs=jobs,
+        allow_outside=allow_outside,
         progress=True,
-        planned=lambda plan: common.note(grid(plan)),
+        planned=lambda plan: common.show(grid(plan)),
         note=common.note,
     )
     return done.scores

@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdslm_eval.cli import common
-from cdslm_eval.cli.score import JobsOption, KeepFailuresOption, PrivatePathsOption, StoreOption
+from cdslm_eval.cli.score import AllowOutsideOption, JobsOption, KeepFailuresOption, PrivatePathsOption, StoreOption
+from cdslm_eval.core.printable import printable
 
 if TYPE_CHECKING:
     from cdslm_eval.results.suite_result import SuiteResult
@@ -51,6 +52,7 @@ def run(
     jobs: JobsOption = 0,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; default: the suite's.")] = "",
     keep_failures: KeepFailuresOption = False,
+    allow_outside: AllowOutsideOption = False,
 ) -> None:
     """Run a suite: systems x metrics, judged by gates on confidence bounds.
 
@@ -71,7 +73,9 @@ def run(
     quiet = _takes_stdout(json_to, junit, markdown)
     loaded = load_suite(suite)
     if plan_only:
-        common.note(grid(plan_suite(loaded, only=tuple(only or ()), recorded=against is not None)))
+        recorded = against is not None
+        plan = plan_suite(loaded, only=tuple(only or ()), recorded=recorded, allow_outside=allow_outside)
+        common.show(grid(plan))
         return
     result = run_suite(
         loaded,
@@ -82,8 +86,9 @@ def run(
         jobs=jobs,
         device=device,
         keep_failures=keep_failures,
+        allow_outside=allow_outside,
         progress=True,
-        planned=lambda plan: common.note(grid(plan)),
+        planned=lambda plan: common.show(grid(plan)),
         note=common.note,
     )
     if shard is not None:
@@ -167,14 +172,14 @@ def grid(plan: Plan) -> str:
         clips = plan.clips(("systems", system))
         count = str(len(clips)) if clips is not None else "to generate"
         marks = ["no" if cells[system, name].why_not else "yes" for name in plan.metrics]
-        view.add_row(*(Text(text) for text in (system, count, *marks)))
+        view.add_row(*(Text(printable(text)) for text in (system, count, *marks)))
     console.print(view)
     for cell in plan.cells:
         if cell.why_not:
-            console.print(Text(f"  {cell.system} under {cell.metric}: {cell.why_not}"))
+            console.print(Text(f"  {printable(cell.system)} under {cell.metric}: {cell.why_not}"))
     for name in plan.metrics:
         if note := next((cell.note for cell in plan.cells if cell.metric == name and cell.note), ""):
-            console.print(Text(f"  {name}: {note}"))
+            console.print(Text(printable(f"  {name}: {note}")))
     output = console.file
     assert isinstance(output, io.StringIO)
     return "\n".join(line.rstrip() for line in output.getvalue().splitlines())

@@ -88,6 +88,18 @@ ChannelOption = Annotated[
         "Default: on with a recognizer as fast as phone-ctc.",
     ),
 ]
+AllowOutsideOption = Annotated[
+    bool, typer.Option("--allow-outside", help="Let generators read texts that lie outside the suite's folder.")
+]
+CsvRawOption = Annotated[
+    bool, typer.Option("--csv-raw", help="Do not guard CSV cells that a spreadsheet would run as a formula.")
+]
+MemoryLimitOption = Annotated[
+    float | None,
+    typer.Option(
+        "--memory-limit", min=0.0, help="GiB that each worker may take, 0: no limit; default: 3/4 of the machine's."
+    ),
+]
 SecondsOption = Annotated[float, typer.Option("--seconds", min=0.1, help="Their length.")]
 
 
@@ -121,6 +133,8 @@ def score(
     seconds: SecondsOption = defaults.CLIP_SECONDS,
     channel: ChannelOption = None,
     speakers_from: SpeakersFromOption = None,
+    memory_limit: MemoryLimitOption = None,
+    csv_raw: CsvRawOption = False,
 ) -> None:
     """Score systems: how far is their speech from real speech, and how does it sound?
 
@@ -152,10 +166,11 @@ def score(
         seconds=seconds,
         channel=channel,
         speakers_from=speakers_from,
+        executor="local" if memory_limit is None else f"local:memory_gb={memory_limit}",
         progress=True,
         note=common.note,
     )
-    _deliver(result, out, json_to, format_as, private_paths=private_paths)
+    _deliver(result, out, json_to, format_as, private_paths=private_paths, csv_raw=csv_raw)
     _judge(result, fail_budget, strict=strict)
 
 
@@ -171,15 +186,17 @@ def _judge(result: ScoreResult, fail_budget: float, *, strict: bool) -> None:
 
 
 def _deliver(
-    result: ScoreResult, out: Path | None, json_to: str | None, format_as: str, *, private_paths: bool
+    result: ScoreResult, out: Path | None, json_to: str | None, format_as: str, *, private_paths: bool, csv_raw: bool
 ) -> None:
-    from cdslm_eval.cli.tables import FORMATS
+    from cdslm_eval.cli.tables import FORMATS, comma_separated
 
     if json_to is not None:
         common.write_json(json_to, result.as_json())
     if json_to != "-":
         if format_as == "json":
             common.write_json("-", result.as_json())
+        elif format_as == "csv":
+            common.write_text("-", comma_separated(result, raw=csv_raw))
         else:
             common.write_text("-", FORMATS[format_as](result))
     if out is not None:

@@ -8,6 +8,8 @@ import math
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any
 
+from cdslm_eval.core.printable import printable, spreadsheet_cell
+from cdslm_eval.report.markdown import escape
 from cdslm_eval.results.channel_grid import channel_grids
 from cdslm_eval.results.estimate import Estimate, Quantity
 from cdslm_eval.results.export import Grid
@@ -15,7 +17,7 @@ from cdslm_eval.results.numbers import decimals_of, format_interval, format_numb
 from cdslm_eval.results.ranking import ranked, shown_columns
 from cdslm_eval.results.score_result import Failure, ScoreResult
 
-__all__ = ["FORMATS", "failure_lines", "grid_table"]
+__all__ = ["FORMATS", "comma_separated", "failure_lines", "grid_table", "records_csv"]
 
 _ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 
@@ -73,22 +75,22 @@ def table(result: ScoreResult) -> str:
         if real := _real_cells(group):
             view.add_row(*(Text(real[column]) for column in chosen))
         for estimate in group:
-            view.add_row(*(Text(_cells(estimate)[column]) for column in chosen))
+            view.add_row(*(Text(printable(_cells(estimate)[column])) for column in chosen))
         console.print(view)
         for note in _notes(group, reasons):
-            console.print(Text(f"  {note}"))
+            console.print(Text(f"  {printable(note)}"))
         console.print()
     for grid in channel_grids(result):
         console.print(Text(grid_table(grid, 132)), soft_wrap=True)
         for note in grid.notes:
-            console.print(Text(f"  {note}"), soft_wrap=True)
+            console.print(Text(f"  {printable(note)}"), soft_wrap=True)
         console.print()
     lost = len(result.failures)
     if lost:
         console.print(Text(f"{lost} clip results failed or were skipped (see --json or the report):"))
         lines = failure_lines(result.failures)
         for line in lines[:10]:
-            console.print(Text(f"  {line}"), soft_wrap=True)
+            console.print(Text(f"  {printable(line)}"), soft_wrap=True)
         if len(lines) > 10:
             console.print(Text(f"  (+{len(lines) - 10} more reasons)"))
     output = console.file
@@ -136,11 +138,11 @@ def grid_table(grid: Grid, width: int = 120) -> str:
     from rich.text import Text
 
     console = Console(file=io.StringIO(), width=width)
-    view = Table(title=Text(grid.title), box=None, title_justify="left")
+    view = Table(title=Text(printable(grid.title)), box=None, title_justify="left")
     for number, heading in enumerate(grid.columns):
-        view.add_column(heading, justify="left" if number in grid.left else "right")
+        view.add_column(printable(heading), justify="left" if number in grid.left else "right")
     for row in grid.rows:
-        view.add_row(*map(Text, row))
+        view.add_row(*(Text(printable(cell)) for cell in row))
     console.print(view)
     output = console.file
     assert isinstance(output, io.StringIO)
@@ -152,20 +154,26 @@ def latex(result: ScoreResult) -> str:
     return result.to_latex()
 
 
-def comma_separated(result: ScoreResult) -> str:
+def comma_separated(result: ScoreResult, *, raw: bool = False) -> str:
     """Return the estimates as CSV with every JSON field; unknown numbers are empty."""
-    return records_csv([estimate.as_json() for estimate in result.estimates])
+    return records_csv([estimate.as_json() for estimate in result.estimates], raw=raw)
 
 
-def records_csv(records: Sequence[Mapping[str, Any]]) -> str:
-    """Return records as CSV; a field that a record lacks is empty."""
+def records_csv(records: Sequence[Mapping[str, Any]], *, raw: bool = False) -> str:
+    """Return records as CSV; a field that a record lacks is empty.
+
+    Args:
+        records: Their fields by name.
+        raw: Write text as it is; otherwise cells that a spreadsheet would run as a formula are guarded.
+    """
     out = io.StringIO()
     if records:
         # only some values have the columns of the channel
         columns = list(dict.fromkeys(name for record in records for name in record))
         writer = csv.DictWriter(out, columns, lineterminator="\n", restval="")
         writer.writeheader()
-        writer.writerows(records)
+        for record in records:
+            writer.writerow(record if raw else {name: spreadsheet_cell(cell) for name, cell in record.items()})
     return out.getvalue()
 
 
@@ -174,22 +182,16 @@ def markdown(result: ScoreResult) -> str:
     lines: list[str] = []
     for name, group in _groups(result).items():
         first = group[0]
-        lines += [f"### {_escape(name)} {_ARROWS[first.better]} ({_escape(first.unit)})", ""]
+        lines += [f"### {escape(name)} {_ARROWS[first.better]} ({escape(first.unit)})", ""]
         lines += ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
-        lines += ["| " + " | ".join(_escape(cell) for cell in _cells(estimate)) + " |" for estimate in group]
+        lines += ["| " + " | ".join(escape(cell) for cell in _cells(estimate)) + " |" for estimate in group]
         lines.append("")
     for grid in channel_grids(result):
-        lines += [f"### {_escape(grid.title)}", "", "| " + " | ".join(map(_escape, grid.columns)) + " |"]
+        lines += [f"### {escape(grid.title)}", "", "| " + " | ".join(map(escape, grid.columns)) + " |"]
         lines.append("|" + "---|" * len(grid.columns))
-        lines += ["| " + " | ".join(map(_escape, row)) + " |" for row in grid.rows]
-        lines += ["", *(f"- {_escape(note)}" for note in grid.notes), ""]
+        lines += ["| " + " | ".join(map(escape, row)) + " |" for row in grid.rows]
+        lines += ["", *(f"- {escape(note)}" for note in grid.notes), ""]
     return "\n".join(lines)
-
-
-def _escape(text: str) -> str:
-    """Keep an untrusted string from becoming Markdown or HTML."""
-    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("\n", " ")
-    return "".join("\\" + letter if letter in "\\|`*_[]#" else letter for letter in text)
 
 
 FORMATS: Mapping[str, Callable[[ScoreResult], str]] = {

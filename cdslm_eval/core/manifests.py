@@ -6,12 +6,13 @@ import json
 import math
 import os
 import re
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
-from cdslm_eval.core.audio import AUDIO_SUFFIXES
 from cdslm_eval.core.errors import UsageError, did_you_mean
+from cdslm_eval.core.folders import audio_files
 from cdslm_eval.core.separated import separated_rows
 from cdslm_eval.core.sources import Source
 
@@ -32,22 +33,15 @@ _FIELD_NAMES = frozenset(_FIELDS)
 
 def from_directory(folder: Path) -> Iterator[Source]:
     """Yield the audio files of a folder and below it, in order of their paths."""
-    paths = sorted(
-        (p for p in folder.rglob("*") if p.suffix.lower() in AUDIO_SUFFIXES and p.is_file()),
-        key=lambda p: p.relative_to(folder).as_posix(),
-    )
-    stems: dict[str, int] = {}
-    for path in paths:
-        stem = path.relative_to(folder).with_suffix("").as_posix()
-        stems[stem] = stems.get(stem, 0) + 1
-    for path in paths:
-        relative = path.relative_to(folder)
-        stem = relative.with_suffix("").as_posix()
-        phones = _sidecar(path.with_suffix(".phones"))
+    files = audio_files(folder)
+    stems = Counter(str(PurePosixPath(file.name).with_suffix("")) for file in files)
+    for file in files:
+        stem = str(PurePosixPath(file.name).with_suffix(""))
+        phones = _sidecar(file.phones) if file.phones else None
         yield Source(
-            key=stem if stems[stem] == 1 else relative.as_posix(),
-            path=str(path),
-            text=_sidecar(path.with_suffix(".txt")),
+            key=stem if stems[stem] == 1 else file.name,
+            path=str(file.path),
+            text=_sidecar(file.text) if file.text else None,
             phones=tuple(phones.split()) if phones is not None else None,
         )
 
@@ -64,7 +58,7 @@ class _Sidecars:
         if folder not in self._names:
             try:
                 names = [path.name for path in Path(folder or ".").iterdir()]
-            except OSError:
+            except (OSError, ValueError):  # ValueError: a NUL in the path
                 names = []  # the audio is reported as missing when it is decoded
             self._names[folder] = frozenset(name for name in names if name.endswith((".txt", ".phones")))
         if not self._names[folder]:

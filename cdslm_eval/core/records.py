@@ -13,13 +13,17 @@ from typing import Any
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.separated import separated_rows
 
-__all__ = ["Record", "parse_number", "parse_quantity", "read_records"]
+__all__ = ["Record", "has_comma", "parse_number", "parse_quantity", "read_records"]
 
 Record = tuple[int, Mapping[str, Any]]
 
 _PREFIX = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9, "G": 1e9, "T": 1e12, "P": 1e15, "E": 1e18, "Z": 1e21, "Y": 1e24}
 _UNIT = r"(?:flops?|params?|parameters|tokens?)?"
-_QUANTITY = re.compile(rf"([-+]?(?:\d[\d_,]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([KMBGTPEZY]?)\s*{_UNIT}", re.IGNORECASE)
+_QUANTITY = re.compile(
+    rf"([-+]?(?:\d{{1,3}}(?:,\d{{3}})+\.?\d*|\d[\d_]*\.?\d*|\.\d+)(?:[eE][-+]?\d+)?)\s*([KMBGTPEZY]?)\s*{_UNIT}",
+    re.IGNORECASE,
+)
+_COMMA = re.compile(r"[-+]?\d[\d.]*,[\d,.]*(?:[eE][-+]?\d+)?\s*[A-Za-z]?")
 _MISSING = {"", "-", "na", "n/a", "nan", "none", "null"}
 
 
@@ -36,7 +40,16 @@ def parse_number(value: object) -> float:
     try:
         return float(value)  # type: ignore[arg-type] # anything that float takes
     except (TypeError, ValueError):
-        raise ValueError(f"{value!r} is not a number") from None
+        raise ValueError(f"{value!r} is not a number{_comma_hint(value)}") from None
+
+
+def has_comma(value: object) -> bool:
+    """Return whether a cell is a number with a decimal comma or separators of thousands, such as "2,5" or "1.234,5"."""
+    return isinstance(value, str) and _COMMA.fullmatch(value.strip()) is not None
+
+
+def _comma_hint(value: object) -> str:
+    return "; write a point for decimals, and no separators of thousands" if has_comma(value) else ""
 
 
 def parse_quantity(value: object) -> float:
@@ -58,7 +71,7 @@ def parse_quantity(value: object) -> float:
     match = _QUANTITY.fullmatch(value.strip())
     # "1e" is a broken exponent rather than an exa
     if match is None or match[2] == "e":
-        raise ValueError(f"{value!r} is not a count (7e9, 7B, 300M, 1.5T are)")
+        raise ValueError(f"{value!r} is not a count (7e9, 7B, 300M, 1.5T are){_comma_hint(value)}")
     # times a power of ten in float would miss the nearest number: 2.3 * 1e9 is not 2.3e9
     exponent = round(math.log10(_PREFIX[match[2].upper()]))
     digits, _, power = match[1].replace(",", "").replace("_", "").lower().partition("e")

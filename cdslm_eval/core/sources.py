@@ -48,7 +48,7 @@ class Source:
             return self.decoded.samples.nbytes
         try:
             return Path(self.path).stat().st_size
-        except OSError:
+        except (OSError, ValueError):  # ValueError: a name that no file can have
             return 0
 
     def digest_of(self, digest: str) -> str:

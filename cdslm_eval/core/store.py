@@ -45,12 +45,19 @@ DELETE FROM rows WHERE status = 'skipped' AND (reason LIKE 'no %phones%' OR reas
 DELETE FROM rows WHERE status = 'ok' AND (data LIKE '%"phones": null%' OR data LIKE '%"transcript": null%');
 DELETE FROM notes WHERE key LIKE 'score result:%' OR key LIKE 'difference:%';
 """
+# what the program itself writes; anything else was damaged, or edited by hand
+SOUND_ROW = (
+    "(typeof(reason) = 'text' AND (status IN ('skipped', 'failed') OR (status = 'ok' AND typeof(data) = 'text' AND "
+    "CASE WHEN json_valid(data) THEN json_type(data) = 'object' ELSE 0 END)))"
+)
 _ABSORB = {
     "files": "INSERT OR IGNORE INTO files SELECT * FROM theirs.files",
-    "identities": "INSERT OR IGNORE INTO identities SELECT * FROM theirs.identities",
+    "identities": "INSERT OR IGNORE INTO identities SELECT * FROM theirs.identities WHERE CASE WHEN json_valid(parts) "
+    "THEN json_type(parts) = 'object' ELSE 0 END",
     # a row that was measured wins over one that failed, whichever store it comes from
-    "rows": "INSERT INTO rows SELECT * FROM theirs.rows WHERE true ON CONFLICT (identity, subject) DO UPDATE SET "
-    "status = excluded.status, reason = excluded.reason, data = excluded.data "
+    "rows": f"INSERT INTO rows SELECT * FROM theirs.rows WHERE {SOUND_ROW} "  # noqa: S608 - a constant
+    "ON CONFLICT (identity, subject) DO UPDATE SET status = excluded.status, reason = excluded.reason, "
+    "data = excluded.data "
     "WHERE rows.status = 'failed' AND excluded.status != 'failed'",
 }
 
@@ -193,11 +200,31 @@ class Store:
                 raise UsageError(f"{self.path}: not a store of cdslm-eval; name another --store") from error
             if "full" in text:
                 raise StoreError(f"{self.path}: the disk is full; free some space and repeat the command") from error
+            if "malformed" in text or "disk I/O" in text or "corrupt" in text:
+                raise self._damaged(text) from error
             raise StoreError(f"{self.path}: {text}") from error
+        except UnicodeDecodeError as error:  # text of the database that is not UTF-8
+            raise self._damaged(str(error)) from error
         except OSError as error:
             raise UsageError(
                 f"{self.path}: the store cannot be opened: {error.strerror}; name another --store"
             ) from error
+
+    def _damaged(self, how: str) -> StoreError:
+        return StoreError(
+            f"{self.path}: the store is damaged ({how}); move it away, so that rows are measured again, or name "
+            "another --store; `cdslm-eval store verify` checks it"
+        )
+
+    def _document(self, text: object) -> dict[str, Any]:
+        """Return an object that the store holds as JSON."""
+        try:
+            document = json.loads(text) if isinstance(text, str) else None
+        except (ValueError, RecursionError) as error:
+            raise self._damaged(f"a record is no JSON: {error}") from error
+        if not isinstance(document, dict):
+            raise self._damaged("a record is no object")
+        return document
 
     def __enter__(self) -> Self:
         return self
@@ -227,12 +254,14 @@ class Store:
         with self._told():
             for chunk in _chunks(sorted(set(absolute.values())), 500):
                 marks = ",".join("?" * len(chunk))
-                for path, *facts in self._db.execute(f"SELECT * FROM files WHERE path IN ({marks})", chunk):  # noqa: S608 - only marks
-                    known[path] = FileFacts(*facts)
+                query = f"SELECT * FROM files WHERE path IN ({marks})"  # noqa: S608 - only marks
+                for path, *facts in self._db.execute(query, [_bound(path) for path in chunk]):
+                    known[_unbound(path)] = FileFacts(*facts)
         return {path: known[full] for path, full in absolute.items() if full in known}
 
-    def put_file(self, path: str, facts: FileFacts) -> None:
+    def put_file(self, path: str | bytes, facts: FileFacts) -> None:
         """Keep the facts of a file under its absolute path."""
+        path = _bound(path)
         values = [getattr(facts, name) for name in FileFacts.__slots__]
         full = os.path.abspath(path)  # noqa: PTH100 - as in `files`
         self._db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", [full, *values])
@@ -251,14 +280,14 @@ class Store:
         )
 
     def statuses(self, identity: str, subjects: Iterable[str]) -> dict[str, Status]:
-        """Return the status of those of `subjects` that have a row under `identity`."""
-        found: dict[str, Status] = {}
+        """Return the status of those of `subjects` that have a row under `identity`; a damaged row counts as absent."""
+        statuses: dict[str, Status] = {}
         with self._told():
             for chunk in _chunks(list(subjects), 500):
                 marks = ",".join("?" * len(chunk))
-                query = f"SELECT subject, status FROM rows WHERE identity = ? AND subject IN ({marks})"  # noqa: S608 - only marks
-                found.update(self._db.execute(query, [identity, *chunk]).fetchall())
-        return found
+                query = f"SELECT subject, status FROM rows WHERE identity = ? AND subject IN ({marks}) AND {SOUND_ROW}"  # noqa: S608 - only marks
+                statuses.update(self._db.execute(query, [identity, *chunk]).fetchall())
+        return statuses
 
     def outcomes(self, identity: str, subjects: Iterable[str]) -> Iterator[Outcome | None]:
         """Yield the outcome of each subject, in order and one at a time; None where there is no row."""
@@ -269,8 +298,7 @@ class Store:
                 if found is None:
                     yield None
                 else:
-                    row = json.loads(found[2], object_hook=_unpack) if found[2] else {}
-                    yield Outcome(found[0], found[1], row)
+                    yield _outcome(*found)
 
     def sizes(self) -> set[int]:
         """Return the sizes in bytes of all files that were ever decoded."""
@@ -298,7 +326,7 @@ class Store:
         """Return the parts of an identity, or None where it is not known."""
         with self._told():
             found = self._db.execute("SELECT parts FROM identities WHERE id = ?", [ident]).fetchone()
-        return None if found is None else json.loads(found[0])
+        return None if found is None else self._document(found[0])
 
     def copy_rows(self, source: Store, identity: str, subjects: Iterable[str]) -> None:
         """Copy rows of one identity from another store; call it inside `writing`."""
@@ -329,6 +357,11 @@ class Store:
                 self._db.execute("DETACH theirs")
         return gained
 
+    def query(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
+        """Run one statement and return its rows: for the care of a store, which reads every table."""
+        with self._told():
+            return self._db.execute(sql, values).fetchall()
+
     def seal(self) -> None:
         """Make the file stand alone, without a write-ahead log beside it, so that it can be copied."""
         with self._told():
@@ -352,18 +385,44 @@ class Store:
         """Return the finished runs, oldest first: id, finished (UTC), settings."""
         with self._told():
             found = self._db.execute("SELECT id, finished, settings FROM runs ORDER BY id").fetchall()
-        return [{"id": ident, "finished": when, "settings": json.loads(text)} for ident, when, text in found]
+        return [{"id": ident, "finished": when, "settings": self._document(text)} for ident, when, text in found]
 
     def estimates(self, run: int) -> list[dict[str, Any]]:
         """Return the estimates of a run, as `score --json` gave them."""
         with self._told():
             found = self._db.execute("SELECT data FROM estimates WHERE run = ? ORDER BY rowid", [run]).fetchall()
-        return [json.loads(text) for (text,) in found]
+        return [self._document(text) for (text,) in found]
 
 
 def _chunks(items: Sequence[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(items), size):
         yield list(items[start : start + size])
+
+
+def _bound(path: str | bytes) -> str | bytes:
+    """Return a path as SQLite takes it: bytes where it is not UTF-8, as Linux file names need not be."""
+    if isinstance(path, bytes):
+        return path
+    try:
+        path.encode()
+    except UnicodeEncodeError:
+        return path.encode("utf-8", "surrogatepass")
+    return path
+
+
+def _unbound(path: str | bytes) -> str:
+    return path if isinstance(path, str) else path.decode("utf-8", "surrogatepass")
+
+
+def _outcome(status: object, reason: object, data: object) -> Outcome | None:
+    """Return a row of the store, or None where it is damaged: it counts as absent and is measured again."""
+    if status in ("skipped", "failed") and isinstance(reason, str):
+        return Outcome(status, reason, {})
+    try:
+        row = json.loads(data, object_hook=_unpack) if isinstance(data, str) else None
+    except (ValueError, TypeError, RecursionError):
+        row = None
+    return Outcome("ok", "", row) if status == "ok" and isinstance(row, dict) else None
 
 
 def _pack(value: object) -> Any:

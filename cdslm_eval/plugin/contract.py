@@ -38,7 +38,11 @@ __all__ = [
     "Transcriber",
     "Worker",
     "located",
+    "text_file",
+    "text_files",
 ]
+
+_READS_TEXT = "reads_text"
 
 UPSTREAM_FEATURES = ("transcript", "phones")
 """What one measurer provides to others through the host, in the order in which it is computed."""
@@ -67,6 +71,25 @@ def located(default: Any = ...) -> Any:
         default: Its default; without one it must be given.
     """
     return Field(default, exclude=True)
+
+
+def text_file(default: Any = ...) -> Any:
+    """Declare an option that names a file whose text is read: a suite may name files below its own folder only.
+
+    Args:
+        default: Its default; without one it must be given.
+    """
+    return Field(default, json_schema_extra={_READS_TEXT: True})
+
+
+def text_files(options: Options) -> dict[str, str]:
+    """Return the options that name files of text, with their values."""
+    named = {
+        name: getattr(options, name)
+        for name, field in type(options).model_fields.items()
+        if isinstance(field.json_schema_extra, dict) and field.json_schema_extra.get(_READS_TEXT)
+    }
+    return {name: str(value) for name, value in named.items() if value is not None}
 
 
 class NoOptions(Options):

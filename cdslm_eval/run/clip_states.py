@@ -134,7 +134,7 @@ def unchanged(path: str, facts: FileFacts) -> bool:
     """Return whether a file still has the size, the times of change and the inode that its facts vouch for."""
     try:
         stat = Path(path).stat()
-    except OSError:
+    except (OSError, ValueError):
         return False
     stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
     return stamp == (facts.size, facts.mtime_ns, facts.ctime_ns, facts.inode)

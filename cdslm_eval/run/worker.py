@@ -16,6 +16,7 @@ from cdslm_eval.core.admission import Levels, fault
 from cdslm_eval.core.audio import Clip, Decoded, content_digest, is_silent, read_audio
 from cdslm_eval.core.clips import Source
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.regular import check_regular
 from cdslm_eval.core.store import FileFacts, Outcome
 from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Failed, Measurer, Metric, Skipped
 from cdslm_eval.plugin.failures import describe
@@ -115,6 +116,10 @@ class Worker:
                 clip, peak, reads, problem = self._decode(unit)
             except AudioError as error:
                 yield Read(unit.uid, unit.source.path, None, str(error))
+                continue
+            except MemoryError:
+                reason = "out of memory when decoded; raise --memory-limit, or cut the clip"
+                yield Read(unit.uid, unit.source.path, None, reason)
                 continue
             yield from reads
             clips[unit.uid], faults[unit.uid] = clip, fault(peak)
@@ -281,6 +286,7 @@ def read_with_facts(path: str, *, allow_truncated: bool = False) -> tuple[Decode
     Raises:
         AudioError: It cannot be read.
     """
+    check_regular(path)
     try:
         stat = Path(path).stat()
     except OSError as error:

@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.core.errors import UnknownNameError, UsageError, did_you_mean
-from cdslm_eval.core.records import Record, parse_number, parse_quantity
+from cdslm_eval.core.records import Record, has_comma, parse_number, parse_quantity
 
 __all__ = ["Built", "Columns", "build", "matches"]
 
@@ -207,7 +207,11 @@ def _conventions(
 def _values(
     kept: Sequence[tuple[int, Mapping[str, Any], Any, str]], names: Sequence[str], excluded: list[tuple[int, str]]
 ) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Return the columns of numbers, and those of texts; a bad cell among numbers is NaN and listed."""
+    """Return the columns of numbers, and those of texts; a bad cell among numbers is NaN and listed.
+
+    Raises:
+        UsageError: Every cell of a column is a number with a decimal comma or separators of thousands.
+    """
     metrics, labels = {}, {}
     for name in names:
         values, bad = [], []
@@ -221,6 +225,10 @@ def _values(
         if filled and filled >= len(bad):
             metrics[name] = np.array(values, float)
             excluded += bad
+        elif bad and all(has_comma(row.get(name)) for _, row, *_ in kept if _text(row.get(name)).strip()):
+            # else the whole column would count as labels
+            line, problem = bad[0]
+            raise UsageError(f"line {line}: {problem}")
         elif bad:
             labels[name] = np.array([_text(row.get(name)) for _, row, *_ in kept], dtype=str)
     return metrics, labels

@@ -22,6 +22,7 @@ Floats = npt.NDArray[np.float64]
 _SAME_OBJECTIVE = 1e-6  # relative: two seeds that come this near found one optimum
 _RIVAL_OBJECTIVE = 1e-3  # relative: another optimum this near is a rival
 _TOP = 0.85  # quantile of C from which on budgets count as the largest
+_LEAST_RATIO, _LEAST_COMPUTE = 0.01, 1e10  # no language model was trained on less
 _CHI_SQUARE = 3.841458820694124  # 95 % quantile with one degree of freedom
 
 
@@ -222,6 +223,7 @@ def table_flags(train: RunTable, rows: RunTable, metric: str) -> tuple[Flag, ...
         sentence = f"{len(rows.excluded)} rows are not used (line {first.line}: {first.reason}, ...)"
         flags.append(Flag("excluded", sentence, float(len(rows.excluded)), doubt=False, scope="table"))
     flags += _duplicates(train, metric)
+    flags += _units(train)
     check = train.compute_check()
     if not check.derived and check.spread > 0.01:
         flags.append(
@@ -238,6 +240,17 @@ def table_flags(train: RunTable, rows: RunTable, metric: str) -> tuple[Flag, ...
                 Flag(f"one_{name}", f"all rows have one {name}, so its exponent is not determined", 1.0, scope="table")
             )
     return tuple(flags)
+
+
+def _units(table: RunTable) -> Iterator[Flag]:
+    """Flag counts that look as if one of them were in billions."""
+    ratio, largest = float(np.median(table.D / table.N)), float(table.C.max())
+    if ratio < _LEAST_RATIO or largest < _LEAST_COMPUTE:
+        sentence = (
+            f"a median of {ratio:.2g} tokens per parameter and at most {largest:.2g} FLOPs: is D (or N) in billions? "
+            "write 20B, or multiply the column"
+        )
+        yield Flag("units", sentence, ratio, doubt=False, scope="table")
 
 
 def _duplicates(table: RunTable, metric: str) -> Iterator[Flag]:

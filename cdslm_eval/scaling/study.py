@@ -21,7 +21,7 @@ from cdslm_eval.scaling.isoflop import IsoFlops, fit_isoflops
 from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.staged import bootstrap_staged
 from cdslm_eval.scaling.table import RunTable
-from cdslm_eval.scaling.validation import Holdout, hold_out, one_sided, roll_out
+from cdslm_eval.scaling.validation import Holdout, hold_out, one_sided, roll_out, undercovered
 from cdslm_eval.scaling.verdict import Verdict, doubted, judge
 
 __all__ = ["Settings", "Study", "study"]
@@ -110,7 +110,14 @@ class Study:
         budgets = np.array(self.settings.budgets)
         beyond = extrapolation_flags(self.fit.table, self.fit.law, budgets) if len(budgets) else ()
         bent = () if self.curvature is None else self.curvature.flags
-        return (*self.fit.flags, *beyond, *bent, *(one_sided(self.holdout) if self.test.any() and self.holdout else ()))
+        return (*self.fit.flags, *beyond, *bent, *self._held_out_flags)
+
+    @property
+    def _held_out_flags(self) -> tuple[Flag, ...]:
+        if self.holdout is None:
+            return ()
+        sides = one_sided(self.holdout) if self.test.any() else ()
+        return (*sides, *undercovered(self.holdout))
 
     @cached_property
     def values(self) -> Floats:

@@ -99,7 +99,9 @@ class Plan:
         return next((entry.clips for entry in self.sets if entry.key == key), None)
 
 
-def make_plan(suite: Suite, host: Host, *, only: Sequence[str] = (), recorded: bool = False) -> Plan:
+def make_plan(
+    suite: Suite, host: Host, *, only: Sequence[str] = (), recorded: bool = False, allow_outside: bool = False
+) -> Plan:
     """Check a suite against what is installed and on the disk, and lay out what will run.
 
     Args:
@@ -107,12 +109,13 @@ def make_plan(suite: Suite, host: Host, *, only: Sequence[str] = (), recorded: b
         host: Makes the components.
         only: Patterns of systems and metrics to keep; empty keeps all.
         recorded: Whether the run is compared with a recorded one, as gates on `recorded` need.
+        allow_outside: Let generators read texts that lie outside the suite's folder.
 
     Raises:
         UsageError: Anything is wrong; every problem is reported, with its line and key.
     """
     problems = Problems(suite.path, suite.text)
-    whole = _plan_components(suite, host, problems)
+    whole = _plan_components(suite, host, problems, allow_outside=allow_outside)
     problems.raise_if_any()
     assert whole is not None  # what could not be made is a problem
     plan = _selected(whole, only)
@@ -122,7 +125,7 @@ def make_plan(suite: Suite, host: Host, *, only: Sequence[str] = (), recorded: b
     return dataclasses.replace(plan, gates=gates)
 
 
-def _plan_components(suite: Suite, host: Host, problems: Problems) -> Plan | None:
+def _plan_components(suite: Suite, host: Host, problems: Problems, *, allow_outside: bool) -> Plan | None:
     """Make everything that the suite names; None where the recognizer cannot be made."""
     spec = suite.spec
     recognizer = None
@@ -154,7 +157,7 @@ def _plan_components(suite: Suite, host: Host, problems: Problems) -> Plan | Non
         except (EvalError, OSError) as error:
             problems.add(_failing_key(metric, upstream), str(error))
     references_of = _references(spec, metrics, problems)
-    sets = plan_sets(suite, host, references_of, problems)
+    sets = plan_sets(suite, host, references_of, problems, allow_outside=allow_outside)
     if recognizer is None:
         return None
     profiler = _profiler(suite, host, metrics, recognizer, problems)

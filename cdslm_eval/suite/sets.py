@@ -11,6 +11,7 @@ from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import EvalError, UsageError, did_you_mean
 from cdslm_eval.core.speakers import speakers_from
 from cdslm_eval.core.toml import Problems
+from cdslm_eval.plugin.contract import text_files
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.run.generation import GenerationRequest, generate_set
 from cdslm_eval.suite.schema import SetSpec, Suite, SuiteSpec
@@ -19,6 +20,8 @@ __all__ = ["GeneratorCall", "PlannedSet", "SetKey", "absolute_options", "hint", 
 
 SetKey = tuple[Literal["references", "systems"], str]
 _Key = TypeVar("_Key")
+_PACKAGE = Path(__file__).parents[1]
+"""Texts that come with the package are nobody's secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,12 @@ class PlannedSet:
 
 
 def plan_sets(
-    suite: Suite, host: Host, references_of: Mapping[str, str | None], problems: Problems
+    suite: Suite,
+    host: Host,
+    references_of: Mapping[str, str | None],
+    problems: Problems,
+    *,
+    allow_outside: bool = False,
 ) -> tuple[PlannedSet, ...]:
     """Open the sets that are files, check the generators, and return all in an order that respects prompts.
 
@@ -59,12 +67,16 @@ def plan_sets(
         host: Knows the generators.
         references_of: System -> name of its reference.
         problems: Takes what is wrong: a missing file, an unknown option, a cycle.
+        allow_outside: Let generators read texts that lie outside the suite's folder.
     """
     planned: dict[SetKey, PlannedSet] = {}
     for key, spec in _specs(suite.spec).items():
         source = "path" if spec.path is not None else "generator"
         try:
             planned[key] = _planned(suite, host, key, spec, references_of, problems)
+            call = planned[key].call
+            if call is not None and not allow_outside:
+                _check_inside(suite, host, call.spec)
         except (EvalError, OSError) as error:
             problems.add((*key, source), str(error))
     prompts_of = {
@@ -139,6 +151,16 @@ def _planned(
     return PlannedSet(
         key, call=GeneratorCall(text, prompts, spec.count or whole.count, spec.seconds or whole.seconds, seed)
     )
+
+
+def _check_inside(suite: Suite, host: Host, spec: str) -> None:
+    """Refuse a text outside the suite's folder: its lines end up in manifests, whoever wrote the suite."""
+    for option, path in text_files(host.make("generator", spec).options).items():
+        if not any(Path(path).resolve().is_relative_to(folder.resolve()) for folder in (suite.folder, _PACKAGE)):
+            raise UsageError(
+                f"option {option!r}: {path} lies outside the suite's folder; move it there, or trust the suite with "
+                "--allow-outside"
+            )
 
 
 def _prompts(suite: Suite, key: SetKey, spec: SetSpec, references_of: Mapping[str, str | None]) -> SetKey | Path | None:

@@ -23,7 +23,8 @@ class Journal:
 
     Args:
         folder: The run's.
-        step: Steps of its checkpoint; lines of later steps, which were lost, are removed.
+        step: Steps of its checkpoint; lines of later steps, which were lost, are removed; all lines where it is 0,
+            because a run that starts from nothing writes its first line again.
         steps: Steps of the run.
         flops: FLOPs of a step.
         tokens: Tokens of a step.
@@ -35,7 +36,7 @@ class Journal:
         self, folder: Path, step: int, steps: int, flops: float, tokens: float, peak: float, quiet: bool
     ) -> None:
         path = folder / LOG
-        lines = [line for line in _lines(path) if line["step"] <= step]
+        lines = [line for line in _lines(path) if line["step"] <= step and step > 0]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         written_whole(path, lambda half: half.write_text(text, encoding="utf-8"))
         self._file = path.open("a", encoding="utf-8", buffering=1)

@@ -225,7 +225,7 @@ BAD = {
 @pytest.mark.parametrize("what", BAD)
 def test_bad_tables_are_told_and_the_rest_is_answered(fit, table, what):
     spoil, expected, answered = BAD[what]
-    out, _ = fit(table("runs.csv", spoil(runs())), "--replicates", "100")
+    out, _ = fit(table("runs.csv", spoil(runs())), "--replicates", "100", code=1 if what == "few rows" else 0)
     assert expected in out
     assert answered is None or answered in out
     # a wrong k of C = k N D leaves a law of N and D alone, and doubts what is stated under a budget
@@ -236,6 +236,8 @@ def test_bad_tables_are_told_and_the_rest_is_answered(fit, table, what):
 def test_what_is_misspelt_is_named_with_what_was_meant(fit, table):
     name = table("runs.csv", runs())
     assert "Did you mean 'loss'?" in fit(name, "--metric", "los", code=2)[1]
+    renamed = [{"N": row["N"], "D": row["D"], "seed": 1, "loss_val": row["loss"]} for row in runs()]
+    assert "Did you mean 'loss_val'?" in fit(table("v.csv", renamed), code=2)[1]
     assert "Did you mean 'isoflop'?" in fit("isoflops", name, code=2)[1]
     assert "Did you mean 'chinchilla'?" in fit(name, "--law", "chinchila", code=2)[1]
     assert (

@@ -6,7 +6,8 @@ import pytest
 
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.core.records import read_records
+from cdslm_eval.core.records import parse_quantity, read_records
+from cdslm_eval.scaling.table import RunTable
 
 
 def test_a_quotation_mark_in_a_tsv_is_text(tmp_path):
@@ -71,3 +72,14 @@ def test_tables_of_runs_are_read_as_strictly(tmp_path):
     (tmp_path / "t.csv").write_text("N,loss\n1e6,2,5\n")
     with pytest.raises(UsageError, match="line 2: 3 fields where the header names 2"):
         read_records(tmp_path / "t.csv")
+
+
+def test_decimal_commas_are_named_with_their_line():
+    """A column of decimal commas counted as labels ("no metric in the table"), and a count of 1,5B as 15B."""
+    rows = [{"N": "1e6", "D": "2e7", "loss": "2,5"}, {"N": "2e6", "D": "3e7", "loss": "2,4"}]
+    with pytest.raises(UsageError, match="line 1: loss: '2,5' is not a number; write a point for decimals"):
+        RunTable.from_records(rows)
+    with pytest.raises(ValueError, match=r"'1,5B' is not a count .* write a point"):
+        parse_quantity("1,5B")
+    assert parse_quantity("1,000,000") == parse_quantity("1_000_000") == 1e6
+    assert parse_quantity("12,500.5K") == 12_500_500

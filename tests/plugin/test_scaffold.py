@@ -73,7 +73,7 @@ def test_the_licence_is_the_authors_choice_and_test_names_do_not_collide(written
 def test_it_is_in_the_lists_and_usable(environment):
     for name, kind in KINDS.items():
         listed = {
-            entry["name"]: load
+            entry["name"]: entry
             for entry in json.loads(run("cdslm_eval", f"{kind}s", "--json", environment=environment).stdout)
         }
         assert listed[name]["owner"] == f"cdslm-eval-{name}:{name}"

@@ -7,9 +7,10 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from cdslm_eval.scaling import Law, LawSpec, Plan, fit_law, judge, simulate
+from cdslm_eval.scaling import Law, LawSpec, Plan, fit_law, hold_out, judge, simulate
 from cdslm_eval.scaling.adequacy import declared_noise, runs_test
 from cdslm_eval.scaling.fit import robust_fit
+from cdslm_eval.scaling.validation import undercovered
 
 LAW = Law.of("chinchilla", E=1.8, A=400.0, B=3000.0, alpha=0.32, beta=0.40)
 PLAN = Plan(tuple(np.geomspace(1e18, 1e21, 8)), sizes=5, width=16)
@@ -95,3 +96,13 @@ def test_a_wrong_factor_of_compute_doubts_budgets_alone():
     fit = fit_law(off, "loss")
     assert fit.trusted
     assert any(flag.name == "compute_mismatch" and flag.doubt and flag.scope == "budget" for flag in fit.flags)
+
+
+def test_intervals_that_hold_too_few_held_out_rows_are_flagged():
+    held = hold_out(fit_law(simulate(LAW, replace(PLAN, sizes=15), 0.003, 1), "loss"))
+    # 24 rows; at 95 % fewer than 19 of them inside have a chance of 0.0005
+    assert not list(undercovered(replace(held, covered=np.arange(24) < 21)))
+    (flag,) = undercovered(replace(held, covered=np.arange(24) < 15))
+    assert flag.name == "held_out_coverage"
+    assert not flag.doubt
+    assert flag.value == pytest.approx(15 / 24)

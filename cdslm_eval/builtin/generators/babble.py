@@ -15,7 +15,7 @@ from cdslm_eval.builtin.generators.speak import drawn_manner, engine, read_lines
 from cdslm_eval.builtin.recognizers.phonemize import SPEECH_EXTRA, phonemize
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options
+from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options, text_file
 
 __all__ = ["BabbleGenerator", "BabbleOptions", "PhoneModel"]
 
@@ -33,7 +33,7 @@ class BabbleOptions(Options):
     """
 
     order: int = Field(2, ge=0, le=4)
-    text: str | None = None
+    text: str | None = text_file(None)
 
 
 class BabbleGenerator(Generator):

@@ -14,7 +14,7 @@ from cdslm_eval.builtin.generators.making import clip_rng, made_clip
 from cdslm_eval.builtin.recognizers.phonemize import SPEECH_EXTRA
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options
+from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options, text_file
 
 __all__ = ["SpeakGenerator", "SpeakOptions", "drawn_manner", "engine", "read_lines"]
 
@@ -27,7 +27,7 @@ class SpeakOptions(Options):
         voice: espeak-ng's voice; its variant is drawn per clip.
     """
 
-    path: str
+    path: str = text_file()
     voice: str = "en-us"
 
 

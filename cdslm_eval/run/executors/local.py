@@ -13,15 +13,40 @@ import types
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
+from pathlib import Path
 from typing import Any
+
+from pydantic import Field
 
 from cdslm_eval.core.descriptors import stdout_to_stderr
 from cdslm_eval.core.errors import EvalError, UsageError
-from cdslm_eval.plugin.contract import Executor, Finished, Lost, Produced, Task, Worker
+from cdslm_eval.plugin.contract import Executor, Finished, Lost, Options, Produced, Task, Worker
 
-__all__ = ["LocalExecutor", "WorkerProcess"]
+__all__ = ["LocalExecutor", "LocalOptions", "WorkerProcess"]
 
 _START_SECONDS = 600.0
+_STARTS = 3
+"""How often a process that is killed before it is ready is started, such as by the kernel when memory is short."""
+_GIB = 1 << 30
+
+
+class LocalOptions(Options):
+    """Options of `local`.
+
+    Attributes:
+        memory_gb: Private memory that each process may take, in GiB; 0 is no limit. Default: three quarters of the
+            machine's (or the container's), so that one hostile file fails instead of taking the machine.
+    """
+
+    memory_gb: float | None = Field(default=None, ge=0, allow_inf_nan=False)
+
+    def limit_bytes(self) -> int | None:
+        """Return the limit in bytes; None where there is none."""
+        if self.memory_gb is None:
+            return _machine_bytes() * 3 // 4
+        return int(self.memory_gb * _GIB) or None
+
+
 _THREADS = ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS", "NUMEXPR_NUM_THREADS")
 
 
@@ -29,12 +54,14 @@ class LocalExecutor(Executor):
     """Runs one task at a time in each of its processes; a hung one is killed and replaced."""
 
     name = "local"
+    Options = LocalOptions
 
     def run(
         self, worker: Worker, next_task: Callable[[], Task | None], jobs: int
     ) -> Iterator[Produced | Finished | Lost]:
         """Run tasks on up to `jobs` processes; they start as tasks come in."""
         processes: list[WorkerProcess] = []
+        limit_bytes = self.options.limit_bytes()
         try:
             while True:
                 while (free := next((p for p in processes if p.task is None), None)) or len(processes) < jobs:
@@ -42,7 +69,7 @@ class LocalExecutor(Executor):
                     if task is None:
                         break
                     if free is None:
-                        processes.append(free := WorkerProcess(worker))
+                        processes.append(free := WorkerProcess(worker, limit_bytes))
                     free.send(task)
                 busy = [process for process in processes if process.task is not None]
                 if not busy:
@@ -65,6 +92,7 @@ class WorkerProcess:
 
     Args:
         worker: Opened once, when the process starts.
+        limit_bytes: Private memory that the process may take; None is no limit.
 
     Attributes:
         task: The task that it runs, or None.
@@ -72,18 +100,37 @@ class WorkerProcess:
         deadline: Monotonic time in seconds at which the task has gone without a result for too long.
     """
 
-    def __init__(self, worker: Worker) -> None:
+    def __init__(self, worker: Worker, limit_bytes: int | None = None) -> None:
+        self._packed, self._limit_bytes = _packed(worker), limit_bytes
+        self._starts = 0
+        self._start()
+        self.task: Task | None = None
+        self.alive = True
+        self.seconds = _START_SECONDS
+        self.deadline = 0.0
+
+    def _start(self) -> None:
         context = multiprocessing.get_context("spawn")
         self.pipe, theirs = context.Pipe()
-        self._process = context.Process(target=_serve, args=(theirs, _packed(worker)), daemon=True)
+        self._process = context.Process(target=_serve, args=(theirs, self._packed, self._limit_bytes), daemon=True)
         with _one_thread_each(), _no_main_module():
             self._process.start()
         theirs.close()
-        self.task: Task | None = None
-        self.alive = True
         self._ready = False
-        self.seconds = _START_SECONDS
-        self.deadline = 0.0
+        self._starts += 1
+
+    def _start_again(self) -> bool:
+        """Start the process once more where it was killed before it was ready; return whether it was."""
+        if self._ready or self._starts >= _STARTS:
+            return False
+        self._process.join(1.0)
+        if (self._process.exitcode or 0) >= 0:  # one that ends by itself would do so again
+            return False
+        self.pipe.close()
+        self._start()
+        assert self.task is not None
+        self.send(self.task)
+        return True
 
     def send(self, task: Task) -> None:
         """Send a task to the process and start its time limit."""
@@ -114,7 +161,8 @@ class WorkerProcess:
             try:
                 kind, value = self.pipe.recv()
             except (EOFError, OSError):
-                yield self.end("")
+                if not self._start_again():
+                    yield self.end("")
                 return
             if kind == "ready":
                 self._ready = True
@@ -201,8 +249,31 @@ def _packed(worker: Worker) -> bytes:
         ) from error
 
 
-def _serve(pipe: Connection[Any, Any], packed: bytes) -> None:
+def _machine_bytes() -> int:
+    """Return the memory of the machine, or of the container where that is less."""
+    total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    for path in ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory/memory.limit_in_bytes"):
+        with suppress(OSError, ValueError):  # ValueError: "max", no limit
+            total = min(total, int(Path(path).read_text(encoding="ascii")))
+    return total
+
+
+def _limit_memory(limit_bytes: int | None) -> None:
+    """Let allocations beyond a limit fail in this process."""
+    # data alone: the driver of a GPU reserves addresses by terabytes
+    if limit_bytes is None:
+        return
+    with suppress(ImportError, OSError, ValueError):  # a system without such limits, or a stricter one that is set
+        import resource
+
+        _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+        most = limit_bytes if hard == resource.RLIM_INFINITY else min(limit_bytes, hard)
+        resource.setrlimit(resource.RLIMIT_DATA, (most, hard))
+
+
+def _serve(pipe: Connection[Any, Any], packed: bytes, limit_bytes: int | None) -> None:
     """Run tasks until the pipe closes or the parent is gone."""
+    _limit_memory(limit_bytes)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is the parent's to handle
     stdout_to_stderr()  # what a plugin prints must not land inside the parent's JSON or CSV
     threading.Thread(target=_exit_with_parent, args=(os.getppid(),), daemon=True).start()
