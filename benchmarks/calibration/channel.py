@@ -140,12 +140,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--recognizer", required=True)
     parser.add_argument("--group", choices=GROUPS, default="degradations")
+    parser.add_argument("--systems", default="", help="Some of the group's, comma-separated.")
     parser.add_argument("--store", type=Path, default=Path("channel.cdslm"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     reference = options.data / "speech" / "librispeech_mini" / "train"
+    systems = GROUPS[options.group](options.data)
+    chosen = options.systems.split(",") if options.systems else list(systems)
     result = score(
-        GROUPS[options.group](options.data),
+        {name: systems[name] for name in chosen},
         reference,
         "pjsd",
         recognizer=options.recognizer,
