@@ -171,8 +171,8 @@ def compare(
     Args:
         a, b: Two systems, as `score` takes them; `{"name": system}` names one. Generators write their clips first.
         reference: Real speech, as one system; needed by metrics that compare with it.
-        metrics, recognizer, transcriber, store, jobs, device, seed, progress, time_limit_s, executor, speakers_from,
-            note: As for `score`.
+        metrics, recognizer, transcriber, store, jobs, device, seed, progress: As for `score`.
+        time_limit_s, executor, speakers_from, note: As for `score`.
         unpaired: Compare as independent samples, whatever keys both share.
 
     Raises:
