@@ -49,7 +49,12 @@ def fill(store_path, plan):
             for index, source in enumerate(entry.clips.sources):
                 digest = f"{number:04d}{index:060d}"
                 stat = Path(source.path).stat()
-                store.put_file(source.path, FileFacts(stat.st_size, stat.st_mtime_ns, digest, 5.0, 16000, 1, "PCM", ""))
+                store.put_file(
+                    source.path,
+                    FileFacts(
+                        stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, digest, 5.0, 16000, 1, "PCM", ""
+                    ),
+                )
                 for metric in plan.metrics.values():
                     ident = plan.identities[metric.name]
                     row = {"phones": list(source.phones)}

@@ -6,28 +6,26 @@ import dataclasses
 import logging
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdslm_eval.core import defaults, speakers
+from cdslm_eval.core import defaults
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.core.progress import Progress, progress_bar
-from cdslm_eval.core.provenance import host_facts, versions
 from cdslm_eval.core.store import Store, default_store_path
-from cdslm_eval.plugin.contract import Component, Executor, Metric, Recognizer, Transcriber
-from cdslm_eval.plugin.host import Host, transcriber_for
-from cdslm_eval.plugin.recognition import cautions
-from cdslm_eval.plugin.specs import split_specs
+from cdslm_eval.plugin.contract import Executor, Metric, Recognizer, Transcriber
+from cdslm_eval.plugin.host import Host
 from cdslm_eval.results.comparison_result import ComparisonResult
 from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.run import Runner, unscored
 from cdslm_eval.run import comparison as _comparison
 from cdslm_eval.run import scoring as _scoring
 from cdslm_eval.run.channel import profiler_for
+from cdslm_eval.run.components import Components, Note
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
-from cdslm_eval.run.systems import GeneratorLike, open_set, open_systems
+from cdslm_eval.run.set_notes import set_notes
+from cdslm_eval.run.systems import GeneratorLike, open_set, open_systems, with_speakers
 
 if TYPE_CHECKING:
     from cdslm_eval.results.suite_result import SuiteResult
@@ -39,8 +37,6 @@ if TYPE_CHECKING:
 __all__ = ["MetricLike", "Note", "compare", "fit", "generate", "plan_suite", "run_suite", "score"]
 
 MetricLike = str | Metric | type[Metric]
-Note = Callable[[str], None]
-"""Called with a sentence that the user is to see: whose weights are used, what is being generated."""
 _logger = logging.getLogger("cdslm_eval")
 
 
@@ -61,6 +57,8 @@ def score(
     seconds: float = defaults.CLIP_SECONDS,
     time_limit_s: float = defaults.TIME_LIMIT_S,
     keep_failures: bool = False,
+    rehash: bool = False,
+    allow_truncated: bool = False,
     executor: str | Executor | type[Executor] = "local",
     channel: bool | None = None,
     speakers_from: str | None = None,
@@ -88,6 +86,8 @@ def score(
         seconds: Their length in seconds.
         time_limit_s: Seconds that one clip may take under one metric.
         keep_failures: Do not measure again what failed before.
+        rehash: Decode every file again, whatever its size, times and inode say.
+        allow_truncated: Score files that end before their header says as far as they go; else these clips fail.
         executor: Where metrics run.
         channel: Measure the channel next to divergences of phones: profiles, and the reference put through each
             system's channel (acoustic floor, matched value). None does so where the recognizer declares a real-time
@@ -111,16 +111,16 @@ def score(
     """
     host = Host()
     path = _store_path(store)
-    measuring = _Measuring.resolve(host, metrics, recognizer, transcriber, note)
-    real = _reference(host, reference)
+    measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
+    real = _reference(host, reference, allow_truncated)
     source = open_set(host, prompts, None) if prompts is not None else real
 
     def make(generator: GeneratorLike) -> ClipSet:
         request = GenerationRequest(generator, source, count, seconds, seed, recognizer)
         return generate_set(host, request, path.with_suffix(".clips"), note)
 
-    opened = open_systems(host, systems, make)
-    opened, real = _with_speakers(opened, real, speakers_from)
+    opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, systems, make)]
+    opened, real = with_speakers(opened, real, speakers_from)
     profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
     settings = {**measuring.settings(host, real), "channel": profiler is not None}
     with Store(path) as rows, _shown(progress, "scoring") as bar:
@@ -133,6 +133,7 @@ def score(
             device=device,
             keep_failures=keep_failures,
             transcriber=measuring.transcriber,
+            rehash=rehash,
         )
         result = _scoring.score(
             runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, profiler=profiler
@@ -158,6 +159,8 @@ def compare(
     seed: int = 0,
     progress: Progress | bool = False,
     time_limit_s: float = defaults.TIME_LIMIT_S,
+    rehash: bool = False,
+    allow_truncated: bool = False,
     executor: str | Executor | type[Executor] = "local",
     speakers_from: str | None = None,
     unpaired: bool = False,
@@ -171,18 +174,19 @@ def compare(
     Args:
         a, b: Two systems, as `score` takes them; `{"name": system}` names one. Generators write their clips first.
         reference: Real speech, as one system; needed by metrics that compare with it.
-        metrics, recognizer, transcriber, store, jobs, device, seed, progress: As for `score`.
-        time_limit_s, executor, speakers_from, note: As for `score`.
+        metrics, recognizer, transcriber, store, jobs, device, seed: As for `score`.
+        progress, time_limit_s, executor, rehash, allow_truncated: As for `score`.
+        speakers_from, note: As for `score`.
         unpaired: Compare as independent samples, whatever keys both share.
 
     Raises:
         UsageError: A system, metric or option cannot be used, or a metric needs a reference and there is none.
     """
     host = Host()
-    measuring = _Measuring.resolve(host, metrics, recognizer, transcriber, note)
-    real = _reference(host, reference)
-    opened = open_systems(host, [_pair(a), _pair(b)], None)
-    opened, real = _with_speakers(opened, real, speakers_from)
+    measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
+    real = _reference(host, reference, allow_truncated)
+    opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, [_pair(a), _pair(b)], None)]
+    opened, real = with_speakers(opened, real, speakers_from)
     with Store(_store_path(store)) as rows, _shown(progress, "measuring") as bar:
         runner = Runner(
             rows,
@@ -192,12 +196,15 @@ def compare(
             time_limit_s=time_limit_s,
             device=device,
             transcriber=measuring.transcriber,
+            rehash=rehash,
         )
         differences = _comparison.compare(
             runner, opened[0], opened[1], real, measuring.metrics, seed=seed, unpaired=unpaired, progress=bar
         )
         failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
-    warnings = tuple(dict.fromkeys([*measuring.cautions(host, opened, real), *runner.unusable.values()]))
+        doubts = [doubt for measurement in runner.measurements for doubt in set_notes(measurement, measuring.metrics)]
+    cautions = measuring.cautions(host, opened, real)
+    warnings = tuple(dict.fromkeys([*cautions, *runner.unusable.values(), *doubts]))
     for warning in warnings:
         note(f"note: {warning}")
     return ComparisonResult(
@@ -356,79 +363,15 @@ def fit(table: RunTable | Path | str, metric: str = "loss", **options: Any) -> L
     return fit_law(read, metric, LawSpec(**options))
 
 
-@dataclass(frozen=True, slots=True)
-class _Measuring:
-    """The components of a run, made from what the caller named."""
-
-    metrics: tuple[Metric, ...]
-    recognizer: Recognizer
-    transcriber: Transcriber | None
-    names: Mapping[str, str | None]
-    requested: Any
-
-    @classmethod
-    def resolve(cls, host: Host, metrics: Any, recognizer: Any, transcriber: Any, note: Note) -> _Measuring:
-        """Make the components, and name whose weights they load and under which licence."""
-        listed = split_specs(metrics, list(host.registered("metric"))) if isinstance(metrics, str) else metrics
-        listed = [listed] if isinstance(listed, Metric | type) else list(listed)
-        chosen = tuple(host.resolve("metric", metric) for metric in listed)
-        if not chosen:
-            raise UsageError("no metric to measure: name at least one")
-        names = [metric.name for metric in chosen]
-        if twice := sorted({name for name in names if names.count(name) > 1}):
-            raise UsageError(f"metrics: {', '.join(twice)} is named twice")
-        recognizes: Recognizer = host.resolve("recognizer", recognizer)
-        transcribes = transcriber_for([*chosen, recognizes], host, transcriber)
-        reads_phones = any("phones" in metric.needs for metric in chosen)
-        _note_weights([*chosen, *([recognizes] if reads_phones else []), transcribes], note)
-        specs = {
-            "metrics": ",".join(_spec(metric) for metric in listed),
-            "recognizer": recognizes.name if recognizer == defaults.RECOGNIZER else _spec(recognizer),
-            "transcriber": None if transcribes is None else _spec(transcriber or transcribes),
-        }
-        return cls(chosen, recognizes, transcribes, specs, recognizer)
-
-    def cautions(self, host: Host, systems: Sequence[ClipSet], reference: ClipSet | None) -> list[str]:
-        """Return what the user must know of the recognizer, on these sets, before quoting a value."""
-        sets = [*systems, *([reference] if reference else [])]
-        return cautions(host, self.requested, self.recognizer, self.metrics, sets)
-
-    def settings(self, host: Host, reference: ClipSet | None) -> dict[str, Any]:
-        """Return what a result records of how it was made."""
-        return {
-            **self.names,
-            "reference": reference.origin if reference else None,
-            "versions": versions(host.versions()),
-            "host": host_facts(),
-        }
-
-
-def _spec(component: str | Component | type[Component]) -> str:
-    return component if isinstance(component, str) else component.name
-
-
-def _note_weights(components: Sequence[Component | None], note: Note) -> None:
-    """Name whose weights are used and under which licence, before they are."""
-    for component in components:
-        if component is not None and component.weights_licence:
-            weights = component.attribution or "weights"
-            note(f"note: {component.name} uses {weights}, licence {component.weights_licence}")
-
-
-def _reference(host: Host, reference: Any) -> ClipSet | None:
+def _reference(host: Host, reference: Any, allow_truncated: bool) -> ClipSet | None:
     if reference is None:
         return None
     opened = ClipSet.open(reference) if isinstance(reference, str | Path) else open_set(host, reference, None)
-    return ClipSet(_scoring.REFERENCE, opened.sources, opened.origin)
+    return _allowing(ClipSet(_scoring.REFERENCE, opened.sources, opened.origin), allow_truncated)
 
 
-def _with_speakers(
-    systems: Sequence[ClipSet], reference: ClipSet | None, spec: str | None
-) -> tuple[list[ClipSet], ClipSet | None]:
-    if spec is None:
-        return list(systems), reference
-    *named, last = speakers.speakers_from([*systems, *([reference] if reference is not None else [])], spec)
-    return (named, last) if reference is not None else ([*named, last], None)
+def _allowing(clips: ClipSet, allow_truncated: bool) -> ClipSet:
+    return clips.allowing_truncated() if allow_truncated else clips
 
 
 def _pair(system: Any) -> Any:

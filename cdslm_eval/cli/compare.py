@@ -9,8 +9,10 @@ import typer
 from cdslm_eval.cli import common
 from cdslm_eval.cli.score import (
     DEFAULT_METRICS,
+    AllowTruncatedOption,
     JobsOption,
     RecognizerOption,
+    RehashOption,
     SeedOption,
     SpeakersFromOption,
     StoreOption,
@@ -39,6 +41,8 @@ def compare(
     speakers_from: SpeakersFromOption = None,
     jobs: JobsOption = 0,
     seed: SeedOption = 0,
+    rehash: RehashOption = False,
+    allow_truncated: AllowTruncatedOption = False,
 ) -> None:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
 
@@ -58,6 +62,8 @@ def compare(
         store=store,
         jobs=jobs,
         seed=seed,
+        rehash=rehash,
+        allow_truncated=allow_truncated,
         unpaired=unpaired,
         speakers_from=speakers_from,
         progress=True,

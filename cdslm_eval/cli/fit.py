@@ -84,8 +84,8 @@ def law(
 ) -> None:
     """Fit a law, and report what follows: optima, curvature, near-optimal range, verdict.
 
-    Exit codes: 0 fitted (the first line states whether the fit can be trusted); 2 the command or the table was wrong;
-    3 internal error.
+    Exit codes: 0 fitted (the first line states whether the fit can be trusted); 1 no law could be fitted;
+    2 the command or the table was wrong; 3 internal error.
     """
     from cdslm_eval.cli.fit_text import law_text
 
@@ -195,3 +195,5 @@ def _study(rows: Rows, settings: Settings, output: Output, text: Callable[[Study
         from cdslm_eval.report.fit import write_fit_report
 
         common.note(f"report: {write_fit_report(done, output.out)}")
+    if settings.law and done.fit is None:
+        raise typer.Exit(1)

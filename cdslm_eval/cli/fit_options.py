@@ -128,7 +128,13 @@ class Fitting:
     estimator: Annotated[
         str, typer.Option("--estimator", help="huber, lad (least absolute deviations) or least_squares.")
     ] = "huber"
-    delta: Annotated[float, typer.Option("--delta", help="Huber's delta, on the scale of the link.")] = 1e-3
+    delta: Annotated[
+        float,
+        typer.Option(
+            "--delta",
+            help="Huber's delta on the scale of the link; identity: in units of the median |metric|.",
+        ),
+    ] = 1e-3
     link: Annotated[
         str | None,
         typer.Option(

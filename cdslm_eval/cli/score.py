@@ -68,6 +68,13 @@ TimeLimitOption = Annotated[
 KeepFailuresOption = Annotated[
     bool, typer.Option("--keep-failures", help="Do not try again what failed in an earlier run.")
 ]
+RehashOption = Annotated[
+    bool, typer.Option("--rehash", help="Decode every file again, whatever the store knows of its size and times.")
+]
+AllowTruncatedOption = Annotated[
+    bool,
+    typer.Option("--allow-truncated", help="Score files that end before their header says; else these clips fail."),
+]
 PromptsOption = Annotated[
     str | None,
     typer.Option("--prompts", help="Clips for generators to continue or learn from; default: the reference."),
@@ -107,6 +114,8 @@ def score(
     strict: StrictOption = False,
     time_limit: TimeLimitOption = defaults.TIME_LIMIT_S,
     keep_failures: KeepFailuresOption = False,
+    rehash: RehashOption = False,
+    allow_truncated: AllowTruncatedOption = False,
     prompts: PromptsOption = None,
     count: CountOption = defaults.CLIP_COUNT,
     seconds: SecondsOption = defaults.CLIP_SECONDS,
@@ -136,6 +145,8 @@ def score(
         device=device,
         time_limit_s=time_limit,
         keep_failures=keep_failures,
+        rehash=rehash,
+        allow_truncated=allow_truncated,
         prompts=prompts,
         count=count,
         seconds=seconds,

@@ -33,6 +33,16 @@ def _cells(one: Estimate) -> list[str]:
 _HEADINGS = ("system", "value", "low … high", "floor", "corrected (95 %)", "held-out", "trust", "ok/failed/skipped")
 
 
+def _real_cells(estimates: Sequence[Estimate]) -> list[str]:
+    """Return the row of real speech against real speech, the floor; nothing where that is not known."""
+    floors = [estimate.floor for estimate in estimates if math.isfinite(estimate.floor)]
+    if not floors:
+        return []
+    low, high = format_number(min(floors), 3), format_number(max(floors), 3)
+    floor = low if low == high else f"{low} … {high}"
+    return ["real speech", floor, "", floor, "0" if estimates[0].trust else "", "0", "", ""]
+
+
 def _groups(result: ScoreResult) -> dict[str, list[Estimate]]:
     groups: dict[str, list[Estimate]] = {}
     for estimate in result.estimates:
@@ -60,6 +70,8 @@ def table(result: ScoreResult) -> str:
         view = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
         for column in chosen:
             view.add_column(_HEADINGS[column], justify="left" if column in (0, 6) else "right", no_wrap=column != 0)
+        if real := _real_cells(group):
+            view.add_row(*(Text(real[column]) for column in chosen))
         for estimate in group:
             view.add_row(*(Text(_cells(estimate)[column]) for column in chosen))
         console.print(view)
@@ -86,6 +98,9 @@ def table(result: ScoreResult) -> str:
 
 def _notes(estimates: Sequence[Estimate], reasons: Collection[str]) -> Iterator[str]:
     """Yield why systems are not ranked, unknown or not to be trusted, but for reasons that are listed once for all."""
+    short = [estimate.clips_for_ok for estimate in estimates if math.isfinite(estimate.clips_for_ok)]
+    if short:
+        yield f"trust: about {math.ceil(max(short))} clips (or speakers) a side would make all of these ok"
     for estimate in estimates:
         if estimate.outside:
             yield f"{estimate.system} is not ranked: {estimate.outside}"

@@ -13,6 +13,7 @@ from typing import Any, cast
 import numpy as np
 import numpy.typing as npt
 
+from cdslm_eval.core.completeness import truncation
 from cdslm_eval.core.descriptors import silenced
 from cdslm_eval.core.errors import AudioError
 
@@ -112,6 +113,8 @@ class Decoded:
         channels: Channels in the file.
         encoding: Container and sample format, such as "WAV PCM_16".
         mixdown: How channels became one: "none", or "mean of N channels".
+        channel_energy: Sum of squares of all channels, divided by their number; None for one channel.
+        truncated: How the file ends before its header says, or "".
     """
 
     samples: Samples
@@ -119,26 +122,38 @@ class Decoded:
     channels: int
     encoding: str
     mixdown: str
+    channel_energy: float | None = None
+    truncated: str = ""
 
 
-def read_audio(path: Path | str, max_seconds: float = MAX_SECONDS) -> Decoded:
+def read_audio(path: Path | str, max_seconds: float = MAX_SECONDS, *, allow_truncated: bool = False) -> Decoded:
     """Decode a file to mono float32, whatever libsndfile can read.
 
     Args:
         path: The file.
         max_seconds: Longest audio that is accepted, in seconds.
+        allow_truncated: Whether a file that ends before its header says is read as far as it goes.
 
     Returns:
         The samples (channels averaged) and what the file was.
 
     Raises:
-        AudioError: The file is missing, unreadable, longer than `max_seconds`, or outside the channel or rate limits.
+        AudioError: The file is missing, unreadable, cut short, longer than `max_seconds`, or outside the channel or
+            rate limits.
     """
-    blocks = list(read_blocks(path, max_seconds))
-    return dataclasses.replace(blocks[0], samples=np.concatenate([block.samples for block in blocks]))
+    blocks = list(read_blocks(path, max_seconds, allow_truncated=allow_truncated))
+    return dataclasses.replace(
+        blocks[0],
+        samples=np.concatenate([block.samples for block in blocks]),
+        channel_energy=None
+        if blocks[0].channel_energy is None
+        else sum(block.channel_energy or 0.0 for block in blocks),
+    )
 
 
-def read_blocks(path: Path | str, max_seconds: float = MAX_SECONDS) -> Iterator[Decoded]:
+def read_blocks(
+    path: Path | str, max_seconds: float = MAX_SECONDS, *, allow_truncated: bool = False
+) -> Iterator[Decoded]:
     """Yield what `read_audio` returns in pieces of 65536 samples; a file without samples is one empty piece.
 
     Pieces are read until the file ends, so a header that claims gigabytes costs none.
@@ -148,6 +163,9 @@ def read_blocks(path: Path | str, max_seconds: float = MAX_SECONDS) -> Iterator[
     """
     import soundfile as sf
 
+    truncated = truncation(path)
+    if truncated and not allow_truncated:
+        raise AudioError(truncated)
     frames = 0
     try:
         # As bytes: a name need not be UTF-8
@@ -164,7 +182,8 @@ def read_blocks(path: Path | str, max_seconds: float = MAX_SECONDS) -> Iterator[
                 frames += len(block)
                 if frames > int(max_seconds * file.samplerate):
                     raise AudioError(f"longer than {max_seconds:g} s, the longest clip that is read")
-                yield Decoded(_mono(block), *about)
+                energy = float(np.square(block, dtype=np.float64).mean(axis=1).sum()) if file.channels > 1 else None
+                yield Decoded(_mono(block), *about, energy, truncated)
                 if not len(block):
                     return
     except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -33,11 +34,11 @@ class ClipSet(Sequence[Clip]):
         self.name = name
         self.sources = tuple(sources)
         self.origin = origin
-        seen: set[str] = set()
-        for source in self.sources:
-            if source.key in seen:
-                raise UsageError(f"{origin or name}: the key {source.key!r} stands twice; keys must be unique")
-            seen.add(source.key)
+        # sorted, because a set of a million keys takes ten times the memory
+        keys = sorted(source.key for source in self.sources)
+        for key, following in itertools.pairwise(keys):
+            if key == following:
+                raise UsageError(f"{origin or name}: the key {key!r} occurs twice; keys must be unique")
 
     @classmethod
     def open(cls, path: Path | str, name: str | None = None) -> ClipSet:
@@ -102,6 +103,11 @@ class ClipSet(Sequence[Clip]):
             UsageError: One of them is no such pair, has more than one channel, or is not at this scale.
         """
         return cls.from_clips([_clip(item, number, name) for number, item in enumerate(arrays)], name)
+
+    def allowing_truncated(self) -> ClipSet:
+        """Return the set with files that end before their header says read as far as they go, instead of refused."""
+        sources = [dataclasses.replace(source, allow_truncated=True) for source in self.sources]
+        return ClipSet(self.name, sources, self.origin)
 
     def offers(self) -> frozenset[str]:
         """Return what at least one clip of the set can give."""

@@ -27,6 +27,7 @@ _ALIASES = {
     "ref": "reference",
 }
 _FIELDS = ("path", "key", "text", "speaker", "language", "phones", "reference", "reference_text")
+_FIELD_NAMES = frozenset(_FIELDS)
 
 
 def from_directory(folder: Path) -> Iterator[Source]:
@@ -59,7 +60,7 @@ class _Sidecars:
 
     def read(self, audio: str, suffix: str) -> str | None:
         """Return the text of the sidecar of an audio file, or None where there is none."""
-        folder, name = os.path.split(audio)
+        folder = os.path.dirname(audio)  # noqa: PTH120 - three times as fast as Path, for a million clips
         if folder not in self._names:
             try:
                 names = [path.name for path in Path(folder or ".").iterdir()]
@@ -68,7 +69,7 @@ class _Sidecars:
             self._names[folder] = frozenset(name for name in names if name.endswith((".txt", ".phones")))
         if not self._names[folder]:
             return None
-        beside = Path(name).stem + suffix
+        beside = Path(audio).stem + suffix
         return _sidecar(Path(folder, beside)) if beside in self._names[folder] else None
 
 
@@ -124,6 +125,8 @@ def table_rows(path: Path, delimiter: str) -> Iterator[tuple[str, Mapping[str, A
 def from_records(records: Iterable[tuple[str, Mapping[str, Any]]], base: Path) -> list[Source]:
     """Return the clips that the records of a manifest name, with paths relative to a folder."""
     sources, sidecars = [], _Sidecars()
+    folder = str(base)
+    speakers: dict[str | None, str | None] = {}  # one string a speaker, not one a clip
     for where, record in records:
         path = record.get("path")
         if not isinstance(path, str) or not path:
@@ -133,27 +136,38 @@ def from_records(records: Iterable[tuple[str, Mapping[str, Any]]], base: Path) -
         _check_fields(record, where)
         reference = record.get("reference")
         key, phones = record.get("key"), record.get("phones")
-        audio = str(base / path)
+        audio, stem = _located(folder, path)
+        speaker = _text(record.get("speaker"))
         text = _text(record.get("text"))
         text = sidecars.read(audio, ".txt") if text is None else text
         phones = sidecars.read(audio, ".phones") if phones is None else phones
         sources.append(
             Source(
-                key=Path(path).with_suffix("").as_posix() if key is None or key == "" else str(key),
+                key=stem if key is None or key == "" else str(key),
                 path=audio,
                 text=text,
-                speaker=_text(record.get("speaker")),
+                speaker=speakers.setdefault(speaker, speaker),
                 language=_text(record.get("language")),
                 phones=tuple(phones.split() if isinstance(phones, str) else phones) if phones else None,
-                reference=str(base / str(reference)) if reference else None,
+                reference=_located(folder, str(reference))[0] if reference else None,
                 reference_text=_text(record.get("reference_text")),
             )
         )
     return sources
 
 
+def _located(folder: str, path: str) -> tuple[str, str]:
+    """Return where a path of a manifest lies, and the path without its suffix, both as pathlib writes them."""
+    if "//" in path or "./" in path or path.endswith((".", "/")) or os.sep != "/":
+        return str(Path(folder, path)), Path(path).with_suffix("").as_posix()
+    # a million calls of Path take 5 s
+    return os.path.join(folder, path) if folder != "." else path, os.path.splitext(path)[0]  # noqa: PTH118, PTH122
+
+
 def _check_fields(record: Mapping[str, Any], where: str) -> None:
     """Refuse fields of a wrong type, and names that are misspelt: such a column would be left out in silence."""
+    if record.keys() <= _FIELD_NAMES and all(type(value) is str for value in record.values()):
+        return
     for name, value in record.items():
         if name in _FIELDS:
             phones = name == "phones" and (isinstance(value, str) or _is_text_list(value))

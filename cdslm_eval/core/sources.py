@@ -25,6 +25,7 @@ class Source:
         reference: Audio file of the paired real clip.
         reference_text: What the paired real clip says.
         decoded: The clip itself, where it lies in memory; `path` is then a label that no file has.
+        allow_truncated: Whether a file that ends before its header says is read as far as it goes.
         derivation: What is done to the audio after decoding; None for the clip as it is.
     """
 
@@ -37,6 +38,7 @@ class Source:
     reference: str | None = None
     reference_text: str | None = None
     decoded: Clip | None = None
+    allow_truncated: bool = False
     derivation: Derivation | None = None
 
     @property
@@ -77,10 +79,17 @@ def decode(source: Source, *, with_reference: bool = False) -> Clip:
     """
     if source.decoded is not None:
         return source.derived(source.decoded)
-    audio = read_audio(source.path)
+    audio = read_audio(source.path, allow_truncated=source.allow_truncated)
     reference = None
     if with_reference and source.reference is not None:
-        reference = decode(Source(key=source.key, path=source.reference, text=source.reference_text))
+        reference = decode(
+            Source(
+                key=source.key,
+                path=source.reference,
+                text=source.reference_text,
+                allow_truncated=source.allow_truncated,
+            )
+        )
     return source.derived(
         Clip(
             key=source.key,

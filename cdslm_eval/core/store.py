@@ -19,13 +19,15 @@ from cdslm_eval.core.errors import StoreError, UsageError
 
 __all__ = ["FileFacts", "Outcome", "Store", "default_store_path"]
 
-SCHEMA = 2
+SCHEMA = 3
 _APPLICATION_ID = 0x4344534C  # "CDSL"
-_TABLES = """
-CREATE TABLE IF NOT EXISTS files (
-  path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, digest TEXT NOT NULL,
-  seconds REAL NOT NULL, rate_hz INTEGER NOT NULL, channels INTEGER NOT NULL, encoding TEXT NOT NULL,
-  mixdown TEXT NOT NULL) WITHOUT ROWID;
+_FILES = """CREATE TABLE IF NOT EXISTS files (
+  path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+  inode INTEGER NOT NULL, digest TEXT NOT NULL, seconds REAL NOT NULL, rate_hz INTEGER NOT NULL,
+  channels INTEGER NOT NULL, encoding TEXT NOT NULL, mixdown TEXT NOT NULL, peak REAL, dc_offset REAL,
+  level_dbfs REAL, cancelled REAL, truncated TEXT NOT NULL) WITHOUT ROWID"""
+_TABLES = f"""
+{_FILES};
 CREATE TABLE IF NOT EXISTS identities (id TEXT PRIMARY KEY, parts TEXT NOT NULL) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS rows (
   identity TEXT NOT NULL, subject TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL, data TEXT,
@@ -72,16 +74,32 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What was found when a file was decoded; vouches for its digest as long as size and mtime stay."""
+    """What was found when a file was decoded; vouches for its digest as long as the file's stamp stays.
+
+    Attributes:
+        size, mtime_ns, ctime_ns, inode: The stamp. Size and time of modification alone can be those of another file: an
+            archive restores both.
+        digest: SHA-256 of the decoded content.
+        seconds, rate_hz, channels, encoding, mixdown: As of `Decoded`.
+        peak, dc_offset, level_dbfs, cancelled: As of `Levels`; None where a sample is not finite.
+        truncated: How the file ends before its header says, or "".
+    """
 
     size: int
     mtime_ns: int
+    ctime_ns: int
+    inode: int
     digest: str
     seconds: float
     rate_hz: int
     channels: int
     encoding: str
     mixdown: str
+    peak: float | None = None
+    dc_offset: float | None = None
+    level_dbfs: float | None = None
+    cancelled: float | None = None
+    truncated: str = ""
 
 
 def default_store_path() -> Path:
@@ -151,8 +169,13 @@ class Store:
         """Bring a store of an earlier schema up to date, once, whichever of several writers comes first."""
         with self.writing():
             if self._db.execute("PRAGMA user_version").fetchone()[0] < SCHEMA:
-                for statement in _DROP_RESTING_ON_A_FAILED_FEATURE.split(";"):
-                    self._db.execute(statement)
+                if self._db.execute("PRAGMA user_version").fetchone()[0] < 2:
+                    for statement in _DROP_RESTING_ON_A_FAILED_FEATURE.split(";"):
+                        self._db.execute(statement)
+                # schema 2 knew a file by size and time of modification alone, and nothing of its levels: the files are
+                # read once more, the rows stay
+                self._db.execute("DROP TABLE files")
+                self._db.execute(_FILES)
                 self._db.execute(f"PRAGMA user_version = {SCHEMA}")
 
     @contextmanager
@@ -212,7 +235,7 @@ class Store:
         """Keep the facts of a file under its absolute path."""
         values = [getattr(facts, name) for name in FileFacts.__slots__]
         full = os.path.abspath(path)  # noqa: PTH100 - as in `files`
-        self._db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?)", [full, *values])
+        self._db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", [full, *values])
 
     def put_identity(self, ident: str, parts: Mapping[str, Any]) -> None:
         """Remember what an identity stands for."""

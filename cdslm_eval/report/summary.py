@@ -12,6 +12,7 @@ from scipy import stats
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import UNKNOWN, format_number
 from cdslm_eval.results.ranking import ranked
+from cdslm_eval.results.sample_size import Needed, clips_for_width
 from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.results.standing import Standing, standings
 
@@ -197,8 +198,11 @@ def _order_sentence(known: Sequence[Estimate]) -> str:
         rest = _listed([estimate.system for estimate in known[1:]])
         return f"{best.system} is the best under {name}, shown to be better than {rest}."
     group = _listed([best.system, *(estimate.system for estimate in ties)])
-    more = _more_clips(best, ties[0])
-    hint = f"; about {more} more each would do for the first two, if the values stay" if more else ""
+    needed = _needed(best, ties[0])
+    hint = ""
+    if needed:
+        grown = f"a reference of about {needed.reference} clips and " if needed.reference else ""
+        hint = f"; {grown}about {needed.more} more each would do for the first two, if the values stay"
     tail = ""
     if len(ties) < len(known) - 1:
         others = [e.system for e in known[1:] if e.system not in places[best.system].ties]
@@ -206,19 +210,20 @@ def _order_sentence(known: Sequence[Estimate]) -> str:
     return f"{group} are not told apart by {name} at {clips} clips{hint}.{tail}"
 
 
-def _more_clips(a: Estimate, b: Estimate) -> int | None:
-    """Return how many more clips a side would show the present difference; None where that is not known."""
+def _needed(a: Estimate, b: Estimate) -> Needed | None:
+    """Return which clips would show the present difference of two systems; None where that is not known."""
     one, two = a.headline(), b.headline()
     if one.kind == "bounds" or two.kind == "bounds":
         return None
     width = 2 * stats.norm.ppf(0.975)
     error = math.hypot((one.high - one.low) / width, (two.high - two.low) / width)
     distance = abs(one.value - two.value)
-    if not math.isfinite(error) or not distance > 0:
+    if not error > 0 or not distance > 0:
         return None
-    clips = min(a.n_scored, b.n_scored)
-    needed = clips * (stats.norm.ppf(0.975) * error / distance) ** 2 - clips
-    return max(1, math.ceil(needed)) if needed < 1e6 else None
+    # ranks take both intervals as independent, with the reference's share in each
+    share = max(a.reference_share, b.reference_share) if a.n_reference else 0.0
+    shrink = distance / (float(stats.norm.ppf(0.975)) * error)
+    return clips_for_width(shrink, min(a.n_scored, b.n_scored), a.n_reference, share)
 
 
 def _distance_sentences(known: Sequence[Estimate]) -> list[str]:

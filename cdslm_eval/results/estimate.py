@@ -67,6 +67,8 @@ class Calibration:
         held_out_common: The same at the phone count `common_phones`, shared by all systems of the run.
         common_phones: That count; None where there is no common one.
         trust: "ok", "sample_limited", "acoustic", "rank_deficient" or "bounds_only"; "" where only a floor is known.
+        reference_share: Share of the reference in the variance of `corrected`, 0..1.
+        clips_for_ok: About how many clips a side would make the value trusted as "ok"; NaN where it is, or unknown.
     """
 
     floor: float = math.nan
@@ -78,6 +80,8 @@ class Calibration:
     held_out_common: float = math.nan
     common_phones: int | None = None
     trust: str = ""
+    reference_share: float = math.nan
+    clips_for_ok: float = math.nan
 
 
 _BLANK = Calibration()
@@ -174,6 +178,16 @@ class Estimate:
         if own is not None and trusted and acoustics.explains(own.corrected, own.corrected_low):
             own = dataclasses.replace(own, trust="acoustic")
         return dataclasses.replace(self, calibration=own, acoustics=acoustics)
+
+    @property
+    def reference_share(self) -> float:
+        """Share of the reference in the variance, 0..1; NaN where it is not known."""
+        return (self.calibration or _BLANK).reference_share
+
+    @property
+    def clips_for_ok(self) -> float:
+        """About how many clips a side would make the value trusted; NaN where it is, or where that is not known."""
+        return (self.calibration or _BLANK).clips_for_ok
 
     def headline(self) -> Quantity:
         """Return the number that is reported, ranked, drawn, recorded and tested for this estimate.

@@ -21,6 +21,7 @@ class ClipState:
     Attributes:
         source: The clip.
         wanted: Numbers of the measurers whose rows are wanted.
+        facts: What was found when its file was decoded, now or before; None for clips in memory, and unknown ones.
         digest, reference_digest: Of its content and of its reference's, once they are known.
         left: Numbers of the measurers that have still to measure it.
         unstored: Number of a measurer -> the outcome of the clip where the store holds no row of it.
@@ -28,6 +29,7 @@ class ClipState:
 
     source: Source
     wanted: tuple[int, ...]
+    facts: FileFacts | None = None
     digest: str | None = None
     reference_digest: str | None = None
     left: set[int] = field(default_factory=set)
@@ -58,17 +60,28 @@ class ClipStates:
         """Return the key of a clip's row under a measurer; None while the clip was not decoded."""
         return subject(self.graph.needs[number], state.source, state.digest, state.reference_digest)
 
-    def look_up(self, states: Sequence[ClipState]) -> None:
-        """Take digests from the index of files, and find which rows the store holds already."""
+    def look_up(self, states: Sequence[ClipState], *, rehash: bool = False) -> None:
+        """Take digests from the index of files, and find which rows the store holds already.
+
+        Args:
+            states: The clips.
+            rehash: Trust no stamp of a file: all are decoded again, and rows are found by what is in them now.
+        """
         on_disk = [state for state in states if state.source.decoded is None]
-        paths = {path for state in on_disk for path in (state.source.path, state.source.reference) if path}
+        paths = {
+            path for state in on_disk for path in (state.source.path, state.source.reference) if path and not rehash
+        }
         known = {path: facts for path, facts in self.store.files(sorted(paths)).items() if unchanged(path, facts)}
         for state in states:
             if state.source.decoded is not None:
                 state.digest = state.source.digest_of(state.source.decoded.digest)
-            elif facts := known.get(state.source.path):
-                state.digest = state.source.digest_of(facts.digest)
-            if state.source.reference and (facts := known.get(state.source.reference)):
+            elif (facts := known.get(state.source.path)) and _allowed(state.source, facts):
+                state.facts, state.digest = facts, state.source.digest_of(facts.digest)
+            if (
+                state.source.reference
+                and (facts := known.get(state.source.reference))
+                and _allowed(state.source, facts)
+            ):
                 state.reference_digest = facts.digest
         for number, identity in enumerate(self.graph.identities):
             wanting = [state for state in states if number in state.wanted]
@@ -112,10 +125,16 @@ class ClipStates:
             yield state.unstored.get(number) or outcome or lost
 
 
+def _allowed(source: Source, facts: FileFacts) -> bool:
+    """Return whether a clip may be taken from what is known of its file; else it is decoded again, and fails."""
+    return source.allow_truncated or not facts.truncated
+
+
 def unchanged(path: str, facts: FileFacts) -> bool:
-    """Return whether a file still has the size and time of change that its facts vouch for."""
+    """Return whether a file still has the size, the times of change and the inode that its facts vouch for."""
     try:
         stat = Path(path).stat()
     except OSError:
         return False
-    return (stat.st_size, stat.st_mtime_ns) == (facts.size, facts.mtime_ns)
+    stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
+    return stamp == (facts.size, facts.mtime_ns, facts.ctime_ns, facts.inode)

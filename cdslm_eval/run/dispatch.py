@@ -137,7 +137,7 @@ class Dispatch:
             if value.facts is None:
                 state.fail(state.left, value.reason)
             elif value.path == state.source.path:
-                state.digest = state.source.digest_of(value.facts.digest)
+                state.facts, state.digest = value.facts, state.source.digest_of(value.facts.digest)
             if value.facts is not None and value.path == state.source.reference:
                 state.reference_digest = value.facts.digest
         else:

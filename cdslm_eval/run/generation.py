@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core import defaults
+from cdslm_eval.core.admission import Levels, fault
 from cdslm_eval.core.audio import Clip, write_flac
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import AudioError, EvalError, UsageError
@@ -171,6 +172,9 @@ def _resume(partial: Path, header: Mapping[str, Any]) -> int:
 
 def _write(folder: Path, number: int, clip: Clip) -> dict[str, Any]:
     name = f"{number:05d}.flac"
+    # checked before it is written: FLAC would clip samples of another scale into a square wave
+    if reason := fault(Levels.of(clip.samples).peak):
+        raise EvalError(f"clip {clip.key!r} of the generator: {reason}")
     try:
         write_flac(folder / name, clip.samples, clip.rate_hz)
     except AudioError as error:
@@ -217,6 +221,8 @@ class _Prompts(Sequence[Clip]):
         if isinstance(index, slice):
             return [self[number] for number in range(*index.indices(len(self)))]
         clip = self._clips[index]
+        if reason := fault(Levels.of(clip.samples).peak):
+            raise EvalError(f"{self._clips.name}, prompt {clip.key!r}: {reason}")
         return clip if self._phones is None else dataclasses.replace(clip, phones=self._phones[index])
 
 

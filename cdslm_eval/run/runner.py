@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.progress import Progress
-from cdslm_eval.core.store import Outcome, Store
+from cdslm_eval.core.store import FileFacts, Outcome, Store
 from cdslm_eval.plugin.contract import Executor, Measurer, Metric, Recognizer, Transcriber
 from cdslm_eval.plugin.identity import Identity
 from cdslm_eval.results.score_result import Failure
@@ -87,6 +87,10 @@ class Measurement:
             if outcome.status != "ok"
         ]
 
+    def facts(self) -> list[FileFacts]:
+        """Return what was found in the files of those clips that were decoded, now or before."""
+        return [state.facts for state in self._states if state.facts is not None]
+
     def digests(self) -> list[str | None]:
         """Return the content digest of each clip; None where it was not decoded."""
         return [state.digest for state in self._states]
@@ -104,6 +108,7 @@ class Runner:
         device: "auto", "cpu", "cuda".
         keep_failures: Trust failures of earlier runs instead of trying again.
         transcriber: Provides transcripts to the metrics (and the recognizer) that need them.
+        rehash: Decode every file again, whatever the store knows of it.
 
     Attributes:
         store: Where rows are.
@@ -124,6 +129,7 @@ class Runner:
         device: str = "auto",
         keep_failures: bool = False,
         transcriber: Transcriber | None = None,
+        rehash: bool = False,
     ) -> None:
         self.executor = executor
         self.measured = 0
@@ -134,6 +140,7 @@ class Runner:
             measurer.provides: measurer for measurer in (transcriber, recognizer) if measurer is not None
         }
         self._config = RunnerConfig(executor, max(1, jobs), time_limit_s, device)
+        self._rehash = rehash
         self._kept = frozenset({"ok", "skipped", "failed"} if keep_failures else {"ok", "skipped"})
 
     def run(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Measurement]:
@@ -152,7 +159,7 @@ class Runner:
             wanted = tuple(sorted({graph.number(metric) for metric in request.metrics}))
             states.append([ClipState(source, wanted) for source in request.clips.sources])
         flat = [state for group in states for state in group]
-        clip_states.look_up(flat)
+        clip_states.look_up(flat, rehash=self._rehash)
         duplicates = clip_states.duplicates(flat)
         pending = [uid for uid, state in enumerate(flat) if state.left]
         self.measured = len(pending)

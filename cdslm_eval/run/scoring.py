@@ -18,6 +18,7 @@ from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution
 from cdslm_eval.run import Measurement, Progress, Request, Runner
 from cdslm_eval.run.channel import ChannelStudy, inaudible, sees_channel, study_channels
 from cdslm_eval.run.samples import context_of, sample_of
+from cdslm_eval.run.set_notes import set_notes
 from cdslm_eval.stats.sample import Sample
 from cdslm_eval.stats.statistic import ChannelProbes, Diagnostics, Estimation
 
@@ -117,6 +118,8 @@ def summarise(
     book.leave_out_copies(_copied(measured, book.real))
     digests = {one.request.clips.name: set_digest(one) for one in measured}
     unusable = [why for one in measured[:1] for why in one.unusable.values()]
+    doubts = [note for one in measured for note in set_notes(one, metrics)]
+    doubts += set_notes(real, metrics) if real is not None else []
     same = [] if reference is None else [one.name for one in systems if _paths(one) == _paths(reference)]
     if book.real is not None:
         digests[REFERENCE] = set_digest(book.real)
@@ -125,7 +128,7 @@ def summarise(
         failures=tuple(book.failures),
         contributions=tuple(book.contributions),
         exemplars=tuple(book.exemplars),
-        warnings=tuple(dict.fromkeys([*unusable, *_same_sets(digests, same), *book.warnings])),
+        warnings=tuple(dict.fromkeys([*unusable, *doubts, *_same_sets(digests, same), *book.warnings])),
         settings={**(settings or {}), "seed": seed, "sets": digests},
         channel=report,
         clip_paths=book.paths,

@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cdslm_eval.core import speakers
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import UnknownNameError, UsageError
@@ -13,7 +14,7 @@ from cdslm_eval.plugin.contract import Generator
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.specs import FileSpec
 
-__all__ = ["GeneratorLike", "open_set", "open_systems"]
+__all__ = ["GeneratorLike", "open_set", "open_systems", "with_speakers"]
 
 GeneratorLike = str | Generator | type[Generator]
 Generate = Callable[[GeneratorLike], ClipSet]
@@ -122,3 +123,13 @@ def _distinguish(systems: list[ClipSet]) -> None:
             systems[number] = ClipSet(longer, clips.sources, clips.origin)
     first = systems[clashing[0]]
     raise UsageError(f"the same set is named twice: {first.origin}; give each a name of its own, as NAME=PATH")
+
+
+def with_speakers(
+    systems: Sequence[ClipSet], reference: ClipSet | None, spec: str | None
+) -> tuple[list[ClipSet], ClipSet | None]:
+    """Return the sets with the speakers that their names hold, as `speakers_from` reads them; None changes nothing."""
+    if spec is None:
+        return list(systems), reference
+    *named, last = speakers.speakers_from([*systems, *([reference] if reference is not None else [])], spec)
+    return (named, last) if reference is not None else ([*named, last], None)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
@@ -11,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cdslm_eval.core.audio import LOUDEST, Clip, Decoded, content_digest, is_silent, read_audio
+from cdslm_eval.core.admission import Levels, fault
+from cdslm_eval.core.audio import Clip, Decoded, content_digest, is_silent, read_audio
 from cdslm_eval.core.clips import Source
 from cdslm_eval.core.errors import AudioError
 from cdslm_eval.core.store import FileFacts, Outcome
@@ -105,19 +107,20 @@ class Worker:
 
     def _measure(self, units: Sequence[Unit], ready: Callable[[int], str]) -> Iterator[Read | Started | Measured]:
         clips: dict[int, Clip] = {}
+        faults: dict[int, str] = {}
         unpaired: dict[int, str] = {}
         for unit in units:
             yield Started(DECODING)
             try:
-                clip, reads, problem = self._decode(unit)
+                clip, peak, reads, problem = self._decode(unit)
             except AudioError as error:
                 yield Read(unit.uid, unit.source.path, None, str(error))
                 continue
             yield from reads
-            clips[unit.uid] = clip
+            clips[unit.uid], faults[unit.uid] = clip, fault(peak)
             if problem:
                 unpaired[unit.uid] = problem
-        chunk = _Chunk(clips, {unit.uid: dict(unit.upstream) for unit in units})
+        chunk = _Chunk(clips, faults, {unit.uid: dict(unit.upstream) for unit in units})
         for number in sorted({number for unit in units for number in unit.wanted}):
             measurer = self.measurers[number]
             yield Started(number)
@@ -135,8 +138,8 @@ class Worker:
                     chunk.upstream[uid].setdefault(measurer.provides, outcome)
                 yield Measured(uid, number, outcome, lasting)
 
-    def _decode(self, unit: Unit) -> tuple[Clip, list[Read], str]:
-        """Decode a clip (and its reference) where a wanted measurer reads audio at all.
+    def _decode(self, unit: Unit) -> tuple[Clip, float, list[Read], str]:
+        """Decode a clip (and its reference) where a wanted measurer reads audio at all; its peak is the second value.
 
         A reference that cannot be read is a problem of the metrics that need it alone; the last value is its reason.
         """
@@ -144,18 +147,20 @@ class Worker:
         needs = {need for number in unit.wanted for need in self.measurers[number].needs}
         wants = {want for number in unit.wanted for want in self.measurers[number].wants}
         reads: list[Read] = []
-        samples, rate_hz, digest, problem = np.zeros(0, np.float32), 1, "", ""
+        samples, rate_hz, digest, peak, problem = np.zeros(0, np.float32), 1, "", 0.0, ""
         reference = None
         if source.decoded is not None:
             # what lies in memory has no file to vouch for: nothing is read, its digest is known
             samples, rate_hz, digest = source.decoded.samples, source.decoded.rate_hz, source.decoded.digest
+            peak = Levels.of(samples).peak
         elif "audio" in needs:
-            audio, facts = read_with_facts(source.path)
+            audio, facts = read_with_facts(source.path, allow_truncated=source.allow_truncated)
             reads.append(Read(unit.uid, source.path, facts))
             samples, rate_hz, digest = audio.samples, audio.rate_hz, facts.digest
+            peak = math.nan if facts.peak is None else facts.peak
         if "reference_audio" in needs and source.reference is not None:
             try:
-                audio, facts = read_with_facts(source.reference)
+                audio, facts = read_with_facts(source.reference, allow_truncated=source.allow_truncated)
             except AudioError as error:
                 problem = f"its reference {source.reference}: {error}"
             else:
@@ -179,7 +184,7 @@ class Worker:
             phones=source.phones,
             reference=reference,
         )
-        return source.derived(clip) if len(samples) else clip, reads, problem
+        return source.derived(clip) if len(samples) else clip, peak, reads, problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,11 +193,13 @@ class _Chunk:
 
     Attributes:
         clips: By the clip's number in the run.
+        faults: What is wrong with each clip's samples whatever the metric, or "".
         upstream: Of each clip: upstream feature -> its outcome.
         resampled: (clip, rate in Hz) -> the clip at that rate: resampled once, however many metrics share the rate.
     """
 
     clips: Mapping[int, Clip]
+    faults: Mapping[int, str]
     upstream: Mapping[int, dict[str, Outcome]]
     resampled: dict[tuple[int, int], Clip] = field(default_factory=dict)
 
@@ -230,8 +237,8 @@ def _outcomes(measurer: Measurer, uids: Sequence[int], chunk: _Chunk) -> Iterato
             yield uid, missing
             continue
         clip = _with_upstream(measurer, chunk.clips[uid], chunk.upstream[uid])
-        if "audio" in measurer.needs and (fault := _fault(clip)):
-            yield uid, Outcome("failed", fault, {})
+        if "audio" in measurer.needs and chunk.faults[uid]:
+            yield uid, Outcome("failed", chunk.faults[uid], {})
         elif refused := _refusal(measurer, clip):
             yield uid, Outcome("skipped", refused, {})
         else:
@@ -268,7 +275,7 @@ def _with_upstream(measurer: Measurer, clip: Clip, upstream: Mapping[str, Outcom
     return dataclasses.replace(clip, transcript=values["transcript"]) if "transcript" in values else clip
 
 
-def read_with_facts(path: str) -> tuple[Decoded, FileFacts]:
+def read_with_facts(path: str, *, allow_truncated: bool = False) -> tuple[Decoded, FileFacts]:
     """Decode a file and describe its content.
 
     Raises:
@@ -278,29 +285,27 @@ def read_with_facts(path: str) -> tuple[Decoded, FileFacts]:
         stat = Path(path).stat()
     except OSError as error:
         raise AudioError(f"cannot be read: {error.strerror}") from error
-    audio = read_audio(path)
+    audio = read_audio(path, allow_truncated=allow_truncated)
+    levels = Levels.of(audio.samples, audio.channel_energy)
+    finite = math.isfinite(levels.peak)
     facts = FileFacts(
         size=stat.st_size,
         mtime_ns=stat.st_mtime_ns,
+        ctime_ns=stat.st_ctime_ns,
+        inode=stat.st_ino,
         digest=content_digest(audio.samples, audio.rate_hz),
         seconds=len(audio.samples) / audio.rate_hz,
         rate_hz=audio.rate_hz,
         channels=audio.channels,
         encoding=audio.encoding,
         mixdown=audio.mixdown,
+        peak=levels.peak if finite else None,
+        dc_offset=levels.dc_offset if finite else None,
+        level_dbfs=levels.dbfs if finite else None,
+        cancelled=levels.cancelled if finite else None,
+        truncated=audio.truncated,
     )
     return audio, facts
-
-
-def _fault(clip: Clip) -> str:
-    """Return what is wrong with a clip's samples whatever the metric, or "": a fault of its generator, so it fails."""
-    # one pass: NaN and infinity propagate into the peak
-    peak = float(np.abs(clip.samples).max(initial=0.0))
-    if not np.isfinite(peak):
-        return "samples that are not finite"
-    if peak > LOUDEST:
-        return f"samples of up to {peak:.6g}, where full scale is 1; bring them into -1..1"
-    return ""
 
 
 def _refusal(measurer: Measurer, clip: Clip) -> str:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.core.errors import UnknownNameError, UsageError
+from cdslm_eval.core.errors import UnknownNameError, UsageError, did_you_mean
 from cdslm_eval.core.records import Record, read_records
 from cdslm_eval.scaling.columns import Columns, build, matches
 
@@ -25,6 +25,10 @@ if TYPE_CHECKING:
 __all__ = ["ComputeCheck", "Excluded", "RunTable"]
 
 Floats = npt.NDArray[np.float64]
+_SETTINGS = frozenset(
+    {"seed", "step", "steps", "epoch", "epochs", "index", "id", "lr", "learning_rate", "batch_size", "layers",
+     "n_layers", "heads", "n_heads", "width", "depth", "d_model"}
+)  # fmt: skip
 Bools = npt.NDArray[np.bool_]
 
 
@@ -207,8 +211,19 @@ class RunTable:
             UnknownNameError: The table has no such metric.
         """
         if name not in self.metrics:
-            raise UnknownNameError("metric in the table", name, self.metrics)
+            raise UnknownNameError("metric in the table", name, self.metric_names, self._nearest(name))
         return self.metrics[name]
+
+    @property
+    def metric_names(self) -> tuple[str, ...]:
+        """Columns of numbers that may be results: not a seed, a step or another setting of the runs."""
+        return tuple(name for name in self.metrics if name.lower() not in _SETTINGS)
+
+    def _nearest(self, name: str) -> str:
+        """Return a suggestion for a metric of which a part of the name was written, or ""."""
+        near = sorted((known for known in self.metric_names if name.lower() in known.lower()), key=len)
+        exact = did_you_mean(name, self.metric_names)
+        return f"Did you mean {near[0]!r}?" if near and not exact else ""
 
     def select(self, keep: Bools | npt.NDArray[np.intp] | Sequence[int], reason: str = "") -> RunTable:
         """Return the table of some of its rows; with a reason, those that leave are listed in `excluded`.

@@ -16,7 +16,7 @@ from cdslm_eval.scaling.prediction import predict
 from cdslm_eval.scaling.rows import find_budgets
 from cdslm_eval.scaling.table import RunTable
 
-__all__ = ["Holdout", "hold_out", "one_sided", "roll_out"]
+__all__ = ["Holdout", "hold_out", "one_sided", "roll_out", "undercovered"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -76,6 +76,20 @@ def one_sided(held: Holdout) -> Iterator[Flag]:
             f"{count} of {len(held.errors)} held-out rows lie {side} their prediction (median error {middle:+.2g})"
         )
         yield Flag("held_out_bias", sentence, middle)
+
+
+def undercovered(held: Holdout) -> Iterator[Flag]:
+    """Flag prediction intervals that hold fewer held-out rows than chance allows (binomial test, 0.001).
+
+    Rows share the error of the law, so that this is no proof against it: the flag is a note.
+    """
+    inside, count = int(np.sum(held.covered)), len(held.covered)
+    if count and binomtest(inside, count, 0.95, alternative="less").pvalue < 0.001:
+        sentence = (
+            f"{inside} of {count} held-out rows ({inside / count:.0%}) lie in their 95 % intervals, so those "
+            "beyond the data are too narrow"
+        )
+        yield Flag("held_out_coverage", sentence, inside / count, doubt=False)
 
 
 def _predicted(fit: LawFit, rows: RunTable, how: str) -> Holdout:

@@ -1,4 +1,7 @@
-"""Verdict: does a metric scale, saturate, stay flat or worsen, and is a baseline within reach; with the evidence."""
+"""Verdict: does a metric scale, saturate, stay flat or worsen, and is a baseline within reach; with the evidence.
+
+Every built-in form is fitted. What is extrapolated is stated only where the forms that fit agree on it.
+"""
 
 from __future__ import annotations
 
@@ -10,11 +13,12 @@ import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.scaling.agreement import How, Judged, Opinion, extrapolated, gains
 from cdslm_eval.scaling.axis import make_axis
-from cdslm_eval.scaling.bootstrap import bootstrap
-from cdslm_eval.scaling.evidence import Case, Reach, Trend, fit_trend, open_question, reach
-from cdslm_eval.scaling.fit import LawFit, robust_fit
-from cdslm_eval.scaling.flags import Flag
+from cdslm_eval.scaling.evidence import Case, Reach, fit_trend, open_question, reach
+from cdslm_eval.scaling.fit import LawFit
+from cdslm_eval.scaling.flags import Flag, distrusted
+from cdslm_eval.scaling.forms import Candidate, fit_candidates, noise_of, with_noise
 from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.rows import usable_rows
 from cdslm_eval.scaling.table import RunTable
@@ -23,7 +27,6 @@ from cdslm_eval.scaling.validation import hold_out, one_sided
 __all__ = ["Verdict", "doubted", "judge"]
 
 Floats = npt.NDArray[np.float64]
-_DECADE = 10.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +45,9 @@ class Verdict:
         ratio_exponent: Its exponent, with `ratio_interval`; NaN without a law.
         reach: Whether the baseline is within reach; None where none was named.
         level: Of every interval.
-        fit: The law that was fitted; None where there were too few rows.
+        fit: The law behind the numbers: of the adequate forms the best; None where there were too few rows.
+        forms: What each form makes of the metric.
+        decide: Which run would decide between forms that disagree, or "".
         evidence: Sentences.
         doubts: Why the law behind the verdict is not to be trusted.
     """
@@ -66,6 +71,8 @@ class Verdict:
     reach: Reach | None = None
     fit: LawFit | None = None
     doubts: tuple[str, ...] = ()
+    forms: tuple[Opinion, ...] = ()
+    decide: str = ""
 
     @property
     def sentence(self) -> str:
@@ -73,7 +80,9 @@ class Verdict:
         parts = [f"{self.metric}: {_SENTENCES[self.label]}", self.evidence[0]]
         if self.doubts and self.label == "scales":
             parts.append(f"how far that continues is unknown, since {self.doubts[0]}")
-        return "; ".join([*parts, *([self.reach.sentence] if self.reach else [])])
+        return "; ".join(
+            [*parts, *([self.reach.sentence] if self.reach else []), *([self.decide] if self.decide else [])]
+        )
 
 
 _SENTENCES = {
@@ -103,13 +112,15 @@ def judge(
     Flat is an equivalence test: the interval of the gain over the sampled budgets (at 1 - 2 (1 - level)) lies within
     the margin on both sides. Else the gain's sign must be established. A metric that improves saturates when ten times
     the largest budget would surely add no more than the margin, and no more than half of what the last factor of ten
-    added; it scales when it would surely add more than the smaller of these two.
+    added; it scales when it would surely add more than the smaller of these two. Both rest on a law: every built-in
+    form that fits as well as noise allows is consulted, and where two of them disagree nothing is decided. Where no
+    form fits, a metric saturates when it surely moved by less than the margin over the last factor of ten.
 
     Args:
         table: The runs; train rows are used.
         metric: Name of the metric.
-        spec: The law behind what is extrapolated, whose default link is "identity"; its estimator is not used (see
-            `robust_fit`).
+        spec: The law that is consulted besides the built-in ones, and the link (default "identity"); its estimator is
+            not used (see `robust_fit`).
         baseline: A value to reach, such as that of real speech.
         noise: Standard deviation of the metric between runs alike; None estimates it from the residuals.
         margin: Smallest change that counts; None takes twice the noise.
@@ -126,32 +137,52 @@ def judge(
     _above_zero(noise=noise, margin=margin)
     spec = spec or LawSpec()
     spec = replace(spec, link=spec.linked("identity"))
-    case, usable, remarks = _case(table, metric, spec, noise, margin, level)
-    case, label, evidence = _decided(case, usable, by, replicates, seed)
-    trend, margin = case.trend, case.margin
-    known = (trend.gain, trend.interval(level), case.noise, margin, level, (*evidence, *remarks))
-    verdict = _with_law(Verdict(label, metric, spec.better, *known, fit=case.fit), case)
+    case, usable, candidates = _case(table, metric, spec, noise, margin, level)
+    label, sentence = _moves(case)
+    how = How(by, replicates, seed, baseline)
+    judged = Judged(case, label, (sentence,))
+    if label == "improves":
+        judged = extrapolated(case, usable, candidates, sentence, how)
+    case, label = judged.case, judged.label
+    known = (case.trend.gain, case.trend.interval(level), case.noise, case.margin, level, judged.evidence)
+    verdict = Verdict(label, metric, spec.better, *known, fit=case.fit, forms=judged.opinions, decide=judged.decide)
+    verdict = _with_law(verdict, case)
     if baseline is not None:
-        verdict = replace(verdict, reach=reach(case, label, baseline))
-    return verdict if case.fit is None else doubted(verdict, [f.sentence for f in _flags(case.fit) if f.doubt])
+        verdict = replace(verdict, reach=judged.reach or reach(case, label, baseline))
+    return verdict if case.fit is None else doubted(verdict, [f.sentence for f in distrusted(_flags(case.fit))])
 
 
 def _case(
     table: RunTable, metric: str, spec: LawSpec, noise: float | None, margin: float | None, level: float
-) -> tuple[Case, RunTable, tuple[str, ...]]:
-    """Return the trend and the law of a metric, the usable rows, and remarks about the law."""
+) -> tuple[Case, RunTable, tuple[Candidate, ...]]:
+    """Return the trend of a metric with the best law, the usable rows, and all forms."""
     values = table.metric(metric)
     axis = make_axis(spec.link, values[np.isfinite(values)], spec.better, spec.bounds)
     usable = usable_rows(table, metric, axis)
     rows = usable.select(usable.split == "train")
     if len(rows) < 3:
         raise UsageError(f"{table.source}: {len(rows)} usable train rows of {metric!r} are too few for a verdict")
-    fit, remarks = _law(usable, metric, spec)
     u = axis.orient(rows.metric(metric))
-    trend = fit_trend(rows, u)
-    noise = _noise(rows, u, trend, fit) if noise is None else noise
+    trend, candidates = fit_trend(rows, u), fit_candidates(usable, metric, spec)
+    # a law may fit where the trend does not: the smallest spread is the nearest to the noise of a run
+    spreads = [trend.noise, *(noise_of(c) for c in candidates if c.adequate or c.form == spec.form)]
+    declared = noise is not None
+    if noise is None:
+        noise = float(np.nanmin(spreads)) if np.isfinite(spreads).any() else math.nan
     margin = 2 * noise if margin is None else margin
-    return Case(rows, metric, axis, u, trend, fit, None, noise, margin, level), usable, remarks
+    candidates = with_noise(candidates, noise, declared=declared)
+    best = _best(candidates, spec.form)
+    return Case(rows, metric, axis, u, trend, best.fit, None, noise, margin, level), usable, candidates
+
+
+def _best(candidates: Sequence[Candidate], form: str) -> Candidate:
+    """Return the adequate form of least criterion (the requested one within 2 of it); the requested one if none is."""
+    requested = next(c for c in candidates if c.form == form)
+    adequate = [c for c in candidates if c.adequate]
+    if not adequate:
+        return requested
+    best = min(adequate, key=lambda c: c.aicc)
+    return requested if requested.adequate and requested.aicc <= best.aicc + 2 else best
 
 
 def doubted(verdict: Verdict, doubts: Sequence[str]) -> Verdict:
@@ -186,47 +217,6 @@ def _above_zero(**options: float | None) -> None:
             raise UsageError(f"{name} must be above 0, not {value}")
 
 
-def _noise(rows: RunTable, u: Floats, trend: Trend, fit: LawFit | None) -> float:
-    """Return the noise of one run: the law may fit where the trend does not, and the smaller spread is the nearer."""
-    if fit is None:
-        return trend.noise
-    residual = u - fit.law.curve.value(rows.N, rows.D)
-    spread = 1.4826 * float(np.median(np.abs(residual))) * math.sqrt(len(u) / max(1, len(u) - len(fit.theta)))
-    return float(np.nanmin([trend.noise, spread]))
-
-
-def _decided(case: Case, usable: RunTable, by: str, replicates: int, seed: int) -> tuple[Case, str, tuple[str, ...]]:
-    """Return the case with its replicates, the label, and the evidence."""
-    label, sentence = _moves(case)
-    remarks: tuple[str, ...] = ()
-    if label == "improves":
-        case, remarks = _resampled(case, by, replicates, seed)
-        label, sentence = _continues(case, sentence)
-    if label == "saturates" and (doubt := _contradiction(case, usable)):
-        return case, "undetermined", (doubt, sentence, *remarks)
-    return case, label, (sentence, *remarks)
-
-
-def _law(rows: RunTable, metric: str, spec: LawSpec) -> tuple[LawFit | None, tuple[str, ...]]:
-    """Return the law, or None, with a remark where it is exact or cannot be fitted."""
-    try:
-        fit = robust_fit(rows, metric, spec)
-    except UsageError as error:
-        return None, (f"no law could be fitted: {error}",)
-    exact = fit.spec.estimator == "least_squares"
-    return fit, ("the law fits the rows exactly",) if exact else ()
-
-
-def _resampled(case: Case, by: str, replicates: int, seed: int) -> tuple[Case, tuple[str, ...]]:
-    """Add replicates of the law: needed only for a metric that improves, since no other determines one."""
-    if case.fit is None:
-        return case, ()
-    try:
-        return replace(case, draws=bootstrap(case.fit, by, replicates, seed)), ()
-    except UsageError as error:
-        return case, (str(error),)
-
-
 def _moves(case: Case) -> tuple[str, str]:
     """Return the trend's label, with "improves" where the law must decide whether that continues."""
     trend, margin = case.trend, case.margin
@@ -237,7 +227,7 @@ def _moves(case: Case) -> tuple[str, str]:
     if np.ptp(case.table.C) == 0:
         return "undetermined", "all rows have one budget"
     if -margin < narrow[0] and narrow[1] < margin:
-        return "flat", f"{moved}, equivalent to no change within {margin:.3g}"
+        return "flat", f"{moved}: by less than {margin:.3g} over these budgets, which counts as no change"
     if high < 0:
         return "worsens", f"{budgets} it worsens by {-trend.gain:.3g} [{-high:.3g}, {-low:.3g}]"
     if low <= 0:
@@ -245,51 +235,13 @@ def _moves(case: Case) -> tuple[str, str]:
     return "improves", moved
 
 
-def _gains(case: Case) -> tuple[float, float, Floats]:
-    """Return the law's gain over the last and the next factor of ten, and replicates of the latter."""
-    assert case.fit is not None
-    assert case.draws is not None
-    top = case.table.C.max()
-    budgets = np.array([top / _DECADE, top, top * _DECADE])
-    before, now, after = case.fit.law.curve.frontier(budgets)
-    draws = case.draws.curve(1).frontier(budgets[1:])
-    return float(before - now), float(now - after), draws[:, 0] - draws[:, 1]
-
-
-def _continues(case: Case, moved: str) -> tuple[str, str]:
-    if case.fit is None or case.draws is None:
-        return "undetermined", f"{moved}, but there is no law to tell whether that continues"
-    last, ahead, draws = _gains(case)
-    low, high = np.quantile(draws, [1 - case.level, case.level])
-    sentence = (
-        f"{moved}, and ten times more would add {ahead:.3g} [{low:.3g}, {high:.3g}] to the {last:.3g} of the last ten"
-    )
-    if high <= min(case.margin, 0.5 * last):
-        return "saturates", sentence
-    if low >= min(case.margin, 0.5 * last):
-        return "scales", sentence
-    return "undetermined", sentence
-
-
-def _contradiction(case: Case, usable: RunTable) -> str:
-    """Return what contradicts the limit of a law: larger runs that continue to improve."""
-    assert case.fit is not None
-    beyond = usable.select((usable.split == "test") & (case.table.C.max() < usable.C))
-    if len(beyond):
-        axis = case.fit.law.axis
-        better = case.fit.law.curve.value(beyond.N, beyond.D) - axis.orient(beyond.metric(case.metric))
-        if float(np.mean(better)) > case.margin:
-            return f"it seems to saturate, but larger test runs are better than the law by {np.mean(better):.3g}"
-    return ""
-
-
 def _with_law(verdict: Verdict, case: Case) -> Verdict:
     """Add the law's limit and exponents, where the metric improves: no other determines them."""
     if case.fit is None or case.draws is None:
         return verdict
     draws, tails = case.draws, [(1 - case.level) / 2, (1 + case.level) / 2]
-    _, ahead, gains = _gains(case)
-    low, high = np.quantile(gains, tails)
+    _, ahead, further = gains(case)
+    low, high = np.quantile(further, tails)
     verdict = replace(
         verdict,
         next_gain=ahead,

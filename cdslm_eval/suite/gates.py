@@ -24,6 +24,7 @@ from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import format_number
+from cdslm_eval.results.sample_size import Needed, clips_for_width
 from cdslm_eval.results.suite_result import Judgement
 
 __all__ = ["Gate", "GatedQuantity", "judge", "parse_gate", "quantity_of_difference", "quantity_of_estimate"]
@@ -189,6 +190,7 @@ class GatedQuantity:
         doubt: Why it must not decide, or "".
         missing: Why it is not known, or "".
         remark: What a reader of the judgement must know, or "".
+        reference, reference_share: Clips of the reference, and its share of the variance (0..1).
     """
 
     label: str
@@ -202,11 +204,14 @@ class GatedQuantity:
     doubt: str = ""
     missing: str = ""
     remark: str = ""
+    reference: int = 0
+    reference_share: float = 0.0
 
 
 def quantity_of_estimate(gate: Gate, estimate: Estimate) -> GatedQuantity:
     """Return the quantity that a gate with a plain bound is judged on."""
-    quantity = _QUANTITIES[gate.part](estimate)
+    known = _QUANTITIES[gate.part](estimate)
+    quantity = dataclasses.replace(known, reference=estimate.n_reference, reference_share=estimate.reference_share)
     if estimate.trust == "acoustic" and gate.part in ("value", "corrected"):
         remark = "its channel alone makes real speech differ as much; gate on matched to compare within the channel"
         return dataclasses.replace(quantity, remark=remark)
@@ -321,12 +326,13 @@ def judge(gate: Gate, title: str, system: str, quantity: GatedQuantity, undecide
         sentence = f"{system}: {gate.name} is not known: {quantity.missing}"
         return Judgement(**common, **numbers, status="unmeasured", counts_as="fail", sentence=sentence)  # type: ignore[arg-type]
     status, doubt = _status(gate, quantity)
-    more = _more_clips(quantity, gate.number) if status == "undecided" and not doubt else None
+    needed = _needed(quantity, gate.number) if status == "undecided" and not doubt else None
+    more = needed.more if needed else None
     counts = undecided if status == "undecided" else status
     sentence = _sentence(gate, system, quantity, status) + (f"; {quantity.remark}" if quantity.remark else "")
     if status == "undecided":
         sentence += f"; {doubt}" if doubt else ""
-        sentence += f"; about {more} more clips would decide it if the value stays" if more else ""
+        sentence += f"; {needed.text} would decide it if the value stays" if needed else ""
         sentence += f"; the suite counts that as a {counts}"
     return Judgement(**common, **numbers, status=status, counts_as=counts, more_clips=more, sentence=sentence)  # type: ignore[arg-type]
 
@@ -364,12 +370,11 @@ def _sentence(gate: Gate, system: str, quantity: GatedQuantity, status: str) -> 
     return f"{system}: {gate.text} {verb}: {measured}, bound {gate.number:.4g}, {quantity.clips} clips"
 
 
-def _more_clips(quantity: GatedQuantity, bound: float) -> int | None:
-    """Estimate how many more clips move the interval off the bound: its width falls as one over the root of n."""
+def _needed(quantity: GatedQuantity, bound: float) -> Needed | None:
+    """Estimate which clips move the interval off the bound: its width falls as one over the root of their number."""
     distance = abs(bound - quantity.centre)
     end = quantity.high if bound >= quantity.centre else quantity.low
     half = abs(end - quantity.centre)
-    if not math.isfinite(distance) or distance <= 0 or not math.isfinite(half) or quantity.clips < 2:
+    if not math.isfinite(distance) or not math.isfinite(half) or half <= 0:
         return None
-    needed = quantity.clips * (half / distance) ** 2 - quantity.clips
-    return max(1, math.ceil(round(needed, 6))) if needed < 1e7 else None
+    return clips_for_width(distance / half, quantity.clips, quantity.reference, quantity.reference_share)

@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import EvalError, UsageError, did_you_mean
+from cdslm_eval.core.speakers import speakers_from
 from cdslm_eval.core.toml import Problems
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.run.generation import GenerationRequest, generate_set
@@ -121,7 +122,10 @@ def _planned(
     problems: Problems,
 ) -> PlannedSet:
     if spec.path is not None:
-        return PlannedSet(key, clips=ClipSet.open(suite.folder / spec.path, name=key[1]))
+        clips = ClipSet.open(suite.folder / spec.path, name=key[1])
+        if spec.speakers_from is not None:
+            (clips,) = speakers_from([clips], spec.speakers_from)
+        return PlannedSet(key, clips=clips)
     whole = suite.spec
     text = _generator_spec(suite, host, spec)
     generator = host.make("generator", text)

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import hashlib
-import math
 import os
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
-
+from cdslm_eval.core.admission import Levels, fault
 from cdslm_eval.core.audio import SILENCE_DBFS, Decoded, Samples, content_hash, read_blocks, resample_blocks
 from cdslm_eval.core.clips import ClipSet, Source
 from cdslm_eval.core.errors import AudioError, EvalError
@@ -22,8 +20,6 @@ __all__ = ["ClipRecording", "recordings"]
 SPLITS = frozenset({"train", "valid", "validation", "dev", "test"})
 CACHED_SAMPLES = 1 << 22
 """Samples up to which a clip is decoded once (4 minutes at 16 kHz); what is longer is read a second time."""
-LOUDEST = 64.0
-"""Largest sample accepted as sound, 36 dB over full scale; integers in a float file exceed it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,22 +56,17 @@ class ClipRecording:
     def _inspect(self) -> tuple[list[Decoded], int, int]:
         """Return its pieces where they are few, its sample count and its rate; raise where it is silent or invalid."""
         cached: list[Decoded] = []
-        count, power, peak, rate_hz = 0, 0.0, 0.0, 0
+        levels, rate_hz = Levels(), 0
         for block in read_blocks(self.source.path):
             rate_hz = block.rate_hz
-            count += len(block.samples)
-            power += float(np.square(block.samples, dtype=np.float64).sum())
-            # A sum of squares is not finite where a sample is not
-            peak = max(peak, float(np.abs(block.samples).max(initial=0.0)))
-            if count <= CACHED_SAMPLES:
+            levels += Levels.of(block.samples)
+            if levels.count <= CACHED_SAMPLES:
                 cached.append(block)
-        if not math.isfinite(power):
-            raise DataError("samples that are not finite numbers")
-        if peak > LOUDEST:
-            raise DataError(f"samples of up to {peak:.6g}, where full scale is 1; bring them into -1..1")
-        if power <= count * 10.0 ** (SILENCE_DBFS / 10):
-            raise DataError("nothing but silence" if count else "no samples in it")
-        return (cached if count <= CACHED_SAMPLES else []), count, rate_hz
+        if reason := fault(levels.peak):
+            raise DataError(reason)
+        if levels.dbfs <= SILENCE_DBFS:
+            raise DataError("nothing but silence" if levels.count else "no samples in it")
+        return (cached if levels.count <= CACHED_SAMPLES else []), levels.count, rate_hz
 
 
 def _counted(blocks: Iterator[Samples], digest: hashlib._Hash, count: int) -> Iterator[Samples]:

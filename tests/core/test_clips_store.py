@@ -12,6 +12,7 @@ import soundfile as sf
 
 from cdslm_eval.core.audio import content_digest, frame_levels_dbfs, level_dbfs, read_audio
 from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.completeness import truncation
 from cdslm_eval.core.errors import AudioError, UsageError
 from cdslm_eval.core.store import FileFacts, Outcome, Store
 
@@ -75,7 +76,7 @@ def test_a_manifests_own_fields_win_over_sidecars(tmp_path):
         ("m.jsonl", '{"paht": "a.wav"}\n', "Did you mean"),
         ("m.csv", "file,text\na.wav,x\n", "must name the columns"),
         ("m.scp", "k sox in.wav |\n", "commands from a file are not run"),
-        ("m.jsonl", '{"path": "a.wav", "key": "k"}\n{"path": "b.wav", "key": "k"}\n', "stands twice"),
+        ("m.jsonl", '{"path": "a.wav", "key": "k"}\n{"path": "b.wav", "key": "k"}\n', "occurs twice"),
     ],
 )
 def test_bad_manifests_are_told_with_their_line(tmp_path, name, text, said):
@@ -118,7 +119,8 @@ def test_every_odd_file_reads_or_is_refused_as_soundfile_says(shared_data):
         name, verdict, rate, *_ = line.split("\t")
         path = shared_data / "odd" / "generated" / name
         if verdict == "reads":
-            assert f"{read_audio(path).rate_hz} Hz" == rate
+            # soundfile reads cut files without a word
+            assert f"{read_audio(path, allow_truncated=bool(truncation(path))).rate_hz} Hz" == rate
         else:
             with pytest.raises(AudioError):
                 read_audio(path)
@@ -126,7 +128,7 @@ def test_every_odd_file_reads_or_is_refused_as_soundfile_says(shared_data):
 
 def test_rows_and_facts_come_back_as_they_went_in(tmp_path):
     row = {"phones": ["a", "b"], "x": 1.5, "none": None, "v": np.arange(3, dtype=np.float32)}
-    facts = FileFacts(1, 2, "d" * 64, 1.0, 16000, 1, "WAV PCM_16", "none")
+    facts = FileFacts(1, 2, 3, 4, "d" * 64, 1.0, 16000, 1, "WAV PCM_16", "none", 0.5, 0.0, -np.inf, 0.0)
     with Store(tmp_path / "deep" / "s.cdslm") as store:
         with store.writing():
             store.put_row("id", "one", Outcome("ok", "", row))

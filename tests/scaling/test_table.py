@@ -15,6 +15,7 @@ from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.core.records import parse_quantity, read_records
 from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.contract import GeneratorInfo
+from cdslm_eval.scaling import fit_law
 from cdslm_eval.scaling.table import RunTable
 
 ROWS = [
@@ -188,3 +189,13 @@ def test_a_store_joined_to_what_is_known_of_its_systems(tmp_path):
         store.put_run({}, [estimates[0], {**estimates[1], "identity": "pjsd@2#y"}])
         with pytest.raises(UsageError, match="different identity"):
             RunTable.from_store(store, info)
+
+
+def test_tokens_in_billions_are_noticed_and_settings_are_no_metrics():
+    rows = [{"N": 1e8 * (1 + i), "D": 2.0 + i % 3, "loss": 3.0 + 0.1 * (i * 7 % 5), "seed": i} for i in range(12)]
+    table = RunTable.from_records(rows)
+    assert table.metric_names == ("loss",)
+    (flag,) = [flag for flag in fit_law(table, "loss").flags if flag.name == "units"]
+    assert "is D (or N) in billions? write 20B" in flag.sentence
+    billions = RunTable.from_records([{**row, "D": 1e9 * row["D"]} for row in rows])
+    assert not [flag for flag in fit_law(billions, "loss").flags if flag.name == "units"]

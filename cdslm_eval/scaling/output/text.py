@@ -102,12 +102,15 @@ def estimator_words(estimator: str, delta: float, link: str, metric: str) -> str
     Example:
         >>> estimator_words("huber", 1e-3, "log", "loss")
         'Huber loss (sum, delta 0.001) on log loss'
+        >>> estimator_words("huber", 1e-3, "identity", "loss")
+        'Huber loss (sum, delta 0.001 of the median |loss|) on loss'
         >>> estimator_words("lad", 0.0, "identity", "mos")
         'least absolute deviations (LAD) on mos'
     """
     on = {"log": f"log {metric}", "logit": f"logit {metric}"}.get(link, metric)
+    unit = f" of the median |{metric}|" if link == "identity" else ""
     words = {
-        "huber": f"Huber loss (sum, delta {delta:g})",
+        "huber": f"Huber loss (sum, delta {delta:g}{unit})",
         "lad": "least absolute deviations (LAD)",
         "least_squares": "least squares",
     }

@@ -32,6 +32,8 @@ class SetDistance:
         floor_clips: Clips of each half.
         noise: Standard deviation, at these sizes, of the distance between identical sources.
         contrast: The influences behind the interval.
+        reference_share: Share of the reference in the variance, 0..1.
+        clips_for_ok: About how many clips (or speakers) a side would make it "ok"; NaN where it is.
         reason: Why something is NaN, or not to be trusted.
     """
 
@@ -46,6 +48,8 @@ class SetDistance:
     floor_clips: int
     noise: float
     contrast: Contrast
+    reference_share: float
+    clips_for_ok: float
     reason: str
 
 
@@ -85,15 +89,17 @@ def _set_distance(
     corrected = contrast.value
     if distance.extrapolates and np.isfinite(contrast.value):
         corrected = _extrapolated(distance, (generated, reference), clusters, rng)
-    variance = sum(
-        clustered_variance(vectors, own)
-        for vectors, own in zip((contrast.generated, contrast.reference), clusters, strict=True)
+    own, theirs = (
+        clustered_variance(influence, numbers)
+        for influence, numbers in zip((contrast.generated, contrast.reference), clusters, strict=True)
     )
+    variance = own + theirs
     # influences at the sample hold twice the fluctuation between identical sources: it is a least, not an addition
     half = _half_width(max(float(variance), float(np.nan_to_num(noise)) ** 2), clusters)
     caveat = distance.caveat(generated, reference) if np.isfinite(contrast.value) else ""
     # around a biased value there is no interval that covers the truth
     own_half = float("nan") if distance.extrapolates else half
+    trust = _trust(distance, generated.shape[1], clusters, floor, noise, caveat)
     return SetDistance(
         value=contrast.value,
         low=contrast.value - own_half,
@@ -102,10 +108,14 @@ def _set_distance(
         corrected=corrected,
         corrected_low=corrected - half,
         corrected_high=corrected + half,
-        trust=_trust(distance, generated.shape[1], clusters, floor, noise, caveat),
+        trust=trust,
         floor_clips=size,
         noise=noise,
         contrast=contrast,
+        reference_share=theirs / variance if variance > 0 else float("nan"),
+        clips_for_ok=float("nan")
+        if trust == "ok"
+        else _clips_for_ok(distance, generated.shape[1], clusters, max(abs(floor), 1.96 * noise)),
         reason=_reason(distance, (generated, reference), clusters, contrast.value, half, floor, caveat),
     )
 
@@ -118,6 +128,12 @@ def _trust(
     spread = max(abs(floor), 1.96 * noise)
     short = distance.extrapolates and _fewest(clusters) <= 2 * dimensions
     return "ok" if spread <= TRUSTED_FLOOR * distance.scale and not short else "sample_limited"
+
+
+def _clips_for_ok(distance: Distance, dimensions: int, clusters: tuple[Ints, Ints], spread: float) -> float:
+    """Return how many clusters a side would make a distance trusted: floor and noise fall as one over them."""
+    needed = _fewest(clusters) * spread / (TRUSTED_FLOOR * distance.scale)
+    return max(needed, 2.0 * dimensions + 1 if distance.extrapolates else 0.0)
 
 
 def _reason(

@@ -56,6 +56,8 @@ class VectorDistance(Statistic):
             corrected_low=distance.corrected_low,
             corrected_high=distance.corrected_high,
             trust=distance.trust if math.isfinite(distance.value) else "",
+            reference_share=distance.reference_share,
+            clips_for_ok=distance.clips_for_ok,
         )
         estimate = context.estimate(
             sample,

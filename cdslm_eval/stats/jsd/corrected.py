@@ -20,6 +20,7 @@ __all__ = [
     "grassberger_jsd",
     "interval",
     "total_variance",
+    "variance_share",
     "window_counts",
 ]
 
@@ -78,6 +79,12 @@ def interval(result: Corrected, side: npt.NDArray[np.bool_], clusters: Ints) -> 
     ends = sorted((result.value, result.second))
     half = t_half_width(se, few - 1)
     return ends[0] - half, ends[1] + half
+
+
+def variance_share(result: Corrected, side: npt.NDArray[np.bool_], clusters: Ints) -> float:
+    """Return the share of the reference in the variance of a corrected value, 0..1; NaN where it is not known."""
+    own, reference = (clustered_variance(result.influence[here], clusters[here]) for here in (~side, side))
+    return reference / (own + reference) if own + reference > 0 else float("nan")
 
 
 def total_variance(n: int, first_order: float, noise: float) -> float:

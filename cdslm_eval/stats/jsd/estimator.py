@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from cdslm_eval.results.sample_size import clips_for_floor
 from cdslm_eval.stats.jsd.copies import COPY_ORDER
 from cdslm_eval.stats.jsd.corrected import (
     DRAWS,
@@ -15,6 +16,7 @@ from cdslm_eval.stats.jsd.corrected import (
     corrected,
     interval,
     total_variance,
+    variance_share,
     window_counts,
 )
 from cdslm_eval.stats.jsd.held_out import MIN_CLIPS, HeldOut, held_out
@@ -58,6 +60,8 @@ class PhonemeJSD:
         trust: "ok" (F <= 0.05), "sample_limited" (F <= 0.25) or "bounds_only".
         phones: Phones a side behind floor and corrected.
         phones_generated, phones_reference: All phones of each side.
+        reference_share: Share of the reference in the variance of `corrected`, 0..1.
+        clips_for_ok: About how many clips a side would make it "ok"; NaN where it is.
         clip_scores: `[generated clips]`, mean held-out log2-odds of being reference speech; NaN where unknown.
         reference_scores: The same of the reference's clips that the bound was taken from.
         exceeds: Whether the held-out value exceeded the plug-in and was cut to it, as it is for near-copies.
@@ -80,6 +84,8 @@ class PhonemeJSD:
     phones: int
     phones_generated: int
     phones_reference: int
+    reference_share: float
+    clips_for_ok: float
     clip_scores: Floats
     reference_scores: Floats
     exceeds: bool
@@ -139,6 +145,7 @@ def phoneme_jsd(
         del full
     fixed = corrected(table, orders, rng, clusters=capped)
     intervals = {n: interval(fixed[n], table.side, capped) for n in orders}
+    shares = {n: variance_share(fixed[n], table.side, capped) for n in orders}
     within = _reference_floor(table, orders, rng)
     few = min(int((table.lengths[table.side == side] > 0).sum()) for side in (False, True))
     bound = held_out(table, orders, capped, rng) if few >= MIN_CLIPS else {}
@@ -149,6 +156,7 @@ def phoneme_jsd(
             plain[n],
             fixed[n],
             intervals[n],
+            shares[n],
             within[n],
             bound.get(n),
             quantile,
@@ -166,6 +174,7 @@ def _assemble(
     plain: tuple[float, float],
     fixed: Corrected,
     corrected_interval: tuple[float, float],
+    share: float,
     within: float,
     bound: HeldOut | None,
     quantile: float,
@@ -203,6 +212,8 @@ def _assemble(
         phones=fixed.phones,
         phones_generated=counts[0],
         phones_reference=counts[1],
+        reference_share=share,
+        clips_for_ok=clips_for_floor(fixed.floor, TRUST[0][0], few) if trust != "ok" else float("nan"),
         clip_scores=scores,
         reference_scores=bound.reference_scores if bound is not None else np.zeros(0),
         exceeds=bool(exceeds),

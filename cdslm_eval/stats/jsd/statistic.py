@@ -300,6 +300,8 @@ def _estimate(divergence: PhonemeJSD, name: str, sample: Sample, reference: Samp
         corrected_high=divergence.corrected_high,
         held_out=divergence.held_out,
         trust=divergence.trust,
+        reference_share=divergence.reference_share,
+        clips_for_ok=divergence.clips_for_ok,
     )
     return context.estimate(
         sample,

@@ -1,0 +1,80 @@
+"""The components of a run, made from what the caller named: metrics, recognizer, transcriber, and their licences."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from cdslm_eval.core import defaults
+from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.provenance import host_facts, versions
+from cdslm_eval.plugin.contract import Component, Metric, Recognizer, Transcriber
+from cdslm_eval.plugin.host import Host, transcriber_for
+from cdslm_eval.plugin.recognition import cautions
+from cdslm_eval.plugin.specs import split_specs
+
+__all__ = ["Components", "Note"]
+
+Note = Callable[[str], None]
+"""Called with a sentence that the user is to see: whose weights are used, what is being generated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Components:
+    """The components of a run, made from what the caller named."""
+
+    metrics: tuple[Metric, ...]
+    recognizer: Recognizer
+    transcriber: Transcriber | None
+    names: Mapping[str, str | None]
+    requested: Any
+
+    @classmethod
+    def resolve(cls, host: Host, metrics: Any, recognizer: Any, transcriber: Any, note: Note) -> Components:
+        """Make the components, and name whose weights they load and under which licence."""
+        listed = split_specs(metrics, list(host.registered("metric"))) if isinstance(metrics, str) else metrics
+        listed = [listed] if isinstance(listed, Metric | type) else list(listed)
+        chosen = tuple(host.resolve("metric", metric) for metric in listed)
+        if not chosen:
+            raise UsageError("no metric to measure: name at least one")
+        names = [metric.name for metric in chosen]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise UsageError(f"metrics: {', '.join(twice)} is named twice")
+        recognizes: Recognizer = host.resolve("recognizer", recognizer)
+        transcribes = transcriber_for([*chosen, recognizes], host, transcriber)
+        reads_phones = any("phones" in metric.needs for metric in chosen)
+        _note_weights([*chosen, *([recognizes] if reads_phones else []), transcribes], note)
+        specs = {
+            "metrics": ",".join(_spec(metric) for metric in listed),
+            "recognizer": recognizes.name if recognizer == defaults.RECOGNIZER else _spec(recognizer),
+            "transcriber": None if transcribes is None else _spec(transcriber or transcribes),
+        }
+        return cls(chosen, recognizes, transcribes, specs, recognizer)
+
+    def cautions(self, host: Host, systems: Sequence[ClipSet], reference: ClipSet | None) -> list[str]:
+        """Return what the user must know of the recognizer, on these sets, before quoting a value."""
+        sets = [*systems, *([reference] if reference else [])]
+        return cautions(host, self.requested, self.recognizer, self.metrics, sets)
+
+    def settings(self, host: Host, reference: ClipSet | None) -> dict[str, Any]:
+        """Return what a result records of how it was made."""
+        return {
+            **self.names,
+            "reference": reference.origin if reference else None,
+            "versions": versions(host.versions()),
+            "host": host_facts(),
+        }
+
+
+def _spec(component: str | Component | type[Component]) -> str:
+    return component if isinstance(component, str) else component.name
+
+
+def _note_weights(components: Sequence[Component | None], note: Note) -> None:
+    """Name whose weights are used and under which licence, before they are."""
+    for component in components:
+        if component is not None and component.weights_licence:
+            weights = component.attribution or "weights"
+            note(f"note: {component.name} uses {weights}, licence {component.weights_licence}")
