@@ -118,7 +118,8 @@ def table(records: list[dict[str, Any]]) -> list[str]:
 
     def interval(record: dict[str, Any], name: str) -> str:
         value, low, high = (record[f"{name}{end}"] for end in ("", "_low", "_high"))
-        return "—" if value is None else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        number, *ends = ("—" if part is None else f"{part:+.3f}" for part in (value, low, high))
+        return f"{number} [{', '.join(ends)}]"
 
     head = ("system", "clips", "kHz", "SNR", "decay", "phones/s", "posterior", "n", "corrected", "acoustic floor")
     lines = ["| " + " | ".join((*head, "matched", "backwards", "trust")) + " |", "|" + "---|" * 13]
