@@ -118,7 +118,8 @@ def table(records: list[dict[str, Any]]) -> list[str]:
 
     def interval(record: dict[str, Any], name: str) -> str:
         value, low, high = (record[f"{name}{end}"] for end in ("", "_low", "_high"))
-        return "—" if value is None else f"{value:+.3f} [{low:+.3f}, {high:+.3f}]"
+        number, *ends = ("—" if part is None else f"{part:+.3f}" for part in (value, low, high))
+        return f"{number} [{', '.join(ends)}]"
 
     head = ("system", "clips", "kHz", "SNR", "decay", "phones/s", "posterior", "n", "corrected", "acoustic floor")
     lines = ["| " + " | ".join((*head, "matched", "backwards", "trust")) + " |", "|" + "---|" * 13]
@@ -140,12 +141,15 @@ def main() -> None:
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--recognizer", required=True)
     parser.add_argument("--group", choices=GROUPS, default="degradations")
+    parser.add_argument("--systems", default="", help="Some of the group's, comma-separated.")
     parser.add_argument("--store", type=Path, default=Path("channel.cdslm"))
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
     reference = options.data / "speech" / "librispeech_mini" / "train"
+    systems = GROUPS[options.group](options.data)
+    chosen = options.systems.split(",") if options.systems else list(systems)
     result = score(
-        GROUPS[options.group](options.data),
+        {name: systems[name] for name in chosen},
         reference,
         "pjsd",
         recognizer=options.recognizer,
