@@ -14,7 +14,9 @@ OWN_PLUGINS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "transcriber": ("whisper",),
     },
     "cdslm-eval-embeddings": {"metric": ("diversity", "fad", "kad", "speaker_similarity")},
-    "cdslm-eval-perceptual": {"metric": ("activity", "dnsmos", "estoi", "nisqa", "pesq", "si_sdr", "stoi")},
+    "cdslm-eval-perceptual": {
+        "metric": ("activity", "distillmos", "dnsmos", "estoi", "nisqa", "pesq", "si_sdr", "stoi")
+    },
     "cdslm-eval-phones": {"recognizer": ("phone-ctc",)},
     "cdslm-eval-ray": {"executor": ("ray",)},
     "cdslm-eval-unit-lm": {"generator": ("unit-lm", "unit-resynthesis")},
