@@ -11,7 +11,7 @@ OWN_PLUGINS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "cdslm-eval-asr": {
         "metric": ("auto_bleu", "cer", "gen_ppl", "vert", "wer"),
         "recognizer": ("asr-phonemes", "wav2vec2"),
-        "transcriber": ("whisper",),
+        "transcriber": ("faster-whisper", "whisper"),
     },
     "cdslm-eval-embeddings": {"metric": ("diversity", "fad", "kad", "speaker_similarity")},
     "cdslm-eval-perceptual": {
