@@ -22,6 +22,7 @@ from cdslm_eval.core.clips import ClipSet
 
 DRAWS = 1000
 PROMPT_S = 3
+SHORTEST_S = 5
 RATE_HZ = 16_000
 
 
@@ -90,6 +91,7 @@ def main():
             clip
             for split in ("train", "valid", "test")
             for clip in samples_of(data / "speech/librispeech_mini" / split).values()
+            if len(clip) >= SHORTEST_S * RATE_HZ
         ]
         halves = [np.array_split(clip, 2) for clip in native]
         first, second = (encoder.encode([pair[side] for pair in halves]) for side in (0, 1))

@@ -140,7 +140,8 @@ class FasterWhisper(Transcriber):
         except Exception as error:  # both libraries raise bare RuntimeError, ValueError and Exception
             reason = " ".join(str(error).split())
             raise EvalError(f"faster-whisper cannot load {self._folder}: {reason}") from error
-        self._features: Any = WhisperFeatureExtractor(feature_size=self._model.n_mels)
+        extractor: Any = WhisperFeatureExtractor  # transformers leaves it without types
+        self._features: Any = extractor(feature_size=self._model.n_mels)
         self._check_language()
         try:
             yield

@@ -200,4 +200,5 @@ def _embed(network: Any, mels: torch.Tensor) -> torch.Tensor:
 
     _, (hidden, _) = network["lstm"](mels)
     vectors = torch.relu(network["linear"](hidden[-1]))
-    return vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    unit: torch.Tensor = vectors / torch.linalg.vector_norm(vectors, dim=1, keepdim=True)
+    return unit

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar
+from typing import TYPE_CHECKING, ClassVar
 
 import numpy as np
 
@@ -16,6 +16,9 @@ from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import EvalError
 from cdslm_eval.plugin.contract import Failed, Metric, Row, Skipped
 from cdslm_eval.plugin.models import device_of, distribution_file, unusable_reason
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["DistillMosMetric", "weights_path"]
 
@@ -95,14 +98,7 @@ class DistillMosMetric(Metric):
             for clip, reason in zip(clips, reasons, strict=True)
             if not reason
         ]
-        with torch.inference_mode():
-            scores = [
-                self._network(batch.to(self._device)).cpu()
-                for batch in (torch.cat(parts).split(_BATCH_SEGMENTS) if parts else ())
-            ]
-        means = iter(
-            [part.mean().item() for part in torch.cat(scores).split([len(part) for part in parts])] if parts else []
-        )
+        means = iter(self._means(parts) if parts else ())
         for reason in reasons:
             if reason:
                 yield Skipped(reason)
@@ -112,6 +108,21 @@ class DistillMosMetric(Metric):
                 yield {"mos": score}
             else:
                 yield Failed("the network gives no finite score; are the samples in -1..1?")
+
+    def _means(self, parts: Sequence[torch.Tensor]) -> list[float]:
+        """Return the mean score of each clip's segments, `[segments, samples]`."""
+        import torch
+
+        joined = torch.cat(list(parts))
+        with torch.inference_mode():
+            scores = np.concatenate(
+                [
+                    self._network(joined[start : start + _BATCH_SEGMENTS].to(self._device)).cpu().numpy()
+                    for start in range(0, len(joined), _BATCH_SEGMENTS)
+                ]
+            )
+        ends = np.cumsum([len(part) for part in parts])
+        return [float(group.mean()) for group in np.split(scores, ends[:-1])]
 
 
 def weights_path() -> Path:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from torch import nn
 from torch.nn import functional
@@ -65,8 +62,6 @@ class _Spectrum(nn.Module):
 class _Transformer(nn.Module):
     """Normalized features, projected, with positions added, through the encoder layers."""
 
-    position_encoding: nn.Module
-
     def __init__(self, features: int) -> None:
         super().__init__()
         self.norm = nn.BatchNorm1d(features)
@@ -80,7 +75,8 @@ class _Transformer(nn.Module):
     def forward(self, features: torch.Tensor) -> torch.Tensor:
         """Return `[batch, frames, width]` of `[batch, frames, features]`."""
         hidden = self.linear_proj(self.norm(features.transpose(1, 2)).transpose(1, 2))
-        result: torch.Tensor = self.transformer_encoder(hidden + self.position_encoding.pe)
+        positions = self.position_encoding.get_buffer("pe")
+        result: torch.Tensor = self.transformer_encoder(hidden + positions)
         return result
 
 
@@ -123,7 +119,7 @@ class DistillMos(nn.Module):
 
     def forward(self, samples: torch.Tensor) -> torch.Tensor:
         """Return the quality of each segment, `[batch]`, of `[batch, SEGMENT]`; level does not matter."""
-        head: Mapping[str, Any] = self.transformer_pool_attn
+        head = self.transformer_pool_attn
         peak = samples.abs().amax(1, keepdim=True)
         features = self.cnn(samples / (peak + 1e-8))
         hidden = head["transformer"](head["norm_input"](features.transpose(1, 2)).transpose(1, 2))
