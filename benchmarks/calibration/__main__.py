@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from benchmarks.calibration.divergences import JSD_ROWS
+from benchmarks.calibration.means import MEAN_ROWS
 from benchmarks.calibration.rows import Row
 from benchmarks.calibration.sources import SpeakerSource, speaker_vectors
 from cdslm_eval import Context, Mean
@@ -117,6 +118,7 @@ ROWS: tuple[Callable[[int], list[Row]], ...] = (
     floor_with_speakers,
     kernel_with_speakers,
     pairing,
+    *MEAN_ROWS,
     *JSD_ROWS,
 )
 

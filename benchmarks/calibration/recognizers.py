@@ -1,23 +1,25 @@
-"""Phone error rate and real-time factor of recognizers on real speech with known text.
+"""Phone error rate and real-time factor of recognizers on real speech, and what they recover of known divergences.
 
-Usage: python benchmarks/calibration/recognizers.py [--data ../shared/data] [--recognizer NAME ...] [--limit N]
+Usage: python -m benchmarks.calibration.recognizers [--data ../shared/data] [--recognizer NAME ...] [--limit N]
+           [--own LABEL phone-ctc:model=FILE] [--babble N]
 
-Writes benchmarks/results/recognizers.json, whose table docs/recognizers.md prints. The LibriVox clips are scored
-against their aligned phones, speechocean762 against CMUdict's phones of what the learners were to
-read, which they did not always read: no recognizer can reach 0 there.
+Writes benchmarks/results/recognizers.json (rows of others stay), whose tables docs/recognizers.md prints. The
+LibriVox clips are scored against their aligned phones, speechocean762 against CMUdict's phones of what the learners
+were to read, which they did not always read: no recognizer can reach 0 there.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cdslm_eval_phones.per import try_recognizer
 
+from benchmarks.calibration.babble import babble_rows
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.identity import identify
@@ -46,17 +48,17 @@ def learners(data: Path) -> ClipSet:
     )
 
 
-def rows(data: Path, recognizers: list[str], limit: int) -> Iterator[dict[str, Any]]:
-    """Yield one row per set and recognizer."""
+def rows(data: Path, recognizers: Mapping[str, str], limit: int) -> Iterator[dict[str, Any]]:
+    """Yield one row per set and recognizer, which are given by label."""
     host = Host()
     for clips in (librivox(data), learners(data)):
-        for spec in recognizers:
+        for label, spec in recognizers.items():
             recognizer = host.make("recognizer", spec)
             trial = try_recognizer(clips[:limit] if limit else clips, recognizer)
             errors = trial.errors
             row = {
                 "set": clips.name,
-                "recognizer": spec,
+                "recognizer": label,
                 "identity": identify(recognizer).ident,
                 "per": round(errors.rate, 4),
                 "substitutions": errors.substitutions,
@@ -76,10 +78,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, default=ROOT.parent / "shared" / "data")
     parser.add_argument("--recognizer", action="append")
+    parser.add_argument("--own", nargs=2, action="append", default=[], metavar=("LABEL", "SPEC"))
     parser.add_argument("--limit", type=int, default=0)
+    parser.add_argument("--babble", type=int, default=70, help="clips of each set of babble; 0 leaves it out")
     parser.add_argument("--out", type=Path, default=RESULTS)
     options = parser.parse_args()
-    measured = list(rows(options.data, options.recognizer or ["phone-ctc", "pocketsphinx"], options.limit))
+    named = options.recognizer or ([] if options.own else ["phone-ctc", "pocketsphinx"])
+    recognizers = {**{name: name for name in named}, **dict(options.own)}
+    measured = list(rows(options.data, recognizers, options.limit))
+    if options.babble:
+        measured += babble_rows(recognizers, options.babble)
+    done = {(row["set"], row["recognizer"]) for row in measured}
+    former = json.loads(options.out.read_text(encoding="utf-8")) if options.out.is_file() else []
+    measured = [row for row in former if (row["set"], row["recognizer"]) not in done] + measured
     options.out.write_text(json.dumps(measured, indent=1) + "\n", encoding="utf-8")
 
 

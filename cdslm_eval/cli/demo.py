@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -12,6 +13,7 @@ from cdslm_eval.cli.score import JobsOption, SeedOption
 
 if TYPE_CHECKING:
     from cdslm_eval.core.clips import ClipSet
+    from cdslm_eval.core.derivation import Derivation
     from cdslm_eval.plugin.host import Host
 
 __all__ = ["add_to"]
@@ -32,12 +34,15 @@ def demo(
     """Speak a text of our own as real speech, babble of order 0 to 3, silence and noise as systems, and score them.
 
     The babble learns its phone n-grams from a text of its own, so that the reference is disjoint from what the
-    systems were trained on.
+    systems were trained on. The spoken sentences are scored with noise and backwards as well: the channel is no
+    language, and its table tells the two apart.
     """
     from importlib.resources import files
 
     from cdslm_eval import api
     from cdslm_eval.cli.tables import FORMATS
+    from cdslm_eval.core.channel import Channel
+    from cdslm_eval.core.derivation import Derivation
     from cdslm_eval.plugin.host import Host
     from cdslm_eval.report import write_report
     from cdslm_eval.run.generation import GenerationRequest, generate_set
@@ -55,7 +60,10 @@ def demo(
     with Path(real_text).open(encoding="utf-8") as file:
         lines = sum(1 for line in file if line.strip())
     real = make(f"speak:{real_text}", "reference", lines)
-    systems = [make(f"speak:{learned_text}", "other sentences", count, own_seed=seed + 1)]
+    spoken = make(f"speak:{learned_text}", "other sentences", count, own_seed=seed + 1)
+    noisy = _derived(spoken, "with noise, 10 dB", Derivation(Channel.noise(10.0)), out / "clips")
+    backwards = _derived(spoken, "backwards", Derivation(Channel.neutral(), backwards=True), out / "clips")
+    systems = [spoken, noisy, backwards]
     systems += [make(f"babble:{order},text={learned_text}", f"babble:{order}", count) for order in (3, 2, 1, 0)]
     systems += [make("noise", "noise", count, real), make("silence", "silence", count)]
     result = api.score(
@@ -70,6 +78,22 @@ def demo(
     )
     common.write_text("-", FORMATS["table"](result))
     typer.echo(f"report: {write_report(result, out / 'report')}")
+
+
+def _derived(clips: ClipSet, name: str, derivation: Derivation, folder: Path) -> ClipSet:
+    """Return derived clips as files, so that the page plays what was scored."""
+    from cdslm_eval.core.audio import write_flac
+    from cdslm_eval.core.clips import ClipSet
+
+    target = folder / f"derived-{derivation.ident}"
+    target.mkdir(parents=True, exist_ok=True)
+    sources = []
+    for source, clip in zip(clips.sources, clips, strict=True):
+        path = target / f"{source.key}.flac"
+        derived = derivation.apply(clip)
+        write_flac(path, derived.samples, derived.rate_hz)
+        sources.append(dataclasses.replace(source, path=str(path)))
+    return ClipSet(name, sources, str(target))
 
 
 def _quality(host: Host) -> list[str]:

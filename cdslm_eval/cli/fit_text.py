@@ -50,6 +50,7 @@ def law_text(study: Study) -> str:
         blocks.append(table_text(views.near_view(study.near_optima[1:2], study.settings.resampling.level)))
     if study.isoflops is not None:
         blocks.append(f"Each budget alone: {study.isoflops.headline}.")
+        blocks.append(_curvature(study))
     if study.holdout is not None:
         blocks.append(f"Held out: {study.holdout.sentence}.")
     if study.verdict is not None:
@@ -63,7 +64,17 @@ def isoflop_text(study: Study) -> str:
     isoflops = study.isoflops
     if isoflops is None:
         return _blocks([study.headline, _missing(study)])
-    return _blocks([isoflops.headline, table_text(views.isoflop_view(isoflops)), _flags(isoflops.flags), _data(study)])
+    bent = study.curvature
+    flags = (*isoflops.flags, *(() if bent is None else bent.flags))
+    return _blocks(
+        [isoflops.headline, table_text(views.isoflop_view(isoflops)), _curvature(study), _flags(flags), _data(study)]
+    )
+
+
+def _curvature(study: Study) -> str:
+    if study.curvature is None:
+        return ""
+    return "\n".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in study.curvature.sentences)
 
 
 def verdict_text(study: Study) -> str:

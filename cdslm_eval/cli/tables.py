@@ -90,8 +90,13 @@ def _notes(estimates: Sequence[Estimate], reasons: Collection[str]) -> Iterator[
         if estimate.outside:
             yield f"{estimate.system} is not ranked: {estimate.outside}"
         listed = any(reason in estimate.reason for reason in reasons)
-        if estimate.reason and not listed and (math.isnan(estimate.value) or estimate.trust == "rank_deficient"):
+        if estimate.reason and not listed and (_is_open(estimate) or estimate.trust == "rank_deficient"):
             yield f"{estimate.system}: {estimate.reason}"
+
+
+def _is_open(estimate: Estimate) -> bool:
+    """Return whether the value, or an end of its interval, is not known."""
+    return not all(map(math.isfinite, (estimate.value, estimate.low, estimate.high)))
 
 
 def failure_lines(failures: Sequence[Failure]) -> list[str]:

@@ -13,26 +13,22 @@ import numpy.typing as npt
 from cdslm_eval.core.audio import Samples
 from cdslm_eval.core.degradation import active_level, active_seconds, band_limit, clip_rng, reverberate
 
-__all__ = ["BANDS", "RATE_HZ", "Channel", "ChannelProfile", "match_channel", "pooled", "profile"]
+__all__ = ["BANDS", "EMPTY_DB", "RATE_HZ", "Channel", "ChannelProfile", "decibels", "pooled", "profile"]
 
 Floats = npt.NDArray[np.float64]
 
 RATE_HZ = 16_000
 BANDS = 40
 _FRAME, _HOP = 512, 256
-_EMPTY_DB = -100.0
+EMPTY_DB = -100.0
+"""Level of a band without sound."""
 _EDGE_DB = 60.0
 """A bin this far under the loudest one holds no speech: voices lie within 50 dB up to 8 kHz, band limits fall to 80."""
 _NOISE_QUANTILE = 0.1
 _SMOOTH = 5
-_MAX_GAIN_DB = 20.0
-_MIN_BAND_STEP_HZ = 400.0
 _DECAY_FRAMES, _DECAY_FROM_DB = 5, 20.0
-_MATCH_S = 6.0
-_WETS = (0.0, 0.03, 0.1, 0.3, 1.0, 3.0, 10.0)
 _DECAY_S = 0.6
 _PER_BAND = ("spectrum_db", "noise_db")
-_MATCH_CLIPS = 12
 
 
 @dataclass(frozen=True)
@@ -93,13 +89,13 @@ class Channel:
     @classmethod
     def neutral(cls) -> Channel:
         """Return the channel that changes nothing."""
-        return cls(None, 0.0, np.zeros(BANDS), np.full(BANDS, _EMPTY_DB))
+        return cls(None, 0.0, np.zeros(BANDS), np.full(BANDS, EMPTY_DB))
 
     @classmethod
     def noise(cls, snr_db: float) -> Channel:
         """Return a channel that adds white noise at an SNR over active speech."""
         share = _bank().sum(axis=1) / (_FRAME // 2 + 1)
-        return replace(cls.neutral(), noise_db=_db(share) - snr_db)
+        return replace(cls.neutral(), noise_db=decibels(share) - snr_db)
 
     @classmethod
     def band(cls, bandwidth_hz: float) -> Channel:
@@ -109,7 +105,7 @@ class Channel:
     @property
     def is_neutral(self) -> bool:
         """Whether clips pass unchanged."""
-        quiet = bool((self.noise_db <= _EMPTY_DB).all())
+        quiet = bool((self.noise_db <= EMPTY_DB).all())
         return self.bandwidth_hz is None and not self.wet and not self.gain_db.any() and quiet
 
     def rounded(self) -> Channel:
@@ -129,7 +125,7 @@ class Channel:
             out = reverberate(out, RATE_HZ, _DECAY_S, self.wet, rng)
         out = _filtered(out, self.gain_db)
         level = active_level(out, RATE_HZ)
-        if (self.noise_db > _EMPTY_DB).any():
+        if (self.noise_db > EMPTY_DB).any():
             noise = _shaped_noise(len(out), self.noise_db, rng)
             out = out + (level * noise).astype(np.float32)
         # a file holds no sample beyond full scale; recognizers do not mind the level
@@ -149,11 +145,11 @@ def profile(samples: Samples) -> ChannelProfile | None:
     power = _power(samples / level)
     noise = np.quantile(_smooth(power @ _bank().T), _NOISE_QUANTILE, axis=0) / _noise_bias()
     return ChannelProfile(
-        spectrum_db=_db(power.mean(axis=0) @ _bank().T),
-        noise_db=_db(noise),
+        spectrum_db=decibels(power.mean(axis=0) @ _bank().T),
+        noise_db=decibels(noise),
         bandwidth_hz=_bandwidth_hz(power.mean(axis=0)),
         # the active frames hold the noise as well
-        snr_db=float(_db(np.array(max(1.0 - noise.sum(), 0.01))) - _db(np.array(noise.sum()))),
+        snr_db=float(decibels(np.array(max(1.0 - noise.sum(), 0.01))) - decibels(np.array(noise.sum()))),
         decay_db_s=_decay_db_s(power.sum(axis=1)),
         level_dbfs=float(20 * np.log10(level)),
         speech_s=active_seconds(samples, RATE_HZ),
@@ -183,58 +179,6 @@ def pooled(profiles: Sequence[ChannelProfile]) -> ChannelProfile:
         middle("level_dbfs"),
         middle("speech_s"),
     )
-
-
-def match_channel(target: ChannelProfile, clips: Sequence[Samples]) -> Channel:
-    """Return the channel that gives clips the profile of another set, found step by step on a few of them.
-
-    Args:
-        target: Profile of the set whose channel is wanted.
-        clips: Clips at 16 kHz that are to be put through it; six seconds of twelve of them are tried.
-
-    Returns:
-        A channel in rounded steps: without reverberation where the clips decay as slowly as the target already,
-        without a band limit where they are as narrow, and without noise where they are as noisy.
-    """
-    short = [clip[: round(_MATCH_S * RATE_HZ)] for clip in clips]
-    tried = [clip for clip in short if profile(clip) is not None][:_MATCH_CLIPS]
-    plain = Channel.neutral()
-    if not tried:
-        return plain
-    own = _through(plain, tried)
-    if target.bandwidth_hz < own.bandwidth_hz - _MIN_BAND_STEP_HZ:
-        plain = replace(plain, bandwidth_hz=target.bandwidth_hz)
-    # noise fills the gaps after sounds as reverberation does: each candidate gets its noise before decays are compared
-    best, least = plain, np.inf
-    for wet in _WETS:
-        candidate = _coloured(replace(plain, wet=wet), target, tried)
-        error = abs(_through(candidate, tried).decay_db_s - target.decay_db_s)
-        if error >= least:
-            break
-        best, least = candidate, error
-    return best.rounded()
-
-
-def _coloured(channel: Channel, target: ChannelProfile, clips: Sequence[Samples]) -> Channel:
-    """Return a channel with the gains and the noise that bring the clips' spectrum and noise floor to the target's."""
-    own = _through(channel, clips)
-    speech = _less_noise(target.spectrum_db, target.noise_db) - _less_noise(own.spectrum_db, own.noise_db)
-    gain = np.clip(speech, -_MAX_GAIN_DB, _MAX_GAIN_DB)
-    channel = replace(channel, gain_db=gain - np.average(gain, weights=10 ** (own.spectrum_db / 10)))
-    own = _through(channel, clips)
-    lacking = 10 ** (target.noise_db / 10) - 10 ** (own.noise_db / 10)
-    return replace(channel, noise_db=_db(np.maximum(lacking, 0.0)))
-
-
-def _through(channel: Channel, clips: Sequence[Samples]) -> ChannelProfile:
-    profiles = [profile(channel.apply(clip)) for clip in clips]
-    return pooled([profile for profile in profiles if profile is not None])
-
-
-def _less_noise(spectrum_db: Floats, noise_db: Floats) -> Floats:
-    """Return the power of speech in each band; where noise covers it, what hides 10 dB under the noise."""
-    whole, noise = 10 ** (spectrum_db / 10), 10 ** (noise_db / 10)
-    return _db(np.maximum(whole - noise, 0.1 * noise))
 
 
 def _power(samples: npt.NDArray[np.floating]) -> Floats:
@@ -302,7 +246,7 @@ def _filtered(samples: Samples, gain_db: Floats) -> Samples:
 
 def _shaped_noise(count: int, noise_db: Floats, rng: np.random.Generator) -> Floats:
     """Return noise whose power per band is the wanted one, float64 `[count]`."""
-    density = noise_db - _db(_bank().sum(axis=1) / (_FRAME // 2 + 1))
+    density = noise_db - decibels(_bank().sum(axis=1) / (_FRAME // 2 + 1))
     white = np.fft.rfft(rng.standard_normal(count))
     noise: Floats = np.fft.irfft(white * _per_bin(density, count), count)
     return noise
@@ -316,6 +260,7 @@ def _per_bin(values_db: Floats, count: int) -> Floats:
     return gains
 
 
-def _db(power: npt.NDArray[np.floating]) -> Floats:
-    decibels: Floats = 10 * np.log10(np.maximum(power, 10 ** (_EMPTY_DB / 10)))
-    return decibels
+def decibels(power: npt.NDArray[np.floating]) -> Floats:
+    """Return powers in dB, those of silence as `EMPTY_DB`."""
+    levels: Floats = 10 * np.log10(np.maximum(power, 10 ** (EMPTY_DB / 10)))
+    return levels

@@ -207,6 +207,14 @@ class Measurer(Component):
         An exception is charged to the clip that raises it when it is measured alone.
         """
 
+    def check_transcriber(self, transcriber: Transcriber) -> None:
+        """Refuse a transcriber whose transcripts the measurer would misread; called before a run.
+
+        Raises:
+            UsageError: Such a transcriber, with what to use instead.
+        """
+        del transcriber
+
 
 class Metric(Measurer):
     """Measures clips, and declares in class attributes what its rows mean.

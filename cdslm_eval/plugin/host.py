@@ -288,18 +288,20 @@ def transcriber_for(
     """Return the transcriber that a run needs, or None where nothing reads a transcript.
 
     Raises:
-        UsageError: One is needed, none was named, and the usual one is not installed.
+        UsageError: One is needed, none was named, and the usual one is not installed; or a measurer refuses it.
     """
-    reads = [measurer.name for measurer in measurers if "transcript" in {*measurer.needs, *measurer.wants}]
-    if not reads:
+    readers = [measurer for measurer in measurers if "transcript" in {*measurer.needs, *measurer.wants}]
+    if not readers:
         return None
     if spec is None and TRANSCRIBER not in host.registered("transcriber"):
         raise UsageError(
-            f"{reads[0]} reads transcripts: name a transcriber with --transcriber. "
+            f"{readers[0].name} reads transcripts: name a transcriber with --transcriber. "
             f"{host.absence('transcriber', TRANSCRIBER)}"
         )
-    made: Transcriber = host.resolve("transcriber", spec or TRANSCRIBER)
-    return made
+    transcriber: Transcriber = host.resolve("transcriber", spec or TRANSCRIBER)
+    for measurer in readers:
+        measurer.check_transcriber(transcriber)
+    return transcriber
 
 
 def _options(component: type[Component], spec: str, rest: str) -> dict[str, Any]:

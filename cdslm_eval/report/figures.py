@@ -80,8 +80,9 @@ def side_by_side(name: str, unit: str, estimates: Sequence[Estimate]) -> str:
         for row, (_, headline) in enumerate(known):
             # grey where no point is known, or one with an unknown bias
             colour = GREY if headline.kind in ("bounds", "uncorrected") else BLUE
-            if math.isfinite(headline.low) and math.isfinite(headline.high):
-                axes.plot([headline.low, headline.high], [row, row], color=colour, lw=2, solid_capstyle="round")
+            ends = [end if math.isfinite(end) else headline.value for end in (headline.low, headline.high)]
+            if all(map(math.isfinite, ends)):
+                axes.plot(ends, [row, row], color=colour, lw=2, solid_capstyle="round")
             if math.isfinite(headline.value):
                 axes.plot([headline.value], [row], "o", color=colour, ms=5)
         for row, floor in floors:

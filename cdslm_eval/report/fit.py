@@ -143,7 +143,7 @@ def _near(study: Study) -> _Section | None:
     return _Section(
         "near",
         "Near-optimal range and curvature",
-        (words,),
+        (words, *(f"{s[0].upper()}{s[1:]}." for s in (study.curvature.sentences if study.curvature else ()))),
         (views.near_view(study.near_optima[1:2], study.settings.resampling.level),),
     )
 

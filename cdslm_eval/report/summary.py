@@ -145,7 +145,7 @@ def _cell(estimate: Estimate | None, estimates: Sequence[Estimate]) -> SummaryCe
     shade = _shade(estimate, estimates)
     if not math.isfinite(headline.value):
         return SummaryCell(headline.interval, "", note, shade, headline.why)
-    interval = headline.interval if math.isfinite(headline.low) else ""
+    interval = headline.interval if math.isfinite(headline.low) or math.isfinite(headline.high) else ""
     return SummaryCell(format_number(headline.value, headline.decimals), interval, note, shade, headline.why)
 
 

@@ -58,7 +58,7 @@ class ComparisonResult:
 
     def verdict(self, difference: Difference) -> str:
         """Return which system is better under a value, or why that is not known."""
-        if difference.reason or not math.isfinite(difference.p_holm):
+        if not math.isfinite(difference.p_holm):
             return difference.reason
         if difference.p_holm > 0.05:
             return "no difference shown"

@@ -20,7 +20,7 @@ class Difference:
         a, b: Both values; NaN where only the difference is computed.
         difference, low, high: A - B and its 95 % interval.
         p_value, p_holm: Two-sided p of no difference, as it is and Holm-corrected over the names.
-        detectable: Smallest difference that this sample would have shown with 80 % power at the 5 % level.
+        detectable: The difference that samples such as these show with 80 % power at the 5 % level.
         paired: Whether clips were compared key by key.
         n_unpaired: Clips whose key only one side has, which a paired comparison leaves out.
         method: The test.

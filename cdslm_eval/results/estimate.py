@@ -27,7 +27,7 @@ class Quantity:
             one sample size, for ranking only).
         value: The point; NaN where there is none.
         low, high: Its 95 % interval or its bounds; NaN where it has none.
-        why: Why it is this kind, or not known; "" where there is nothing to say.
+        why: Why it is this kind, or not known; "" where that needs no words.
     """
 
     kind: Literal["value", "corrected", "bounds", "uncorrected", "held-out"]
@@ -92,8 +92,9 @@ class Estimate:
     Attributes:
         system, metric, identity, name: Whose it is, what measured it, and how exactly.
         value: The value; NaN with a reason where it is not known.
-        low, high: Its interval, or its bounds; `interval` says which.
-        interval: "95% bootstrap", "95% jackknife" or "bounds".
+        low, high: Its interval, or its bounds; `interval` names the kind. NaN where that end is open.
+        interval: "bounds", or how the interval was made: "95% t", "95% Korn-Graubard", "95% order statistics",
+            "95% jackknife".
         calibration: Floor, corrected value, held-out bound and trust, where the statistic has them.
         acoustics: What the system's channel explains of the value, where that was measured.
         n_scored, n_failed, n_skipped: Clips behind the value.
@@ -234,7 +235,7 @@ _WHY = {
 
 
 def _number(name: str, value: Any, owner: type) -> Any:
-    """Return NaN for a null that stands for a number."""
+    """Return NaN for a null in a number field."""
     kinds = {field.name: str(field.type) for field in dataclasses.fields(owner)}
     return math.nan if value is None and kinds.get(name) == "float" else value
 

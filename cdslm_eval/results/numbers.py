@@ -65,22 +65,25 @@ def format_value(value: float, low: float, high: float) -> str:
     Example:
         >>> format_value(0.12345, 0.1, 0.15), format_value(float("nan"), 0.1, 0.15)
         ('0.123 (0.100 … 0.150)', 'within 0.100 … 0.150')
+        >>> format_value(0.5, 0.25, float("nan"))
+        '0.5 (0.25 … open)'
     """
     if not math.isfinite(value):
         return f"within {format_interval(low, high)}" if math.isfinite(high) else UNKNOWN
-    if not (math.isfinite(low) and math.isfinite(high)):
+    if not (math.isfinite(low) or math.isfinite(high)):
         return format_number(value)
     return f"{format_number(value, decimals_of(low, high))} ({format_interval(low, high)})"
 
 
 def format_interval(low: float, high: float, decimals: int | None = None) -> str:
-    """Format an interval; a dash where an end is not known.
+    """Format an interval; "open" for an end that is not known, a dash where neither is.
 
     Example:
-        >>> format_interval(0.123, 0.456, 2)
-        '0.12 … 0.46'
+        >>> format_interval(0.123, 0.456, 2), format_interval(3.5, float("nan"))
+        ('0.12 … 0.46', '3.5 … open')
     """
     if not (math.isfinite(low) or math.isfinite(high)):
         return UNKNOWN
     decimals = decimals_of(low, high) if decimals is None else decimals
-    return f"{format_number(low, decimals)} … {format_number(high, decimals)}"
+    ends = (format_number(end, decimals) if math.isfinite(end) else "open" for end in (low, high))
+    return " … ".join(ends)

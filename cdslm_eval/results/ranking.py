@@ -13,7 +13,7 @@ __all__ = ["Shown", "common_scale", "ranked", "shown_columns"]
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """Which columns of a table of one value have anything in them: `trust` stands for the corrected value too."""
+    """Which columns of a table of one value have anything in them: `trust` includes the corrected value."""
 
     floor: bool
     held_out: bool

@@ -95,7 +95,7 @@ class ScoreResult:
         contributions: n-grams behind the divergences.
         exemplars: Clips to listen to.
         warnings: Sentences that a reader of the numbers must know.
-        settings: What was asked for, versions, digests of the sets.
+        settings: What was requested, versions, digests of the sets.
         channel: The channels of the sets, where they were measured next to a divergence.
         clip_paths: (set, key) -> audio file of the clips that contributions name; the reference is "reference".
     """
@@ -129,13 +129,13 @@ class ScoreResult:
         Raises:
             UsageError: Nothing of that name was measured, or of several systems none was named.
         """
-        found = [one for one in self.estimates if one.name == name and system in (None, one.system)]
-        if len(found) != 1:
-            names = dict.fromkeys(one.name for one in self.estimates)
-            what = "several systems have" if found else "no system has"
-            hint = did_you_mean(name, names) if not found else f" Name one of {', '.join(self.systems)}."
+        matches = [e for e in self.estimates if e.name == name and system in (None, e.system)]
+        if len(matches) != 1:
+            names = dict.fromkeys(estimate.name for estimate in self.estimates)
+            what = "several systems have" if matches else "no system has"
+            hint = did_you_mean(name, names) if not matches else f" Name one of {', '.join(self.systems)}."
             raise UsageError(f"{what} a value {name!r}.{hint}")
-        return found[0]
+        return matches[0]
 
     def as_json(self) -> dict[str, Any]:
         """Return what `score --json` writes."""
@@ -215,15 +215,15 @@ def grids(result: ScoreResult, names: Sequence[str] | None = None) -> list[expor
         raise UsageError(f"no system has a value {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
     made = []
     for metric in dict.fromkeys(estimate.metric for estimate in result.estimates):
-        own = [one for one in result.estimates if one.metric == metric and (names is None or one.name in names)]
+        own = [e for e in result.estimates if e.metric == metric and (names is None or e.name in names)]
         if not own:
             continue
-        columns = {one.name: f"{one.name} {_ARROWS[one.better]}".rstrip() for one in own}
-        units = sorted({one.unit for one in own if one.unit})
-        cells = {(one.system, one.name): str(one.headline()) for one in own}
+        columns = {e.name: f"{e.name} {_ARROWS[e.better]}".rstrip() for e in own}
+        units = sorted({e.unit for e in own if e.unit})
+        cells = {(e.system, e.name): str(e.headline()) for e in own}
         rows = tuple((system, *(cells.get((system, name), "—") for name in columns)) for system in result.systems)
-        counts = "; ".join(f"{one.system}: {one.n_scored} clips" for one in {one.system: one for one in own}.values())
-        reference = max(one.n_reference for one in own)
+        counts = "; ".join(f"{e.system}: {e.n_scored} clips" for e in {e.system: e for e in own}.values())
+        reference = max(e.n_reference for e in own)
         notes = (f"{own[0].identity}; {counts}" + (f"; reference: {reference} clips" if reference else ""),)
         title = f"{metric}{f' [{units[0]}]' if len(units) == 1 else ''}"
         made.append(export.Grid(title, ("system", *columns.values()), rows, notes=notes))

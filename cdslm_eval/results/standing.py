@@ -1,4 +1,4 @@
-"""Ranks with their uncertainty: which places a system may hold, and from which others it cannot be told apart."""
+"""Ranks with their uncertainty: which places a system may hold, and from which others it is not distinguished."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ __all__ = ["Standing", "standings"]
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """Where a system stands under one value.
+    """The rank of a system under one value.
 
     Attributes:
         best, worst: Its possible places, from 1; together for all systems right with 95 % confidence.
         key: What systems are sorted by; lower is better.
-        ties: Systems from which it cannot be told apart.
-        shown: Whether it is told apart from any.
+        ties: Systems from which it is not distinguished.
+        shown: Whether it is distinguished from any.
     """
 
     best: int
@@ -60,7 +60,7 @@ def standings(
 
     Values that were measured against a reference are ranked among the systems of the same reference.
 
-    A pair is told apart by the difference of its values over the root of the sum of their squared standard errors
+    A pair is distinguished by the difference of its values over the root of the sum of their squared standard errors
     (from their intervals, taken as independent: for clips that are paired this is careful), Holm-corrected over all
     pairs at 5 %; where a divergence cannot be corrected, only when their bounds do not overlap. A place is the number
     of systems that are shown to be better, plus one, up to the number that are not shown to be worse. Systems

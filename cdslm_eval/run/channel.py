@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cdslm_eval.core.channel import RATE_HZ, Channel, ChannelProfile, match_channel, pooled
+from cdslm_eval.core.channel import RATE_HZ, Channel, ChannelProfile, pooled
+from cdslm_eval.core.channel_match import match_channel
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.derivation import Derivation
 from cdslm_eval.core.errors import AudioError, UsageError
@@ -33,7 +34,7 @@ CHEAP = 0.01
 """Real-time factor of a recognizer up to which channels are measured by default (ours): phone-ctc takes about 3 s
 of two cores for each system, pocketsphinx half a minute."""
 _MATCH_CLIPS = 12
-_VERSION = 1
+_VERSION = 2
 _DEGRADATIONS = {"white noise at 20 dB SNR": Channel.noise(20.0), "an 8 kHz sampling rate": Channel.band(4000.0)}
 
 

@@ -273,6 +273,7 @@ class _Book:
                         self.estimates[own], scored.sample, reference, probes, context
                     )
                     self.warnings += inaudible(self.estimates[own])
+        self.warnings += study.report.doubts()
         return dataclasses.replace(study.report, sensitivity=tuple(effects))
 
     def _reference_sample(self, metric: Metric) -> Sample:

@@ -164,9 +164,11 @@ def _reach_without_law(case: Case, label: str, baseline: float, target: float) -
         if case.trend.level + 2 * error <= target:
             return _known("reachable", baseline, float(case.table.C.min()), 1.0, "is reached at every sampled budget")
         if case.trend.level - 2 * error - case.margin > target:
-            return _known(
-                "unreachable", baseline, np.inf, np.inf, "is not reached, and compute does not move the metric"
+            how = (
+                f"is not reached at any sampled budget, over which the metric moves by less than {case.margin:.3g}; "
+                "whether more compute reaches it is not decided by these data"
             )
+            return _known("undetermined", baseline, np.nan, np.nan, how)
     elif len(reached):
         least = float(reached.min())
         return _known("reachable", baseline, least, 1.0, f"was reached at C = {least:.3g}")

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.axis import Axis, make_axis
-from cdslm_eval.scaling.flags import Flag, Search, fit_flags, table_flags
+from cdslm_eval.scaling.flags import Flag, Search, distrusted, fit_flags, table_flags
 from cdslm_eval.scaling.law import Law, LawSpec, get_form
 from cdslm_eval.scaling.objective import Estimator, make_estimator
 from cdslm_eval.scaling.problem import LawProblem, law_problem
@@ -86,14 +86,14 @@ class LawFit:
 
     @property
     def trusted(self) -> bool:
-        """Whether no flag raises a doubt."""
-        return not any(flag.doubt for flag in self.flags)
+        """Whether no flag raises a doubt about the law itself; see `Flag.scope`."""
+        return not distrusted(self.flags)
 
     @property
     def headline(self) -> str:
         """The first line: what was fitted, or why it cannot be trusted."""
         what = f"{self.metric} = {self.law}, by {self.estimator} on the {self.link} scale over {self.n_rows} rows"
-        doubts = [flag.sentence for flag in self.flags if flag.doubt]
+        doubts = [flag.sentence for flag in distrusted(self.flags)]
         return f"NOT TO BE TRUSTED: {'; '.join(doubts)}. {what}" if doubts else what
 
 
@@ -190,9 +190,16 @@ def solve_again(
     return minimise(fit.problem, fit.cost, target, weights, start, fixed=fixed, homotopy=homotopy)
 
 
-def first_line(fit: LawFit, flags: Sequence[Flag]) -> str:
-    """Return the first line about a law: the law, or why it, or an answer from it, cannot be trusted."""
-    beyond = [flag.sentence for flag in flags if flag.doubt and flag not in fit.flags]
+def first_line(fit: LawFit, flags: Sequence[Flag], *, budget: bool = False) -> str:
+    """Return the first line about a law: the law, or why it, or an answer from it, cannot be trusted.
+
+    Args:
+        fit: The law.
+        flags: All flags of the answer.
+        budget: Whether the answer is about a budget C, so that a wrong C = k N D matters.
+    """
+    under = [flag for flag in flags if budget and flag.doubt and flag.scope == "budget"]
+    beyond = [flag.sentence for flag in (*under, *(f for f in distrusted(flags) if f not in fit.flags))]
     if not beyond:
         return fit.headline
     return f"NOT TO BE TRUSTED beyond the fitted rows: {'; '.join(beyond)}. {fit.headline}"

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy.special import ndtr
 
+from cdslm_eval.scaling.adequacy import Residuals, misfits
 from cdslm_eval.scaling.law import Law
 from cdslm_eval.scaling.objective import Estimator
 from cdslm_eval.scaling.problem import LawProblem, at_bound
@@ -16,7 +16,7 @@ from cdslm_eval.scaling.rows import find_budgets
 from cdslm_eval.scaling.solver import Solution, minimise
 from cdslm_eval.scaling.table import RunTable
 
-__all__ = ["Flag", "Search", "extrapolation_flags", "fit_flags", "objective_unit", "runs_test", "table_flags"]
+__all__ = ["Flag", "Search", "distrusted", "extrapolation_flags", "fit_flags", "objective_unit", "table_flags"]
 
 Floats = npt.NDArray[np.float64]
 _SAME_OBJECTIVE = 1e-6  # relative: two seeds that come this near found one optimum
@@ -33,13 +33,16 @@ class Flag:
         name: Short name, such as "E_unidentified".
         sentence: What it means here, without a full stop.
         value: The number behind it.
-        doubt: Whether it forbids trusting the fit.
+        doubt: Whether it forbids trusting what its scope covers.
+        scope: "law" (its residuals, its search), "table" (its rows), "budget" (what is stated under a budget C), or
+            "curvature" (kappa and the near-optimal range).
     """
 
     name: str
     sentence: str
     value: float
     doubt: bool = True
+    scope: str = "law"
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,9 +91,23 @@ def fit_flags(search: Search) -> tuple[Flag, ...]:
     flags += _rivals(search.solution, search.best)
     flags += _no_floor(search)
     flags += _misfit(problem, search.table, target, theta)
+    flags += [Flag(name, sentence, p, doubt) for name, sentence, p, doubt in misfits(_residuals(search))]
     if search.law.has_optimum and not flags:
         flags += _outside(search.table, search.law)
     return tuple(flags)
+
+
+def distrusted(flags: Iterable[Flag]) -> list[Flag]:
+    """Return the flags that forbid trusting a law as such, whatever is asked of it."""
+    return [flag for flag in flags if flag.doubt and flag.scope in {"law", "table"}]
+
+
+def _residuals(search: Search) -> Residuals:
+    """Return the residuals of a search's optimum as the tests of goodness of fit read them."""
+    points, table = search.problem.points(search.theta[None]), search.table
+    columns = {name: np.log(getattr(table, name)) for name in ("C", "N", "D")}
+    columns["D/N"] = columns["D"] - columns["N"]
+    return Residuals(search.target - points.z[0], points.jacobian[0], columns, table.weight, table.run)
 
 
 def _identification(problem: LawProblem, table: RunTable, theta: Floats) -> Iterator[Flag]:
@@ -199,21 +216,27 @@ def _outside(table: RunTable, law: Law) -> Iterator[Flag]:
 
 def table_flags(train: RunTable, rows: RunTable, metric: str) -> tuple[Flag, ...]:
     """Return what the data themselves show."""
-    flags = [Flag("mixed_conventions", note, 1.0) for note in train.notes]
+    flags = [Flag("mixed_conventions", note, 1.0, scope="table") for note in train.notes]
     if rows.excluded:
         first = rows.excluded[0]
         sentence = f"{len(rows.excluded)} rows are not used (line {first.line}: {first.reason}, ...)"
-        flags.append(Flag("excluded", sentence, float(len(rows.excluded)), doubt=False))
+        flags.append(Flag("excluded", sentence, float(len(rows.excluded)), doubt=False, scope="table"))
     flags += _duplicates(train, metric)
     check = train.compute_check()
     if not check.derived and check.spread > 0.01:
-        flags.append(Flag("compute_mismatch", check.sentence, check.spread, doubt=check.spread > np.log(1.5)))
+        flags.append(
+            Flag("compute_mismatch", check.sentence, check.spread, doubt=check.spread > np.log(1.5), scope="budget")
+        )
     budgets = len(find_budgets(train).C)
     if budgets == 1:
-        flags.append(Flag("one_budget", "all rows have one budget, so growth with C is not seen in the data", 1.0))
+        flags.append(
+            Flag("one_budget", "all rows have one budget, so growth with C is not seen in the data", 1.0, scope="table")
+        )
     for name in ("N", "D"):
         if len(np.unique(getattr(train, name))) == 1:
-            flags.append(Flag(f"one_{name}", f"all rows have one {name}, so its exponent is not determined", 1.0))
+            flags.append(
+                Flag(f"one_{name}", f"all rows have one {name}, so its exponent is not determined", 1.0, scope="table")
+            )
     return tuple(flags)
 
 
@@ -228,6 +251,7 @@ def _duplicates(table: RunTable, metric: str) -> Iterator[Flag]:
             "unless they are resampled by run",
             float(twice),
             doubt=False,
+            scope="table",
         )
 
 
@@ -252,19 +276,3 @@ def extrapolation_flags(table: RunTable, law: Law, C: Floats) -> tuple[Flag, ...
             sentence = f"N* = {worst:.3g} lies outside the fitted sizes, {table.N.min():.3g} to {table.N.max():.3g}"
             flags.append(Flag("optimum_outside_range", sentence, worst, doubt=False))
     return tuple(flags)
-
-
-def runs_test(residuals: Floats) -> float:
-    """Return the probability of so few runs of one sign in ordered residuals, by chance; 1 with under 12 rows.
-
-    Source: Wald & Wolfowitz, "On a test whether two samples are from the same population" (1940).
-    """
-    signs = np.sign(residuals[residuals != 0])
-    above, below = int(np.sum(signs > 0)), int(np.sum(signs < 0))
-    n = above + below
-    if n < 12 or not above or not below:
-        return 1.0
-    runs = 1 + int(np.sum(signs[1:] != signs[:-1]))
-    mean = 1 + 2 * above * below / n
-    variance = (mean - 1) * (mean - 2) / (n - 1)
-    return float(ndtr((runs + 0.5 - mean) / np.sqrt(variance)))

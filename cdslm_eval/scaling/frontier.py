@@ -35,7 +35,7 @@ Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 _UNKNOWN = (math.nan, math.nan)
 KEYS = ("N", "D", "ratio", "loss", "kappa")
-EPSILONS = ((0.001, True), (0.01, True), (0.05, True))
+EPSILONS = ((0.001, True), (0.01, True), (0.05, True), (0.01, False))
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,7 +201,7 @@ class Predictions:
     @property
     def headline(self) -> str:
         """The first line: the law, or why its answers cannot be trusted."""
-        return first_line(self.fit, self.flags)
+        return first_line(self.fit, self.flags, budget=bool(self.optima))
 
 
 def predictions(

@@ -69,6 +69,20 @@ class IsoCurve:
         """Return u for models of N parameters."""
         return np.asarray(polynomial.polyval(np.log(np.asarray(N, float)) - self.centre, self.coefficients))
 
+    def width(self, epsilon: float) -> tuple[float, float]:
+        """Return ln N on either side of the minimum where u is `epsilon` above it; NaN where the curve ends first.
+
+        Sizes up to half the sampled range beyond it count: further out a polynomial knows nothing.
+        """
+        level = self.coefficients.copy()
+        level[0] -= self.least + epsilon
+        roots = polynomial.polyroots(level)
+        x = np.sort(roots[np.abs(roots.imag) < 1e-9].real) + self.centre
+        reach = (self.high - self.low) / 2
+        below = x[(x < self.minimum) & (x >= self.low - reach)]
+        above = x[(x > self.minimum) & (x <= self.high + reach)]
+        return (float(below[-1]) if len(below) else np.nan, float(above[0]) if len(above) else np.nan)
+
     def draws(self, pooled: tuple[float, int], count: int, rng: np.random.Generator) -> CurveDraws:
         """Draw coefficients from their t distribution, and return the minima of those that have one.
 

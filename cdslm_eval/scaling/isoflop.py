@@ -60,6 +60,12 @@ class IsoFlop:
     reason: str = ""
 
     @property
+    def kappa_log_std(self) -> float:
+        """Standard deviation of ln kappa, from its interval; NaN where that is unknown or holds 0."""
+        low, high = self.kappa_interval
+        return float(np.log(high / low) / (2 * 1.96)) if low > 0 else np.nan
+
+    @property
     def has_optimum(self) -> bool:
         """Whether the curve has a minimum within the sampled sizes."""
         return not self.reason
@@ -74,8 +80,8 @@ class IsoFlops:
         axis: How it is oriented.
         table: The rows that were fitted; `IsoFlop.rows` counts in it.
         budgets: In the order of C.
-        N_law, D_law, ratio_law: How the optima grow with C, from the budgets that have one, weighted by their
-            precision; None where fewer than two have.
+        N_law, D_law, ratio_law, kappa_law: How the optima, and the curvature there, go with C, from the budgets that
+            have one, weighted by their precision; None where fewer than two have.
         excluded: Rows that were not used, and why.
         flags: What a reader must know.
     """
@@ -87,6 +93,7 @@ class IsoFlops:
     N_law: PowerLaw | None
     D_law: PowerLaw | None
     ratio_law: PowerLaw | None
+    kappa_law: PowerLaw | None
     excluded: tuple[Excluded, ...] = ()
     flags: tuple[Flag, ...] = ()
 
@@ -94,6 +101,29 @@ class IsoFlops:
     def optima(self) -> tuple[IsoFlop, ...]:
         """The budgets that have an optimum."""
         return tuple(budget for budget in self.budgets if budget.has_optimum)
+
+    def width_laws(self, epsilon: float, *, relative: bool = False) -> tuple[PowerLaw, PowerLaw, PowerLaw] | None:
+        """Return how the range within epsilon of the optimum grows with C: N_high / N_low, and the widths of N and D.
+
+        Args:
+            epsilon: In the metric's units, or with `relative` as a share of the optimum's value.
+            relative: Which of the two.
+
+        Returns:
+            None where fewer than two budgets' own curves reach that far on both sides.
+        """
+        rows = []
+        for budget in self.optima:
+            assert budget.chosen is not None
+            low, high = budget.chosen.width(epsilon * abs(budget.loss) if relative else epsilon)
+            if np.isfinite(low) and np.isfinite(high):
+                sizes, tokens = np.exp([low, high]), budget.C / (self.table.k * np.exp([high, low]))
+                rows.append((budget.C, np.exp(high - low), np.ptp(sizes), np.ptp(tokens)))
+        if len({row[0] for row in rows}) < 2:
+            return None
+        C, *widths = (np.array(column) for column in zip(*rows, strict=True))
+        ratio, n, d = (fit_power_law(C, width) for width in widths)
+        return ratio, n, d
 
     @property
     def headline(self) -> str:
@@ -164,7 +194,7 @@ def fit_isoflops(
     noise = _pooled(curves)
     budgets = tuple(_budget(rows, groups.rows(i), float(c), curves[i], noise, options) for i, c in enumerate(groups.C))
     laws = _laws(budgets, seed)
-    return IsoFlops(metric, axis, rows, budgets, *laws, excluded=rows.excluded, flags=_flags(budgets, rows))
+    return IsoFlops(metric, axis, rows, budgets, **laws, excluded=rows.excluded, flags=_flags(budgets, rows))
 
 
 def _curves(
@@ -262,18 +292,29 @@ def _interval(draws: Floats) -> Interval:
     return float(low), float(high)
 
 
-def _laws(budgets: tuple[IsoFlop, ...], seed: int) -> tuple[PowerLaw | None, PowerLaw | None, PowerLaw | None]:
+def _laws(budgets: tuple[IsoFlop, ...], seed: int) -> dict[str, PowerLaw | None]:
     good = [b for b in budgets if b.has_optimum and np.isfinite(b.log_std) and b.log_std > 0]
     if len({b.C for b in good}) < 2:
         good = [b for b in budgets if b.has_optimum]
     if len({b.C for b in good}) < 2:
-        return None, None, None
+        return dict.fromkeys(("N_law", "D_law", "ratio_law", "kappa_law"))
     C = [b.C for b in good]
     # no optimum is more precise than its neighbours allow: one lucky budget must not decide the law
     std = np.array([b.log_std if np.isfinite(b.log_std) and b.log_std > 0 else 1.0 for b in good])
     std = np.maximum(std, 0.2 * np.median(std))
-    n, d, r = (fit_power_law(C, [getattr(b, name) for b in good], std, seed=seed) for name in ("N", "D", "ratio"))
-    return n, d, r
+    laws: dict[str, PowerLaw | None] = {
+        f"{name}_law": fit_power_law(C, [getattr(b, name) for b in good], std, seed=seed)
+        for name in ("N", "D", "ratio")
+    }
+    return {**laws, "kappa_law": _kappa_law(budgets, seed)}
+
+
+def _kappa_law(budgets: tuple[IsoFlop, ...], seed: int) -> PowerLaw | None:
+    good = [b for b in budgets if b.has_optimum and np.isfinite(b.kappa_log_std) and b.kappa > 0]
+    if len({b.C for b in good}) < 2:
+        return None
+    std = np.array([b.kappa_log_std for b in good])
+    return fit_power_law([b.C for b in good], [b.kappa for b in good], np.maximum(std, 0.2 * np.median(std)), seed=seed)
 
 
 def _flags(budgets: tuple[IsoFlop, ...], table: RunTable) -> tuple[Flag, ...]:

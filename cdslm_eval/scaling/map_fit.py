@@ -10,9 +10,10 @@ import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.core.errors import UnknownNameError, UsageError
+from cdslm_eval.scaling.adequacy import runs_test
 from cdslm_eval.scaling.axis import Axis
 from cdslm_eval.scaling.fit import HUBER_SPREADS
-from cdslm_eval.scaling.flags import Flag, runs_test
+from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.map_kind import MapKind
 from cdslm_eval.scaling.maps import MAPS
 from cdslm_eval.scaling.objective import Estimator, Problem, make_estimator

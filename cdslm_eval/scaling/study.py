@@ -12,10 +12,11 @@ import numpy.typing as npt
 
 from cdslm_eval.core.errors import EvalError, UnknownNameError, UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap
+from cdslm_eval.scaling.curvature import Curvature, curvature
 from cdslm_eval.scaling.downstream import Downstream, compare_downstream
 from cdslm_eval.scaling.fit import LawFit, first_line, fit_law, fitted_values
-from cdslm_eval.scaling.flags import Flag, extrapolation_flags
-from cdslm_eval.scaling.frontier import Frontier, NearRange, Resampling, frontier, near_ranges, round_budgets
+from cdslm_eval.scaling.flags import Flag, distrusted, extrapolation_flags
+from cdslm_eval.scaling.frontier import EPSILONS, Frontier, NearRange, Resampling, frontier, near_ranges, round_budgets
 from cdslm_eval.scaling.isoflop import IsoFlops, fit_isoflops
 from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.staged import bootstrap_staged
@@ -64,6 +65,7 @@ class Study:
         settings: Its options.
         fit, bootstrap: The law and its replicates.
         isoflops: Each budget by itself.
+        curvature: How kappa and the near-optimal widths go with compute, and whether budgets and law agree.
         frontier, optima: The law along a grid of C (for figures), and at round budgets (for tables).
         near, near_optima: The same of the near-optimal ranges.
         holdout, rollout: How well the law predicts what it was not fitted to.
@@ -79,6 +81,7 @@ class Study:
     fit: LawFit | None = None
     bootstrap: Bootstrap | None = None
     isoflops: IsoFlops | None = None
+    curvature: Curvature | None = None
     frontier: Frontier | None = None
     optima: Frontier | None = None
     near: tuple[NearRange, ...] = ()
@@ -106,7 +109,8 @@ class Study:
             return ()
         budgets = np.array(self.settings.budgets)
         beyond = extrapolation_flags(self.fit.table, self.fit.law, budgets) if len(budgets) else ()
-        return (*self.fit.flags, *beyond, *(one_sided(self.holdout) if self.test.any() and self.holdout else ()))
+        bent = () if self.curvature is None else self.curvature.flags
+        return (*self.fit.flags, *beyond, *bent, *(one_sided(self.holdout) if self.test.any() and self.holdout else ()))
 
     @cached_property
     def values(self) -> Floats:
@@ -194,13 +198,18 @@ def study(
             results["downstream_draws"] = draws or {}
     if settings.law:
         results["verdict"] = parts.attempt("verdict", lambda: _verdict(table, metric, settings))
+    if isoflops is not None and len(isoflops.optima) > 1:
+        results["curvature"] = parts.attempt("curvature", lambda: _curvature(table, isoflops, fit, results, settings))
     done = Study(
         table=table, metric=metric, settings=settings, fit=fit, isoflops=isoflops, missing=parts.missing, **results
     )
     if done.verdict is None:
         return done
-    # the verdict's own law weighs rows otherwise than the one that is shown: neither may contradict the first line
-    return replace(done, verdict=doubted(done.verdict, [flag.sentence for flag in done.flags if flag.doubt]))
+    # the verdict's own law weighs rows otherwise than the one that is shown: neither may contradict the first line;
+    # another form that fits better than the one that is shown does not share its misfit
+    same = fit is not None and done.verdict.fit is not None and done.verdict.fit.form == fit.form
+    doubts = [flag.sentence for flag in distrusted(done.flags) if same or flag.scope != "law"]
+    return replace(done, verdict=doubted(done.verdict, doubts))
 
 
 def _of_law(fit: LawFit, settings: Settings, parts: _Parts) -> dict[str, Any]:
@@ -226,6 +235,20 @@ def _of_law(fit: LawFit, settings: Settings, parts: _Parts) -> dict[str, Any]:
 def _isoflops(table: RunTable, metric: str, settings: Settings) -> IsoFlops:
     spec = settings.spec
     return fit_isoflops(table, metric, bounds=spec.bounds, better=spec.better, seed=settings.resampling.seed)
+
+
+def _curvature(
+    table: RunTable, isoflops: IsoFlops, fit: LawFit | None, results: Mapping[str, Any], settings: Settings
+) -> Curvature:
+    """Return the curvature; budgets fitted alone are compared with a law as well, where one can be fitted."""
+    draws: Bootstrap | None = results.get("bootstrap")
+    if fit is None:
+        try:
+            fit = fit_law(table, isoflops.metric, settings.spec)
+            draws = settings.resampling.draws(fit)
+        except UsageError:
+            fit = None  # the budgets' own part needs no law
+    return curvature(isoflops, fit, draws, EPSILONS, settings.resampling.level)
 
 
 def _staged_draws(through: Downstream, how: Resampling) -> dict[str, Bootstrap]:

@@ -1,4 +1,7 @@
-"""Verdict: does a metric scale, saturate, stay flat or worsen, and is a baseline within reach; with the evidence."""
+"""Verdict: does a metric scale, saturate, stay flat or worsen, and is a baseline within reach; with the evidence.
+
+Every built-in form is fitted. What is extrapolated is stated only where the forms that fit agree on it.
+"""
 
 from __future__ import annotations
 
@@ -12,18 +15,47 @@ import numpy.typing as npt
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.axis import make_axis
 from cdslm_eval.scaling.bootstrap import bootstrap
-from cdslm_eval.scaling.evidence import Case, Reach, Trend, fit_trend, open_question, reach
-from cdslm_eval.scaling.fit import LawFit, robust_fit
-from cdslm_eval.scaling.flags import Flag
+from cdslm_eval.scaling.evidence import Case, Reach, fit_trend, open_question, reach
+from cdslm_eval.scaling.fit import LawFit
+from cdslm_eval.scaling.flags import Flag, distrusted
+from cdslm_eval.scaling.forms import Candidate, fit_candidates, noise_of, what_would_decide, with_noise
 from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.rows import usable_rows
 from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.validation import hold_out, one_sided
 
-__all__ = ["Verdict", "doubted", "judge"]
+__all__ = ["Opinion", "Verdict", "doubted", "judge"]
 
 Floats = npt.NDArray[np.float64]
 _DECADE = 10.0
+_DECIDED = frozenset({"scales", "saturates"})
+_LEAST_PLATEAU = 6
+
+
+@dataclass(frozen=True, slots=True)
+class Opinion:
+    """What one form makes of the metric.
+
+    Attributes:
+        form: Its name.
+        adequate: Whether it fits as well as noise allows.
+        label: Its verdict; "" where it is not adequate.
+        reach: "reachable", "unreachable", "undetermined", or "" without a baseline.
+        limit: E, with `limit_interval`.
+        chi2: Chi-square per degree of freedom against the declared noise; NaN where none was declared.
+        aicc: Corrected Akaike criterion; smaller is better.
+        reason: Why it is not adequate, or "".
+    """
+
+    form: str
+    adequate: bool
+    label: str
+    reach: str
+    limit: float
+    limit_interval: tuple[float, float]
+    chi2: float
+    aicc: float
+    reason: str
 
 
 @dataclass(frozen=True, eq=False)
@@ -42,7 +74,9 @@ class Verdict:
         ratio_exponent: Its exponent, with `ratio_interval`; NaN without a law.
         reach: Whether the baseline is within reach; None where none was named.
         level: Of every interval.
-        fit: The law that was fitted; None where there were too few rows.
+        fit: The law behind the numbers: of the adequate forms the best; None where there were too few rows.
+        forms: What each form makes of the metric.
+        decide: Which run would decide between forms that disagree, or "".
         evidence: Sentences.
         doubts: Why the law behind the verdict is not to be trusted.
     """
@@ -66,6 +100,8 @@ class Verdict:
     reach: Reach | None = None
     fit: LawFit | None = None
     doubts: tuple[str, ...] = ()
+    forms: tuple[Opinion, ...] = ()
+    decide: str = ""
 
     @property
     def sentence(self) -> str:
@@ -73,7 +109,9 @@ class Verdict:
         parts = [f"{self.metric}: {_SENTENCES[self.label]}", self.evidence[0]]
         if self.doubts and self.label == "scales":
             parts.append(f"how far that continues is unknown, since {self.doubts[0]}")
-        return "; ".join([*parts, *([self.reach.sentence] if self.reach else [])])
+        return "; ".join(
+            [*parts, *([self.reach.sentence] if self.reach else []), *([self.decide] if self.decide else [])]
+        )
 
 
 _SENTENCES = {
@@ -103,13 +141,15 @@ def judge(
     Flat is an equivalence test: the interval of the gain over the sampled budgets (at 1 - 2 (1 - level)) lies within
     the margin on both sides. Else the gain's sign must be established. A metric that improves saturates when ten times
     the largest budget would surely add no more than the margin, and no more than half of what the last factor of ten
-    added; it scales when it would surely add more than the smaller of these two.
+    added; it scales when it would surely add more than the smaller of these two. Both rest on a law: every built-in
+    form that fits as well as noise allows is consulted, and where two of them disagree nothing is decided. Where no
+    form fits, a metric saturates when it surely moved by less than the margin over the last factor of ten.
 
     Args:
         table: The runs; train rows are used.
         metric: Name of the metric.
-        spec: The law behind what is extrapolated, whose default link is "identity"; its estimator is not used (see
-            `robust_fit`).
+        spec: The law that is consulted besides the built-in ones, and the link (default "identity"); its estimator is
+            not used (see `robust_fit`).
         baseline: A value to reach, such as that of real speech.
         noise: Standard deviation of the metric between runs alike; None estimates it from the residuals.
         margin: Smallest change that counts; None takes twice the noise.
@@ -126,32 +166,185 @@ def judge(
     _above_zero(noise=noise, margin=margin)
     spec = spec or LawSpec()
     spec = replace(spec, link=spec.linked("identity"))
-    case, usable, remarks = _case(table, metric, spec, noise, margin, level)
-    case, label, evidence = _decided(case, usable, by, replicates, seed)
-    trend, margin = case.trend, case.margin
-    known = (trend.gain, trend.interval(level), case.noise, margin, level, (*evidence, *remarks))
-    verdict = _with_law(Verdict(label, metric, spec.better, *known, fit=case.fit), case)
+    case, usable, candidates = _case(table, metric, spec, noise, margin, level)
+    label, sentence = _moves(case)
+    how = _Resampling(by, replicates, seed, baseline)
+    judged = _Judged(case, label, (sentence,))
+    if label == "improves":
+        judged = _extrapolated(case, usable, candidates, sentence, how)
+    case, label = judged.case, judged.label
+    known = (case.trend.gain, case.trend.interval(level), case.noise, case.margin, level, judged.evidence)
+    verdict = Verdict(label, metric, spec.better, *known, fit=case.fit, forms=judged.opinions, decide=judged.decide)
+    verdict = _with_law(verdict, case)
     if baseline is not None:
-        verdict = replace(verdict, reach=reach(case, label, baseline))
-    return verdict if case.fit is None else doubted(verdict, [f.sentence for f in _flags(case.fit) if f.doubt])
+        verdict = replace(verdict, reach=judged.reach or reach(case, label, baseline))
+    return verdict if case.fit is None else doubted(verdict, [f.sentence for f in distrusted(_flags(case.fit))])
 
 
 def _case(
     table: RunTable, metric: str, spec: LawSpec, noise: float | None, margin: float | None, level: float
-) -> tuple[Case, RunTable, tuple[str, ...]]:
-    """Return the trend and the law of a metric, the usable rows, and remarks about the law."""
+) -> tuple[Case, RunTable, tuple[Candidate, ...]]:
+    """Return the trend of a metric with the best law, the usable rows, and all forms."""
     values = table.metric(metric)
     axis = make_axis(spec.link, values[np.isfinite(values)], spec.better, spec.bounds)
     usable = usable_rows(table, metric, axis)
     rows = usable.select(usable.split == "train")
     if len(rows) < 3:
         raise UsageError(f"{table.source}: {len(rows)} usable train rows of {metric!r} are too few for a verdict")
-    fit, remarks = _law(usable, metric, spec)
     u = axis.orient(rows.metric(metric))
-    trend = fit_trend(rows, u)
-    noise = _noise(rows, u, trend, fit) if noise is None else noise
+    trend, candidates = fit_trend(rows, u), fit_candidates(usable, metric, spec)
+    # a law may fit where the trend does not: the smallest spread is the nearest to the noise of a run
+    spreads = [trend.noise, *(noise_of(c) for c in candidates if c.adequate or c.form == spec.form)]
+    declared = noise is not None
+    if noise is None:
+        noise = float(np.nanmin(spreads)) if np.isfinite(spreads).any() else math.nan
     margin = 2 * noise if margin is None else margin
-    return Case(rows, metric, axis, u, trend, fit, None, noise, margin, level), usable, remarks
+    candidates = with_noise(candidates, noise, declared=declared)
+    best = _best(candidates, spec.form)
+    return Case(rows, metric, axis, u, trend, best.fit, None, noise, margin, level), usable, candidates
+
+
+def _best(candidates: Sequence[Candidate], form: str) -> Candidate:
+    """Return the adequate form of least criterion (the requested one within 2 of it); the requested one if none is."""
+    requested = next(c for c in candidates if c.form == form)
+    adequate = [c for c in candidates if c.adequate]
+    if not adequate:
+        return requested
+    best = min(adequate, key=lambda c: c.aicc)
+    return requested if requested.adequate and requested.aicc <= best.aicc + 2 else best
+
+
+@dataclass(frozen=True, slots=True)
+class _Resampling:
+    by: str
+    replicates: int
+    seed: int
+    baseline: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A case with its label, evidence, reach, and what each form makes of it."""
+
+    case: Case
+    label: str
+    evidence: tuple[str, ...]
+    opinions: tuple[Opinion, ...] = ()
+    reach: Reach | None = None
+    decide: str = ""
+
+
+def _extrapolated(
+    case: Case, usable: RunTable, candidates: tuple[Candidate, ...], moved: str, how: _Resampling
+) -> _Judged:
+    """Return what the adequate forms agree on for a metric that improves."""
+    adequate = [c for c in candidates if c.adequate] or [c for c in candidates if c.fit is case.fit and c.fit]
+    judged = [_judged_by(replace(case, fit=c.fit), moved, how) for c in adequate]
+    remarks = [] if judged else [f"no law could be fitted: {candidates[0].reasons[0]}"]
+    opinions = tuple(
+        _opinion(c, dict(zip((a.form for a in adequate), judged, strict=True)).get(c.form)) for c in candidates
+    )
+    best = next((j for j in judged if j.case.fit is case.fit), None)
+    if best is None:
+        sentence = f"{moved}, but there is no law to tell whether that continues"
+        return _Judged(case, "undetermined", (sentence, *remarks), opinions)
+    if not any(c.adequate for c in candidates):
+        return _without_form(best, candidates, opinions)
+    label, evidence, reached, decide = best.label, list(best.evidence), best.reach, ""
+    others = list(zip(adequate, judged, strict=True))
+    if clash := _clash(best.label, [(c, j.label) for c, j in others], _DECIDED):
+        label, decide = "undetermined", _deciding(best, clash, case.noise)
+        evidence.insert(0, _disagreement(best, clash, "it"))
+    if reached is not None:
+        decided = frozenset({"reachable", "unreachable"})
+        if clash := _clash(reached.label, [(c, j.reach.label) for c, j in others if j.reach], decided):
+            sentence = _disagreement(best, clash, f"{reached.baseline:g}", label=reached.label)
+            reached = replace(open_question(reached, "forms disagree"), sentence=f"{sentence}")
+            decide = decide or _deciding(best, clash, case.noise)
+        elif reached.label == "reachable":
+            reached = _widest(reached, [j.reach for j in judged if j.reach is not None])
+    refused = [c for c in candidates if not c.adequate]
+    if refused:
+        evidence.append("; ".join(f"the form {c.form} is not used: {c.reasons[0]}" for c in refused))
+    if label == "saturates" and (doubt := _contradiction(best.case, usable)):
+        label, evidence = "undetermined", [doubt, *evidence]
+    return _Judged(best.case, label, tuple(evidence), opinions, reached, decide)
+
+
+def _judged_by(case: Case, moved: str, how: _Resampling) -> _Judged:
+    """Return what one form makes of a metric that improves."""
+    case, remarks = _resampled(case, how.by, how.replicates, how.seed)
+    label, sentence = _continues(case, moved)
+    reached = None if how.baseline is None else reach(case, label, how.baseline)
+    return _Judged(case, label, (sentence, *remarks), reach=reached)
+
+
+def _opinion(candidate: Candidate, judged: _Judged | None) -> Opinion:
+    unknown = (math.nan, math.nan)
+    fit, reason = candidate.fit, candidate.reasons[0] if candidate.reasons else ""
+    limit = math.nan if fit is None else fit.parameters["E"]
+    numbers = (candidate.chi2, candidate.aicc, reason)
+    if judged is None or not candidate.adequate:
+        return Opinion(candidate.form, candidate.adequate, "", "", limit, unknown, *numbers)
+    draws = judged.case.draws
+    interval = unknown if draws is None else draws.interval("E", judged.case.level)
+    reached = "" if judged.reach is None else judged.reach.label
+    return Opinion(candidate.form, True, judged.label, reached, limit, interval, *numbers)
+
+
+def _clash(
+    label: str, opinions: Sequence[tuple[Candidate, str]], decided: frozenset[str]
+) -> tuple[Candidate, str] | None:
+    """Return the form that decides otherwise than the best one, or None: one that decides nothing contradicts none."""
+    if label not in decided:
+        return None
+    other = [(c, o) for c, o in opinions if o in decided and o != label]
+    return min(other, key=lambda pair: pair[0].aicc) if other else None
+
+
+def _disagreement(best: _Judged, clash: tuple[Candidate, str], what: str, label: str = "") -> str:
+    assert best.case.fit is not None
+    first, second = label or best.label, clash[1]
+    if label:
+        whether = f"whether {what} is reachable is undetermined"
+        return f"{whether}: by {best.case.fit.form} it is {first}, by {clash[0].form} {second}"
+    return f"the forms that fit disagree: by {best.case.fit.form} {what} {first}, by {clash[0].form} it {second}"
+
+
+def _deciding(best: _Judged, clash: tuple[Candidate, str], noise: float) -> str:
+    assert best.case.fit is not None
+    assert clash[0].fit is not None
+    return what_would_decide(best.case.fit, clash[0].fit, noise)
+
+
+def _widest(reached: Reach, others: Sequence[Reach]) -> Reach:
+    """Return a reachable baseline with the interval that holds those of all forms."""
+    ends = [other.interval for other in others if other.label == "reachable"]
+    low, high = min(e[0] for e in ends), max(e[1] for e in ends)
+    old = "[{:.3g}, {:.3g}]".format(*reached.interval)
+    sentence = reached.sentence.replace(old, f"[{low:.3g}, {high:.3g}]")
+    return replace(reached, interval=(low, high), sentence=sentence)
+
+
+def _without_form(best: _Judged, candidates: Sequence[Candidate], opinions: tuple[Opinion, ...]) -> _Judged:
+    """Return what remains where no form fits: a plateau needs none."""
+    case = best.case
+    why = "; ".join(f"{c.form}: {c.reasons[0]}" for c in candidates if c.reasons)
+    top = case.table.C.max() / _DECADE * 0.999 <= case.table.C
+    if int(top.sum()) >= _LEAST_PLATEAU and len(np.unique(np.round(np.log(case.table.C[top]), 2))) > 1:
+        last = fit_trend(case.table.select(top), case.u[top])
+        low, high = last.interval(2 * case.level - 1)
+        if -case.margin < low and high < case.margin and case.trend.gain > 2 * case.margin:
+            sentence = (
+                f"over the last factor of ten it moves by {last.gain:.3g} [{low:.3g}, {high:.3g}], less than "
+                f"{case.margin:.3g}, after {case.trend.gain:.3g} over all budgets; no form fits, so its limit is "
+                "unknown"
+            )
+            reached = best.reach and open_question(best.reach, "no form fits the rows")
+            return _Judged(replace(case, fit=None, draws=None), "saturates", (sentence, why), opinions, reached)
+    reached = best.reach and open_question(best.reach, "no form fits the rows")
+    evidence = (*best.evidence, f"no form fits the rows: {why}")
+    return replace(best, evidence=evidence, opinions=opinions, reach=reached)
 
 
 def doubted(verdict: Verdict, doubts: Sequence[str]) -> Verdict:
@@ -186,37 +379,6 @@ def _above_zero(**options: float | None) -> None:
             raise UsageError(f"{name} must be above 0, not {value}")
 
 
-def _noise(rows: RunTable, u: Floats, trend: Trend, fit: LawFit | None) -> float:
-    """Return the noise of one run: the law may fit where the trend does not, and the smaller spread is the nearer."""
-    if fit is None:
-        return trend.noise
-    residual = u - fit.law.curve.value(rows.N, rows.D)
-    spread = 1.4826 * float(np.median(np.abs(residual))) * math.sqrt(len(u) / max(1, len(u) - len(fit.theta)))
-    return float(np.nanmin([trend.noise, spread]))
-
-
-def _decided(case: Case, usable: RunTable, by: str, replicates: int, seed: int) -> tuple[Case, str, tuple[str, ...]]:
-    """Return the case with its replicates, the label, and the evidence."""
-    label, sentence = _moves(case)
-    remarks: tuple[str, ...] = ()
-    if label == "improves":
-        case, remarks = _resampled(case, by, replicates, seed)
-        label, sentence = _continues(case, sentence)
-    if label == "saturates" and (doubt := _contradiction(case, usable)):
-        return case, "undetermined", (doubt, sentence, *remarks)
-    return case, label, (sentence, *remarks)
-
-
-def _law(rows: RunTable, metric: str, spec: LawSpec) -> tuple[LawFit | None, tuple[str, ...]]:
-    """Return the law, or None, with a remark where it is exact or cannot be fitted."""
-    try:
-        fit = robust_fit(rows, metric, spec)
-    except UsageError as error:
-        return None, (f"no law could be fitted: {error}",)
-    exact = fit.spec.estimator == "least_squares"
-    return fit, ("the law fits the rows exactly",) if exact else ()
-
-
 def _resampled(case: Case, by: str, replicates: int, seed: int) -> tuple[Case, tuple[str, ...]]:
     """Add replicates of the law: needed only for a metric that improves, since no other determines one."""
     if case.fit is None:
@@ -237,7 +399,7 @@ def _moves(case: Case) -> tuple[str, str]:
     if np.ptp(case.table.C) == 0:
         return "undetermined", "all rows have one budget"
     if -margin < narrow[0] and narrow[1] < margin:
-        return "flat", f"{moved}, equivalent to no change within {margin:.3g}"
+        return "flat", f"{moved}: by less than {margin:.3g} over these budgets, which counts as no change"
     if high < 0:
         return "worsens", f"{budgets} it worsens by {-trend.gain:.3g} [{-high:.3g}, {-low:.3g}]"
     if low <= 0:

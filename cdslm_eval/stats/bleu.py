@@ -26,7 +26,7 @@ Floats = npt.NDArray[np.float64]
 def auto_bleu(words: Sequence[Hashable], order: int = 2) -> float:
     """Return how much a sequence repeats itself, 0..1: geometric mean over n of the share of repeated n-grams.
 
-    An n-gram is repeated when it stands in the words before it or in those behind it, not overlapping it.
+    An n-gram is repeated when it also occurs before it or behind it, not overlapping it.
 
     Args:
         words: The sequence.
@@ -57,7 +57,7 @@ def auto_bleu(words: Sequence[Hashable], order: int = 2) -> float:
 def self_bleu(codes: Ints, offsets: Ints, order: int = 2) -> Floats:
     """Return how much each sequence of a set repeats the others, 0..1: its BLEU with all others as references.
 
-    An n-gram counts as often as it stands in the sequence, but not more often than in the other sequence that has it
+    An n-gram counts as often as it occurs in the sequence, but not more often than in the other sequence that has it
     most. For each n-gram the two largest counts are kept with their owner, so all sequences are scored in one pass.
 
     Args:
@@ -87,7 +87,7 @@ def self_bleu(codes: Ints, offsets: Ints, order: int = 2) -> Floats:
 
 
 def _matched(owner: Ints, grams: Ints, sequences: int) -> Floats:
-    """Return for each sequence how many of its n-grams stand in others, clipped as in BLEU."""
+    """Return for each sequence how many of its n-grams occur in others, clipped as in BLEU."""
     if not len(grams):
         return np.zeros(sequences)
     pairs, counts = np.unique(grams * sequences + owner, return_counts=True)

@@ -10,7 +10,9 @@ from typing import ClassVar
 import numpy as np
 
 from cdslm_eval.results.score_result import Exemplar
+from cdslm_eval.stats.clusters import Clusters
 from cdslm_eval.stats.distances.neighbours import near_copies, pairwise_cosine_distance
+from cdslm_eval.stats.intervals import Interval
 from cdslm_eval.stats.sample import Sample
 from cdslm_eval.stats.statistic import Context, Diagnostics, Estimation
 from cdslm_eval.stats.weighted import Floats, WeightedStatistic
@@ -44,6 +46,10 @@ class PairwiseDistance(WeightedStatistic):
     def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
         """Return the weighted mean distances, `[replicates]`; NaN with under 2 clips."""
         return pairwise_cosine_distance(columns[self.column], weights)
+
+    def _interval(self, columns: Mapping[str, Floats], clusters: Clusters, context: Context) -> Interval:
+        """Return the interval, within 0..2."""
+        return super()._interval(columns, clusters, context).within(0.0, 2.0)
 
     def diagnose(
         self, sample: Sample, reference: Sample | None, estimation: Estimation, context: Context

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 
+from cdslm_eval.stats.clusters import Clusters
+from cdslm_eval.stats.intervals import Interval, quantile_interval
+from cdslm_eval.stats.sample import Sample
+from cdslm_eval.stats.statistic import Context
 from cdslm_eval.stats.weighted import Floats, WeightedStatistic
 
 __all__ = ["Quantile"]
@@ -21,6 +26,8 @@ class Quantile(WeightedStatistic):
         array([4.])
     """
 
+    smooth: ClassVar[bool] = False
+
     column: str
     q: float = 0.5
 
@@ -32,6 +39,16 @@ class Quantile(WeightedStatistic):
     def columns(self) -> tuple[str, ...]:
         """The one column."""
         return (self.column,)
+
+    def _interval(self, columns: Mapping[str, Floats], clusters: Clusters, context: Context) -> Interval:
+        """Return the interval between two order statistics."""
+        del context
+        return quantile_interval(columns[self.column], self.q, clusters)
+
+    def _why_untested(self, sides: Sequence[Sample], context: Context) -> str:
+        """Return why a side's quantile is not bounded: its bootstrap error is then far too small."""
+        intervals = [self._interval(self._read(side)[0], side.clusters, context) for side in sides]
+        return next((interval.reason for interval in intervals if interval.reason), "")
 
     def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
         """Return the weighted quantiles, `[replicates]`."""

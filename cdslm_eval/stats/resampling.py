@@ -1,7 +1,8 @@
-"""Resampling: the one bootstrap, the one jackknife and the one t interval of the package."""
+"""Resampling: the one bootstrap, the one jackknife and the one t test of the package."""
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -15,11 +16,25 @@ from cdslm_eval.stats.clusters import Clusters
 if TYPE_CHECKING:
     from cdslm_eval.stats.weighted import WeightedStatistic
 
-__all__ = ["TTest", "bootstrap", "bootstrap_interval", "jackknife_se", "t_half_width", "t_test"]
+__all__ = [
+    "Jackknife",
+    "TTest",
+    "bootstrap",
+    "bootstrap_error",
+    "detectable_errors",
+    "jackknife",
+    "jackknife_se",
+    "pooled_error",
+    "t_half_width",
+    "t_test",
+]
 
-REPLICATES = 1000
 CONFIDENCE = 0.95
+POWER = 0.8
+GROUPS = 200
+MIN_CLUSTERS = 3
 _CHUNK = 64
+_EQUAL = 1e-10  # values within this share of their size are equal but for rounding
 Floats = npt.NDArray[np.float64]
 
 
@@ -29,7 +44,7 @@ def bootstrap(
     clusters: Clusters,
     *,
     seed: int | Sequence[int] = 0,
-    replicates: int = REPLICATES,
+    replicates: int = 1000,
 ) -> Floats:
     """Return bootstrap replicates of a statistic, whole clusters drawn with replacement.
 
@@ -51,22 +66,74 @@ def bootstrap(
     return np.concatenate(parts) if parts else np.zeros(0)
 
 
-def bootstrap_interval(replicates: Floats, clusters: int, confidence: float = CONFIDENCE) -> tuple[float, float]:
-    """Return the expanded percentile interval of bootstrap replicates; NaN with under 2 clusters.
+def bootstrap_error(replicates: Floats, clusters: int) -> float:
+    """Return the standard error that replicates show, without the bias of few clusters; NaN with under 2."""
+    finite = replicates[np.isfinite(replicates)]
+    if clusters < 2 or len(finite) < 2:
+        return math.nan
+    return float(np.std(finite, ddof=1)) * math.sqrt(clusters / (clusters - 1))
 
-    The plain percentile interval is too narrow for few clusters; the quantiles are moved out as far as a
-    t interval is wider than a normal one with the n - 1 / n variance.
 
-    Source: Hesterberg (2015), "What Teachers Should Know About the Bootstrap", section 4.3 (expanded percentile).
+@dataclass(frozen=True, slots=True, eq=False)
+class Jackknife:
+    """A value, and its values without each group of clips.
+
+    Attributes:
+        value: The value of all clips.
+        without: float64 `[groups]`; NaN where the rest has no value.
     """
-    from scipy import stats  # here and below: listing metrics must not wait for scipy
 
-    replicates = replicates[np.isfinite(replicates)]
-    if clusters < 2 or len(replicates) == 0:
-        return math.nan, math.nan
-    tail = stats.norm.cdf(math.sqrt(clusters / (clusters - 1)) * stats.t.ppf((1 - confidence) / 2, clusters - 1))
-    low, high = np.quantile(replicates, [tail, 1 - tail])
-    return float(low), float(high)
+    value: float
+    without: Floats
+
+    @property
+    def pseudo_values(self) -> Floats:
+        """What each group contributes, `[groups]`: the value is their mean, but for its bias."""
+        count = len(self.without)
+        return count * self.value - (count - 1) * self.without
+
+    @property
+    def se(self) -> float:
+        """Standard error of the value; 0 where no group differs, NaN where it is not known."""
+        error = jackknife_se(self.without)
+        return 0.0 if error <= _EQUAL * float(np.abs(self.pseudo_values).max(initial=0.0)) else error
+
+    @property
+    def degrees(self) -> int:
+        """Degrees of freedom of the standard error."""
+        return len(self.without) - 1
+
+    def minus(self, other: Jackknife) -> Jackknife:
+        """Return the difference to the value of another sample, whose groups are paired with these."""
+        difference = Jackknife(self.value - other.value, self.without - other.without)
+        scale = max(float(np.abs(side.pseudo_values).max(initial=0.0)) for side in (self, other))
+        # what remains of equal contributions after rounding must not count as variation
+        if jackknife_se(difference.without) <= _EQUAL * scale:
+            rounded = difference.value if abs(difference.value) > _EQUAL * scale else 0.0
+            return Jackknife(rounded, np.full(len(self.without), rounded))
+        return difference
+
+
+def jackknife(
+    statistic: WeightedStatistic, columns: Mapping[str, Floats], clusters: Clusters, rng: np.random.Generator
+) -> Jackknife:
+    """Evaluate a statistic without each cluster in turn, or without each of 200 groups of whole clusters.
+
+    Args:
+        statistic: What to compute; a smooth function of the weights.
+        columns: float64 `[clips]` by name, at least one clip.
+        clusters: The clustering of the clips.
+        rng: Deals clusters into groups where there are more than 200.
+    """
+    if clusters.count <= GROUPS:
+        groups, count = clusters.numbers, clusters.count
+    else:
+        groups, count = clusters.deal(GROUPS, rng), GROUPS
+    parts = [
+        statistic.evaluate(columns, (groups != np.arange(start, min(start + _CHUNK, count))[:, None]).astype(float))
+        for start in range(0, count, _CHUNK)
+    ]
+    return Jackknife(float(statistic.evaluate(columns, np.ones((1, len(groups))))[0]), np.concatenate(parts))
 
 
 def jackknife_se(without: Floats) -> float:
@@ -80,9 +147,32 @@ def jackknife_se(without: Floats) -> float:
     return math.sqrt((count - 1) / count * float(np.square(without - without.mean()).sum()))
 
 
-def t_half_width(se: float, degrees: int, confidence: float = CONFIDENCE) -> float:
+def pooled_error(errors: Sequence[float], degrees: Sequence[float]) -> tuple[float, float]:
+    """Return the standard error of a sum or difference of independent parts, and its degrees of freedom.
+
+    Args:
+        errors: Standard errors of the parts.
+        degrees: Degrees of freedom of each.
+
+    Source: Welch (1947), Satterthwaite (1946).
+
+    Example:
+        >>> error, degrees = pooled_error([3.0, 4.0], [10, 10])
+        >>> error, round(degrees, 2)
+        (5.0, 18.55)
+    """
+    total = math.hypot(*errors)
+    if not math.isfinite(total) or min(degrees) <= 0:
+        return math.nan, 0
+    if total == 0:
+        return 0.0, min(degrees)
+    shares = sum((error / total) ** 4 / count for error, count in zip(errors, degrees, strict=True))
+    return total, 1 / shares
+
+
+def t_half_width(se: float, degrees: float, confidence: float = CONFIDENCE) -> float:
     """Return the half-width of a t interval; NaN where there is no degree of freedom."""
-    from scipy import stats
+    from scipy import stats  # here and below: listing metrics must not wait for scipy
 
     return float(stats.t.ppf((1 + confidence) / 2, degrees)) * se if degrees > 0 else math.nan
 
@@ -94,7 +184,8 @@ class TTest:
     Attributes:
         value, low, high: The difference and its 95 % interval.
         p_value: Two-sided, of no difference.
-        detectable: The smallest difference that this sample would have shown with 80 % power at the 5 % level.
+        detectable: The difference that such samples show at the 5 % level with 80 % power.
+        reason: Why there is no interval, or "".
     """
 
     value: float
@@ -102,6 +193,7 @@ class TTest:
     high: float = math.nan
     p_value: float = math.nan
     detectable: float = math.nan
+    reason: str = ""
 
     @property
     def known(self) -> bool:
@@ -109,13 +201,49 @@ class TTest:
         return math.isfinite(self.low)
 
 
-def t_test(value: float, se: float, degrees: int) -> TTest:
-    """Test a difference against zero; without an interval where its error is not known."""
+def t_test(value: float, se: float, degrees: float) -> TTest:
+    """Test a difference against zero; without an interval where its error is not known.
+
+    Where every cluster has the same difference its error cannot be estimated. The p value is then that of the sign
+    test, 2^(1 - clusters): what symmetric differences would do at most.
+
+    Args:
+        value: The difference.
+        se: Its standard error.
+        degrees: Degrees of freedom of `se`, clusters less one; at least 2, as an interval from 2 clusters is 9 times
+            as wide as one from 3, and right for normal data only.
+    """
+    if degrees < MIN_CLUSTERS - 1 or not (math.isfinite(se) and math.isfinite(value)):
+        return TTest(value)
+    if se == 0:
+        alike = "nothing differs" if value == 0 else "all differ by the same amount"
+        p_value = 1.0 if value == 0 else 2.0**-degrees
+        return TTest(value, p_value=p_value, reason=f"{alike}: an interval needs clips (or speakers) that vary")
     from scipy import stats
 
-    if degrees < 1 or not (math.isfinite(se) and math.isfinite(value)):
-        return TTest(value)
-    t = stats.t(degrees)
-    half = float(t.ppf(0.975) * se)
-    p_value = float(2 * t.sf(abs(value) / se)) if se > 0 else float(value == 0)
-    return TTest(value, value - half, value + half, p_value, half + float(t.ppf(0.8)) * se)
+    half = t_half_width(se, degrees)
+    p_value = float(2 * stats.t.sf(abs(value) / se, degrees))
+    return TTest(value, value - half, value + half, p_value, detectable_errors(round(degrees, 1)) * se)
+
+
+@functools.cache
+def detectable_errors(degrees: float) -> float:
+    """Return the difference, in estimated standard errors, that a two-sided 5 % t test shows with 80 % power.
+
+    The estimate of a standard deviation is too small on average, the more so the fewer degrees of freedom it has;
+    that is taken out, so that the stated difference is right on average.
+
+    Example:
+        >>> round(detectable_errors(4.0), 2), round(detectable_errors(1000.0), 2)
+        (4.0, 2.8)
+    """
+    from scipy import optimize, special, stats
+
+    bound = stats.t.ppf((1 + CONFIDENCE) / 2, degrees)
+
+    def missing_power(shift: float) -> float:
+        return float(stats.nct.sf(bound, degrees, shift)) - POWER  # the other tail is far below 1e-3
+
+    shift = optimize.brentq(missing_power, 1.0, 20.0, xtol=1e-6)
+    log_bias = special.gammaln((degrees + 1) / 2) - special.gammaln(degrees / 2) + math.log(2 / degrees) / 2
+    return float(shift / math.exp(log_bias))

@@ -148,7 +148,7 @@ def _stacked(name: str, values: Mapping[int, npt.NDArray[np.float32]], rows: int
     """Return the vectors of a column row by row, NaN where a clip has none."""
     shapes = sorted({value.shape for value in values.values()})
     if len(shapes) > 1 or len(shapes[0]) != 1:
-        raise PluginError(f"the column {name!r} holds arrays of shapes {shapes}; vectors of one length are wanted")
+        raise PluginError(f"the column {name!r} holds arrays of shapes {shapes}; use one length for all clips")
     stacked = np.full((rows, *shapes[0]), np.nan, np.float32)
     for row, value in values.items():
         stacked[row] = value

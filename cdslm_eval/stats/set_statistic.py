@@ -9,12 +9,12 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 import numpy as np
-import numpy.typing as npt
 
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Calibration
 from cdslm_eval.stats.clusters import Ints
-from cdslm_eval.stats.resampling import jackknife_se, t_half_width, t_test
+from cdslm_eval.stats.intervals import ALIKE, TOO_FEW, Interval
+from cdslm_eval.stats.resampling import MIN_CLUSTERS, Jackknife, pooled_error, t_half_width, t_test
 from cdslm_eval.stats.sample import Sample
 from cdslm_eval.stats.statistic import Context, Estimation, Statistic
 
@@ -22,28 +22,6 @@ __all__ = ["SetStatistic"]
 
 GROUPS = 20
 HALVINGS = 10
-Floats = npt.NDArray[np.float64]
-
-
-@dataclass(frozen=True, slots=True)
-class _LeftOut:
-    """A value, and its values without each group of clips of the system and of the reference."""
-
-    value: float
-    without: Floats
-    without_reference: Floats
-
-    @property
-    def se(self) -> float:
-        """Standard error: of the system's clips, and of the reference's where there are any."""
-        reference = self.without_reference
-        return math.hypot(jackknife_se(self.without), jackknife_se(reference) if len(reference) else 0.0)
-
-    @property
-    def degrees(self) -> int:
-        """Degrees of freedom of the side with the fewest groups."""
-        sides = [self.without, self.without_reference] if len(self.without_reference) else [self.without]
-        return min(len(side) for side in sides) - 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,21 +53,17 @@ class SetStatistic(Statistic):
         missing = self._missing(sample, used, "") or (self._missing(reference, real, "the reference has no rows: "))
         if missing:
             return Estimation((context.estimate(sample, math.nan, reason=missing),))
-        found = self._leave_out(used, real, context)
-        half = t_half_width(found.se, found.degrees) if math.isfinite(found.se) else math.nan
-        reason = "" if math.isfinite(half) else "an interval needs at least 3 clips (of 2 speakers)"
-        interval = (max(self.limits[0], found.value - half), min(self.limits[1], found.value + half))
-        if not math.isfinite(half):
-            interval = (math.nan, math.nan)
+        sides = self._leave_out(used, real, context)
+        value, interval = sides[0].value, _interval(sides).within(*self.limits)
         calibration = None if real is None else Calibration(floor=self._floor(used, real, context))
         return Estimation(
             (
                 context.estimate(
                     sample,
-                    found.value,
-                    interval,
-                    method="95% jackknife",
-                    reason=reason,
+                    value,
+                    (interval.low, interval.high),
+                    method=interval.method,
+                    reason=interval.reason,
                     calibration=calibration,
                     reference=real,
                 ),
@@ -101,23 +75,18 @@ class SetStatistic(Statistic):
     ) -> Sequence[Difference]:
         """Compare by leaving groups of clips out, the same groups of both sides when paired, and of the reference."""
         real = self._used(reference) if self.needs_reference and reference else None
-        value, se, degrees = math.nan, math.nan, 0
-        values = (math.nan, math.nan)
+        values, parts = (math.nan, math.nan), [Jackknife(math.nan, np.zeros(0))]
         if all(sample.complete(self.columns).any() and self._has_sequences(sample) for sample in (a, b)):
             if paired:
                 both = a.complete(self.columns) & b.complete(self.columns)
                 a, b = a.take(both), b.take(both)
-            sides = [self._leave_out(self._used(sample), real, context) for sample in (a, b)]
-            values = (sides[0].value, sides[1].value)
-            value, degrees = values[0] - values[1], min(side.degrees for side in sides)
-            if paired:
-                se = jackknife_se(sides[0].without - sides[1].without)
-            else:
-                se = math.hypot(jackknife_se(sides[0].without), jackknife_se(sides[1].without))
-            if real is not None:
-                se = math.hypot(se, jackknife_se(sides[0].without_reference - sides[1].without_reference))
-        test = t_test(value, se, degrees)
-        reason = "" if test.known else "needs at least 3 clips (of 2 speakers) a side"
+            first, second = (self._leave_out(self._used(sample), real, context) for sample in (a, b))
+            values = (first[0].value, second[0].value)
+            parts = [first[0].minus(second[0])] if paired else [first[0], second[0]]
+            # one reference moves both values together
+            parts += [own.minus(other) for own, other in zip(first[1:], second[1:], strict=True)]
+        test = t_test(values[0] - values[1], *pooled_error([p.se for p in parts], [p.degrees for p in parts]))
+        reason = test.reason or ("" if test.known else f"needs at least {MIN_CLUSTERS} clips (or speakers) a side")
         method = "delete-a-group jackknife, t"
         return [context.difference(test, method=method, paired=paired, sides=values, reason=reason)]
 
@@ -137,14 +106,18 @@ class SetStatistic(Statistic):
             return whose + sample.why_empty()
         return "" if len(used) and self._has_sequences(sample) else whose + "it applies to no clip"
 
-    def _leave_out(self, sample: Sample, reference: Sample | None, context: Context) -> _LeftOut:
+    def _leave_out(self, sample: Sample, reference: Sample | None, context: Context) -> list[Jackknife]:
+        """Return the jackknife over the system's clips, and that over the reference's where there is one."""
+
         def without(side: Sample) -> list[Sample]:
             groups = side.clusters.deal(min(GROUPS, max(1, side.clusters.count)), context.rng_of_groups())
             return [side.take(groups != group) for group in range(int(groups.max(initial=-1)) + 1)]
 
-        own = [self.evaluate(rest, reference) for rest in without(sample)]
-        theirs = [] if reference is None else [self.evaluate(sample, rest) for rest in without(reference)]
-        return _LeftOut(self.evaluate(sample, reference), np.array(own), np.array(theirs))
+        value = self.evaluate(sample, reference)
+        sides = [Jackknife(value, np.array([self.evaluate(rest, reference) for rest in without(sample)]))]
+        if reference is not None:
+            sides.append(Jackknife(value, np.array([self.evaluate(sample, rest) for rest in without(reference)])))
+        return sides
 
     def _floor(self, sample: Sample, reference: Sample, context: Context) -> float:
         """Return the mean value between random halves of the reference, no cluster in both; NaN with under 4 clips."""
@@ -156,6 +129,15 @@ class SetStatistic(Statistic):
             if min(map(len, halves)) >= 2:
                 values.append(self.evaluate(reference.take(halves[0]), reference.take(halves[1])))
         return float(np.mean(values)) if values else math.nan
+
+
+def _interval(sides: Sequence[Jackknife]) -> Interval:
+    """Return the t interval of a value from the jackknifes over the clips of each side."""
+    error, degrees = pooled_error([side.se for side in sides], [side.degrees for side in sides])
+    known = math.isfinite(error) and degrees >= MIN_CLUSTERS - 1
+    half = t_half_width(error, degrees) if known and error > 0 else math.nan
+    reason = "" if math.isfinite(half) else ALIKE if known else TOO_FEW
+    return Interval(sides[0].value - half, sides[0].value + half, "95% jackknife", reason)
 
 
 def _at_most(clips: Ints, count: int, rng: np.random.Generator) -> Ints:

@@ -130,7 +130,7 @@ class Estimation:
 
     Attributes:
         estimates: One per value name.
-        evidence: Whatever the statistic wants back in `diagnose`; nobody else reads it.
+        evidence: Passed back to `diagnose`; nothing else reads it.
     """
 
     estimates: tuple[Estimate, ...]

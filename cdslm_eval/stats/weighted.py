@@ -1,4 +1,4 @@
-"""Statistics that are functions of weighted columns: means, ratios of sums, perplexities; bootstrapped."""
+"""Statistics that are functions of weighted columns: means, ratios of sums, perplexities."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import zlib
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 import numpy as np
 import numpy.typing as npt
@@ -15,19 +16,38 @@ import numpy.typing as npt
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Calibration
 from cdslm_eval.results.score_result import Exemplar
-from cdslm_eval.stats.resampling import REPLICATES, TTest, bootstrap, bootstrap_interval
+from cdslm_eval.stats.clusters import Clusters
+from cdslm_eval.stats.intervals import ALIKE, TOO_FEW, Interval, mean_interval, share_interval
+from cdslm_eval.stats.resampling import (
+    MIN_CLUSTERS,
+    Jackknife,
+    TTest,
+    bootstrap,
+    bootstrap_error,
+    jackknife,
+    pooled_error,
+    t_half_width,
+    t_test,
+)
 from cdslm_eval.stats.sample import Sample
 from cdslm_eval.stats.statistic import Context, Diagnostics, Estimation, Statistic
 
 __all__ = ["Mean", "Perplexity", "RatioOfSums", "WeightedStatistic"]
 
 Floats = npt.NDArray[np.float64]
-_COMPARED = 2000  # replicates of a difference, whose p value needs more of them than an interval
+_SHARE = "fraction"  # the unit of what lies in 0..1 for every clip
 
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedStatistic(Statistic):
-    """A statistic that is a function of weighted numbers or vectors, so that whole clusters can be redrawn."""
+    """A statistic that is a function of weighted numbers or vectors, so that whole clusters can be left out.
+
+    Attributes:
+        smooth: Whether weights move the value little by little, as in a mean, so that the jackknife gives its error.
+            A median jumps from clip to clip: with False the error is that of a bootstrap.
+    """
+
+    smooth: ClassVar[bool] = True
 
     @abstractmethod
     def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
@@ -51,7 +71,7 @@ class WeightedStatistic(Statistic):
         return {name: sample.column(name)[complete] for name in self.columns}, int(complete.sum())
 
     def estimate(self, sample: Sample, reference: Sample | None, context: Context) -> Estimation:
-        """Return the value of the clips it applies to, with its bootstrap interval."""
+        """Return the value of the clips it applies to, with its interval."""
         complete = sample.complete(self.columns)
         left = int((~complete).sum())
         used = dataclasses.replace(sample.take(complete), n_skipped=sample.n_skipped + left)
@@ -59,72 +79,93 @@ class WeightedStatistic(Statistic):
             reason = "it applies to no clip" if left else sample.why_empty()
             return Estimation((context.estimate(used, math.nan, reason=reason),))
         value = self.value(used)
-        # seeded by what is estimated, so that one more metric in a run changes no other's interval
-        seed = [context.seed, zlib.crc32(f"{context.metric} {context.name}".encode())]
-        drawn = bootstrap(self, self._read(used)[0], used.clusters, seed=seed, replicates=REPLICATES)
-        low, high = bootstrap_interval(drawn, used.clusters.count)
-        reason = "" if math.isfinite(low) else "an interval needs at least 2 clips (or speakers)"
-        if not math.isfinite(value):
-            reason = "it is not defined for these clips"
         versus = reference if self.wants_reference and reference and reference.complete(self.columns).any() else None
         floor = None if versus is None else Calibration(floor=self.value(versus))
+        if math.isfinite(value):
+            interval = self._interval(self._read(used)[0], used.clusters, context)
+        else:
+            interval = Interval(reason="it is not defined for these clips")
         return Estimation(
             (
                 context.estimate(
                     used,
                     value,
-                    (low, high),
-                    method="95% bootstrap",
-                    reason=reason,
+                    (interval.low, interval.high),
+                    method=interval.method,
+                    reason=interval.reason,
                     calibration=floor,
                     reference=versus,
                 ),
             )
         )
 
+    def _interval(self, columns: Mapping[str, Floats], clusters: Clusters, context: Context) -> Interval:
+        """Return the interval of the value of one system; by default that of a mean of clusters.
+
+        Args:
+            columns: As in `evaluate`.
+            clusters: The clustering of the clips.
+            context: Unit and seed.
+        """
+        if self.smooth:
+            return mean_interval(self._jackknife(columns, clusters, context))
+        value = float(self.evaluate(columns, np.ones((1, len(clusters))))[0])
+        error = bootstrap_error(self._bootstrap(columns, clusters, context), clusters.count)
+        half = t_half_width(error, clusters.count - 1) if clusters.count >= MIN_CLUSTERS and error > 0 else math.nan
+        reason = "" if math.isfinite(half) else TOO_FEW if clusters.count < MIN_CLUSTERS else ALIKE
+        return Interval(value - half, value + half, "95% bootstrap t", reason)
+
+    def _jackknife(self, columns: Mapping[str, Floats], clusters: Clusters, context: Context) -> Jackknife:
+        return jackknife(self, columns, clusters, context.rng_of_groups())
+
+    def _bootstrap(self, columns: Mapping[str, Floats], clusters: Clusters, context: Context, side: int = 0) -> Floats:
+        # seeded by what is estimated, so that one more metric in a run changes no other's interval
+        seed = [context.seed, zlib.crc32(f"{context.metric} {context.name}".encode()), side]
+        return bootstrap(self, columns, clusters, seed=seed)
+
     def difference(
         self, a: Sample, b: Sample, reference: Sample | None, context: Context, *, paired: bool
     ) -> Sequence[Difference]:
-        """Compare by bootstrap: the same draws of clusters for both sides when paired, draws of their own otherwise."""
+        """Compare by a t test, whose error comes from the clusters of both sides, or of the pairs."""
         del reference
         masks = [sample.complete(self.columns) for sample in (a, b)]
         if paired:
             masks = [masks[0] & masks[1]] * 2
         sides = [sample.take(mask) for sample, mask in zip((a, b), masks, strict=True)]
-        values = tuple(self.value(side) for side in sides)
-        replicates = [
-            bootstrap(
-                self,
-                self._read(side)[0],
-                side.clusters,
-                seed=[context.seed, zlib.crc32(context.name.encode()), 0 if paired else number],
-                replicates=_COMPARED,
-            )
-            if len(side)
-            else np.full(_COMPARED, np.nan)
+        values = (self.value(sides[0]), self.value(sides[1]))
+        test, reason = TTest(values[0] - values[1]), f"needs at least {MIN_CLUSTERS} clips (or speakers) a side"
+        if min(side.clusters.count for side in sides) >= MIN_CLUSTERS:
+            reason = self._why_untested(sides, context)
+            if not reason:
+                test = self._test(sides, context, paired=paired)
+                reason = test.reason or ("" if test.known else "its error is not known")
+        method = f"{'jackknife' if self.smooth else 'bootstrap'} over clips (or speakers), t"
+        return [context.difference(test, method=method, paired=paired, sides=values, reason=reason)]
+
+    def _why_untested(self, sides: Sequence[Sample], context: Context) -> str:
+        """Return why two sides of enough clips cannot be compared; by default they can: ""."""
+        del sides, context
+        return ""
+
+    def _test(self, sides: Sequence[Sample], context: Context, *, paired: bool) -> TTest:
+        if not self.smooth:
+            return self._bootstrap_test(sides, context, paired=paired)
+        a, b = (self._jackknife(self._read(side)[0], side.clusters, context) for side in sides)
+        if paired:
+            difference = a.minus(b)
+            return t_test(difference.value, difference.se, difference.degrees)
+        return t_test(a.value - b.value, *pooled_error((a.se, b.se), (a.degrees, b.degrees)))
+
+    def _bootstrap_test(self, sides: Sequence[Sample], context: Context, *, paired: bool) -> TTest:
+        drawn = [
+            self._bootstrap(self._read(side)[0], side.clusters, context, 0 if paired else number)
             for number, side in enumerate(sides)
         ]
-        test = _bootstrap_test(
-            values[0] - values[1], replicates[0] - replicates[1], min(side.clusters.count for side in sides)
-        )
-        reason = "" if math.isfinite(test.p_value) else "needs at least 2 clips (or speakers) a side"
-        method = "bootstrap over clips (or speakers)"
-        sides_text = (values[0], values[1])
-        return [context.difference(test, method=method, paired=paired, sides=sides_text, reason=reason)]
-
-
-def _bootstrap_test(difference: float, replicates: Floats, few: int) -> TTest:
-    """Return the interval, p and detectable difference of bootstrap replicates (p never 0: one is added)."""
-    from scipy import stats  # listing metrics must not wait for scipy
-
-    low, high = bootstrap_interval(replicates, few)
-    finite = replicates[np.isfinite(replicates)]
-    se = float(np.std(finite, ddof=1)) if len(finite) > 1 and few > 1 else math.nan
-    p_value = math.nan
-    if math.isfinite(se) and math.isfinite(difference):
-        extreme = np.abs(finite - difference) >= abs(difference) * (1 - 1e-12)
-        p_value = float((1 + np.count_nonzero(extreme)) / (1 + len(finite)))
-    return TTest(difference, low, high, p_value, float((stats.norm.ppf(0.975) + stats.norm.ppf(0.8)) * se))
+        value, counts = self.value(sides[0]) - self.value(sides[1]), [side.clusters.count for side in sides]
+        if paired:
+            return t_test(value, bootstrap_error(drawn[0] - drawn[1], counts[0]), counts[0] - 1)
+        errors = [bootstrap_error(draws, count) for draws, count in zip(drawn, counts, strict=True)]
+        return t_test(value, *pooled_error(errors, [count - 1 for count in counts]))
 
 
 @dataclass(frozen=True)
@@ -146,6 +187,14 @@ class Mean(WeightedStatistic):
     def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
         """Return the weighted means, `[replicates]`."""
         return _divide(weights @ columns[self.column], weights.sum(axis=1))
+
+    def _interval(self, columns: Mapping[str, Floats], clusters: Clusters, context: Context) -> Interval:
+        """Return the interval: that of a share for a column of 0 and 1, else that of a mean."""
+        values, sample = columns[self.column], self._jackknife(columns, clusters, context)
+        # a column of 0 alone may be any quantity: that it is a share its unit must tell
+        if _is_share(values) and (values.min() < values.max() or context.unit == _SHARE):
+            return share_interval(sample.value, sample, clusters)
+        return mean_interval(sample)
 
     def diagnose(
         self, sample: Sample, reference: Sample | None, estimation: Estimation, context: Context
@@ -190,6 +239,15 @@ class RatioOfSums(WeightedStatistic):
         """Return the weighted ratios, `[replicates]`; NaN where the denominator sums to 0."""
         return _divide(weights @ columns[self.numerator], weights @ columns[self.denominator])
 
+    def _interval(self, columns: Mapping[str, Floats], clusters: Clusters, context: Context) -> Interval:
+        """Return the interval: that of a share where all clips agree on 0 or 1, else that of a mean, not under 0."""
+        over, under = columns[self.numerator], columns[self.denominator]
+        sample = self._jackknife(columns, clusters, context)
+        if context.unit == _SHARE and sample.se == 0 and sample.value in (0.0, 1.0):
+            return share_interval(sample.value, sample, clusters)
+        least = 0.0 if over.min() >= 0 and under.min() >= 0 else -math.inf
+        return mean_interval(sample).within(least, math.inf)
+
 
 @dataclass(frozen=True)
 class Perplexity(RatioOfSums):
@@ -204,6 +262,20 @@ class Perplexity(RatioOfSums):
     def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:
         """Return the weighted perplexities, `[replicates]`; NaN where there is no token."""
         return np.exp(super().evaluate(columns, weights))
+
+    def _interval(self, columns: Mapping[str, Floats], clusters: Clusters, context: Context) -> Interval:
+        """Return the exponentials of the interval of the log-perplexity, which is the less skewed one."""
+        rates = RatioOfSums(self.numerator, self.denominator)
+        interval = mean_interval(jackknife(rates, columns, clusters, context.rng_of_groups()))
+        return dataclasses.replace(interval, low=_exp(interval.low), high=_exp(interval.high))
+
+
+def _is_share(values: Floats) -> bool:
+    return bool(np.isin(values, (0.0, 1.0)).all())
+
+
+def _exp(value: float) -> float:
+    return math.exp(min(value, 700.0)) if math.isfinite(value) else value
 
 
 def _divide(numerator: Floats, denominator: Floats) -> Floats:

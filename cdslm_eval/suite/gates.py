@@ -23,6 +23,7 @@ from typing import Literal
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.numbers import format_number
 from cdslm_eval.results.suite_result import Judgement
 
 __all__ = ["Gate", "GatedQuantity", "judge", "parse_gate", "quantity_of_difference", "quantity_of_estimate"]
@@ -163,7 +164,7 @@ class _Tokens:
             ends = self._next >= len(self._tokens)
             at = len(self._text) if ends else self._tokens[self._next][2]
             instead = "and the text ends" if ends else f"not {self._tokens[self._next][1]!r}"
-            raise self.error(at, f"{expected} is wanted here, {instead}")
+            raise self.error(at, f"{expected} is expected here, {instead}")
         _, text, at = self._tokens[self._next]
         self._next += 1
         return text, at
@@ -180,10 +181,11 @@ class GatedQuantity:
 
     Attributes:
         label: What it is, for reports.
-        value, low, high: The quantity and its interval.
+        value, low, high: The quantity and its interval; NaN where an end is open.
         centre: What the interval converges to as clips are added; NaN where that is not known.
         clips: Clips behind it.
         is_exact: Whether the number alone is compared, since it has no interval by its nature.
+        open_reason: Why an end of the interval is not known, or "".
         doubt: Why it must not decide, or "".
         missing: Why it is not known, or "".
         remark: What a reader of the judgement must know, or "".
@@ -196,6 +198,7 @@ class GatedQuantity:
     centre: float
     clips: int
     is_exact: bool = False
+    open_reason: str = ""
     doubt: str = ""
     missing: str = ""
     remark: str = ""
@@ -222,15 +225,23 @@ def quantity_of_difference(difference: Difference, other: str, clips: int) -> Ga
     kind = "" if difference.quantity == "value" else f" of {difference.quantity} values"
     label = f"difference{kind} to {other}{', paired' if difference.paired else ''}"
     missing = "" if math.isfinite(value) else difference.reason or "it is not known"
-    return GatedQuantity(label, value, difference.low, difference.high, value, clips, missing=missing)
+    ends = difference.low, difference.high
+    return GatedQuantity(label, value, *ends, value, clips, open_reason=difference.reason, missing=missing)
 
 
 def _value(estimate: Estimate) -> GatedQuantity:
-    # bounds converge to the true divergence, which `corrected` estimates; a bootstrap interval to the value
+    # bounds converge to the true divergence, which `corrected` estimates; any other interval to the value
     centre = estimate.corrected if estimate.interval == "bounds" else estimate.value
     missing = _why_missing(estimate, estimate.value)
     return GatedQuantity(
-        "value", estimate.value, estimate.low, estimate.high, centre, estimate.n_scored, missing=missing
+        "value",
+        estimate.value,
+        estimate.low,
+        estimate.high,
+        centre,
+        estimate.n_scored,
+        open_reason=estimate.reason,
+        missing=missing,
     )
 
 
@@ -322,21 +333,31 @@ def judge(gate: Gate, title: str, system: str, quantity: GatedQuantity, undecide
 
 def _status(gate: Gate, quantity: GatedQuantity) -> tuple[Literal["pass", "fail", "undecided"], str]:
     """Return the status, and why nothing can be decided where that is so."""
-    ends = [quantity.low, quantity.high]
-    if gate.end == ("low" if gate.is_upper else "high"):
-        ends = [getattr(quantity, gate.end)] * 2
+    open_reason = quantity.open_reason or "it has no interval (too few clips)"
+    # an open end may be anywhere on its side
+    low = quantity.low if math.isfinite(quantity.low) else -math.inf
+    high = quantity.high if math.isfinite(quantity.high) else math.inf
+    ends = [low, high]
+    is_lenient = gate.end == ("low" if gate.is_upper else "high")
+    if is_lenient:
+        ends = [low if gate.end == "low" else high] * 2
     if quantity.doubt:
         return "undecided", quantity.doubt
-    if not all(math.isfinite(end) for end in ends):
-        return "undecided", "it has no interval (too few clips)"
+    if not (math.isfinite(low) or math.isfinite(high)):
+        if is_lenient and gate.holds(quantity.value, gate.number):
+            return "pass", ""
+        return "undecided", open_reason
     holds = [gate.holds(end, gate.number) for end in ends]
     if all(holds):
         return "pass", ""
-    return ("undecided" if any(holds) else "fail"), ""
+    if not any(holds):
+        return "fail", ""
+    return "undecided", "" if all(math.isfinite(end) for end in ends) else open_reason
 
 
 def _sentence(gate: Gate, system: str, quantity: GatedQuantity, status: str) -> str:
-    interval = "" if quantity.is_exact else f" ({quantity.low:.4g} … {quantity.high:.4g})"
+    ends = [format_number(end) if math.isfinite(end) else "open" for end in (quantity.low, quantity.high)]
+    interval = "" if quantity.is_exact or ends == ["open", "open"] else f" ({' … '.join(ends)})"
     verb = {"pass": "holds", "fail": "does not hold", "undecided": "is undecided"}[status]
     label = f" [{quantity.label}]" if gate.against or gate.part != "value" else ""
     measured = f"{quantity.value:.4g}{interval}{label}"

@@ -26,7 +26,7 @@ Subject = Component | type[Component] | Callable[[], Component]
 
 
 class ConformanceError(AssertionError):
-    """A component does not keep the contract; the message says which part and what was seen."""
+    """A component does not keep the contract; the message names the part and what was observed."""
 
 
 def demand(condition: bool, sentence: str) -> None:
@@ -89,7 +89,7 @@ def bind(checks: Iterable[Check], subject: Subject) -> list[Bound]:
 
 
 def in_time(action: Callable[[], Any], seconds: float, what: str) -> Any:
-    """Return what an action returns, or say that it hangs.
+    """Return what an action returns; fail where it hangs.
 
     A thread cannot be killed: an action that hangs goes on in the background until the process ends.
     """

@@ -47,8 +47,8 @@ def _spoken() -> tuple[Clip, ...]:
             clips.append(dataclasses.replace(_clip(f"clip{number}", noisy, text), reference=real))
     phones = phonemize([clip.text or "" for clip in clips])
     return tuple(
-        dataclasses.replace(clip, phones=tuple(said), transcript=clip.text, speaker=f"s{number % 2}")
-        for number, (clip, said) in enumerate(zip(clips, phones, strict=True))
+        dataclasses.replace(clip, phones=tuple(row), transcript=clip.text, speaker=f"s{number % 2}")
+        for number, (clip, row) in enumerate(zip(clips, phones, strict=True))
     )
 
 

@@ -25,10 +25,10 @@ _HANG_S = 300.0
 def _declares(generator: Generator) -> None:
     from cdslm_eval.plugin.host import KINDS, complaint
 
-    said = complaint(type(generator), "generator", KINDS["generator"][1])
-    demand(not said, f"{type(generator).__name__}: {said}")
+    problem = complaint(type(generator), "generator", KINDS["generator"][1])
+    demand(not problem, f"{type(generator).__name__}: {problem}")
     known = {"audio", "text", "phones"}
-    demand(set(generator.prompts) <= known, f"prompts may ask for {sorted(known)}, not {sorted(generator.prompts)}")
+    demand(set(generator.prompts) <= known, f"prompts may name {sorted(known)}, not {sorted(generator.prompts)}")
 
 
 def _info(generator: Generator) -> None:
@@ -50,7 +50,7 @@ def _pickles(generator: Generator) -> None:
 
 def _clips(generator: Generator) -> None:
     clips = _made(generator, _COUNT)
-    demand(len(clips) == _COUNT, f"asked for {_COUNT} clips, it gave {len(clips)}")
+    demand(len(clips) == _COUNT, f"{_COUNT} clips were requested, it generated {len(clips)}")
     demand(len({clip.key for clip in clips}) == len(clips), f"keys are not unique: {[clip.key for clip in clips]}")
     rate = generator.info().rate_hz
     for clip in clips:
@@ -59,11 +59,11 @@ def _clips(generator: Generator) -> None:
         demand(len(clip.samples) > 0, f"{clip.key}: no samples")
         demand(bool(np.isfinite(clip.samples).all()), f"{clip.key}: samples that are not finite")
         demand(float(np.abs(clip.samples).max()) <= 1.0, f"{clip.key}: samples outside [-1, 1]")
-        demand(rate is None or clip.rate_hz == rate, f"{clip.key}: {clip.rate_hz} Hz, but info() says {rate}")
+        demand(rate is None or clip.rate_hz == rate, f"{clip.key}: {clip.rate_hz} Hz, but info() has {rate}")
 
 
 def _none(generator: Generator) -> None:
-    demand(_made(generator, 0) == [], "asked for 0 clips, it gave some")
+    demand(_made(generator, 0) == [], "0 clips were requested, it generated some")
 
 
 def _same_seed(generator: Generator) -> None:
@@ -91,7 +91,7 @@ def _without_prompts(generator: Generator) -> None:
         return
     demand(
         False,
-        f"without the prompts that it declares it gave {len(clips)} clips; raise UsageError and say what it needs",
+        f"without the prompts that it declares it generated {len(clips)} clips; raise UsageError with what it needs",
     )
 
 
@@ -104,15 +104,15 @@ def _hands_off(generator: Generator) -> None:
 
 def _prompts(generator: Generator) -> Sequence[Clip]:
     """Return spoken prompts that carry what is declared, and nothing else."""
-    asked = set(generator.prompts)
+    declared = set(generator.prompts)
     return [
         dataclasses.replace(
             clip,
-            text=clip.text if "text" in asked else None,
-            phones=clip.phones if "phones" in asked else None,
+            text=clip.text if "text" in declared else None,
+            phones=clip.phones if "phones" in declared else None,
             reference=None,
         )
-        for clip in (spoken() if asked else ())
+        for clip in (spoken() if declared else ())
     ]
 
 
@@ -135,12 +135,12 @@ GENERATOR_CHECKS = (
     Check("info is stable and honest", _info),
     Check("pickles", _pickles),
     Check("its hook imports no model library", no_heavy_import),
-    Check("gives the clips that are asked for", _clips),
-    Check("none when none is asked for", _none),
+    Check("generates the clips that are requested", _clips),
+    Check("generates none when none is requested", _none),
     Check("same seed, same clips", _same_seed),
     Check("a clip does not depend on the count", _prefix),
     Check("yields as it goes", _lazy),
-    Check("says what it needs", _without_prompts),
+    Check("names what it needs", _without_prompts),
     Check("leaves prompts alone", _hands_off),
 )
 

@@ -48,8 +48,8 @@ def _declares(measurer: Measurer) -> None:
     from cdslm_eval.plugin.admission import CLIP_PARTS, KINDS, complaint
 
     kind = next(kind for kind in ("recognizer", "transcriber", "metric") if isinstance(measurer, KINDS[kind][1]))
-    said = complaint(type(measurer), kind, KINDS[kind][1])
-    demand(not said, f"{type(measurer).__name__}: {said}")
+    problem = complaint(type(measurer), kind, KINDS[kind][1])
+    demand(not problem, f"{type(measurer).__name__}: {problem}")
     demand(
         bool((type(measurer).__doc__ or "").strip()),
         f"{measurer.name} has no docstring; `metrics` shows its first line",
@@ -82,9 +82,9 @@ def _pickles(measurer: Measurer) -> None:
 def _speech(measurer: Measurer) -> None:
     outcomes = _outcomes(measurer, spoken())
     scored = [one for one in outcomes if one.status == "ok"]
-    said = [f"{clip.key}: {one.status}: {one.reason}" for clip, one in zip(spoken(), outcomes, strict=True)]
-    demand(bool(scored), f"no spoken sentence could be measured: {said}")
-    demand(all(one.status != "failed" for one in outcomes), f"a spoken sentence failed: {said}")
+    reasons = [f"{clip.key}: {one.status}: {one.reason}" for clip, one in zip(spoken(), outcomes, strict=True)]
+    demand(bool(scored), f"no spoken sentence could be measured: {reasons}")
+    demand(all(one.status != "failed" for one in outcomes), f"a spoken sentence failed: {reasons}")
     for one in scored:
         demand_columns(measurer, one.row)
 
@@ -187,15 +187,15 @@ def _time_limit(measurer: Measurer) -> None:
     from cdslm_eval.run.executors.local import LocalExecutor
 
     before = children()
-    asked: Any = measurer if isinstance(measurer, Metric) else _READERS[measurer.provides]()
+    reader: Any = measurer if isinstance(measurer, Metric) else _READERS[measurer.provides]()
     with tempfile.TemporaryDirectory() as folder:
         clips = ClipSet("clips", written(spoken()[:2], Path(folder)))
         with Store(Path(folder) / "store.cdslm") as store:
             recognizer = measurer if isinstance(measurer, Recognizer) else _sidecar()
             transcriber = measurer if isinstance(measurer, Transcriber) else None
             runner = Runner(store, LocalExecutor(), recognizer, time_limit_s=1e-9, transcriber=transcriber)
-            (measurement,) = runner.run([Request(clips, (asked,))])
-            outcomes = list(measurement.outcomes(asked))
+            (measurement,) = runner.run([Request(clips, (reader,))])
+            outcomes = list(measurement.outcomes(reader))
     demand(len(outcomes) == 2, f"{len(outcomes)} outcomes for 2 clips under a time limit")
     demand(all(one.status != "ok" or one.row for one in outcomes), "a clip that ran out of time has an empty row")
     demand(children() <= before, "a worker process is left behind")

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from cdslm_eval.core.audio import Clip, Samples
+from cdslm_eval.core.audio import Clip, Samples, is_silent
 from cdslm_eval.core.degradation import add_noise, band_limit, change_speed
 from cdslm_eval.plugin.contract import Failed, Recognizer, Skipped
 from cdslm_eval.testing.check import Check, demand
@@ -113,14 +113,22 @@ def _opened(recognizer: Recognizer) -> Iterator[Callable[[Sequence[Clip]], list[
     """Yield a function that returns the phones of clips; none for a clip that is skipped or fails."""
 
     def recognize(clips: Sequence[Clip]) -> list[list[str]]:
-        long = [len(clip.samples) > 0 and clip.seconds >= recognizer.min_seconds for clip in clips]
-        rows: list[Any] = [clip.at_rate(recognizer.rate_hz) for clip, kept in zip(clips, long, strict=True) if kept]
+        admitted = [_admits(recognizer, clip) for clip in clips]
+        rows: list[Any] = [
+            clip.at_rate(recognizer.rate_hz) for clip, passed in zip(clips, admitted, strict=True) if passed
+        ]
         results = iter(list(recognizer.recognize(rows)))
-        phones = [next(results) if kept else [] for kept in long]
+        phones = [next(results) if passed else [] for passed in admitted]
         return [[] if isinstance(row, Skipped | Failed) else list(row) for row in phones]
 
     with recognizer.open("cpu"):
         yield recognize
+
+
+def _admits(recognizer: Recognizer, clip: Clip) -> bool:
+    """Return whether the host would hand a clip to the recognizer."""
+    silence = recognizer.accepts_silence or not is_silent(clip.samples)
+    return len(clip.samples) > 0 and clip.seconds >= recognizer.min_seconds and silence
 
 
 def _recognized(recognizer: Recognizer, clips: Sequence[Clip]) -> list[list[str]]:

@@ -45,12 +45,12 @@ def demand_close(first: Sequence[Outcome], second: Sequence[Outcome], how: str, 
     """
     demand(len(first) == len(second), f"{how}: {len(second)} outcomes in place of {len(first)}")
     for number, (one, other) in enumerate(zip(first, second, strict=True)):
-        said = f"clip {number} {how}"
-        demand(one.status == other.status, f"{said}: {one.status} {one.reason} became {other.status} {other.reason}")
-        demand(one.row.keys() == other.row.keys(), f"{said}: columns {sorted(one.row)} became {sorted(other.row)}")
+        what = f"clip {number} {how}"
+        demand(one.status == other.status, f"{what}: {one.status} {one.reason} became {other.status} {other.reason}")
+        demand(one.row.keys() == other.row.keys(), f"{what}: columns {sorted(one.row)} became {sorted(other.row)}")
         for name, value in one.row.items():
             same = _close(value, other.row[name], relative)
-            demand(same, f"{said}: {name} was {_brief(value)} and became {_brief(other.row[name])}")
+            demand(same, f"{what}: {name} was {_brief(value)} and became {_brief(other.row[name])}")
 
 
 def _close(one: Any, other: Any, relative: float) -> bool:
@@ -67,5 +67,5 @@ def _close(one: Any, other: Any, relative: float) -> bool:
 
 
 def _brief(value: Any) -> str:
-    said = repr(value)
-    return said if len(said) <= 60 else said[:57] + "..."
+    text = repr(value)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -6,7 +6,8 @@ import numpy as np
 import pytest
 
 from cdslm_eval.core.audio import resample
-from cdslm_eval.core.channel import BANDS, Channel, match_channel, pooled, profile
+from cdslm_eval.core.channel import BANDS, Channel, pooled, profile
+from cdslm_eval.core.channel_match import match_channel
 from cdslm_eval.core.degradation import active_level, add_noise, band_limit, change_speed, clip_rng, reverberate
 
 RATE_HZ = 16_000
@@ -82,6 +83,12 @@ def test_a_matched_channel_measures_like_the_one_it_was_matched_to(name):
     assert (matching.bandwidth_hz is not None) == (name == "3.4 kHz")
     # where noise fills every pause no decay is seen, and some reverberation may be matched for nothing
     assert name == "5 dB" or (matching.wet >= 0.1) == (name == "reverberation")
+
+
+def test_what_other_sentences_alone_differ_by_is_no_channel():
+    assert match_channel(channel_of(OWN), OTHERS).is_neutral
+    louder = channel_of([clip * 3 for clip in OWN])
+    assert match_channel(louder, OTHERS).is_neutral
 
 
 def test_the_same_clip_always_gets_the_same_noise_whatever_came_before():

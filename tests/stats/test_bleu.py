@@ -51,8 +51,8 @@ sets = st.lists(st.lists(st.sampled_from("abc"), max_size=7), min_size=2, max_si
 @given(sets, st.integers(1, 3))
 def test_both_are_what_the_definitions_say(clips, order):
     coded = PhoneSequences.from_lists(clips)
-    found = self_bleu(coded.codes.astype(np.int64), coded.offsets, order)
-    np.testing.assert_allclose(found, naive_self_bleu(clips, order), atol=1e-12)
+    scores = self_bleu(coded.codes.astype(np.int64), coded.offsets, order)
+    np.testing.assert_allclose(scores, naive_self_bleu(clips, order), atol=1e-12)
     for words in clips:
         assert auto_bleu(words, order) == pytest.approx(naive_auto_bleu(words, order))
 
@@ -76,14 +76,14 @@ def estimates(sample):
 def test_values_by_hand_through_estimates():
     clips = [["a", "b", "a", "b"], ["a", "b", "c"], ["d", "e"]]
     rows = [Outcome("ok", "", {"words": words, "auto_bleu": auto_bleu(words)}) for words in clips]
-    found = estimates(gather(rows, range(3)))
-    # first clip: of a b a b, "a" and "b" stand once in the second, so 2 of 4, and "a b" 1 of 3; second: 2/3, 1/2
+    by_name = estimates(gather(rows, range(3)))
+    # first clip: of a b a b, "a" and "b" occur once in the second, so 2 of 4, and "a b" 1 of 3; second: 2/3, 1/2
     between = (math.sqrt(2 / 4 * 1 / 3) + math.sqrt(2 / 3 * 1 / 2) + 0) / 3
     within = (math.sqrt(4 / 4 * 2 / 3) + 0 + 0) / 3
-    assert found["self_bleu"].value == pytest.approx(between)
-    assert found["auto_bleu"].value == pytest.approx(within)
-    assert found["vert"].value == pytest.approx(math.sqrt(between * within))
-    assert found["vert"].interval == "95% jackknife"
+    assert by_name["self_bleu"].value == pytest.approx(between)
+    assert by_name["auto_bleu"].value == pytest.approx(within)
+    assert by_name["vert"].value == pytest.approx(math.sqrt(between * within))
+    assert by_name["vert"].interval == "95% jackknife"
 
 
 def test_the_jackknife_interval_covers_what_new_clips_would_give():
@@ -93,9 +93,9 @@ def test_the_jackknife_interval_covers_what_new_clips_would_give():
     for _ in range(120):
         clips = [[str(word) for word in rng.zipf(1.6, 12) % 60] for _ in range(60)]
         rows = [Outcome("ok", "", {"words": words}) for words in clips]
-        found = SelfBleu().estimate(gather(rows, range(60)), None, Context(name="self_bleu", seed=1)).estimates[0]
-        values.append(found.value)
-        halves.append((found.high - found.low) / 2)
+        estimate = SelfBleu().estimate(gather(rows, range(60)), None, Context(name="self_bleu", seed=1)).estimates[0]
+        values.append(estimate.value)
+        halves.append((estimate.high - estimate.low) / 2)
     covered = np.mean(np.abs(np.array(values) - np.mean(values)) < halves)
     assert 0.88 < covered <= 1.0
     assert np.median(halves) < 4 * 1.96 * np.std(values)
@@ -103,6 +103,6 @@ def test_the_jackknife_interval_covers_what_new_clips_would_give():
 
 def test_one_clip_has_no_self_bleu_and_says_so():
     rows = [Outcome("ok", "", {"words": ["a"], "auto_bleu": 0.0})]
-    found = estimates(gather(rows, [0]))
-    assert math.isnan(found["vert"].value)
-    assert found["vert"].reason
+    by_name = estimates(gather(rows, [0]))
+    assert math.isnan(by_name["vert"].value)
+    assert by_name["vert"].reason

@@ -59,9 +59,9 @@ def test_the_kernel_distance_is_unbiased_with_speakers():
     for seed in range(40):
         rng = np.random.default_rng(seed)
         (x, own), (y, theirs) = speaker_vectors(12, 5, 64, rng), speaker_vectors(40, 5, 64, rng)
-        found = set_distance(KernelMMD.against(y), x, y, (own, theirs), seed)
-        values.append(found.value)
-        covered += found.low <= 0 <= found.high
+        result = set_distance(KernelMMD.against(y), x, y, (own, theirs), seed)
+        values.append(result.value)
+        covered += result.low <= 0 <= result.high
     assert abs(np.mean(values)) < 4 * np.std(values) / np.sqrt(40)
     assert covered >= 36
 
@@ -101,19 +101,19 @@ def test_pairing_does_not_depend_on_order_nor_on_which_side_has_speakers():
     (shuffled,) = differences(_Metric(), "i", (a, _sample(y, rng.permutation(12))), None, seed=0)
     assert shuffled == expected
     speakers = [clip // 2 for clip in range(12)]
-    (one_side,) = differences(_Metric(), "i", (a, _sample(y, range(12), speakers)), None, seed=0)
+    (first_only,) = differences(_Metric(), "i", (a, _sample(y, range(12), speakers)), None, seed=0)
     (both,) = differences(_Metric(), "i", (_sample(x, range(12), speakers), b), None, seed=0)
-    assert one_side.low > 0
-    assert one_side == both
+    assert first_only.low > 0
+    assert first_only == both
 
 
 def test_a_missing_clip_is_left_out_and_counted():
     rng = np.random.default_rng(1)
     shared = 3 * rng.standard_normal(8)
     x, y = shared + 0.4, shared + 0.05 * rng.standard_normal(8)
-    (found,) = differences(_Metric(), "i", (_sample(x, range(8)), _sample(y, range(7))), None, seed=0)
-    assert (found.paired, found.n_unpaired) == (True, 1)
-    assert found.low > 0
+    (result,) = differences(_Metric(), "i", (_sample(x, range(8)), _sample(y, range(7))), None, seed=0)
+    assert (result.paired, result.n_unpaired) == (True, 1)
+    assert result.low > 0
     (apart,) = differences(_Metric(), "i", (_sample(x, range(8)), _sample(y, range(3))), None, seed=0)
     assert (apart.paired, apart.n_unpaired) == (False, 0)
 

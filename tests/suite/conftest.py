@@ -11,7 +11,7 @@ import pytest
 GATES = """
 [[gates]]
 name = "long enough"
-gate = "duration > 0.2"
+gate = "duration.high > 0.2"  # every clip lasts as long, so that there is no interval
 systems = ["near"]
 
 [[gates]]

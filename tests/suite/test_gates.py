@@ -18,7 +18,7 @@ NUMBERS = st.floats(-5, 5).map(lambda x: round(x, 3))
 
 
 def estimate(value, low, high, **more):
-    frame = {"system": "s", "metric": "m", "identity": "i", "name": "x", "interval": "95% bootstrap", "n_scored": 100}
+    frame = {"system": "s", "metric": "m", "identity": "i", "name": "x", "interval": "95% t", "n_scored": 100}
     return Estimate.from_json({**frame, "value": value, "low": low, "high": high, **more})
 
 
@@ -45,7 +45,7 @@ def test_a_gate_is_read(text, expected):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("", "character 1: the name of a value is wanted here, and the text ends"),
+        ("", "character 1: the name of a value is expected here, and the text ends"),
         ("x == 1", "character 3: '==' cannot be judged on an interval"),
         ("x < baselin", "Did you mean 'baseline'?"),
         ("x.hihg < 1", "Did you mean 'high'?"),
@@ -96,6 +96,25 @@ def test_the_lenient_end_alone_asks_only_that_the_contrary_was_not_shown():
     assert judged("x.low < 0.35", judgement).status == "pass"
     assert judged("x.low < 0.1", judgement).status == "fail"
     assert judged("x.high > 0.7", judgement).status == "fail"
+
+
+def test_an_open_end_decides_only_what_it_cannot_change():
+    judgement = estimate(0.5, 0.4, None, reason="its upper end is open")
+    assert judged("x > 0.3", judgement).status == "pass"
+    assert judged("x < 0.3", judgement).status == "fail"
+    undecided = judged("x < 0.6", judgement)
+    assert undecided.status == "undecided"
+    assert "0.5 (0.4 … open)" in undecided.sentence
+    assert "its upper end is open" in undecided.sentence
+    assert undecided.more_clips is None
+
+
+def test_clips_that_are_all_alike_decide_the_lenient_end_only():
+    judgement = estimate(0.5, None, None, reason="all clips have the same value")
+    assert judged("x > 0.2", judgement).status == "undecided"
+    assert "all clips have the same value" in judged("x > 0.2", judgement).sentence
+    assert judged("x.high > 0.2", judgement).status == "pass"
+    assert judged("x.high > 0.7", judgement).status == "undecided"
 
 
 def test_the_clips_that_would_decide_would_bring_the_interval_to_the_bound():

@@ -218,7 +218,7 @@ class Boasts(Tones):
     {
         "same seed, same clips": Forgetful,
         "a clip does not depend on the count": CountsOn,
-        "gives the clips that are asked for": TooLoud,
+        "generates the clips that are requested": TooLoud,
         "info is stable and honest": Boasts,
     }.items(),
     ids=str,

@@ -73,20 +73,20 @@ class BabbleGenerator(Generator):
     def _sentences(self, prompts: Sequence[Clip]) -> list[list[str]]:
         """Return the phone sequences to learn from, without phones that the voice does not have."""
         if self.options.text is not None:
-            heard: list[Sequence[str]] = list(phonemize(read_lines(self.options.text, "babble")))
+            recognized: list[Sequence[str]] = list(phonemize(read_lines(self.options.text, "babble")))
         else:
-            heard = [clip.phones for clip in prompts if clip.phones]
-        if not heard:
-            raise UsageError("babble learns from phones: give it real clips that have some, or a text by text=FILE")
-        kept = [[phone for phone in phones if spelled(phone) is not None] for phones in heard]
-        total, known = sum(map(len, heard)), sum(map(len, kept))
+            recognized = [clip.phones for clip in prompts if clip.phones]
+        if not recognized:
+            raise UsageError("babble learns from phones; Use: prompts that have phones, or text=FILE")
+        spoken = [[phone for phone in phones if spelled(phone) is not None] for phones in recognized]
+        total, known = sum(map(len, recognized)), sum(map(len, spoken))
         if known < 0.9 * total or not known:
-            strange = sorted({phone for phones in heard for phone in phones if spelled(phone) is None})
+            unknown = sorted({phone for phones in recognized for phone in phones if spelled(phone) is None})
             raise UsageError(
-                f"babble speaks English phones (ARPAbet or IPA), and {total - known} of {total} given phones are not: "
-                f"{' '.join(strange[:8])}"
+                f"babble speaks English phones (ARPAbet or IPA), and {total - known} of {total} phones are not: "
+                f"{' '.join(unknown[:8])}"
             )
-        return [phones for phones in kept if phones]
+        return [phones for phones in spoken if phones]
 
 
 class PhoneModel:
@@ -104,10 +104,10 @@ class PhoneModel:
         counts: dict[tuple[str, ...], dict[str, int]] = {}
         for sentence in sentences:
             padded = [_END] * context + [*sentence, _END]
-            for place in range(context, len(padded)):
+            for position in range(context, len(padded)):
                 for length in range(context + 1):
-                    after = counts.setdefault(tuple(padded[place - length : place]), {})
-                    after[padded[place]] = after.get(padded[place], 0) + 1
+                    after = counts.setdefault(tuple(padded[position - length : position]), {})
+                    after[padded[position]] = after.get(padded[position], 0) + 1
         if order == 0:
             alone = counts[()]
             phones = sum(count for phone, count in alone.items() if phone != _END)
@@ -136,8 +136,8 @@ class PhoneModel:
 
     def _next(self, history: Sequence[str], rng: np.random.Generator) -> str:
         for length in range(self._context, -1, -1):
-            found = self._choices.get(tuple(history[len(history) - length :]))
-            if found is not None:
-                phones, cumulated = found
+            choices = self._choices.get(tuple(history[len(history) - length :]))
+            if choices is not None:
+                phones, cumulated = choices
                 return phones[int(np.searchsorted(cumulated, rng.random() * cumulated[-1], side="right"))]
         raise AssertionError("the empty context is always known")

@@ -50,10 +50,10 @@ class Espeak:
         """Speak one utterance.
 
         espeak-ng keeps oscillator phases and noise in static variables that its own reset leaves alone, so an
-        utterance would depend on those before it; the library is loaded anew for each, which costs about 3 ms.
+        utterance would depend on those before it; the library is loaded again for each, which costs about 3 ms.
 
         Args:
-            text: What to say; with `phonemes`, espeak-ng's mnemonics without their brackets.
+            text: The text to speak; with `phonemes`, espeak-ng's mnemonics without their brackets.
             voice: Name of a voice, with or without a variant: "en-us+f3".
             rate: Words per minute, 80..450.
             pitch: 0..99.
@@ -88,9 +88,9 @@ class Espeak:
                 raise UsageError(f"espeak-ng has no voice {voice!r}; names look like 'en-us' or 'en-us+f3'")
             library.espeak_SetParameter(_RATE, rate, 0)
             library.espeak_SetParameter(_PITCH, pitch, 0)
-            said = (f"[[{text}]]" if phonemes else text).replace("\0", " ").encode()
+            encoded = (f"[[{text}]]" if phonemes else text).replace("\0", " ").encode()
             flags = _UTF8 | (_PHONEMES if phonemes else 0)
-            if library.espeak_Synth(said, ctypes.c_size_t(len(said) + 1), 0, 1, 0, flags, None, None) != 0:
+            if library.espeak_Synth(encoded, ctypes.c_size_t(len(encoded) + 1), 0, 1, 0, flags, None, None) != 0:
                 raise EvalError(f"espeak-ng does not speak {text[:40]!r}")
             library.espeak_Terminate()
         finally:

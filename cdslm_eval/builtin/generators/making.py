@@ -13,7 +13,7 @@ __all__ = ["clip_rng", "made_clip", "prompt_at", "prompt_key"]
 
 
 def clip_rng(seed: int, index: int) -> np.random.Generator:
-    """Return the random source of clip `index`, independent of how many clips are asked for."""
+    """Return the random source of clip `index`, independent of how many clips are requested."""
     return np.random.default_rng(np.random.SeedSequence([seed, index]))
 
 

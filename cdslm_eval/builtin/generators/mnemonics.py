@@ -1,4 +1,4 @@
-"""How espeak-ng's en-us voice spells phones, and how a row of phones becomes something it can say."""
+"""How espeak-ng's en-us voice spells phones, and how a row of phones becomes input that it can speak."""
 
 from __future__ import annotations
 

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import logging
+import re
+import unicodedata
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from importlib.metadata import version
 from typing import ClassVar, Literal
@@ -15,6 +18,37 @@ __all__ = ["SPEECH_EXTRA", "LanguageOptions", "PhonemizingRecognizer", "phonemiz
 
 SPEECH_EXTRA = "cdslm-eval[speech]"
 """Requirement that installs phonemizer and espeak-ng; they are GPL-3.0, so the base install is without them."""
+MAX_WORDS = 150
+"""Spoken words between two pauses that espeak-ng gets at once: it loses words beyond about 300 without a message."""
+
+_SCRIPTS: Mapping[str, str] = {
+    **dict.fromkeys(("ar", "fa", "ku", "sd", "ug", "ur"), "ARABIC"),
+    **dict.fromkeys(("am", "ti"), "ETHIOPIC"),
+    **dict.fromkeys(("as", "bn", "bpy"), "BENGALI"),
+    **dict.fromkeys(["ba", "be", "bg", "cv", "kaa", "kk", "ky", "mk", "nog", "ru", "sr", "tt", "uk"], "CYRILLIC"),
+    **dict.fromkeys(("cmn", "hak", "yue"), "CJK"),
+    **dict.fromkeys(("el", "grc"), "GREEK"),
+    **dict.fromkeys(("hi", "kok", "mr", "ne"), "DEVANAGARI"),
+    **dict.fromkeys(("hy", "hyw"), "ARMENIAN"),
+    **dict.fromkeys(("my", "shn"), "MYANMAR"),
+    "chr": "CHEROKEE",
+    "gu": "GUJARATI",
+    "he": "HEBREW",
+    "ja": "HIRAGANA KATAKANA CJK",
+    "ka": "GEORGIAN",
+    "kn": "KANNADA",
+    "ko": "HANGUL",
+    "ml": "MALAYALAM",
+    "or": "ORIYA",
+    "pa": "GURMUKHI",
+    "si": "SINHALA",
+    "ta": "TAMIL",
+    "te": "TELUGU",
+    "th": "THAI",
+}
+"""Primary language -> scripts that its voice reads beside Latin, by the first words of their letters' Unicode names."""
+_KNOWN_SCRIPTS = frozenset(" ".join(_SCRIPTS.values()).split())
+_PAUSE = re.compile(r"[.,;:!?\u3002\uff0c\u0964]$")
 
 
 class LanguageOptions(Options):
@@ -43,11 +77,22 @@ class PhonemizingRecognizer(Recognizer):
         return {name: version(name) for name in ("phonemizer", "espeakng-loader")}
 
     def recognize(self, clips: Sequence[Clip]) -> Iterator[Sequence[str] | Skipped | Failed]:
-        """Yield the IPA phones of each clip's text; none for a text without words."""
+        """Yield the IPA phones of each clip's text; none for a text without words.
+
+        A text in a script that the voice does not read is skipped: espeak-ng would say "Chinese letter" for each sign.
+        """
+        language = self.options.language
         texts: list[str | None] = [getattr(clip, self.field) for clip in clips]
-        phones = iter(phonemize([text for text in texts if text is not None], self.options.language))
-        for text in texts:
-            yield Skipped(self.absent) if text is None else next(phones)
+        scripts = ["" if text is None else foreign_script(text, language) for text in texts]
+        readable = [text for text, script in zip(texts, scripts, strict=True) if text is not None and not script]
+        phones = iter(phonemize(readable, language))
+        for text, script in zip(texts, scripts, strict=True):
+            if text is None:
+                yield Skipped(self.absent)
+            elif script:
+                yield Skipped(f"text in {script} letters, which the voice {language} does not read")
+            else:
+                yield next(phones)
 
 
 def phonemize(texts: Sequence[str], language: str = "en-us") -> list[list[str]]:
@@ -83,9 +128,50 @@ def phonemize(texts: Sequence[str], language: str = "en-us") -> list[list[str]]:
     backend = EspeakBackend(
         language, with_stress=False, language_switch="remove-flags", words_mismatch="ignore", logger=logger
     )
-    lines = backend.phonemize(
-        [" ".join(text.split()) for text in texts],
-        separator=Separator(phone=" ", word="\t", syllable=""),
-        strip=True,
+    pieces = [_pieces(text) for text in texts]
+    lines = iter(
+        backend.phonemize(
+            [piece for of_text in pieces for piece in of_text],
+            separator=Separator(phone=" ", word="\t", syllable=""),
+            strip=True,
+        )
     )
-    return [line.split() for line in lines]
+    return [[phone for _ in of_text for phone in next(lines).split()] for of_text in pieces]
+
+
+def foreign_script(text: str, language: str) -> str:
+    """Return the script of most letters of a text where a voice does not read it, such as "Hiragana", or "".
+
+    Args:
+        text: The text.
+        language: espeak-ng's name of the voice; a voice of no known script is taken to read Latin letters.
+    """
+    readable = {"LATIN", *_SCRIPTS.get(language.lower().partition("-")[0], "").split()}
+    letters = Counter(
+        unicodedata.name(character, "").partition(" ")[0]
+        for character in text
+        if not character.isascii() and unicodedata.category(character).startswith("L")
+    )
+    n_latin = sum(character.isascii() and character.isalpha() for character in text)
+    foreign = Counter({name: n for name, n in letters.items() if name in _KNOWN_SCRIPTS and name not in readable})
+    if foreign.total() * 2 <= letters.total() + n_latin:
+        return ""
+    name = foreign.most_common(1)[0][0]
+    return "Chinese" if name == "CJK" else name.capitalize()
+
+
+def _pieces(text: str) -> list[str]:
+    """Return a text without control characters, cut between words where it has no pause for `MAX_WORDS` words."""
+    # espeak-ng ends a text at its first NUL; surrogates cannot be encoded
+    text = "".join(" " if unicodedata.category(character) in ("Cc", "Cs") else character for character in text)
+    pieces: list[list[str]] = [[]]
+    n_words = 0
+    for word in text.split():
+        # hyphens separate words, and a digit is read as up to three of them
+        n_spoken = len(re.findall(r"[^\W\d]+", word)) + 3 * sum(character.isdigit() for character in word)
+        if n_words and n_words + n_spoken > MAX_WORDS:
+            pieces.append([])
+            n_words = 0
+        pieces[-1].append(word)
+        n_words = 0 if _PAUSE.search(word) else n_words + n_spoken
+    return [" ".join(piece) for piece in pieces]

@@ -11,7 +11,7 @@ class TranscriptRecognizer(PhonemizingRecognizer):
     """Phonemizes `.txt` sidecars and the `text` column of manifests; does not read the audio."""
 
     name = "transcript"
-    version = "1"
+    version = "2"
     needs = frozenset({"text"})
     field = "text"
     absent = "no text beside the clip"

@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cdslm_eval.results.numbers import to_json
+from cdslm_eval.scaling.curvature import Curvature, Growth
 from cdslm_eval.scaling.downstream import Downstream
 from cdslm_eval.scaling.fit import LawFit
 from cdslm_eval.scaling.frontier import KEYS, Band, Frontier, NearRange, Predicted, Predictions
@@ -50,6 +51,7 @@ def study_document(study: Study) -> dict[str, Any]:
         "optimum": [] if study.optima is None else _optimum(study.optima),
         "near_optimal": [entry for near in study.near_optima for entry in _near(near)],
         "isoflops": None if study.isoflops is None else _isoflops(study.isoflops),
+        "curvature": None if study.curvature is None else _curvature(study.curvature),
         "holdout": None if held is None else _holdout(held),
         "rollout": [_holdout(step) for step in study.rollout],
         "downstream": None if study.downstream is None else _downstream(study.downstream, study),
@@ -199,7 +201,7 @@ def _isoflops(isoflops: IsoFlops) -> dict[str, Any]:
     return {
         "headline": isoflops.headline,
         "budgets": [_budget(isoflops, budget) for budget in isoflops.budgets],
-        **{f"{name}_law": _power(getattr(isoflops, f"{name}_law")) for name in ("N", "D", "ratio")},
+        **{f"{name}_law": _power(getattr(isoflops, f"{name}_law")) for name in ("N", "D", "ratio", "kappa")},
         "flags": list(isoflops.flags),
     }
 
@@ -220,6 +222,38 @@ def _budget(isoflops: IsoFlops, budget: IsoFlop) -> dict[str, Any]:
 def _curve(curve: Any) -> dict[str, Any] | None:
     """Return the coefficients of 1, x, x^2, ... with x = ln N - centre."""
     return None if curve is None else {"centre": curve.centre, "coefficients": curve.coefficients}
+
+
+def _curvature(curvature: Curvature) -> dict[str, Any]:
+    return {
+        "label": curvature.label,
+        "C": curvature.C,
+        "law": None if curvature.law is None else _growth(curvature.law),
+        "budgets": None if curvature.budgets is None else _growth(curvature.budgets),
+        "widths": [
+            {
+                "epsilon": width.epsilon,
+                "relative": width.relative,
+                "source": width.source,
+                **{name: _growth(getattr(width, name)) for name in ("ratio", "N", "D")},
+            }
+            for width in curvature.widths
+        ],
+        "outside": curvature.outside,
+        "compared": curvature.compared,
+        "excess": curvature.excess,
+        "sentences": curvature.sentences,
+        "flags": list(curvature.flags),
+    }
+
+
+def _growth(growth: Growth) -> dict[str, Any]:
+    return {
+        "exponent": growth.exponent,
+        "interval": growth.interval,
+        "orders": growth.orders,
+        "orders_interval": growth.orders_interval,
+    }
 
 
 def _power(law: PowerLaw | None) -> dict[str, Any] | None:

@@ -103,7 +103,7 @@ class VectorDistance(Statistic):
                 sides=(left.corrected if left else math.nan, right.corrected if right else math.nan),
                 method=method,
                 paired=paired,
-                reason=reason or ("" if test.known else "needs at least 2 clips (or speakers) a side"),
+                reason=reason or ("" if test.known else "needs at least 3 clips (or speakers) a side"),
             )
         ]
 

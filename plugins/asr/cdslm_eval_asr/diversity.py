@@ -7,9 +7,9 @@ from typing import ClassVar
 
 from cdslm_eval import Better, Mean, SelfBleu, Statistic, Vert
 from cdslm_eval.core.audio import Clip
-from cdslm_eval.plugin.contract import Failed, Metric, Row, Skipped
+from cdslm_eval.plugin.contract import Failed, Metric, Row, Skipped, Transcriber
 from cdslm_eval.stats.bleu import auto_bleu
-from cdslm_eval_asr.text import NormalizerOptions, facts, normalizer
+from cdslm_eval_asr.text import NormalizerOptions, check_language, facts, normalizer, unspaced
 
 __all__ = ["AutoBleu", "VertMetric"]
 
@@ -19,8 +19,8 @@ ORDER = 2
 class _Words(Metric):
     """The words of each transcript, and how much they repeat themselves."""
 
-    version = "1"
-    rows = "words@1"
+    version = "2"
+    rows = "words@2"
     unit = "fraction"
     better: ClassVar[Better] = "lower"
     requires: ClassVar[Mapping[str, str]] = {"transformers": "transformers>=4.50"}
@@ -33,10 +33,17 @@ class _Words(Metric):
         """Return the version of the normaliser."""
         return facts(self.options)
 
+    def check_transcriber(self, transcriber: Transcriber) -> None:
+        """Refuse the English normaliser where a transcriber writes another language."""
+        check_language(self.name, self.options.normalizer, transcriber)
+
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:
         """Yield the normalised words of each clip; one in which nothing was said is skipped."""
         clean = normalizer(self.options.normalizer)
         for clip in clips:
+            if self.options.normalizer != "none" and (script := unspaced(clip.transcript or "")):
+                yield Skipped(f"words are not spaced in {script} text")
+                continue
             words = clean(clip.transcript or "").split()
             yield {"words": words, "auto_bleu": auto_bleu(words, ORDER)} if words else Skipped("nothing was said")
 

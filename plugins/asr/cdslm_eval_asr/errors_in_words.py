@@ -8,8 +8,8 @@ from typing import Any, ClassVar
 
 from cdslm_eval import Better, RatioOfSums, Statistic
 from cdslm_eval.core.audio import Clip
-from cdslm_eval.plugin.contract import Failed, Metric, Row, Skipped
-from cdslm_eval_asr.text import NormalizerOptions, facts, normalizer
+from cdslm_eval.plugin.contract import Failed, Metric, Row, Skipped, Transcriber
+from cdslm_eval_asr.text import NormalizerOptions, check_language, facts, normalizer, unspaced
 
 __all__ = ["Cer", "Wer"]
 
@@ -17,7 +17,7 @@ __all__ = ["Cer", "Wer"]
 class _ErrorRate(Metric):
     """Edit operations over the length of the reference, both summed over all clips."""
 
-    version = "1"
+    version = "2"
     unit = "fraction"
     better: ClassVar[Better] = "lower"
     requires: ClassVar[Mapping[str, str]] = {"jiwer": "jiwer>=3.1", "transformers": "transformers>=4.50"}
@@ -32,6 +32,10 @@ class _ErrorRate(Metric):
         """Return the versions of jiwer and of the normaliser."""
         return {"jiwer": version("jiwer"), **facts(self.options)}
 
+    def check_transcriber(self, transcriber: Transcriber) -> None:
+        """Refuse the English normaliser where a transcriber writes another language."""
+        check_language(self.name, self.options.normalizer, transcriber)
+
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:
         """Yield errors and length of each clip; its reference is the text beside it, else that of its paired clip."""
         clean = normalizer(self.options.normalizer)
@@ -39,6 +43,9 @@ class _ErrorRate(Metric):
             known = clip.text if clip.text is not None else clip.reference.text if clip.reference else None
             if known is None or clip.transcript is None:
                 yield Skipped("no text beside the clip" if known is None else "no transcript")
+                continue
+            if self.of == "words" and self.options.normalizer != "none" and (script := unspaced(known)):
+                yield Skipped(f"words are not spaced in {script} text; use: cer")
                 continue
             reference, heard = clean(known), clean(clip.transcript)
             yield self._counts(reference, heard) if reference else Skipped("the text beside the clip says nothing")

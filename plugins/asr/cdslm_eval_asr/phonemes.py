@@ -11,7 +11,7 @@ class AsrPhonemes(PhonemizingRecognizer):
     """Phonemizes transcripts: far fewer errors than a phone recognizer, but a language model's words are invented."""
 
     name = "asr-phonemes"
-    version = "1"
+    version = "2"
     needs = frozenset({"transcript"})
     field = "transcript"
     absent = "no transcript"

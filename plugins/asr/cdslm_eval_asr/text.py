@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import re
+import unicodedata
 from collections.abc import Callable, Mapping
 from functools import cache
 from importlib.metadata import version
 from typing import Any, Literal
 
-from cdslm_eval.plugin.contract import Options
+from cdslm_eval.core.errors import UsageError
+from cdslm_eval.plugin.contract import Options, Transcriber
 
-__all__ = ["NormalizerOptions", "facts", "normalizer"]
+__all__ = ["NormalizerOptions", "check_language", "facts", "normalizer", "unspaced"]
 
-Name = Literal["english", "basic", "none"]
+Name = Literal["auto", "english", "basic", "none"]
+_UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
+"""Scripts without spaces between words, by the first word of the Unicode names of their letters."""
 
 
 class NormalizerOptions(Options):
@@ -19,10 +24,12 @@ class NormalizerOptions(Options):
 
     Attributes:
         normalizer: "english": Whisper's English normaliser (case, punctuation, contractions, numbers, fillers), with no
-            table of British spellings; "basic": Whisper's for any language (case, punctuation, symbols); "none".
+            table of British spellings; "basic": for any language (case, punctuation, symbols), which keeps the marks
+            that spell vowels in Thai or Hindi; "auto": "english" for texts in Latin letters, "basic" for others;
+            "none". Texts in Latin letters of other languages than English need "basic".
     """
 
-    normalizer: Name = "english"
+    normalizer: Name = "auto"
 
 
 def facts(options: NormalizerOptions) -> Mapping[str, str]:
@@ -30,16 +37,65 @@ def facts(options: NormalizerOptions) -> Mapping[str, str]:
     return {} if options.normalizer == "none" else {"transformers": version("transformers")}
 
 
+def check_language(metric: str, name: Name, transcriber: Transcriber) -> None:
+    """Refuse the English normaliser where a transcriber writes another language.
+
+    Raises:
+        UsageError: It does so.
+    """
+    options = transcriber.options
+    language = str(getattr(options, "language", "en")).lower()
+    english = language.partition("-")[0] in ("en", "english") or getattr(options, "task", "") == "translate"
+    if name in ("auto", "english") and not english:
+        raise UsageError(
+            f"{metric}: normalizer={name} is for English, and {transcriber.name} transcribes {language!r}. "
+            f"Use: {metric}:normalizer=basic"
+        )
+
+
 @cache
 def normalizer(name: Name) -> Callable[[str], str]:
     """Return the function that normalises a text.
 
-    Source: Radford et al. (2023), "Robust Speech Recognition via Large-Scale Weak Supervision", appendix C.
+    Source: Radford et al. (2023), "Robust Speech Recognition via Large-Scale Weak Supervision", appendix C; "basic"
+    differs from theirs in that it keeps combining marks.
     """
     if name == "none":
         return lambda text: " ".join(text.split())
-    from transformers.models.whisper.english_normalizer import BasicTextNormalizer, EnglishTextNormalizer
+    if name == "basic":
+        return _basic
+    from transformers.models.whisper.english_normalizer import EnglishTextNormalizer
 
-    made: Any = EnglishTextNormalizer if name == "english" else BasicTextNormalizer  # they carry no types
-    clean = made({}) if name == "english" else made()
+    english: Any = EnglishTextNormalizer  # it carries no types
+    clean = english({})
+    if name == "auto":
+        return lambda text: " ".join(clean(text).split()) if _is_latin(text) else _basic(text)
     return lambda text: " ".join(clean(text).split())
+
+
+def unspaced(text: str) -> str:
+    """Return the script of a text whose words are not separated by spaces, such as "Thai"; "" for others."""
+    letters = [unicodedata.name(character, "").partition(" ")[0] for character in text if character.isalpha()]
+    scripts = [name for name in letters if name in _UNSPACED]
+    if 2 * len(scripts) <= len(letters):
+        return ""
+    name = max(_UNSPACED, key=scripts.count)
+    return "Chinese" if name == "CJK" else name.capitalize()
+
+
+def _is_latin(text: str) -> bool:
+    """Return whether at least half of the letters of a text are Latin."""
+    letters = [character for character in text if character.isalpha()]
+    return 2 * sum(unicodedata.name(character, "").startswith("LATIN") for character in letters) >= len(letters)
+
+
+def _basic(text: str) -> str:
+    """Return a text in lower case, without what is in brackets, punctuation, symbols and invisible characters."""
+    text = re.sub(r"[<\[][^>\]]*[>\]]|\([^)]+?\)", "", unicodedata.normalize("NFKC", text).lower())
+    kept = []
+    for character in text:
+        category = unicodedata.category(character)
+        # marks stay, because they spell vowels; joiners are invisible, and transcribers differ in them
+        if category != "Cf":
+            kept.append(" " if category[0] in "SPC" else character)
+    return " ".join("".join(kept).split())

@@ -97,7 +97,7 @@ def to_arpabet(symbols: Iterable[str]) -> list[str]:
     """Return IPA or ARPAbet symbols as ARPAbet phones, marks dropped.
 
     Raises:
-        KeyError: A symbol holds a letter that no English phone stands for.
+        KeyError: A symbol holds a letter without an English phone.
     """
     return [phone for symbol in symbols for phone in arpabet(symbol)]
 

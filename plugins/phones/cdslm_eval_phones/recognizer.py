@@ -94,7 +94,7 @@ class PhoneCtc(Recognizer):
         """Load the network on onnxruntime's CPU or CUDA provider.
 
         Raises:
-            EvalError: A file is missing or damaged, or no phone can be told from its symbols.
+            EvalError: A file is missing or damaged, or its symbols name no phones.
         """
         self._network = Network(self._model, self._vocabulary, device)
         self._phones = [self._fold(symbol) for symbol in self._vocabulary.symbols]
@@ -148,7 +148,7 @@ class PhoneCtc(Recognizer):
         return metadata_vocabulary(self._model) if self.options.model else bundled_vocabulary()
 
     def _fold(self, symbol: str) -> tuple[str, ...]:
-        """Return the phones that one entry of the vocabulary stands for; () for blanks, marks and boundaries."""
+        """Return the phones of one entry of the vocabulary; () for blanks, marks and boundaries."""
         if not is_phone(symbol):
             return ()
         if self.inventory == "ipa":

@@ -18,12 +18,12 @@ with open_espeak() as espeak:
 """
 
 
-def said():
+def spoken():
     return subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True).stdout.split()
 
 
 def test_the_clock_is_not_heard():
-    first = said()
+    first = spoken()
     time.sleep(1.05)
-    assert said() == first
+    assert spoken() == first
     assert len(set(first)) == len(VARIANTS)

@@ -1,4 +1,4 @@
-"""espeak-ng speaks the same every time, and babble is distributed as its order says."""
+"""espeak-ng speaks the same every time, and babble is distributed by its order."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def test_every_arpabet_phone_and_every_phone_of_the_demo_texts_can_be_spoken():
     assert spelled("AH0") == spelled("ʌ")
     assert spelled("ʘ") is None
     lines = [line for name in ("demo_real.txt", "demo_learn.txt") for line in (TEXTS / name).read_text().splitlines()]
-    heard = Counter(phone for phones in phonemize(lines) for phone in phones)
-    unknown = {phone: count for phone, count in heard.items() if spelled(phone) is None}
-    assert sum(unknown.values()) <= 0.002 * heard.total(), unknown
+    recognized = Counter(phone for phones in phonemize(lines) for phone in phones)
+    unknown = {phone: count for phone, count in recognized.items() if spelled(phone) is None}
+    assert sum(unknown.values()) <= 0.002 * recognized.total(), unknown
 
 
 def test_demo_texts_are_different_sentences_of_prose():
@@ -73,9 +73,9 @@ def test_demo_texts_are_different_sentences_of_prose():
 
 
 def test_an_utterance_stresses_each_word_once_at_most():
-    said = utterance(["HH", "AH0", "L", "OW1", "M", "EH", "T", "SH"] * 5, np.random.default_rng(0))
-    assert "t|S" in said or "t S" in said
-    assert all(word.count("'") <= 1 for word in said.split())
+    spoken = utterance(["HH", "AH0", "L", "OW1", "M", "EH", "T", "SH"] * 5, np.random.default_rng(0))
+    assert "t|S" in spoken or "t S" in spoken
+    assert all(word.count("'") <= 1 for word in spoken.split())
 
 
 def test_speak_reads_the_lines_and_starts_over(tmp_path):

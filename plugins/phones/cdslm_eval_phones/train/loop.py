@@ -65,7 +65,7 @@ class TrainReport:
     Attributes:
         net: The network of the best epoch, on the CPU, in evaluation mode.
         per: Its phone error rate on the held-out clips.
-        epochs: Passes that were begun.
+        epochs: Passes that started.
         audio_s: Seconds of audio that it saw.
         cpu_s: Processor seconds that it took.
         stopped: "epochs", "minutes" or "no fewer errors".
