@@ -49,6 +49,10 @@ bench: .venv/dev.done
 	$(PIP) -e '.[model,speech]' -r requirements-dev.txt $(foreach plugin,$(PLUGINS),-e '$(plugin)[test]')
 	# it declares torchaudio, which its model does not use and whose default build replaces torch
 	$(PIP) --no-deps audiobox-aesthetics
+	# they declare torchaudio, which the network of distillmos does not use; the second is the reference of its test
+	$(PIP) --no-deps distillmos xls-r-sqa
+	# it declares webrtcvad, which is compiled and which its weights do not use
+	$(PIP) --no-deps Resemblyzer
 	# it declares torch, which its ONNX network does not use
 	$(PIP) --no-deps silero-vad
 	touch $@

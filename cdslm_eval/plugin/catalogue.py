@@ -11,10 +11,12 @@ OWN_PLUGINS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "cdslm-eval-asr": {
         "metric": ("auto_bleu", "cer", "gen_ppl", "vert", "wer"),
         "recognizer": ("asr-phonemes", "wav2vec2"),
-        "transcriber": ("whisper",),
+        "transcriber": ("faster-whisper", "whisper"),
     },
     "cdslm-eval-embeddings": {"metric": ("diversity", "fad", "kad", "speaker_similarity")},
-    "cdslm-eval-perceptual": {"metric": ("activity", "dnsmos", "estoi", "nisqa", "pesq", "si_sdr", "stoi")},
+    "cdslm-eval-perceptual": {
+        "metric": ("activity", "distillmos", "dnsmos", "estoi", "nisqa", "pesq", "si_sdr", "stoi")
+    },
     "cdslm-eval-phones": {"recognizer": ("phone-ctc",)},
     "cdslm-eval-ray": {"executor": ("ray",)},
     "cdslm-eval-unit-lm": {"generator": ("unit-lm", "unit-resynthesis")},

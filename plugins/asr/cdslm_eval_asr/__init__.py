@@ -1,10 +1,11 @@
-"""Speech recognition for cdslm-eval: a Whisper transcriber, metrics of its transcripts, and phone recognizers."""
+"""Speech recognition for cdslm-eval: Whisper transcribers, metrics of its transcripts, and phone recognizers."""
 
 from __future__ import annotations
 
 from cdslm_eval import Metric, Recognizer, Transcriber, hookimpl
 from cdslm_eval_asr.diversity import AutoBleu, VertMetric
 from cdslm_eval_asr.errors_in_words import Cer, Wer
+from cdslm_eval_asr.faster_whisper import FasterWhisper
 from cdslm_eval_asr.perplexity import GenPpl
 from cdslm_eval_asr.phonemes import AsrPhonemes
 from cdslm_eval_asr.wav2vec2 import Wav2vec2Recognizer
@@ -14,6 +15,7 @@ __all__ = [
     "AsrPhonemes",
     "AutoBleu",
     "Cer",
+    "FasterWhisper",
     "GenPpl",
     "VertMetric",
     "Wav2vec2Recognizer",
@@ -39,5 +41,5 @@ def cdslm_recognizers() -> list[type[Recognizer]]:
 
 @hookimpl
 def cdslm_transcribers() -> list[type[Transcriber]]:
-    """Return the transcriber."""
-    return [Whisper]
+    """Return the transcribers."""
+    return [Whisper, FasterWhisper]

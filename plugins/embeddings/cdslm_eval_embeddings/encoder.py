@@ -1,4 +1,4 @@
-"""What every encoder is: clips in, one vector a clip out; and which ones there are."""
+"""The interface of every encoder, clips in and one vector per clip out, and the table of encoders."""
 
 from __future__ import annotations
 
@@ -66,11 +66,11 @@ class Encoder(ABC):
 
 @dataclass(frozen=True, slots=True)
 class Family:
-    """An encoder by name: where its class is, and the checkpoint it uses by default.
+    """An encoder by name: where its class is, and its default checkpoint.
 
     Attributes:
         home: "module:class".
-        model: Default checkpoint; "" where there are no weights.
+        model: Default checkpoint; "" where there is no choice of weights.
     """
 
     home: str
@@ -85,6 +85,7 @@ class Family:
 _TRANSFORMER = "cdslm_eval_embeddings.transformer"
 ENCODERS: Mapping[str, Family] = {
     "logmel": Family("cdslm_eval_embeddings.logmel:LogMelEncoder", ""),
+    "resemblyzer": Family("cdslm_eval_embeddings.resemblyzer:ResemblyzerEncoder", ""),
     "wavlm": Family(f"{_TRANSFORMER}:WavLMEncoder", "microsoft/wavlm-base-plus"),
     "wav2vec2": Family(f"{_TRANSFORMER}:Wav2Vec2Encoder", "facebook/wav2vec2-base"),
     "hubert": Family(f"{_TRANSFORMER}:HubertEncoder", "facebook/hubert-base-ls960"),

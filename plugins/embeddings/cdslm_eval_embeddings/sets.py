@@ -22,14 +22,14 @@ class EmbeddingOptions(Options):
     """Which embedding; metrics with equal options share it.
 
     Attributes:
-        encoder: "logmel" works offline; the others are transformers checkpoints.
+        encoder: "logmel" and "resemblyzer" (a speaker encoder) work offline; the others are transformers checkpoints.
         model: Name on the Hugging Face hub, or a folder that `save_pretrained` wrote; "" is the encoder's default.
         revision: Branch, tag or commit on the hub.
         layer: Transformer layer whose mean over time is the embedding: 0 its input, None the last.
         precision: Of a checkpoint's arithmetic.
     """
 
-    encoder: Literal["logmel", "wavlm", "wav2vec2", "hubert", "whisper"] = "logmel"
+    encoder: Literal["logmel", "resemblyzer", "wavlm", "wav2vec2", "hubert", "whisper"] = "logmel"
     model: str = located("")
     revision: str | None = located(None)
     layer: int | None = Field(default=None, ge=0)
@@ -37,10 +37,10 @@ class EmbeddingOptions(Options):
 
     @model_validator(mode="after")
     def _only_what_there_is(self) -> Self:
-        given = self.model or self.revision or self.layer is not None or self.precision != "float32"
-        if self.encoder == "logmel" and given:
+        chosen = self.model or self.revision or self.layer is not None or self.precision != "float32"
+        if not ENCODERS[self.encoder].model and chosen:
             others = ", ".join(name for name, family in ENCODERS.items() if family.model)
-            raise ValueError(f"logmel has no model, layer or precision; name an encoder: {others}")
+            raise ValueError(f"{self.encoder} has no model, layer or precision; name an encoder: {others}")
         return self
 
 

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from cdslm_eval.plugin.hookspecs import hookimpl
 from cdslm_eval_perceptual.activity import Activity
+from cdslm_eval_perceptual.distillmos import DistillMosMetric
 from cdslm_eval_perceptual.dnsmos import Dnsmos
 from cdslm_eval_perceptual.intrusive import Estoi, Pesq, Stoi
 from cdslm_eval_perceptual.nisqa import NisqaMetric
@@ -20,4 +21,4 @@ __all__ = ["cdslm_metrics"]
 @hookimpl
 def cdslm_metrics() -> list[type[Metric]]:
     """Return the metrics."""
-    return [Activity, Dnsmos, NisqaMetric, Pesq, Stoi, Estoi, SiSdr]
+    return [Activity, DistillMosMetric, Dnsmos, NisqaMetric, Pesq, Stoi, Estoi, SiSdr]
