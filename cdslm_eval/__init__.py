@@ -14,7 +14,6 @@ if TYPE_CHECKING:
     from cdslm_eval.core.clips import ClipSet
     from cdslm_eval.core.errors import EvalError, UsageError
     from cdslm_eval.plugin.contract import (
-        Executor,
         Failed,
         Generator,
         GeneratorInfo,
@@ -25,6 +24,7 @@ if TYPE_CHECKING:
         Skipped,
         Transcriber,
     )
+    from cdslm_eval.plugin.execution import Executor
     from cdslm_eval.plugin.hookspecs import hookimpl
     from cdslm_eval.plugin.law import LawForm
     from cdslm_eval.results.comparison_result import ComparisonResult
@@ -101,7 +101,6 @@ _HOME = {
     "core.audio": ("Clip",),
     "core.clips": ("ClipSet",),
     "plugin.contract": (
-        "Executor",
         "Failed",
         "Generator",
         "GeneratorInfo",
@@ -119,6 +118,7 @@ _HOME = {
     "scaling.table": ("RunTable",),
     "stats.jsd": ("phoneme_jsd",),
     "suite.schema": ("load_suite",),
+    "plugin.execution": ("Executor",),
     "plugin.law": ("LawForm",),
     "results.estimate": (
         "Better",

@@ -14,7 +14,8 @@ from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.core.progress import Progress, progress_bar
 from cdslm_eval.core.store import Store, default_store_path
-from cdslm_eval.plugin.contract import Executor, Metric, Recognizer, Transcriber
+from cdslm_eval.plugin.contract import Metric, Recognizer, Transcriber
+from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.results.comparison_result import ComparisonResult
 from cdslm_eval.results.score_result import ScoreResult

@@ -23,7 +23,7 @@ from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import StoreError, UsageError
 from cdslm_eval.core.printable import printable
 from cdslm_eval.core.store import Outcome, Store
-from cdslm_eval.plugin.contract import Finished, Produced, Task
+from cdslm_eval.plugin.execution import Finished, Produced, Task
 from cdslm_eval.run import Request, Runner
 from cdslm_eval.run.executors.local import LocalExecutor, LocalOptions, WorkerProcess
 

@@ -16,50 +16,9 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from cdslm_eval.core.errors import StoreError, UsageError
+from cdslm_eval.core.store_schema import ABSORB, APPLICATION_ID, SCHEMA, SOUND_ROW, create, upgrade
 
 __all__ = ["FileFacts", "Outcome", "Store", "default_store_path"]
-
-SCHEMA = 3
-_APPLICATION_ID = 0x4344534C  # "CDSL"
-_FILES = """CREATE TABLE IF NOT EXISTS files (
-  path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
-  inode INTEGER NOT NULL, digest TEXT NOT NULL, seconds REAL NOT NULL, rate_hz INTEGER NOT NULL,
-  channels INTEGER NOT NULL, encoding TEXT NOT NULL, mixdown TEXT NOT NULL, peak REAL, dc_offset REAL,
-  level_dbfs REAL, cancelled REAL, truncated TEXT NOT NULL) WITHOUT ROWID"""
-_TABLES = f"""
-{_FILES};
-CREATE TABLE IF NOT EXISTS identities (id TEXT PRIMARY KEY, parts TEXT NOT NULL) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS rows (
-  identity TEXT NOT NULL, subject TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL, data TEXT,
-  PRIMARY KEY (identity, subject)) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, finished TEXT NOT NULL, settings TEXT NOT NULL);
-CREATE TABLE IF NOT EXISTS estimates (
-  run INTEGER NOT NULL REFERENCES runs(id), system TEXT NOT NULL, name TEXT NOT NULL, data TEXT NOT NULL);
-"""
-# added without a new schema: an older program leaves it alone
-_NOTES = "CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID"
-# Schema 1 kept what rested on a recognizer or transcriber that failed to open: "skipped: no phones", or "ok" without
-# phones where they are optional. Such rows cannot be told from those of clips that have none; both are measured again.
-_DROP_RESTING_ON_A_FAILED_FEATURE = """
-DELETE FROM rows WHERE status = 'skipped' AND (reason LIKE 'no %phones%' OR reason LIKE 'no %transcript%');
-DELETE FROM rows WHERE status = 'ok' AND (data LIKE '%"phones": null%' OR data LIKE '%"transcript": null%');
-DELETE FROM notes WHERE key LIKE 'score result:%' OR key LIKE 'difference:%';
-"""
-# what the program itself writes; anything else was damaged, or edited by hand
-SOUND_ROW = (
-    "(typeof(reason) = 'text' AND (status IN ('skipped', 'failed') OR (status = 'ok' AND typeof(data) = 'text' AND "
-    "CASE WHEN json_valid(data) THEN json_type(data) = 'object' ELSE 0 END)))"
-)
-_ABSORB = {
-    "files": "INSERT OR IGNORE INTO files SELECT * FROM theirs.files",
-    "identities": "INSERT OR IGNORE INTO identities SELECT * FROM theirs.identities WHERE CASE WHEN json_valid(parts) "
-    "THEN json_type(parts) = 'object' ELSE 0 END",
-    # a row that was measured wins over one that failed, whichever store it comes from
-    "rows": f"INSERT INTO rows SELECT * FROM theirs.rows WHERE {SOUND_ROW} "  # noqa: S608 - a constant
-    "ON CONFLICT (identity, subject) DO UPDATE SET status = excluded.status, reason = excluded.reason, "
-    "data = excluded.data "
-    "WHERE rows.status = 'failed' AND excluded.status != 'failed'",
-}
 
 Status = Literal["ok", "skipped", "failed"]
 
@@ -150,7 +109,7 @@ class Store:
         version = self._db.execute("PRAGMA user_version").fetchone()[0]
         owner = self._db.execute("PRAGMA application_id").fetchone()[0]
         tables = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()[0]
-        if tables and owner != _APPLICATION_ID:
+        if tables and owner != APPLICATION_ID:
             raise UsageError(f"{self.path}: a database, but not a store of cdslm-eval; name another --store")
         if version > SCHEMA:
             raise UsageError(
@@ -164,26 +123,10 @@ class Store:
         self._db.execute("PRAGMA journal_mode = WAL")
         # a killed process loses nothing that was committed; only a power cut may lose the last commits
         self._db.execute("PRAGMA synchronous = NORMAL")
-        if not tables:
-            self._db.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            self._db.execute(f"PRAGMA user_version = {SCHEMA}")
-            self._db.executescript(_TABLES)
-        self._db.execute(_NOTES)
+        create(self._db, new=not tables)
         if tables and version < SCHEMA:
-            self._upgrade()
-
-    def _upgrade(self) -> None:
-        """Bring a store of an earlier schema up to date, once, whichever of several writers comes first."""
-        with self.writing():
-            if self._db.execute("PRAGMA user_version").fetchone()[0] < SCHEMA:
-                if self._db.execute("PRAGMA user_version").fetchone()[0] < 2:
-                    for statement in _DROP_RESTING_ON_A_FAILED_FEATURE.split(";"):
-                        self._db.execute(statement)
-                # schema 2 knew a file by size and time of modification alone, and nothing of its levels: the files are
-                # read once more, the rows stay
-                self._db.execute("DROP TABLE files")
-                self._db.execute(_FILES)
-                self._db.execute(f"PRAGMA user_version = {SCHEMA}")
+            with self.writing():
+                upgrade(self._db)
 
     @contextmanager
     def _told(self) -> Iterator[None]:
@@ -350,7 +293,7 @@ class Store:
             self._db.execute("ATTACH ? AS theirs", [f"{other.absolute().as_uri()}?mode=ro"])
             try:
                 with self.writing():
-                    for table, query in _ABSORB.items():
+                    for table, query in ABSORB.items():
                         gained[table] = self._db.execute(query).rowcount
                     self._db.execute("INSERT OR IGNORE INTO notes SELECT * FROM theirs.notes")
             finally:

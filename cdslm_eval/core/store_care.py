@@ -9,7 +9,8 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.core.store import SOUND_ROW, Store
+from cdslm_eval.core.store import Store
+from cdslm_eval.core.store_schema import SOUND_ROW
 
 __all__ = ["drop", "problems", "summarise"]
 

@@ -14,7 +14,8 @@ from pydantic_core import PydanticSerializationError, to_jsonable_python
 
 from cdslm_eval.core.errors import did_you_mean
 from cdslm_eval.plugin.catalogue import how_to_install
-from cdslm_eval.plugin.contract import Component, Executor, Generator, Measurer, Metric, Recognizer, Transcriber
+from cdslm_eval.plugin.contract import Component, Generator, Measurer, Metric, Recognizer, Transcriber
+from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.plugin.failures import describe, own_package, plugin_frame
 from cdslm_eval.plugin.law import LawForm
 

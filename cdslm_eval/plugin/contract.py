@@ -1,14 +1,14 @@
-"""The whole contract of a plugin: Metric, Recognizer, Transcriber, Generator, Executor, and what they exchange."""
+"""The contract of a plugin: Metric, Recognizer, Transcriber, Generator, and what they exchange."""
 
 from __future__ import annotations
 
 import importlib.util
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Protocol, Self
+from typing import Any, ClassVar, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -19,24 +19,18 @@ from cdslm_eval.stats.statistic import Statistic
 __all__ = [
     "UPSTREAM_FEATURES",
     "Component",
-    "Executor",
     "Failed",
-    "Finished",
     "Generator",
     "GeneratorInfo",
-    "Lost",
     "Measurer",
     "Metric",
     "NoOptions",
     "Options",
-    "Produced",
     "Recognition",
     "Recognizer",
     "Row",
     "Skipped",
-    "Task",
     "Transcriber",
-    "Worker",
     "located",
     "text_file",
     "text_files",
@@ -348,66 +342,4 @@ class Generator(Component):
             count: How many clips.
             seconds: Wanted duration of each in seconds, where the generator can choose it.
             seed: The same seed gives the same clips.
-        """
-
-
-@dataclass(frozen=True, slots=True)
-class Task:
-    """One piece of work for an executor.
-
-    Attributes:
-        ident: Number of the task, unique in a run.
-        payload: What the worker gets; picklable.
-        seconds: Time allowed between two things that the worker produces; None is no limit.
-    """
-
-    ident: int
-    payload: Any
-    seconds: float | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Produced:
-    """The worker of task `ident` yielded `value`."""
-
-    ident: int
-    value: Any
-
-
-@dataclass(frozen=True, slots=True)
-class Finished:
-    """Task `ident` came to its end."""
-
-    ident: int
-
-
-@dataclass(frozen=True, slots=True)
-class Lost:
-    """Task `ident` was ended by the time limit or died with its process; what it produced before was delivered."""
-
-    ident: int
-    reason: str
-
-
-class Worker(Protocol):
-    """What an executor runs in each of its processes; picklable."""
-
-    def open(self) -> AbstractContextManager[Callable[[Any], Iterator[Any]]]:
-        """Load what is costly once, and yield the function that turns a task's payload into produced values."""
-        ...
-
-
-class Executor(Component):
-    """Runs `measure` in processes of its own."""
-
-    @abstractmethod
-    def run(
-        self, worker: Worker, next_task: Callable[[], Task | None], jobs: int
-    ) -> Iterator[Produced | Finished | Lost]:
-        """Run tasks until none is left and none is under way.
-
-        Args:
-            worker: Opened once per process.
-            next_task: Gives the next task, or None when there is none now; one that is under way may lead to more.
-            jobs: How many tasks may run at once.
         """

@@ -9,7 +9,8 @@ import pluggy
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from cdslm_eval.plugin.contract import Executor, Generator, Metric, Recognizer, Transcriber
+    from cdslm_eval.plugin.contract import Generator, Metric, Recognizer, Transcriber
+    from cdslm_eval.plugin.execution import Executor
     from cdslm_eval.plugin.law import LawForm
 
 __all__ = ["PROJECT", "hookimpl", "hookspec"]

@@ -10,7 +10,8 @@ from itertools import count
 
 from cdslm_eval.core.progress import Progress
 from cdslm_eval.core.store import Outcome
-from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Executor, Finished, Lost, Produced, Task
+from cdslm_eval.plugin.contract import UPSTREAM_FEATURES
+from cdslm_eval.plugin.execution import Executor, Finished, Lost, Produced, Task
 from cdslm_eval.run.clip_states import ClipState, ClipStates
 from cdslm_eval.run.worker import DECODING, Measured, Read, Started, Unit, Worker
 

@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.progress import Progress
 from cdslm_eval.core.store import FileFacts, Outcome, Store
-from cdslm_eval.plugin.contract import Executor, Measurer, Metric, Recognizer, Transcriber
+from cdslm_eval.plugin.contract import Measurer, Metric, Recognizer, Transcriber
+from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.plugin.identity import Identity
 from cdslm_eval.results.score_result import Failure
 from cdslm_eval.run.clip_states import ClipState, ClipStates

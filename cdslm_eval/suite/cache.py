@@ -16,7 +16,7 @@ from typing import Any
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import AudioError
 from cdslm_eval.core.store import FileFacts, Store
-from cdslm_eval.plugin.contract import Executor, Produced, Task
+from cdslm_eval.plugin.execution import Executor, Produced, Task
 from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Estimate

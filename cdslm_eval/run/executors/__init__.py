@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from cdslm_eval.plugin.contract import Executor
+from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.plugin.hookspecs import hookimpl
 from cdslm_eval.run.executors.local import LocalExecutor
 

@@ -20,7 +20,8 @@ from pydantic import Field
 
 from cdslm_eval.core.descriptors import stdout_to_stderr
 from cdslm_eval.core.errors import EvalError, UsageError
-from cdslm_eval.plugin.contract import Executor, Finished, Lost, Options, Produced, Task, Worker
+from cdslm_eval.plugin.contract import Options
+from cdslm_eval.plugin.execution import Executor, Finished, Lost, Produced, Task, Worker
 
 __all__ = ["LocalExecutor", "LocalOptions", "WorkerProcess"]
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from cdslm_eval.plugin.hookspecs import hookimpl
 
 if TYPE_CHECKING:
-    from cdslm_eval.plugin.contract import Executor
+    from cdslm_eval.plugin.execution import Executor
 
 __all__ = ["cdslm_executors"]
 

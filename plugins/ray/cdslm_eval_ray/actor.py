@@ -12,7 +12,7 @@ from typing import Any
 import cloudpickle
 
 from cdslm_eval.core.errors import EvalError
-from cdslm_eval.plugin.contract import Finished, Lost, Produced, Task
+from cdslm_eval.plugin.execution import Finished, Lost, Produced, Task
 from cdslm_eval.run.executors.local import WorkerProcess
 
 __all__ = ["ClipWorker", "installed_versions"]

@@ -15,7 +15,8 @@ import cloudpickle
 from pydantic import Field
 
 from cdslm_eval.core.errors import EvalError, UsageError
-from cdslm_eval.plugin.contract import Executor, Finished, Lost, Options, Produced, Task, Worker
+from cdslm_eval.plugin.contract import Options
+from cdslm_eval.plugin.execution import Executor, Finished, Lost, Produced, Task, Worker
 from cdslm_eval_ray.actor import ClipWorker, installed_versions
 
 __all__ = ["RayExecutor", "RayOptions"]

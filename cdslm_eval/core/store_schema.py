@@ -1,0 +1,73 @@
+"""The tables of a store, their versions, and the statements that merge two stores."""
+
+from __future__ import annotations
+
+import sqlite3
+
+__all__ = ["ABSORB", "APPLICATION_ID", "SCHEMA", "SOUND_ROW", "create", "upgrade"]
+
+SCHEMA = 3
+APPLICATION_ID = 0x4344534C  # "CDSL"
+_FILES = """CREATE TABLE IF NOT EXISTS files (
+  path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
+  inode INTEGER NOT NULL, digest TEXT NOT NULL, seconds REAL NOT NULL, rate_hz INTEGER NOT NULL,
+  channels INTEGER NOT NULL, encoding TEXT NOT NULL, mixdown TEXT NOT NULL, peak REAL, dc_offset REAL,
+  level_dbfs REAL, cancelled REAL, truncated TEXT NOT NULL) WITHOUT ROWID"""
+_TABLES = f"""
+{_FILES};
+CREATE TABLE IF NOT EXISTS identities (id TEXT PRIMARY KEY, parts TEXT NOT NULL) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS rows (
+  identity TEXT NOT NULL, subject TEXT NOT NULL, status TEXT NOT NULL, reason TEXT NOT NULL, data TEXT,
+  PRIMARY KEY (identity, subject)) WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS runs (id INTEGER PRIMARY KEY, finished TEXT NOT NULL, settings TEXT NOT NULL);
+CREATE TABLE IF NOT EXISTS estimates (
+  run INTEGER NOT NULL REFERENCES runs(id), system TEXT NOT NULL, name TEXT NOT NULL, data TEXT NOT NULL);
+"""
+# added without a new schema: an older program leaves it alone
+_NOTES = "CREATE TABLE IF NOT EXISTS notes (key TEXT PRIMARY KEY, data TEXT NOT NULL) WITHOUT ROWID"
+# Schema 1 kept what rested on a recognizer or transcriber that failed to open: "skipped: no phones", or "ok" without
+# phones where they are optional. Such rows cannot be told from those of clips that have none; both are measured again.
+_DROP_RESTING_ON_A_FAILED_FEATURE = """
+DELETE FROM rows WHERE status = 'skipped' AND (reason LIKE 'no %phones%' OR reason LIKE 'no %transcript%');
+DELETE FROM rows WHERE status = 'ok' AND (data LIKE '%"phones": null%' OR data LIKE '%"transcript": null%');
+DELETE FROM notes WHERE key LIKE 'score result:%' OR key LIKE 'difference:%';
+"""
+# what the program itself writes; anything else was damaged, or edited by hand
+SOUND_ROW = (
+    "(typeof(reason) = 'text' AND (status IN ('skipped', 'failed') OR (status = 'ok' AND typeof(data) = 'text' AND "
+    "CASE WHEN json_valid(data) THEN json_type(data) = 'object' ELSE 0 END)))"
+)
+ABSORB = {
+    "files": "INSERT OR IGNORE INTO files SELECT * FROM theirs.files",
+    "identities": "INSERT OR IGNORE INTO identities SELECT * FROM theirs.identities WHERE CASE WHEN json_valid(parts) "
+    "THEN json_type(parts) = 'object' ELSE 0 END",
+    # a row that was measured wins over one that failed, whichever store it comes from
+    "rows": f"INSERT INTO rows SELECT * FROM theirs.rows WHERE {SOUND_ROW} "  # noqa: S608 - a constant
+    "ON CONFLICT (identity, subject) DO UPDATE SET status = excluded.status, reason = excluded.reason, "
+    "data = excluded.data "
+    "WHERE rows.status = 'failed' AND excluded.status != 'failed'",
+}
+
+
+def create(db: sqlite3.Connection, *, new: bool) -> None:
+    """Make the tables of a new store, and those that were added later without a new schema."""
+    if new:
+        db.execute(f"PRAGMA application_id = {APPLICATION_ID}")
+        db.execute(f"PRAGMA user_version = {SCHEMA}")
+        db.executescript(_TABLES)
+    db.execute(_NOTES)
+
+
+def upgrade(db: sqlite3.Connection) -> None:
+    """Bring a store of an earlier schema up to date, within a transaction, unless another writer did so already."""
+    version = db.execute("PRAGMA user_version").fetchone()[0]
+    if version >= SCHEMA:
+        return
+    if version < 2:
+        for statement in _DROP_RESTING_ON_A_FAILED_FEATURE.split(";"):
+            db.execute(statement)
+    # schema 2 knew a file by size and time of modification alone, and nothing of its levels: files are read once more,
+    # the rows stay
+    db.execute("DROP TABLE files")
+    db.execute(_FILES)
+    db.execute(f"PRAGMA user_version = {SCHEMA}")
