@@ -93,11 +93,11 @@ def pairs(tmp_path):
 def a_run(manifest: Path, names, jobs, count=None):
     host = Host()
     chosen = tuple(host.make("metric", name) for name in names)
-    some = ClipSet.open(manifest)[:count]
+    subset = ClipSet.open(manifest)[:count]
     path = manifest.with_name(f"{time.time_ns()}.cdslm")
     with Store(path) as store:
         runner = Runner(store, LocalExecutor(), None, jobs=jobs)
-        (measured,) = runner.run([Request(some, chosen)])
+        (measured,) = runner.run([Request(subset, chosen)])
         assert all(outcome.status == "ok" for metric in chosen for outcome in measured.outcomes(metric))
 
 

@@ -183,7 +183,7 @@ def comparisons(
     source: Source, clips: int, samples: int, shift: float = 0.0, *, paired: bool = False, seed: int = 7
 ) -> list[Difference]:
     """Return the tests of pairs of samples of one source, the first moved up by `shift`."""
-    found = []
+    table_rows = []
     for number in range(samples):
         rng = np.random.default_rng([seed, clips, number])
         a, b = source.sample(clips, rng), source.sample(clips, rng)
@@ -192,8 +192,8 @@ def comparisons(
             a.numbers["errors"] = a.numbers["errors"] + shift * a.numbers["words"]
         elif shift:
             a.numbers["x"] = a.numbers["x"] + shift
-        found += source.statistic.difference(a, b, None, Context(name="x", unit=source.unit), paired=paired)
-    return found
+        table_rows += source.statistic.difference(a, b, None, Context(name="x", unit=source.unit), paired=paired)
+    return table_rows
 
 
 def compare_means(seeds: int) -> list[Row]:

@@ -98,11 +98,11 @@ def _derived(clips: ClipSet, name: str, derivation: Derivation, folder: Path) ->
 
 def _quality(host: Host) -> list[str]:
     """Return the perceptual metric shown next to pJSD where its plugin is installed and needs no network."""
-    found = host.registered("metric").get("dnsmos")
-    if found is None:
+    dnsmos = host.registered("metric").get("dnsmos")
+    if dnsmos is None:
         common.note("dnsmos is not installed (plugins/perceptual); the table goes without it")
         return []
-    why = found.component.missing() or found.component.fetches()
+    why = dnsmos.component.missing() or dnsmos.component.fetches()
     if why:
         common.note(f"dnsmos cannot be shown offline here: {why}")
         return []

@@ -87,10 +87,10 @@ def verify(store: StoreArgument = None) -> None:
     from cdslm_eval.core.store_care import problems
 
     with Store(store or default_store_path(), read_only=True) as opened:
-        found = problems(opened)
-        for problem in found:
+        problems_found = problems(opened)
+        for problem in problems_found:
             common.note(problem)
-        if found:
+        if problems_found:
             raise StoreError(
                 f"{opened.path}: damaged; rows that cannot be read are measured again, and a database that is damaged "
                 "must be moved away"

@@ -223,19 +223,19 @@ def as_samples(array: object) -> Samples:
     """
     if hasattr(array, "detach"):  # torch refuses numpy a tensor that needs a gradient or lies on a GPU
         array = array.detach().cpu()
-    found = np.asarray(array)
-    shape = found.shape
-    found = found.squeeze() if found.size != 1 else found.reshape(1)
-    if found.ndim != 1:
+    values = np.asarray(array)
+    shape = values.shape
+    values = values.squeeze() if values.size != 1 else values.reshape(1)
+    if values.ndim != 1:
         raise AudioError(f"an array of shape {shape}; give one channel, [samples]")
-    if found.dtype == np.int16:
-        return (found / np.float32(32768)).astype(np.float32)
-    if found.dtype.kind != "f":
-        raise AudioError(f"samples of type {found.dtype}; give floats in -1..1, or 16-bit integers")
-    peak = float(np.abs(found[np.isfinite(found)]).max(initial=0.0))
+    if values.dtype == np.int16:
+        return (values / np.float32(32768)).astype(np.float32)
+    if values.dtype.kind != "f":
+        raise AudioError(f"samples of type {values.dtype}; give floats in -1..1, or 16-bit integers")
+    peak = float(np.abs(values[np.isfinite(values)]).max(initial=0.0))
     if peak > LOUDEST:
         raise AudioError(f"samples of up to {peak:.6g}, where full scale is 1; bring them into -1..1")
-    return np.ascontiguousarray(found, dtype=np.float32)
+    return np.ascontiguousarray(values, dtype=np.float32)
 
 
 def checked_rate(rate_hz: object) -> int:

@@ -49,45 +49,45 @@ def _sentence(there: float, declared: float, seconds_per_unit: float) -> str:
 
 
 def _riff(file: BinaryIO, size: int) -> str:
-    bytes_a_second, place = 0, 12
+    bytes_a_second, offset = 0, 12
     for _ in range(_MAX_CHUNKS):
-        file.seek(place)
+        file.seek(offset)
         name, length = struct.unpack("<4sI", file.read(8))
         if name == b"fmt ":
             bytes_a_second = struct.unpack("<8xI", file.read(12))[0]
         if name == b"data":
             known = 0 < length < _STREAMED
-            return _sentence(size - place - 8, length, 1 / bytes_a_second) if known else ""
-        place += 8 + length + length % 2
+            return _sentence(size - offset - 8, length, 1 / bytes_a_second) if known else ""
+        offset += 8 + length + length % 2
     return ""
 
 
 def _aiff(file: BinaryIO, size: int) -> str:
-    bytes_a_second, place = 0.0, 12
+    bytes_a_second, offset = 0.0, 12
     for _ in range(_MAX_CHUNKS):
-        file.seek(place)
+        file.seek(offset)
         name, length = struct.unpack(">4sI", file.read(8))
         if name == b"COMM":
             channels, _frames, bits, exponent, mantissa = struct.unpack(">HIHHQ", file.read(18))
             # the rate is an 80-bit float: an exponent with an offset of 16383, and a mantissa of 64 bits
             bytes_a_second = channels * ((bits + 7) // 8) * mantissa / 2.0 ** (63 - (exponent & 0x7FFF) + 16383)
         if name == b"SSND":
-            return _sentence(size - place - 16, length - 8, 1 / bytes_a_second) if 8 < length < _STREAMED else ""
-        place += 8 + length + length % 2
+            return _sentence(size - offset - 16, length - 8, 1 / bytes_a_second) if 8 < length < _STREAMED else ""
+        offset += 8 + length + length % 2
     return ""
 
 
 def _wave64(file: BinaryIO, size: int) -> str:
-    bytes_a_second, place = 0, 40
+    bytes_a_second, offset = 0, 40
     for _ in range(_MAX_CHUNKS):
-        file.seek(place)
+        file.seek(offset)
         name, length = struct.unpack("<4s12xQ", file.read(24))
         if name == b"fmt ":
             bytes_a_second = struct.unpack("<8xI", file.read(12))[0]
         if name == b"data":
             known = 24 < length < 1 << 62
-            return _sentence(size - place - 24, length - 24, 1 / bytes_a_second) if known else ""
-        place += (length + 7) // 8 * 8
+            return _sentence(size - offset - 24, length - 24, 1 / bytes_a_second) if known else ""
+        offset += (length + 7) // 8 * 8
         if length < 24:
             return ""
     return ""
@@ -106,18 +106,18 @@ def _au(file: BinaryIO, size: int) -> str:
 def _ogg(file: BinaryIO, size: int) -> str:
     file.seek(max(0, size - _OGG_TAIL))
     tail = file.read()
-    place, end, ended = tail.rfind(b"OggS"), len(tail), False
-    while place >= 0:
-        page = tail[place : place + 27 + 255]
+    offset, end, ended = tail.rfind(b"OggS"), len(tail), False
+    while offset >= 0:
+        page = tail[offset : offset + 27 + 255]
         if len(page) >= 27 and page[4] == 0:
             segments = page[26]
             body = sum(page[27 : 27 + segments])
-            whole = len(page) >= 27 + segments and place + 27 + segments + body <= end
+            whole = len(page) >= 27 + segments and offset + 27 + segments + body <= end
             # the mark of the last page counts only where the page is there to its end
             ended = whole and bool(page[5] & 4)
             break
-        place = tail.rfind(b"OggS", 0, place)
-    if place < 0 or ended:
+        offset = tail.rfind(b"OggS", 0, offset)
+    if offset < 0 or ended:
         return ""
     return "ends before its last Ogg page, which marks the end of the stream"
 
@@ -138,12 +138,12 @@ def _mp3(file: BinaryIO, size: int) -> str:
         return ""
     rate_hz = (44100, 48000, 32000)[rate_index] // {3: 1, 2: 2, 0: 4}[version]
     samples_a_frame = 1152 if version == 3 else 576
-    place = 4 + ({True: 17, False: 32} if version == 3 else {True: 9, False: 17})[mono]
-    if frame[place : place + 4] in (b"Xing", b"Info"):
-        flags = struct.unpack(">I", frame[place + 4 : place + 8])[0]
+    offset = 4 + ({True: 17, False: 32} if version == 3 else {True: 9, False: 17})[mono]
+    if frame[offset : offset + 4] in (b"Xing", b"Info"):
+        flags = struct.unpack(">I", frame[offset + 4 : offset + 8])[0]
         if flags & 3 != 3:
             return ""
-        frames, length = struct.unpack(">2I", frame[place + 8 : place + 16])
+        frames, length = struct.unpack(">2I", frame[offset + 8 : offset + 16])
     elif frame[36:40] == b"VBRI":
         length, frames = struct.unpack(">2I", frame[46:54])
     else:

@@ -61,14 +61,14 @@ class Source:
 
     def offers(self) -> frozenset[str]:
         """Return what the clip can give to a metric ("phones" means a sidecar, not a recognizer)."""
-        given = {
+        features = {
             "text": self.text,
             "speaker": self.speaker,
             "phones": self.phones,
             "reference_audio": self.reference,
             "reference_text": self.reference_text,
         }
-        return frozenset({"audio"} | {name for name, value in given.items() if value is not None})
+        return frozenset({"audio"} | {name for name, value in features.items() if value is not None})
 
 
 def decode(source: Source, *, with_reference: bool = False) -> Clip:

@@ -237,11 +237,11 @@ class Store:
         query = "SELECT status, reason, data FROM rows WHERE identity = ? AND subject = ?"
         with self._told():
             for subject in subjects:
-                found = self._db.execute(query, [identity, subject]).fetchone()
-                if found is None:
+                result = self._db.execute(query, [identity, subject]).fetchone()
+                if result is None:
                     yield None
                 else:
-                    yield _outcome(*found)
+                    yield _outcome(*result)
 
     def sizes(self) -> set[int]:
         """Return the sizes in bytes of all files that were ever decoded."""
@@ -256,8 +256,8 @@ class Store:
     def recall(self, key: str) -> str | None:
         """Return the text kept under a key, or None."""
         with self._told():
-            found = self._db.execute("SELECT data FROM notes WHERE key = ?", [key]).fetchone()
-        return None if found is None else str(found[0])
+            result = self._db.execute("SELECT data FROM notes WHERE key = ?", [key]).fetchone()
+        return None if result is None else str(result[0])
 
     def keys(self, prefix: str) -> list[str]:
         """Return the keys of kept texts that start with `prefix`."""
@@ -268,8 +268,8 @@ class Store:
     def identity(self, ident: str) -> dict[str, Any] | None:
         """Return the parts of an identity, or None where it is not known."""
         with self._told():
-            found = self._db.execute("SELECT parts FROM identities WHERE id = ?", [ident]).fetchone()
-        return None if found is None else self._document(found[0])
+            result = self._db.execute("SELECT parts FROM identities WHERE id = ?", [ident]).fetchone()
+        return None if result is None else self._document(result[0])
 
     def copy_rows(self, source: Store, identity: str, subjects: Iterable[str]) -> None:
         """Copy rows of one identity from another store; call it inside `writing`."""
@@ -277,8 +277,8 @@ class Store:
             marks = ",".join("?" * len(chunk))
             query = f"SELECT * FROM rows WHERE identity = ? AND subject IN ({marks})"  # noqa: S608 - only marks
             with source._told():
-                found = source._db.execute(query, [identity, *chunk]).fetchall()
-            self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?,?,?,?,?)", found)
+                result = source._db.execute(query, [identity, *chunk]).fetchall()
+            self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?,?,?,?,?)", result)
 
     def absorb(self, other: Path) -> dict[str, int]:
         """Take over the digests, identities, rows and notes of another store; return how many rows each table gained.
@@ -327,14 +327,14 @@ class Store:
     def runs(self) -> list[dict[str, Any]]:
         """Return the finished runs, oldest first: id, finished (UTC), settings."""
         with self._told():
-            found = self._db.execute("SELECT id, finished, settings FROM runs ORDER BY id").fetchall()
-        return [{"id": ident, "finished": when, "settings": self._document(text)} for ident, when, text in found]
+            result = self._db.execute("SELECT id, finished, settings FROM runs ORDER BY id").fetchall()
+        return [{"id": ident, "finished": when, "settings": self._document(text)} for ident, when, text in result]
 
     def estimates(self, run: int) -> list[dict[str, Any]]:
         """Return the estimates of a run, as `score --json` gave them."""
         with self._told():
-            found = self._db.execute("SELECT data FROM estimates WHERE run = ? ORDER BY rowid", [run]).fetchall()
-        return [self._document(text) for (text,) in found]
+            result = self._db.execute("SELECT data FROM estimates WHERE run = ? ORDER BY rowid", [run]).fetchall()
+        return [self._document(text) for (text,) in result]
 
 
 def _chunks(items: Sequence[str], size: int) -> Iterator[list[str]]:

@@ -39,14 +39,14 @@ def plugin_frame(error: BaseException, package: str) -> str:
 
     The path starts at the package: a reason is kept in stores and shown on pages, which carry no machine's paths.
     """
-    found = ""
+    location = ""
     for frame, line in traceback.walk_tb(error.__traceback__):
         name = _module(frame)
         if name == package or name.startswith(f"{package}."):
             depth = name.count(".") + (frame.f_code.co_filename.endswith("__init__.py"))
             parts = frame.f_code.co_filename.replace("\\", "/").split("/")
-            found = f"{'/'.join(parts[-1 - depth :])}:{line}"
-    return found
+            location = f"{'/'.join(parts[-1 - depth :])}:{line}"
+    return location
 
 
 def show_traceback(error: BaseException) -> None:

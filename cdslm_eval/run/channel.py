@@ -169,7 +169,7 @@ def _drawn(real: Measurement, profiler: Metric, seed: int) -> tuple[list[tuple[i
         if outcome.status == "ok"
     }
     order = sorted(lengths, key=lambda clip: (digests[clip] or "", sources[clip].key))
-    shuffled = [order[place] for place in np.random.default_rng([seed, 0x6472]).permutation(len(order))]
+    shuffled = [order[index] for index in np.random.default_rng([seed, 0x6472]).permutation(len(order))]
     drawn, seconds = [], 0.0
     for clip in shuffled:
         drawn.append((clip, seconds))

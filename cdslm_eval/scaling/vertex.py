@@ -153,10 +153,10 @@ class _Walk:
         slopes = np.take_along_axis(2 * weights * np.abs(along), order, axis=1)
         slopes = np.where(np.isfinite(np.take_along_axis(reach, order, axis=1)), slopes, 0.0)
         up = rise[every, leaves][:, None] + np.cumsum(slopes, axis=1) >= 0
-        place = np.argmax(up, axis=1)
-        enters = order[every, place]
+        lowest = np.argmax(up, axis=1)
+        enters = order[every, lowest]
         length = reach[every, enters]
-        possible &= up[every, place] & np.isfinite(length)
+        possible &= up[every, lowest] & np.isfinite(length)
         return _Pivot(excess, possible, leaves, enters, step * np.where(np.isfinite(length), length, 0.0)[:, None])
 
 

@@ -39,7 +39,7 @@ def _info(generator: Generator) -> None:
         value = getattr(info, name)
         good = value is None or (math.isfinite(value) and value > 0)
         demand(good, f"info().{name} is {value!r}; what is not known is None")
-    strings = all(isinstance(one, str) for pair in info.conventions.items() for one in pair)
+    strings = all(isinstance(earlier, str) for pair in info.conventions.items() for earlier in pair)
     demand(strings, f"info().conventions must map strings to strings, not {dict(info.conventions)!r}")
 
 
@@ -125,9 +125,13 @@ def _made(generator: Generator, count: int) -> list[Clip]:
 
 
 def _demand_equal(first: Sequence[Clip], second: Sequence[Clip], how: str) -> None:
-    for one, other in zip(first, second, strict=True):
-        same = one.key == other.key and one.rate_hz == other.rate_hz and np.array_equal(one.samples, other.samples)
-        demand(same, f"clip {one.key} is another one when {how}")
+    for earlier, later in zip(first, second, strict=True):
+        same = (
+            earlier.key == later.key
+            and earlier.rate_hz == later.rate_hz
+            and np.array_equal(earlier.samples, later.samples)
+        )
+        demand(same, f"clip {earlier.key} is another one when {how}")
 
 
 GENERATOR_CHECKS = (

@@ -23,10 +23,10 @@ def test_a_directory_is_sorted_recursive_and_takes_sidecars(tmp_path):
         sf.write(tmp_path / name, np.zeros(100), 8000, format=name[-4:].strip(".").upper())
     (tmp_path / "a.txt").write_text("hello")
     (tmp_path / "notes.md").write_text("no audio")
-    found = ClipSet.open(tmp_path)
-    assert [source.key for source in found.sources] == ["a.flac", "a.wav", "b/Z"]
-    assert found.sources[0].text == "hello"
-    assert found.offers() == {"audio", "text"}
+    clip_set = ClipSet.open(tmp_path)
+    assert [source.key for source in clip_set.sources] == ["a.flac", "a.wav", "b/Z"]
+    assert clip_set.sources[0].text == "hello"
+    assert clip_set.offers() == {"audio", "text"}
 
 
 @pytest.mark.parametrize("kind", ["jsonl", "csv", "tsv", "scp"])

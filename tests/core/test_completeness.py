@@ -51,8 +51,8 @@ def test_a_cut_file_is_refused_and_a_whole_one_is_not(written, name):
 def test_sizes_that_stand_for_unknown_are_legal(written, length):
     path = written("wav", "WAV", "PCM_16")
     data = bytearray(path.read_bytes())
-    place = data.index(b"data")
-    data[place + 4 : place + 8] = struct.pack("<I", length)
+    offset = data.index(b"data")
+    data[offset + 4 : offset + 8] = struct.pack("<I", length)
     path.write_bytes(data)
     assert truncation(path) == ""
     au = written("au", "AU", "PCM_16")

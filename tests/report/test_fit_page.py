@@ -62,10 +62,10 @@ def test_files_beside_the_page_hold_the_same_study(folder):
         name.replace(".svg", ".png") for name in pictures if name.endswith(".svg")
     ]
     assert len(pictures) == 2 * (folder / "index.html").read_text().count("<figure ")
-    found = json.loads((folder / "fit.json").read_text())
+    document = json.loads((folder / "fit.json").read_text())
     page = (folder / "index.html").read_text()
-    assert found["settings"]["digest"] in page
-    assert f"{found['law']['E']:#.6g}" in page
+    assert document["settings"]["digest"] in page
+    assert f"{document['law']['E']:#.6g}" in page
     assert not re.search(
         r"\b(nan|NaN|None|Infinity)\b", re.sub(r"data:[^\"]*|<svg.*?</svg>", "", page, flags=re.DOTALL)
     )

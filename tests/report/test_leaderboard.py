@@ -142,29 +142,29 @@ def test_a_real_browser_sorts_filters_and_fits_narrow_screens(result, tmp_path):
 
 
 def test_places_are_ranges_of_systems_that_differ():
-    found = standings([mos("a", 4.0), mos("b", 3.0), mos("c", 2.99), mos("d", 1.0), mos("x", math.nan)])
-    assert {system: ranked.text for (system, _), ranked in found.items()} == {
+    by_system = standings([mos("a", 4.0), mos("b", 3.0), mos("c", 2.99), mos("d", 1.0), mos("x", math.nan)])
+    assert {system: ranked.text for (system, _), ranked in by_system.items()} == {
         "a": "1",
         "b": "2–3",
         "c": "2–3",
         "d": "4",
     }
-    assert found["b", "mos"].ties == ("c",)
+    assert by_system["b", "mos"].ties == ("c",)
     ranked = standings([mos("a", 3.0), mos("b", 3.0)])
-    assert {place.text for place in ranked.values()} == {"1–2"}
-    assert not any(place.leads for place in ranked.values())
+    assert {standing_of.text for standing_of in ranked.values()} == {"1–2"}
+    assert not any(standing_of.leads for standing_of in ranked.values())
     assert standings([mos("a", 3.0, better="neither"), mos("b", 2.0, better="neither")]) == {}
 
 
 def test_bounds_tell_systems_apart_only_when_they_do_not_overlap():
-    some = [
+    measured = [
         mos(name, value, better="lower", interval="bounds", trust="bounds_only", n_reference=9)
         for name, value in (("a", 0.1), ("b", 0.15), ("c", 0.9))
     ]
-    found = {system: standing.text for (system, _), standing in standings(some).items()}
-    assert found == {"a": "1–2", "b": "1–2", "c": "3"}
+    by_system = {system: standing.text for (system, _), standing in standings(measured).items()}
+    assert by_system == {"a": "1–2", "b": "1–2", "c": "3"}
     # against different references there is no common ranking
-    apart = standings(some, {"a": "r", "b": "r", "c": "other"})
+    apart = standings(measured, {"a": "r", "b": "r", "c": "other"})
     assert {system: ranked.text for (system, _), ranked in apart.items()} == {"a": "1–2", "b": "1–2", "c": "1"}
 
 
@@ -173,12 +173,14 @@ def test_the_true_places_of_all_systems_lie_in_their_ranges_nearly_always():
     truth = {"a": 4.0, "b": 3.7, "c": 3.6, "d": 3.6, "e": 3.0}
     error, trials, right = 0.1, 400, 0
     for _ in range(trials):
-        some = [mos(name, value + error * rng.standard_normal(), half=1.96 * error) for name, value in truth.items()]
-        found = {system: standing for (system, _), standing in standings(some).items()}
+        measured = [
+            mos(name, value + error * rng.standard_normal(), half=1.96 * error) for name, value in truth.items()
+        ]
+        by_system = {system: standing for (system, _), standing in standings(measured).items()}
         # systems that are truly equal share the better place
         places = {name: 1 + sum(other > value for other in truth.values()) for name, value in truth.items()}
         worst = {name: sum(other >= value for other in truth.values()) for name, value in truth.items()}
-        right += all(found[name].best <= worst[name] and found[name].worst >= places[name] for name in truth)
+        right += all(by_system[name].best <= worst[name] and by_system[name].worst >= places[name] for name in truth)
     assert right / trials >= 0.95
 
 

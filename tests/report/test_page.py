@@ -89,8 +89,10 @@ def test_the_page_stands_alone_and_unknown_numbers_are_dashes(result, tmp_path):
 
 def test_names_that_no_font_or_encoding_holds_are_drawn_all_the_same(tmp_path):
     names = ("\udce9.wav", "a\x00\x1b", "\u8a9e", "a/b", "a-b")
-    some = [Estimate(system=name, metric="m", identity="i", name="x", value=1.0, low=0.5, high=2.0) for name in names]
-    page = write_report(ScoreResult(estimates=tuple(some)), tmp_path / "out")
+    measured = [
+        Estimate(system=name, metric="m", identity="i", name="x", value=1.0, low=0.5, high=2.0) for name in names
+    ]
+    page = write_report(ScoreResult(estimates=tuple(measured)), tmp_path / "out")
     assert "\u8a9e" in page.read_text()
     for figure in (tmp_path / "out" / "figures").iterdir():
         ET.fromstring(figure.read_text())

@@ -50,11 +50,11 @@ def test_a_second_run_measures_nothing_and_a_changed_file_is_measured_again(stor
 
 def test_jobs_and_batches_change_nothing(tmp_path, tone_set):
     folder = tone_set("t", 9)
-    found = []
+    events = []
     for jobs, metric in ((1, hostile.Batched), (2, hostile.Batched), (2, hostile.OneByOne)):
         with Store(tmp_path / f"{jobs}{metric.__name__}") as held:
-            found.append([outcome.row for outcome in run(held, folder, metric(), jobs=jobs)[1][0]])
-    assert found[0] == found[1] == found[2]
+            events.append([outcome.row for outcome in run(held, folder, metric(), jobs=jobs)[1][0]])
+    assert events[0] == events[1] == events[2]
 
 
 def test_a_hung_clip_fails_alone_and_other_metrics_do_not_notice(store, tone_set):

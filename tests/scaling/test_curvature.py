@@ -25,11 +25,11 @@ def bent(table, replicates=200, epsilons=((0.01, True),)):
 
 
 def test_kappa_and_widths_of_an_exact_table_go_as_the_closed_form():
-    found = bent(simulate(LAW, PLAN, 1e-6), replicates=0)
-    assert found.law.exponent == pytest.approx(EXPONENT, abs=1e-4)
-    assert found.budgets.exponent == pytest.approx(EXPONENT, abs=0.02)
+    actual = bent(simulate(LAW, PLAN, 1e-6), replicates=0)
+    assert actual.law.exponent == pytest.approx(EXPONENT, abs=1e-4)
+    assert actual.budgets.exponent == pytest.approx(EXPONENT, abs=0.02)
     near = LAW.near_optimal(np.array([1e18, 1e21]), 0.01, relative=True)
-    (law, own) = found.widths
+    (law, own) = actual.widths
     assert (law.source, own.source) == ("law", "budgets")
     for name in ("N", "D"):
         low, high = getattr(near, f"{name}_low"), getattr(near, f"{name}_high")
@@ -56,11 +56,11 @@ def test_budgets_that_are_more_curved_than_the_law_are_flagged():
     steeper = table.metric("loss") + 0.5 * LAW.kappa(table.C) * np.log(table.N / best) ** 2
     fit = fit_law(table, "loss", SPEC)
     isoflops = fit_isoflops(replace(table, metrics={"loss": steeper}), "loss", replicates=500)
-    found = curvature(isoflops, fit, None, ())
-    (flag,) = found.flags
+    actual = curvature(isoflops, fit, None, ())
+    (flag,) = actual.flags
     assert flag.name == "curvature_disagrees"
-    assert found.excess == pytest.approx(1.0, abs=0.25)
-    assert len(found.outside) >= 6
+    assert actual.excess == pytest.approx(1.0, abs=0.25)
+    assert len(actual.outside) >= 6
 
 
 def test_one_budget_shows_no_growth():

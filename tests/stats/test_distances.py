@@ -121,11 +121,11 @@ def test_influence_is_the_derivative_by_the_weight_of_a_clip(kind):
     contrast = distance.contrast(x, y)
     for side, influence in ((0, contrast.generated), (1, contrast.reference)):
         assert influence.mean() == pytest.approx(0, abs=1e-9)
-        place = int(np.argmax(np.abs(influence)))
+        strongest = int(np.argmax(np.abs(influence)))
         sets = [x, y]
-        sets[side] = np.delete(sets[side], place, axis=0)
+        sets[side] = np.delete(sets[side], strongest, axis=0)
         moved = contrast.value - distance.value(*sets)
-        assert moved == pytest.approx(influence[place] / len((x, y)[side]), rel=0.05)
+        assert moved == pytest.approx(influence[strongest] / len((x, y)[side]), rel=0.05)
 
 
 @pytest.mark.parametrize(

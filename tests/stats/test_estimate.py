@@ -33,10 +33,10 @@ def test_clusters_are_drawn_whole():
 @given(st.lists(st.floats(-100, 100), min_size=1, max_size=20), st.floats(0, 1))
 def test_quantiles_are_values_that_enough_of_the_sample_does_not_exceed(values, q):
     x = np.array(values)
-    found = Quantile("x", q).evaluate({"x": x}, np.ones((1, len(x))))[0]
-    assert found in x
-    assert (x <= found).mean() >= q - 1e-9
-    np.testing.assert_allclose(found, np.quantile(x, q, method="inverted_cdf"))
+    actual = Quantile("x", q).evaluate({"x": x}, np.ones((1, len(x))))[0]
+    assert actual in x
+    assert (x <= actual).mean() >= q - 1e-9
+    np.testing.assert_allclose(actual, np.quantile(x, q, method="inverted_cdf"))
 
 
 def test_ratio_of_sums_is_not_a_mean_of_ratios():
@@ -62,15 +62,15 @@ def test_failed_and_skipped_clips_are_counted_never_averaged():
         Outcome("ok", "", row),
     ]
     sample = gather(outcomes, range(4))
-    found = {
+    actual = {
         name: statistic.estimate(sample, None, Context(name=name)).estimates[0]
         for name, statistic in Signal.statistics.items()
     }
-    assert found["duration"].value == 2.0
-    assert (found["duration"].n_scored, found["duration"].n_failed, found["duration"].n_skipped) == (2, 1, 1)
-    assert np.isnan(found["level"].value)
-    assert found["level"].reason == "it applies to no clip"
-    assert found["level"].as_json()["value"] is None
+    assert actual["duration"].value == 2.0
+    assert (actual["duration"].n_scored, actual["duration"].n_failed, actual["duration"].n_skipped) == (2, 1, 1)
+    assert np.isnan(actual["level"].value)
+    assert actual["level"].reason == "it applies to no clip"
+    assert actual["level"].as_json()["value"] is None
 
 
 def test_holm_is_the_step_down_by_hand():

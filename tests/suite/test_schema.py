@@ -112,8 +112,8 @@ def test_the_locator_finds_the_keys_that_the_toml_parser_finds(path):
                 yield from walk(inner, (*at, number))
 
     wanted = {at for at in walk(tomllib.loads(text), ()) if "options" not in at[:-1]}
-    found = lines_of_keys(text)
-    keys = {at for at in wanted if len(at) > 1 and isinstance(at[-1], str) and at[:-1] in found}
+    line_of = lines_of_keys(text)
+    keys = {at for at in wanted if len(at) > 1 and isinstance(at[-1], str) and at[:-1] in line_of}
     assert keys
-    assert keys <= set(found)
-    assert all(str(at[-1]) in lines[line - 1] for at, line in found.items() if isinstance(at[-1], str))
+    assert keys <= set(line_of)
+    assert all(str(at[-1]) in lines[line - 1] for at, line in line_of.items() if isinstance(at[-1], str))

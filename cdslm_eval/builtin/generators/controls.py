@@ -171,9 +171,9 @@ def shuffled(samples: Samples, segment: int, fade: int, rng: np.random.Generator
         window[:fade] = (np.arange(fade) + 0.5) / fade
         window[segment:] = window[:fade][::-1]
     out = np.zeros(len(samples) + fade, np.float32)
-    for place, piece in enumerate(order):
+    for position, piece in enumerate(order):
         faded = padded[piece * segment : (piece + 1) * segment + fade] * window
-        out[place * segment : (place + 1) * segment + fade] += faded
+        out[position * segment : (position + 1) * segment + fade] += faded
     rest = samples[pieces * segment :].copy()
     rest[:fade] *= window[: min(fade, len(rest))]
     out[pieces * segment : len(samples)] += rest

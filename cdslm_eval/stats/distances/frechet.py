@@ -41,7 +41,7 @@ class FrechetDistance(Distance):
         del clusters  # moments take every vector alike
         if min(len(generated), len(reference)) < 2:
             return float("nan")
-        sides = [_root(one) for one in (generated, reference)]
+        sides = [_root(vectors) for vectors in (generated, reference)]
         shift = _mean(generated) - _mean(reference)
         singular = np.linalg.svd(sides[0] @ sides[1].T, compute_uv=False)
         return _assemble(shift, _squares(sides[0]), _squares(sides[1]), float(singular.sum()))
@@ -58,28 +58,28 @@ class FrechetDistance(Distance):
             return Contrast(float("nan"), *blank)
         means = _mean(generated), _mean(reference)
         shift = means[0] - means[1]
-        factors = [_factors(one) for one in (generated, reference)]
+        factors = [_factors(vectors) for vectors in (generated, reference)]
         roots = [root for _, root in factors]
         left, singular, right = np.linalg.svd(roots[0] @ roots[1].T, full_matrices=False)
         influences = []
-        for one, mean, factor, turn, sign in zip(
+        for vectors, mean, factor, turn, sign in zip(
             (generated, reference), means, factors, (left, right.T), (1, -1), strict=True
         ):
             # rows of A are centred vectors over the root of n - 1, and a vector weighs 1 / n
-            centred = one - mean
-            spread = np.einsum("ij,ij->i", centred, centred) / (len(one) - 1)
+            centred = vectors - mean
+            spread = np.einsum("ij,ij->i", centred, centred) / (len(vectors) - 1)
             carried = (factor[0] @ turn) ** 2 @ singular
-            influences.append(set_influence(2 * sign * (centred @ shift) + len(one) * (spread - carried)))
+            influences.append(set_influence(2 * sign * (centred @ shift) + len(vectors) * (spread - carried)))
         squares = [_squares(root) for root in roots]
         return Contrast(_assemble(shift, squares[0], squares[1], float(singular.sum())), *influences)
 
     def caveat(self, generated: Vectors, reference: Vectors) -> str:
         """Return which covariance is singular, and of what rank."""
-        for name, one in (("system", generated), ("reference", reference)):
-            rank = covariance_rank(one)
-            if rank < one.shape[1]:
-                cause = f"{len(one)} clips" if rank == len(one) - 1 else "collinear dimensions"
-                return f"the {name}'s covariance has rank {rank} in {one.shape[1]} dimensions ({cause})"
+        for name, vectors in (("system", generated), ("reference", reference)):
+            rank = covariance_rank(vectors)
+            if rank < vectors.shape[1]:
+                cause = f"{len(vectors)} clips" if rank == len(vectors) - 1 else "collinear dimensions"
+                return f"the {name}'s covariance has rank {rank} in {vectors.shape[1]} dimensions ({cause})"
         return ""
 
 
@@ -97,7 +97,7 @@ def trace_of_root(first: Floats, second: Floats) -> float:
 
     The sum of the singular values of the product of their symmetric roots.
     """
-    roots = [_symmetric_root(one)[1] for one in (first, second)]
+    roots = [_symmetric_root(vectors)[1] for vectors in (first, second)]
     return float(np.linalg.svd(roots[0] @ roots[1].T, compute_uv=False).sum())
 
 

@@ -117,13 +117,13 @@ class Aesthetics(Metric):
         """Yield the four scores of each clip; windows of all clips share batches by length."""
         usable = [len(clip.samples) > 0 and bool(np.isfinite(clip.samples).all()) for clip in clips]
         windows = [_windows(clip.samples) if fit else [] for clip, fit in zip(clips, usable, strict=True)]
-        scores = iter(self._network.scores([window for some in windows for window in some]))
-        for clip, some in zip(clips, windows, strict=True):
-            if not some:
+        scores = iter(self._network.scores([window for parts in windows for window in parts]))
+        for clip, parts in zip(clips, windows, strict=True):
+            if not parts:
                 yield Failed("samples that are not finite") if len(clip.samples) else Skipped("no samples")
                 continue
-            own = np.array([next(scores) for _ in some])
-            mean = np.average(own, axis=0, weights=[len(window) for window in some])
+            own = np.array([next(scores) for _ in parts])
+            mean = np.average(own, axis=0, weights=[len(window) for window in parts])
             yield dict(zip(("ce", "cu", "pc", "pq"), map(float, mean), strict=True))
 
 

@@ -61,12 +61,12 @@ class Network:
         Returns:
             float64 `[windows, 4]`, in the order CE, CU, PC, PQ.
         """
-        found = np.empty((len(windows), len(AXES)))
+        predictions = np.empty((len(windows), len(AXES)))
         frames = [_frames(len(window)) for window in windows]
         budget = _SECONDS.get(self._device.type, _SECONDS["cpu"]) * FRAMES // 10
         for batch in length_batches(frames, budget):
-            found[batch] = self._batch([windows[place] for place in batch])
-        return found
+            predictions[batch] = self._batch([windows[index] for index in batch])
+        return predictions
 
     def _batch(self, windows: Sequence[Samples]) -> npt.NDArray[np.float64]:
         most = max(_frames(len(window)) for window in windows)
@@ -123,8 +123,8 @@ class _Axes(nn.Module):
         if encoder.post_extract_proj is not None:
             hidden = encoder.post_extract_proj(hidden)
         with _no_deprecations():
-            _, found = encoder.encoder(hidden, padding_mask=absent, layer=self.layer - 1)
-        return [layer for layer, _ in found]
+            _, predictions = encoder.encoder(hidden, padding_mask=absent, layer=self.layer - 1)
+        return [layer for layer, _ in predictions]
 
     def heads(self, layers: Sequence[Tensor], absent: Tensor) -> Tensor:
         """Return the normalised scores, `[windows, 4]`, of what `layers` gave."""
@@ -191,7 +191,7 @@ def _built(loaded: Loaded) -> _Axes:
 def _encoder_sizes(tensors: Any) -> Any:
     """Return upstream's configuration of the encoder with the widths and depth that the weights have."""
     own = "wavlm_model."
-    convolutions = [tensors[f"{own}feature_extractor.conv_layers.{place}.0.weight"] for place in range(len(KERNELS))]
+    convolutions = [tensors[f"{own}feature_extractor.conv_layers.{index}.0.weight"] for index in range(len(KERNELS))]
     if tuple(convolution.shape[2] for convolution in convolutions) != KERNELS:
         raise ValueError("other convolutions than WavLM's")
     shapes = [

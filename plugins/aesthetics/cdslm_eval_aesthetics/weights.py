@@ -52,10 +52,10 @@ class Weights:
 
     def facts(self) -> dict[str, str]:
         """Return what identifies the checkpoint."""
-        found = {"weights": sha256_of(self.path)}
+        weights = {"weights": sha256_of(self.path)}
         if self.config is not None:
-            found["config"] = sha256_of(self.config)
-        return found
+            weights["config"] = sha256_of(self.config)
+        return weights
 
     def load(self) -> Loaded:
         """Read the checkpoint.
@@ -93,12 +93,12 @@ def find_weights(model: str, revision: str | None, sha256: str | None) -> Weight
     if Path(model).is_file():
         if Path(model).suffix not in (".pt", ".pth"):
             raise EvalError(f"aesthetics: {model}: a .pt file, or a folder with {' and '.join(_FILES)}, is wanted")
-        found = Weights(Path(model), None)
+        weights = Weights(Path(model), None)
     else:
         here = find_checkpoint(model, _FILES, user="aesthetics", revision=revision)
-        found = Weights(here.folder / "model.safetensors", here.folder / "config.json")
-    check_sha256(found.path, sha256, "aesthetics")
-    return found
+        weights = Weights(here.folder / "model.safetensors", here.folder / "config.json")
+    check_sha256(weights.path, sha256, "aesthetics")
+    return weights
 
 
 def _from_pt(path: Path) -> Loaded:

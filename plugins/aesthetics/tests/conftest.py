@@ -30,7 +30,7 @@ HEADS = {
     "normalize_embed": True,
     "output_dim": 1,
 }
-SCALE = {axis: {"mean": 5.0 + place, "std": 1.0 + place / 4} for place, axis in enumerate(aes.AXES_NAME)}
+SCALE = {axis: {"mean": 5.0 + index, "std": 1.0 + index / 4} for index, axis in enumerate(aes.AXES_NAME)}
 
 
 @pytest.fixture(autouse=True, scope="session")
@@ -85,9 +85,9 @@ def clips():
     rng = np.random.default_rng(5)
     lengths = [1_601, 16_000, 3 * 16_000 + 77, 159_600, 159_999, 160_000, 160_001, 163_000, 400_123, 48_000]
     made = []
-    for place, length in enumerate(lengths):
+    for index, length in enumerate(lengths):
         t = np.arange(length) / 16_000
-        wave = 0.3 * np.sin(2 * np.pi * (150 + 60 * place + 40 * np.sin(t)) * t) * np.abs(np.sin(2 * t))
+        wave = 0.3 * np.sin(2 * np.pi * (150 + 60 * index + 40 * np.sin(t)) * t) * np.abs(np.sin(2 * t))
         samples = (wave + 0.02 * rng.standard_normal(length)).astype(np.float32)
-        made.append(Clip(key=str(place), samples=samples, rate_hz=16_000))
+        made.append(Clip(key=str(index), samples=samples, rate_hz=16_000))
     return made

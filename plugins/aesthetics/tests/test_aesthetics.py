@@ -69,8 +69,8 @@ def upstream_under_autocast(model, clip):
         patch.setattr(model, "precision", torch.bfloat16)
         patch.setattr(model, "enable_autocast", True)
         with pytest.warns(UserWarning, match="mismatched key_padding_mask"):
-            found = model({"wav": wave, "mask": mask})
-    return [float(found[axis]) * scale["std"] + scale["mean"] for axis, scale in model.target_transform.items()]
+            scores = model({"wav": wave, "mask": mask})
+    return [float(scores[axis]) * scale["std"] + scale["mean"] for axis, scale in model.target_transform.items()]
 
 
 def test_autocast_switches_on_and_is_part_of_the_identity(folder, clips, upstream_model):

@@ -123,16 +123,16 @@ class GenPpl(Metric):
 
     def _nlls(self, texts: Sequence[Sequence[int]]) -> list[float]:
         """Return the negative log-likelihood of each text in nats; 0 for one without tokens."""
-        found = [0.0] * len(texts)
+        totals = [0.0] * len(texts)
         owners, pieces = [], []
-        for place, tokens in enumerate(texts):
+        for index, tokens in enumerate(texts):
             for piece in _pieces([*self._start, *tokens], self._context):
-                owners.append(place)
+                owners.append(index)
                 pieces.append(piece)
         for batch in length_batches([len(ids) for ids, _ in pieces], _TOKENS.get(self._device.type, _TOKENS["cpu"])):
-            for place, nll in zip(batch, self._batch([pieces[place] for place in batch]), strict=True):
-                found[owners[place]] += nll
-        return found
+            for index, nll in zip(batch, self._batch([pieces[index] for index in batch]), strict=True):
+                totals[owners[index]] += nll
+        return totals
 
     def _batch(self, pieces: Sequence[tuple[Sequence[int], int]]) -> list[float]:
         import torch

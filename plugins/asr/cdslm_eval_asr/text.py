@@ -92,10 +92,10 @@ def _is_latin(text: str) -> bool:
 def _basic(text: str) -> str:
     """Return a text in lower case, without what is in brackets, punctuation, symbols and invisible characters."""
     text = re.sub(r"[<\[][^>\]]*[>\]]|\([^)]+?\)", "", unicodedata.normalize("NFKC", text).lower())
-    kept = []
+    characters = []
     for character in text:
         category = unicodedata.category(character)
         # marks stay, because they spell vowels; joiners are invisible, and transcribers differ in them
         if category != "Cf":
-            kept.append(" " if category[0] in "SPC" else character)
-    return " ".join("".join(kept).split())
+            characters.append(" " if category[0] in "SPC" else character)
+    return " ".join("".join(characters).split())

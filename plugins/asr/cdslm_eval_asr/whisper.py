@@ -133,10 +133,10 @@ class Whisper(Transcriber):
         """Yield the words of each clip; windows of like length share a batch."""
         usable = [bool(np.isfinite(clip.samples).all()) for clip in clips]
         parts = [windows(clip.samples) if fit else [] for clip, fit in zip(clips, usable, strict=True)]
-        loud = [part for some in parts for part in some if not is_silent(part)]
+        loud = [part for group in parts for part in group if not is_silent(part)]
         texts = iter(self._texts(loud))
-        for clip, some, fit in zip(clips, parts, usable, strict=True):
-            texts_of_parts = [next(texts) for part in some if not is_silent(part)]
+        for clip, group, fit in zip(clips, parts, usable, strict=True):
+            texts_of_parts = [next(texts) for part in group if not is_silent(part)]
             if not fit:
                 yield Failed("samples that are not finite")
             elif not len(clip.samples):
@@ -145,15 +145,15 @@ class Whisper(Transcriber):
                 yield " ".join(filter(None, texts_of_parts))
 
     def _texts(self, parts: Sequence[Samples]) -> list[str]:
-        found = [""] * len(parts)
+        transcripts = [""] * len(parts)
         # the encoder sees 30 s whatever a part's length; parts of like length are decoded in like many steps
         most = _SECONDS.get(self._device.type, _SECONDS["cpu"]) // 30
         for batch in length_batches([len(part) for part in parts], most * WINDOW, waste=0.4):
             for start in range(0, len(batch), most):
-                some = batch[start : start + most]
-                for place, text in zip(some, self._batch([parts[place] for place in some]), strict=True):
-                    found[place] = text
-        return found
+                group = batch[start : start + most]
+                for index, text in zip(group, self._batch([parts[index] for index in group]), strict=True):
+                    transcripts[index] = text
+        return transcripts
 
     def _batch(self, parts: Sequence[Samples]) -> list[str]:
         import torch
@@ -169,8 +169,8 @@ class Whisper(Transcriber):
         mel = features.input_features.to(getattr(torch, precision_of(self.options.precision)))
         with torch.inference_mode(), quiet():
             # a processor's caches hold the attention of one window over 30 s, not that of several
-            some = mel.split(len(mel) if self._device.type == "cuda" else 1)
-            encoded = torch.cat([self._model.model.encoder(one).last_hidden_state for one in some])
+            group = mel.split(len(mel) if self._device.type == "cuda" else 1)
+            encoded = torch.cat([self._model.model.encoder(one).last_hidden_state for one in group])
             tokens = self._model.generate(
                 encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
                 attention_mask=features.attention_mask,

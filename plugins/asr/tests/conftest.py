@@ -79,7 +79,7 @@ def whisper_folder(where, multilingual=True):
         is_multilingual=multilingual,
         **(names if multilingual else {}),
         no_timestamps_token_id=ids["<|notimestamps|>"],
-        suppress_tokens=[*range(256), *(one for name, one in ids.items() if name != "<|endoftext|>")],
+        suppress_tokens=[*range(256), *(number for name, number in ids.items() if name != "<|endoftext|>")],
         begin_suppress_tokens=[],
     )
     model.save_pretrained(where)
@@ -127,9 +127,9 @@ def clips():
     """Return sounds that differ in pitch, level and length."""
     rng = np.random.default_rng(2)
     made = []
-    for place, seconds in enumerate([3.0, 0.4, 7.5, 1.2, 12.0, 2.2]):
+    for index, seconds in enumerate([3.0, 0.4, 7.5, 1.2, 12.0, 2.2]):
         t = np.arange(int(seconds * 16_000)) / 16_000
-        wave = np.sin(2 * np.pi * 150 * (place + 1) * t * (1 + 0.2 * np.sin(t))) * (0.1 + 0.1 * place)
-        samples = (wave + 0.02 * (place + 1) * rng.standard_normal(len(t))).astype(np.float32)
-        made.append(Clip(key=str(place), samples=samples, rate_hz=16_000, digest=str(place)))
+        wave = np.sin(2 * np.pi * 150 * (index + 1) * t * (1 + 0.2 * np.sin(t))) * (0.1 + 0.1 * index)
+        samples = (wave + 0.02 * (index + 1) * rng.standard_normal(len(t))).astype(np.float32)
+        made.append(Clip(key=str(index), samples=samples, rate_hz=16_000, digest=str(index)))
     return made

@@ -165,11 +165,11 @@ def test_one_transcription_of_each_clip_serves_every_metric(cli, tone_set, whisp
     metrics = f"wer,cer,vert,auto_bleu,gen_ppl:{lm},pjsd"
     how = ("-r", real, "--transcriber", f"whisper:{whisper}", "--recognizer", "asr-phonemes", "-j", 1, "--json", "-")
     done = cli("score", folder, "-m", metrics, *how)
-    found = {entry["name"]: entry for entry in json.loads(done.stdout)["estimates"]}
-    assert {"wer", "cer", "vert", "self_bleu", "auto_bleu", "gen_ppl", "gen_ppl_word", "pjsd_1"} <= set(found)
-    assert found["wer"]["n_scored"] == 1
-    assert found["vert"]["n_scored"] == 3
-    assert found["gen_ppl"]["value"] > 1
+    estimates = {entry["name"]: entry for entry in json.loads(done.stdout)["estimates"]}
+    assert {"wer", "cer", "vert", "self_bleu", "auto_bleu", "gen_ppl", "gen_ppl_word", "pjsd_1"} <= set(estimates)
+    assert estimates["wer"]["n_scored"] == 1
+    assert estimates["vert"]["n_scored"] == 3
+    assert estimates["gen_ppl"]["value"] > 1
     with sqlite3.connect(tmp_path / "store") as store:
         count = store.execute("SELECT count(*) FROM rows WHERE identity LIKE 'whisper@1#%'").fetchone()[0]
         words = store.execute("SELECT count(DISTINCT identity) FROM rows WHERE identity LIKE 'words@2%'").fetchone()[0]

@@ -54,8 +54,8 @@ def test_a_batch_equals_transformers_on_each_clip_alone(tmp_path, kind, encoder,
     for layer in (None, 2):
         made = ENCODERS[encoder].make(Which(str(tmp_path), layer=layer))
         with made.open("cpu"):
-            found = made.encode(CLIPS)
-        np.testing.assert_allclose(found, [alone(network, clip, layer) for clip in CLIPS], atol=1e-5)
+            vectors = made.encode(CLIPS)
+        np.testing.assert_allclose(vectors, [alone(network, clip, layer) for clip in CLIPS], atol=1e-5)
 
 
 @pytest.mark.filterwarnings("ignore:Support for mismatched key_padding_mask")
@@ -83,13 +83,13 @@ def test_whisper_pools_the_frames_that_hold_the_clip(tmp_path):
     extractor = transformers.WhisperFeatureExtractor(chunk_length=3)
     made = ENCODERS["whisper"].make(Which(str(tmp_path)))
     with made.open("cpu"):
-        found = made.encode([*CLIPS, np.tile(CLIPS[0], 5)])
-    for samples, vector in zip(CLIPS, found, strict=False):
+        vectors = made.encode([*CLIPS, np.tile(CLIPS[0], 5)])
+    for samples, vector in zip(CLIPS, vectors, strict=False):
         features = extractor(samples, sampling_rate=16_000, return_tensors="pt").input_features
         with torch.no_grad():
             hidden = network(features).last_hidden_state[0]
         np.testing.assert_allclose(vector, hidden[: -(-len(samples) // 320)].mean(0).numpy(), atol=1e-5)
-    assert np.isfinite(found[-1]).all()  # 5 s go through two windows
+    assert np.isfinite(vectors[-1]).all()  # 5 s go through two windows
 
 
 def test_a_long_clip_is_the_mean_of_its_windows(tmp_path, monkeypatch):

@@ -51,7 +51,7 @@ def sets(tmp_path):
 
     made = {"real": [clip(1) for _ in range(30)], "near": [clip(1) for _ in range(20)]}
     made["far"] = [clip(4) for _ in range(20)]
-    made["thief"] = [0.5 * one for one in made["real"][:3]] + [clip(1) for _ in range(17)] + made["real"][5:6]
+    made["thief"] = [0.5 * estimate for estimate in made["real"][:3]] + [clip(1) for _ in range(17)] + made["real"][5:6]
     for name, clips in made.items():
         (tmp_path / name).mkdir()
         for number, samples in enumerate(clips):
@@ -64,7 +64,7 @@ def test_score_shares_embeddings_ranks_flags_copies_and_reports(cli, sets, tmp_p
         "score", "near", "far", "thief", "-r", "real", "-m", "fad,kad,diversity", "--json", "r.json", "--out", "page"
     )
     result = json.loads((tmp_path / "r.json").read_text())
-    value = {(one["system"], one["name"]): one for one in result["estimates"]}
+    value = {(estimate["system"], estimate["name"]): estimate for estimate in result["estimates"]}
     for name in ("fad", "kad"):
         near, far = value["near", name], value["far", name]
         assert near["corrected_high"] < far["corrected_low"]
@@ -82,7 +82,7 @@ def test_score_shares_embeddings_ranks_flags_copies_and_reports(cli, sets, tmp_p
     assert value["far", "diversity"]["value"] < value["far", "diversity"]["floor"]
     assert value["near", "diversity"]["floor"] == value["far", "diversity"]["floor"]
 
-    (warning,) = [one for one in result["warnings"] if "memorised" in one]
+    (warning,) = [estimate for estimate in result["warnings"] if "memorised" in estimate]
     assert warning.startswith("thief: 1 clips are clips of the reference and 3 all but copy one (c20 of c05")
     page = (tmp_path / "page" / "index.html").read_text()
     # the card of a copy plays the reference clip that it copies
@@ -98,20 +98,20 @@ def test_score_shares_embeddings_ranks_flags_copies_and_reports(cli, sets, tmp_p
     assert "91/91 clips" in done.stderr
     again = cli("score", "near", "-r", "real", "-m", "kad", "--json", "again.json")
     assert "clips/s" not in again.stderr
-    one = json.loads((tmp_path / "again.json").read_text())["estimates"][0]
-    assert one == value["near", "kad"]  # whatever else was in the run
+    estimate = json.loads((tmp_path / "again.json").read_text())["estimates"][0]
+    assert estimate == value["near", "kad"]  # whatever else was in the run
 
 
 def test_compare_says_which_system_is_nearer_and_sees_none_in_itself(cli, sets, tmp_path):
     cli("compare", "near", "far", "-r", "real", "-m", "fad,kad,diversity", "--json", "c.json")
-    found = {entry["name"]: entry for entry in json.loads((tmp_path / "c.json").read_text())["differences"]}
+    differences = {entry["name"]: entry for entry in json.loads((tmp_path / "c.json").read_text())["differences"]}
     for name in ("fad", "kad"):
-        assert found[name]["high"] < 0
-        assert found[name]["p_holm"] < 0.01
-        assert found[name]["quantity"] == "corrected"
-        assert found[name]["difference"] == pytest.approx(found[name]["a"] - found[name]["b"])
-        assert 0 < found[name]["detectable"] < math.inf
-    assert found["diversity"]["quantity"] == "value"
+        assert differences[name]["high"] < 0
+        assert differences[name]["p_holm"] < 0.01
+        assert differences[name]["quantity"] == "corrected"
+        assert differences[name]["difference"] == pytest.approx(differences[name]["a"] - differences[name]["b"])
+        assert 0 < differences[name]["detectable"] < math.inf
+    assert differences["diversity"]["quantity"] == "value"
     cli("compare", "near", "near", "-r", "real", "-m", "fad,kad", "--json", "c.json", code=2)
     shutil.copytree(tmp_path / "near", tmp_path / "same")
     cli("compare", "near", "same", "-r", "real", "-m", "fad,kad", "--json", "c.json")
@@ -132,7 +132,7 @@ def test_one_clip_has_no_distance_but_a_reason(cli, sets, tmp_path):
 def test_what_cannot_be_loaded_is_said_in_one_sentence(cli, sets):
     done = cli("score", "near", "-r", "real", "-m", "kad,fad:wavlm,model=/nowhere/at-all", "--json", "-", code=1)
     result = json.loads(done.stdout)
-    value = {one["name"]: one for one in result["estimates"]}
+    value = {estimate["name"]: estimate for estimate in result["estimates"]}
     assert "/nowhere/at-all: no such folder" in value["fad"]["reason"]
     assert value["fad"]["value"] is None
     assert math.isfinite(value["kad"]["value"])  # the other metric is measured all the same

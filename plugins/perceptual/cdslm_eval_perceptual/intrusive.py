@@ -68,15 +68,15 @@ class Pesq(PairedMetric):
     def score(self, pair: Pair) -> Row | Skipped | Failed:
         """Return MOS-LQO."""
         parts = int(np.ceil(len(pair.real) / (PESQ_PART_S * pair.rate_hz)))
-        found = [
+        scores = [
             self._part(real, tested, pair.rate_hz)
             for real, tested in zip(np.array_split(pair.real, parts), np.array_split(pair.tested, parts), strict=True)
         ]
-        values = [one for one in found if isinstance(one, float)]
+        values = [one for one in scores if isinstance(one, float)]
         # a silent part of a long clip is what PESQ has no opinion on; a broken one spoils the clip
-        broken = next((one for one in found if isinstance(one, Failed)), None)
+        broken = next((one for one in scores if isinstance(one, Failed)), None)
         if broken is not None or not values:
-            return broken or next(one for one in found if isinstance(one, Skipped))
+            return broken or next(one for one in scores if isinstance(one, Skipped))
         return {"pesq": float(np.mean(values))}
 
     def _part(self, real: Any, tested: Any, rate_hz: int) -> float | Skipped | Failed:

@@ -121,12 +121,12 @@ class NisqaMetric(Metric):
                 if not reason
             ]
         with torch.inference_mode():
-            found = iter(self._network(fit).cpu().numpy().astype(np.float64) if fit else ())
+            predictions = iter(self._network(fit).cpu().numpy().astype(np.float64) if fit else ())
         for reason in reasons:
             if reason:
                 yield Skipped(reason)
                 continue
-            scores = next(found)
+            scores = next(predictions)
             if np.isfinite(scores).all():
                 yield dict(zip(_COLUMNS, map(float, scores), strict=True))
             else:

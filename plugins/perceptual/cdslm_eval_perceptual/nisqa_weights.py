@@ -47,13 +47,13 @@ def located(weights: str | None, sha256: str = SHA256, url: str = URL) -> Path:
         path = _download(url, sha256, _cache())
     try:
         with path.open("rb") as file:
-            found = hashlib.file_digest(file, "sha256").hexdigest()
+            digest = hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise EvalError(f"{path}: the weights of NISQA cannot be read: {error.strerror}; {_HOW}") from error
-    if found != sha256:
+    if digest != sha256:
         raise EvalError(
-            f"{path}: not the published weights of NISQA v2.0 (SHA-256 {found[:12]}..., wanted {sha256[:12]}...); "
-            f"download {URL} again, or, for weights of your own, add sha256={found}"
+            f"{path}: not the published weights of NISQA v2.0 (SHA-256 {digest[:12]}..., wanted {sha256[:12]}...); "
+            f"download {URL} again, or, for weights of your own, add sha256={digest}"
         )
     return path
 
@@ -89,10 +89,10 @@ def _download(url: str, sha256: str, target: Path) -> Path:
     except (OSError, ValueError) as error:
         why = getattr(error, "reason", None) or error
         raise EvalError(f"the weights of NISQA cannot be downloaded from {url} ({why}); {_HOW}") from error
-    found = hashlib.sha256(body).hexdigest()
-    if found != sha256:
+    digest = hashlib.sha256(body).hexdigest()
+    if digest != sha256:
         raise EvalError(
-            f"{url} gave another file than wanted (SHA-256 {found[:12]}..., wanted {sha256[:12]}...); {_HOW}"
+            f"{url} gave another file than wanted (SHA-256 {digest[:12]}..., wanted {sha256[:12]}...); {_HOW}"
         )
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=target.parent, prefix=".nisqa-")

@@ -79,8 +79,8 @@ def scored_windows(samples: Samples, *, all_windows: bool = False) -> Windows:
     first: dict[int, int] = {}
     times: dict[int, int] = {}
     for i in numbers:
-        one = first.setdefault(i * RATE_HZ % period if tiled else i, i)
-        times[one] = times.get(one, 0) + 1
+        origin = first.setdefault(i * RATE_HZ % period if tiled else i, i)
+        times[origin] = times.get(origin, 0) + 1
     needed = max(times) * RATE_HZ + WINDOW
     whole = np.resize(samples, needed) if tiled else samples[:needed]
     return Windows(whole, period if tiled else len(whole), tuple(i * STEP_BLOCKS for i in times), tuple(times.values()))

@@ -111,10 +111,10 @@ def test_windows_are_those_of_the_published_loop_equal_ones_once(length):
     for start in starts:
         head = (tiled[start], length < WINDOW)
         expected[head] = expected.get(head, 0) + 1
-    found = {
+    predictions = {
         (windows.samples[s * BLOCK], length < WINDOW): n for s, n in zip(windows.starts, windows.counts, strict=True)
     }
-    assert found == expected
+    assert predictions == expected
 
 
 def test_a_clip_of_half_a_minute_is_heard_to_its_end_only_when_asked():
@@ -136,10 +136,10 @@ def test_the_shared_half_gives_each_window_what_the_whole_network_gives_it(lengt
     windows = scored_windows(samples)
     path = speechmos_files.network_path(speechmos_files.P835)
     whole = session(str(path))
-    found = P835Network(path).scores(windows)
-    for start, one in list(zip(windows.starts, found, strict=True))[-1:]:
+    predictions = P835Network(path).scores(windows)
+    for start, prediction in list(zip(windows.starts, predictions, strict=True))[-1:]:
         cut = windows.samples[start * BLOCK :][:WINDOW]
-        assert np.abs(whole.run(None, {"input_1": cut[None]})[0][0] - one).max() < 1e-4
+        assert np.abs(whole.run(None, {"input_1": cut[None]})[0][0] - prediction).max() < 1e-4
 
 
 def test_a_call_past_the_hosts_gates_is_safe():

@@ -55,11 +55,11 @@ def server():
         def log_message(self, *_):
             pass
 
-    one = HTTPServer(("127.0.0.1", 0), Handler)
-    threading.Thread(target=one.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{one.server_port}", files
-    one.shutdown()
-    one.server_close()
+    web_server = HTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=web_server.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{web_server.server_port}", files
+    web_server.shutdown()
+    web_server.server_close()
 
 
 def clip_of(path, seconds=None):
@@ -129,7 +129,7 @@ def test_a_download_is_kept_only_when_its_digest_is_right(weights, nothing_cache
     assert nisqa_weights.located(None, url=f"{address}/right") == nothing_cached
     files.clear()
     assert nisqa_weights.located(None, url=f"{address}/right") == nothing_cached
-    assert [one.name for one in nothing_cached.parent.iterdir()] == ["nisqa.tar"]
+    assert [web_server.name for web_server in nothing_cached.parent.iterdir()] == ["nisqa.tar"]
 
 
 class _Hostile:
@@ -170,10 +170,10 @@ def test_a_file_that_is_no_weights_is_named_and_nothing_in_it_runs(tmp_path, mak
 def test_another_digest_is_refused_with_both_ways_out(tmp_path, weights):
     path = tmp_path / "nisqa.tar"
     path.write_bytes(weights.read_bytes() + b"\0")
-    found = hashlib.sha256(path.read_bytes()).hexdigest()
+    actual_digest = hashlib.sha256(path.read_bytes()).hexdigest()
     broken = NisqaMetric(NisqaOptions(weights=str(path)))
     assert broken.fingerprint() == {"weights": "missing"}
-    with pytest.raises(EvalError, match=f"not the published weights.*sha256={found}"), broken.open("cpu"):
+    with pytest.raises(EvalError, match=f"not the published weights.*sha256={actual_digest}"), broken.open("cpu"):
         pass
 
 

@@ -102,13 +102,13 @@ def test_an_encoder_trains_and_generates(unit_lm, encoder, shards, corpus, short
     assert len(clip.samples) == clip.rate_hz // 2
     assert "layer 2, 50 a second" in generator.info().conventions["units"]
     torch.manual_seed(9)
-    kept = (encoder / "model.safetensors").read_bytes()
+    original = (encoder / "model.safetensors").read_bytes()
     try:
         transformers.AutoModel.from_config(transformers.AutoConfig.from_pretrained(encoder)).save_pretrained(encoder)
         with pytest.raises(EvalError, match="not those that"):
             list(generator.clips(ClipSet.open(corpus / "valid"), 1, 0.5, 0))
     finally:
-        (encoder / "model.safetensors").write_bytes(kept)
+        (encoder / "model.safetensors").write_bytes(original)
 
 
 def test_one_vector_a_hop_whatever_the_loudness_where_the_encoder_normalises(encoder):

@@ -168,8 +168,8 @@ def test_a_loss_that_is_no_number_names_the_last_good_checkpoint(unit_lm, shards
 
 def test_no_room_on_disk_keeps_the_last_checkpoint(unit_lm, shards, short, trained, tmp_path):
     folder = tmp_path / "run"
-    kept = "step-000000100"
-    shutil.copytree(trained / "checkpoints" / kept, folder / "checkpoints" / kept)
+    checkpoint_name = "step-000000100"
+    shutil.copytree(trained / "checkpoints" / checkpoint_name, folder / "checkpoints" / checkpoint_name)
     # A file size limit is the disk that fills up while the weights are written
     limited = (
         "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
@@ -180,8 +180,8 @@ def test_no_room_on_disk_keeps_the_last_checkpoint(unit_lm, shards, short, train
     done = subprocess.run([sys.executable, "-c", limited, *command], capture_output=True, text=True, check=False)
     assert done.returncode == 3, done.stderr
     assert "no space for the checkpoint of step 120" in done.stderr
-    assert kept in done.stderr
-    assert [path.name for path in (folder / "checkpoints").iterdir()] == [kept]
+    assert checkpoint_name in done.stderr
+    assert [path.name for path in (folder / "checkpoints").iterdir()] == [checkpoint_name]
     assert unit_lm(*command).returncode == 0
     assert_same(folder, trained)
 

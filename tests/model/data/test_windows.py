@@ -74,8 +74,8 @@ def test_every_position_is_equally_likely(shards):
     everything = held.read(0, held.frames)
     allowed = [start for start, end in held.stretches(False) for start in range(start, end - 59)]
     assert len(allowed) == count
-    for index, found in zip(range(0, count, 7), starts, strict=True):
-        assert torch.equal(found, everything[allowed[index] : allowed[index] + 10])
+    for index, first in zip(range(0, count, 7), starts, strict=True):
+        assert torch.equal(first, everything[allowed[index] : allowed[index] + 10])
 
 
 @pytest.mark.parametrize(
