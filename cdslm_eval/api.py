@@ -19,11 +19,11 @@ from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.results.comparison_result import ComparisonResult
 from cdslm_eval.results.score_result import ScoreResult
-from cdslm_eval.run import Runner, unscored
 from cdslm_eval.run import comparison as _comparison
 from cdslm_eval.run import scoring as _scoring
+from cdslm_eval.run import unscored
 from cdslm_eval.run.channel import profiler_for
-from cdslm_eval.run.components import Components, Note
+from cdslm_eval.run.components import Components, Execution, Note
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
 from cdslm_eval.run.set_notes import set_notes
 from cdslm_eval.run.systems import GeneratorLike, open_set, open_systems, with_speakers
@@ -125,17 +125,8 @@ def score(
     profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
     settings = {**measuring.settings(host, real), "channel": profiler is not None}
     with Store(path) as rows, _shown(progress, "scoring") as bar:
-        runner = Runner(
-            rows,
-            host.resolve("executor", executor),
-            measuring.recognizer,
-            jobs=jobs or defaults.default_jobs(),
-            time_limit_s=time_limit_s,
-            device=device,
-            keep_failures=keep_failures,
-            transcriber=measuring.transcriber,
-            rehash=rehash,
-        )
+        execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
+        runner = measuring.runner(rows, execution, keep_failures=keep_failures)
         result = _scoring.score(
             runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, profiler=profiler
         )
@@ -189,16 +180,8 @@ def compare(
     opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, [_pair(a), _pair(b)], None)]
     opened, real = with_speakers(opened, real, speakers_from)
     with Store(_store_path(store)) as rows, _shown(progress, "measuring") as bar:
-        runner = Runner(
-            rows,
-            host.resolve("executor", executor),
-            measuring.recognizer,
-            jobs=jobs or defaults.default_jobs(),
-            time_limit_s=time_limit_s,
-            device=device,
-            transcriber=measuring.transcriber,
-            rehash=rehash,
-        )
+        execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
+        runner = measuring.runner(rows, execution)
         differences = _comparison.compare(
             runner, opened[0], opened[1], real, measuring.metrics, seed=seed, unpaired=unpaired, progress=bar
         )

@@ -10,15 +10,29 @@ from cdslm_eval.core import defaults
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.provenance import host_facts, versions
+from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.contract import Component, Metric, Recognizer, Transcriber
+from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.plugin.host import Host, transcriber_for
 from cdslm_eval.plugin.recognition import cautions
 from cdslm_eval.plugin.specs import split_specs
+from cdslm_eval.run.runner import Runner
 
-__all__ = ["Components", "Note"]
+__all__ = ["Components", "Execution", "Note"]
 
 Note = Callable[[str], None]
 """Called with a sentence that the user is to see: whose weights are used, what is being generated."""
+
+
+@dataclass(frozen=True, slots=True)
+class Execution:
+    """Where and how a run measures: executor, workers (0: one per processor), seconds per clip, device, rehashing."""
+
+    executor: Executor
+    jobs: int
+    time_limit_s: float
+    device: str
+    rehash: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +66,20 @@ class Components:
             "transcriber": None if transcribes is None else _spec(transcriber or transcribes),
         }
         return cls(chosen, recognizes, transcribes, specs, recognizer)
+
+    def runner(self, store: Store, execution: Execution, *, keep_failures: bool = False) -> Runner:
+        """Return what measures with these components into a store; `keep_failures` does not repeat earlier failures."""
+        return Runner(
+            store,
+            execution.executor,
+            self.recognizer,
+            jobs=execution.jobs or defaults.default_jobs(),
+            time_limit_s=execution.time_limit_s,
+            device=execution.device,
+            keep_failures=keep_failures,
+            transcriber=self.transcriber,
+            rehash=execution.rehash,
+        )
 
     def cautions(self, host: Host, systems: Sequence[ClipSet], reference: ClipSet | None) -> list[str]:
         """Return what the user must know of the recognizer, on these sets, before quoting a value."""
