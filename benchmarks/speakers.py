@@ -1,4 +1,4 @@
-"""What `speaker_similarity` tells with Resemblyzer: equal error rates, continuations and published samples.
+"""What `speaker_similarity` measures with Resemblyzer: equal error rates, continuations and published samples.
 
     python benchmarks/speakers.py DATA --json benchmarks/results/speakers.json
 

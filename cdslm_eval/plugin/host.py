@@ -261,7 +261,7 @@ class Host:
 
 
 def _instance(kind: str, component: type[Component], options: Mapping[str, Any], spec: str, owner: str) -> Any:
-    """Return an instance of a class, or say which option is wrong, and whose fault it is."""
+    """Return an instance of a class, or raise with the option that is wrong, and whose fault it is."""
     if reason := component.missing():
         raise UsageError(f"{kind} {component.name!r} cannot be used here: {reason}")
     try:
