@@ -44,6 +44,7 @@ def auto_bleu(words: Sequence[Hashable], order: int = 2) -> float:
         grams = [tuple(words[at : at + n]) for at in range(len(words) - n + 1)]
         if len(words) < 2 or not grams:
             return 0.0
+        # no occurrence lies further off than the first or the last, so these two tell whether any does not overlap
         first: dict[tuple[Hashable, ...], int] = {}
         last: dict[tuple[Hashable, ...], int] = {}
         for at, gram in enumerate(grams):
@@ -80,6 +81,7 @@ def self_bleu(codes: Ints, offsets: Ints, order: int = 2) -> Floats:
         starts = np.flatnonzero(within + n <= lengths[owner])
         # an n-gram is the number of its (n-1)-gram and its last word, renumbered so that it never overflows
         _, numbers = np.unique(gram[starts] * base + codes[starts + n - 1], return_inverse=True)
+        # -1 is never read: where a longer n-gram fits, this one does too
         gram = np.full(len(codes), -1, np.int64)
         gram[starts] = numbers
         product *= _matched(owner[starts], numbers.astype(np.int64), len(lengths)) / np.maximum(lengths - n + 1, 1)
@@ -96,6 +98,7 @@ def _matched(owner: Ints, grams: Ints, sequences: int) -> Floats:
     first = np.ones(len(gram), bool)
     first[1:] = gram[by_count][1:] != gram[by_count][:-1]
     starts = np.flatnonzero(first)
+    # a sequence is no reference of its own: where it has the most, the second most is its limit
     most, whose = counts[by_count][starts], holder[by_count][starts]
     second = np.zeros(len(starts), np.int64)
     has_second = np.append(starts[1:], len(gram)) - starts > 1

@@ -28,6 +28,7 @@ class Clusters:
     @classmethod
     def of(cls, labels: Iterable[Hashable]) -> Clusters:
         """Number labels (speakers, or one per clip) in the order of their first clip."""
+        # numbers follow the first clip, never the label, so that renaming speakers changes no draw
         known: dict[Hashable, int] = {}
         return cls(np.array([known.setdefault(label, len(known)) for label in labels], np.int64))
 
@@ -55,6 +56,7 @@ class Clusters:
 
     def deal(self, groups: int, rng: np.random.Generator) -> Ints:
         """Deal whole clusters into at most `groups` groups of nearly equal number; return each clip's, `[clips]`."""
+        # a shuffled deal, not a group drawn for each: the groups differ by one cluster at most
         dealt: Ints = rng.permutation(np.arange(self.count) % groups)[self.numbers]
         return dealt
 
@@ -62,6 +64,7 @@ class Clusters:
         """Draw clusters with replacement; return how often each clip counts, `[replicates, clips]`."""
         count = self.count
         drawn = rng.integers(0, count, (replicates, count))
+        # each replicate has numbers of its own, so that one count serves all of them
         drawn += np.arange(replicates)[:, None] * count
         weights = np.bincount(drawn.ravel(), minlength=replicates * count).reshape(replicates, count)
         # clusters in their order are the clips themselves where each is alone: no copy is needed then
@@ -74,6 +77,7 @@ class Clusters:
         from scipy.sparse.csgraph import connected_components
 
         size = self.count + other.count
+        # being together is transitive across both sides, hence components and not pairs of numbers
         graph = coo_array((np.ones(len(self)), (self.numbers, other.numbers + self.count)), shape=(size, size))
         _, component = connected_components(graph, directed=False)
         return Clusters.of(component[self.numbers].tolist())

@@ -85,11 +85,13 @@ class PairwiseDistance(WeightedStatistic):
 
     def _copies(self, sample: Sample, reference: Sample) -> tuple[int, list[tuple[int, int, float]]]:
         """Return how many clips are equal audio, and (clip, reference clip, distance) of these and of near-copies."""
+        # an unknown digest is "", and clips without one must not pass for copies of each other
         known = {label.digest: clip for clip, label in enumerate(reference.labels) if label.digest}
         exact = {clip: known[label.digest] for clip, label in enumerate(sample.labels) if label.digest in known}
         copied = [(clip, other, 0.0) for clip, other in exact.items()]
         own, theirs = sample.vectors.get(self.column), reference.vectors.get(self.column)
         if own is not None and theirs is not None:
+            # neighbours are places among clips with vectors, and have to be taken back to clips of the set
             rows = [np.flatnonzero(side.complete(self.columns)) for side in (sample, reference)]
             near = near_copies(own[rows[0]], theirs[rows[1]])
             for row, neighbour, distance in zip(near.places, near.neighbours, near.distances, strict=True):

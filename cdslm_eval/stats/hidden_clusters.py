@@ -47,6 +47,8 @@ def order_correlation(scores: npt.NDArray[np.float64]) -> OrderCorrelation:
     count = len(known)
     if count < _LEAST_CLIPS or np.ptp(known) == 0:
         return OrderCorrelation()
+    # ranks, so that one clip with an extreme score neither makes nor hides a correlation
     ranks = stats.rankdata(known) - (count + 1) / 2
     value = float(ranks[:-1] @ ranks[1:] / (ranks @ ranks))
+    # independent clips have -1 / count on average, as ranks sum to 0
     return OrderCorrelation(value, (value + 1 / count) * math.sqrt(count))

@@ -61,6 +61,7 @@ def mean_interval(sample: Jackknife) -> Interval:
     x = sample.pseudo_values
     spread = x - x.mean()
     skewness = float(np.mean(spread**3) / np.mean(spread**2) ** 1.5)
+    # the transformation divides by the skewness, and tends to plain t where that vanishes
     if abs(skewness) > 1e-6:
         lows.append(sample.value - se * _hall(half / se, skewness, count))
         highs.append(sample.value - se * _hall(-half / se, skewness, count))
@@ -78,6 +79,7 @@ def _hall(t: float, skewness: float, count: int) -> float:
     """Return the inverse of Hall's cubic transformation of a t statistic that removes its skewness."""
     root = math.sqrt(count)
     inner = 1 + skewness * (t / root - skewness / (6 * count))
+    # the real cube root: a negative number to the power of 1 / 3 is complex in Python
     return 3 * root / skewness * (math.copysign(abs(inner) ** (1 / 3), inner) - 1)
 
 
@@ -124,6 +126,7 @@ def quantile_interval(values: Floats, q: float, clusters: Clusters) -> Interval:
     if clusters.count < MIN_CLUSTERS:
         return Interval(method=method, reason=TOO_FEW)
     ordered = np.sort(values)
+    # q * count may come out just above a whole number, and must not be rounded up for that
     below = (values <= ordered[min(count - 1, max(0, math.ceil(q * count - 1e-9) - 1))]).astype(np.float64)
     size = np.bincount(clusters.numbers).astype(np.float64)
     hits = np.bincount(clusters.numbers, below)
@@ -160,5 +163,6 @@ def _effective(share: float, se: float, clusters: Clusters) -> float:
         return float(clips)
     if not se > 0:
         return float(count)
+    # an error from few clusters is itself uncertain: the share is worth fewer clips by the ratio of t quantiles
     certain = (stats.t.ppf(TAIL, clips - 1) / stats.t.ppf(TAIL, count - 1)) ** 2
     return float(min(clips, max(1.0, share * (1 - share) / se**2 * certain)))

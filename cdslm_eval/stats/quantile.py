@@ -57,6 +57,7 @@ class Quantile(WeightedStatistic):
             return np.full(len(weights), np.nan)
         order = np.argsort(values, kind="stable")
         cumulative = np.cumsum(weights[:, order], axis=1)
+        # q times the weight may round up past the clip that reaches it exactly, hence 1 - 1e-12 below
         target = self.q * cumulative[:, -1:]
         # a weight of zero never holds the quantile, hence the first index where the running weight is above 0 too
         index = np.argmax((cumulative >= target * (1 - 1e-12)) & (cumulative > 0), axis=1)

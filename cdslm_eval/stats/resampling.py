@@ -59,6 +59,7 @@ def bootstrap(
         float64 `[replicates]`.
     """
     rng = np.random.default_rng(seed)
+    # in chunks: weights of all replicates at once would be replicates times clips
     parts = [
         statistic.evaluate(columns, clusters.draw(min(_CHUNK, replicates - start), rng))
         for start in range(0, replicates, _CHUNK)
@@ -71,6 +72,7 @@ def bootstrap_error(replicates: Floats, clusters: int) -> float:
     finite = replicates[np.isfinite(replicates)]
     if clusters < 2 or len(finite) < 2:
         return math.nan
+    # k draws of k clusters spread with the variance over k, not over k - 1: too little by (k - 1) / k
     return float(np.std(finite, ddof=1)) * math.sqrt(clusters / (clusters - 1))
 
 
@@ -95,6 +97,7 @@ class Jackknife:
     @property
     def se(self) -> float:
         """Standard error of the value; 0 where no group differs, NaN where it is not known."""
+        # equal clips leave rounding errors, which a test would take for a small but sure variation
         error = jackknife_se(self.without)
         return 0.0 if error <= _EQUAL * float(np.abs(self.pseudo_values).max(initial=0.0)) else error
 
@@ -128,6 +131,7 @@ def jackknife(
     if clusters.count <= GROUPS:
         groups, count = clusters.numbers, clusters.count
     else:
+        # t of 199 degrees is all but normal: more groups would cost evaluations and gain next to nothing
         groups, count = clusters.deal(GROUPS, rng), GROUPS
     parts = [
         statistic.evaluate(columns, (groups != np.arange(start, min(start + _CHUNK, count))[:, None]).astype(float))
@@ -142,6 +146,7 @@ def jackknife_se(without: Floats) -> float:
     Source: Shao and Tu (1995), "The Jackknife and Bootstrap", section 2.3 (grouped jackknife).
     """
     count = len(without)
+    # one undefined value makes the error unknown: dropping it would drop the group that matters most
     if count < 2 or not np.isfinite(without).all():
         return math.nan
     return math.sqrt((count - 1) / count * float(np.square(without - without.mean()).sum()))
@@ -164,6 +169,7 @@ def pooled_error(errors: Sequence[float], degrees: Sequence[float]) -> tuple[flo
     total = math.hypot(*errors)
     if not math.isfinite(total) or min(degrees) <= 0:
         return math.nan, 0
+    # the degrees of freedom below would be 0 / 0
     if total == 0:
         return 0.0, min(degrees)
     shares = sum((error / total) ** 4 / count for error, count in zip(errors, degrees, strict=True))
@@ -223,6 +229,7 @@ def t_test(value: float, se: float, degrees: float) -> TTest:
 
     half = t_half_width(se, degrees)
     p_value = float(2 * stats.t.sf(abs(value) / se, degrees))
+    # degrees are rounded so that the cached root search serves many tests
     return TTest(value, value - half, value + half, p_value, detectable_errors(round(degrees, 1)) * se)
 
 

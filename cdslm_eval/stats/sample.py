@@ -75,6 +75,7 @@ class Sample:
         for name in names:
             if name not in self.sequences:
                 values = self.vectors.get(name, self.numbers.get(name, np.full(len(self.scored), np.nan)))
+                # a vector that is missing is a row of NaN, so that its first element tells
                 everywhere &= np.isfinite(values) if values.ndim == 1 else np.isfinite(values[:, 0])
         return everywhere
 
@@ -136,10 +137,12 @@ def gather(
             elif value is None or isinstance(value, int | float):
                 numbers.setdefault(name, []).append(math.nan if value is None else float(value))
         scored.append(clip)
+    # None in a vector column was taken for a number above
     sample.numbers = {name: np.array(values) for name, values in numbers.items() if name not in vectors}
     sample.sequences = {name: encoder.done() for name, encoder in sequences.items()}
     sample.vectors = {name: _stacked(name, values, len(scored)) for name, values in vectors.items()}
     sample.scored = np.array(scored, np.int64)
+    # of scored clips only: a speaker without any would be drawn and count as evidence
     sample.clusters = Clusters.of(clusters[clip] for clip in scored)
     return sample
 

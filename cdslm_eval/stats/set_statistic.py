@@ -110,6 +110,7 @@ class SetStatistic(Statistic):
         """Return the jackknife over the system's clips, and that over the reference's where there is one."""
 
         def without(side: Sample) -> list[Sample]:
+            # the generator is the same for every side: group i of a pair leaves out the same prompts
             groups = side.clusters.deal(min(GROUPS, max(1, side.clusters.count)), context.rng_of_groups())
             return [side.take(groups != group) for group in range(int(groups.max(initial=-1)) + 1)]
 
@@ -124,7 +125,9 @@ class SetStatistic(Statistic):
         rng = context.rng("floor", context.name)
         values = []
         for _ in range(HALVINGS):
+            # a speaker in both halves would make them alike, and the floor too low
             first = reference.clusters.deal(2, rng) == 0
+            # values change with the size of sets: a floor of larger ones than the system's is no floor of it
             halves = [_at_most(np.flatnonzero(mask), len(sample), rng) for mask in (first, ~first)]
             if min(map(len, halves)) >= 2:
                 values.append(self.evaluate(reference.take(halves[0]), reference.take(halves[1])))

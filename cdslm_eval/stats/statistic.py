@@ -280,4 +280,5 @@ class Statistic(ABC):
 
 
 def _number(part: int | str) -> int:
+    # `hash` of a string differs from process to process, and seeds must not
     return part if isinstance(part, int) else zlib.crc32(part.encode())

@@ -73,6 +73,7 @@ class WeightedStatistic(Statistic):
     def estimate(self, sample: Sample, reference: Sample | None, context: Context) -> Estimation:
         """Return the value of the clips it applies to, with its interval."""
         complete = sample.complete(self.columns)
+        # clips that a column does not apply to count as skipped: n_scored is what the value rests on
         left = int((~complete).sum())
         used = dataclasses.replace(sample.take(complete), n_skipped=sample.n_skipped + left)
         if not len(used):
@@ -111,6 +112,7 @@ class WeightedStatistic(Statistic):
             return mean_interval(self._jackknife(columns, clusters, context))
         value = float(self.evaluate(columns, np.ones((1, len(clusters))))[0])
         error = bootstrap_error(self._bootstrap(columns, clusters, context), clusters.count)
+        # an error of 0 from clips that are alike is no certainty: no interval rather than one of width 0
         half = t_half_width(error, clusters.count - 1) if clusters.count >= MIN_CLUSTERS and error > 0 else math.nan
         reason = "" if math.isfinite(half) else TOO_FEW if clusters.count < MIN_CLUSTERS else ALIKE
         return Interval(value - half, value + half, "95% bootstrap t", reason)
@@ -130,6 +132,7 @@ class WeightedStatistic(Statistic):
         del reference
         masks = [sample.complete(self.columns) for sample in (a, b)]
         if paired:
+            # a clip without its partner would add what differs between prompts to the difference
             masks = [masks[0] & masks[1]] * 2
         sides = [sample.take(mask) for sample, mask in zip((a, b), masks, strict=True)]
         values = (self.value(sides[0]), self.value(sides[1]))
@@ -152,12 +155,14 @@ class WeightedStatistic(Statistic):
             return self._bootstrap_test(sides, context, paired=paired)
         a, b = (self._jackknife(self._read(side)[0], side.clusters, context) for side in sides)
         if paired:
+            # both sides leave out the same group, so that what a prompt does to both cancels
             difference = a.minus(b)
             return t_test(difference.value, difference.se, difference.degrees)
         return t_test(a.value - b.value, *pooled_error((a.se, b.se), (a.degrees, b.degrees)))
 
     def _bootstrap_test(self, sides: Sequence[Sample], context: Context, *, paired: bool) -> TTest:
         drawn = [
+            # one seed draws the same clusters for both sides of a pair; independent sides must not share draws
             self._bootstrap(self._read(side)[0], side.clusters, context, 0 if paired else number)
             for number, side in enumerate(sides)
         ]
@@ -245,6 +250,7 @@ class RatioOfSums(WeightedStatistic):
         sample = self._jackknife(columns, clusters, context)
         if context.unit == _SHARE and sample.se == 0 and sample.value in (0.0, 1.0):
             return share_interval(sample.value, sample, clusters)
+        # a t interval of few clips would reach below 0, where no ratio of counts can lie
         least = 0.0 if over.min() >= 0 and under.min() >= 0 else -math.inf
         return mean_interval(sample).within(least, math.inf)
 
@@ -275,6 +281,7 @@ def _is_share(values: Floats) -> bool:
 
 
 def _exp(value: float) -> float:
+    # above 709 `math.exp` raises, and an upper end of that size says enough
     return math.exp(min(value, 700.0)) if math.isfinite(value) else value
 
 

@@ -88,6 +88,7 @@ def covariance_rank(vectors: Vectors) -> int:
     if len(vectors) < 2:
         return 0
     singular = np.linalg.svd(_root(vectors), compute_uv=False)
+    # equal vectors leave rounding errors of their content, which are no rank
     size = max(float(singular[0]), float(np.abs(vectors).max()) * np.finfo(np.float32).eps)
     return int(np.count_nonzero(singular > size * max(vectors.shape) * np.finfo(np.float32).eps))
 
@@ -143,6 +144,7 @@ def _factors(vectors: Vectors) -> tuple[Floats, Floats]:
 def _symmetric_root(covariance: Floats) -> tuple[Floats, Floats]:
     """Return the eigenvalues of a covariance, and A with A'A = C whose rows are scaled eigenvectors."""
     values, vectors = np.linalg.eigh(covariance)
+    # zero eigenvalues come out a little below 0
     values = np.maximum(values, 0)
     return values, np.sqrt(values)[:, None] * vectors.T
 

@@ -88,12 +88,14 @@ def _within(x: Floats, clusters: Ints, bandwidth: float) -> Floats:
     """Return each vector's kernel sum over vectors of other clusters, scaled so that the mean is that over pairs."""
     sums = _sums(x, x, bandwidth)[0]
     _, numbers, sizes = np.unique(clusters, return_inverse=True, return_counts=True)
+    # what one cluster adds is subtracted block by block: a mask of all pairs would need the whole matrix
     same = np.ones(len(x))
     order = np.argsort(numbers, kind="stable")
     for size, end in zip(sizes, np.cumsum(sizes), strict=True):
         if size > 1:
             members = order[end - size : end]
             block = np.exp(_squared_distances(x[members], x[members]) / (-2 * bandwidth**2))
+            # a vector is at distance 0 from itself, which inner products miss by rounding
             np.fill_diagonal(block, 1.0)
             same[members] = block.sum(axis=1)
     pairs = len(x) ** 2 - int(np.square(sizes).sum())

@@ -31,6 +31,7 @@ def pairwise_cosine_distance(vectors: Vectors, weights: Floats) -> Floats:
     summed = weights @ unit
     alike = np.einsum("ij,ij->i", summed, summed) - squared @ np.einsum("ij,ij->i", unit, unit)
     out = np.full(len(weights), np.nan)
+    # a single vector with weight has no pair but for rounding
     np.divide(alike, pairs, out=out, where=pairs > 1e-9 * np.maximum(1.0, squared.sum(axis=1)))
     return np.clip(1.0 - out, 0.0, 2.0)
 
@@ -64,6 +65,7 @@ def near_copies(generated: Vectors, reference: Vectors) -> NearCopies:
         return NearCopies(float("nan"), nobody, nobody, np.zeros(0))
     mean, spread = reference.mean(axis=0, dtype=np.float64), reference.std(axis=0, dtype=np.float64)
     used = spread > 0
+    # over the root of the dimensions, so that distances mean the same at any number of them
     scale = spread[used] * np.sqrt(max(1, int(used.sum())))
     own, theirs = ((side[:, used] - mean[used]) / scale for side in (generated, reference))
     _, apart = _nearest(theirs, theirs, skip_self=True)

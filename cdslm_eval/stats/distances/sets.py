@@ -126,6 +126,7 @@ def _trust(
     if caveat:
         return "rank_deficient"
     spread = max(abs(floor), 1.96 * noise)
+    # the extrapolation looks at halves, whose clusters must outnumber the dimensions too
     short = distance.extrapolates and _fewest(clusters) <= 2 * dimensions
     return "ok" if spread <= TRUSTED_FLOOR * distance.scale and not short else "sample_limited"
 
@@ -230,6 +231,7 @@ def _halves(clusters: Ints, rng: np.random.Generator) -> tuple[Ints, Ints]:
     names, inverse, counts = np.unique(clusters, return_inverse=True, return_counts=True)
     order = rng.permutation(len(names))
     sums = np.cumsum(counts[order])
+    # at half of the clips, not of the clusters: speakers differ in how many they have
     cut = int(np.argmin(np.abs(sums - len(clusters) / 2))) + 1
     chosen = np.zeros(len(names), bool)
     chosen[order[:cut]] = True

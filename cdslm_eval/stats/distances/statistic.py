@@ -125,6 +125,7 @@ class VectorDistance(Statistic):
             value, se, _ = difference(left, right, (clusters[0], clusters[1], clusters[2]), paired=False)
             values.append(value)
             variances.append(se**2)
+        # draws share their clips, so that averaging them does not divide their error
         return float(np.mean(values)), math.sqrt(float(np.mean(variances)) + float(np.var(values)))
 
     def _distance(self, sample: Sample, reference: Sample, context: Context) -> tuple[SetDistance | None, str]:

@@ -37,6 +37,7 @@ def corrected_interval(
         return dict.fromkeys(orders, Interval())
     rng = np.random.default_rng([seed, 0x6A7364])
     table = NgramTable(a[0], b[0], orders=max(orders))
+    # equal numbers on both sides would pass for one speaker, whom the floor keeps whole
     clusters = np.concatenate([a[1], b[1] + a[1].max(initial=-1) + 1])
     counts = None if phones is None else dict.fromkeys(orders, phones)
     divergences = corrected(table, orders, rng, counts, clusters)
@@ -70,6 +71,7 @@ def between_halves(
     """
     clusters = reference.clusters if reference.clusters.count >= _LEAST_CLUSTERS else Clusters.alone(len(reference))
     of_key = dict(zip(reference.keys, clusters.numbers.tolist(), strict=True))
+    # a speaker on both sides would make them alike and hide part of what the channel does
     in_first = np.random.default_rng([seed, 0x68616C66]).permutation(clusters.count) < clusters.count / 2
     directions = [
         corrected_interval(_half(first, column, of_key, own), _half(second, column, of_key, ~own), orders, seed, phones)

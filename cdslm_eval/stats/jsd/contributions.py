@@ -85,5 +85,6 @@ def _clips(table: NgramTable, n: int, kind: int, over: bool, examples: int) -> t
     where = table.clip[table.orders[n - 1].gram == kind]
     where = where[table.side[where] != over]
     clips, times = np.unique(where, return_counts=True)
+    # a table numbers the reference's clips behind the generated ones
     first = int(np.argmax(table.side)) if not over else 0
     return tuple(int(clip) - first for clip in clips[np.argsort(-times, kind="stable")[:examples]])

@@ -59,8 +59,10 @@ def nearest_clips(
     counts = sparse.coo_array((times, (table.clip[chosen], order.gram[chosen])), shape=shape).tocsr()
     own, other = np.flatnonzero(rows), np.flatnonzero(columns)
     present = counts[other].copy()
+    # once each: against a clip that repeats itself a share could exceed 1
     present.data[:] = 1.0
     shared = (counts[own] @ present.T).tocoo()
+    # the reference is looked up in itself too, where every clip would be its own copy
     apart = clusters[own[shared.row]] != clusters[other[shared.col]]
     row, column, hits = shared.row[apart], shared.col[apart], shared.data[apart]
     ranked = np.lexsort((hits, row))
@@ -90,6 +92,7 @@ def find_copies(table: NgramTable, clusters: Ints) -> Copies:
     copied = np.flatnonzero(shares >= _SHARE)
     copied = copied[np.argsort(-shares[copied], kind="stable")]
     usual = float((within >= _SHARE).mean()) if len(within) else 0.0
+    # none among few reference clips does not mean never: with 0 a single alike clip would be suspicious
     expected = max(usual, 1 / (len(within) + 1))
     tail = float(stats.binom.sf(len(copied) - 1, len(shares), expected)) if len(copied) else 1.0
     first = int((~table.side).sum())

@@ -71,10 +71,12 @@ def interval(result: Corrected, side: npt.NDArray[np.bool_], clusters: Ints) -> 
         side: Whether each clip is the reference's.
         clusters: Cluster number of each clip.
     """
+    # negated, so that a floor of NaN has no interval either
     if not result.floor <= TRUSTED_FLOOR:
         return float("nan"), float("nan")
     first_order = sum(clustered_variance(result.influence[here], clusters[here]) for here in (~side, side))
     se = float(np.sqrt(total_variance(result.order, first_order, result.noise) + result.drawn))
+    # the poorer side limits what is known of the error, however many clusters the other has
     few = min(len(np.unique(clusters[here])) for here in (~side, side))
     ends = sorted((result.value, result.second))
     half = t_half_width(se, few - 1)
@@ -142,6 +144,7 @@ def _corrected(
     draws = [_draw(table, n, windows, shuffle, split, clusters, count) for shuffle, split in shuffles]
     used, phones, equals, floors, seconds, nulls = (np.array(column) for column in zip(*draws, strict=True))
     equal, floor = float(equals.mean()), float(floors.mean())
+    # the floor becomes 0 and 1 stays 1: a convention, biased between them, hence the second estimate
     value = (equal - floor) / (1 - floor) if floor <= HOPELESS_FLOOR else float("nan")
     _, influence = influences(table, table.orders[n - 1])
     # bias and spread under identical sources go with 1 / n + 1 / m
@@ -171,6 +174,7 @@ def _draw(
     # clips would be held against a floor of fewer n-grams than their own
     even = int(min(first.sum(), second.sum()))
     sets = [_limits(side, shuffle, even) for side in sides] + [_limits(half, split, even) for half in (first, second)]
+    # k n-grams of a clip span k + n - 1 phones
     limits = [np.where(taken > 0, taken + n - 1, 0) for taken in sets]
     a, b, c, d = (table.counts(n, limit) for limit in limits)
     return even, int(limits[0].sum()), jsd(a, b), jsd(c, d), grassberger_jsd(a, b), grassberger_jsd(c, d)
@@ -190,6 +194,7 @@ def _entropy(counts: npt.NDArray[np.integer]) -> float:
     total = int(counts.sum())
     if not total:
         return float("nan")
+    # most types share a few small counts, so that digamma is needed for few values
     times = np.bincount(counts)
     present = np.flatnonzero(times[1:]) + 1
     sign = np.where(present % 2, -1.0, 1.0)
@@ -219,6 +224,7 @@ def _split(sides: list[Ints], order: Ints, clusters: Ints) -> tuple[Ints, Ints]:
 def _halve(pool: Ints, order: Ints, clusters: Ints) -> tuple[Ints, Ints]:
     used = order[pool[order] > 0]
     count = int(pool.sum()) // 2
+    # no cluster is numbered -1, so that the last one ends too
     ends = np.flatnonzero(np.diff(clusters[used], append=-1))
     if len(ends) == len(used):
         first = _limits(pool, order, count)

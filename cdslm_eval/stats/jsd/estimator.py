@@ -132,6 +132,7 @@ def phoneme_jsd(
     joint = np.concatenate([clusters[0], clusters[1] + (clusters[0].max(initial=-1) + 1)])
     large = max(counts) > max_phones
     highest = max(*orders, COPY_ORDER)  # copies are recognized by 5-grams, whatever orders are wanted
+    # orders of a large set are walked and dropped, as all of them at once may not fit in memory
     full = NgramTable(sides[0], sides[1], orders=0 if large else highest)
     walked = full.walk(max(orders)) if large else iter(full.orders)
     plain = {order.n: plug_in(full, order, joint) for order in walked if order.n in orders}
@@ -347,6 +348,7 @@ def corrected_difference(
         _clusters(numbers, len(sequences))
         for numbers, sequences in zip(clusters or (None,) * 3, (*sides, real), strict=True)
     )
+    # the bias goes with the count: at different ones, systems of one source would differ
     counts = {
         n: min(MAX_PHONES, *(int(window_counts(sequences.lengths, n).sum()) for sequences in (*sides, real)))
         for n in orders
@@ -374,6 +376,7 @@ def _difference(
         parts.append(clustered_variance(own[0] - own[1], clusters[0]))
     else:
         parts += [clustered_variance(influence, numbers) for influence, numbers in zip(own, clusters, strict=False)]
+    # one set twice: noise is of independent sets, and would give an exact 0 an error
     if paired and np.array_equal(own[0], own[1]):
         return t_test(left.value - right.value, 0.0, few - 1)
     # what the reference's own fluctuation does to both divergences is no difference between them

@@ -55,6 +55,7 @@ def conditional_probabilities(table: NgramTable, counts: Sequence[npt.NDArray[np
     """
     kinds = len(table.inventory)
     seen, total = np.count_nonzero(counts[0]), int(counts[0].sum())
+    # down to the uniform: a type of the other side alone needs a probability, or log-ratios are infinite
     probabilities = [(counts[0] + seen / kinds) / (total + seen) if total else np.full(len(counts[0]), 1 / kinds)]
     for order, count in zip(table.orders[1:], counts[1:], strict=False):
         below = table.orders[order.n - 2].types
@@ -175,6 +176,7 @@ def _stack(
     for f in range(FOLDS):
         others = [data[g] for g in range(FOLDS) if g != f]
         x, positive, negative = (np.concatenate(parts) for parts in zip(*others, strict=True))
+        # the optimum is unique, so that starting from the last fold's saves steps and decides nothing
         beta = _logistic(x, positive, negative, ridge, beta)
         score = np.zeros(order.types)
         score[used[f]] = data[f][0] @ beta
@@ -225,6 +227,7 @@ def _logistic(x: Floats, positive: Floats, negative: Floats, ridge: float, start
         hessian = (x * weight[:, None]).T @ x + ridge * np.eye(len(beta))
         step = np.linalg.solve(hessian, gradient)
         size = 1.0
+        # a full step may overshoot where the classes all but separate
         while (then := objective(beta - size * step)) > now and size > 1e-4:
             size /= 2
         if then > now:

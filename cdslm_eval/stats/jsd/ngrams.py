@@ -163,6 +163,7 @@ class NgramTable:
             full[starts] = inverse
             first = np.zeros(len(types), np.int64)
             first[inverse[::-1]] = starts[::-1]  # the last write, the earliest place, stays
+            # any occurrence will do: one phone on starts the same (n-1)-gram everywhere
             below = Order(n, full, (types // count).astype(np.int64), below.gram[first + 1].astype(np.int64), first)
             yield below
 

@@ -58,5 +58,6 @@ def overlap(table: NgramTable, n: int = 5, seed: int = 0) -> Overlap | None:
             return None
         shares.append(float(hits[side].sum() / windows[side].sum()))
         errors.append(clustered_se(hits[side], windows[side], np.arange(int(side.sum()))))
+    # of very many clips a trivial excess is beyond 3 standard errors, hence a second limit
     excess, se = shares[0] - shares[1], math.hypot(*errors)
     return Overlap(n, shares[0], shares[1], excess, se, excess > 3 * se and excess > 0.05)

@@ -44,6 +44,7 @@ def clustered_se(sums: npt.NDArray[Any], windows: npt.NDArray[Any], clusters: In
         clusters: Cluster number of each clip, `[clips]`.
     """
     total = windows.sum()
+    # clips differ in length: a mean of their own rates would be another quantity
     residuals = np.bincount(clusters, weights=sums - sums.sum() / total * windows)
     used = np.bincount(clusters, weights=windows) > 0
     count = int(used.sum())
@@ -70,6 +71,7 @@ def influences(table: NgramTable, order: Order) -> tuple[float, Floats]:
     if np.isnan(value):
         return value, influence
     p, q = a / a.sum(), b / b.sum()
+    # log 0 is of types that a side has not, whose slope no window of that side looks up
     with np.errstate(divide="ignore"):
         slopes = np.log2(2 * p / (p + q)) / 2, np.log2(2 * q / (p + q)) / 2
     chosen = order.gram >= 0

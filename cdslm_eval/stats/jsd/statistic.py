@@ -131,6 +131,7 @@ class JensenShannon(Statistic):
         rows = (sample, reference, probes.through, probes.backwards, probes.backwards_through)
         if any(self.column not in entry.sequences for entry in rows):
             return estimates
+        # the acoustic floor is read beside the system's value, so it is taken at the system's size
         phones, seed = int(sample.sequences[self.column].offsets[-1]), context.seed
 
         def halves(first: Sample, second: Sample, phones: int | None = None) -> dict[int, Interval]:
@@ -248,6 +249,7 @@ class JensenShannon(Statistic):
         """Return the clips that are most and least like the reference to the held-out classifier."""
         order = min(divergences, key=lambda n: abs(n - _EXEMPLAR_ORDER))
         scores = divergences[order].clip_scores
+        # clips without n-grams are NaN, which sorts last
         ranked = np.argsort(-scores, kind="stable")[: int(np.isfinite(scores).sum())]
         if not len(ranked):
             return ()
