@@ -20,7 +20,9 @@ __all__ = ["Chinchilla", "Gamma", "Power", "PowerSum", "Shared"]
 
 Floats = npt.NDArray[np.float64]
 Values = Mapping[str, Floats]
+# near 0 a power is a constant, which the floor already is
 EXPONENT_RANGE = (1e-3, 4.0)
+# towards 0 the soft maximum of the terms turns hard, far above 1 it is a product of powers
 GAMMA_RANGE = (0.05, 20.0)
 
 
@@ -86,6 +88,7 @@ class PowerSum(LawForm):
         """Return the box of coefficients and exponents."""
         del centre
         size = len(self.parameters)
+        # from a term that no row can feel to one a thousand times the data
         low, high = np.full(size, -25.0), np.full(size, 7.0)
         for index in self.exponents:
             low[index - 1], high[index - 1] = EXPONENT_RANGE
@@ -102,7 +105,9 @@ class PowerSum(LawForm):
         out: dict[str, Floats] = {}
         for k, c, e in self.indices:
             coefficient = self.parameters[c - 1]
+            # from the value at the centroid to that at N = 1
             logarithm = (theta[:, c - 1] + theta[:, e - 1] * centre[k]) / gamma
+            # a wild replicate may leave the range of numbers: its log_A stays exact
             out[coefficient] = np.exp(np.minimum(logarithm, 700.0))
             out[f"log_{coefficient}"] = logarithm
             out[self.parameters[e - 1]] = theta[:, e - 1] / gamma
@@ -132,12 +137,14 @@ class PowerSum(LawForm):
         if derivatives:
             for power, (k, c, e) in zip(powers, indices, strict=True):
                 jacobian[..., c - 1] = power
+                # accumulated, since terms may share an exponent
                 jacobian[..., e - 1] -= power * x[k]
 
         def hessian(weights: Floats) -> Floats:
             """Return the weighted sum of the rows' second derivatives, `[S, P, P]`."""
             out = np.zeros((len(theta), size, size))
             for power, (k, c, e) in zip(powers, indices, strict=True):
+                # a term is exp of a linear function: its Hessian is made of moments, without a matrix per row
                 moments = (weights * power) @ np.stack([np.ones_like(x[k]), x[k], x[k] ** 2], axis=1)
                 out[:, c - 1, c - 1] += moments[:, 0]
                 out[:, c - 1, e - 1] -= moments[:, 1]
@@ -150,6 +157,7 @@ class PowerSum(LawForm):
     def candidates(self, low: Floats, high: Floats) -> Floats:
         """Return a grid of exponents, `[G, P - 1]`."""
         del high
+        # even in the logarithm, since exponents of laws span two orders of magnitude
         values = np.geomspace(0.03, 2.0, 40 if len(self.exponents) == 1 else 16)
         grid = np.array(list(itertools.product(values, repeat=len(self.exponents))))
         theta = np.zeros((len(grid), len(low)))
@@ -264,6 +272,7 @@ class Gamma(PowerSum):
         value = np.exp(g * total)
         share = np.exp(first - total)
         gap = first - second
+        # derivative by g at fixed U and V: the entropy of the two shares
         entropy = total - share * first - (1 - share) * second
         slopes = np.zeros((*value.shape, 5))
         slopes[..., 0], slopes[..., 1] = share, -share * x[kn]
@@ -285,6 +294,7 @@ class Gamma(PowerSum):
 
     def disperse(self, theta: Floats) -> Floats:
         """Return starting points of several softnesses."""
+        # the projection is done without gamma, so each start tries one
         theta[:, -1] = np.resize([1.0, 0.5, 2.0], len(theta))
         return theta
 

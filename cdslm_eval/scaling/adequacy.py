@@ -60,6 +60,7 @@ def declared_noise(r: Floats, weight: Floats, noise: float, parameters: int) -> 
     free = len(r) - parameters
     if free < 1:
         return math.nan, free, math.nan
+    # weights are relative: the mean row has the declared noise
     statistic = float(np.sum(weight / weight.mean() * (r / noise) ** 2))
     return statistic, free, float(chi2.sf(statistic, free))
 
@@ -85,6 +86,7 @@ def misfits(residuals: Residuals) -> Iterator[tuple[str, str, float, bool]]:
     Args:
         residuals: Of a law at its optimum.
     """
+    # an exact fit leaves only rounding, in which tests find patterns
     if residuals.spread < 1e-9 or len(residuals.r) <= residuals.jacobian.shape[1] + 1:
         return
     p = pure_error(residuals)
@@ -93,6 +95,7 @@ def misfits(residuals: Residuals) -> Iterator[tuple[str, str, float, bool]]:
     residuals = by_run(residuals)
     tests = {name: trend_test(residuals, name) for name in residuals.columns}
     name, (p, share) = min(tests.items(), key=lambda test: test[1][0])
+    # Bonferroni, since the strongest of several trends was picked
     if p * len(tests) < _LEVEL:
         sentence = (
             f"the residuals follow ln {name}, {share:.0%} of their variance (F test, p = {p:.1g}): the form is wrong"
@@ -100,6 +103,7 @@ def misfits(residuals: Residuals) -> Iterator[tuple[str, str, float, bool]]:
         yield "misfit_trend", sentence, p, share > _LARGE
         return
     p = min(runs_test(residuals.r[np.lexsort(order)]) for order in _orders(residuals))
+    # Bonferroni again, over three orders of the rows
     if p * 3 < _LEVEL:
         yield (
             "misfit_runs",
@@ -111,6 +115,7 @@ def misfits(residuals: Residuals) -> Iterator[tuple[str, str, float, bool]]:
 
 def _orders(residuals: Residuals) -> Iterator[tuple[Floats, Floats]]:
     """Yield keys that sort rows by budget and then by size, and the other way round."""
+    # rounded, so that values equal but for rounding sort as one
     C, N, D = (np.round(residuals.columns[name], 6) for name in ("C", "N", "D"))
     yield from ((N, C), (C, N), (C, D))
 
@@ -118,6 +123,7 @@ def _orders(residuals: Residuals) -> Iterator[tuple[Floats, Floats]]:
 def by_run(residuals: Residuals) -> Residuals:
     """Return the means over the rows of each run, whose noise is not independent."""
     names, label = np.unique(residuals.run, return_inverse=True)
+    # means of too few runs leave no degree of freedom to test with
     if len(names) == len(residuals.r) or len(names) <= residuals.jacobian.shape[1] + 1:
         return residuals
     total = np.bincount(label, residuals.weight)
@@ -145,13 +151,16 @@ def trend_test(residuals: Residuals, name: str) -> tuple[float, float]:
     root = np.sqrt(residuals.weight / residuals.weight.mean())
     limit = _CLIP * residuals.spread
     r = np.clip(residuals.r, -limit, limit) * root
+    # what the law's parameters could still absorb is no evidence against its form
     own = _basis(residuals.jacobian * root[:, None], np.empty((len(r), 0)))
     x = residuals.columns[name] - residuals.columns[name].mean()
+    # within [-1, 1] the powers stay of one size
     x = x / (np.abs(x).max() or 1.0)
     further = _basis(np.column_stack([x, x**2, x**3]) * root[:, None], own)
     free = len(r) - own.shape[1] - further.shape[1]
     if not further.shape[1] or free < 3:
         return 1.0, 0.0
+    # clipped residuals are not orthogonal to the tangent, even at the optimum
     r = r - own @ (own.T @ r)
     explained = float(np.sum((further.T @ r) ** 2))
     rest = float(r @ r) - explained
@@ -180,6 +189,7 @@ def pure_error(residuals: Residuals) -> float:
     label = label.ravel()
     groups = int(label.max()) + 1
     repeats, parameters = len(label) - groups, residuals.jacobian.shape[1]
+    # too few repeats do not know the noise
     if repeats < _LEAST_REPEATS or groups <= parameters:
         return 1.0
     means = np.bincount(label, residuals.weight * residuals.r) / np.bincount(label, residuals.weight)
@@ -199,9 +209,11 @@ def runs_test(residuals: Floats) -> float:
     signs = np.sign(residuals[residuals != 0])
     above, below = int(np.sum(signs > 0)), int(np.sum(signs < 0))
     n = above + below
+    # under so few the normal approximation below does not hold
     if n < 12 or not above or not below:
         return 1.0
     runs = 1 + int(np.sum(signs[1:] != signs[:-1]))
     mean = 1 + 2 * above * below / n
     variance = (mean - 1) * (mean - 2) / (n - 1)
+    # continuity correction, since runs are whole numbers
     return float(ndtr((runs + 0.5 - mean) / np.sqrt(variance)))

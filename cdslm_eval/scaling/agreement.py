@@ -83,6 +83,7 @@ def extrapolated(case: Case, usable: RunTable, candidates: tuple[Candidate, ...]
     if best is None:
         sentence = f"{moved}, but there is no law to tell whether that continues"
         return Judged(case, "undetermined", (sentence, *remarks), opinions)
+    # a law that misses the rows may be consulted, but not believed
     if not any(c.adequate for c in candidates):
         return _without_form(best, candidates, opinions)
     label, evidence, reached, decide = best.label, list(best.evidence), best.reach, ""
@@ -97,6 +98,7 @@ def extrapolated(case: Case, usable: RunTable, candidates: tuple[Candidate, ...]
             reached = replace(open_question(reached, "forms disagree"), sentence=f"{sentence}")
             decide = decide or _deciding(best, clash, case.noise)
         elif reached.label == "reachable":
+            # forms that agree on whether may differ on when
             reached = _widest(reached, [j.reach for j in judged if j.reach is not None])
     refused = [c for c in candidates if not c.adequate]
     if refused:
@@ -165,7 +167,9 @@ def _without_form(best: Judged, candidates: Sequence[Candidate], opinions: tuple
     """Return what remains where no form fits: a plateau needs none."""
     case = best.case
     why = "; ".join(f"{c.form}: {c.reasons[0]}" for c in candidates if c.reasons)
+    # rounding must not lose a budget at exactly a tenth
     top = case.table.C.max() / _DECADE * 0.999 <= case.table.C
+    # a single budget shows no plateau
     if int(top.sum()) >= _LEAST_PLATEAU and len(np.unique(np.round(np.log(case.table.C[top]), 2))) > 1:
         last = fit_trend(case.table.select(top), case.u[top])
         low, high = last.interval(2 * case.level - 1)
@@ -225,6 +229,7 @@ def _contradiction(case: Case, usable: RunTable) -> str:
     if len(beyond):
         axis = case.fit.law.axis
         better = case.fit.law.curve.value(beyond.N, beyond.D) - axis.orient(beyond.metric(case.metric))
+        # the mean, since single runs scatter about a limit that holds
         if float(np.mean(better)) > case.margin:
             return f"it seems to saturate, but larger test runs are better than the law by {np.mean(better):.3g}"
     return ""

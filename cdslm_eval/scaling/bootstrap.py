@@ -23,6 +23,7 @@ __all__ = ["Bootstrap", "OptimumIntervals", "bootstrap", "resampling_weights", "
 Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 Band = tuple[Floats, Floats]
+# just below the logarithm of the largest number, so that no optimum of a replicate overflows
 _LOG_LARGEST = 700.0
 
 
@@ -186,6 +187,7 @@ def resampling_weights(
     units = int(label.max()) + 1
     if units < 3:
         raise UsageError(f"{table.source}: {units} {by}(s) are too few to resample; bootstrap by row instead")
+    # drawing with replacement only changes weights, so that all replicates share one table and one batch
     counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), replicates).astype(float)
     return counts[:, label] * table.weight, units
 
@@ -210,6 +212,7 @@ def bootstrap(
     """
     weights, units = resampling_weights(fit.table, by, replicates, seed, tolerance)
     theta, objective, converged = searched_again(fit, weights)
+    # whole runs or budgets may be fewer than the parameters: they lose one degree, as clusters do
     free = max(1, units - (len(fit.theta) if by == "row" else 1))
     drawn = (fit.problem.natural(theta), objective, converged, by, units, free, seed)
     return Bootstrap(*drawn, fit.form, fit.law.axis, fit.law.k)
@@ -217,6 +220,7 @@ def bootstrap(
 
 def searched_again(fit: LawFit, weights: Floats) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:
     """Return theta `[S, P]`, objective and whether it is an optimum `[S]`, for weights of the rows `[S, rows]`."""
+    # LAD may stop at a vertex next to its start, so it comes from a smooth cost at once
     least = fit.cost.name == "lad"
     solution = solve_again(fit, weights, homotopy=least)
     theta, objective, converged = solution.theta.copy(), solution.objective.copy(), solution.converged.copy()
@@ -224,6 +228,7 @@ def searched_again(fit: LawFit, weights: Floats) -> tuple[Floats, Floats, npt.ND
     if len(failed):
         start = np.repeat(fit.theta[None], len(failed), axis=0)
         second = solve_again(fit, weights[failed], start, homotopy=not least)
+        # a second search may end higher: only a lower objective replaces the first
         better = second.objective < objective[failed]
         theta[failed[better]], objective[failed[better]] = second.theta[better], second.objective[better]
         converged[failed[better]] = second.converged[better]

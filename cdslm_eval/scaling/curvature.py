@@ -58,6 +58,7 @@ class Growth:
     def label(self) -> str:
         """Verdict: "falls", "flat", "rises" or "undetermined"."""
         low, high = self.interval
+        # a sign that is certain says nothing where the whole interval is as good as flat
         if high < 0 and low <= -_FLAT:
             return "falls"
         if low > 0 and high >= _FLAT:
@@ -199,6 +200,7 @@ def _by_law(
 
     def slope(values: Floats) -> Floats:
         with np.errstate(all="ignore"):
+            # from end to end, since a width is no exact power of C
             return np.asarray((np.log(values[..., 1]) - np.log(values[..., 0])) / steps)
 
     value = float(slope(np.asarray(of(fit.law.curve, C))))
@@ -238,12 +240,15 @@ def _compared(isoflops: IsoFlops, fit: LawFit) -> tuple[tuple[float, ...], int, 
     A parabola through few sizes misses the true curvature under the law as in the data, so this bias cancels.
     """
     rows = list(_scores(isoflops, fit))
+    # one budget cannot tell a wrong law from its own bad luck
     if len(rows) < 2:
         return (), len(rows), math.nan, ()
     C, z, ratio = (np.array(column) for column in zip(*rows, strict=True))
     outside = np.abs(z) > _OUTSIDE
     excess, count = float(np.median(ratio)) - 1, len(rows)
+    # under a right law one budget in twenty lies outside as well
     by_chance = float(binomtest(int(outside.sum()), count, 0.05, alternative="greater").pvalue)
+    # the sum sees small misses to one side, none of which shows alone
     together = float(2 * ndtr(-abs(float(z.sum())) / math.sqrt(count)))
     flags: tuple[Flag, ...] = ()
     if by_chance < _LEVEL_COUNT or together < _LEVEL_MEAN:

@@ -154,8 +154,10 @@ class PowerCurve(Curve):
         """Return u(N, D)."""
         del columns
         log_n, log_d = np.log(np.asarray(N, float)), np.log(np.asarray(D, float))
+        # a law in C alone: N and D count only by their product
         if np.all(np.isneginf(self.log_B)):
             return np.asarray(self.floor + np.exp(self.log_A - self.alpha * (math.log(self.k) + log_n + log_d)))
+        # in logarithms, since A and B of a replicate may leave the range of numbers
         inner = np.logaddexp(self.log_A - self.alpha * log_n, self.log_B - self.beta * log_d)
         return np.asarray(self.floor + np.exp(self.gamma * inner))
 
@@ -179,6 +181,7 @@ class PowerCurve(Curve):
         """Return gamma alpha beta (u* - E)."""
         log_n = self.log_n_optimum(C)
         u = self.value(np.exp(log_n), np.exp(np.log(np.asarray(C, float)) - math.log(self.k) - log_n))
+        # alpha a = beta b for the two terms at the optimum, so alpha^2 a + beta^2 b = alpha beta (a + b)
         return np.asarray(self.gamma * self.alpha * self.beta * (u - self.floor))
 
     def near_optimal(self, C: npt.ArrayLike, epsilon: npt.ArrayLike, *, relative: bool = False) -> NearOptimal:
@@ -191,6 +194,7 @@ class PowerCurve(Curve):
         log_n = self.log_n_optimum(C)
         excess = self.frontier(C) - self.floor
         epsilon = np.asarray(epsilon, float) * (excess + self.floor if relative else 1.0)
+        # log1p keeps the digits of a small epsilon, which 1 + epsilon loses
         log_level = np.log1p(epsilon / excess) / self.gamma
         low = -_root(self.alpha, self.beta, log_level)
         high = _root(self.beta, self.alpha, log_level)
@@ -208,6 +212,7 @@ class PowerCurve(Curve):
     def reach(self, u: npt.ArrayLike) -> Floats:
         """Return the least budget whose optimum is at or below u; infinite where the floor is at or above it."""
         gap = np.asarray(u, float) - self.floor
+        # the excess is an exact power of C; at C = 1 it is large, so that the floor cancels without loss
         at_one = np.log(self.frontier(1.0) - self.floor)
         with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
             budget = np.exp((at_one - np.log(gap)) / self.frontier_exponent)
@@ -252,6 +257,7 @@ class NumericCurve(Curve):
         shape = np.broadcast_shapes(C.shape, np.shape(self.floor))
         budget = np.broadcast_to(C, shape)
         end = np.log(budget) - math.log(self.k)
+        # a grid first, since golden sections alone end in any local minimum
         steps = np.linspace(0.0, 1.0, _GRID)
         values = np.stack([self._along(step * end, budget) for step in steps])
         least = np.argmin(np.where(np.isfinite(values), values, np.inf), axis=0)
@@ -272,6 +278,7 @@ class NumericCurve(Curve):
 
     def kappa(self, C: npt.ArrayLike) -> Floats:
         """Return the second difference of u in ln N at the optimum."""
+        # wide enough that rounding, divided by the square of the step, stays small
         C, step = np.asarray(C, float), 0.02
         log_n = self.log_n_optimum(C)
         sides = self._along(log_n - step, C) + self._along(log_n + step, C)
@@ -285,6 +292,7 @@ class NumericCurve(Curve):
         epsilon = np.asarray(epsilon, float) * (least if relative else 1.0)
         end = np.log(C) - math.log(self.k)
         sides = []
+        # bisection supposes that u rises from the optimum to either end
         for outside in (np.zeros_like(log_n), np.broadcast_to(end, log_n.shape)):
             inner, outer = log_n, outside
             for _ in range(_SECTIONS):
@@ -300,6 +308,7 @@ class NumericCurve(Curve):
         """Return the least budget, searched from 1 to 1e40 FLOPs."""
         u = np.asarray(u, float)
         shape = np.broadcast_shapes(u.shape, np.shape(self.floor))
+        # in ln C: budgets span forty decades
         low, high = np.zeros(shape), np.full(shape, math.log(1e40))
         reached = self.frontier(np.exp(high)) <= u
         for _ in range(_SECTIONS):
@@ -309,6 +318,7 @@ class NumericCurve(Curve):
         return np.where(reached, np.exp(high), np.inf)
 
 
+# 45 golden sections narrow an interval to 4e-10 of it, 45 bisections to 3e-14
 _GRID, _SECTIONS, _GOLDEN = 96, 45, (3 - math.sqrt(5)) / 2
 
 
@@ -322,6 +332,7 @@ def _root(near: Floats, far: Floats, log_level: Floats) -> Floats:
     total = near + far
     t = (log_level + np.log(total / far)) / near
     for _ in range(60):
+        # in logarithms, since e^(near t) of a wide range overflows
         up = np.log(far / total) + near * t
         down = np.log(near / total) - far * t
         value = np.logaddexp(up, down)

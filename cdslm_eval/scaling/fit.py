@@ -143,6 +143,7 @@ def robust_fit(table: RunTable, metric: str, spec: LawSpec, *, seeds: int = 8) -
         UsageError: There are too few usable rows.
     """
     first = fit_law(table, metric, replace(spec, estimator="least_squares"), seeds=seeds)
+    # the factor makes a median absolute residual a standard deviation under normal noise
     spread = 1.4826 * float(np.median(np.abs(residuals(first))))
     if spread < 1e-9:
         return first
@@ -215,6 +216,7 @@ def _searched(
     """Search from every start, and return the best optimum with its flags."""
     form, cost = get_form(spec.form), make_estimator(spec.estimator, spec.delta)
     train, test = rows.select(rows.split == "train"), rows.select(rows.split == "test")
+    # as many rows as parameters are met exactly, and leave nothing to judge the fit by
     if len(train) <= len(form.inner):
         raise _too_few(train, rows, metric, spec)
     u = axis.orient(train.metric(metric))
@@ -223,6 +225,7 @@ def _searched(
     start = np.array(chosen) if chosen else problem.seeds(u, train.weight, max(2, seeds))
     target = axis.link.forward(u)[0]
     solution = minimise(problem, cost, target, train.weight, start)
+    # the objective has several basins: whether enough seeds found this one is for the flags
     best = int(np.argmin(solution.objective))
     natural = {name: float(value[best]) for name, value in problem.natural(solution.theta).items()}
     law = Law(spec.form, natural, rows.k, axis)

@@ -128,11 +128,14 @@ def round_budgets(C: Floats, more: Sequence[float] = ()) -> Floats:
     low, high = math.floor(math.log10(C.min())), math.ceil(math.log10(C.max()))
 
     def within(digits: tuple[int, ...]) -> list[float]:
+        # read from text: a power computed in floating point need not be the round number
         steps = [float(f"{digit}e{power}") for power in range(low, high + 1) for digit in digits]
+        # a round end of the range must not be lost to rounding
         return [step for step in steps if C.min() * 0.999 <= step <= C.max() * 1.001]
 
     budgets = within((1,))
     if len(budgets) < 4:
+        # a range between two round budgets still needs one
         budgets = within((1, 3)) or [float(f"{np.exp(np.log(C).mean()):.2g}")]
     return np.array(sorted({*budgets, *more}))
 
@@ -239,6 +242,7 @@ def predictions(
 
 def _optima(fit: LawFit, draws: Bootstrap | None, C: Floats, level: float) -> tuple[Predicted, ...]:
     along = frontier(fit, draws, C, level)
+    # at the fitted optimum: a replicate's own optimum is another model
     predicted = predict(fit, along.N.value, along.D.value, level, draws)
     rows = []
     for index, budget in enumerate(C):

@@ -63,6 +63,7 @@ class IsoFlop:
     def kappa_log_std(self) -> float:
         """Standard deviation of ln kappa, from its interval; NaN where that is unknown or holds 0."""
         low, high = self.kappa_interval
+        # the interval is taken as a normal one of ln kappa, in which the power law is fitted
         return float(np.log(high / low) / (2 * 1.96)) if low > 0 else np.nan
 
     @property
@@ -117,6 +118,7 @@ class IsoFlops:
             assert budget.chosen is not None
             low, high = budget.chosen.width(epsilon * abs(budget.loss) if relative else epsilon)
             if np.isfinite(low) and np.isfinite(high):
+                # at one budget the largest model sees the fewest tokens
                 sizes, tokens = np.exp([low, high]), budget.C / (self.table.k * np.exp([high, low]))
                 rows.append((budget.C, np.exp(high - low), np.ptp(sizes), np.ptp(tokens)))
         if len({row[0] for row in rows}) < 2:
@@ -182,6 +184,7 @@ def fit_isoflops(
     if degree not in {None, 2, 3}:
         raise UsageError(f"an isoFLOP is a parabola (2) or a cubic (3), not of degree {degree}")
     values = table.metric(metric)
+    # the metric itself, since kappa and widths are in its units
     axis = make_axis("identity", values[np.isfinite(values)], better, bounds)
     rows = usable_rows(table, metric, axis)
     rows = rows.select(rows.split == "train")
@@ -191,6 +194,7 @@ def fit_isoflops(
     options = _Options(degree, replicates, seed, axis, bool(check.derived) or check.spread < 0.01)
     groups = find_budgets(rows, tolerance)
     curves = [_curves(rows, metric, groups.rows(i), axis) for i in range(len(groups.C))]
+    # a budget with as many sizes as coefficients has no residuals of its own
     noise = _pooled(curves)
     budgets = tuple(_budget(rows, groups.rows(i), float(c), curves[i], noise, options) for i, c in enumerate(groups.C))
     laws = _laws(budgets, seed)
@@ -217,6 +221,7 @@ def _choose(parabola: IsoCurve | None, cubic: IsoCurve | None, degree: int | Non
         return parabola if degree == 2 else cubic
     if parabola is None or cubic is None:
         return parabola
+    # a cubic must not lose a minimum that the parabola has among the sampled sizes
     better = cubic.criterion < parabola.criterion and (cubic.inside or not parabola.inside)
     return cubic if better else parabola
 
@@ -237,14 +242,17 @@ def _budget(
     if not np.isfinite(chosen.minimum):
         return IsoFlop(C, rows, spread, *curves, chosen, reason="the curve has no minimum")
     if not chosen.inside:
+        # an extrapolated minimum is no measurement, so N* stays unknown
         where = "below" if chosen.minimum < chosen.low else "above"
         reason = f"the curve's minimum lies {where} the sampled sizes"
         return IsoFlop(C, rows, spread, *curves, chosen, kappa=chosen.kappa, reason=reason)
+    # seeded by the budget itself, so that leaving another out does not redraw it
     draws = chosen.draws(
         noise, options.replicates, np.random.default_rng([options.seed, len(rows), int(np.log(C) * 1e6)])
     )
     log_d = _log_tokens(table, rows, C, options)
     log_n = draws.minimum
+    # the axis turns the order round where higher is better
     loss = np.sort(options.axis.restore(np.quantile(draws.value, [0.025, 0.975]))) if len(log_n) else np.full(2, np.nan)
     here = chosen.minimum
     return IsoFlop(
@@ -263,6 +271,7 @@ def _budget(
         _interval(np.exp(log_d(log_n) - log_n)),
         (float(loss[0]), float(loss[1])),
         _interval(draws.kappa),
+        # a plain standard deviation would follow the few draws whose curve is almost flat
         float(np.diff(np.quantile(log_n, [0.16, 0.84]))[0] / 2) if len(log_n) else np.nan,
     )
 
@@ -294,6 +303,7 @@ def _interval(draws: Floats) -> Interval:
 
 def _laws(budgets: tuple[IsoFlop, ...], seed: int) -> dict[str, PowerLaw | None]:
     good = [b for b in budgets if b.has_optimum and np.isfinite(b.log_std) and b.log_std > 0]
+    # curves through exact values have no spread to weigh by
     if len({b.C for b in good}) < 2:
         good = [b for b in budgets if b.has_optimum]
     if len({b.C for b in good}) < 2:

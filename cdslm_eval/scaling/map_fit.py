@@ -154,6 +154,7 @@ def _chosen(scores: Sequence[MapScore]) -> int:
 def _tried(name: str, loss: Floats, u: Floats, weight: Floats, axis: Axis) -> tuple[MetricMap, MapScore] | None:
     """Return one kind fitted to all rows with its scores; None where the rows are too few or it does not fit them."""
     kind = MAPS[name](loss, u, axis)
+    # two losses to spare, except for a line: a curve through every point always seems best
     if len(np.unique(loss)) < kind.size + (0 if kind.size <= 2 else 2) or (name == "spline" and len(loss) < 20):
         return None
     mapped = _fitted(kind, loss, u, weight)
@@ -168,6 +169,7 @@ def _fitted(kind: MapKind, loss: Floats, u: Floats, weight: Floats) -> MetricMap
     first = _least(minimise(problem, make_estimator("least_squares"), target, weight, start))
     if first is None:
         return None
+    # Huber's delta needs the size of the noise, which least squares gives first
     spread = residual_spread(target - problem.predict(first[None])[0], kind.size)
     estimator = make_estimator("huber", HUBER_SPREADS * spread)
     theta = _least(minimise(problem, estimator, target, weight, first[None]))
@@ -190,6 +192,7 @@ def _aicc(mapped: MetricMap, loss: Floats, u: Floats, weight: Floats) -> float:
     n, k = len(loss), mapped.kind.size + 1  # the residual variance is a parameter as well
     if n - k - 1 <= 0:
         return math.inf
+    # in mean squares for every kind, since each was fitted with a delta of its own
     squares = float(np.average(_residuals(mapped, loss, u) ** 2, weights=weight))
     return n * math.log(max(squares, _LEAST_SPREAD**2)) + 2 * k * n / (n - k - 1)
 
@@ -199,6 +202,7 @@ def _held_out(name: str, loss: Floats, u: Floats, weight: Floats, axis: Axis) ->
     sign = MAPS[name](loss, u, axis).sign
     far = sign * loss <= np.min(sign * loss) + _SHARE * np.ptp(loss)
     kind = MAPS[name](loss[~far], u[~far], axis) if (~far).sum() > 2 else None
+    # a kind that turns the other way without the best rows says nothing about its extrapolation
     if kind is None or (~far).sum() < kind.size + 1 or kind.sign != sign:
         return math.inf
     mapped = _fitted(kind, loss[~far], u[~far], weight[~far])

@@ -33,6 +33,7 @@ class Line(MapKind):
 
     def starts(self, loss: Floats, u: Floats, weight: Floats) -> Floats:
         """Return the weighted least-squares line."""
+        # on the link's scale the problem is linear, so that one start is enough
         root = np.sqrt(weight)
         columns = np.column_stack([np.ones_like(loss), loss - self.centre])
         target = self.axis.link.forward(u)[0]
@@ -64,6 +65,7 @@ class Line(MapKind):
         intercept, slope = theta[:, 0] - theta[:, 1] * self.centre, theta[:, 1]
         if self.axis.link.name != "identity":
             return {"intercept": intercept, "slope": slope}
+        # the axis may turn the metric round, so values are restored, never a slope
         start, end = self.axis.value(intercept), self.axis.value(intercept + slope)
         return {"intercept": start, "slope": end - start}
 
@@ -95,12 +97,15 @@ class _Scaled(MapKind):
         x, root = (loss - self.centre) / self.width, np.sqrt(weight)
         g = self.shape(self.shapes, x[None])[0]
         design = np.stack([np.ones_like(g), g], axis=2) * root[:, None]
+        # the ridge is for shapes that are flat over the data, and so repeat the constant
         gram = design.transpose(0, 2, 1) @ design + 1e-10 * np.eye(2) * len(x)
         moment = np.einsum("gnp,n->gp", design, u * root)
         levels = np.linalg.solve(gram, moment[..., None])[..., 0]
         left = u * root - np.einsum("gnp,gp->gn", design, levels)
         theta = np.concatenate([levels / self.unit, self.shapes], axis=1)
+        # a start outside the link's domain has no residuals to descend by
         inside = self.axis.link.admits(np.asarray(levels[:, [0]] + levels[:, [1]] * g)).all(axis=1)
+        # sigmoids of other midpoints and rates are basins of their own, so several starts go on
         order = np.argsort(np.where(inside, np.sum(left**2, axis=1), np.inf))
         return np.asarray(theta[order[: min(4, max(1, int(inside.sum())))]])
 
@@ -135,6 +140,7 @@ class Exponential(_Scaled):
 
     def shape(self, theta: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
         """Return (e^(g x) - 1) / g, whose limit at g = 0 is x."""
+        # over g, a straight line is an inner point of the search, and not a limit at infinite amplitude
         g = np.where(np.abs(theta[:, :1]) < 1e-6, 1e-6, theta[:, :1])
         grown = np.exp(np.minimum(g * x, 300.0))
         value = np.expm1(np.minimum(g * x, 300.0)) / g
@@ -160,6 +166,7 @@ class PowerMap(_Scaled):
 
     def shape(self, theta: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
         """Return ((L / centre)^p - 1) / p, scaled by centre / width: x at p = 1."""
+        # Box and Cox's form: value and slope at the centre are the same for every p
         p = np.where(np.abs(theta[:, :1]) < 1e-6, 1e-6, theta[:, :1])
         scale = self.centre / self.width
         log = np.log(np.maximum(1 + x / scale, 1e-12))
@@ -194,6 +201,7 @@ class Sigmoid(_Scaled):
 
     def shape(self, theta: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
         """Return the logistic function."""
+        # a steepness of the other sign would only exchange the two ends
         k = self.sign * np.exp(theta[:, [1]])
         off = x - theta[:, [0]]
         value = expit(k * off)
@@ -258,6 +266,7 @@ class Spline(MapKind):
         x = self.sign * (loss - self.centre) / self.width
         self.knots = np.unique(np.quantile(x, [0.0, 0.25, 0.5, 0.75, 1.0]))
         self.unit = float(np.ptp(u)) or 1.0
+        # no slope below 0 at a knot means none between: the hats are never negative
         self.low = np.concatenate([[-np.inf], np.zeros(len(self.knots))])
         self.high = np.full(len(self.low), np.inf)
 
@@ -277,6 +286,7 @@ class Spline(MapKind):
                 total = total + t - t**2 / (2 * (knots[k + 1] - knots[k]))
             pieces.append(total)
         integrals = np.stack(pieces, axis=-1)
+        # beyond the knots a quadratic would turn round, a line does not
         integrals[..., 0] += np.minimum(x - knots[0], 0.0)
         integrals[..., -1] += np.maximum(x - knots[-1], 0.0)
         return integrals, hats

@@ -91,6 +91,7 @@ def fit_methods(rows: RunTable, question: Question, *, keep_loss: bool) -> Fits:
     """
     stages = question.stages(rows)
     rows = rows.select(np.union1d(stages.loss, stages.metric))
+    # the selection has renumbered the rows
     stages = question.stages(rows)
     loss_fit = fit_law(rows.select(stages.loss), question.loss, question.loss_spec)
     known = rows.select(stages.metric)
@@ -141,13 +142,16 @@ def splits(train: RunTable, test: RunTable, question: Question, share: float, fo
     trials = []
     stages = question.stages(train)
     own = np.intersect1d(stages.loss, stages.metric)
+    # loss and metric may come from different rows
     own = own if len(own) else stages.metric
     if len(test):
         trials.append(("beyond", train, test))
     elif len(own):
+        # strictly above the quantile, so that rows of one C are never divided
         large = np.quantile(train.C[own], 1 - share) < train.C
         if large[own].any() and not large[own].all():
             trials.append(("beyond", train.select(~large), train.select(own[large[own]])))
+    # shuffled, since steps through a sorted table may pick one size from every budget
     order = np.random.default_rng(seed).permutation(len(own))
     for fold in range(folds):
         unseen = np.isin(np.arange(len(train)), own[order[fold::folds]])
@@ -190,6 +194,7 @@ def score(
 
 def _errors(known: RunTable, unseen: RunTable, question: Question) -> dict[str, Floats]:
     """Return each method's errors on unseen rows, on the metric's residual scale."""
+    # all known rows are to be fitted, whichever split they have in the table
     fits = fit_methods(replace(known, split=np.full(len(known), "train")), question, keep_loss=True)
     actual = question.axis.target(unseen.metric(question.metric))
     models: dict[str, Predict] = {"two_stage": fits.two_stage.predict, "fused": fits.fused.predict}
@@ -202,6 +207,7 @@ def _inside(axis: Axis, values: Floats) -> Floats:
     """Return predictions on the residual scale; one that leaves the bounds is taken to the nearest point inside."""
     u = axis.orient(values)
     if axis.link.positive_floor:
+        # not onto the bound itself, where the link is infinite
         least = 1e-6 * (axis.link.scale if axis.link.name == "logit" else float(np.median(np.abs(u))))
         u = np.maximum(u, least)
         if axis.link.name == "logit":
@@ -223,9 +229,11 @@ def best_of(scores: tuple[HeldOutScore, ...], seed: int) -> tuple[str, tuple[str
     if not tried:
         return "", ()
     best = min(tried, key=lambda score: score.rmse_beyond)
+    # resampled rows, since squared errors of extrapolation are far from normal
     draws = np.random.default_rng(seed).integers(0, len(best.beyond), (2000, len(best.beyond)))
     tied = []
     for score in tried:
+        # paired: both err on the same rows, so that differences vary less than the errors
         worse = (score.beyond**2 - best.beyond**2)[draws].mean(axis=1)
         if score is not best and np.quantile(worse, 0.05) <= 0:
             tied.append(score.method)

@@ -50,12 +50,15 @@ def sandwich(fit: LawFit) -> Floats:
     slope, _ = estimator.slopes(r)
     count, size = jacobian.shape
     bread = (jacobian * (weights * estimator.density(r))[:, None]).T @ jacobian
+    # a row's score is weight times slope, so that its weight comes in squared
     meat = (jacobian * (weights * slope)[:, None] ** 2).T @ jacobian
+    # unscaled, the condition number would tell of the units of the parameters
     scale = np.sqrt(np.maximum(np.diag(bread), 1e-300))
     scaled = bread / np.outer(scale, scale)
     if not np.isfinite(scaled).all() or np.linalg.cond(scaled) > 1e13 or count <= size:
         return np.full((size, size), np.nan)
     inverse = np.linalg.inv(scaled) / np.outer(scale, scale)
+    # the factor is for residuals being smaller than errors, by what the fit absorbed (HC1)
     return np.asarray(inverse @ meat @ inverse * count / (count - size))
 
 
@@ -81,16 +84,22 @@ def predict(
     columns, axis = columns or {}, fit.law.axis
     value = fit.law.predict(n, d, **columns)
     u = fit.law.curve.value(n, d, **columns)
+    # intervals are made on the link's scale, so that a bounded link keeps them within its bounds
     z, slope, _ = axis.link.forward(u)
     if draws is None:
+        # delta method: the standard error of u times the link's slope
         half = ndtri((1 + level) / 2) * _standard_error(fit, n, d, columns) * slope
         low, high = z - half, z + half
     else:
         z_draws = axis.link.forward(draws.curve(n.ndim).value(n, d, **columns))[0]
         low, high = draws.band(z_draws, level)
+    # residuals shrink by what the parameters absorb
     lost = fit.n_rows / max(1, fit.n_rows - len(fit.theta))
+    # an empirical quantile, since residuals under Huber have long tails
     noise = float(np.quantile(np.abs(residuals(fit)), level) * np.sqrt(lost))
+    # independent errors add in squares, on each side by itself
     near, far = z - np.hypot(z - low, noise), z + np.hypot(high - z, noise)
+    # the axis turns the ends round where higher is better
     sides = [np.sort([axis.value(a), axis.value(b)], axis=0) for a, b in ((low, high), (near, far))]
     return Prediction(value, (sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]), level)
 
@@ -152,6 +161,7 @@ def profile(fit: LawFit, name: str, points: int = 41, level: float = 0.95) -> Pr
     threshold = float(chi2.ppf(level, 1))
     reach = _half_width(fit, index)
     best = fit.theta[index]
+    # a skewed profile runs past its standard errors: widen until both ends are beyond the quantile
     for _ in range(8):
         grid = np.linspace(max(problem.low[index], best - reach), min(problem.high[index], best + reach), points)
         theta, statistic, objective = _along(fit, index, grid, unit)
@@ -163,6 +173,7 @@ def profile(fit: LawFit, name: str, points: int = 41, level: float = 0.95) -> Pr
     natural = problem.natural(theta)[name]
     order = np.argsort(natural)
     interval = _interval(natural[order], statistic[order], threshold)
+    # searched in its logarithm, a floor never arrives at 0
     if name == "E" and problem.axis.link.positive_floor and not np.isfinite(interval[0]):
         interval = (float(problem.axis.restore(0.0)), interval[1]) if problem.axis.sign > 0 else interval
     return Profile(name, natural[order], objective[order], statistic[order], interval, level)
@@ -181,6 +192,7 @@ def _along(fit: LawFit, index: int, grid: Floats, unit: float) -> tuple[Floats, 
     fixed = np.arange(len(fit.theta)) == index
     near = solve_again(fit, fit.table.weight, start, fixed, homotopy=False)
     far = solve_again(fit, fit.table.weight, start, fixed, homotopy=True)
+    # the neighbour's optimum may lie in a basin that is no longer the lowest
     better = far.objective < near.objective
     theta = np.where(better[:, None], far.theta, near.theta)
     objective = np.minimum(far.objective, near.objective)

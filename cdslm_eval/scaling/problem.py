@@ -53,6 +53,7 @@ class LawProblem:
         z, slope, bend = self.axis.link.forward(u)
 
         def hessian(weights: Floats) -> Floats:
+            # second derivatives of link(u): link'' u' u'^T here, link' u'' by the form
             direct: Floats = np.matmul((jacobian * (weights * bend)[..., None]).transpose(0, 2, 1), jacobian)
             return direct + inner(weights * slope)
 
@@ -62,6 +63,7 @@ class LawProblem:
         """Return u `[S, n]`, its jacobian `[S, n, P]`, and weights `[S, n]` -> the weighted sum of its Hessians."""
         excess = self.form.excess(theta[:, 1:], self.x, self.centre)
         floor = self._floor(theta[:, :1])
+        # a positive floor is searched in its logarithm, which needs no bound at 0
         slope = floor if self.axis.link.positive_floor else np.full_like(floor, self.typical)
         first = np.broadcast_to(slope[:, :, None], (*excess.value.shape, 1))
         jacobian = np.concatenate([first, excess.jacobian], axis=2)
@@ -80,6 +82,7 @@ class LawProblem:
 
     def at(self, table: RunTable) -> LawProblem:
         """Return the same parameters over other rows."""
+        # the centre stays that of the fit, since coefficients are values at that point
         return replace(self, x=np.log(columns_of(self.form, table)) - self.centre[:, None])
 
     def natural(self, theta: Floats) -> dict[str, Floats]:
@@ -147,13 +150,16 @@ def _non_negative(design: Floats, target: Floats, *, signed: int) -> tuple[Float
     squares = target @ target if target.ndim == 1 else np.einsum("gn,gn->g", target, target)
     count, size = moment.shape
     best, out = np.full(count, np.inf), np.zeros((count, size))
+    # columns are so few that all subsets, solved as a batch, are cheaper than a search for the active ones
     for subset in itertools.product((True, False), repeat=size):
         pick = np.flatnonzero(subset)
         if not len(pick):
             continue
+        # an exponent near 0 makes a power constant, as the floor's column is
         ridge = 1e-12 * np.trace(gram, axis1=1, axis2=2)[:, None, None] * np.eye(len(pick))
         solved = np.linalg.solve(gram[:, pick][:, :, pick] + ridge, moment[:, pick, None])[..., 0]
         cost = squares - np.einsum("gp,gp->g", solved, moment[:, pick])
+        # coefficients are searched in logarithms, so none may be below 0
         better = np.all((solved > 0) | (pick < signed), axis=1) & (cost < best)
         best = np.where(better, cost, best)
         full = np.zeros_like(out)
@@ -190,9 +196,11 @@ def law_problem(form: LawForm, axis: Axis, table: RunTable, u: Floats) -> LawPro
         u: The oriented metric, `[rows]`.
     """
     logs = np.log(columns_of(form, table))
+    # a coefficient at N = 1 is all but collinear with its exponent; at the centroid it is not
     centre = logs.mean(axis=1)
     typical = float(np.median(np.abs(u))) or 1.0
     low, high = form.box(typical, centre)
+    # a floor of either sign is in units of the typical value, and its range never binds
     floor = np.array(_FLOOR_RANGE) + np.log(typical) if axis.link.positive_floor else np.array([-1e3, 1e3])
     return LawProblem(
         form,

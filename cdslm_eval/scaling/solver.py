@@ -106,7 +106,9 @@ def _minimise(
     theta = np.clip(start, problem.low, problem.high)
     stages = _stages(estimator, data, theta) if homotopy else []
     for stage in stages:
+        # a stage has only to stay in the basin: the next one moves the optimum again
         theta = _descend(data, stage, theta, _STEPS, 1e-3)[0]
+    # LAD has no curvature to descend by: its optimum is a kink
     if estimator.name == "lad":
         return _least_absolute(data, estimator, theta)
     theta, gradient, converged = _descend(data, estimator, theta, _POLISH_STEPS, 1e-9)
@@ -118,11 +120,13 @@ def _least_absolute(data: _Data, estimator: Estimator, theta: Floats) -> Solutio
     theta, gradient, converged = _descend(data, estimator.smooth(_SHARP * data.spread(theta)), theta, _STEPS, 1e-6)
     exact, excess, optimal = polish(data.problem, data.target, data.weights, theta, ~data.fixed)
     before, after = data.cost(estimator, theta, slice(None)), data.cost(estimator, exact, slice(None))
+    # the vertex nearest to the smooth optimum may be the worse of the two
     better = after <= before
     return Solution(
         np.where(better[:, None], exact, theta),
         np.minimum(before, after),
         np.where(optimal, np.maximum(excess, 0.0), gradient),
+        # without any vertex the smooth search is the judge
         optimal | (converged & ~np.isfinite(excess)),
     )
 
@@ -139,6 +143,7 @@ def _stages(estimator: Estimator, data: _Data, theta: Floats) -> list[Estimator]
         return []
     wanted = estimator.delta if estimator.name == "huber" else 0.0
     spread = 10 * data.spread(theta)
+    # a delta far below the spread, as the 0 of LAD, would ask for endless stages
     wanted = max(wanted, _SHARP * spread / 10)
     steps = max(0, int(np.ceil(np.log10(spread / wanted)))) if spread > 0 else 0
     return [estimator.smooth(spread * (wanted / spread) ** (k / steps)) for k in range(steps)]
@@ -155,13 +160,16 @@ class _Data:
 
     def spread(self, theta: Floats) -> float:
         """Return a typical size of the residuals over the batch."""
+        # over the whole batch, so that all its problems go through the same stages
         r = np.abs(self.problem.predict(theta) - self.target)
+        # a start outside the link's domain predicts NaN
         r = r[np.isfinite(r)]
         return float(2 * np.median(r)) if len(r) else 1.0
 
     def cost(self, estimator: Estimator, theta: Floats, members: npt.NDArray[np.intp] | slice) -> Floats:
         r = self.problem.predict(theta) - self.target[members]
         cost = np.einsum("sn,sn->s", self.weights[members], estimator.cost(r))
+        # infinite outside the link's domain, so that a step there is always refused
         return np.where(np.isfinite(cost), cost, np.inf)
 
     def system(
@@ -219,7 +227,9 @@ def _descend(
             theta[chosen], cost[chosen] = trial[moved], new[moved]
             gradient[chosen], hessian[chosen], scale[chosen], norm[chosen] = g[good], h[good], s[good], norms[good]
         damping[active] = np.where(keep, np.maximum(damping[active] / 8, 1e-12), damping[active] * 6)
+        # under so much damping nothing moves: the search has stalled
         active = active[(norm[active] > tolerance) & (damping[active] < 1e9)]
+    # rounding may end a search above its tolerance and still at an optimum
     return theta, norm, np.isfinite(cost) & (norm <= max(1e-5, tolerance))
 
 
@@ -257,12 +267,14 @@ _STIFF = 0.05
 
 
 def _norm(gradient: Floats, scale: Floats, cost: Floats) -> Floats:
+    # the scale takes out the units of the parameters, the root of the cost those of the residuals
     size = np.max(np.abs(gradient / scale), axis=1)
     return np.asarray(size / np.sqrt(np.maximum(cost, 1e-290)))
 
 
 def _step(gradient: Floats, hessian: Floats, scale: Floats, damping: Floats) -> Floats:
     """Return the damped Newton step; directions of negative curvature are walked downhill instead of up."""
+    # scaled first, so that one damping suits parameters of all units
     scaled = hessian / (scale[:, :, None] * scale[:, None, :])
     values, vectors = np.linalg.eigh(scaled)
     pull = np.einsum("spq,sp->sq", vectors, gradient / scale)

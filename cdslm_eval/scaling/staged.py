@@ -93,6 +93,7 @@ def bootstrap_staged(staged: Staged, by: str = "row", replicates: int = 1000, se
         )
     fit, rows, size = staged.loss_fit, staged.rows, staged.map.kind.size
     weights, units = resampling_weights(rows.table, by, replicates, seed)
+    # one draw for both stages, since loss and metric of a row share its luck
     of_loss, of_metric = weights[:, rows.loss], weights[:, rows.metric]
     if staged.search is not None:
         joint = staged.search.repeat(np.concatenate([of_loss, of_metric], axis=1))
@@ -152,6 +153,7 @@ class Fused:
         mapped, loss_rows, metric_rows = theta[:, -size:], self.loss_rows, self.metric_rows
         u, jacobian, hessian = self.problem.values(law)
         slopes = self.kind.slopes(mapped, u[:, metric_rows])
+        # the metric bears on the law only through the map's slope: where the map is flat it is silent
         by_law = slopes.by_loss[..., None] * jacobian[:, metric_rows]
         parts = [np.concatenate([by_law, slopes.by_theta], axis=2) / self.metric_unit]
         values = [slopes.z / self.metric_unit]
@@ -170,6 +172,7 @@ class Fused:
             out[:, -size:, -size:] = own
             cross = np.einsum("sn,snp,snq->spq", of_metric, jacobian[:, metric_rows], crossed)
             out[:, :-size, -size:], out[:, -size:, :-size] = cross, cross.transpose(0, 2, 1)
+            # second derivatives of map(law): map'' u' u'^T and map' u''
             pull, bend = np.zeros_like(u), np.zeros_like(u)
             pull[:, metric_rows] += of_metric * slopes.by_loss
             bend[:, metric_rows] += of_metric * by_loss
@@ -222,12 +225,14 @@ def fit_fused(loss_fit: LawFit, rows: StageRows, metric: str, first: MetricMap, 
     natural = {name: float(v[0]) for name, v in loss_fit.problem.natural(theta[None, :-size]).items()}
     law = Law(loss_fit.form, natural, loss_fit.law.k, loss_fit.law.axis)
     missed = (problem.predict(theta[None])[0] - target)[-len(values) :] * spreads[1]
+    # the search of the map alone led elsewhere, and must not be repeated in its place
     mapped = replace(first, theta=theta[-size:], spread=residual_spread(missed, len(theta)), search=None)
     search = Repeatable(problem, estimator, target, theta)
     return Staged("fused", law, mapped, float(solution.objective[0]), lost, loss_fit, rows, tuple(flags), search)
 
 
 def _deficiency(jacobian: Floats) -> int:
+    # columns of equal length, so that units of parameters do not pass for lack of rank
     scale = np.linalg.norm(jacobian, axis=0)
     values = np.linalg.svd(jacobian / np.where(scale > 0, scale, 1.0), compute_uv=False)
     return int(np.sum(values < 1e-8 * values[0])) + int(jacobian.shape[1] - len(values))

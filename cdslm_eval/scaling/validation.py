@@ -68,6 +68,7 @@ class Holdout:
 
 def one_sided(held: Holdout) -> Iterator[Flag]:
     """Flag held-out rows that lie to one side of the law beyond chance (sign test, 0.001)."""
+    # signs alone, which need no size of the noise
     above = int(np.sum(held.errors > 0))
     if binomtest(above, len(held.errors)).pvalue < 0.001:
         side, count = ("above", above) if 2 * above > len(held.errors) else ("below", len(held.errors) - above)
@@ -101,6 +102,7 @@ def _predicted(fit: LawFit, rows: RunTable, how: str) -> Holdout:
         rows,
         actual,
         prediction.value,
+        # on the scale of the fit, to be compared with its residuals
         axis.target(actual) - axis.target(prediction.value),
         (actual >= low) & (actual <= high),
         fit.n_rows,
@@ -125,6 +127,7 @@ def hold_out(fit: LawFit, share: float = 0.2) -> Holdout:
     if not 0 < share < 1:
         raise UsageError(f"the share that is held out must lie between 0 and 1, not at {share}")
     edge = np.quantile(fit.table.C, 1 - share)
+    # strictly above the quantile, so that rows of one C are never divided
     large = edge < fit.table.C
     if not large.any():
         raise UsageError(f"{fit.table.source}: all rows have one budget, so none can be held out as the largest")

@@ -182,6 +182,7 @@ def _best(candidates: Sequence[Candidate], form: str) -> Candidate:
     if not adequate:
         return requested
     best = min(adequate, key=lambda c: c.aicc)
+    # a criterion within 2 is no evidence against the law that was asked for
     return requested if requested.adequate and requested.aicc <= best.aicc + 2 else best
 
 
@@ -195,12 +196,14 @@ def doubted(verdict: Verdict, doubts: Sequence[str]) -> Verdict:
         verdict: As the law has it.
         doubts: Why the law is not to be trusted; none leave the verdict as it is.
     """
+    # flat and worsens rest on the trend alone
     if not doubts or verdict.label in {"flat", "worsens"}:
         return verdict
     verdict = replace(verdict, doubts=tuple(dict.fromkeys([*verdict.doubts, *doubts])))
     if verdict.label == "saturates":
         why = f"it seems to saturate, but {doubts[0]}"
         verdict = replace(verdict, label="undetermined", evidence=(why, *verdict.evidence))
+    # within the sampled budgets no extrapolation is at stake
     if verdict.reach is None or verdict.reach.extrapolation_ratio <= 1:
         return verdict
     return replace(verdict, reach=open_question(verdict.reach, "the law is not to be trusted"))
@@ -221,11 +224,13 @@ def _moves(case: Case) -> tuple[str, str]:
     """Return the trend's label, with "improves" where the law must decide whether that continues."""
     trend, margin = case.trend, case.margin
     low, high = trend.interval(case.level)
+    # two one-sided tests at 1 - level are one interval at 2 level - 1
     narrow = trend.interval(2 * case.level - 1)
     budgets = f"from C = {case.table.C.min():.3g} to {case.table.C.max():.3g}"
     moved = f"{budgets} it improves by {trend.gain:.3g} [{low:.3g}, {high:.3g}]"
     if np.ptp(case.table.C) == 0:
         return "undetermined", "all rows have one budget"
+    # before the sign: a change may be certain and still too small to count
     if -margin < narrow[0] and narrow[1] < margin:
         return "flat", f"{moved}: by less than {margin:.3g} over these budgets, which counts as no change"
     if high < 0:

@@ -40,11 +40,13 @@ def polish(
     """
     walk = _Walk(problem, target, weights, free)
     rows = walk.nearest(theta)
+    # a parameter at its bound, or too few independent rows, leaves no vertex to start from
     ready = rows[:, 0] >= 0
     theta = theta.copy()
     theta[ready] = walk.onto(theta[ready], rows[ready], np.flatnonzero(ready))
     cost = walk.cost(theta, np.arange(len(theta)))
     excess = np.full(len(theta), np.inf)
+    # edges that fall by the linearisation but not in truth; forgotten at the next vertex, which has other edges
     blocked = np.zeros(rows.shape, bool)
     active = np.flatnonzero(ready & np.isfinite(cost))
     for _ in range(_PIVOTS):
@@ -58,6 +60,7 @@ def polish(
         next_rows[np.arange(len(members)), pivot.leaves[go]] = pivot.enters[go]
         there = walk.onto(theta[members] + pivot.step[go], next_rows, members)
         new = walk.cost(there, members)
+        # the step was planned on linearised residuals, so the true cost decides
         lower = new < cost[members]
         won, lost = members[lower], members[~lower]
         theta[won], cost[won], rows[won], blocked[won] = there[lower], new[lower], next_rows[lower], False
@@ -93,9 +96,12 @@ class _Walk:
         """Return the rows of least residual whose slopes are independent, `[S, P]`; -1 where there are too few."""
         residual, jacobian = self.linear(theta, np.arange(len(theta)))
         count = len(self.free)
+        # strictly inside: a bound that holds a parameter takes the place of a residual at 0
         inside = np.all((theta > self.problem.low) & (theta < self.problem.high), axis=1)
+        # a row that a replicate leaves out has no kink to rest on
         size = np.where(self.weights > 0, np.abs(residual), np.inf)
         norms = np.linalg.norm(jacobian, axis=2)
+        # Gram-Schmidt: a row whose slopes repeat those of chosen ones would make the basis singular
         left = jacobian.copy()
         rows = np.full((len(theta), count), -1)
         good = inside & np.all(np.isfinite(residual), axis=1)
@@ -118,6 +124,7 @@ class _Walk:
         for _ in range(4):
             residual, jacobian = self.linear(np.clip(theta, self.problem.low, self.problem.high), members)
             step = _solve(jacobian[every, rows], residual[every, rows])
+            # a nearly singular basis throws Newton far off
             theta[:, self.free] -= np.clip(np.nan_to_num(step), -1.0, 1.0)
         return np.asarray(np.clip(theta, self.problem.low, self.problem.high))
 
@@ -128,9 +135,11 @@ class _Walk:
         every = np.arange(len(theta))
         resting = np.zeros(residual.shape, bool)
         resting[every[:, None], rows] = True
+        # ties: a row at 0 that is not in the basis pulls neither way, and resists every departure
         zero = resting | (np.abs(residual) < 1e-13)
         pull = -np.einsum("sn,snp->sp", weights * np.where(zero, 0.0, np.sign(residual)), jacobian)
         basis = jacobian[every[:, None], rows]
+        # optimal where no multiplier exceeds its row's weight: the subdifferential then holds 0
         multiplier = _solve(basis.transpose(0, 2, 1), pull)
         own = weights[every[:, None], rows]
         # direction k lets active row k alone depart: columns of the inverse basis
@@ -149,6 +158,7 @@ class _Walk:
         with np.errstate(divide="ignore", invalid="ignore"):
             reach = np.where(~zero & (weights > 0), -residual / along, np.nan)
         reach = np.where(reach > 0, reach, np.inf)
+        # the cost along an edge is convex and piecewise linear: pass kinks until its slope turns up
         order = np.argsort(reach, axis=1)
         slopes = np.take_along_axis(2 * weights * np.abs(along), order, axis=1)
         slopes = np.where(np.isfinite(np.take_along_axis(reach, order, axis=1)), slopes, 0.0)
