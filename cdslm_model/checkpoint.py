@@ -75,6 +75,7 @@ class Checkpoint:
         path = self.folder / f"{name}.safetensors"
         digest = self.facts["files"].get(path.name)
         try:
+            # before reading: safetensors detects truncation, but no flipped bit
             if digest is None or sha256(path) != digest:
                 raise CheckpointError(f"{path}: truncated or altered: its digest does not fit.{_others(self.folder)}")
             with safe_open(path, framework="pt") as file:
@@ -111,6 +112,7 @@ def save_checkpoint(
     from safetensors.torch import save_file
 
     folder = run / FOLDER / f"step-{step:09d}"
+    # its name does not match the pattern of checkpoints: a half-written one is never resumed from
     half = folder.with_name(f".{folder.name}.part")
     path, needed = half, 0
     shutil.rmtree(half, ignore_errors=True)
@@ -120,6 +122,7 @@ def save_checkpoint(
         for name, values in parts:
             path, needed = half / f"{name}.safetensors", sum(tensor.nbytes for tensor in values.values())
             save_file(dict(values), path)
+            # synced before the rename, which could otherwise reach the disk before the data does
             sync(path)
             files[path.name] = sha256(path)
             # Release before the next part is gathered
@@ -127,6 +130,7 @@ def save_checkpoint(
         record = {**facts, "format": FORMAT, "step": step, "files": files}
         write_json(half / FACTS, {**record, "digest": _digest(record)})
         sync(half)
+        # a rename onto a folder that is not empty fails
         if folder.exists():
             shutil.rmtree(folder)
         half.rename(folder)
@@ -139,6 +143,7 @@ def save_checkpoint(
             f"{run}: no space for the checkpoint of step {step}, of which {path.name} alone takes {needed / 2**20:.0f} "
             f"MiB.{_others(folder)} Free some space and repeat the command"
         ) from error
+    # read back before older ones are removed, so that one that can be opened is always left
     checkpoint = Checkpoint.open(folder)
     protected_names = {f"step-{number:09d}" for number in protected}
     for old in _folders(run)[:-keep]:
@@ -154,6 +159,7 @@ def last_checkpoint(run: Path) -> Checkpoint | None:
         CheckpointError: The latest one is damaged; the message names the one before it.
     """
     folders = _folders(run)
+    # no silent fallback to the one before: that would hide lost work and overwrite what may be repaired
     return Checkpoint.open(folders[-1]) if folders else None
 
 
@@ -174,6 +180,7 @@ def find_checkpoint(path: Path | str) -> Checkpoint:
 
 
 def _folders(run: Path) -> list[Path]:
+    # steps are zero-padded, so that names sort as numbers do
     return sorted(path for path in (run / FOLDER).glob(_PATTERN) if path.is_dir())
 
 
@@ -186,5 +193,6 @@ def _others(folder: Path) -> str:
 
 
 def _digest(facts: Mapping[str, Any]) -> str:
+    # canonical text: the digest must not depend on the order of keys or on indentation
     text = json.dumps(facts, sort_keys=True, ensure_ascii=False, allow_nan=False)
     return hashlib.sha256(text.encode()).hexdigest()

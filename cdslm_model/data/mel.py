@@ -176,6 +176,7 @@ class LogMelStream:
         if frames < 1:
             return torch.empty(0, self._log_mel.spec.mels)
         log_mel: Tensor = self._log_mel._framed(self._pending, 0, frames)[0]  # noqa: SLF001 - its own class's other half
+        # cloned, as a view would keep the samples before it in memory
         self._pending = self._pending[:, frames * self._log_mel.spec.hop :].clone()
         self._emitted += frames
         return log_mel

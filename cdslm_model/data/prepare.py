@@ -113,6 +113,7 @@ def prepare(
         known, report = _known(folder, spec, storage)
         _check(folder, recordings, known)
         fresh = [recording for recording in recordings if recording.name not in known]
+        # counts shards with a JSON: log-mels that a killed call left without one are overwritten
         shard, number = Draft(storage), len(shard_paths(folder))
         done = len(recordings) - len(fresh)
         for recording, facts, log_mel in _log_mels(fresh, LogMel(spec), storage, jobs):
@@ -174,6 +175,7 @@ def _log_mels(
     rest = iter(recordings)
     pool = ThreadPoolExecutor(max(1, jobs))
     try:
+        # bounded: results wait in memory behind a long recording, because order is kept
         for recording in itertools.islice(rest, _LOOKAHEAD * max(1, jobs)):
             waiting.append((recording, pool.submit(transform, recording)))
         while waiting:
@@ -214,5 +216,6 @@ def _check(folder: Path, recordings: Sequence[Recording], known: Mapping[str, st
         if recording.name in seen:
             raise DataError(f"{recording.name!r} occurs twice among the recordings; names must be unique")
         seen.add(recording.name)
+        # shards are only ever added, so that a changed recording cannot replace its earlier version
         if known.get(recording.name, recording.stamp) != recording.stamp:
             raise DataError(f"{recording.name!r} changed since {folder} was prepared; prepare into an empty folder")

@@ -134,6 +134,7 @@ class Draft:
         """Return sums and sums of squares of each band, of the values as a reader decodes them."""
         total, squares = np.zeros(stored.shape[1]), np.zeros(stored.shape[1])
         read = {name: np.array(values, np.float32) for name, values in scale.items()}
+        # in blocks: the float64 copy of a whole shard would take four times its float16
         for start in range(0, len(stored), _SUMMED_FRAMES):
             exact = self.storage.decode(stored[start : start + _SUMMED_FRAMES], read).astype(np.float64)
             total += exact.sum(0)

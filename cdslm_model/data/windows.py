@@ -123,6 +123,7 @@ class Shards:
         starts = np.concatenate([[0], ends[:-1]])
         opens = np.ones(len(ends), bool)
         if join_speakers:
+            # two clips of unknown speakers need not be of the same one
             opens[1:] = (speakers[1:] < 0) | (speakers[1:] != speakers[:-1])
         first = np.flatnonzero(opens)
         return np.stack([starts[first], ends[np.append(first[1:], len(ends)) - 1]], axis=1).astype(np.int64)
@@ -177,6 +178,7 @@ class Windows:
 
     def batch(self, seed: int, step: int, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
         """Return the windows in some rows of a step's batch, `[rows, frames, mels]` each."""
+        # keyed by step and row: a resumed run, or one on more processes, draws the same windows
         drawn = [self.window(random_source(seed, "window", step, row).random()) for row in rows]
         contexts, continuations = zip(*drawn, strict=True)
         return torch.stack(contexts), torch.stack(continuations)

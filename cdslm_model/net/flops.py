@@ -62,8 +62,11 @@ def forward(config: Config, context_frames: int, continuation_frames: int) -> Fl
     context, generated = config.tokens(context_frames), config.tokens(continuation_frames)
     both = context + generated
     return Flops(
+        # in the last block the context has queries, keys and values only: 6 d^2 of 24 a token
         dense=24 * d**2 * (depth * generated + (depth - 1) * context) + 6 * d**2 * context,
+        # all pairs, the unused queries of the last context among them: they are computed
         attention=4 * d * both**2 * depth,
+        # once a sample and not a token; 6 vectors a stream, but 2 of the last block's context
         modulation=2 * (12 * depth - 4) * d**2 + 2 * (TIME_FEATURES * 4 * d + 4 * d**2),
         io=2 * config.token_width * d * (both + generated),
     )

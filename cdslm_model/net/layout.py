@@ -101,6 +101,7 @@ class Packed(Layout):
                 groups.setdefault(lengths, []).append(torch.cat(parts))
         self._groups = [torch.stack(members) for members in groups.values()]
         order = torch.cat([group.flatten() for group in self._groups])
+        # the inverse of the permutation by groups: indexing with it restores the order of the tokens
         self._back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=device))
 
     def spread(self, conditions: Tensor, stream: int) -> Tensor:
@@ -135,6 +136,7 @@ def stream_times(counts: Sequence[int], patch: int, device: torch.device) -> lis
 
 def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return softmax(q k^T / sqrt(head_dim)) v of `[batch, tokens, heads, head_dim]` as `[batch, tokens, width]`."""
+    # without a mask, which would rule out the flash kernel
     attended = functional.scaled_dot_product_attention(
         query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     )

@@ -28,6 +28,7 @@ from cdslm_model.net.parametrization import TABLE, Table
 __all__ = ["Block", "MMDiT", "Projection", "RMSNormScale", "Stream", "time_features"]
 
 _NORM_EPS = 1e-6
+# the frequencies of time_features were made for steps of 0..1000, and time here is 0..1
 _TIME_SCALE = 1000.0
 
 
@@ -98,6 +99,7 @@ class Stream(nn.Module):
             residual: Multiplier of both branches.
         """
         gate, shift, scale, last_gate = adaln
+        # gate times multiplier first: a dense batch has one gate a clip, and the product no pass over all tokens
         tokens = torch.addcmul(tokens, gate * residual, self.out(attended))
         hidden = functional.gelu(self.up(_modulated(tokens, shift, scale)))
         return torch.addcmul(tokens, last_gate * residual, self.down(hidden))
@@ -196,6 +198,7 @@ class MMDiT(nn.Module):
         """
         self._check(streams)
         counts = _counts(streams, lengths)
+        # the usual case, without index tensors: it compiles into one graph
         if all(set(own) == {stream.shape[1]} for own, stream in zip(counts, streams, strict=True)):
             return self._dense(streams, time)
         return self._packed(streams, time, counts)
@@ -230,11 +233,13 @@ class MMDiT(nn.Module):
 
     def _run(self, tokens: Sequence[Tensor], time: Tensor, layout: Layout) -> Tensor:
         """Return the output projection of the last stream's tokens."""
+        # float32 until here: at the highest frequency bfloat16 would confuse near times
         features = time_features(time).to(self.time_in.weight.dtype)
         condition = functional.silu(self.time_out(functional.silu(self.time_in(features))))
         hidden: Sequence[Tensor] = tokens
         for block in self.blocks:
             hidden = block(hidden, condition, layout)
+        # muP's multiplier scales the input, as the bias must stay unscaled
         out: Tensor = self.out(
             functional.layer_norm(hidden[-1], (self.config.width,), eps=_NORM_EPS) * self._output_multiplier
         )
@@ -249,6 +254,7 @@ class MMDiT(nn.Module):
     def _patched(self, stream: Tensor, generated: bool) -> Tensor:
         """Return `[batch, tokens, patch * features]`, filled up with 0 at the far side of time 0."""
         batch, frames, features = stream.shape
+        # at the join, tokens of both streams must meet without empty frames between them
         fill = -frames % self.config.patch
         padded = functional.pad(stream, (0, 0, 0, fill) if generated else (0, 0, fill, 0)) if fill else stream
         return padded.reshape(batch, (frames + fill) // self.config.patch, self.config.patch * features)
@@ -272,6 +278,7 @@ def time_features(time: Tensor) -> Tensor:
 
 def _modulated(tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
     """Return layer-normed tokens, scaled and shifted by the condition (adaLN)."""
+    # 1 + scale: modulation starts at 0 and must then leave a plain layer norm
     return torch.addcmul(shift, functional.layer_norm(tokens, tokens.shape[-1:], eps=_NORM_EPS), 1 + scale)
 
 

@@ -98,6 +98,7 @@ TABLE = Table(
     {
         # mel frames and time features: their number does not grow with width
         "input": Role(start="fan_in", decay=Power(), eps=Power(width=-1)),
+        # one unit's part in the output shrinks as 1 / width, and so does its gradient
         "outer_bias": Role(start=0.0, eps=Power(width=-1)),
         # the second layer of the time perceptron: hidden, but outside the residual branches
         "time": Role(start="fan_in", rate=Power(width=-1), decay=Power(width=1), eps=Power(width=-1)),
@@ -108,8 +109,11 @@ TABLE = Table(
         "bias": Role(start=0.0, eps=Power(width=-1, depth=-1)),
         # scales of the query and key norms are shared by all heads, so their gradient is a sum over the width
         "norm_scale": Role(start=1.0, eps=Power(depth=-1)),
+        # CompleteP, alpha = 1: the sum over all branches keeps its size at any depth
         "branch": Role(start=0.0, multiplier=Power(depth=-1)),
+        # muP: the factor 1 / width stands in the forward pass, so that the learning rate stays constant
         "output": Role(start=0.0, decay=Power(), eps=Power(width=-1), multiplier=Power(width=-1)),
+        # its gradient is that of the loss itself, whatever the width
         "output_bias": Role(start=0.0),
     }
 )
@@ -130,6 +134,7 @@ def parameters_by_role(model: nn.Module) -> Iterator[tuple[str, str, nn.Paramete
     for prefix, module in model.named_modules():
         for name, parameter in module.named_parameters(recurse=False):
             roles = getattr(module, "roles", {})
+            # no default: a role that fits at the base would go wrong unseen at every other width
             if name not in roles:
                 raise ModelError(f"{type(module).__name__} {prefix!r} names no role for its {name}")
             yield f"{prefix}.{name}", roles[name], parameter
@@ -160,8 +165,10 @@ def initialise(
             if isinstance(start, float):
                 parameter.fill_(start)
                 if name.endswith("qkv.bias"):
+                    # not those of the values, the last third of the joint projection
                     parameter[: 2 * config.width] = attention_bias
             else:
+                # on the generator's device: the values must not depend on where the network is
                 drawn = torch.randn(parameter.shape, generator=generator, device=generator.device)
                 parameter.copy_(drawn * parameter.shape[-1] ** -0.5)
 
@@ -193,7 +200,9 @@ def optimizer_groups(
         {
             "params": members[name],
             "lr": lr * role.rate(config),
+            # AdamW shrinks weights by rate times decay, a product that must not depend on width
             "weight_decay": 0.0 if role.decay is None else weight_decay * role.decay(config),
+            # Adam ignores the scale of gradients only while eps is small against them at every size
             "eps": eps * role.eps(config),
             "role": name,
         }

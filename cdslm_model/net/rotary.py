@@ -33,6 +33,7 @@ class RotaryEmbedding:
 
     def __init__(self, times: Tensor, head_dim: int, dtype: torch.dtype, base: float = 10_000.0) -> None:
         steps = torch.arange(0, head_dim, 2, device=times.device, dtype=torch.float32)
+        # float32, as bfloat16 counts in steps of 8 near frame 2000
         angles = (times.float()[:, None] * base ** (-steps / head_dim)).repeat(1, 2)[:, None]
         self.cos, self.sin = angles.cos().to(dtype), angles.sin().to(dtype)
 
@@ -97,6 +98,7 @@ class _FusedJointQkv(torch.autograd.Function):
                 inverse = _inverse_rms(heads)
                 out = joined[which][..., tokens, :, :]
                 scale = norm_scales[2 * stream + which]
+                # the norm's scale is multiplied into the small tables, which saves a pass over all heads
                 _rotate(heads * inverse, cos[tokens] * scale, sin[tokens] * scale, out)
                 inverse_rms.append(inverse)
         ctx.save_for_backward(cos, sin, *rest, *inverse_rms)
@@ -116,10 +118,12 @@ class _FusedJointQkv(torch.autograd.Function):
                 index = 2 * stream + which
                 out_grad = out_grads[which][..., tokens, :, :].to(cos.dtype)
                 unrotated = torch.empty_like(out_grad)
+                # the transpose of a rotation is the rotation by the opposite angle
                 _rotate(out_grad, cos[tokens], -sin[tokens], unrotated)
                 normed = qkv[..., which, :, :].to(cos.dtype) * inverse_rms[index]
                 both = (unrotated * normed).flatten(0, -2)
                 scale_grads.append(both.sum(0).to(norm_scales[index].dtype))
+                # gradient of RMS norm, r (g s - n mean(g s n)) with n the normed head; the sign is in the mean
                 mean = (both @ norm_scales[index].to(cos.dtype)).view(inverse_rms[index].shape).div_(-qkv.shape[-1])
                 unrotated.mul_(norm_scales[index]).addcmul_(normed, mean).mul_(inverse_rms[index])
                 grad[..., which, :, :] = unrotated

@@ -76,9 +76,11 @@ class Continuer:
         self.spec = MelSpec(**saved.facts["mel_spec"])
         self.normalizer = Normalizer.from_dict(saved.facts["normalizer"])
         self.vocoder = find_vocoder(vocoder or settings["vocoder"], self.spec)
+        # initial values would be overwritten at once, and for a moment take as much memory again
         with torch.device("meta"):
             self._model = MMDiT(self.config)
         try:
+            # the averages: they are what the validation loss was measured on
             self._model.load_state_dict(saved.tensors("ema"), assign=True)
         except RuntimeError as error:
             raise CheckpointError(f"{saved.folder}: its weights are not those of its config: {error}") from error

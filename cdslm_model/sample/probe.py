@@ -56,10 +56,12 @@ def probe(run: Path | str, train: Path, valid: Path, windows: int = 128, device:
     shape = (config.context_frames, config.continuation_frames, True)
     frames = [frame for frame in FRAMES if frame < config.continuation_frames]
     context, clean = _windows(Windows(Shards(valid), *shape), model, windows)
+    # 16 frames of 80 bands are 1280 regressors: the windows of a probe are too few to fit them
     fitted = _windows(Windows(Shards(train), *shape), model, _RIDGE_WINDOWS_PER_PROBE * windows)
     ridge = ridge_prediction(fitted, context, frames)
     noise = torch.stack([clip_noise(0, f"probe {number}", *clean.shape[1:]) for number in range(windows)])
     end = torch.full((windows,), model.process.last_time, dtype=torch.float64)
+    # x_t is all noise there: what x0 explains can come from the context only
     x0, _ = model.process.denoised(noise, _predicted(model, context, noise, end), end)
     real = clean[:, frames]
     return {
@@ -126,7 +128,9 @@ def _losses(model: Continuer, context: Tensor, clean: Tensor, noise: Tensor) -> 
     weight = process.weight(time)
     loss = (weight * own).mean()
     gains: dict[str, Any] = {}
+    # both stand-ins are real speech: silence would measure how a model takes an input it never saw
     for name, other in (("other_context", context.roll(1, 0)), ("reversed_context", context.flip(1))):
+        # paired: noise and times of a window are common to both errors and cancel in the difference
         mean, error = _mean_and_error(weight * (errors(other) - own) / loss)
         gains |= {f"{name}_gain": mean, f"{name}_gain_se": error}
     deciles = [_mean_and_error(own[(time * _DECILES).long() == tenth]) for tenth in range(_DECILES)]

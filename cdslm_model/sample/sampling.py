@@ -49,10 +49,12 @@ def times(process: Process, steps: int) -> list[float]:
         raise ModelError(f"{steps} sampling steps: at least 1 is needed")
     angles = _angle(process, torch.tensor([process.last_time])) * torch.arange(steps, 0, -1) / steps
     low, high = torch.zeros(steps, dtype=torch.float64), torch.full((steps,), process.last_time, dtype=torch.float64)
+    # bisection to the precision of float64: the schedules share no closed inverse
     for _ in range(60):
         middle = 0.5 * (low + high)
         under = _angle(process, middle) < angles
         low, high = torch.where(under, middle, low), torch.where(under, high, middle)
+    # both ends are exact: a last time just above 0 would leave noise in every sample
     return [process.last_time, *high[1:].tolist(), 0.0]
 
 
@@ -97,6 +99,7 @@ def heun(predict: Predict, noise: Tensor, times: Sequence[float], process: Proce
     for now, then in itertools.pairwise(times):
         clean, drawn = process.denoised(x, predict(x, _batch(x, now)), _batch(x, now))
         ahead = process.noised(clean, drawn, _batch(x, then))
+        # at time 0 the first half of the step is x0 itself, and x / sigma is not defined
         if then > 0:
             corrected, _ = process.denoised(ahead, predict(ahead, _batch(x, then)), _batch(x, then))
             ahead = _step(process, x, 0.5 * (clean + corrected), now, then)
@@ -120,6 +123,7 @@ def dpm_solver_2m(predict: Predict, noise: Tensor, times: Sequence[float], proce
         share = 0.0
         if before is not None and np.isfinite(half_log_snr[step - 1]) and np.isfinite(half_log_snr[step + 1]):
             ahead = half_log_snr[step + 1] - half_log_snr[step]
+            # 1 / (2 r) of the paper, r being the previous step over this one in half log-SNR
             share = 0.5 * ahead / (half_log_snr[step] - half_log_snr[step - 1])
         guess = clean if before is None else clean + share * (clean - before)
         x = _step(process, x, guess, now, then)

@@ -84,6 +84,7 @@ class GriffinLim:
     def _magnitudes(self, log_mel: Tensor) -> Tensor:
         """Return spectral magnitudes `[batch, frames, bins]` with the given mels."""
         filters = self._filters.to(log_mel.device)
+        # the log-mels of a model that diverged would overflow the power
         mel = torch.pow(10.0, log_mel.clamp(self._spec.silence, _LOUDEST))
         magnitudes: Tensor = (mel @ torch.linalg.pinv(filters)).clamp_(min=1e-8)
         target = mel @ filters.T
@@ -103,6 +104,7 @@ class GriffinLim:
     def _istft(self, spectrum: Tensor, window: Tensor) -> Tensor:
         spec = self._spec
         frames = spectrum.shape[-1]
+        # a centred transform has one frame more than hops, and log-mels are without it
         padded = functional.pad(spectrum, (0, 1))
         samples: Tensor = torch.istft(padded, spec.fft, spec.hop, spec.window, window, length=spec.samples(frames))
         return samples

@@ -40,6 +40,7 @@ class World:
         from torch.distributed.fsdp import fully_shard
 
         mesh = init_device_mesh(self.device.type, (self.size,))
+        # blocks first: the root's group then takes only the parameters that no inner group holds
         for block in model.get_submodule("blocks").children():
             fully_shard(block, mesh=mesh)
         fully_shard(model, mesh=mesh)
@@ -47,11 +48,13 @@ class World:
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum of a tensor over all processes."""
         if self.size > 1:
+            # in place: callers pass a tensor that they do not read again
             dist.all_reduce(value)
         return value
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process; a collective call."""
+        # decided together: a process that left alone would leave the others waiting in their next collective call
         return bool(self.sum(torch.tensor(float(flag), device=self.device)).item()) if self.size > 1 else flag
 
 
@@ -69,6 +72,7 @@ def open_world(device: str) -> Iterator[World]:
         return
     if chosen.type == "cuda":
         chosen = torch.device("cuda", int(os.environ["LOCAL_RANK"]))
+        # NCCL works on the current device: without this every process would use the first GPU
         torch.cuda.set_device(chosen)
     dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
     try:
@@ -80,18 +84,21 @@ def open_world(device: str) -> Iterator[World]:
 def whole(value: Tensor) -> Tensor:
     """Return a parameter, its gradient or a moment of it, gathered on the CPU; a collective call."""
     detached = value.detach()
+    # safetensors refuses tensors that are not contiguous
     return (detached.full_tensor() if isinstance(detached, DTensor) else detached).cpu().contiguous()
 
 
 def local(value: Any) -> Tensor:
     """Return the part of a parameter that this process holds."""
     tensor: Tensor = value.detach()
+    # shares memory with the parameter: what is written to it is written to the weights
     return tensor.to_local() if isinstance(tensor, DTensor) else tensor
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:
     """Return a whole tensor sharded as a parameter is."""
     if isinstance(parameter, DTensor):
+        # collective: the first process's values are scattered, so all processes must restore in one order
         return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
     return value.to(parameter.device)
 
@@ -100,6 +107,7 @@ def spread(part: Tensor, parameter: Tensor) -> Tensor:
     """Return the sharded tensor of a local part, laid out as a parameter is: the inverse of `local`."""
     if isinstance(parameter, DTensor):
         mesh, placements = parameter.device_mesh, parameter.placements
+        # from_local would infer the shape from equal parts, and the last part may be shorter
         size, stride = parameter.size(), parameter.stride()
         return DTensor.from_local(part, mesh, placements, run_check=False, shape=size, stride=stride)
     return part

@@ -132,6 +132,7 @@ def open_speech(data: Path, valid: Path) -> Speech:
         DataError: The two share clips, or are log-mels of different kinds.
     """
     speech = Speech(Shards(data), Shards(valid))
+    # compared by content: the same clip under another name would leak as well
     if both := speech.train.shared(speech.valid):
         raise DataError(
             f"{data} and {valid} share {len(both)} clips, {both[0]!r} for one: held-out speech must not be trained on"
@@ -152,6 +153,7 @@ def finished_result(folder: Path, steps: int) -> dict[str, Any] | None:
     if not (folder / RESULT).is_file():
         return None
     result = read_json(folder / RESULT, CheckpointError)
+    # a shorter run may be resumed to a greater length in the same folder
     return result if result["steps"] == steps else None
 
 
@@ -178,6 +180,7 @@ def check_speech(folder: Path, last: Checkpoint, speech: Speech) -> None:
 def check_length(folder: Path, last: Checkpoint, schedule: WarmupStableDecay) -> None:
     """Raise where a run has passed a length, or followed another learning rate."""
     old = WarmupStableDecay(**last.facts["schedule"])
+    # until the earlier of the two decays, runs with one warm-up are identical and a length may still change
     parted = last.step > min(old.decay_start, schedule.decay_start) or (last.step and old.warmup != schedule.warmup)
     if old != schedule and parted:
         raise ModelError(

@@ -39,6 +39,7 @@ class Journal:
         lines = [line for line in _lines(path) if line["step"] <= step and step > 0]
         text = "".join(json.dumps(line) + "\n" for line in lines)
         written_whole(path, lambda half: half.write_text(text, encoding="utf-8"))
+        # line-buffered: a killed process loses no more than the line it was writing
         self._file = path.open("a", encoding="utf-8", buffering=1)
         self._first, self._steps, self._flops, self._tokens, self._peak = step, steps, flops, tokens, peak
         self._start = self._printed = time.monotonic()
@@ -49,6 +50,7 @@ class Journal:
     def step(self, step: int, values: dict[str, float]) -> None:
         """Log one step's loss, learning rate and gradient norm."""
         seconds = max(time.monotonic() - self._start, 1e-9)
+        # steps from before a resumption took none of these seconds
         rate = (step - self._first) / seconds
         facts = {"flops": step * self._flops, "tokens": step * self._tokens, "mfu": rate * self._flops / self._peak}
         self.note(step, {**values, **facts, "seconds": seconds})
@@ -119,6 +121,7 @@ def _board(folder: Path, step: int) -> Any:
         return None
     from torch.utils.tensorboard import SummaryWriter
 
+    # events of steps that were lost are hidden, as their lines are removed from the log
     return SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
 

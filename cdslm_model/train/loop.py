@@ -68,9 +68,11 @@ def run(
     try:
         for values in trainer.advance(schedule, until):
             step = trainer.step
+            # a signal reaches each process at another step, or only one of them: all must stop after the same step
             stop = trainer.any(bool(signals))
             if journal:
                 journal.step(step, values)
+            # a checkpoint between validations must not carry the loss of earlier weights
             measured: dict[str, float | None] = {"val_loss": None}
             if step % settings.valid_every == 0 or step == until:
                 measured = validation = trainer.validate()
@@ -79,6 +81,7 @@ def run(
                     journal.message(f"step {step}: validation loss {validation['val_loss']:.5f}")
             if stop or step % settings.save_every == 0 or step == until:
                 trainer.save(folder, {**facts, **measured}, protected)
+            # after the last step nothing is left to interrupt, and the result should still be written
             if stop and step < until:
                 raise Interrupted(signals[0] if signals else signal.SIGTERM)
     except NotANumberError as error:

@@ -62,6 +62,7 @@ def losses(network: Network, process: Process, batch: Batch, onset_weight: float
     noisy = process.noised(batch.clean, batch.noise, batch.time)
     prediction = network((batch.context, noisy), batch.time)
     target = process.predicted(batch.clean, batch.noise, batch.time)
+    # float32: with 8 significant bits the squares of small errors would be mostly rounding
     squares = (prediction.float() - target).square()
     if onset_weight:
         frames = torch.arange(squares.shape[1], device=squares.device)
@@ -93,8 +94,11 @@ def training_batch(
         end_share: Share of the times that are 1, pure noise; the others are even over [0, 1).
     """
     context, clean = windows.batch(seed, step, rows)
+    # keyed by the row in the whole batch, so that the number of processes does not change it
     noise = torch.stack([clip_noise(seed, f"step {step} place {row}", *clean.shape[1:]) for row in rows])
+    # Kingma et al. 2021: evenly spread times under one random offset lower the variance of the loss
     offset = random_source(seed, "time", step).random()
+    # stretched beyond 1 and cut there: a share of end_share falls on exactly 1, pure noise
     time = torch.tensor(
         [min(1.0, (offset + row / size) % 1.0 / (1.0 - end_share)) for row in rows], dtype=torch.float64
     )
@@ -117,6 +121,7 @@ class Validation:
         spread = [windows.window((index + 0.5) / count) for index in range(count)]
         context, clean = (normalizer.normalize(torch.stack(part)) for part in zip(*spread, strict=True))
         noise = torch.stack([clip_noise(_VALIDATION_SEED, f"valid {n}", *clean.shape[1:]) for n in range(count)])
+        # windows follow the order of the data: rising times would tie each noise level to a part of it
         time = torch.tensor([(0.5 + index * _GOLDEN) % 1.0 for index in range(count)], dtype=torch.float64)
         self.batch = Batch(context, clean, noise, time)
 
@@ -127,6 +132,7 @@ class Validation:
         """
         batch = self.batch
         of_clean, _ = TARGETS[process.target](*process.scales(batch.time))
+        # the noise has mean 0: only the part of x0 in the target has a mean to predict
         constant = of_clean[:, None, None] * batch.clean.double().mean((0, 1))
         target = process.predicted(batch.clean, batch.noise, batch.time)
         return float((process.weight(batch.time) * (target - constant).square().mean((1, 2))).mean())
@@ -134,4 +140,5 @@ class Validation:
     def share(self, rank: int, world: int) -> Batch:
         """Return every `world`-th window from `rank` on."""
         batch = self.batch
+        # interleaved, so that shares differ by one window at most
         return Batch(*(value[rank::world] for value in (batch.context, batch.clean, batch.noise, batch.time)))

@@ -71,6 +71,7 @@ def train(job: TrainingJob) -> dict[str, Any]:
 @contextmanager
 def _locked_by_first(folder: Path, world: World) -> Iterator[None]:
     """Lock the run's folder in the first process; the others wait until it is locked."""
+    # flock refuses a second process, and all processes of one run work in one folder
     if world.rank:
         world.any(False)
         yield
@@ -101,10 +102,12 @@ class _Runs:
             "flops": "exact training FLOPs (3 x forward), validation not counted",
             **{f"tokens, {name}": f"{count * settings.batch_size} a step" for name, count in tokens.items()},
         }
+        # lengths that round to the same number of steps are one run
         steps = sorted({length.steps(self.per_step) for length in job.lengths})
         self.schedules = [
             WarmupStableDecay.plan(count, settings.warmup_steps, settings.decay_share, steps[0]) for count in steps
         ]
+        # kept beyond the latest two checkpoints: a repeated command starts its branches from them
         self._branch_starts = frozenset(schedule.decay_start for schedule in self.schedules[:-1])
 
     def train_all(self) -> dict[str, Any]:
@@ -115,9 +118,11 @@ class _Runs:
             return finished
         self._open_data()
         branches = []
+        # from the shortest on, so that the main run only moves forward
         for schedule in shorter:
             self._segment(self.job.out, longest, schedule.decay_start, None)
             folder = self.job.out / BRANCHES / f"steps-{schedule.steps:09d}"
+            # by its step: in a repeated command the main run may be far beyond it
             start = checkpoint.find_checkpoint(self.job.out / checkpoint.FOLDER / f"step-{schedule.decay_start:09d}")
             branches.append(self._finished(folder, schedule) or self._result(folder, schedule, start, []))
         return self._finished(self.job.out, longest) or self._result(self.job.out, longest, None, branches)
@@ -126,6 +131,7 @@ class _Runs:
         """Return the result of a run that is finished already."""
         result = finished_result(folder, schedule.steps)
         if (folder / RESULT).is_file():
+            # a finished run of other settings must not pass for the result of this command
             self._check_same(folder, checkpoint.find_checkpoint(folder), schedule)
         return result
 
@@ -152,10 +158,12 @@ class _Runs:
         self, folder: Path, schedule: WarmupStableDecay, until: int, start: checkpoint.Checkpoint | None
     ) -> dict[str, float | None]:
         """Train a run up to a step, from its latest checkpoint or from `start`; return the validation there."""
+        # the folder's own first: an interrupted branch is past the checkpoint that it started from
         last = checkpoint.last_checkpoint(folder) or start
         if last is not None:
             self._check_same(folder, last, schedule)
             if last.step >= until:
+                # a segment ends with a validation, which its last checkpoint holds
                 return {name: last.facts.get(name) for name in ("val_loss", "val_loss_se")}
         settings = self.job.settings
         on_gpu = self.world.device.type == "cuda"
@@ -163,6 +171,7 @@ class _Runs:
         trainer = Trainer(settings, self.world, self.windows, self.normalizer, self.validation, compiled)
         if last is not None:
             trainer.restore(last)
+        # one log is enough: loss and norm are the same in all processes
         journal = self._journal(folder, trainer, schedule) if self.world.rank == 0 else None
         facts = {**self.facts, "schedule": dataclasses.asdict(schedule)}
         try:

@@ -51,8 +51,10 @@ class WarmupStableDecay:
 
     def share(self, step: int) -> float:
         """Return the share of the peak at a step (0 is the first), in (0, 1]."""
+        # counted from 1: a first step at rate 0 would be lost
         rise = min(1.0, (step + 1) / max(1, self.warmup))
         if step < self.decay_start:
             return rise
+        # reaches 1 only after the last step, which would be lost at rate 0
         fallen = (step - self.decay_start + 1) / (self.steps - self.decay_start + 1)
         return rise * (1.0 - math.sqrt(fallen))

@@ -31,6 +31,7 @@ def noted_signals() -> Iterator[list[int]]:
         del frame
         if noted:
             raise KeyboardInterrupt
+        # raising here could cut an optimizer step or a checkpoint in half; the loop checks between steps
         noted.append(number)
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}

@@ -51,15 +51,20 @@ class Trainer:
         self.settings, self.world, self.windows, self.normalizer = settings, world, windows, normalizer
         self.validation, self.process = validation, settings.process
         self.model = MMDiT(settings.config)
+        # on the CPU and before sharding: a seed gives the same weights on any device and number of processes
         source = torch.Generator().manual_seed(settings.seed)
         initialise(self.model, settings.config, source, attention_bias=settings.attention_bias)
         self.model.to(world.device)
         world.shard(self.model)
+        # torch.compile prefixes parameter names; those of checkpoints are taken from the plain model
         self.network: Any = torch.compile(self.model) if compile_model else self.model
+        # only after sharding, which replaces every parameter by a new object
         groups = optimizer_groups(self.model, settings.config, lr=settings.lr, weight_decay=settings.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, settings.beta2), fused=True)
+        # under muP each group has a peak of its own; the schedule scales all by one share
         self._peaks = [group["lr"] for group in self.optimizer.param_groups]
         self._named = dict(self.model.named_parameters())
+        # each process averages its own part, which needs no communication
         self._ema = [local(parameter).clone() for parameter in self._named.values()]
         self.step = 0
 
@@ -70,6 +75,7 @@ class Trainer:
             CheckpointError: It is damaged, or of another network.
         """
         averages = dict(zip(self._named, self._ema, strict=True))
+        # a parameter that a checkpoint lacks would silently keep its initial value
         missing = {f"{name} of {file}" for file in ("weights", "ema", "optimizer") for name in self._named}
         with torch.no_grad():
             for name, value in last.each("weights"):
@@ -97,6 +103,7 @@ class Trainer:
         states = self.optimizer.state
         moments = ((f"{n}.{key}", value) for n, p in self._named.items() for key, value in states[p].items())
         averages = zip(self._named.items(), self._ema, strict=True)
+        # a part is gathered only on iteration, so that one of them is in memory at a time
         yield "weights", self._gathered(self._named.items())
         yield "ema", self._gathered((name, spread(average, parameter)) for (name, parameter), average in averages)
         yield "optimizer", self._gathered(moments)
@@ -105,6 +112,7 @@ class Trainer:
         """Return tensors gathered on the CPU in the first process, and none in the others."""
         tensors = {}
         for name, value in named:
+            # in every process: gathering is collective, and the first would wait for those that skip it
             gathered = whole(value)
             if self.world.rank == 0:
                 tensors[name] = gathered
@@ -116,6 +124,7 @@ class Trainer:
         Raises:
             NotANumberError: The loss or the gradient is not finite.
         """
+        # a batch depends on its step only: made ahead, it is the one that a resumed run would make
         with ThreadPoolExecutor(1) as ahead:
             waiting: Future[Batch] = ahead.submit(self._batch, self.step)
             while self.step < until:
@@ -129,6 +138,7 @@ class Trainer:
 
     def _batch(self, step: int) -> Batch:
         size = self.settings.batch_size
+        # equal shares: FSDP averages gradients over processes, which is the batch's mean only then
         each = size // self.world.size
         rows = range(self.world.rank * each, (self.world.rank + 1) * each)
         settings = self.settings
@@ -141,17 +151,21 @@ class Trainer:
         for piece in pieces:
             with self._precision():
                 values = losses(self.network, self.process, piece, self.settings.onset_weight)
+                # pieces are of one size, so that their gradients add up to that of the whole share's mean
                 loss = values.mean() / len(pieces)
             loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
         loss_value = float(self.world.sum(total)) / self.world.size
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
+        # under FSDP the norm is a DTensor, and reading it is a collective call
         norm_value = float(whole(norm))
+        # both are values of all processes: all raise together, before the optimizer spoils weights and moments
         if not math.isfinite(loss_value) or not math.isfinite(norm_value):
             what = "loss" if not math.isfinite(loss_value) else "gradient"
             raise NotANumberError(f"step {self.step + 1}: the {what} is not a number ({loss_value}, norm {norm_value})")
         self.optimizer.step()
         self.step += 1
+        # a constant decay would hold the random initial weights in the average for thousands of steps
         decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(self._ema, [local(p) for p in self._named.values()], 1.0 - decay)
         return {"loss": loss_value, "grad_norm": norm_value, "lr": self.settings.lr * share}
@@ -160,15 +174,18 @@ class Trainer:
         """Return the averaged weights' loss on held-out windows, and its standard error; a collective call."""
         mine = self.validation.share(self.world.rank, self.world.size)
         per_pass = max(1, self.settings.batch_size // self.world.size // self.settings.accumulate)
+        # shares may differ by a window: sums add up over processes where means would not
         sums = torch.zeros(2, dtype=torch.float64, device=self.world.device)
         with self.averaged(), torch.no_grad():
             for piece in mine.to(self.world.device).split(per_pass):
                 with self._precision():
+                    # without the onset weight: every frame counts the same in the loss that runs are compared by
                     values = losses(self.network, self.process, piece).double()
                 sums += torch.stack((values.sum(), values.square().sum()))
         total, squares = self.world.sum(sums).tolist()
         count = len(self.validation.batch.time)
         mean = total / count
+        # rounding may leave a variance of equal values just below 0
         spread_of_mean = math.sqrt(max(0.0, squares / count - mean**2) / (count - 1)) if count > 1 else None
         return {"val_loss": mean, "val_loss_se": spread_of_mean}
 
@@ -177,6 +194,7 @@ class Trainer:
         """Swap in the averaged weights for the duration of a block."""
         weights = [local(parameter) for parameter in self._named.values()]
         current = [weight.clone() for weight in weights]
+        # copied in place: the optimizer and FSDP hold these very tensors
         torch._foreach_copy_(weights, self._ema)
         try:
             yield
@@ -199,6 +217,7 @@ class Trainer:
         # Where writing failed half way, the other processes still wait to hand over the rest
         for _ in parts:
             pass
+        # the others must raise too: training on, they would wait for the first process
         if self.any(failure is not None):
             raise failure or TrainingError(f"{folder}: the first process could not write the checkpoint")
 

@@ -120,6 +120,7 @@ class UnitWindows:
         self.length = length
         self._tokens = np.concatenate(clip_tokens)
         opens = [True] + [
+            # two clips of unknown speakers need not be of the same one
             not join_speakers or speaker is None or speaker != before
             for before, speaker in itertools.pairwise(speakers)
         ]

@@ -105,7 +105,9 @@ class EncoderFeatures(Features):
         """Return float32 `[vectors, hidden size]`; of clips shorter than the encoder's window, none."""
         samples = speech.samples(_ENCODER_RATE_HZ)
         if self._normalize and len(samples):
+            # over the whole clip and with 1e-7, as in transformers' Wav2Vec2FeatureExtractor
             samples = (samples - samples.mean()) / np.sqrt(samples.var() + 1e-7)
+        # a multiple of the hop, so that vectors continue evenly from window to window
         size = int(_WINDOW_SECONDS * _ENCODER_RATE_HZ) // self._hop * self._hop
         parts = [self._hidden(samples[start : start + size]) for start in range(0, len(samples), size)]
         return np.concatenate(parts) if parts else np.zeros((0, self._model.config.hidden_size), np.float32)
@@ -116,12 +118,14 @@ class EncoderFeatures(Features):
         vectors = len(samples) // self._hop
         if not vectors:
             return np.zeros((0, self._model.config.hidden_size), np.float32)
+        # receptive field of one vector, from the last convolution back to the samples
         around = 1
         for kernel, stride in zip(
             reversed(self._model.config.conv_kernel), reversed(self._model.config.conv_stride), strict=True
         ):
             around = (around - 1) * stride + kernel
         side = (around - self._hop + 1) // 2
+        # a hop more on the right, cut off below: rounding must not cost the last vector
         whole = np.pad(samples.astype(np.float32), (side, side + self._hop))
         states = self._model(torch.from_numpy(whole)[None].to(self._device), output_hidden_states=True).hidden_states
         hidden: Vectors = states[self._layer][0, :vectors].float().cpu().numpy()

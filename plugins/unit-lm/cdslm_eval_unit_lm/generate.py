@@ -83,6 +83,7 @@ class UnitContinuer:
         units = self.codec.units
         count = int(np.ceil(frames * units.rate_hz / units.frame_rate))
         continuations: list[Ints] = [np.zeros(0, np.int64)] * len(contexts)
+        # by length: padding would shift the positions of shorter contexts
         for length in sorted({len(context) for context in contexts}):
             rows = [row for row, context in enumerate(contexts) if len(context) == length]
             sources = [random_source(self.sampling.seed, "units", clips[row]) for row in rows]
@@ -99,6 +100,7 @@ class UnitContinuer:
         history = past
         feed = self._ids(past, opened=True)
         while min(map(len, generated)) < count:
+            # positions beyond the window were never trained; half of it remains as the past
             if seen + feed.shape[1] > self._window:
                 cache, seen = None, 0
                 feed = self._ids(history[:, -(self._window // 2) :], opened=False)
@@ -107,6 +109,7 @@ class UnitContinuer:
             logits = (
                 output.logits[:, -1, self._offset : self._offset + len(self.codec.units.mels)].double().cpu().numpy()
             )
+            # two numbers a step even where one is unused: a clip draws alike with and without run lengths
             draws = np.stack([source.random(2) for source in sources])
             tokens = np.array([_draw(row, draw[0], self.sampling) for row, draw in zip(logits, draws, strict=True)])
             for row, token, draw in zip(generated, tokens, draws, strict=True):

@@ -79,6 +79,7 @@ def build(config: Mapping[str, Any], seed: int = 0) -> nn.Module:
     fields = dict(config)
     try:
         lm = auto.AutoConfig.for_model(fields.pop("model_type"), **fields)
+        # transformers takes no generator: it draws initial values from torch's global state
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(seed)
             model: nn.Module = auto.AutoModelForCausalLM.from_config(lm, attn_implementation="sdpa")

@@ -45,6 +45,7 @@ class Learner:
         self._opening = int(config["vocab_size"]) - 1
         self.model: Any = build(config, settings.seed).to(device)
         self._named: dict[str, torch.nn.Parameter] = dict(self.model.named_parameters())
+        # decay would pull gains and biases of norms towards 0, where they do not belong
         matrices = [parameter for parameter in self._named.values() if parameter.ndim > 1]
         vectors = [parameter for parameter in self._named.values() if parameter.ndim <= 1]
         groups = [
@@ -60,8 +61,10 @@ class Learner:
         load_weights(self.model, last.tensors("weights"))
         moments = last.tensors("optimizer")
         for name, parameter in self._named.items():
+            # the checkpoint of step 0 was written before the optimizer had any state
             if f"{name}.step" in moments:
                 state = {key: moments[f"{name}.{key}"].to(self.device) for key in ("exp_avg", "exp_avg_sq")}
+                # AdamW that is neither fused nor capturable keeps its step count on the CPU
                 self._optimizer.state[parameter] = {"step": moments[f"{name}.step"], **state}
         self.step = last.step
 
@@ -110,6 +113,7 @@ class Learner:
             parts = torch.split(self._held_out, self.settings.batch_size)
             sums = torch.cat([self._losses(part).double().view(part.shape).sum(1).cpu() for part in parts])
         count, length = self._held_out.shape
+        # over windows: the losses of neighbouring tokens are not independent
         error = float(sums.std() / length / math.sqrt(count)) if count > 1 else None
         return {"val_loss": float(sums.sum() / (count * length)), "val_loss_se": error}
 
@@ -118,6 +122,7 @@ class Learner:
         tokens = tokens.to(self.device)
         half = self.device.type == "cuda" and torch.cuda.is_bf16_supported()
         with torch.autocast(self.device.type, torch.bfloat16, enabled=half):
+            # the opening token is the past of the first unit, so that every unit of a window is predicted
             logits = self.model(with_opening(tokens, self._opening)[:, :-1], use_cache=False).logits
         return functional.cross_entropy(logits.flatten(0, 1).float(), tokens.flatten(), reduction="none")
 

@@ -68,6 +68,7 @@ def import_published(published: Published, out: Path, device: str = "auto") -> C
     settings = dataclasses.replace(published.settings, units=len(centroids))
     settings.check()
     shards = Shards(published.data)
+    # before the encoder reads all the speech: a vocoder that does not fit fails at once
     find_vocoder(settings.vocoder, shards.spec)
     normalizer = shards.normalizer()
     features = find_features(settings, shards.spec, normalizer, pick_device(device))

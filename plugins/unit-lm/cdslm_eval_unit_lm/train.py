@@ -106,6 +106,7 @@ class _Run:
     def _cluster(self, last: Checkpoint | None) -> tuple[Units, list[Ints]]:
         """Return the units and those of each training clip; a resumed run takes the units of its checkpoint."""
         clips, spec, settings = shard_clips(self.shards), self.shards.spec, self.settings
+        # new clusters might be numbered otherwise, and the model's tokens would lose their meaning
         if last is not None:
             units = Units.from_tensors(last.tensors("units"), self.features.rate_hz, spec.frame_rate)
             return units, self._clip_units(self.shards, "train", units)
@@ -173,8 +174,10 @@ class _Run:
     def finish(self, signals: list[int]) -> dict[str, Any]:
         """Train to the end and write the result."""
         job, learner, facts, steps = self.job, self.learner, self.facts, self.schedule.steps
+        # before training: a kill before the first regular checkpoint would lose the clusters
         if learner.step == 0 and last_checkpoint(job.out) is None:
             learner.save(job.out, {**facts, "val_loss": None})
+        # a run killed between its last checkpoint and its result has no step left, only a loss to measure
         validation = self._train(signals) if learner.step < steps else learner.validate()
         value = validation["val_loss"]
         assert value is not None

@@ -146,6 +146,7 @@ def tables(
         log_mel = clip.log_mel().double().numpy()
         owners, position = _alignment(len(log_mel), len(own), per_frame, positions)
         rows = own[owners] * positions + position
+        # rows repeat, and plain indexed addition would add only one frame to each
         np.add.at(sums, rows, log_mel)
         frames += np.bincount(rows, minlength=len(frames))
         tokens, lengths = runs(own)
@@ -159,6 +160,7 @@ def tables(
 
 def nearest(centroids: Vectors, vectors: Vectors) -> Ints:
     """Return the nearest centroid of each vector, int64 `[vectors]`."""
+    # |v - c|^2 is least where v c - |c|^2 / 2 is greatest: one product, and no differences in memory
     squares = np.square(centroids).sum(1) / 2
     parts = np.split(vectors, range(_CHUNK, len(vectors), _CHUNK))
     return np.concatenate([(part @ centroids.T - squares).argmax(1) for part in parts]).astype(np.int64)
@@ -166,6 +168,7 @@ def nearest(centroids: Vectors, vectors: Vectors) -> Ints:
 
 def _alignment(frames: int, count: int, units_per_frame: float, positions: int) -> tuple[Ints, Ints]:
     """Return unit and position in it of each mel frame; frames after the last unit belong to it."""
+    # a frame belongs to the unit that its centre lies in
     exact = (np.arange(frames) + 0.5) * units_per_frame
     whole = exact.astype(np.int64)
     within = ((exact - whole) * positions).astype(np.int64)
