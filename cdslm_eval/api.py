@@ -123,7 +123,8 @@ def score(
     opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, systems, make)]
     opened, real = with_speakers(opened, real, speakers_from)
     profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
-    settings = {**measuring.settings(host, real), "channel": profiler is not None}
+    choices = {"channel": profiler is not None, "allow_truncated": allow_truncated, "speakers_from": speakers_from}
+    settings = {**measuring.settings(host, real), **choices}
     with Store(path) as rows, _shown(progress, "scoring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, keep_failures=keep_failures)

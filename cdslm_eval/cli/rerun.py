@@ -127,6 +127,8 @@ def _score(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: 
         jobs=jobs,
         seed=settings["seed"],
         channel=settings.get("channel", False),
+        allow_truncated=settings.get("allow_truncated", False),
+        speakers_from=settings.get("speakers_from"),
         progress=True,
         note=common.note,
     )

@@ -66,8 +66,13 @@ def upgrade(db: sqlite3.Connection) -> None:
     if version < 2:
         for statement in _DROP_RESTING_ON_A_FAILED_FEATURE.split(";"):
             db.execute(statement)
-    # schema 2 knew a file by size and time of modification alone, and nothing of its levels: files are read once more,
-    # the rows stay
-    db.execute("DROP TABLE files")
+    # schema 2 knew a file by size and time of modification alone, and nothing of its levels: no file has inode 0, so
+    # each is decoded once more, and its rows are found by its content
+    db.execute("ALTER TABLE files RENAME TO former_files")
     db.execute(_FILES)
+    db.execute(
+        "INSERT INTO files SELECT path, size, mtime_ns, 0, 0, digest, seconds, rate_hz, channels, encoding, mixdown, "
+        "NULL, NULL, NULL, NULL, '' FROM former_files"
+    )
+    db.execute("DROP TABLE former_files")
     db.execute(f"PRAGMA user_version = {SCHEMA}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -60,17 +60,26 @@ class ClipStates:
         """Return the key of a clip's row under a measurer; None while the clip was not decoded."""
         return subject(self.graph.needs[number], state.source, state.digest, state.reference_digest)
 
-    def look_up(self, states: Sequence[ClipState], *, rehash: bool = False) -> None:
+    def doubtful(self, states: Sequence[ClipState], *, rehash: bool) -> list[str]:
+        """Return the files that the store knows but cannot vouch for: they may hold what they held, or not.
+
+        Args:
+            states: The clips.
+            rehash: Whether no stamp is trusted, so that every known file is in doubt.
+        """
+        known = self.store.files(sorted(_paths(states)))
+        return [
+            path for path, facts in known.items() if rehash or (not unchanged(path, facts) and _has_size(path, facts))
+        ]
+
+    def look_up(self, states: Sequence[ClipState], distrusted: Collection[str] = ()) -> None:
         """Take digests from the index of files, and find which rows the store holds already.
 
         Args:
             states: The clips.
-            rehash: Trust no stamp of a file: all are decoded again, and rows are found by what is in them now.
+            distrusted: Files whose entry in the index does not count.
         """
-        on_disk = [state for state in states if state.source.decoded is None]
-        paths = {
-            path for state in on_disk for path in (state.source.path, state.source.reference) if path and not rehash
-        }
+        paths = _paths(states).difference(distrusted)
         known = {path: facts for path, facts in self.store.files(sorted(paths)).items() if unchanged(path, facts)}
         for state in states:
             if state.source.decoded is not None:
@@ -123,6 +132,18 @@ class ClipStates:
         stored = self.store.outcomes(self.graph.identities[number].ident, subjects)
         for state, outcome in zip(states, stored, strict=True):
             yield state.unstored.get(number) or outcome or lost
+
+
+def _paths(states: Iterable[ClipState]) -> set[str]:
+    on_disk = (state.source for state in states if state.source.decoded is None)
+    return {path for source in on_disk for path in (source.path, source.reference) if path}
+
+
+def _has_size(path: str, facts: FileFacts) -> bool:
+    try:
+        return Path(path).stat().st_size == facts.size
+    except (OSError, ValueError):
+        return False
 
 
 def _allowed(source: Source, facts: FileFacts) -> bool:

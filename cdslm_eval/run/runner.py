@@ -16,6 +16,7 @@ from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.plugin.identity import Identity
 from cdslm_eval.results.score_result import Failure
 from cdslm_eval.run.clip_states import ClipState, ClipStates
+from cdslm_eval.run.contents import read_contents
 from cdslm_eval.run.dispatch import Dispatch, RunnerConfig
 from cdslm_eval.run.measurer_graph import resolve
 
@@ -160,7 +161,11 @@ class Runner:
             wanted = tuple(sorted({graph.number(metric) for metric in request.metrics}))
             states.append([ClipState(source, wanted) for source in request.clips.sources])
         flat = [state for group in states for state in group]
-        clip_states.look_up(flat, rehash=self._rehash)
+        # an unpacked archive or a changed mode alters the stamp of a file and not its content: decoding costs less than
+        # measuring again
+        doubtful = clip_states.doubtful(flat, rehash=self._rehash)
+        read = read_contents(self.store, self.executor, doubtful, self._config.jobs, progress)
+        clip_states.look_up(flat, distrusted=set(doubtful) - read)
         duplicates = clip_states.duplicates(flat)
         pending = [uid for uid, state in enumerate(flat) if state.left]
         self.measured = len(pending)

@@ -5,30 +5,22 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core.clips import ClipSet
-from cdslm_eval.core.errors import AudioError
-from cdslm_eval.core.store import FileFacts, Store
-from cdslm_eval.plugin.execution import Executor, Produced, Task
+from cdslm_eval.core.store import Store
+from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
 from cdslm_eval.run import unchanged
-from cdslm_eval.run.worker import read_with_facts
+from cdslm_eval.run.contents import read_contents
 
-__all__ = ["cache_key", "cached_differences", "cached_scores", "read_contents"]
-
-_FILES_A_TASK = 32
-_SECONDS_A_FILE = 30.0
-_COMMIT_S = 1.0
+__all__ = ["cache_key", "cached_differences", "cached_scores", "read_copies"]
 
 
 def cache_key(kind: str, *parts: object) -> str:
@@ -92,27 +84,7 @@ def _read_scores(data: Mapping[str, Any]) -> ScoreResult:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class _Decoder:
-    """A worker's function: decodes files and yields their facts; it skips those that cannot be read.
-
-    Measuring will meet the unreadable ones again, and report them.
-    """
-
-    @contextmanager
-    def open(self) -> Iterator[Callable[[Sequence[str]], Iterator[tuple[str, FileFacts]]]]:
-        """Provide the function."""
-        yield self._decode
-
-    def _decode(self, paths: Sequence[str]) -> Iterator[tuple[str, FileFacts]]:
-        for path in paths:
-            try:
-                yield path, read_with_facts(path)[1]
-            except AudioError:
-                continue
-
-
-def read_contents(store: Store, executor: Executor, sets: Sequence[ClipSet], jobs: int) -> int:
+def read_copies(store: Store, executor: Executor, sets: Sequence[ClipSet], jobs: int) -> int:
     """Store the digests of new files that may be copies, so that copies are not measured again; return their number.
 
     Only a file of the same size as another one can be its copy, so the others are not opened.
@@ -135,28 +107,5 @@ def read_contents(store: Store, executor: Executor, sets: Sequence[ClipSet], job
     counts = Counter(size_of.values())
     known_sizes = store.sizes()
     maybe_copies = [path for path, size in size_of.items() if counts[size] > 1 or size in known_sizes]
-    chunks = (maybe_copies[start : start + _FILES_A_TASK] for start in range(0, len(maybe_copies), _FILES_A_TASK))
-    numbered = enumerate(chunks, 1)
-
-    def next_task() -> Task | None:
-        number, chunk = next(numbered, (0, []))
-        return Task(number, chunk, _SECONDS_A_FILE) if chunk else None
-
-    waiting: list[tuple[str, FileFacts]] = []
-    last = time.monotonic()
-    try:
-        for event in executor.run(_Decoder(), next_task, max(1, jobs)) if maybe_copies else ():
-            if isinstance(event, Produced):
-                waiting.append(event.value)
-            if time.monotonic() - last > _COMMIT_S:
-                _commit(store, waiting)
-                waiting, last = [], time.monotonic()
-    finally:
-        _commit(store, waiting)
+    read_contents(store, executor, maybe_copies, jobs)
     return len(maybe_copies)
-
-
-def _commit(store: Store, facts: list[tuple[str, FileFacts]]) -> None:
-    with store.writing():
-        for path, entry in facts:
-            store.put_file(path, entry)

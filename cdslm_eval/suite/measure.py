@@ -14,7 +14,7 @@ from cdslm_eval.plugin.contract import Metric
 from cdslm_eval.run import Measurement, Progress, Request, Runner
 from cdslm_eval.run.channel import ChannelStudy, study_channels
 from cdslm_eval.run.scoring import requests_for
-from cdslm_eval.suite.cache import read_contents
+from cdslm_eval.suite.cache import read_copies
 from cdslm_eval.suite.plan import Plan
 from cdslm_eval.suite.sets import SetKey
 
@@ -127,7 +127,7 @@ def measure(plan: Plan, options: RunOptions, store: Store, sets: Mapping[SetKey,
         if reference and len(group) > len(systems):
             keys.append(("references", reference))
     if any("audio" in measurer.needs for measurer in (*metrics, *plan.upstream.values())):
-        read_contents(store, runner.executor, [request.clips for request in requests], options.jobs)
+        read_copies(store, runner.executor, [request.clips for request in requests], options.jobs)
     measured = dict(zip(keys, runner.run(requests, options.progress), strict=True))
     channels = {}
     if profiler is not None and options.shard is None:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 import os
+import shutil
 import sqlite3
 
 import numpy as np
@@ -112,6 +114,41 @@ def test_rehash_trusts_no_stamp(folder, score, tmp_path):
         db.execute("UPDATE files SET digest = ? WHERE path LIKE '%set%'", [digest])
     assert score(path)[0].estimate("level").value == pytest.approx(level - 20, abs=0.01)
     assert score(path, rehash=True)[0].estimate("level").value == pytest.approx(level, abs=1e-9)
+
+
+def relabel(path):
+    """Give every row of a store the level 7, so that a row which is measured again can be told from a kept one."""
+    with sqlite3.connect(path) as db:
+        ours = "FROM rows WHERE identity LIKE 'signal@%'"
+        for identity, subject, data in db.execute(f"SELECT identity, subject, data {ours}").fetchall():
+            row = json.dumps({**json.loads(data), "level_dbfs": 7.0})
+            db.execute("UPDATE rows SET data = ? WHERE identity = ? AND subject = ?", [row, identity, subject])
+
+
+def test_rows_are_found_by_content_where_only_the_stamp_changed(folder, score, tmp_path):
+    path = folder("set", noise(), noise(seed=1))
+    score(path)
+    relabel(tmp_path / "s.cdslm")
+    for clip in path.iterdir():
+        shutil.copy(clip, tmp_path / "copy.wav")
+        (tmp_path / "copy.wav").replace(clip)
+    assert score(path)[0].estimate("level").value == 7.0
+    assert score(path, rehash=True)[0].estimate("level").value == 7.0
+    sf.write(path / "1.wav", noise(seed=2), RATE_HZ, subtype="FLOAT")
+    assert score(path)[0].estimate("level").value == pytest.approx((7.0 - 26.02) / 2, abs=0.1)
+
+
+def test_a_store_of_the_former_schema_keeps_its_rows(folder, score, tmp_path):
+    path = folder("set", noise(), noise(seed=1))
+    score(path)
+    relabel(tmp_path / "s.cdslm")
+    with sqlite3.connect(tmp_path / "s.cdslm") as db:
+        former = "path, size, mtime_ns, digest, seconds, rate_hz, channels, encoding, mixdown"
+        db.execute(f"CREATE TABLE f AS SELECT {former} FROM files")
+        db.execute("DROP TABLE files")
+        db.execute("ALTER TABLE f RENAME TO files")
+        db.execute("PRAGMA user_version = 2")
+    assert score(path)[0].estimate("level").value == 7.0
 
 
 class Loud(Generator):
