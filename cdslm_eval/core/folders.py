@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdslm_eval.core.audio import AUDIO_SUFFIXES
+from cdslm_eval.core.errors import UsageError
 
 __all__ = ["AudioFile", "audio_files"]
 
@@ -43,6 +44,9 @@ def audio_files(folder: Path) -> list[AudioFile]:
     A dangling link, a FIFO or a device is listed too: such a clip must be counted as failed, not vanish. Every folder
     is read once: one that is reached by links as well counts where it lies, and loops end. AppleDouble files
     (`._a.wav`) and `__MACOSX` folders hold no audio; they are left out with a note in the log.
+
+    Raises:
+        UsageError: A folder below it cannot be listed.
     """
     files: list[AudioFile] = []
     seen: set[tuple[int, int]] = set()
@@ -67,7 +71,7 @@ def audio_files(folder: Path) -> list[AudioFile]:
 
 def _walk(root: Path, seen: set[tuple[int, int]], links: list[Path]) -> Iterator[tuple[Path, list[str]]]:
     """Yield the folders below `root` that were not seen before, with their files; append links to folders."""
-    for name, folders, names in os.walk(root):
+    for name, folders, names in os.walk(root, onerror=_refuse):
         here = Path(name)
         stat = here.stat()
         if (stat.st_dev, stat.st_ino) in seen:
@@ -77,6 +81,11 @@ def _walk(root: Path, seen: set[tuple[int, int]], links: list[Path]) -> Iterator
         # real folders first, so that one that is linked too counts where it lies
         links.extend(here / folder for folder in folders if (here / folder).is_symlink())
         yield here, names
+
+
+def _refuse(error: OSError) -> None:
+    """Raise where a folder cannot be listed: os.walk would pass over its clips without a word."""
+    raise UsageError(f"{error.filename}: the folder cannot be listed: {error.strerror}") from error
 
 
 def _described(folder: Path, here: Path, names: list[str]) -> Iterator[AudioFile]:

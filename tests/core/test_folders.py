@@ -3,9 +3,13 @@
 from __future__ import annotations
 
 import logging
+import os
 import unicodedata
 
+import pytest
+
 from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.errors import UsageError
 
 
 def test_files_that_macos_adds_are_left_out_with_a_note(tmp_path, caplog):
@@ -43,3 +47,19 @@ def test_a_decomposed_name_finds_its_composed_sidecar(tmp_path):
 def test_a_dangling_link_is_a_clip_that_does_not_vanish(tmp_path):
     (tmp_path / "a.wav").symlink_to(tmp_path / "absent.wav")
     assert [source.key for source in ClipSet.open(tmp_path).sources] == ["a"]
+
+
+def test_a_folder_that_cannot_be_listed_is_named(tmp_path, monkeypatch):
+    """os.walk passes over it, and its clips would be missing from every count."""
+    (tmp_path / "shut").mkdir()
+    (tmp_path / "a.wav").touch()
+    listing = os.scandir
+
+    def scandir(path):
+        if str(path).endswith("shut"):
+            raise PermissionError(13, "Permission denied", str(path))
+        return listing(path)
+
+    monkeypatch.setattr(os, "scandir", scandir)
+    with pytest.raises(UsageError, match="shut: the folder cannot be listed: Permission denied"):
+        ClipSet.open(tmp_path)

@@ -207,7 +207,8 @@ class FasterWhisper(Transcriber):
             encoded,
             prompts,
             beam_size=1,
-            max_length=min(_MOST_TOKENS, len(prompts[0]) + max(limits)),
+            # the same for every batch: the score of a window that runs on must not depend on its neighbours
+            max_length=_MOST_TOKENS,
             return_scores=True,
             return_no_speech_prob=True,
         )

@@ -115,7 +115,10 @@ def train(
     def labelled(specs: list[str], pattern: str) -> list[Labelled]:
         with progress_bar("labels") as bar:
             sets = [matching(ClipSet.open(spec), pattern) for spec in specs]
-            return [entry for clips in sets for entry in label_clips(clips, labels, language, bar)]
+            entries = [entry for clips in sets for entry in label_clips(clips, labels, language, bar)]
+        if missing := sum(map(len, sets)) - len(entries):
+            typer.echo(f"{missing} of {sum(map(len, sets))} clips have no phones and are left out", err=True)
+        return entries
 
     clips = labelled(manifest, match)
     clips, held_out = (clips, labelled([valid], valid_match)) if valid else split_speakers(clips)

@@ -159,3 +159,18 @@ def test_without_torch_one_sentence_names_the_extra(tmp_path, monkeypatch, capsy
     monkeypatch.setattr(cli, "find_spec", lambda name: None)
     assert run(monkeypatch, "train", tmp_path, "--out", tmp_path / "x.onnx") == 2
     assert "pip install 'cdslm-eval-phones[train]'" in capsys.readouterr().err
+
+
+def test_clips_that_are_left_out_are_counted_and_nothing_to_stop_by_is_an_error(tmp_path, monkeypatch, capsys):
+    train = corpus(tmp_path / "train", 6, 0)
+    (train / "000.wav").write_bytes(b"RIFF, but no more")
+    (train / "001.phones").unlink()
+    spoilt = corpus(tmp_path / "valid", 1, 1)
+    (spoilt / "000.wav").write_bytes(b"")
+    small = ("--width", 8, "--blocks", 1, "--epochs", 1, "--clean", "--device", "cpu")
+    assert run(monkeypatch, "train", train, "--out", tmp_path / "n.onnx", "--valid", spoilt, *small) == 3
+    stderr = capsys.readouterr().err
+    assert "1 of 6 clips have no phones and are left out" in stderr
+    assert "1 of 5 clips are left out: unreadable" in stderr
+    assert "no readable clip of 25 ms to 20 s is left to stop by" in stderr
+    assert not (tmp_path / "n.onnx").exists()

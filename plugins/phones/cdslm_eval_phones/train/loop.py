@@ -96,7 +96,7 @@ def train(
         log: Receives a line per epoch.
 
     Raises:
-        EvalError: No clip is left to train on, or the loss became NaN.
+        EvalError: No clip is left to train on or to measure errors on, or the loss became NaN.
     """
     torch.manual_seed(options.seed)
     device = torch.device(device_of(options.device))
@@ -106,6 +106,8 @@ def train(
     groups = [{"params": decay, "weight_decay": 0.01}, {"params": others, "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, lr=options.learning_rate, betas=(0.9, 0.98))
     batches = _Batches(clips, symbols, options)
+    if batches.left_out:
+        log(f"{batches.left_out} of {len(clips)} clips are left out: unreadable, under 25 ms or over {_LONGEST_S:g} s")
     clock = _Clock(options, batches.per_epoch)
     best, best_state, best_epoch, audio_s, epoch = math.inf, deepcopy(net.state_dict()), 0, 0.0, 0
     stopped = "epochs"
@@ -194,6 +196,7 @@ class _Batches:
                 self._labels.append(labels)
         if not self._waves:
             raise EvalError("training: no readable clip of 25 ms to 20 s has phones")
+        self.left_out = len(clips) - len(self._waves)
         self._order = np.argsort([len(wave) for wave in self._waves], kind="stable")
         self.per_epoch = len(self._groups())
 
@@ -279,4 +282,7 @@ def _error_rate(net: PhoneNet, valid: Sequence[Labelled], symbols: Sequence[str]
         path = net(samples)[0].argmax(-1).cpu().numpy()
         changes = np.concatenate([[True], path[1:] != path[:-1]])
         errors += phone_errors(entry.phones, [symbols[index] for index in path[changes] if index])
+    if not errors.phones:
+        # without a rate every epoch would be as good as the first, which would then be kept
+        raise EvalError("training: no readable clip of 25 ms to 20 s is left to stop by")
     return errors.rate
