@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from cdslm_eval.results.numbers import format_number, to_json
@@ -121,19 +121,17 @@ class ChannelReport:
     Attributes:
         sets: The reference first, then the systems.
         sensitivity: What noise and a band limit alone make of the reference, under its recognizer.
-        gains: Sentences on how much of a contrast in text the recognizer recovers.
         clips: Reference clips that were put through channels.
         seconds: Their audio.
     """
 
     sets: tuple[SetChannel, ...]
     sensitivity: tuple[ChannelEffect, ...] = ()
-    gains: tuple[str, ...] = field(default=())
     clips: int = 0
     seconds: float = 0.0
 
     def lines(self) -> Iterator[str]:
-        """Yield the channel sensitivity and the recognition gain as sentences."""
+        """Yield the channel sensitivity as sentences."""
         groups: dict[tuple[str, str], list[ChannelEffect]] = {}
         for effect in self.sensitivity:
             if math.isfinite(effect.value):
@@ -142,7 +140,6 @@ class ChannelReport:
             # of higher orders a few minutes of speech are too little
             values = ", ".join(f"{effect.name} {format_number(effect.value, 3)}" for effect in effects[:2])
             yield f"channel sensitivity: {channel} alone moves {reference} by {values}"
-        yield from self.gains
 
     def doubts(self) -> Iterator[str]:
         """Yield a sentence for each system in which the recognizer is less sure of its phones than in the reference."""
@@ -163,7 +160,6 @@ class ChannelReport:
         return cls(
             sets=tuple(entry for report in reports for entry in report.sets),
             sensitivity=tuple(effect for report in reports for effect in report.sensitivity),
-            gains=tuple(gain for report in reports for gain in report.gains),
             clips=sum(report.clips for report in reports),
             seconds=sum(report.seconds for report in reports),
         )
@@ -179,7 +175,6 @@ class ChannelReport:
         return cls(
             sets=tuple(SetChannel(**_numbers(entry)) for entry in record["sets"]),
             sensitivity=tuple(ChannelEffect(**_numbers(entry)) for entry in record["sensitivity"]),
-            gains=tuple(record["gains"]),
             clips=record["clips"],
             seconds=record["seconds"],
         )

@@ -172,16 +172,23 @@ class Trainer:
 
     def validate(self) -> dict[str, float | None]:
         """Return the averaged weights' loss on held-out windows, and its standard error; a collective call."""
-        mine = self.validation.share(self.world.rank, self.world.size)
+        mine = self.validation.share(self.world.rank, self.world.size).to(self.world.device)
         per_pass = max(1, self.settings.batch_size // self.world.size // self.settings.accumulate)
+        pieces = list(mine.split(per_pass))
+        # every pass gathers sharded weights, a collective call: a process with one less would leave the others waiting
+        largest = -(-len(self.validation.batch.time) // self.world.size)
+        extra = -(-largest // per_pass) - len(pieces)
         # shares may differ by a window: sums add up over processes where means would not
         sums = torch.zeros(2, dtype=torch.float64, device=self.world.device)
         with self.averaged(), torch.no_grad():
-            for piece in mine.to(self.world.device).split(per_pass):
+            for piece in pieces:
                 with self._precision():
                     # without the onset weight: every frame counts the same in the loss that runs are compared by
                     values = losses(self.network, self.process, piece).double()
                 sums += torch.stack((values.sum(), values.square().sum()))
+            for _ in range(extra):
+                with self._precision():
+                    losses(self.network, self.process, next(self.validation.batch.split(1)).to(self.world.device))
         total, squares = self.world.sum(sums).tolist()
         count = len(self.validation.batch.time)
         mean = total / count

@@ -58,6 +58,22 @@ def test_two_processes_follow_the_curve_of_one(shards, trained, tmp_path):
     assert_same_curve(tmp_path / "two", trained)
 
 
+def test_processes_with_unequal_shares_of_the_validation_windows_end_together(shards, tmp_path):
+    """Seven windows, one a pass: the second process has a pass less, in which the first would wait for its shards."""
+    odd = ("--valid-windows", "7", "--batch-size", "2", "--no-probe")
+    results = []
+    for name, launcher in (("two", TORCHRUN), ("one", (sys.executable,))):
+        process = begin(launcher, shards, tmp_path / name, *odd)
+        try:
+            _, errors = process.communicate(timeout=120)
+        finally:
+            process.kill()
+        assert process.returncode == 0, errors[-2000:]
+        results.append(json.loads((tmp_path / name / "result.json").read_text()))
+    for name in ("val_loss", "val_loss_se"):
+        assert results[0][name] == pytest.approx(results[1][name], abs=1e-5)
+
+
 def test_ended_in_any_way_any_number_of_processes_goes_on(inside, shards, trained, tmp_path):
     """Two processes, one of them killed; then one, terminated; then two, terminated; then one to the end."""
     folder = tmp_path / "run"
