@@ -52,11 +52,13 @@ class _Busy:
         actor: The actor.
         task: The task.
         attempts: How many actors were lost with this task before.
+        ended: Whether its last event has arrived.
     """
 
     actor: Any
     task: Task
     attempts: int
+    ended: bool = False
 
 
 class RayExecutor(Executor):
@@ -266,7 +268,10 @@ class _Loop:
         """Yield the next events of a task; one whose actor was lost is sent to another."""
         exceptions = self._ray.exceptions
         try:
-            yield from self._ray.get(next(call))
+            for event in self._ray.get(next(call)):
+                # noted first: whoever takes the last event need not come back for more
+                self._busy[call].ended |= isinstance(event, Finished | Lost)
+                yield event
         except StopIteration:
             self._crew.free.append(self._busy.pop(call).actor)
         except exceptions.RayTaskError as error:
@@ -274,6 +279,9 @@ class _Loop:
         except exceptions.RayError as error:
             work = self._busy.pop(call)
             self._crew.drop(work.actor)
+            if work.ended:
+                # lost between its last event and the end of the call: sent again, the task would end twice
+                return
             if work.attempts + 1 >= _ATTEMPTS:
                 raise EvalError(f"one task was lost with {_ATTEMPTS} nodes of the Ray cluster: {error}") from error
             self._again.append((work.task, work.attempts + 1))

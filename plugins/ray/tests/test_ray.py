@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import socket
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -20,6 +21,7 @@ from cdslm_eval.builtin.recognizers.sidecar import SidecarRecognizer  # noqa: E4
 from cdslm_eval.core.clips import ClipSet  # noqa: E402
 from cdslm_eval.core.errors import EvalError, UsageError  # noqa: E402
 from cdslm_eval.core.store import Store  # noqa: E402
+from cdslm_eval.plugin.execution import Finished, Produced, Task  # noqa: E402
 from cdslm_eval.plugin.host import Host  # noqa: E402
 from cdslm_eval.run import Request, Runner  # noqa: E402
 from cdslm_eval.run.executors.local import LocalExecutor  # noqa: E402
@@ -42,6 +44,14 @@ def cluster():
         del os.environ["PYTHONPATH"]
     else:
         os.environ["PYTHONPATH"] = before
+
+
+@pytest.fixture
+def driver_on_head(cluster):
+    """Connect while there is the head alone: Ray takes any node of this address, and a driver dies with its node."""
+    ray.init(address=cluster.address, logging_level="error", log_to_driver=False)
+    yield
+    ray.shutdown()
 
 
 @pytest.fixture
@@ -71,7 +81,7 @@ def test_two_nodes_equal_one_machine_with_crashes_hangs_and_errors(cluster, seco
     assert "exit code 7" in distributed[1][2].reason
 
 
-def test_the_clips_of_a_killed_node_are_measured_on_another(cluster, second_node, tmp_path, tone_set):
+def test_the_clips_of_a_killed_node_are_measured_on_another(cluster, driver_on_head, second_node, tmp_path, tone_set):
     folder = tone_set("t", 24)
     killed = []
 
@@ -85,6 +95,43 @@ def test_the_clips_of_a_killed_node_are_measured_on_another(cluster, second_node
     assert killed
     assert distributed == outcomes(tmp_path / "local", LocalExecutor(), folder, hostile.Slow())
     assert {outcome.status for (rows,) in [distributed] for outcome in rows} == {"ok"}
+
+
+def test_a_node_that_is_lost_after_the_last_event_of_a_task_repeats_nothing():
+    """The end of the call had not arrived: the task was sent to another actor, and ended twice."""
+
+    class Ray:
+        exceptions = ray.exceptions
+
+        def wait(self, calls, num_returns, timeout):
+            return calls[:1], []
+
+        def get(self, reference):
+            if isinstance(reference, Exception):
+                raise reference
+            return reference
+
+    class Actor:
+        class run:  # noqa: N801 - Ray's own spelling of a remote method
+            @staticmethod
+            def options(num_returns):
+                lost = ray.exceptions.ActorDiedError()
+                events = {1: [[Produced(1, "a")], [Finished(1)], lost], 2: [[Produced(2, "b"), Finished(2)]]}
+                return SimpleNamespace(remote=lambda ident, payload, seconds: iter(events[ident]))
+
+    class Crew:
+        def __init__(self):
+            self.free, self.actors, self.starting = [Actor()], [Actor()], {}
+
+        def capacity(self):
+            return 1
+
+        def drop(self, actor):
+            self.free.append(Actor())  # the one that takes its place
+
+    tasks = iter([Task(1, None), Task(2, None)])
+    loop = executor_module._Loop(Ray(), Crew(), lambda: next(tasks, None))
+    assert list(loop.events()) == [Produced(1, "a"), Finished(1), Produced(2, "b"), Finished(2)]
 
 
 def test_a_distribution_that_a_node_lacks_is_named(cluster, tmp_path, tone_set, monkeypatch):
