@@ -63,6 +63,7 @@ def score(
     executor: str | Executor | type[Executor] = "local",
     channel: bool | None = None,
     speakers_from: str | None = None,
+    real_row: bool = True,
     note: Note = _logger.warning,
 ) -> ScoreResult:
     """Score systems against real speech.
@@ -95,6 +96,7 @@ def score(
             factor of at most .01: up to 20 minutes of the reference are recognized again for each system.
         speakers_from: Where speakers are read from, for sets whose names fit: a pattern of file names such as
             "spk-chapter-utt", or "folder".
+        real_row: Measure the reference under every metric that it can be measured by, for the row of real speech.
         note: Called with sentences that the user is to see; by default they are logged as warnings.
 
     Returns:
@@ -129,7 +131,16 @@ def score(
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, keep_failures=keep_failures)
         result = _scoring.score(
-            runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, profiler=profiler
+            runner,
+            opened,
+            real,
+            measuring.metrics,
+            seed=seed,
+            progress=bar,
+            settings=settings,
+            profiler=profiler,
+            real_row=real_row,
+            prompts=source if prompts is not None else None,
         )
         result = dataclasses.replace(result, warnings=(*measuring.cautions(host, opened, real), *result.warnings))
         rows.put_run(dict(result.settings), [estimate.as_json() for estimate in result.estimates])

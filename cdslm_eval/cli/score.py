@@ -100,6 +100,13 @@ MemoryLimitOption = Annotated[
         "--memory-limit", min=0.0, help="GiB that each worker may take, 0: no limit; default: 3/4 of the machine's."
     ),
 ]
+RealRowOption = Annotated[
+    bool,
+    typer.Option(
+        "--real-row/--no-real-row",
+        help="Measure the reference under every metric too, for the row of real speech on the page.",
+    ),
+]
 SecondsOption = Annotated[float, typer.Option("--seconds", min=0.1, help="Their length.")]
 
 
@@ -133,6 +140,7 @@ def score(
     seconds: SecondsOption = defaults.CLIP_SECONDS,
     channel: ChannelOption = None,
     speakers_from: SpeakersFromOption = None,
+    real_row: RealRowOption = True,
     memory_limit: MemoryLimitOption = None,
     csv_raw: CsvRawOption = False,
 ) -> None:
@@ -166,6 +174,7 @@ def score(
         seconds=seconds,
         channel=channel,
         speakers_from=speakers_from,
+        real_row=real_row,
         executor="local" if memory_limit is None else f"local:memory_gb={memory_limit}",
         progress=True,
         note=common.note,

@@ -27,7 +27,7 @@ _ALIASES = {
     "lang": "language",
     "ref": "reference",
 }
-_FIELDS = ("path", "key", "text", "speaker", "language", "phones", "reference", "reference_text")
+_FIELDS = ("path", "key", "text", "speaker", "language", "phones", "reference", "reference_text", "prompt_seconds")
 _FIELD_NAMES = frozenset(_FIELDS)
 
 
@@ -145,6 +145,7 @@ def from_records(records: Iterable[tuple[str, Mapping[str, Any]]], base: Path) -
                 phones=tuple(phones.split() if isinstance(phones, str) else phones) if phones else None,
                 reference=_located(folder, str(reference))[0] if reference else None,
                 reference_text=_text(record.get("reference_text")),
+                prompt_seconds=_seconds(record.get("prompt_seconds"), where),
             )
         )
     return sources
@@ -177,6 +178,20 @@ def _check_fields(record: Mapping[str, Any], where: str) -> None:
 
 def _is_text_list(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(item, str) for item in value)
+
+
+def _seconds(value: object, where: str) -> float | None:
+    """Return a length in seconds; None where there is none."""
+    text = _text(value)
+    if not text:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not (math.isfinite(seconds) and seconds >= 0):
+        raise UsageError(f"{where}: 'prompt_seconds' must be seconds, 0 or more, not {text[:40]!r}")
+    return seconds
 
 
 def _text(value: object) -> str | None:

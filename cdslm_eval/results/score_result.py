@@ -17,7 +17,7 @@ from cdslm_eval.results.numbers import to_json
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Exemplar", "Failure", "NgramContribution", "ScoreResult", "grids"]
+__all__ = ["Exemplar", "Failure", "NgramContribution", "ScoreResult", "Take", "grids"]
 
 _FORMAT = "cdslm-eval score result"
 
@@ -85,6 +85,23 @@ class Exemplar:
     original: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """A clip whose key other systems have too, to listen to next to theirs.
+
+    Attributes:
+        key: The key.
+        system: The system; "" for the prompt that they continue.
+        path: Its audio file.
+        prompt_seconds: Length of the prompt at its beginning, where it is known to hold one.
+    """
+
+    key: str
+    system: str
+    path: str
+    prompt_seconds: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ScoreResult:
     """Everything that `score` knows at its end.
@@ -97,6 +114,8 @@ class ScoreResult:
         warnings: Sentences that a reader of the numbers must know.
         settings: What was requested, versions, digests of the sets.
         channel: The channels of the sets, where they were measured next to a divergence.
+        real: What the reference itself scores under metrics that compare with nothing.
+        takes: Clips of the keys that all systems share, key by key.
         clip_paths: (set, key) -> audio file of the clips that contributions name; the reference is "reference".
     """
 
@@ -107,6 +126,8 @@ class ScoreResult:
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     channel: ChannelReport | None = None
+    real: tuple[Estimate, ...] = ()
+    takes: tuple[Take, ...] = ()
     clip_paths: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -146,6 +167,7 @@ class ScoreResult:
                 {**to_json(contribution), "overused": contribution.overused} for contribution in self.contributions
             ],
             "warnings": list(self.warnings),
+            **({"real": [estimate.as_json() for estimate in self.real]} if self.real else {}),
             **({"channel": self.channel.as_json()} if self.channel is not None else {}),
             "settings": dict(self.settings),
         }
@@ -174,6 +196,7 @@ class ScoreResult:
             "format": _FORMAT,
             **self.as_json(),
             "exemplars": to_json(self.exemplars),
+            "takes": to_json(self.takes),
             "clip_paths": [[*key, path] for key, path in self.clip_paths.items()],
         }
         return export.save(path, document)
@@ -193,10 +216,11 @@ class ScoreResult:
         document.pop("format", None)
         paths = document.pop("clip_paths", [])
         try:
-            estimates = [dataclasses.asdict(Estimate.from_json(record)) for record in document["estimates"]]
+            for name in ("estimates", "real"):
+                document[name] = [dataclasses.asdict(Estimate.from_json(record)) for record in document.get(name, [])]
         except (TypeError, AttributeError) as error:
             raise UsageError(f"{path}: estimates: {error}; the file is damaged or of another version") from error
-        result = export.build(cls, {**document, "estimates": estimates, "contributions": contributions}, path)
+        result = export.build(cls, {**document, "contributions": contributions}, path)
         return dataclasses.replace(result, clip_paths={(owner, key): file for owner, key, file in paths})
 
 

@@ -17,8 +17,10 @@ from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
 from cdslm_eval.run import Measurement, Progress, Request, Runner
 from cdslm_eval.run.channel import ChannelStudy, inaudible, sees_channel, study_channels
+from cdslm_eval.run.real_row import measurable, real_estimates
 from cdslm_eval.run.samples import context_of, sample_of
 from cdslm_eval.run.set_notes import set_notes
+from cdslm_eval.run.shared_keys import shared_takes
 from cdslm_eval.stats.sample import Sample
 from cdslm_eval.stats.statistic import ChannelProbes, Diagnostics, Estimation
 
@@ -38,6 +40,8 @@ def score(
     progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
     profiler: Metric | None = None,
+    real_row: bool = True,
+    prompts: ClipSet | None = None,
 ) -> ScoreResult:
     """Score systems with metrics.
 
@@ -50,6 +54,8 @@ def score(
         progress: Called with (clips done, clips to do).
         settings: Goes into the result as it is, with the digests of the sets added.
         profiler: The metric whose rows are channel profiles, where the channel is to be measured next to divergences.
+        real_row: Measure the reference under metrics that compare with nothing too.
+        prompts: What the systems continued, to be listened to next to the clips of its keys.
 
     Raises:
         UsageError: A metric needs a reference and there is none, or two systems have one name.
@@ -60,16 +66,23 @@ def score(
         raise UsageError(f"{names} compares with real speech: name it with --reference DIR")
     if len({system.name for system in systems}) < len(systems):
         raise UsageError("two systems have one name")
-    measured = runner.run(requests_for(systems, reference, metrics, profiler), progress)
+    measured = runner.run(requests_for(systems, reference, metrics, profiler, real_row=real_row), progress)
     real = measured[-1] if len(measured) > len(systems) else None
     of_systems, channel = measured[: len(systems)], None
     if profiler is not None and real is not None and sees_channel(metrics):
         channel = study_channels(runner, of_systems, real, metrics, profiler, seed=seed, progress=progress)
-    return summarise(of_systems, real, metrics, reference=reference, seed=seed, settings=settings, channel=channel)
+    result = summarise(of_systems, real, metrics, reference=reference, seed=seed, settings=settings, channel=channel)
+    row = real_estimates(real, metrics, seed) if real is not None and real_row else ()
+    return dataclasses.replace(result, real=row, takes=shared_takes(systems, prompts))
 
 
 def requests_for(
-    systems: Sequence[ClipSet], reference: ClipSet | None, metrics: Sequence[Metric], profiler: Metric | None = None
+    systems: Sequence[ClipSet],
+    reference: ClipSet | None,
+    metrics: Sequence[Metric],
+    profiler: Metric | None = None,
+    *,
+    real_row: bool = False,
 ) -> list[Request]:
     """Return what must be measured: every system under every metric, then the reference where it is compared with.
 
@@ -78,10 +91,14 @@ def requests_for(
         reference: Real speech.
         metrics: The metrics of the run.
         profiler: Measures the channel of every set, where that is wanted.
+        real_row: Measure the reference also where nothing is compared with it, for a row of its own.
     """
     further = () if profiler is None else (profiler,)
     requests = [Request(system, (*metrics, *further)) for system in systems]
     versus = [m for m in metrics if any(s.needs_reference or s.wants_reference for s in m.statistics.values())]
+    if reference is not None and real_row:
+        own = measurable(reference, metrics)
+        versus = [metric for metric in metrics if metric in versus or metric in own]
     if reference is not None and versus:
         requests.append(Request(reference, (*versus, *further)))
     return requests
