@@ -75,7 +75,7 @@ def main(names: list[str]) -> int:
         if not count:
             print(f"{PAGE.name} has no row for {name}.sh", file=sys.stderr)
             return 1
-    PAGE.write_text(page)
+        PAGE.write_text(page)
     return 0
 
 
