@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 __all__ = [
     "BudgetsOption",
     "Fitting",
+    "Grouping",
     "Intervals",
     "JsonToOption",
     "Judging",
@@ -77,7 +78,6 @@ class Rows:
             if len(left) == len(table):
                 common.note(f"note: --exclude {rule!r} matches no row")
             table = left
-        _name_systems(table)
         return self._split(table) if self.test else table
 
     def _open(self) -> RunTable:
@@ -103,16 +103,6 @@ class Rows:
                 raise UsageError(f"--test {rule!r} matches none of {len(table)} rows")
             split[np.isin(table.line, matched.line)] = "test"
         return dataclasses.replace(table, split=split)
-
-
-def _name_systems(table: RunTable) -> None:
-    """Note rows of several systems that are fitted as one: their losses and tokens may be of two kinds."""
-    systems = sorted(set(table.labels.get("system", ())))
-    if len(systems) > 1:
-        common.note(
-            f"note: rows of {len(systems)} systems are fitted as one: {', '.join(systems)}; "
-            f"--where system={systems[0]} fits one alone"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +161,7 @@ class Intervals:
 
     level: Annotated[float, typer.Option("--level", min=0.5, max=0.999, help="Of every interval.")] = 0.95
     replicates: Annotated[int, typer.Option("--replicates", min=0, help="Of the bootstrap; 0: no intervals.")] = 1000
-    by: Annotated[str, typer.Option("--by", help="What is resampled: row, run or isoflop.")] = "row"
+    by: Annotated[str, typer.Option("--by", help="What is resampled: row, run, isoflop, or a column.")] = "row"
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0
 
     def resampling(self) -> Resampling:
@@ -191,6 +181,27 @@ class Judging:
     noise: Annotated[
         float | None, typer.Option("--noise", help="Standard deviation of the metric between runs alike.")
     ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Groups of rows that are fitted each and compared."""
+
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group",
+            help="Fit the rows of each text of this column (or of several: dataset,decay) by themselves and jointly, "
+            "and compare the compute that they need.",
+        ),
+    ] = None
+    against: Annotated[
+        str | None, typer.Option("--against", help="The group that the others are compared with; default: the first.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.against is not None and self.group is None:
+            raise UsageError("--against names a group of --group COLUMN, and there is none")
 
 
 @dataclass(frozen=True, slots=True)

@@ -49,7 +49,7 @@ class Bootstrap:
         objective: `[replicates]`.
         converged: Which replicates reached an optimum, `[replicates]`; the others count in intervals all the same,
             since leaving them out would favour the samples that are easy to fit.
-        by: What was resampled: "row", "run" or "isoflop".
+        by: What was resampled: "row", "run", "isoflop" or a column.
         units: How many of these there were to draw from.
         free: Degrees of freedom that they leave: intervals are widened for what was fitted.
         seed: Of the draw.
@@ -174,22 +174,28 @@ def resampling_weights(
         UsageError: There are fewer than three units.
         UnknownNameError: No such way of resampling.
     """
-    groups: dict[str, npt.NDArray[np.intp]] = {
-        "row": np.arange(len(table)),
-        "run": np.unique(table.run, return_inverse=True)[1],
-        "isoflop": find_budgets(table, tolerance).label,
-    }
-    if by not in groups:
-        raise UnknownNameError("way of resampling", by, groups)
     if replicates < 2:
         raise UsageError(f"a bootstrap needs at least 2 replicates, not {replicates}")
-    label = groups[by]
+    label = _units(table, by, tolerance)
     units = int(label.max()) + 1
     if units < 3:
         raise UsageError(f"{table.source}: {units} {by}(s) are too few to resample; bootstrap by row instead")
     # drawing with replacement only changes weights, so that all replicates share one table and one batch
     counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), replicates).astype(float)
     return counts[:, label] * table.weight, units
+
+
+def _units(table: RunTable, by: str, tolerance: float) -> npt.NDArray[np.intp]:
+    """Return the unit of each row, `[rows]`: what is drawn together."""
+    if by == "row":
+        return np.arange(len(table))
+    if by == "isoflop":
+        return find_budgets(table, tolerance).label
+    try:
+        labels = table.run if by == "run" else table.labels_of(by)
+    except UnknownNameError as error:
+        raise UnknownNameError("way of resampling", by, ["row", "run", "isoflop", *table.labels]) from error
+    return np.unique(labels, return_inverse=True)[1]
 
 
 def bootstrap(
@@ -201,7 +207,8 @@ def bootstrap(
 
     Args:
         fit: The fit.
-        by: What is drawn with replacement: "row", "run" (rows of one run together) or "isoflop" (whole budgets).
+        by: What is drawn with replacement: "row", "run" (rows of one run together), "isoflop" (whole budgets), or a
+            column of the table, whose equal values are drawn together.
         replicates: How many.
         seed: The same seed gives the same replicates.
         tolerance: Width of an isoFLOP in ln C, where the table declares none.

@@ -169,7 +169,7 @@ class Resampling:
     Attributes:
         level: Of every interval.
         replicates: Of the bootstrap; 0 leaves the intervals out.
-        by: What is resampled: "row", "run" or "isoflop".
+        by: What is resampled: "row", "run", "isoflop" or a column.
         seed: Of the bootstrap.
     """
 

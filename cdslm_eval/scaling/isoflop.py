@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from numpy.polynomial import polynomial
 
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.scaling.adequacy import Residuals, families
 from cdslm_eval.scaling.axis import Axis, make_axis
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.isocurve import IsoCurve, PowerLaw, fit_curve, fit_power_law
@@ -130,9 +132,9 @@ class IsoFlops:
     @property
     def headline(self) -> str:
         """The first line."""
-        optima = (
-            f"{len(self.optima)} of {len(self.budgets)} budgets have an optimum of {self.metric} within their sizes"
-        )
+        pooled = "".join(f"POOLED: {flag.sentence}. " for flag in self.flags if flag.name == "families" and flag.doubt)
+        count = f"{len(self.optima)} of {len(self.budgets)} budgets"
+        optima = f"{pooled}{count} have an optimum of {self.metric} within their sizes"
         if self.N_law is None or self.ratio_law is None:
             return f"{optima}: too few for a law of N*"
         low, high = self.N_law.interval
@@ -198,7 +200,15 @@ def fit_isoflops(
     noise = _pooled(curves)
     budgets = tuple(_budget(rows, groups.rows(i), float(c), curves[i], noise, options) for i, c in enumerate(groups.C))
     laws = _laws(budgets, seed)
-    return IsoFlops(metric, axis, rows, budgets, **laws, excluded=rows.excluded, flags=_flags(budgets, rows))
+    return IsoFlops(
+        metric,
+        axis,
+        rows,
+        budgets,
+        **laws,
+        excluded=rows.excluded,
+        flags=_flags(budgets, rows, axis.orient(rows.metric(metric))),
+    )
 
 
 def _curves(
@@ -327,7 +337,23 @@ def _kappa_law(budgets: tuple[IsoFlop, ...], seed: int) -> PowerLaw | None:
     return fit_power_law([b.C for b in good], [b.kappa for b in good], np.maximum(std, 0.2 * np.median(std)), seed=seed)
 
 
-def _flags(budgets: tuple[IsoFlop, ...], table: RunTable) -> tuple[Flag, ...]:
+def _residuals(budgets: tuple[IsoFlop, ...], table: RunTable, u: Floats) -> Residuals:
+    """Return what the budgets' curves leave over, on the rows of those that have one."""
+    curved = [budget for budget in budgets if budget.chosen is not None]
+    r, blocks = np.zeros(len(table)), []
+    for budget in curved:
+        assert budget.chosen is not None
+        own = budget.rows
+        r[own] = u[own] - budget.chosen.value(table.N[own])
+        block = np.zeros((len(table), budget.chosen.degree + 1))
+        block[own] = polynomial.polyvander(np.log(table.N[own]) - budget.chosen.centre, budget.chosen.degree)
+        blocks.append(block)
+    columns = {name: np.log(getattr(table, name)) for name in ("C", "N", "D")}
+    jacobian = np.hstack(blocks) if blocks else np.empty((len(table), 0))
+    return Residuals(r, jacobian, columns, table.weight, table.run)
+
+
+def _flags(budgets: tuple[IsoFlop, ...], table: RunTable, u: Floats) -> tuple[Flag, ...]:
     flags = []
     without = [b for b in budgets if not b.has_optimum]
     if without:
@@ -340,6 +366,7 @@ def _flags(budgets: tuple[IsoFlop, ...], table: RunTable) -> tuple[Flag, ...]:
         flags.append(Flag("budget_spread", sentence, wide, doubt=False))
     if table.notes:
         flags += [Flag("mixed_conventions", note, 1.0) for note in table.notes]
+    flags += [Flag("families", *family) for family in families(_residuals(budgets, table, u), table.labels)]
     if len(budgets) == 1:
         flags.append(Flag("one_budget", "all rows have one budget, so growth with C is not seen in the data", 1.0))
     return tuple(flags)

@@ -265,6 +265,21 @@ class RunTable:
             table = table.select(matches(table._columns, rule))
         return table
 
+    def labels_of(self, columns: str) -> npt.NDArray[np.str_]:
+        """Return the text of a column in every row, or of several ("dataset,decay") joined by "/", `[rows]`.
+
+        Raises:
+            UnknownNameError: The table has no such column.
+        """
+        texts = []
+        for name in (part.strip() for part in columns.split(",")):
+            if name not in self._columns or (name in _ROWS and name not in {"run", "isoflop", "split"}):
+                known = [key for key in self._columns if key not in _ROWS or key in {"run", "isoflop", "split"}]
+                raise UnknownNameError("column of groups", name, known)
+            values = self._columns[name]
+            texts.append([value if isinstance(value, str) else f"{value:g}" for value in values.tolist()])
+        return np.array(["/".join(parts) for parts in zip(*texts, strict=True)], dtype=str)
+
     @property
     def _columns(self) -> dict[str, npt.NDArray[Any]]:
         return {name: getattr(self, name) for name in _ROWS} | {**self.labels, **self.metrics}
