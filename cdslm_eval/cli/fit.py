@@ -209,9 +209,12 @@ def _study(rows: Rows, settings: Settings, output: Output, text: Callable[[Study
         done = study(table, rows.metric, settings, stage)
     deliver(study_document(done), lambda: text(done), output.json_to)
     if output.out is not None:
-        from cdslm_eval.report.fit import write_fit_report
+        from cdslm_eval.report.fit import write_figures, write_fit_report
 
-        common.note(f"report: {write_fit_report(done, output.out)}")
+        if output.figure:
+            common.note(f"figures: {', '.join(map(str, write_figures(done, output.out, output.figure)))}")
+        else:
+            common.note(f"report: {write_fit_report(done, output.out)}")
     if settings.law and done.fit is None:
         raise typer.Exit(1)
 
@@ -222,7 +225,7 @@ def _name_systems(table: RunTable) -> None:
     if len(systems) > 1:
         common.note(
             f"note: rows of {len(systems)} systems are fitted as one: {', '.join(systems)}; "
-            f"--group system fits each, --where system={systems[0]} one alone"
+            f"--where system={systems[0]} fits one alone, --group system each of them"
         )
 
 

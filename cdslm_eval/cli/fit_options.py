@@ -251,9 +251,21 @@ class Output:
 
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Write figures (SVG, PNG), fit.json and one HTML page into this folder."),
+        typer.Option("--out", help="Write figures (SVG, PNG, PDF), fit.json and one HTML page into this folder."),
+    ] = None
+    figure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--figure",
+            help="Write these figures alone into the folder of --out: paper (isoFLOPs and curvature side by side), "
+            "isoflop, optima, curvature, near-optimal, residuals, predicted, rollout, metric-loss, bootstrap.",
+        ),
     ] = None
     json_to: JsonToOption = None
+
+    def __post_init__(self) -> None:
+        if self.figure and self.out is None:
+            raise UsageError("--figure writes files: name their folder with --out DIR")
 
 
 def deliver(document: dict[str, Any], text: Callable[[], str], json_to: str | None) -> None:

@@ -115,6 +115,20 @@ class IsoFlops:
         Returns:
             None where fewer than two budgets' own curves reach that far on both sides.
         """
+        rows = self.widths(epsilon, relative=relative)
+        if len(np.unique(rows[:, 0])) < 2:
+            return None
+        C, *widths = rows.T
+        ratio, n, d = (fit_power_law(C, width) for width in widths)
+        return ratio, n, d
+
+    def widths(self, epsilon: float, *, relative: bool = False) -> Floats:
+        """Return C, N_high / N_low, dN and dD of each budget whose own curve reaches that far, `[budgets, 4]`.
+
+        Args:
+            epsilon: In the metric's units, or with `relative` as a share of the optimum's value.
+            relative: Which of the two.
+        """
         rows = []
         for budget in self.optima:
             assert budget.chosen is not None
@@ -123,11 +137,7 @@ class IsoFlops:
                 # at one budget the largest model sees the fewest tokens
                 sizes, tokens = np.exp([low, high]), budget.C / (self.table.k * np.exp([high, low]))
                 rows.append((budget.C, np.exp(high - low), np.ptp(sizes), np.ptp(tokens)))
-        if len({row[0] for row in rows}) < 2:
-            return None
-        C, *widths = (np.array(column) for column in zip(*rows, strict=True))
-        ratio, n, d = (fit_power_law(C, width) for width in widths)
-        return ratio, n, d
+        return np.array(rows, float).reshape(-1, 4)
 
     @property
     def headline(self) -> str:
