@@ -46,7 +46,7 @@ class Rows:
     metric: Annotated[str, typer.Option("--metric", "-m", help="The column that is fitted.")] = "loss"
     columns: Annotated[
         list[str] | None,
-        typer.Option("--columns", help="N='Model Size',C=flops; also D, weight, run, split, isoflop."),
+        typer.Option("--columns", help="N='Model Size',C=flops; also D, F (FLOPs per token), weight, run, split."),
     ] = None
     where: Annotated[
         list[str] | None, typer.Option("--where", help="Keep rows of which all hold: decay=cosine, N<7B.")
@@ -58,12 +58,22 @@ class Rows:
         list[str] | None, typer.Option("--test", help="Hold rows out, fit without them, predict them: C>1e21.")
     ] = None
     k: Annotated[float, typer.Option("--k", min=1e-9, help="FLOPs per parameter and token: C = k N D.")] = 6.0
+    compute: Annotated[
+        str,
+        typer.Option(
+            "--compute", help="C under a budget: kND (with --k), or fitted: C = k N^p D^q, fitted to measured C."
+        ),
+    ] = "kND"
     systems: Annotated[
         str | None, typer.Option("--systems", help="N, D, C of each system of a store: a table with a column system.")
     ] = None
     value: Annotated[
         str, typer.Option("--value", help="Which number of a store's estimates: value, corrected or held_out.")
     ] = "value"
+
+    def __post_init__(self) -> None:
+        if self.compute not in {"kND", "fitted"}:
+            raise UsageError(f"--compute {self.compute!r}: use kND or fitted")
 
     def read(self) -> RunTable:
         """Read the table and choose its rows; a rule that matches nothing is reported."""
@@ -78,7 +88,8 @@ class Rows:
             if len(left) == len(table):
                 common.note(f"note: --exclude {rule!r} matches no row")
             table = left
-        return self._split(table) if self.test else table
+        table = self._split(table) if self.test else table
+        return table.costing() if self.compute == "fitted" else table
 
     def _open(self) -> RunTable:
         from cdslm_eval.scaling.table import RunTable

@@ -261,5 +261,12 @@ def _model(
     (low, high), (least, most) = done.confidence, done.prediction
     intervals = {"loss": (float(low), float(high)) if draws is not None else _UNKNOWN}
     return Predicted(
-        fit.law.k * N * D, N, D, D / N, float(done.value), math.nan, intervals, (float(least), float(most))
+        float(fit.law.cost.flops(N, D)),
+        N,
+        D,
+        D / N,
+        float(done.value),
+        math.nan,
+        intervals,
+        (float(least), float(most)),
     )

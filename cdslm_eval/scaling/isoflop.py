@@ -135,7 +135,7 @@ class IsoFlops:
             low, high = budget.chosen.width(epsilon * abs(budget.loss) if relative else epsilon)
             if np.isfinite(low) and np.isfinite(high):
                 # at one budget the largest model sees the fewest tokens
-                sizes, tokens = np.exp([low, high]), budget.C / (self.table.k * np.exp([high, low]))
+                sizes, tokens = np.exp([low, high]), self.table.cost.tokens(budget.C, np.exp([high, low]))
                 rows.append((budget.C, np.exp(high - low), np.ptp(sizes), np.ptp(tokens)))
         return np.array(rows, float).reshape(-1, 4)
 
@@ -297,11 +297,12 @@ def _budget(
 
 
 class _log_tokens:  # noqa: N801 - a function with a memory
-    """ln D of a model of a budget as a function of ln N: by C = k N D where that holds, else as the rows have it."""
+    """ln D of a model of a budget as a function of ln N: by the cost where that holds, else as the rows have it."""
 
     def __init__(self, table: RunTable, rows: npt.NDArray[np.intp], C: float, options: _Options) -> None:
         if options.exact or len(rows) < 3:
-            self.slope, self.level = -1.0, float(np.log(C / table.k))
+            cost = table.cost
+            self.slope, self.level = -cost.p / cost.q, float(cost.log_tokens(np.log(C), np.array(0.0)))
         else:
             x = np.log(table.N[rows])
             centre = float(x.mean())

@@ -239,10 +239,10 @@ def _weights(train: RunTable, label: Indices, how: Resampling) -> tuple[Floats, 
 
 def _set_laws(fit: JointFit, one: _Solved, data: _Data) -> None:
     """Set the law of each group."""
-    form, axis, k = data.whole.form.name, data.whole.axis, data.table.k
+    form, axis, cost = data.whole.form.name, data.whole.axis, data.table.cost
     for name, index in zip(data.names, one.problem.index, strict=True):
         natural = data.whole.natural(one.theta[None, index])
-        fit.laws[name] = Law(form, {key: float(value[0]) for key, value in natural.items()}, k, axis)
+        fit.laws[name] = Law(form, {key: float(value[0]) for key, value in natural.items()}, cost, axis)
 
 
 def _set_draws(fit: JointFit, one: _Solved, data: _Data, how: Resampling) -> None:
@@ -253,7 +253,7 @@ def _set_draws(fit: JointFit, one: _Solved, data: _Data, how: Resampling) -> Non
     solution = minimise(one.problem, data.cost, data.target, weights, start, homotopy=data.cost.name == "lad")
     # whole runs or budgets may be fewer than the parameters: they lose one degree per group
     free = max(1, units - (len(one.theta) if how.by == "row" else len(data.names)))
-    form, axis, k = data.whole.form.name, data.whole.axis, data.table.k
+    form, axis, cost = data.whole.form.name, data.whole.axis, data.table.cost
     for name, index in zip(data.names, one.problem.index, strict=True):
         drawn = (data.whole.natural(solution.theta[:, index]), solution.objective, solution.converged)
-        fit.draws[name] = Bootstrap(*drawn, how.by, units, free, how.seed, form, axis, k)
+        fit.draws[name] = Bootstrap(*drawn, how.by, units, free, how.seed, form, axis, cost)

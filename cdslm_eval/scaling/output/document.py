@@ -95,7 +95,7 @@ def _intervals(study: Study) -> dict[str, Any]:
         curve = fit.law.curve
         values = {
             "N_exponent": curve.N_exponent,
-            "D_exponent": 1 - curve.N_exponent,
+            "D_exponent": curve.D_exponent,
             "ratio_exponent": curve.ratio_exponent,
         }
         for name, value in values.items():
@@ -332,6 +332,7 @@ def settings_document(table: RunTable, metric: str, options: Mapping[str, Any]) 
         "digest": table.digest,
         "rows": len(table),
         "k": table.k,
+        "cost": dataclasses.asdict(table.cost),
         "derived": table.derived,
         "compute": check.sentence,
         "conventions": dict(table.conventions),

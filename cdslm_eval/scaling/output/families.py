@@ -35,7 +35,7 @@ def families_views(families: Families) -> tuple[View, ...]:
 def _law_view(families: Families) -> View:
     """Return each group's own law."""
     names = next(tuple(m.fit.problem.form.parameters) for m in families.members if m.fit is not None)
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for member in families.members:
         if member.fit is None:
             rows.append((member.name, str(len(member.table)), *["—"] * (len(names) + 3), member.missing))
@@ -73,7 +73,7 @@ def _exponent_values(member: Member, name: str) -> tuple[float, tuple[float, flo
 
 def _budget_view(families: Families) -> View:
     """Return how the optima of each group's budgets grow."""
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for member in families.members:
         isoflops = member.isoflops
         if isoflops is None:

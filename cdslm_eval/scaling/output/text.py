@@ -283,7 +283,7 @@ def exponent_lines(study: Study) -> tuple[str, ...]:
     if fit is None or not fit.law.has_optimum:
         return ()
     curve = fit.law.curve
-    values = {"N": curve.N_exponent, "D": 1 - curve.N_exponent, "ratio": curve.ratio_exponent}
+    values = {"N": curve.N_exponent, "D": curve.D_exponent, "ratio": curve.ratio_exponent}
     lines = []
     for key, name in (("N", "N*"), ("D", "D*"), ("ratio", "r* = D*/N*")):
         ends = (math.nan, math.nan) if draws is None else draws.interval(f"{key}_exponent", level)

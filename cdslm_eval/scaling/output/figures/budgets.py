@@ -81,7 +81,7 @@ def _curve(axes: Axes, study: Study, budget: IsoFlop, colours: Budgets) -> None:
     assert iso is not None
     grid = _sizes(iso.table.N[budget.rows])
     if study.fit is not None:
-        value = study.fit.law.predict(grid, budget.C / (study.fit.law.k * grid))
+        value = study.fit.law.predict(grid, study.fit.law.cost.tokens(budget.C, grid))
     else:
         value = iso.axis.restore(budget.chosen.value(grid))
     axes.plot(grid, value, "-", color=ink, lw=0.9, alpha=0.9)
@@ -102,7 +102,7 @@ def _held_out_curves(axes: Axes, study: Study, colours: Budgets) -> None:
         rows = groups.rows(number)
         if study.test[rows].all():
             grid = _sizes(study.table.N[rows])
-            value = study.fit.law.predict(grid, C / (study.fit.law.k * grid))
+            value = study.fit.law.predict(grid, study.fit.law.cost.tokens(C, grid))
             axes.plot(grid, value, ls=(0, (4, 2)), color=colours.of(float(C)), lw=0.9, alpha=0.9)
 
 

@@ -39,7 +39,8 @@ def both_panels(study: Study) -> Figure | None:
         isoflop_panel(left, study).bar(figure, left)
         # the panels are full: the words stand below
         handles, names = left.get_legend_handles_labels()
-        left.get_legend().remove()
+        if inside := left.get_legend():
+            inside.remove()
         figure.legend(handles, names, loc="outside lower center", ncol=4, fontsize=6.5)
         above, below = figure.add_subplot(grid[0, 1]), figure.add_subplot(grid[1, 1])
         _kappa(above, study)
