@@ -53,7 +53,7 @@ class DefaultGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert the default command, unless help is requested or a command is named or misspelt."""
-        if args and args[0] not in self.commands and args[0] not in {"--help", "-h"}:
+        if args and not ctx.resilient_parsing and args[0] not in self.commands and args[0] not in {"--help", "-h"}:
             first = args[0]
             if not first.startswith("-") and "." not in first and not Path(first).exists():
                 hint = did_you_mean(first, self.commands)

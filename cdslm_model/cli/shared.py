@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import io
 import sys
+import traceback
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -27,16 +28,19 @@ def run_app(app: typer.Typer, program: str) -> None:
     """Run a command line and exit; an error is printed as one sentence.
 
     Exit codes: 0 done, 2 the command or the data was wrong, 3 an error of the environment or of the program,
-    128 + N stopped by signal N with a checkpoint written.
+    128 + N stopped by signal N with a checkpoint written. `--debug`, anywhere, shows the traceback of an error.
     """
     for stream in (sys.stdout, sys.stderr):
         # A file name need not be UTF-8 and is printed all the same
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
     resumes = "all written files are complete, the same command resumes from them"
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    is_debugging = len(arguments) < len(sys.argv) - 1
     try:
-        app()
+        app(arguments)
     except ModelError as error:
+        _show_traceback(is_debugging)
         typer.echo(f"{program}: {error}", err=True)
         sys.exit(error.exit_code)
     except ModuleNotFoundError as error:
@@ -51,12 +55,17 @@ def run_app(app: typer.Typer, program: str) -> None:
         if what := missing_resource(error):
             typer.echo(f"{program}: {what}; {resumes}", err=True)
             sys.exit(3)
-        import traceback
-
+        _show_traceback(is_debugging)
         last = traceback.extract_tb(error.__traceback__)[-1]
         location = f"{last.filename.rpartition('/')[2]}:{last.lineno}"
         typer.echo(f"{program}: internal error: {type(error).__name__}: {error} (at {location})", err=True)
         sys.exit(3)
+
+
+def _show_traceback(is_debugging: bool) -> None:
+    """Print the traceback of the present error under `--debug`."""
+    if is_debugging:
+        traceback.print_exc()
 
 
 def named_settings(settings: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:

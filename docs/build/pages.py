@@ -15,6 +15,7 @@ import typer
 
 import cdslm_eval
 from cdslm_eval.cli import app as eval_app
+from cdslm_eval.cli.examples import EXAMPLES
 from cdslm_eval.plugin.host import Host
 from cdslm_model.cli import app as model_app
 
@@ -43,6 +44,8 @@ def command_page() -> str:
             usage = " ".join(piece for piece in command.collect_usage_pieces(context))
             parts.append(f"\n{'#' * (1 + min(len(path), 3))} {' '.join(path)}\n\n```\n{' '.join(path)} {usage}\n```\n")
             parts.append(f"\n{paragraphs(command.help or '')}\n")
+            if example := EXAMPLES.get(" ".join(path[1:])) if program == "cdslm-eval" else None:
+                parts.append(f"\n```\n{example}\n```\n")
             rows = [row for parameter in command.params if (row := option_row(parameter))]
             if rows:
                 parts.append("\n| option | meaning | default |\n|---|---|---|\n" + "".join(rows))
