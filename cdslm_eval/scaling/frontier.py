@@ -99,10 +99,12 @@ def frontier(fit: LawFit, draws: Bootstrap | None, C: Floats, level: float) -> F
     return Frontier(**{key: _band(C, getattr(best, key), getattr(ends, key, None)) for key in KEYS})
 
 
-def near_ranges(fit: LawFit, draws: Bootstrap | None, C: Floats, level: float) -> tuple[NearRange, ...]:
-    """Return the near-optimal ranges of 0.1 %, 1 % and 5 %; arguments as in `frontier`."""
+def near_ranges(
+    fit: LawFit, draws: Bootstrap | None, C: Floats, level: float, epsilons: Sequence[tuple[float, bool]] = EPSILONS
+) -> tuple[NearRange, ...]:
+    """Return the near-optimal ranges; arguments as in `frontier`, and (epsilon, whether relative to the optimum)."""
     ranges = []
-    for epsilon, relative in EPSILONS:
+    for epsilon, relative in epsilons:
         with np.errstate(all="ignore"):
             best = fit.law.near_optimal(C, epsilon, relative=relative)
             ends = {} if draws is None else draws.near_optimal(C, epsilon, level, relative=relative)

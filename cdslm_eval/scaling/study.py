@@ -43,6 +43,7 @@ class Settings:
         through: Options of `compare_downstream`: `loss_link`, `maps`, `loss_rows`, `metric_rows`.
         budgets: Budgets in FLOPs at which optima are reported, besides the data's own decades.
         law: Whether a law is fitted, or the budgets are fitted alone.
+        epsilons: (how far from the optimum near-optimal widths are measured, whether as a share of its value).
     """
 
     spec: LawSpec = field(default_factory=LawSpec)
@@ -53,6 +54,7 @@ class Settings:
     through: Mapping[str, Any] = field(default_factory=dict)
     budgets: tuple[float, ...] = ()
     law: bool = True
+    epsilons: tuple[tuple[float, bool], ...] = EPSILONS
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -232,7 +234,7 @@ def _of_law(fit: LawFit, settings: Settings, parts: _Parts) -> dict[str, Any]:
         for name, C in grids.items():
             results[name] = parts.attempt(name, lambda C=C: frontier(fit, draws, C, level))  # type: ignore[misc]
         for name, C in (("near", grid), ("near_optima", round_)):
-            ranges = parts.attempt(name, lambda C=C: near_ranges(fit, draws, C, level))  # type: ignore[misc]
+            ranges = parts.attempt(name, lambda C=C: near_ranges(fit, draws, C, level, settings.epsilons))  # type: ignore[misc]
             results[name] = ranges or ()
     results["holdout"] = parts.attempt("holdout", lambda: hold_out(fit))
     results["rollout"] = parts.attempt("rollout", lambda: roll_out(fit)) or ()
@@ -241,7 +243,13 @@ def _of_law(fit: LawFit, settings: Settings, parts: _Parts) -> dict[str, Any]:
 
 def _isoflops(table: RunTable, metric: str, settings: Settings) -> IsoFlops:
     spec = settings.spec
-    return fit_isoflops(table, metric, bounds=spec.bounds, better=spec.better, seed=settings.resampling.seed)
+    done = fit_isoflops(table, metric, bounds=spec.bounds, better=spec.better, seed=settings.resampling.seed)
+    if not done.designed:
+        raise UsageError(
+            f"{table.source} has no isoFLOPs: {len(done.table)} rows at {len(done.budgets)} budgets, most with too few "
+            "sizes for a curve; name its budgets in a column isoflop if it has"
+        )
+    return done
 
 
 def _curvature(
@@ -255,7 +263,7 @@ def _curvature(
             draws = settings.resampling.draws(fit)
         except UsageError:
             fit = None  # the budgets' own part needs no law
-    return curvature(isoflops, fit, draws, EPSILONS, settings.resampling.level)
+    return curvature(isoflops, fit, draws, settings.epsilons, settings.resampling.level)
 
 
 def _staged_draws(through: Downstream, how: Resampling) -> dict[str, Bootstrap]:
