@@ -9,12 +9,13 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.forty_runs.truths import BASELINES, NOISE, PLAN, ladder
+from benchmarks.forty_runs.truths import BASELINES, LAWS, NOISE, PLAN, ladder
 from cdslm_eval.scaling import Law, LawFit, LawSpec, bootstrap, fit_isoflops, fit_law, judge, predict
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.curvature import curvature
 from cdslm_eval.scaling.isoflop import IsoFlops
 from cdslm_eval.scaling.table import RunTable
+from cdslm_eval.scaling.validation import roll_out, widening
 
 __all__ = ["Coverage", "coverage"]
 
@@ -43,7 +44,8 @@ def coverage(law: Law, tables: int, replicates: int = 500) -> list[Coverage]:
     """Return the coverage over ladders that follow a law."""
     inside: dict[str, list[bool]] = defaultdict(list)
     for seed in range(tables):
-        table = ladder(law, seed)
+        # laws are simulated apart, so that their rates are independent
+        table = ladder(law, 1000 * list(LAWS.values()).index(law) + seed)
         fit = fit_law(table, "loss")
         draws = bootstrap(fit, replicates=replicates, seed=seed)
         budgets = fit_isoflops(table, "loss", seed=seed)
@@ -80,7 +82,8 @@ def _of_law(law: Law, fit: LawFit, draws: Bootstrap) -> Iterator[Held]:
     rng = np.random.default_rng(fit.table.metric("loss").view(np.uint64)[0])
     for where, C in (("within the data", _BUDGETS), ("10 times beyond", np.array([1e22]))):
         model = law.optimum(C)
-        done = predict(fit, model.N, model.D, draws=draws)
+        wider = widening(roll_out(fit)) if C.max() > PLAN.budgets[-1] else 1.0
+        done = predict(fit, model.N, model.D, draws=draws, wider=wider)
         truth = law.predict(model.N, model.D)
         further = truth * np.exp(NOISE * rng.standard_normal(len(C)))
         for index in range(len(C)):

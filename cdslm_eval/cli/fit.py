@@ -98,7 +98,7 @@ def isoflop(rows: Rows, fitting: Fitting, intervals: Intervals, output: Output, 
     """Fit a curve in ln N to each budget: N*, D*, r* and curvature from the data alone, and their power laws."""
     from cdslm_eval.cli.fit_text import isoflop_text
 
-    chosen = {"epsilons": epsilons(epsilon)} if epsilon else {}
+    chosen: dict[str, Any] = {"epsilons": epsilons(epsilon)} if epsilon else {}
     _study(rows, _settings(fitting, intervals, law=False, **chosen), output, isoflop_text)
 
 

@@ -82,7 +82,8 @@ def fit_trend(table: RunTable, u: Floats) -> Trend:
 
 def _trend_design(x: Floats, off: Floats, u: Floats, root: Floats) -> tuple[Floats, tuple[int, ...]]:
     """Return the columns of the regression, and the power of x that each is (0 for those of other variables)."""
-    design, powers = np.empty((len(x), 0)), ()
+    powers: tuple[int, ...] = ()
+    design = np.empty((len(x), 0))
     for column, power in ((np.ones_like(x), 0), (x, 1), (off, 0), (x**2, 2), (off**2, 0), (x * off, 0)):
         design, powers = _with_column(design, powers, column, power)
     pool = [(x**power, power) for power in (3, 4, 5)]
@@ -115,7 +116,7 @@ def _schwarz(design: Floats, u: Floats, root: Floats) -> float:
     residual = u * root - design * root[:, None] @ np.linalg.lstsq(design * root[:, None], u * root, rcond=None)[0]
     # rounding of an exact fit must not call for further powers
     squares = max(float(residual @ residual) / count, 1e-20 * float(np.mean(u**2)), 1e-300)
-    return count * np.log(squares) + size * np.log(count)
+    return float(count * np.log(squares) + size * np.log(count))
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,6 +17,7 @@ from cdslm_eval.scaling.downstream import Downstream, compare_downstream
 from cdslm_eval.scaling.fit import LawFit, first_line, fit_law, fitted_values
 from cdslm_eval.scaling.flags import Flag, distrusted, extrapolation_flags
 from cdslm_eval.scaling.frontier import EPSILONS, Frontier, NearRange, Resampling, frontier, near_ranges, round_budgets
+from cdslm_eval.scaling.influence import Influence, influence
 from cdslm_eval.scaling.isoflop import IsoFlops, fit_isoflops
 from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.staged import bootstrap_staged
@@ -66,6 +67,7 @@ class Study:
         metric: The metric.
         settings: Its options.
         fit, bootstrap: The law and its replicates.
+        influence: The row that moves the law most.
         isoflops: Each budget by itself.
         curvature: How kappa and the near-optimal widths go with compute, and whether budgets and law agree.
         frontier, optima: The law along a grid of C (for figures), and at round budgets (for tables).
@@ -82,6 +84,7 @@ class Study:
     settings: Settings
     fit: LawFit | None = None
     bootstrap: Bootstrap | None = None
+    influence: Influence | None = None
     isoflops: IsoFlops | None = None
     curvature: Curvature | None = None
     frontier: Frontier | None = None
@@ -112,7 +115,8 @@ class Study:
         budgets = np.array(self.settings.budgets)
         beyond = extrapolation_flags(self.fit.table, self.fit.law, budgets) if len(budgets) else ()
         bent = () if self.curvature is None else self.curvature.flags
-        return (*self.fit.flags, *beyond, *bent, *self._held_out_flags)
+        moved = () if self.influence is None else self.influence.flags
+        return (*self.fit.flags, *beyond, *bent, *moved, *self._held_out_flags)
 
     @property
     def _held_out_flags(self) -> tuple[Flag, ...]:
@@ -226,6 +230,9 @@ def _of_law(fit: LawFit, settings: Settings, parts: _Parts) -> dict[str, Any]:
     level = settings.resampling.level
     draws = parts.attempt("bootstrap", lambda: settings.resampling.draws(fit))
     results: dict[str, Any] = {"bootstrap": draws}
+    # refits, as the bootstrap, which is left out with it
+    if settings.resampling.replicates:
+        results["influence"] = _influence(fit)
     if fit.law.has_optimum:
         rows = np.concatenate([fit.table.C, fit.test.C])
         grid = np.geomspace(rows.min(), max(rows.max(), *settings.budgets, 0.0), 80)
@@ -239,6 +246,15 @@ def _of_law(fit: LawFit, settings: Settings, parts: _Parts) -> dict[str, Any]:
     results["holdout"] = parts.attempt("holdout", lambda: hold_out(fit))
     results["rollout"] = parts.attempt("rollout", lambda: roll_out(fit)) or ()
     return results
+
+
+def _influence(fit: LawFit) -> Influence | None:
+    """Return the row that moves the law most; None where an exact fit has none."""
+    try:
+        with np.errstate(all="ignore"):
+            return influence(fit)
+    except UsageError:
+        return None
 
 
 def _isoflops(table: RunTable, metric: str, settings: Settings) -> IsoFlops:
