@@ -78,6 +78,7 @@ def _show_cards(rows: list[dict[str, Any]]) -> None:
         head = Text(row["name"], "bold") + Text(f" {row['direction']}".rstrip(), "bold")
         rate = f"{row['rate_hz']} Hz" if row["rate_hz"] else "any rate"
         needs = " + ".join(row["needs"]) + "".join(f" (+ {use})" for use in row["uses"])
+        needs += " + a GPU" if row["needs_gpu"] else ""
         licence = row["licence"] or "licence not declared"
         weights = f", weights {row['weights_licence']}" if row["weights_licence"] else ""
         console.print(head + Text(f"  {row['summary']}"), soft_wrap=False)
@@ -101,6 +102,8 @@ def _text(value: object) -> str:
 
 def _describe(name: str, registered: Registered) -> dict[str, Any]:
     component = registered.component
+    from cdslm_eval.plugin.directory import declared_licence
+
     missing, fetches = _answer(component.missing), _answer(component.fetches)
     options = {
         key: None if field.is_required() else field.default for key, field in component.Options.model_fields.items()
@@ -111,8 +114,9 @@ def _describe(name: str, registered: Registered) -> dict[str, Any]:
         "version": component.version,
         "summary": (inspect.getdoc(component) or "").partition("\n")[0],
         "options": options,
-        "licence": component.licence or _licence(registered.owner.distribution),
+        "licence": component.licence or declared_licence(registered.owner.distribution),
         "weights_licence": component.weights_licence,
+        "needs_gpu": component.needs_gpu,
         "usable": missing is None,
         "missing": missing,
         "offline": missing is None and fetches is None,
@@ -129,23 +133,21 @@ def _answer(question: Callable[[], str | None]) -> str | None:
         return f"{type(error).__name__}: {error}"
 
 
-def _licence(distribution: str) -> str:
-    """Return the licence that a distribution declares, or ""."""
-    from importlib.metadata import PackageNotFoundError, metadata
-
-    try:
-        declared = metadata(distribution)
-    except PackageNotFoundError:
-        return ""
-    licences = (declared[key] for key in ("License-Expression", "License") if key in declared)
-    return next(licences, "").strip().partition("\n")[0]
-
-
-def plugins(as_json: JsonOption = False) -> None:
+def plugins(
+    as_json: JsonOption = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a directory of them as a Markdown table.")
+    ] = False,
+) -> None:
     """List plugins, broken ones last with the cause and the fix."""
+    from cdslm_eval.plugin.directory import plugin_directory
     from cdslm_eval.plugin.host import Host
 
-    listed = sorted(Host().plugins, key=lambda plugin: bool(plugin.problems))
+    host = Host()
+    if markdown:
+        common.write_text("-", plugin_directory(host))
+        return
+    listed = sorted(host.plugins, key=lambda plugin: bool(plugin.problems))
     rows = [
         {
             "name": plugin.name,
@@ -271,6 +273,7 @@ def doctor(
 
     import soundfile
 
+    from cdslm_eval.core.gpu import has_gpu
     from cdslm_eval.core.store import default_store_path
     from cdslm_eval.plugin.host import KINDS, Host
 
@@ -289,6 +292,8 @@ def doctor(
                 "fix": "" if installed else fix,
             }
         )
+    has = has_gpu()
+    rows.append({"what": "GPU", "state": "ok" if has else "absent (optional)", "detail": "", "fix": ""})
     for kind in KINDS:
         for name, registered in host.registered(kind).items():
             missing = registered.component.missing()
