@@ -20,7 +20,7 @@ EXAMPLES: Mapping[str, str] = {
     "rerun": "cdslm-eval rerun report/result.json",
     "generate": "cdslm-eval generate noise --prompts real --out samples/noise --count 4",
     "export": "cdslm-eval export values.csv",
-    "ladder": "cdslm-eval ladder plan.toml --dry-run",
+    "ladder": "cdslm-eval ladder plan.toml --dry-run --tflops 40",
     "demo": "cdslm-eval demo --out demo",
     "plugins": "cdslm-eval plugins",
     "metrics": "cdslm-eval metrics --json",

@@ -50,9 +50,9 @@ def run_rows(
     return rows
 
 
-def estimate_columns(estimates: Iterable[Estimate]) -> dict[str, float]:
+def estimate_columns(estimates: Iterable[Estimate]) -> dict[str, str | float]:
     """Return the columns of one system's estimates: each value under its name, and its finite parts, such as `_low`."""
-    columns = {}
+    columns: dict[str, str | float] = {}
     for estimate in estimates:
         columns[estimate.name] = estimate.value
         for part in _PARTS:
