@@ -113,6 +113,7 @@ def score(
     host = Host()
     path = _store_path(store)
     measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
+    _log_choices(measuring, path)
     real = _reference(host, reference, allow_truncated)
     source = open_set(host, prompts, None) if prompts is not None else real
 
@@ -131,7 +132,8 @@ def score(
         result = _scoring.score(
             runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, profiler=profiler
         )
-        result = dataclasses.replace(result, warnings=(*measuring.cautions(host, opened, real), *result.warnings))
+        warnings = (*measuring.cautions(host, opened, real), *result.warnings)
+        result = dataclasses.replace(result, warnings=warnings, citations=measuring.citations())
         rows.put_run(dict(result.settings), [estimate.as_json() for estimate in result.estimates])
     for warning in result.warnings:
         note(f"note: {warning}")
@@ -177,6 +179,7 @@ def compare(
     """
     host = Host()
     measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
+    _log_choices(measuring, _store_path(store))
     real = _reference(host, reference, allow_truncated)
     opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, [_pair(a), _pair(b)], None)]
     opened, real = with_speakers(opened, real, speakers_from)
@@ -188,6 +191,8 @@ def compare(
         )
         failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
         doubts = [doubt for measurement in runner.measurements for doubt in set_notes(measurement, measuring.metrics)]
+    from cdslm_eval import __version__
+
     cautions = measuring.cautions(host, opened, real)
     warnings = tuple(dict.fromkeys([*cautions, *runner.unusable.values(), *doubts]))
     for warning in warnings:
@@ -199,6 +204,8 @@ def compare(
         seed=seed,
         warnings=warnings,
         unscored=failed,
+        citations=measuring.citations(),
+        version=__version__,
     )
 
 
@@ -369,6 +376,11 @@ def _pair(system: Any) -> Any:
     if isinstance(system, Mapping) and len(system) == 1:
         return next(iter(system.items()))
     return system
+
+
+def _log_choices(measuring: Components, path: Path) -> None:
+    names = ", ".join(metric.name for metric in measuring.metrics)
+    _logger.info("metrics %s; recognizer %s; store %s", names, measuring.recognizer.name, path)
 
 
 def _store_path(store: Path | str | None) -> Path:
