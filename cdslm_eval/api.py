@@ -63,6 +63,7 @@ def score(
     executor: str | Executor | type[Executor] = "local",
     channel: bool | None = None,
     speakers_from: str | None = None,
+    ignore_columns: Sequence[str] = (),
     note: Note = _logger.warning,
 ) -> ScoreResult:
     """Score systems against real speech.
@@ -95,6 +96,8 @@ def score(
             factor of at most .01: up to 20 minutes of the reference are recognized again for each system.
         speakers_from: Where speakers are read from, for sets whose names fit: a pattern of file names such as
             "spk-chapter-utt", or "folder".
+        ignore_columns: Patterns of columns of manifests that are passed over, such as "gender" or "meta_*"; any other
+            column that is not read is an error.
         note: Called with sentences that the user is to see; by default they are logged as warnings.
 
     Returns:
@@ -113,17 +116,22 @@ def score(
     host = Host()
     path = _store_path(store)
     measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
-    real = _reference(host, reference, allow_truncated)
-    source = open_set(host, prompts, None) if prompts is not None else real
+    real = _reference(host, reference, allow_truncated, ignore_columns)
+    source = open_set(host, prompts, None, None, ignore_columns) if prompts is not None else real
 
     def make(generator: GeneratorLike) -> ClipSet:
         request = GenerationRequest(generator, source, count, seconds, seed, recognizer)
         return generate_set(host, request, path.with_suffix(".clips"), note)
 
-    opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, systems, make)]
+    opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, systems, make, ignore_columns)]
     opened, real = with_speakers(opened, real, speakers_from)
     profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
-    choices = {"channel": profiler is not None, "allow_truncated": allow_truncated, "speakers_from": speakers_from}
+    choices = {
+        "channel": profiler is not None,
+        "allow_truncated": allow_truncated,
+        "speakers_from": speakers_from,
+        "ignore_columns": list(ignore_columns),
+    }
     settings = {**measuring.settings(host, real), **choices}
     with Store(path) as rows, _shown(progress, "scoring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
@@ -156,6 +164,7 @@ def compare(
     allow_truncated: bool = False,
     executor: str | Executor | type[Executor] = "local",
     speakers_from: str | None = None,
+    ignore_columns: Sequence[str] = (),
     unpaired: bool = False,
     note: Note = _logger.warning,
 ) -> ComparisonResult:
@@ -169,7 +178,7 @@ def compare(
         reference: Real speech, as one system; needed by metrics that compare with it.
         metrics, recognizer, transcriber, store, jobs, device, seed: As for `score`.
         progress, time_limit_s, executor, rehash, allow_truncated: As for `score`.
-        speakers_from, note: As for `score`.
+        speakers_from, ignore_columns, note: As for `score`.
         unpaired: Compare as independent samples, whatever keys both share.
 
     Raises:
@@ -177,8 +186,9 @@ def compare(
     """
     host = Host()
     measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
-    real = _reference(host, reference, allow_truncated)
-    opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, [_pair(a), _pair(b)], None)]
+    real = _reference(host, reference, allow_truncated, ignore_columns)
+    pair = open_systems(host, [_pair(a), _pair(b)], None, ignore_columns)
+    opened = [_allowing(clips, allow_truncated) for clips in pair]
     opened, real = with_speakers(opened, real, speakers_from)
     with Store(_store_path(store)) as rows, _shown(progress, "measuring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
@@ -212,6 +222,7 @@ def generate(
     seconds: float = defaults.CLIP_SECONDS,
     seed: int = 0,
     recognizer: str | Recognizer | type[Recognizer] = defaults.RECOGNIZER,
+    ignore_columns: Sequence[str] = (),
     progress: Progress | bool = False,
 ) -> ClipSet:
     """Write the clips of a generator as FLAC with a manifest; an interrupted call continues where it stopped.
@@ -225,6 +236,7 @@ def generate(
         seconds: Their length in seconds.
         seed: The same seed gives the same clips.
         recognizer: Recognizes the phones of prompts that carry none, where the generator needs phones.
+        ignore_columns: Of a manifest of prompts, as for `score`.
         progress: True shows a bar on stderr; or a function called with (clips written, clips to write).
 
     Returns:
@@ -243,7 +255,7 @@ def generate(
             raise UsageError("options go with the bare name of a generator")
         label = f"{generator}:" + ",".join(f"{name}={value}" for name, value in options.items())
         generator = host.build("generator", generator, options, label)
-    source = open_set(host, prompts, None) if prompts is not None else None
+    source = open_set(host, prompts, None, None, ignore_columns) if prompts is not None else None
     request = GenerationRequest(generator, source, count, seconds, seed, recognizer, label)
     with _shown(progress, request.name) as bar:
         generate_into(host, request, folder, bar)
@@ -260,6 +272,7 @@ def run_suite(
     against: str | None = None,
     shard: str | None = None,
     keep_failures: bool = False,
+    memory_gb: float | None = None,
     allow_outside: bool = False,
     progress: Progress | bool = False,
     planned: Callable[[Plan], None] | None = None,
@@ -276,6 +289,8 @@ def run_suite(
         against: Name or file of a recorded run to compare with.
         shard: Measure part I of N only, such as "1/3", into this store; its result has no estimates and no judgements.
         keep_failures: Do not measure again what failed before.
+        memory_gb: Memory that each worker of a suite with the executor "local" may take, in GiB; 0 is no limit, None
+            what the suite names.
         allow_outside: Let generators read texts that lie outside the suite's folder.
         progress: As for `score`.
         planned: Called with the plan before anything is measured.
@@ -299,6 +314,7 @@ def run_suite(
             store=path,
             jobs=jobs or loaded.spec.run.jobs or defaults.default_jobs(),
             device=device,
+            executor=_limited(loaded, memory_gb),
             only=tuple(only),
             shard=part,
             against=record,
@@ -310,6 +326,16 @@ def run_suite(
     for warning in result.scores.warnings:
         note(f"note: {warning}")
     return result
+
+
+def _limited(suite: Suite, memory_gb: float | None) -> str:
+    """Return the executor of a suite with a memory limit, as a spec; "" where there is none to set."""
+    if memory_gb is None:
+        return ""
+    name = suite.spec.run.executor.partition(":")[0]
+    if name != "local":
+        raise UsageError(f"{suite.path}: run.executor is {name!r}; a memory limit is set for the executor 'local' only")
+    return f"local:memory_gb={memory_gb}"
 
 
 def plan_suite(
@@ -353,10 +379,13 @@ def fit(table: RunTable | Path | str, metric: str = "loss", **options: Any) -> L
     return fit_law(read, metric, LawSpec(**options))
 
 
-def _reference(host: Host, reference: Any, allow_truncated: bool) -> ClipSet | None:
+def _reference(host: Host, reference: Any, allow_truncated: bool, ignore_columns: Sequence[str]) -> ClipSet | None:
     if reference is None:
         return None
-    opened = ClipSet.open(reference) if isinstance(reference, str | Path) else open_set(host, reference, None)
+    if isinstance(reference, str | Path):
+        opened = ClipSet.open(reference, ignore_columns=ignore_columns)
+    else:
+        opened = open_set(host, reference, None)
     return _allowing(ClipSet(_scoring.REFERENCE, opened.sources, opened.origin), allow_truncated)
 
 

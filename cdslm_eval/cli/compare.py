@@ -10,7 +10,9 @@ from cdslm_eval.cli import common
 from cdslm_eval.cli.score import (
     DEFAULT_METRICS,
     AllowTruncatedOption,
+    IgnoreColumnsOption,
     JobsOption,
+    MemoryLimitOption,
     RecognizerOption,
     RehashOption,
     SeedOption,
@@ -43,6 +45,8 @@ def compare(
     seed: SeedOption = 0,
     rehash: RehashOption = False,
     allow_truncated: AllowTruncatedOption = False,
+    ignore_columns: IgnoreColumnsOption = "",
+    memory_limit: MemoryLimitOption = None,
 ) -> None:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
 
@@ -66,6 +70,8 @@ def compare(
         allow_truncated=allow_truncated,
         unpaired=unpaired,
         speakers_from=speakers_from,
+        ignore_columns=common.listed(ignore_columns),
+        executor=common.local_executor(memory_limit),
         progress=True,
         note=common.note,
     )

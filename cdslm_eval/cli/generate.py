@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cdslm_eval.cli import common
+from cdslm_eval.cli.score import IgnoreColumnsOption
 from cdslm_eval.core import defaults
 
 __all__ = ["add_to"]
@@ -29,6 +31,7 @@ def generate(
     recognizer: Annotated[
         str, typer.Option("--recognizer", help="Recognizes the prompts' phones where the generator needs them.")
     ] = defaults.RECOGNIZER,
+    ignore_columns: IgnoreColumnsOption = "",
 ) -> None:
     """Write clips of a generator as FLAC with a manifest; an interrupted call continues where it stopped."""
     from cdslm_eval import api
@@ -42,6 +45,7 @@ def generate(
         seconds=seconds,
         seed=seed,
         recognizer=recognizer,
+        ignore_columns=common.listed(ignore_columns),
         progress=True,
     )
     typer.echo(str(out / MANIFEST))

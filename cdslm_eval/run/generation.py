@@ -108,7 +108,7 @@ def _prompts_key(prompts: ClipSet | None) -> str:
             stat = Path(source.path).stat()
         except OSError as error:
             raise UsageError(f"{source.path}: cannot be read: {error.strerror}") from error
-        parts.append(f"{source.path} {stat.st_size} {stat.st_mtime_ns}")
+        parts.append(f"{source.address} {stat.st_size} {stat.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

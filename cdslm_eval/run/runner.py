@@ -77,6 +77,8 @@ class Measurement:
             problem = state.unstored.get(number)
             source = state.source
             line = (source.key, source.speaker, source.path, key, known.get(key or ""), problem and problem.reason)
+            if source.span is not None:
+                line += (str(source.span),)
             own.update(repr(line).encode("utf-8", "surrogatepass"))
         return own.hexdigest()
 

@@ -21,7 +21,9 @@ Generate = Callable[[GeneratorLike], ClipSet]
 """Returns the clips that a generator makes."""
 
 
-def open_systems(host: Host, systems: Any, generate: Generate | None) -> list[ClipSet]:
+def open_systems(
+    host: Host, systems: Any, generate: Generate | None, ignore_columns: Sequence[str] = ()
+) -> list[ClipSet]:
     """Return the sets of a run, in order, with names that differ.
 
     Args:
@@ -30,23 +32,30 @@ def open_systems(host: Host, systems: Any, generate: Generate | None) -> list[Cl
             path, a `ClipSet`, a generator (spec, class or instance), or a list of arrays as `ClipSet.from_arrays`
             takes them.
         generate: Makes the clips of a generator; None where only sets will do.
+        ignore_columns: As of `ClipSet.open`.
 
     Raises:
         UsageError: A system cannot be opened, or two have one name.
     """
-    opened = [_named(open_set(host, system, generate, name), name) for name, system in _items(systems)]
+    opened = [_named(open_set(host, system, generate, name, ignore_columns), name) for name, system in _items(systems)]
     if not opened:
         raise UsageError("no system to score: name at least one")
     _distinguish(opened)
     return opened
 
 
-def open_set(host: Host, system: Any, generate: Generate | None, name: str | None = None) -> ClipSet:
+def open_set(
+    host: Host,
+    system: Any,
+    generate: Generate | None,
+    name: str | None = None,
+    ignore_columns: Sequence[str] = (),
+) -> ClipSet:
     """Return one set; see `open_systems` for what a system may be."""
     if isinstance(system, ClipSet):
         return system
     if isinstance(system, str | Path):
-        return _open_text(host, str(system), generate)
+        return _open_text(host, str(system), generate, ignore_columns)
     if isinstance(system, Generator) or (isinstance(system, type) and issubclass(system, Generator)):
         if generate is None:
             raise UsageError(f"{system.name}: a generator; write its clips first and name the folder")
@@ -85,10 +94,10 @@ def _is_array(item: object) -> bool:
     return isinstance(item, tuple) and len(item) == 2 and hasattr(item[0], "shape")
 
 
-def _open_text(host: Host, text: str, generate: Generate | None) -> ClipSet:
+def _open_text(host: Host, text: str, generate: Generate | None, ignore_columns: Sequence[str]) -> ClipSet:
     """Open a path, or the generator that a text names."""
     if Path(text).exists():
-        return ClipSet.open(text)
+        return ClipSet.open(text, ignore_columns=ignore_columns)
     known = host.registered("generator")
     name = text.partition(":")[0]
     if name in known or FileSpec.parse(text):
