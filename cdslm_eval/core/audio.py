@@ -79,6 +79,7 @@ class Clip:
         digest: SHA-256 of the decoded content at its original rate (64 hex digits).
         text: The spoken words, where they are known.
         speaker: The speaker, where known.
+        language: Language of the speech, as an ISO 639 code such as "en" or "pt-BR", where known.
         phones: Phone symbols in order, from a recognizer or a sidecar.
         transcript: Output of a transcriber; "" where there is no speech.
         reference: The real clip that this one is paired with, where there is one.
@@ -90,6 +91,7 @@ class Clip:
     digest: str = ""
     text: str | None = None
     speaker: str | None = None
+    language: str | None = None
     phones: tuple[str, ...] | None = None
     transcript: str | None = None
     reference: Clip | None = None

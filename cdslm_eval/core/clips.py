@@ -159,6 +159,7 @@ def _in_memory(clip: Clip) -> Source:
         path=f"{IN_MEMORY}:{digest}",
         text=clip.text,
         speaker=clip.speaker,
+        language=clip.language,
         phones=clip.phones,
         decoded=dataclasses.replace(clip, samples=samples, digest=digest),
     )

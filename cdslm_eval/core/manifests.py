@@ -14,6 +14,7 @@ from typing import Any
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.folders import audio_files
 from cdslm_eval.core.json_text import parse_json
+from cdslm_eval.core.languages import check_language
 from cdslm_eval.core.manifest_fields import check_names, phones_of, span_of, text_of
 from cdslm_eval.core.separated import separated_rows
 from cdslm_eval.core.sidecars import Sidecars, sidecar_text, text_lines
@@ -109,7 +110,7 @@ class _Rows:
         self._folder = folder
         self._sidecars = Sidecars()
         # one string a speaker and language, not one a clip
-        self._shared: dict[str | None, str | None] = {None: None}
+        self._shared: dict[str, dict[str | None, str | None]] = {"speaker": {None: None}, "language": {None: None}}
 
     def source(self, record: Mapping[str, Any]) -> Source:
         """Return the clip of a row.
@@ -148,11 +149,13 @@ class _Rows:
     def _label(self, name: str, value: object) -> str | None:
         """Return a speaker or a language, composed, so that one name is one label."""
         try:
-            return self._shared[value]  # type: ignore[index] # whatever the manifest holds; most is known text
+            return self._shared[name][value]  # type: ignore[index] # whatever the manifest holds; most is known text
         except (KeyError, TypeError):
             text = text_of(name, value)
             text = text if text is None or text.isascii() else unicodedata.normalize("NFC", text)
-            return self._shared.setdefault(value if isinstance(value, str) else text, text)
+            if name == "language" and text is not None:
+                check_language(text)
+            return self._shared[name].setdefault(value if isinstance(value, str) else text, text)
 
     def _located(self, path: str) -> str:
         """Return where a path of the manifest lies, as pathlib writes it."""

@@ -82,6 +82,7 @@ class Source(NamedTuple):
         features = {
             "text": self.text,
             "speaker": self.speaker,
+            "language": self.language,
             "phones": self.phones,
             "reference_audio": self.reference,
             "reference_text": self.reference_text,
@@ -116,6 +117,7 @@ def decode(source: Source, *, with_reference: bool = False) -> Clip:
             digest=content_digest(audio.samples, audio.rate_hz),
             text=source.text,
             speaker=source.speaker,
+            language=source.language,
             phones=source.phones,
             reference=reference,
         )

@@ -180,7 +180,7 @@ def _write(folder: Path, number: int, clip: Clip) -> dict[str, Any]:
     except AudioError as error:
         raise EvalError(f"clip {clip.key!r} of the generator: {error}") from error
     record: dict[str, Any] = {"path": name, "key": clip.key}
-    for field in ("text", "speaker"):
+    for field in ("text", "speaker", "language"):
         if getattr(clip, field) is not None:
             record[field] = getattr(clip, field)
     if clip.phones is not None:

@@ -77,9 +77,9 @@ class Measurement:
             problem = state.unstored.get(number)
             source = state.source
             line = (source.key, source.speaker, source.path, key, known.get(key or ""), problem and problem.reason)
-            if source.span is not None:
-                line += (str(source.span),)
             own.update(repr(line).encode("utf-8", "surrogatepass"))
+            if source.span is not None:
+                own.update(str(source.span).encode())
         return own.hexdigest()
 
     def failures(self, metric: Metric) -> list[Failure]:

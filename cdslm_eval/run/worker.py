@@ -189,6 +189,7 @@ class Worker:
             digest=digest,
             text=source.text,
             speaker=source.speaker,
+            language=source.language,
             phones=source.phones,
             reference=reference,
         )
@@ -339,6 +340,7 @@ def _has(clip: Clip, need: str) -> bool:
         "text": clip.text,
         "phones": clip.phones,
         "speaker": clip.speaker,
+        "language": clip.language,
         "transcript": clip.transcript,
         # a paired clip of which only the text was needed has no digest
         "reference_audio": clip.reference.digest or None if clip.reference else None,
