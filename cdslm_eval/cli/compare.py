@@ -17,6 +17,7 @@ from cdslm_eval.cli.score import (
     IgnoreColumnsOption,
     JobsOption,
     MemoryLimitOption,
+    MetricsOption,
     RecognizerOption,
     RehashOption,
     SeedOption,
@@ -44,7 +45,7 @@ def compare(
     a: Annotated[str, typer.Argument(help="Directory or manifest of system A; NAME=PATH names it.")],
     b: Annotated[str, typer.Argument(help="Directory or manifest of system B; NAME=PATH names it.")],
     reference: Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")] = None,
-    metrics: Annotated[str, typer.Option("--metrics", "-m", help="Comma-separated.")] = DEFAULT_METRICS,
+    metrics: MetricsOption = DEFAULT_METRICS,
     recognizer: RecognizerOption = defaults.RECOGNIZER,
     transcriber: TranscriberOption = None,
     store: StoreOption = None,
@@ -100,7 +101,7 @@ def compare(
 
         common.note(f"page: {write_comparison(result, out)}")
     for sentence in result.unscored:
-        common.note(f"over the failure budget: {sentence}")
+        common.problem(f"over the failure budget: {sentence}")
     if result.unscored:
         raise typer.Exit(1)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cdslm_eval.cli import common
+from cdslm_eval.cli import common, completion
 from cdslm_eval.cli.score import (
     AllowOutsideOption,
     JobsOption,
@@ -32,7 +32,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    suite: Annotated[Path | None, typer.Argument(help="The suite file (TOML).")] = None,
+    suite: Annotated[
+        Path | None, typer.Argument(autocompletion=completion.suites, help="The suite file (TOML).")
+    ] = None,
     store: StoreOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the leaderboard and the report into this folder.")
@@ -83,7 +85,7 @@ def run(
     if plan_only:
         recorded = against is not None
         plan = plan_suite(loaded, only=tuple(only or ()), recorded=recorded, allow_outside=allow_outside)
-        common.show(grid(plan))
+        typer.echo(grid(plan), err=True)
         return
     result = run_suite(
         loaded,
@@ -142,7 +144,7 @@ def deliver(
     if not quiet:
         common.write_text("-", FORMATS["table"](result.scores))
     for sentence in result.over_budget:
-        common.note(f"over the failure budget: {sentence}")
+        common.problem(f"over the failure budget: {sentence}")
     for change in result.changes:
         if change.verdict in ("better", "worse", "changed"):
             numbers = f"{change.difference:+.4g} ({change.low:+.4g} … {change.high:+.4g}), p {change.p_holm:.2g}"
@@ -152,7 +154,8 @@ def deliver(
         note = f" ({same} systems have the same audio)" if same else ""
         common.note(f"no change shown against the recorded run in {len(result.changes)} values{note}")
     for judgement in sorted(result.judgements, key=lambda judgement: not judgement.passed):
-        common.note(f"{judgement.status.upper()}: {judgement.sentence}")
+        report = common.note if judgement.passed else common.problem
+        report(f"{judgement.status.upper()}: {judgement.sentence}")
     if out is not None:
         from cdslm_eval.report import write_report
         from cdslm_eval.report.leaderboard import write_leaderboard
