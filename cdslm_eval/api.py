@@ -26,7 +26,7 @@ from cdslm_eval.run.channel import profiler_for
 from cdslm_eval.run.components import Components, Execution, Note
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
 from cdslm_eval.run.set_notes import set_notes
-from cdslm_eval.run.systems import GeneratorLike, open_set, open_systems, with_speakers
+from cdslm_eval.run.systems import GeneratorLike, open_reference, open_set, open_systems, pair_of, with_choices
 
 if TYPE_CHECKING:
     from cdslm_eval.results.suite_result import SuiteResult
@@ -116,16 +116,16 @@ def score(
     host = Host()
     path = _store_path(store)
     measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
-    _log_choices(measuring, path)
-    real = _reference(host, reference, allow_truncated, ignore_columns)
+    _logger.info(measuring.choices(path))
+    real = open_reference(host, reference, ignore_columns)
     source = open_set(host, prompts, None, None, ignore_columns) if prompts is not None else real
 
     def make(generator: GeneratorLike) -> ClipSet:
         request = GenerationRequest(generator, source, count, seconds, seed, recognizer)
         return generate_set(host, request, path.with_suffix(".clips"), note)
 
-    opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, systems, make, ignore_columns)]
-    opened, real = with_speakers(opened, real, speakers_from)
+    opened = open_systems(host, systems, make, ignore_columns)
+    opened, real = with_choices(opened, real, speakers_from, allow_truncated=allow_truncated)
     profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
     choices = {
         "channel": profiler is not None,
@@ -188,11 +188,10 @@ def compare(
     """
     host = Host()
     measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
-    _log_choices(measuring, _store_path(store))
-    real = _reference(host, reference, allow_truncated, ignore_columns)
-    pair = open_systems(host, [_pair(a), _pair(b)], None, ignore_columns)
-    opened = [_allowing(clips, allow_truncated) for clips in pair]
-    opened, real = with_speakers(opened, real, speakers_from)
+    _logger.info(measuring.choices(_store_path(store)))
+    real = open_reference(host, reference, ignore_columns)
+    opened = open_systems(host, [pair_of(a), pair_of(b)], None, ignore_columns)
+    opened, real = with_choices(opened, real, speakers_from, allow_truncated=allow_truncated)
     with Store(_store_path(store)) as rows, _shown(progress, "measuring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution)
@@ -384,32 +383,6 @@ def fit(table: RunTable | Path | str, metric: str = "loss", **options: Any) -> L
         raise UsageError(f"fit has no option {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
     read = table if isinstance(table, RunTable) else RunTable.read(Path(table))
     return fit_law(read, metric, LawSpec(**options))
-
-
-def _reference(host: Host, reference: Any, allow_truncated: bool, ignore_columns: Sequence[str]) -> ClipSet | None:
-    if reference is None:
-        return None
-    if isinstance(reference, str | Path):
-        opened = ClipSet.open(reference, ignore_columns=ignore_columns)
-    else:
-        opened = open_set(host, reference, None)
-    return _allowing(ClipSet(_scoring.REFERENCE, opened.sources, opened.origin), allow_truncated)
-
-
-def _allowing(clips: ClipSet, allow_truncated: bool) -> ClipSet:
-    return clips.allowing_truncated() if allow_truncated else clips
-
-
-def _pair(system: Any) -> Any:
-    """Return one side of a comparison as `open_systems` takes it: `{"name": system}` becomes a pair."""
-    if isinstance(system, Mapping) and len(system) == 1:
-        return next(iter(system.items()))
-    return system
-
-
-def _log_choices(measuring: Components, path: Path) -> None:
-    names = ", ".join(metric.name for metric in measuring.metrics)
-    _logger.info("metrics %s; recognizer %s; store %s", names, measuring.recognizer.name, path)
 
 
 def _store_path(store: Path | str | None) -> Path:

@@ -13,8 +13,9 @@ from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.plugin.contract import Generator
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.specs import FileSpec
+from cdslm_eval.run.scoring import REFERENCE
 
-__all__ = ["GeneratorLike", "open_set", "open_systems", "with_speakers"]
+__all__ = ["GeneratorLike", "open_reference", "open_set", "open_systems", "pair_of", "with_choices"]
 
 GeneratorLike = str | Generator | type[Generator]
 Generate = Callable[[GeneratorLike], ClipSet]
@@ -134,11 +135,38 @@ def _distinguish(systems: list[ClipSet]) -> None:
     raise UsageError(f"the same set is named twice: {first.origin}; give each a name of its own, as NAME=PATH")
 
 
-def with_speakers(
-    systems: Sequence[ClipSet], reference: ClipSet | None, spec: str | None
+def open_reference(host: Host, reference: Any, ignore_columns: Sequence[str] = ()) -> ClipSet | None:
+    """Return the set of real speech, under the name that results give it; None where there is none."""
+    if reference is None:
+        return None
+    if isinstance(reference, str | Path):
+        opened = ClipSet.open(reference, ignore_columns=ignore_columns)
+    else:
+        opened = open_set(host, reference, None)
+    return ClipSet(REFERENCE, opened.sources, opened.origin)
+
+
+def pair_of(system: Any) -> Any:
+    """Return one side of a comparison as `open_systems` takes it: `{"name": system}` becomes a pair."""
+    if isinstance(system, Mapping) and len(system) == 1:
+        return next(iter(system.items()))
+    return system
+
+
+def with_choices(
+    systems: Sequence[ClipSet], reference: ClipSet | None, speakers_from: str | None, *, allow_truncated: bool
 ) -> tuple[list[ClipSet], ClipSet | None]:
-    """Return the sets with the speakers that their names hold, as `speakers_from` reads them; None changes nothing."""
-    if spec is None:
-        return list(systems), reference
-    *named, last = speakers.speakers_from([*systems, *([reference] if reference is not None else [])], spec)
-    return (named, last) if reference is not None else ([*named, last], None)
+    """Return the sets as the caller wants them read.
+
+    Args:
+        systems: The systems.
+        reference: Real speech, where there is any.
+        speakers_from: Where speakers are read from, as of `cdslm_eval.core.speakers`; None changes nothing.
+        allow_truncated: Read files that end before their header says as far as they go.
+    """
+    sets = [*systems, *([reference] if reference is not None else [])]
+    if allow_truncated:
+        sets = [clips.allowing_truncated() for clips in sets]
+    if speakers_from is not None:
+        sets = speakers.speakers_from(sets, speakers_from)
+    return sets[: len(systems)], sets[-1] if reference is not None else None

@@ -106,7 +106,7 @@ class PhonemizingRecognizer(Recognizer):
     def _voice(self, clip: Clip) -> str:
         """Return the voice that reads a clip's text; "" where there is none for its language."""
         if "language" not in self.wants or clip.language is None:
-            return self.options.language
+            return str(self.options.language)
         return voice_of(clip.language, self.options.language)
 
     def _why_not(self, clip: Clip, text: str | None, voice: str) -> str:
