@@ -14,7 +14,9 @@ from cdslm_eval.cli.score import (
     AllowTruncatedOption,
     CsvRawOption,
     FormatAsOption,
+    IgnoreColumnsOption,
     JobsOption,
+    MemoryLimitOption,
     MetricsOption,
     RecognizerOption,
     RehashOption,
@@ -58,6 +60,8 @@ def compare(
     seed: SeedOption = 0,
     rehash: RehashOption = False,
     allow_truncated: AllowTruncatedOption = False,
+    ignore_columns: IgnoreColumnsOption = "",
+    memory_limit: MemoryLimitOption = None,
     csv_raw: CsvRawOption = False,
 ) -> None:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
@@ -83,6 +87,8 @@ def compare(
         allow_truncated=allow_truncated,
         unpaired=unpaired,
         speakers_from=speakers_from,
+        ignore_columns=common.listed(ignore_columns),
+        executor=common.local_executor(memory_limit),
         progress=True,
         note=common.note,
     )

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdslm_eval.cli import common, completion
-from cdslm_eval.cli.score import AllowOutsideOption, JobsOption, KeepFailuresOption, PrivatePathsOption, StoreOption
+from cdslm_eval.cli.score import (
+    AllowOutsideOption,
+    JobsOption,
+    KeepFailuresOption,
+    MemoryLimitOption,
+    PrivatePathsOption,
+    StoreOption,
+)
 from cdslm_eval.core.printable import printable
 
 if TYPE_CHECKING:
@@ -40,6 +47,9 @@ def run(
     markdown: Annotated[
         str | None, typer.Option("--markdown", help="Write Markdown for a pull request or job summary, or - .")
     ] = None,
+    annotations: Annotated[
+        str | None, typer.Option("--annotations", help="Print failed and undecided gates for a forge: github.")
+    ] = None,
     against: Annotated[
         str | None, typer.Option("--against", help="Recorded run to compare with: a name or a file.")
     ] = None,
@@ -55,6 +65,7 @@ def run(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; default: the suite's.")] = "",
     keep_failures: KeepFailuresOption = False,
     allow_outside: AllowOutsideOption = False,
+    memory_limit: MemoryLimitOption = None,
 ) -> None:
     """Run a suite: systems x metrics, judged by gates on confidence bounds.
 
@@ -72,6 +83,8 @@ def run(
         return
     if suite is None:
         raise UsageError("name a suite file: cdslm-eval run SUITE.toml")
+    if annotations not in (None, "github"):
+        raise UsageError(f"--annotations {annotations!r}: github is the only kind")
     quiet = _takes_stdout(json_to, junit, markdown)
     loaded = load_suite(suite)
     if plan_only:
@@ -89,6 +102,7 @@ def run(
         device=device,
         keep_failures=keep_failures,
         allow_outside=allow_outside,
+        memory_gb=memory_limit,
         progress=True,
         planned=lambda plan: common.show(grid(plan)),
         note=common.note,
@@ -98,6 +112,12 @@ def run(
         common.note(f"part {shard} is in {where}; judge with `cdslm-eval merge` of all parts, then `run`")
         return
     deliver(result, out, json_to, junit, markdown, quiet=quiet, private_paths=private_paths)
+    if annotations:
+        from cdslm_eval.report.annotations import github_annotations
+
+        for line in github_annotations(result):
+            # GitHub reads both streams, and stdout may hold a document
+            common.problem(line)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
@@ -179,7 +199,7 @@ def grid(plan: Plan) -> str:
     console.print(view)
     for cell in plan.cells:
         if cell.why_not:
-            console.print(Text(f"  {printable(cell.system)} under {cell.metric}: {cell.why_not}"))
+            console.print(Text(f"  {printable(cell.system)} under {cell.metric}: {printable(cell.why_not)}"))
     for name in plan.metrics:
         if note := next((cell.note for cell in plan.cells if cell.metric == name and cell.note), ""):
             console.print(Text(printable(f"  {name}: {note}")))

@@ -81,6 +81,8 @@ class Measurement:
             source = state.source
             line = (source.key, source.speaker, source.path, key, known.get(key or ""), problem and problem.reason)
             own.update(repr(line).encode("utf-8", "surrogatepass"))
+            if source.span is not None:
+                own.update(str(source.span).encode())
         return own.hexdigest()
 
     def failures(self, metric: Metric) -> list[Failure]:

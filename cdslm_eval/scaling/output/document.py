@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cdslm_eval.results.numbers import to_json
+from cdslm_eval.results.quotation import quotation
 from cdslm_eval.scaling.curvature import Curvature, Growth
 from cdslm_eval.scaling.downstream import Downstream
 from cdslm_eval.scaling.fit import LawFit
@@ -40,8 +41,8 @@ def study_document(study: Study) -> dict[str, Any]:
 
     Returns:
         `law`, `intervals`, `standard_errors`, `optimum`, `near_optimal`, `exponents`, `isoflops`, `holdout`,
-        `influence`, `rollout`, `downstream`, `flags`, `verdict`, `missing` (part -> its reason), `settings` and
-        `runs`: enough to predict from without the table.
+        `influence`, `rollout`, `downstream`, `flags`, `verdict`, `missing` (part -> its reason), `quote`, `settings`
+        and `runs`: enough to predict from without the table.
     """
     held = study.holdout
     document = {
@@ -60,11 +61,20 @@ def study_document(study: Study) -> dict[str, Any]:
         "flags": list(study.flags),
         "verdict": None if study.verdict is None else _verdict(study.verdict),
         "missing": study.missing,
+        "quote": quote_document(study),
         "settings": settings_document(study.table, study.metric, _options(study.settings)),
         "runs": saved_runs(study.table),
     }
     out: dict[str, Any] = to_json(document)
     return out
+
+
+def quote_document(study: Study) -> dict[str, Any]:
+    """Return what can be pasted into a paper: the headline as a sentence, the law's citations, BibTeX."""
+    from cdslm_eval import __version__
+
+    citations = () if study.fit is None else study.fit.problem.form.citation
+    return quotation([f"{study.headline.rstrip('.')}; cdslm-eval {__version__}."], citations, __version__)
 
 
 def law_document(fit: LawFit) -> dict[str, Any]:
