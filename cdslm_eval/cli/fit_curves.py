@@ -120,14 +120,14 @@ def _text(law: PowerLaw, x: str, y: str, points: list[tuple[float, ...]]) -> str
     )
     rows = []
     for point in points:
-        ends = law.band(point[0], law.level)
+        least, most = (float(end) for end in law.band(point[0], law.level))
         fitted = float(law.value(point[0]))
         rows.append(
             (
                 plain(point[0], 3),
                 plain(point[1]),
                 plain(fitted),
-                between(*map(float, ends)),
+                between(least, most),
                 f"{point[1] / fitted - 1:+.1%}",
             )
         )
