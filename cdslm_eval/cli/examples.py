@@ -79,7 +79,7 @@ _FIT_PANELS: Mapping[str, tuple[str, ...]] = {
         "degree",
     ),
     "Intervals": ("level", "replicates", "by", "seed"),
-    "Budgets and models": ("C", "N", "D", "baseline", "noise", "budgets", "sizes", "width", "repeats"),
+    "Budgets and models": ("C", "N", "D", "at", "serve", "baseline", "noise", "budgets", "sizes", "width", "repeats"),
     "What is written": ("out", "figure", "json_to"),
 }
 # a panel of one or two options is harder to read than a plain list
