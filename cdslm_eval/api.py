@@ -25,6 +25,7 @@ from cdslm_eval.run import unscored
 from cdslm_eval.run.channel import profiler_for
 from cdslm_eval.run.components import Components, Execution, Note
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
+from cdslm_eval.run.recognition_gain import phones_of_texts
 from cdslm_eval.run.set_notes import set_notes
 from cdslm_eval.run.systems import GeneratorLike, open_set, open_systems, with_speakers
 
@@ -123,13 +124,22 @@ def score(
     opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, systems, make)]
     opened, real = with_speakers(opened, real, speakers_from)
     profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
+    texts = phones_of_texts(host, measuring.metrics, measuring.recognizer, real, seed)
     choices = {"channel": profiler is not None, "allow_truncated": allow_truncated, "speakers_from": speakers_from}
     settings = {**measuring.settings(host, real), **choices}
     with Store(path) as rows, _shown(progress, "scoring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, keep_failures=keep_failures)
         result = _scoring.score(
-            runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, profiler=profiler
+            runner,
+            opened,
+            real,
+            measuring.metrics,
+            seed=seed,
+            progress=bar,
+            settings=settings,
+            profiler=profiler,
+            texts=texts,
         )
         result = dataclasses.replace(result, warnings=(*measuring.cautions(host, opened, real), *result.warnings))
         rows.put_run(dict(result.settings), [estimate.as_json() for estimate in result.estimates])
@@ -156,6 +166,7 @@ def compare(
     allow_truncated: bool = False,
     executor: str | Executor | type[Executor] = "local",
     speakers_from: str | None = None,
+    channel: bool | None = None,
     unpaired: bool = False,
     note: Note = _logger.warning,
 ) -> ComparisonResult:
@@ -169,7 +180,7 @@ def compare(
         reference: Real speech, as one system; needed by metrics that compare with it.
         metrics, recognizer, transcriber, store, jobs, device, seed: As for `score`.
         progress, time_limit_s, executor, rehash, allow_truncated: As for `score`.
-        speakers_from, note: As for `score`.
+        speakers_from, channel, note: As for `score`.
         unpaired: Compare as independent samples, whatever keys both share.
 
     Raises:
@@ -180,26 +191,30 @@ def compare(
     real = _reference(host, reference, allow_truncated)
     opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, [_pair(a), _pair(b)], None)]
     opened, real = with_speakers(opened, real, speakers_from)
+    profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
+    texts = phones_of_texts(host, measuring.metrics, measuring.recognizer, real, seed)
     with Store(_store_path(store)) as rows, _shown(progress, "measuring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution)
-        differences = _comparison.compare(
-            runner, opened[0], opened[1], real, measuring.metrics, seed=seed, unpaired=unpaired, progress=bar
+        result, measured = _comparison.compare(
+            runner,
+            opened[0],
+            opened[1],
+            real,
+            measuring.metrics,
+            seed=seed,
+            unpaired=unpaired,
+            progress=bar,
+            profiler=profiler,
+            texts=texts,
         )
-        failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
-        doubts = [doubt for measurement in runner.measurements for doubt in set_notes(measurement, measuring.metrics)]
+        failed = tuple(unscored(measured[:2], measuring.metrics))
+        doubts = [doubt for measurement in measured for doubt in set_notes(measurement, measuring.metrics)]
     cautions = measuring.cautions(host, opened, real)
-    warnings = tuple(dict.fromkeys([*cautions, *runner.unusable.values(), *doubts]))
+    warnings = tuple(dict.fromkeys([*cautions, *measured[0].unusable.values(), *doubts, *result.warnings]))
     for warning in warnings:
         note(f"note: {warning}")
-    return ComparisonResult(
-        a=opened[0].name,
-        b=opened[1].name,
-        differences=tuple(differences),
-        seed=seed,
-        warnings=warnings,
-        unscored=failed,
-    )
+    return dataclasses.replace(result, warnings=warnings, unscored=failed)
 
 
 def generate(

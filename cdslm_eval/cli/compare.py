@@ -10,6 +10,7 @@ from cdslm_eval.cli import common
 from cdslm_eval.cli.score import (
     DEFAULT_METRICS,
     AllowTruncatedOption,
+    ChannelOption,
     JobsOption,
     RecognizerOption,
     RehashOption,
@@ -43,6 +44,7 @@ def compare(
     seed: SeedOption = 0,
     rehash: RehashOption = False,
     allow_truncated: AllowTruncatedOption = False,
+    channel: ChannelOption = None,
 ) -> None:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
 
@@ -50,7 +52,7 @@ def compare(
     one phone count.
     """
     from cdslm_eval import api
-    from cdslm_eval.cli.tables import grid_table
+    from cdslm_eval.cli.tables import context_lines, grid_table
 
     result = api.compare(
         common.named_system(a),
@@ -66,6 +68,7 @@ def compare(
         allow_truncated=allow_truncated,
         unpaired=unpaired,
         speakers_from=speakers_from,
+        channel=channel,
         progress=True,
         note=common.note,
     )
@@ -73,6 +76,8 @@ def compare(
         common.write_json(json_to, result.as_json())
     if json_to != "-":
         typer.echo(grid_table(result.grid()))
+        for line in context_lines(result.channel, result.estimates, result.recognition_gain):
+            typer.echo(line)
     for sentence in result.unscored:
         common.note(f"over the failure budget: {sentence}")
     if result.unscored:

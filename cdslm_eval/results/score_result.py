@@ -13,6 +13,7 @@ from cdslm_eval.results import export
 from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import to_json
+from cdslm_eval.results.recognition_gain import RecognitionGain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,6 +98,7 @@ class ScoreResult:
         warnings: Sentences that a reader of the numbers must know.
         settings: What was requested, versions, digests of the sets.
         channel: The channels of the sets, where they were measured next to a divergence.
+        recognition_gain: What recognition leaves of divergences inside the reference, where that has texts.
         clip_paths: (set, key) -> audio file of the clips that contributions name; the reference is "reference".
     """
 
@@ -107,6 +109,7 @@ class ScoreResult:
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     channel: ChannelReport | None = None
+    recognition_gain: tuple[RecognitionGain, ...] = ()
     clip_paths: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -147,6 +150,7 @@ class ScoreResult:
             ],
             "warnings": list(self.warnings),
             **({"channel": self.channel.as_json()} if self.channel is not None else {}),
+            **({"recognition_gain": to_json(self.recognition_gain)} if self.recognition_gain else {}),
             "settings": dict(self.settings),
         }
 

@@ -14,6 +14,7 @@ from cdslm_eval_phones.per import try_recognizer
 from cdslm_eval_phones.recognizer import PhoneCtc, PhoneCtcOptions
 from onnx import TensorProto, helper
 
+from cdslm_eval.builtin.recognizers.fold import arpabet, is_phone
 from cdslm_eval.builtin.recognizers.inventory import ARPABET
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.clips import ClipSet
@@ -98,6 +99,12 @@ def test_the_inventory_is_in_the_identity_and_the_place_of_files_is_not(tmp_path
     plain = identify(PhoneCtc()).ident
     assert identify(PhoneCtc(PhoneCtcOptions(model=str(model), vocab=str(vocab)))).ident == plain
     assert identify(PhoneCtc(PhoneCtcOptions(inventory="ipa"))).ident != plain
+
+
+def test_each_phone_of_the_bundled_vocabulary_folds():
+    symbols = [symbol for symbol in network.bundled_vocabulary().symbols if is_phone(symbol)]
+    assert {phone for symbol in symbols for phone in arpabet(symbol)} == ARPABET
+    assert not {"<wb>", "<blank>", " ", "²", "ː", "˥", "不"} & set(symbols)
 
 
 def test_hama_is_not_imported():
