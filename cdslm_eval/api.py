@@ -22,10 +22,8 @@ from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.run import comparison as _comparison
 from cdslm_eval.run import scoring as _scoring
 from cdslm_eval.run import unscored
-from cdslm_eval.run.channel import profiler_for
 from cdslm_eval.run.components import Components, Execution, Note
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
-from cdslm_eval.run.recognition_gain import phones_of_texts
 from cdslm_eval.run.set_notes import set_notes
 from cdslm_eval.run.systems import GeneratorLike, open_set, open_systems, with_speakers
 
@@ -123,25 +121,21 @@ def score(
 
     opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, systems, make)]
     opened, real = with_speakers(opened, real, speakers_from)
-    profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
-    texts = phones_of_texts(host, measuring.metrics, measuring.recognizer, real, seed)
-    choices = {"channel": profiler is not None, "allow_truncated": allow_truncated, "speakers_from": speakers_from}
+    studies = measuring.studies(host, real, channel, seed)
+    choices = {
+        "channel": studies.profiler is not None,
+        "allow_truncated": allow_truncated,
+        "speakers_from": speakers_from,
+    }
     settings = {**measuring.settings(host, real), **choices}
     with Store(path) as rows, _shown(progress, "scoring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, keep_failures=keep_failures)
         result = _scoring.score(
-            runner,
-            opened,
-            real,
-            measuring.metrics,
-            seed=seed,
-            progress=bar,
-            settings=settings,
-            profiler=profiler,
-            texts=texts,
+            runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, studies=studies
         )
-        result = dataclasses.replace(result, warnings=(*measuring.cautions(host, opened, real), *result.warnings))
+        warnings = (*measuring.cautions(host, opened, real), *result.warnings)
+        result = dataclasses.replace(result, warnings=warnings, citations=measuring.citations())
         rows.put_run(dict(result.settings), [estimate.as_json() for estimate in result.estimates])
     for warning in result.warnings:
         note(f"note: {warning}")
@@ -191,8 +185,7 @@ def compare(
     real = _reference(host, reference, allow_truncated)
     opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, [_pair(a), _pair(b)], None)]
     opened, real = with_speakers(opened, real, speakers_from)
-    profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
-    texts = phones_of_texts(host, measuring.metrics, measuring.recognizer, real, seed)
+    studies = measuring.studies(host, real, channel, seed)
     with Store(_store_path(store)) as rows, _shown(progress, "measuring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution)
@@ -205,16 +198,19 @@ def compare(
             seed=seed,
             unpaired=unpaired,
             progress=bar,
-            profiler=profiler,
-            texts=texts,
+            studies=studies,
         )
         failed = tuple(unscored(measured[:2], measuring.metrics))
         doubts = [doubt for measurement in measured for doubt in set_notes(measurement, measuring.metrics)]
+    from cdslm_eval import __version__
+
     cautions = measuring.cautions(host, opened, real)
     warnings = tuple(dict.fromkeys([*cautions, *measured[0].unusable.values(), *doubts, *result.warnings]))
     for warning in warnings:
         note(f"note: {warning}")
-    return dataclasses.replace(result, warnings=warnings, unscored=failed)
+    return dataclasses.replace(
+        result, warnings=warnings, unscored=failed, citations=measuring.citations(), version=__version__
+    )
 
 
 def generate(

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cdslm_eval.core.citation import Citation
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.results import export
 from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.channel_grid import channel_grids
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Estimate
-from cdslm_eval.results.numbers import decimals_of, format_interval, format_number, to_json
+from cdslm_eval.results.numbers import decimals_of, format_interval, format_number, format_value, to_json
+from cdslm_eval.results.quotation import quotation, recorded_citations
 from cdslm_eval.results.recognition_gain import RecognitionGain
 
 if TYPE_CHECKING:
@@ -35,6 +37,8 @@ class ComparisonResult:
         differences: In the order of the metrics.
         seed: Seed of every draw and fold.
         warnings: Sentences that a reader of the numbers must know.
+        citations: Papers and programs behind the metrics and what they read.
+        version: Of this package; "" where it is not known.
         unscored: A sentence with the reasons for every set and metric of which no clip was scored.
         estimates: Of both systems under the values that a channel moves, where channels were measured.
         channel: The channels of the sets, where they were measured.
@@ -50,6 +54,8 @@ class ComparisonResult:
     estimates: tuple[Estimate, ...] = ()
     channel: ChannelReport | None = None
     recognition_gain: tuple[RecognitionGain, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    version: str = ""
 
     def __repr__(self) -> str:
         return f"<ComparisonResult {self.a} - {self.b}: {len(self.differences)} differences>"
@@ -100,7 +106,7 @@ class ComparisonResult:
             numbers = [format_number(difference.difference, digits), interval, format_number(difference.p_holm)]
             last = [format_number(difference.detectable, digits), self.verdict(difference)]
             rows.append((difference.name, difference.quantity, *numbers, *last))
-        return export.Grid(self.title, _COLUMNS, tuple(rows), left=(0, 1, 6))
+        return export.Grid(self.title, _COLUMNS, tuple(rows), left=(0, 1, 6), notes=tuple(self._identities()))
 
     def as_json(self) -> dict[str, Any]:
         """Return what `compare --json` writes."""
@@ -113,7 +119,26 @@ class ComparisonResult:
             **({"estimates": [estimate.as_json() for estimate in self.estimates]} if self.estimates else {}),
             **({"channel": self.channel.as_json()} if self.channel is not None else {}),
             **({"recognition_gain": to_json(self.recognition_gain)} if self.recognition_gain else {}),
+            "version": self.version,
+            "quote": self.quote(),
         }
+
+    def quote(self) -> dict[str, Any]:
+        """Return what can be pasted into a paper: a sentence per known difference, citations, their BibTeX."""
+        known = [difference for difference in self.differences if math.isfinite(difference.difference)]
+        return quotation([self._sentence(difference) for difference in known], self.citations, self.version)
+
+    def _sentence(self, difference: Difference) -> str:
+        value = format_value(difference.difference, difference.low, difference.high)
+        unit = f" {difference.unit}" if difference.unit else ""
+        p = f", p = {format_number(difference.p_holm, None)} (Holm)" if math.isfinite(difference.p_holm) else ""
+        how = "paired" if difference.paired else "two samples"
+        subject = f"{self.a} - {self.b}: {difference.name} ({difference.quantity})"
+        program = f"cdslm-eval {self.version}".strip()
+        return f"{subject} {value}{unit}{p}, {how}, 95 % interval; {difference.identity}; {program}."
+
+    def _identities(self) -> list[str]:
+        return list(dict.fromkeys(difference.identity for difference in self.differences))
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per difference, with every field; needs pandas."""
@@ -138,10 +163,11 @@ class ComparisonResult:
             UsageError: The file is absent, or is no comparison.
         """
         document = export.load(path, "a comparison", ("a", "b", "differences"), _FORMAT)
-        document.pop("format", None)
+        citations = recorded_citations(document)
+        fields = {name: value for name, value in document.items() if name not in ("format", "quote")}
         try:
-            records = [Estimate.from_json(record) for record in document.pop("estimates", [])]
+            records = [Estimate.from_json(record) for record in fields.pop("estimates", [])]
         except (TypeError, AttributeError) as error:
             raise UsageError(f"{path}: estimates: {error}; the file is damaged or of another version") from error
         estimates = [dataclasses.asdict(estimate) for estimate in records]
-        return export.build(cls, {**document, "estimates": estimates}, path)
+        return export.build(cls, {**fields, "estimates": estimates, "citations": citations}, path)

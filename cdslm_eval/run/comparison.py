@@ -16,7 +16,8 @@ from cdslm_eval.results.comparison_result import ComparisonResult
 from cdslm_eval.results.differences import Difference, with_holm
 from cdslm_eval.run import Measurement, Progress, Request, Runner
 from cdslm_eval.run.channel import sees_channel, study_channels
-from cdslm_eval.run.recognition_gain import TextPhones, gains_of, measure_texts
+from cdslm_eval.run.components import NO_STUDIES, Studies
+from cdslm_eval.run.recognition_gain import gains_of, measure_texts
 from cdslm_eval.run.samples import context_of, sample_of
 from cdslm_eval.run.scoring import summarise
 from cdslm_eval.stats.sample import Sample
@@ -36,8 +37,7 @@ def compare(
     seed: int = 0,
     unpaired: bool = False,
     progress: Progress | None = None,
-    profiler: Metric | None = None,
-    texts: TextPhones | None = None,
+    studies: Studies = NO_STUDIES,
 ) -> tuple[ComparisonResult, Sequence[Measurement]]:
     """Return the difference of two systems under each metric, and the rows of both and of the reference.
 
@@ -53,8 +53,7 @@ def compare(
         seed: Randomness of every interval, draw and fold.
         unpaired: Do not pair clips.
         progress: Called with (clips done, clips to do).
-        profiler: The metric whose rows are channel profiles, where channels are to be measured next to divergences.
-        texts: How texts of the reference become phones, where it has any.
+        studies: What is measured next to divergences: channels, and the reference's texts.
 
     Raises:
         UsageError: A metric needs a reference and there is none.
@@ -63,7 +62,7 @@ def compare(
     if versus and reference is None:
         raise UsageError(f"{versus[0].name} compares with real speech: name it with --reference DIR")
     seeing = sees_channel(versus)
-    profiler = profiler if seeing else None
+    profiler = studies.profiler if seeing else None
     further = () if profiler is None else (profiler,)
     requests = [Request(a, (*metrics, *further)), Request(b, (*metrics, *further))]
     if reference is not None and versus:
@@ -77,7 +76,7 @@ def compare(
     result = ComparisonResult(a=a.name, b=b.name, differences=tuple(with_holm(found)), seed=seed)
     if profiler is not None:
         result = _with_channel(result, runner, measured, seeing, profiler, progress)
-    if seeing and (rows := measure_texts(runner, texts, seeing, progress)) is not None:
+    if seeing and (rows := measure_texts(runner, studies.texts, seeing, progress)) is not None:
         gains = (gain for metric in seeing for gain in gains_of(rows, metric, measured[2], seed))
         result = dataclasses.replace(result, recognition_gain=tuple(gains))
     return result, measured

@@ -18,7 +18,8 @@ from cdslm_eval.results.recognition_gain import RecognitionGain
 from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
 from cdslm_eval.run import Measurement, Progress, Request, Runner
 from cdslm_eval.run.channel import ChannelStudy, inaudible, sees_channel, study_channels
-from cdslm_eval.run.recognition_gain import TextPhones, TextRows, gains_of, measure_texts
+from cdslm_eval.run.components import NO_STUDIES, Studies
+from cdslm_eval.run.recognition_gain import TextRows, gains_of, measure_texts
 from cdslm_eval.run.samples import context_of, sample_of
 from cdslm_eval.run.set_notes import set_notes
 from cdslm_eval.stats.sample import Sample
@@ -39,8 +40,7 @@ def score(
     seed: int = 0,
     progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
-    profiler: Metric | None = None,
-    texts: TextPhones | None = None,
+    studies: Studies = NO_STUDIES,
 ) -> ScoreResult:
     """Score systems with metrics.
 
@@ -52,8 +52,7 @@ def score(
         seed: Randomness of every interval, draw and fold.
         progress: Called with (clips done, clips to do).
         settings: Goes into the result as it is, with the digests of the sets added.
-        profiler: The metric whose rows are channel profiles, where the channel is to be measured next to divergences.
-        texts: How texts of the reference become phones, where it has any.
+        studies: What is measured next to divergences: channels, and the reference's texts.
 
     Raises:
         UsageError: A metric needs a reference and there is none, or two systems have one name.
@@ -64,6 +63,7 @@ def score(
         raise UsageError(f"{names} compares with real speech: name it with --reference DIR")
     if len({system.name for system in systems}) < len(systems):
         raise UsageError("two systems have one name")
+    profiler = studies.profiler
     measured = runner.run(requests_for(systems, reference, metrics, profiler), progress)
     real = measured[-1] if len(measured) > len(systems) else None
     of_systems, channel = measured[: len(systems)], None
@@ -77,7 +77,7 @@ def score(
         seed=seed,
         settings=settings,
         channel=channel,
-        texts=measure_texts(runner, texts, metrics, progress),
+        texts=measure_texts(runner, studies.texts, metrics, progress),
     )
 
 
