@@ -47,6 +47,9 @@ def run(
     markdown: Annotated[
         str | None, typer.Option("--markdown", help="Write Markdown for a pull request or job summary, or - .")
     ] = None,
+    annotations: Annotated[
+        str | None, typer.Option("--annotations", help="Print failed and undecided gates for a forge: github.")
+    ] = None,
     against: Annotated[
         str | None, typer.Option("--against", help="Recorded run to compare with: a name or a file.")
     ] = None,
@@ -80,6 +83,8 @@ def run(
         return
     if suite is None:
         raise UsageError("name a suite file: cdslm-eval run SUITE.toml")
+    if annotations not in (None, "github"):
+        raise UsageError(f"--annotations {annotations!r}: github is the only kind")
     quiet = _takes_stdout(json_to, junit, markdown)
     loaded = load_suite(suite)
     if plan_only:
@@ -107,6 +112,12 @@ def run(
         common.note(f"part {shard} is in {where}; judge with `cdslm-eval merge` of all parts, then `run`")
         return
     deliver(result, out, json_to, junit, markdown, quiet=quiet, private_paths=private_paths)
+    if annotations:
+        from cdslm_eval.report.annotations import github_annotations
+
+        for line in github_annotations(result):
+            # GitHub reads both streams, and stdout may hold a document
+            common.problem(line)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
