@@ -6,13 +6,14 @@ import sqlite3
 
 __all__ = ["ABSORB", "APPLICATION_ID", "SCHEMA", "SOUND_ROW", "create", "upgrade"]
 
-SCHEMA = 3
+SCHEMA = 4
 APPLICATION_ID = 0x4344534C  # "CDSL"
 _FILES = """CREATE TABLE IF NOT EXISTS files (
-  path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
-  inode INTEGER NOT NULL, digest TEXT NOT NULL, seconds REAL NOT NULL, rate_hz INTEGER NOT NULL,
-  channels INTEGER NOT NULL, encoding TEXT NOT NULL, mixdown TEXT NOT NULL, peak REAL, dc_offset REAL,
-  level_dbfs REAL, cancelled REAL, truncated TEXT NOT NULL) WITHOUT ROWID"""
+  path TEXT NOT NULL, part TEXT NOT NULL, host TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+  ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, digest TEXT NOT NULL, seconds REAL NOT NULL,
+  rate_hz INTEGER NOT NULL, channels INTEGER NOT NULL, encoding TEXT NOT NULL, mixdown TEXT NOT NULL, peak REAL,
+  dc_offset REAL, level_dbfs REAL, cancelled REAL, truncated TEXT NOT NULL,
+  PRIMARY KEY (path, part, host)) WITHOUT ROWID"""
 _TABLES = f"""
 {_FILES};
 CREATE TABLE IF NOT EXISTS identities (id TEXT PRIMARY KEY, parts TEXT NOT NULL) WITHOUT ROWID;
@@ -66,13 +67,13 @@ def upgrade(db: sqlite3.Connection) -> None:
     if version < 2:
         for statement in _DROP_RESTING_ON_A_FAILED_FEATURE.split(";"):
             db.execute(statement)
-    # schema 2 knew a file by size and time of modification alone, and nothing of its levels: no file has inode 0, so
-    # each is decoded once more, and its rows are found by its content
+    # schema 2 knew a file by size and time of modification alone, schema 3 not on which host: no host is called "", so
+    # each file is decoded once more, and its rows are found by its content
     db.execute("ALTER TABLE files RENAME TO former_files")
     db.execute(_FILES)
     db.execute(
-        "INSERT INTO files SELECT path, size, mtime_ns, 0, 0, digest, seconds, rate_hz, channels, encoding, mixdown, "
-        "NULL, NULL, NULL, NULL, '' FROM former_files"
+        "INSERT INTO files SELECT path, '', '', size, mtime_ns, 0, 0, digest, seconds, rate_hz, channels, encoding, "
+        "mixdown, NULL, NULL, NULL, NULL, '' FROM former_files"
     )
     db.execute("DROP TABLE former_files")
     db.execute(f"PRAGMA user_version = {SCHEMA}")

@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdslm_eval.core.clips import Source
+from cdslm_eval.core.provenance import host_id
+from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store import FileFacts, Outcome, Store
 from cdslm_eval.plugin.identity import subject
 from cdslm_eval.run.measurer_graph import MeasurerGraph
@@ -60,35 +62,39 @@ class ClipStates:
         """Return the key of a clip's row under a measurer; None while the clip was not decoded."""
         return subject(self.graph.needs[number], state.source, state.digest, state.reference_digest)
 
-    def doubtful(self, states: Sequence[ClipState], *, rehash: bool) -> list[str]:
+    def doubtful(self, states: Sequence[ClipState], *, rehash: bool) -> list[Address]:
         """Return the files that the store knows but cannot vouch for: they may hold what they held, or not.
 
         Args:
             states: The clips.
             rehash: Whether no stamp is trusted, so that every known file is in doubt.
         """
-        known = self.store.files(sorted(_paths(states)))
+        known = self.store.files(sorted(_addresses(states)))
         return [
-            path for path, facts in known.items() if rehash or (not unchanged(path, facts) and _has_size(path, facts))
+            address
+            for address, facts in known.items()
+            if rehash or (not unchanged(address.path, facts) and _has_size(address.path, facts))
         ]
 
-    def look_up(self, states: Sequence[ClipState], distrusted: Collection[str] = ()) -> None:
+    def look_up(self, states: Sequence[ClipState], distrusted: Collection[Address] = ()) -> None:
         """Take digests from the index of files, and find which rows the store holds already.
 
         Args:
             states: The clips.
             distrusted: Files whose entry in the index does not count.
         """
-        paths = _paths(states).difference(distrusted)
-        known = {path: facts for path, facts in self.store.files(sorted(paths)).items() if unchanged(path, facts)}
+        addresses = sorted(_addresses(states).difference(distrusted))
+        known = {
+            address: facts for address, facts in self.store.files(addresses).items() if unchanged(address.path, facts)
+        }
         for state in states:
             if state.source.decoded is not None:
                 state.digest = state.source.digest_of(state.source.decoded.digest)
-            elif (facts := known.get(state.source.path)) and _allowed(state.source, facts):
+            elif (facts := known.get(state.source.address)) and _allowed(state.source, facts):
                 state.facts, state.digest = facts, state.source.digest_of(facts.digest)
             if (
                 state.source.reference
-                and (facts := known.get(state.source.reference))
+                and (facts := known.get(Address(state.source.reference)))
                 and _allowed(state.source, facts)
             ):
                 state.reference_digest = facts.digest
@@ -134,9 +140,9 @@ class ClipStates:
             yield state.unstored.get(number) or outcome or lost
 
 
-def _paths(states: Iterable[ClipState]) -> set[str]:
+def _addresses(states: Iterable[ClipState]) -> set[Address]:
     on_disk = (state.source for state in states if state.source.decoded is None)
-    return {path for source in on_disk for path in (source.path, source.reference) if path}
+    return {address for source in on_disk for address in source.addresses}
 
 
 def _has_size(path: str, facts: FileFacts) -> bool:
@@ -152,7 +158,9 @@ def _allowed(source: Source, facts: FileFacts) -> bool:
 
 
 def unchanged(path: str, facts: FileFacts) -> bool:
-    """Return whether a file still has the size, the times of change and the inode that its facts vouch for."""
+    """Return whether a file of this host still has the size, times of change and inode that its facts vouch for."""
+    if facts.host != host_id():
+        return False
     try:
         stat = Path(path).stat()
     except (OSError, ValueError):

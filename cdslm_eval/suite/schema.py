@@ -41,6 +41,10 @@ class SetSpec(_Table):
     """Directory, manifest (.jsonl .csv .tsv) or Kaldi wav.scp, relative to the suite file."""
     speakers_from: str | None = None
     """Read the speakers of a path's clips from their file names, such as "spk-chapter-utt", or from the "folder"."""
+    ignore_columns: list[str] = []
+    """Columns of the manifest (of a path, or of prompts) that are passed over; names or patterns such as "meta_*"."""
+    allow_truncated: bool = False
+    """Score files of the path that end before their header says as far as they go; else these clips fail."""
     generator: str | None = None
     """Generator with options as on the command line, such as "babble:2"; instead of `path`."""
     options: dict[str, str | int | float | bool] = {}
@@ -60,8 +64,9 @@ class SetSpec(_Table):
             raise ValueError("a set has either a path or a generator")
         if self.path is not None and (self.options or self.count or self.seconds or self.seed or self.prompts):
             raise ValueError("options, count, seconds, seed and prompts are for generators; this set has a path")
-        if self.path is None and self.speakers_from is not None:
-            raise ValueError("speakers_from is for sets with a path; this set has a generator")
+        for key in ("speakers_from", "allow_truncated"):
+            if self.path is None and getattr(self, key):
+                raise ValueError(f"{key} is for sets with a path; this set has a generator")
         return self
 
 
