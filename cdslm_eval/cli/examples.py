@@ -39,6 +39,7 @@ EXAMPLES: Mapping[str, str] = {
     "fit downstream": "cdslm-eval fit downstream runs.csv -m mos --bounds 1,5 --better higher",
     "fit verdict": "cdslm-eval fit verdict runs.csv --metric loss --baseline 1.9 --noise 0.01",
     "fit predict": "cdslm-eval fit predict runs.csv --C 1e23",
+    "fit power-law": "cdslm-eval fit power-law optima.csv --x C --y n_star",
     "fit simulate": "cdslm-eval fit simulate runs.csv --noise 0.005",
     "fit plan": "cdslm-eval fit plan --budgets 1e18,1e19,1e20",
 }
@@ -59,11 +60,27 @@ _PANELS: Mapping[str, tuple[str, ...]] = {
     "When it fails": ("fail_budget", "strict"),
 }
 _FIT_PANELS: Mapping[str, tuple[str, ...]] = {
-    "Rows": ("metric", "columns", "where", "exclude", "test", "k", "systems", "value", "loss_rows", "metric_rows"),
-    "Law": ("law", "form", "estimator", "delta", "link", "bounds", "better", "loss", "loss_link", "maps"),
+    "Rows": (
+        *("metric", "columns", "where", "exclude", "test", "k", "compute", "systems", "value", "loss_rows"),
+        *("metric_rows", "group", "against", "window"),
+    ),
+    "Law": (
+        "law",
+        "form",
+        "estimator",
+        "delta",
+        "link",
+        "bounds",
+        "better",
+        "loss",
+        "loss_link",
+        "maps",
+        "curve",
+        "degree",
+    ),
     "Intervals": ("level", "replicates", "by", "seed"),
     "Budgets and models": ("C", "N", "D", "baseline", "noise", "budgets", "sizes", "width", "repeats"),
-    "What is written": ("out", "json_to"),
+    "What is written": ("out", "figure", "json_to"),
 }
 # a panel of one or two options is harder to read than a plain list
 _LEAST_OPTIONS = 6

@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from cdslm_eval.cli import common, fit_plan
+from cdslm_eval.cli.fit_curves import Curves, power_law
 from cdslm_eval.cli.fit_options import (
     BudgetsOption,
     EpsilonOption,
@@ -43,6 +44,8 @@ Examples:\n
   cdslm-eval fit runs.csv --metric loss --out report
   cdslm-eval fit runs.csv --columns N='Model Size',C='Training FLOP' --exclude highest:loss:5
   cdslm-eval fit isoflop runs.csv --where decay=cosine
+  cdslm-eval fit isoflop runs.csv --window 0.05 --curve akima
+  cdslm-eval fit power-law optima.csv --y n_star
   cdslm-eval fit runs.csv --group architecture --against transformer
   cdslm-eval fit downstream runs.csv --metric mos --loss loss --bounds 1,5 --better higher
   cdslm-eval fit verdict runs.csv --metric pjsd_2 --baseline 0.02 --noise 0.003
@@ -81,6 +84,7 @@ def add_to(app: typer.Typer) -> None:
         group.command(name=command.__name__, no_args_is_help=True)(spread(command))
     for planning in (fit_plan.simulate, fit_plan.plan):
         group.command(name=planning.__name__)(spread(planning))
+    group.command(name="power-law", no_args_is_help=True)(power_law)
     app.add_typer(group, name="fit")
 
 
@@ -112,6 +116,7 @@ def isoflop(
     fitting: Fitting,
     intervals: Intervals,
     grouping: Grouping,
+    curves: Curves,
     output: Output,
     epsilon: EpsilonOption = None,
 ) -> None:
@@ -119,7 +124,7 @@ def isoflop(
     from cdslm_eval.cli.fit_text import isoflop_text
 
     chosen: dict[str, Any] = {"epsilons": epsilons(epsilon)} if epsilon else {}
-    settings = _settings(fitting, intervals, law=False, **chosen)
+    settings = _settings(fitting, intervals, law=False, isoflop=curves.options(), **chosen)
     if grouping.group is not None:
         _families(rows, settings, grouping, output)
     else:

@@ -225,7 +225,7 @@ def _budget(isoflops: IsoFlops, budget: IsoFlop) -> dict[str, Any]:
         "C": budget.C,
         "rows": len(budget.rows),
         "lines": isoflops.table.line[budget.rows],
-        "curve": None if budget.chosen is None else {2: "parabola", 3: "cubic"}[budget.chosen.degree],
+        "curve": None if budget.chosen is None else budget.chosen.name,
         **{name: _curve(getattr(budget, name)) for name in ("parabola", "cubic")},
         **{key: getattr(budget, key) for key in KEYS},
         "intervals": {key: getattr(budget, f"{key}_interval") for key in KEYS},

@@ -345,7 +345,7 @@ def isoflop_view(isoflops: IsoFlops) -> View:
     """Return each budget by itself."""
     rows = []
     for budget in isoflops.budgets:
-        kind = "—" if budget.chosen is None else {2: "parabola", 3: "cubic"}[budget.chosen.degree]
+        kind = "—" if budget.chosen is None else budget.chosen.name
         if not budget.has_optimum:
             rows.append((plain(budget.C, 3), str(len(budget.rows)), kind, *["—"] * 5, budget.reason))
             continue
