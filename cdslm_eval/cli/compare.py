@@ -15,7 +15,10 @@ from cdslm_eval.cli.score import (
     ChannelOption,
     CsvRawOption,
     FormatAsOption,
+    IgnoreColumnsOption,
     JobsOption,
+    MemoryLimitOption,
+    MetricsOption,
     RecognizerOption,
     RehashOption,
     SeedOption,
@@ -43,7 +46,7 @@ def compare(
     a: Annotated[str, typer.Argument(help="Directory or manifest of system A; NAME=PATH names it.")],
     b: Annotated[str, typer.Argument(help="Directory or manifest of system B; NAME=PATH names it.")],
     reference: Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")] = None,
-    metrics: Annotated[str, typer.Option("--metrics", "-m", help="Comma-separated.")] = DEFAULT_METRICS,
+    metrics: MetricsOption = DEFAULT_METRICS,
     recognizer: RecognizerOption = defaults.RECOGNIZER,
     transcriber: TranscriberOption = None,
     store: StoreOption = None,
@@ -59,6 +62,8 @@ def compare(
     rehash: RehashOption = False,
     allow_truncated: AllowTruncatedOption = False,
     channel: ChannelOption = None,
+    ignore_columns: IgnoreColumnsOption = "",
+    memory_limit: MemoryLimitOption = None,
     csv_raw: CsvRawOption = False,
 ) -> None:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
@@ -85,6 +90,8 @@ def compare(
         unpaired=unpaired,
         speakers_from=speakers_from,
         channel=channel,
+        ignore_columns=common.listed(ignore_columns),
+        executor=common.local_executor(memory_limit),
         progress=True,
         note=common.note,
     )
@@ -97,7 +104,7 @@ def compare(
 
         common.note(f"page: {write_comparison(result, out)}")
     for sentence in result.unscored:
-        common.note(f"over the failure budget: {sentence}")
+        common.problem(f"over the failure budget: {sentence}")
     if result.unscored:
         raise typer.Exit(1)
 

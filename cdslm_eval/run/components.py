@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core import defaults
@@ -86,6 +87,11 @@ class Components:
             "transcriber": None if transcribes is None else _spec(transcriber or transcribes),
         }
         return cls(chosen, recognizes, transcribes, specs, recognizer)
+
+    def choices(self, store: Path) -> str:
+        """Return what was chosen, by the user or by default, for the log."""
+        names = ", ".join(metric.name for metric in self.metrics)
+        return f"metrics {names}; recognizer {self.recognizer.name}; store {store}"
 
     def runner(self, store: Store, execution: Execution, *, keep_failures: bool = False) -> Runner:
         """Return what measures with these components into a store; `keep_failures` does not repeat earlier failures."""

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.results.channel import ChannelReport
@@ -99,17 +100,17 @@ def read_copies(store: Store, executor: Executor, sets: Sequence[ClipSet], jobs:
         sets: The clips.
         jobs: Worker processes.
     """
-    paths = sorted({path for clips in sets for s in clips.sources for path in (s.path, s.reference) if path})
-    known = store.files(paths)
-    size_of: dict[str, int] = {}
-    for path in paths:
-        if path not in known or not unchanged(path, known[path]):
+    addresses = sorted({address for clips in sets for source in clips.sources for address in source.addresses})
+    known = store.files(addresses)
+    size_of: dict[Address, int] = {}
+    for address in addresses:
+        if address not in known or not unchanged(address.path, known[address]):
             try:
-                size_of[path] = Path(path).stat().st_size
+                size_of[address] = Path(address.path).stat().st_size
             except OSError:
                 continue  # measuring reports what is wrong with it
     counts = Counter(size_of.values())
     known_sizes = store.sizes()
-    maybe_copies = [path for path, size in size_of.items() if counts[size] > 1 or size in known_sizes]
+    maybe_copies = [address for address, size in size_of.items() if counts[size] > 1 or size in known_sizes]
     read_contents(store, executor, maybe_copies, jobs)
     return len(maybe_copies)

@@ -56,6 +56,7 @@ class RunOptions:
         store: The file of rows.
         jobs: Worker processes.
         device: Of metrics with a model; "" takes the suite's.
+        executor: Where metrics run; "" takes the suite's.
         only: Patterns of systems and metrics, as they were typed.
         shard: Measure only this part, and judge nothing.
         against: The recorded run to compare with.
@@ -67,6 +68,7 @@ class RunOptions:
     store: Path
     jobs: int = 1
     device: str = ""
+    executor: str = ""
     only: tuple[str, ...] = ()
     shard: Shard | None = None
     against: Path | None = None
@@ -107,7 +109,7 @@ def measure(plan: Plan, options: RunOptions, store: Store, sets: Mapping[SetKey,
     spec, metrics, profiler = plan.suite.spec, list(plan.metrics.values()), plan.profiler
     runner = Runner(
         store,
-        plan.host.make("executor", spec.run.executor),
+        plan.host.make("executor", options.executor or spec.run.executor),
         plan.recognizer,
         jobs=options.jobs,
         time_limit_s=spec.budget.clip_seconds,

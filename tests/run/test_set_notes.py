@@ -14,6 +14,8 @@ import soundfile as sf
 from cdslm_eval import api
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import EvalError
+from cdslm_eval.core.store import Store
+from cdslm_eval.core.store_care import drop, summarise
 from cdslm_eval.plugin.contract import Generator, GeneratorInfo
 
 RATE_HZ = 16000
@@ -114,6 +116,26 @@ def test_rehash_trusts_no_stamp(folder, score, tmp_path):
         db.execute("UPDATE files SET digest = ? WHERE path LIKE '%set%'", [digest])
     assert score(path)[0].estimate("level").value == pytest.approx(level - 20, abs=0.01)
     assert score(path, rehash=True)[0].estimate("level").value == pytest.approx(level, abs=1e-9)
+
+
+def test_an_index_of_another_host_is_not_trusted(folder, score, tmp_path):
+    """Two machines have equal paths, and a copied store vouches for none of the second's files."""
+    path = folder("set", noise(level=0.05))
+    level = score(path)[0].estimate("level").value
+    score(folder("other", noise(level=0.005)))
+    with sqlite3.connect(tmp_path / "s.cdslm") as db:
+        digest = db.execute("SELECT digest FROM files WHERE path LIKE '%other%'").fetchone()[0]
+        db.execute("UPDATE files SET digest = ?, host = 'elsewhere' WHERE path LIKE '%set%'", [digest])
+    assert score(path)[0].estimate("level").value == level
+    with Store(tmp_path / "s.cdslm") as store:
+        assert summarise(store)["files_of_other_hosts"] == 1
+        dropped = drop(store, None, (), missing_files=True, dry_run=True)
+    assert dropped["files"] == 0
+    for clip in path.iterdir():
+        clip.unlink()
+    with Store(tmp_path / "s.cdslm") as store:
+        assert drop(store, None, (), missing_files=True, dry_run=False)["files"] == 1
+        assert summarise(store)["files_of_other_hosts"] == 1  # whether it is there cannot be seen from here
 
 
 def relabel(path):

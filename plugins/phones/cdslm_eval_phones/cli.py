@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdslm_eval.core.errors import EvalError, UsageError
+from cdslm_eval.core.printable import printable_lines
 
 if TYPE_CHECKING:
     from cdslm_eval_phones.train.labels import Labelled
@@ -142,5 +143,5 @@ def main() -> None:
     try:
         app()
     except EvalError as error:
-        typer.echo(f"cdslm-phones: {error}", err=True)
+        typer.echo(f"cdslm-phones: {printable_lines(str(error))}", err=True)
         raise SystemExit(error.exit_code) from None
