@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cdslm_eval.core import defaults
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import UsageError, did_you_mean
+from cdslm_eval.core.printable import printable
 from cdslm_eval.core.progress import Progress, progress_bar
 from cdslm_eval.core.store import Store, default_store_path
 from cdslm_eval.plugin.contract import Metric, Recognizer, Transcriber
@@ -22,7 +23,6 @@ from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.run import comparison as _comparison
 from cdslm_eval.run import scoring as _scoring
 from cdslm_eval.run import unscored
-from cdslm_eval.run.channel import profiler_for
 from cdslm_eval.run.components import Components, Execution, Note
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
 from cdslm_eval.run.set_notes import set_notes
@@ -39,6 +39,11 @@ __all__ = ["MetricLike", "Note", "compare", "fit", "generate", "plan_suite", "ru
 
 MetricLike = str | Metric | type[Metric]
 _logger = logging.getLogger("cdslm_eval")
+
+
+def _warn(sentence: str) -> None:
+    """Log what the user is to see, on one line whatever names it holds."""
+    _logger.warning("%s", printable(sentence))
 
 
 def score(
@@ -64,7 +69,7 @@ def score(
     channel: bool | None = None,
     speakers_from: str | None = None,
     ignore_columns: Sequence[str] = (),
-    note: Note = _logger.warning,
+    note: Note = _warn,
 ) -> ScoreResult:
     """Score systems against real speech.
 
@@ -126,9 +131,9 @@ def score(
 
     opened = open_systems(host, systems, make, ignore_columns)
     opened, real = with_choices(opened, real, speakers_from, allow_truncated=allow_truncated)
-    profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
+    studies = measuring.studies(host, real, channel, seed)
     choices = {
-        "channel": profiler is not None,
+        "channel": studies.profiler is not None,
         "allow_truncated": allow_truncated,
         "speakers_from": speakers_from,
         "ignore_columns": list(ignore_columns),
@@ -138,7 +143,7 @@ def score(
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, keep_failures=keep_failures)
         result = _scoring.score(
-            runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, profiler=profiler
+            runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, studies=studies
         )
         warnings = (*measuring.cautions(host, opened, real), *result.warnings)
         result = dataclasses.replace(result, warnings=warnings, citations=measuring.citations())
@@ -166,9 +171,10 @@ def compare(
     allow_truncated: bool = False,
     executor: str | Executor | type[Executor] = "local",
     speakers_from: str | None = None,
+    channel: bool | None = None,
     ignore_columns: Sequence[str] = (),
     unpaired: bool = False,
-    note: Note = _logger.warning,
+    note: Note = _warn,
 ) -> ComparisonResult:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
 
@@ -180,7 +186,7 @@ def compare(
         reference: Real speech, as one system; needed by metrics that compare with it.
         metrics, recognizer, transcriber, store, jobs, device, seed: As for `score`.
         progress, time_limit_s, executor, rehash, allow_truncated: As for `score`.
-        speakers_from, ignore_columns, note: As for `score`.
+        speakers_from, ignore_columns, channel, note: As for `score`.
         unpaired: Compare as independent samples, whatever keys both share.
 
     Raises:
@@ -192,29 +198,31 @@ def compare(
     real = open_reference(host, reference, ignore_columns)
     opened = open_systems(host, [pair_of(a), pair_of(b)], None, ignore_columns)
     opened, real = with_choices(opened, real, speakers_from, allow_truncated=allow_truncated)
+    studies = measuring.studies(host, real, channel, seed)
     with Store(_store_path(store)) as rows, _shown(progress, "measuring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution)
-        differences = _comparison.compare(
-            runner, opened[0], opened[1], real, measuring.metrics, seed=seed, unpaired=unpaired, progress=bar
+        result, measured = _comparison.compare(
+            runner,
+            opened[0],
+            opened[1],
+            real,
+            measuring.metrics,
+            seed=seed,
+            unpaired=unpaired,
+            progress=bar,
+            studies=studies,
         )
-        failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
-        doubts = [doubt for measurement in runner.measurements for doubt in set_notes(measurement, measuring.metrics)]
+        failed = tuple(unscored(measured[:2], measuring.metrics))
+        doubts = [doubt for measurement in measured for doubt in set_notes(measurement, measuring.metrics)]
     from cdslm_eval import __version__
 
     cautions = measuring.cautions(host, opened, real)
-    warnings = tuple(dict.fromkeys([*cautions, *runner.unusable.values(), *doubts]))
+    warnings = tuple(dict.fromkeys([*cautions, *measured[0].unusable.values(), *doubts, *result.warnings]))
     for warning in warnings:
         note(f"note: {warning}")
-    return ComparisonResult(
-        a=opened[0].name,
-        b=opened[1].name,
-        differences=tuple(differences),
-        seed=seed,
-        warnings=warnings,
-        unscored=failed,
-        citations=measuring.citations(),
-        version=__version__,
+    return dataclasses.replace(
+        result, warnings=warnings, unscored=failed, citations=measuring.citations(), version=__version__
     )
 
 
@@ -282,7 +290,7 @@ def run_suite(
     allow_outside: bool = False,
     progress: Progress | bool = False,
     planned: Callable[[Plan], None] | None = None,
-    note: Note = _logger.warning,
+    note: Note = _warn,
 ) -> SuiteResult:
     """Run a suite: systems x metrics, judged by gates on confidence bounds.
 
@@ -320,7 +328,7 @@ def run_suite(
             store=path,
             jobs=jobs or loaded.spec.run.jobs or defaults.default_jobs(),
             device=device,
-            executor=_limited(loaded, memory_gb),
+            executor=loaded.limited_executor(memory_gb),
             only=tuple(only),
             shard=part,
             against=record,
@@ -332,16 +340,6 @@ def run_suite(
     for warning in result.scores.warnings:
         note(f"note: {warning}")
     return result
-
-
-def _limited(suite: Suite, memory_gb: float | None) -> str:
-    """Return the executor of a suite with a memory limit, as a spec; "" where there is none to set."""
-    if memory_gb is None:
-        return ""
-    name = suite.spec.run.executor.partition(":")[0]
-    if name != "local":
-        raise UsageError(f"{suite.path}: run.executor is {name!r}; a memory limit is set for the executor 'local' only")
-    return f"local:memory_gb={memory_gb}"
 
 
 def plan_suite(

@@ -279,7 +279,8 @@ class Through:
         typer.Option(
             "--map",
             help="Map from loss to metric: line, straight, exponential, power, sigmoid, bounded-sigmoid, spline; "
-            "repeat for several. Default: the best of all, by held-out error and AICc.",
+            "repeat for several. Default: the best of these, by held-out error and AICc. By name alone: ideal-sigmoid, "
+            "for losses of which 0 is perfect.",
         ),
     ] = None
     loss_rows: Annotated[
