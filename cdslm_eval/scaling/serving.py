@@ -87,7 +87,7 @@ def serve(
 
 def _best(curve: Curve, C: float, tokens: float, per_parameter: float) -> dict[str, Floats]:
     """Return the best model of each law of a curve, arrays of the shape of its parameters."""
-    log_c = math.log(C)
+    log_c = np.asarray(math.log(C))
     optimum = curve.log_n_optimum(C)
     target = curve.frontier(C)
 
