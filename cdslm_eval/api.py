@@ -25,7 +25,7 @@ from cdslm_eval.run import unscored
 from cdslm_eval.run.channel import profiler_for
 from cdslm_eval.run.components import Components, Execution, Note
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
-from cdslm_eval.run.set_notes import set_notes
+from cdslm_eval.run.set_notes import set_notes, unnamed_speakers
 from cdslm_eval.run.systems import GeneratorLike, open_set, open_systems, with_speakers
 
 if TYPE_CHECKING:
@@ -188,6 +188,9 @@ def compare(
         )
         failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
         doubts = [doubt for measurement in runner.measurements for doubt in set_notes(measurement, measuring.metrics)]
+        doubts += unnamed_speakers(
+            {measured.request.clips.name: _scoring.set_digest(measured) for measured in runner.measurements}
+        )
     cautions = measuring.cautions(host, opened, real)
     warnings = tuple(dict.fromkeys([*cautions, *runner.unusable.values(), *doubts]))
     for warning in warnings:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution
 from cdslm_eval.run import Measurement, Progress, Request, Runner
 from cdslm_eval.run.channel import ChannelStudy, inaudible, sees_channel, study_channels
 from cdslm_eval.run.samples import context_of, sample_of
-from cdslm_eval.run.set_notes import set_notes
+from cdslm_eval.run.set_notes import set_notes, unnamed_speakers
 from cdslm_eval.stats.sample import Sample
 from cdslm_eval.stats.statistic import ChannelProbes, Diagnostics, Estimation
 
@@ -65,7 +66,9 @@ def score(
     of_systems, channel = measured[: len(systems)], None
     if profiler is not None and real is not None and sees_channel(metrics):
         channel = study_channels(runner, of_systems, real, metrics, profiler, seed=seed, progress=progress)
-    return summarise(of_systems, real, metrics, reference=reference, seed=seed, settings=settings, channel=channel)
+    result = summarise(of_systems, real, metrics, reference=reference, seed=seed, settings=settings, channel=channel)
+    warnings = (*result.warnings, *unnamed_speakers(result.settings["sets"]))
+    return dataclasses.replace(result, warnings=warnings)
 
 
 def requests_for(
@@ -116,13 +119,13 @@ def summarise(
     book.put_on_common_scale(metrics)
     report = book.put_next_to_channel(metrics, channel) if channel is not None else None
     book.leave_out_copies(_copied(measured, book.real))
-    digests = {one.request.clips.name: set_digest(one) for one in measured}
+    digests = {one.request.clips.name: set_digest(one) | book.neighbours_of(one.request.clips.name) for one in measured}
     unusable = [why for one in measured[:1] for why in one.unusable.values()]
     doubts = [note for one in measured for note in set_notes(one, metrics)]
     doubts += set_notes(real, metrics) if real is not None else []
     same = [] if reference is None else [system.name for system in systems if _paths(system) == _paths(reference)]
     if book.real is not None:
-        digests[REFERENCE] = set_digest(book.real)
+        digests[REFERENCE] = set_digest(book.real) | book.neighbours_of(REFERENCE)
     return ScoreResult(
         estimates=tuple(book.estimates),
         failures=tuple(book.failures),
@@ -183,6 +186,7 @@ class _Book:
         self.paths: dict[tuple[str, str], str] = {}
         self._samples: dict[str, Sample] = {}
         self._memorised: dict[str, str] = {}
+        self._neighbours: dict[str, float] = {}
         self._scored: dict[tuple[str, str], dict[str, _Scored]] = {}
 
     def enter(self, measurement: Measurement, metric: Metric) -> None:
@@ -203,10 +207,17 @@ class _Book:
         self.warnings += diagnostics.warnings
         if diagnostics.memorised:
             self._memorised.setdefault(system, diagnostics.memorised)
+        for owner, correlation in zip((system, REFERENCE), diagnostics.neighbours, strict=True):
+            if math.isfinite(correlation):
+                self._neighbours.setdefault(owner, round(correlation, 4))
         self.contributions += diagnostics.contributions
         self.exemplars += diagnostics.exemplars
         for (of_system, key), path in diagnostics.heard_in.items():
             self.paths[system if of_system else REFERENCE, key] = path
+
+    def neighbours_of(self, name: str) -> dict[str, float]:
+        """Return how alike clips next to each other in a set are, under "neighbours"; nothing where they are not."""
+        return {"neighbours": self._neighbours[name]} if name in self._neighbours else {}
 
     def put_on_common_scale(self, metrics: Sequence[Metric]) -> None:
         """Let each statistic add what compares its systems at one sample size."""
@@ -306,6 +317,7 @@ def set_digest(one: Measurement) -> dict[str, Any]:
         "origin": one.request.clips.origin,
         "clips": len(digests),
         "decoded": len(known),
+        "speakers": len({source.speaker for source in one.request.clips.sources if source.speaker}),
         "digest": hashlib.sha256(text.encode()).hexdigest(),
     }
 

@@ -88,7 +88,7 @@ class Fad(_EmbeddingMetric):
     """
 
     name = "fad"
-    version = "2"
+    version = "3"
     better: ClassVar[Better] = "lower"
     statistics: ClassVar[dict[str, Statistic]] = {"fad": Frechet("embedding")}
 
@@ -101,7 +101,7 @@ class Kad(_EmbeddingMetric):
     """
 
     name = "kad"
-    version = "3"
+    version = "4"
     better: ClassVar[Better] = "lower"
     statistics: ClassVar[dict[str, Statistic]] = {"kad": KernelDistance("embedding")}
 
