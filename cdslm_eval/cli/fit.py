@@ -13,6 +13,7 @@ from typer.core import TyperGroup
 from cdslm_eval.cli import common, fit_plan
 from cdslm_eval.cli.fit_options import (
     BudgetsOption,
+    EpsilonOption,
     Fitting,
     Intervals,
     JsonToOption,
@@ -21,6 +22,7 @@ from cdslm_eval.cli.fit_options import (
     Rows,
     Through,
     deliver,
+    epsilons,
     quantities,
 )
 from cdslm_eval.cli.spread import spread
@@ -92,11 +94,12 @@ def law(
     _study(rows, _settings(fitting, intervals, judging, budgets=tuple(quantities("--C", C))), output, law_text)
 
 
-def isoflop(rows: Rows, fitting: Fitting, intervals: Intervals, output: Output) -> None:
+def isoflop(rows: Rows, fitting: Fitting, intervals: Intervals, output: Output, epsilon: EpsilonOption = None) -> None:
     """Fit a curve in ln N to each budget: N*, D*, r* and curvature from the data alone, and their power laws."""
     from cdslm_eval.cli.fit_text import isoflop_text
 
-    _study(rows, _settings(fitting, intervals, law=False), output, isoflop_text)
+    chosen: dict[str, Any] = {"epsilons": epsilons(epsilon)} if epsilon else {}
+    _study(rows, _settings(fitting, intervals, law=False, **chosen), output, isoflop_text)
 
 
 def downstream(

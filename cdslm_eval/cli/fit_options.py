@@ -21,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BudgetsOption",
+    "EpsilonOption",
     "Fitting",
     "Intervals",
     "JsonToOption",
@@ -29,6 +30,7 @@ __all__ = [
     "Rows",
     "Through",
     "deliver",
+    "epsilons",
     "pairs",
     "quantities",
 ]
@@ -132,9 +134,16 @@ class Fitting:
         float,
         typer.Option(
             "--delta",
-            help="Huber's delta on the scale of the link; identity: in units of the median |metric|.",
+            help="Huber's delta on the scale of the link; identity: a multiple of the median |metric|.",
         ),
     ] = 1e-3
+    delta_absolute: Annotated[
+        float | None,
+        typer.Option(
+            "--delta-absolute",
+            help="Huber's delta in the metric's own units, in place of --delta; needs --link identity.",
+        ),
+    ] = None
     link: Annotated[
         str | None,
         typer.Option(
@@ -158,11 +167,18 @@ class Fitting:
             form=self.law,
             estimator=self.estimator,
             delta=self.delta,
+            delta_absolute=self.delta_absolute,
             link=self.link or "",
             bounds=_bounds(self.bounds),
             better=self.better,
         )
-        return dataclasses.replace(spec, link=spec.linked(default))
+        spec = dataclasses.replace(spec, link=spec.linked(default))
+        if self.delta_absolute is not None and spec.link != "identity":
+            raise UsageError(
+                f"--delta-absolute is in the metric's units, and residuals are on the {spec.link} scale; "
+                "use --link identity"
+            )
+        return spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -179,6 +195,37 @@ class Intervals:
         from cdslm_eval.scaling.frontier import Resampling
 
         return Resampling(**dataclasses.asdict(self))
+
+
+EpsilonOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--epsilon",
+        help="How far from the optimum widths are measured: 1% of its value, or 0.01 in the metric's units; repeat, or "
+        "separate by commas. Default: 0.1%,1%,5%,0.01.",
+    ),
+]
+
+
+def epsilons(texts: list[str] | None) -> tuple[tuple[float, bool], ...]:
+    """Return (epsilon, whether it is a share of the optimum's value) of each text; none without texts.
+
+    Raises:
+        UsageError: One is no number above 0, or no share below 1.
+    """
+    chosen = []
+    for part in (piece.strip() for text in texts or [] for piece in text.split(",")):
+        relative = part.endswith("%")
+        try:
+            value = float(part.removesuffix("%")) / (100 if relative else 1)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value > 0 and not (relative and value >= 1)):
+            raise UsageError(
+                f"--epsilon {part!r}: write a share of the optimum's value, 1%, or an amount above 0, 0.01"
+            )
+        chosen.append((value, relative))
+    return tuple(chosen)
 
 
 @dataclass(frozen=True, slots=True)

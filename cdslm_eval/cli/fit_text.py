@@ -54,6 +54,8 @@ def law_text(study: Study) -> str:
         blocks.append(_curvature(study))
     if study.holdout is not None:
         blocks.append(f"Held out: {study.holdout.sentence}.")
+    if study.influence is not None:
+        blocks.append(f"Influence: {study.influence.sentence}.")
     if study.verdict is not None:
         blocks.append(f"Verdict: {study.verdict.sentence}.")
     blocks += [_flags(study.flags), _data(study), _missing(study)]

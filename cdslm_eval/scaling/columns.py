@@ -127,7 +127,7 @@ def build(rows: Sequence[Record], columns: Columns, k: float, source: str) -> Bu
     notes: list[str] = []
     conventions, odd = _conventions(kept, columns.rest)
     notes += odd
-    metrics, labels = _values(kept, [name for name in columns.rest if not _is_convention(name)], excluded)
+    metrics, labels = _values(kept, [name for name in columns.rest if not _is_convention(name)], excluded, source)
     lines = np.array([one[0] for one in kept], np.int64)
     runs = [_text(one[1].get(roles["run"])) if "run" in roles else "" for one in kept]
     arrays: dict[str, Any] = {
@@ -205,7 +205,10 @@ def _conventions(
 
 
 def _values(
-    kept: Sequence[tuple[int, Mapping[str, Any], Any, str]], names: Sequence[str], excluded: list[tuple[int, str]]
+    kept: Sequence[tuple[int, Mapping[str, Any], Any, str]],
+    names: Sequence[str],
+    excluded: list[tuple[int, str]],
+    source: str,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the columns of numbers, and those of texts; a bad cell among numbers is NaN and listed.
 
@@ -228,7 +231,7 @@ def _values(
         elif bad and all(has_comma(row.get(name)) for _, row, *_ in kept if _text(row.get(name)).strip()):
             # else the whole column would count as labels
             line, problem = bad[0]
-            raise UsageError(f"line {line}: {problem}")
+            raise UsageError(f"{source}: line {line}: {problem}")
         elif bad:
             labels[name] = np.array([_text(row.get(name)) for _, row, *_ in kept], dtype=str)
     return metrics, labels

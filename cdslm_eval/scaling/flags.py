@@ -23,6 +23,7 @@ _SAME_OBJECTIVE = 1e-6  # relative: two seeds that come this near found one opti
 _RIVAL_OBJECTIVE = 1e-3  # relative: another optimum this near is a rival
 _TOP = 0.85  # quantile of C from which on budgets count as the largest
 _LEAST_RATIO, _LEAST_COMPUTE = 0.01, 1e10  # no language model was trained on less
+_EXACT = 1e-12
 _CHI_SQUARE = 3.841458820694124  # 95 % quantile with one degree of freedom
 
 
@@ -85,7 +86,9 @@ def fit_flags(search: Search) -> tuple[Flag, ...]:
         Flag("at_bound", f"{name} is at a bound of the search", float(theta[problem.form.profiled[name]]))
         for name in at_bound(problem, theta)
     ]
-    if not search.solution.converged[search.best]:
+    # where rows are met to rounding, gradients are rounding as well
+    exact = float(np.max(np.abs(target - problem.predict(theta[None])[0]))) < _EXACT
+    if not search.solution.converged[search.best] and not exact:
         norm = float(search.solution.gradient[search.best])
         flags.append(Flag("gradient", f"the search did not reach an optimum (scaled gradient {norm:.1e})", norm))
     flags += _identification(problem, search.table, theta)

@@ -103,6 +103,15 @@ class IsoFlops:
         """The budgets that have an optimum."""
         return tuple(budget for budget in self.budgets if budget.has_optimum)
 
+    @property
+    def designed(self) -> bool:
+        """Whether the rows are isoFLOPs: declared, or most of them at one C with models of other sizes."""
+        sizes = [len(np.unique(self.table.N[b.rows])) for b in self.budgets]
+        # few sizes of nearly one C are a design, few of any C a coincidence
+        shared = [n > 3 or (n > 1 and b.C_spread < 0.05) for n, b in zip(sizes, self.budgets, strict=True)]
+        rows = sum(len(b.rows) for b, alike in zip(self.budgets, shared, strict=True) if alike)
+        return bool(np.all(self.table.isoflop != "")) or 2 * rows >= len(self.table)
+
     def width_laws(self, epsilon: float, *, relative: bool = False) -> tuple[PowerLaw, PowerLaw, PowerLaw] | None:
         """Return how the range within epsilon of the optimum grows with C: N_high / N_low, and the widths of N and D.
 
@@ -136,6 +145,8 @@ class IsoFlops:
         if self.N_law is None or self.ratio_law is None:
             return f"{optima}: too few for a law of N*"
         low, high = self.N_law.interval
+        if np.isnan(low):
+            return f"{optima}: N* grows as C^{self.N_law.exponent:.4f}, and too few budgets leave no interval"
         text = f"{optima}: N* grows as C^{self.N_law.exponent:.4f} [{low:.4f}, {high:.4f}]"
         low, high = self.ratio_law.interval
         sign = "its sign is not established by these data" if not low * high > 0 else ("rises" if low > 0 else "falls")

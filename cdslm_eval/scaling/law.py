@@ -30,6 +30,7 @@ class LawSpec:
             ("broken:breaks=2").
         estimator: "huber" (sum of Huber's rho), "lad" (least absolute deviations) or "least_squares".
         delta: Huber's delta, above 0, on the scale of the link (identity: in units of the median |metric|).
+        delta_absolute: Huber's delta in the metric's own units, in place of `delta`; for the identity link alone.
         link: Scale of the residuals: "log" (relative errors), "identity" (absolute, in units of the median |metric|),
             "logit" (needs bounds), or "" for the default of the job (see `linked`).
         better: "lower", or "higher": then the law describes the distance from above, and E is what is approached.
@@ -42,10 +43,28 @@ class LawSpec:
     link: str = ""
     better: str = "lower"
     bounds: tuple[float, float] | None = None
+    delta_absolute: float | None = None
 
     def linked(self, default: str = "log") -> str:
         """Return the link: as chosen, else logit within bounds, identity for a metric that rises, else `default`."""
         return self.link or ("logit" if self.bounds else "identity" if self.better == "higher" else default)
+
+    def huber_delta(self, axis: Axis) -> float:
+        """Return Huber's delta on the residual scale of an axis.
+
+        Raises:
+            UsageError: An absolute delta is not above 0, or the link is not identity.
+        """
+        if self.delta_absolute is None:
+            return self.delta
+        if axis.link.name != "identity":
+            raise UsageError(
+                f"an absolute delta needs residuals in the metric's units, not on the {axis.link.name} scale; "
+                "use --link identity"
+            )
+        if not self.delta_absolute > 0:
+            raise UsageError(f"an absolute delta must be above 0, not {self.delta_absolute}")
+        return self.delta_absolute / axis.link.scale
 
 
 @lru_cache

@@ -210,6 +210,11 @@ class RunTable:
         Raises:
             UnknownNameError: The table has no such metric.
         """
+        if name in self.metrics and name not in self.metric_names:
+            raise UsageError(
+                f"{self.source}: {name!r} is a setting of the runs, not a metric; the metrics are "
+                f"{', '.join(self.metric_names) or 'none'}"
+            )
         if name not in self.metrics:
             raise UnknownNameError("metric in the table", name, self.metric_names, self._nearest(name))
         return self.metrics[name]

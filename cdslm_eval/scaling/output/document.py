@@ -38,9 +38,9 @@ def study_document(study: Study) -> dict[str, Any]:
         study: Of `cdslm_eval.scaling.study.study`.
 
     Returns:
-        `law`, `intervals`, `standard_errors`, `optimum`, `near_optimal`, `exponents`, `isoflops`, `holdout`, `rollout`,
-        `downstream`, `flags`, `verdict`, `missing` (part -> its reason), `settings` and `runs`: enough to
-        predict from without the table.
+        `law`, `intervals`, `standard_errors`, `optimum`, `near_optimal`, `exponents`, `isoflops`, `holdout`,
+        `influence`, `rollout`, `downstream`, `flags`, `verdict`, `missing` (part -> its reason), `settings` and
+        `runs`: enough to predict from without the table.
     """
     held = study.holdout
     document = {
@@ -53,6 +53,7 @@ def study_document(study: Study) -> dict[str, Any]:
         "isoflops": None if study.isoflops is None else _isoflops(study.isoflops),
         "curvature": None if study.curvature is None else _curvature(study.curvature),
         "holdout": None if held is None else _holdout(held),
+        "influence": study.influence,
         "rollout": [_holdout(step) for step in study.rollout],
         "downstream": None if study.downstream is None else _downstream(study.downstream, study),
         "flags": list(study.flags),
@@ -71,8 +72,8 @@ def law_document(fit: LawFit) -> dict[str, Any]:
         "form": fit.form,
         "formula": fit.problem.form.formula,
         "estimator": fit.spec.estimator,
-        "estimator_words": estimator_words(fit.spec.estimator, fit.spec.delta, fit.link, fit.metric),
-        "delta": fit.spec.delta if fit.spec.estimator == "huber" else None,
+        "estimator_words": estimator_words(fit.spec.estimator, fit.delta, fit.link, fit.metric),
+        "delta": fit.cost.delta if fit.spec.estimator == "huber" else None,
         "link": fit.link,
         **fit.parameters,
         "objective": fit.objective,

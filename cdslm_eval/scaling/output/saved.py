@@ -84,7 +84,8 @@ def _saved(path: Path, document: Mapping[str, Any]) -> Saved:
     table = RunTable.from_records(records, columns=columns, k=options["k"], source=str(path))
     if table.digest != options["digest"]:
         raise UsageError(f"{path}: its runs are not those that were fitted; fit again, or use the table")
-    known = {field.name: options[field.name] for field in dataclasses.fields(LawSpec)}
+    # an option that is newer than the file had its default
+    known = {field.name: options.get(field.name, field.default) for field in dataclasses.fields(LawSpec)}
     known["bounds"] = None if known["bounds"] is None else tuple(known["bounds"])
     resampling = Resampling(**{field.name: options[field.name] for field in dataclasses.fields(Resampling)})
     return Saved(table, options["metric"], LawSpec(**known), resampling, document["law"])

@@ -96,21 +96,18 @@ def between(low: float, high: float, digits: int = 4, *, counts: bool = False) -
     return " … ".join(ends)
 
 
-def estimator_words(estimator: str, delta: float, link: str, metric: str) -> str:
+def estimator_words(estimator: str, delta: str, link: str, metric: str) -> str:
     """Return the estimator in words: Huber's and least absolute deviations are often confused.
 
     Example:
-        >>> estimator_words("huber", 1e-3, "log", "loss")
+        >>> estimator_words("huber", "0.001", "log", "loss")
         'Huber loss (sum, delta 0.001) on log loss'
-        >>> estimator_words("huber", 1e-3, "identity", "loss")
-        'Huber loss (sum, delta 0.001 of the median |loss|) on loss'
-        >>> estimator_words("lad", 0.0, "identity", "mos")
+        >>> estimator_words("lad", "0", "identity", "mos")
         'least absolute deviations (LAD) on mos'
     """
     on = {"log": f"log {metric}", "logit": f"logit {metric}"}.get(link, metric)
-    unit = f" of the median |{metric}|" if link == "identity" else ""
     words = {
-        "huber": f"Huber loss (sum, delta {delta:g}{unit})",
+        "huber": f"Huber loss (sum, delta {delta})",
         "lad": "least absolute deviations (LAD)",
         "least_squares": "least squares",
     }
@@ -244,7 +241,7 @@ def estimator_line(study: Study) -> str:
     """Return the estimator, the number of rows and the objective of the law."""
     fit = study.fit
     assert fit is not None
-    words = estimator_words(fit.spec.estimator, fit.spec.delta, fit.link, fit.metric)
+    words = estimator_words(fit.spec.estimator, fit.delta, fit.link, fit.metric)
     return f"Estimator: {words}; {fit.n_rows} rows, objective {fit.objective:.9g}."
 
 
