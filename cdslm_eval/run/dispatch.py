@@ -137,9 +137,9 @@ class Dispatch:
         if isinstance(value, Read):
             if value.facts is None:
                 state.fail(state.left, value.reason)
-            elif value.path == state.source.path:
+            elif value.address == state.source.address:
                 state.facts, state.digest = value.facts, state.source.digest_of(value.facts.digest)
-            if value.facts is not None and value.path == state.source.reference:
+            if value.facts is not None and value.address in state.source.addresses[1:]:
                 state.reference_digest = value.facts.digest
         else:
             state.left.discard(value.measurer)
@@ -182,7 +182,7 @@ class Dispatch:
             for event in events:
                 if isinstance(event, Read):
                     if event.facts is not None:
-                        store.put_file(event.path, event.facts)
+                        store.put_file(event.address, event.facts)
                     continue
                 state = self._states[event.uid]
                 key = clip_states.subject(state, event.measurer)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -21,6 +22,8 @@ from cdslm_eval.run.dispatch import Dispatch, RunnerConfig
 from cdslm_eval.run.measurer_graph import resolve
 
 __all__ = ["Measurement", "Request", "Runner", "unscored"]
+
+_logger = logging.getLogger("cdslm_eval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,6 +81,8 @@ class Measurement:
             source = state.source
             line = (source.key, source.speaker, source.path, key, known.get(key or ""), problem and problem.reason)
             own.update(repr(line).encode("utf-8", "surrogatepass"))
+            if source.span is not None:
+                own.update(str(source.span).encode())
         return own.hexdigest()
 
     def failures(self, metric: Metric) -> list[Failure]:
@@ -145,12 +150,20 @@ class Runner:
         self._rehash = rehash
         self._kept = frozenset({"ok", "skipped", "failed"} if keep_failures else {"ok", "skipped"})
 
-    def run(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Measurement]:
+    def run(
+        self, requests: Sequence[Request], progress: Progress | None = None, *, recognizer: Recognizer | None = None
+    ) -> list[Measurement]:
         """Measure whatever the store does not hold yet.
 
         Everything that was measured is in the store when this returns or raises, KeyboardInterrupt included.
+
+        Args:
+            requests: Sets and metrics.
+            progress: Called with (clips done, clips to do).
+            recognizer: Provides the phones this time; by default the runner's own.
         """
-        graph = resolve((metric for request in requests for metric in request.metrics), self._providers)
+        providers = self._providers if recognizer is None else {**self._providers, recognizer.provides: recognizer}
+        graph = resolve((metric for request in requests for metric in request.metrics), providers)
         with self.store.writing():
             for identity in graph.stored_identities():
                 self.store.put_identity(identity.ident, identity.parts)
@@ -169,8 +182,10 @@ class Runner:
         duplicates = clip_states.duplicates(flat)
         pending = [uid for uid, state in enumerate(flat) if state.left]
         self.measured = len(pending)
+        _logger.info("%d clips in %d sets, %d of them to measure", len(flat), len(requests), len(pending))
         if pending:
             Dispatch(clip_states, self._config, flat, pending, progress).run()
+            _logger.info("measured")
         for state, number, first in duplicates:
             if number in first.unstored:
                 state.unstored[number] = first.unstored[number]

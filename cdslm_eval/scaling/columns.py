@@ -20,6 +20,7 @@ _USUAL = {
     "N": ("n", "params", "parameters", "model size", "n params", "num params", "param count"),
     "D": ("d", "tokens", "training tokens", "train tokens", "n tokens", "num tokens"),
     "C": ("c", "flops", "flop", "training flops", "training flop", "train flops", "compute"),
+    "F": ("flops per token", "flop per token", "flops/token"),
     "weight": ("weight", "weights"),
     "run": ("run", "run id", "system"),
     "split": ("split",),
@@ -37,7 +38,8 @@ class Columns:
     """Which column holds what.
 
     Attributes:
-        roles: "N", "D", "C", "weight", "run", "split", "isoflop" -> column name, where there is one.
+        roles: "N", "D", "C", "F" (FLOPs per token), "weight", "run", "split", "isoflop" -> column name, where it
+            exists.
         rest: The other columns, in order: metrics, labels, conventions.
     """
 
@@ -73,6 +75,9 @@ class Columns:
             if numeric:
                 roles[role] = numeric[0]
         missing = [role for role in "NDC" if role not in roles]
+        # FLOPs per token turn tokens into compute, and compute into tokens
+        if "F" in roles and missing in (["D"], ["C"]):
+            missing = []
         if len(missing) > 1:
             raise UsageError(
                 f"{source}: two of N, D and C are needed, and {' and '.join(missing)} are not found among the columns "
@@ -110,7 +115,7 @@ def build(rows: Sequence[Record], columns: Columns, k: float, source: str) -> Bu
         UsageError: No row can be used.
     """
     roles = columns.roles
-    derived = next((role for role in "NDC" if role not in roles), "")
+    derived = "" if "F" in roles else next((role for role in "NDC" if role not in roles), "")
     excluded: list[tuple[int, str]] = []
     kept: list[tuple[int, Mapping[str, Any], dict[str, float], str]] = []
     for line, row in rows:
@@ -148,7 +153,7 @@ def build(rows: Sequence[Record], columns: Columns, k: float, source: str) -> Bu
 
 def _row_counts(row: Mapping[str, Any], roles: Mapping[str, str], k: float, derived: str) -> dict[str, float]:
     counts: dict[str, float] = {}
-    for role in ("N", "D", "C"):
+    for role in ("N", "D", "C", "F"):
         if role not in roles:
             continue
         try:
@@ -160,6 +165,10 @@ def _row_counts(row: Mapping[str, Any], roles: Mapping[str, str], k: float, deri
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{role} must be above 0 and finite, not {value:g}")
         counts[role] = value
+    per_token = counts.pop("F", math.nan)
+    if not math.isnan(per_token):
+        counts.setdefault("C", per_token * counts.get("D", math.nan))
+        counts.setdefault("D", counts["C"] / per_token)
     if derived:
         counts[derived] = {
             "N": lambda: counts["C"] / (k * counts["D"]),

@@ -239,7 +239,7 @@ def _searched(
     # the objective has several basins: whether enough seeds found this one is for the flags
     best = int(np.argmin(solution.objective))
     natural = {name: float(value[best]) for name, value in problem.natural(solution.theta).items()}
-    law = Law(spec.form, natural, rows.k, axis)
+    law = Law(spec.form, natural, rows.cost, axis)
     flags = fit_flags(Search(problem, cost, train, target, solution, law)) + table_flags(train, rows, metric)
     numbers = (float(solution.objective[best]), float(solution.gradient[best]))
     theta = solution.theta[best]

@@ -173,7 +173,7 @@ class Resampling:
     Attributes:
         level: Of every interval.
         replicates: Of the bootstrap; 0 leaves the intervals out.
-        by: What is resampled: "row", "run" or "isoflop".
+        by: What is resampled: "row", "run", "isoflop" or a column.
         seed: Of the bootstrap.
     """
 
@@ -240,7 +240,7 @@ def predictions(
     """
     fit = fit_law(table, metric, spec)
     draws = resampling.draws(fit)
-    reached = np.array([*budgets, *(fit.law.k * N * D for N, D in models)])
+    reached = np.array([*budgets, *(float(fit.law.cost.flops(N, D)) for N, D in models)])
     wider = _widening(fit, resampling.level) if np.any(reached > fit.table.C.max()) else 1.0
     optima = _optima(fit, draws, np.array(budgets), resampling.level, wider) if budgets else ()
     others = tuple(_model(fit, draws, N, D, resampling.level, columns or {}, wider) for N, D in models)
@@ -277,10 +277,17 @@ def _optima(fit: LawFit, draws: Bootstrap | None, C: Floats, level: float, wider
 def _model(
     fit: LawFit, draws: Bootstrap | None, N: float, D: float, level: float, columns: Mapping[str, float], wider: float
 ) -> Predicted:
-    factor = wider if fit.law.k * N * D > fit.table.C.max() else 1.0
+    factor = wider if float(fit.law.cost.flops(N, D)) > fit.table.C.max() else 1.0
     done = predict(fit, N, D, level, draws, columns, factor)
     (low, high), (least, most) = done.confidence, done.prediction
     intervals = {"loss": (float(low), float(high)) if draws is not None else _UNKNOWN}
     return Predicted(
-        fit.law.k * N * D, N, D, D / N, float(done.value), math.nan, intervals, (float(least), float(most))
+        float(fit.law.cost.flops(N, D)),
+        N,
+        D,
+        D / N,
+        float(done.value),
+        math.nan,
+        intervals,
+        (float(least), float(most)),
     )

@@ -113,4 +113,4 @@ def _parameters(fit: LawFit, natural: dict[str, Floats]) -> Iterator[tuple[str, 
     if fit.law.has_optimum:
         value = float(fit.law.curve.ratio_exponent)
         if math.isfinite(value):
-            yield "ratio_exponent", value, curve_of(fit.form, natural, fit.law.axis, fit.law.k).ratio_exponent
+            yield "ratio_exponent", value, curve_of(fit.form, natural, fit.law.axis, fit.law.cost).ratio_exponent

@@ -110,7 +110,7 @@ def predict(
 def _standard_error(fit: LawFit, n: Floats, d: Floats, columns: Mapping[str, npt.ArrayLike]) -> Floats:
     """Return the standard error of u at points, by the delta method."""
     further = {name: np.broadcast_to(np.asarray(values, float), n.shape).ravel() for name, values in columns.items()}
-    there = replace(fit.table, N=n.ravel(), D=d.ravel(), C=fit.law.k * n.ravel() * d.ravel(), metrics=further)
+    there = replace(fit.table, N=n.ravel(), D=d.ravel(), C=fit.law.cost.flops(n.ravel(), d.ravel()), metrics=further)
     jacobian = fit.problem.at(there).values(fit.theta[None])[1][0]
     variance = np.einsum("np,pq,nq->n", jacobian, sandwich(fit), jacobian)
     return np.asarray(np.sqrt(np.maximum(variance, 0.0)).reshape(n.shape))

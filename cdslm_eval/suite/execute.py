@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -53,6 +54,7 @@ def run_suite(plan: Plan, options: RunOptions) -> SuiteResult:
     Raises:
         UsageError: A set cannot be opened, a generator fails, or the recorded run measured something else.
     """
+    start = time.monotonic()
     with ExitStack() as stack:
         record = None
         if options.against is not None:
@@ -71,7 +73,8 @@ def run_suite(plan: Plan, options: RunOptions) -> SuiteResult:
         )
         if options.shard is not None:
             return _shard_result(plan, options, options.shard, store, cells)
-        return _result(plan, options, store, rows, record, cells)
+        result = _result(plan, options, store, rows, record, cells)
+        return dataclasses.replace(result, seconds=time.monotonic() - start)
 
 
 def _shard_result(plan: Plan, options: RunOptions, shard: Shard, store: Store, cells: tuple[Cell, ...]) -> SuiteResult:
@@ -121,12 +124,16 @@ def _summary(plan: Plan, store: Store, rows: Rows, reference: str | None, system
     statistics = [repr(metric.statistics) for metric in metrics]
     channel = rows.channels.get(reference) if reference else None
     of_channel = channel.key if channel else None
-    key = cache_key("score result", seed, reference, of_systems, of_real, statistics, of_channel)
+    texts = rows.texts.get(reference) if reference else None
+    of_texts = texts.key(metrics) if texts else None
+    key = cache_key("score result", seed, reference, of_systems, of_real, statistics, of_channel, of_texts)
     measured = [rows.systems[name] for name in systems]
     clips = real.request.clips if real else None
-    return cached_scores(
-        store, key, lambda: summarise(measured, real, metrics, reference=clips, seed=seed, channel=channel)
-    )
+
+    def compute() -> ScoreResult:
+        return summarise(measured, real, metrics, reference=clips, seed=seed, channel=channel, texts=texts)
+
+    return cached_scores(store, key, compute)
 
 
 def _differences_to_baselines(plan: Plan, store: Store, rows: Rows) -> dict[tuple[str, str, str], list[Difference]]:
@@ -329,6 +336,7 @@ def _joined(
         warnings=tuple(dict.fromkeys([*warnings, *(warning for group in groups for warning in group.warnings)])),
         settings=settings,
         channel=ChannelReport.joined([group.channel for group in groups if group.channel is not None]),
+        recognition_gain=tuple(gain for group in groups for gain in group.recognition_gain),
         citations=citations,
         clip_paths=paths,
     )

@@ -188,3 +188,11 @@ def test_every_row_of_every_table_has_a_cell_under_each_heading(result, tmp_path
     tables = column_counts(write_leaderboard(result, tmp_path).read_text())
     assert len(tables) == 3
     assert all(len(set(counts)) == 1 and counts[0] > 1 for _, counts in tables), tables
+
+
+def test_it_ends_with_what_to_quote_escaped(result, tmp_path):
+    page = write_leaderboard(result, tmp_path).read_text()
+    quote = page[page.index('id="quote"') :]
+    assert "a: mos 2.000 (1.950 … 2.050) MOS" in quote
+    assert "@software{cdslm_eval" in quote
+    assert "<script>alert" not in quote

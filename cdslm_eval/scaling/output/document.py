@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from cdslm_eval.results.numbers import to_json
+from cdslm_eval.results.quotation import quotation
 from cdslm_eval.scaling.curvature import Curvature, Growth
 from cdslm_eval.scaling.downstream import Downstream
 from cdslm_eval.scaling.fit import LawFit
@@ -20,7 +21,7 @@ from cdslm_eval.scaling.isoflop import IsoFlop, IsoFlops
 from cdslm_eval.scaling.map_fit import MetricMap
 from cdslm_eval.scaling.methods import METHODS
 from cdslm_eval.scaling.output.saved import saved_runs
-from cdslm_eval.scaling.output.text import estimator_words
+from cdslm_eval.scaling.output.text import estimator_words, latex
 from cdslm_eval.scaling.study import Settings, Study
 from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.validation import Holdout
@@ -28,6 +29,7 @@ from cdslm_eval.scaling.verdict import Verdict
 
 __all__ = ["law_document", "predictions_document", "settings_document", "study_document"]
 
+_SYMBOLS = {"N": "N^*", "D": "D^*", "ratio": "r^*", "kappa": r"\kappa"}
 EXPONENTS = {"N_exponent": "N*", "D_exponent": "D*", "ratio_exponent": "r* = D*/N*"}
 
 
@@ -39,8 +41,8 @@ def study_document(study: Study) -> dict[str, Any]:
 
     Returns:
         `law`, `intervals`, `standard_errors`, `optimum`, `near_optimal`, `exponents`, `isoflops`, `holdout`,
-        `influence`, `rollout`, `downstream`, `flags`, `verdict`, `missing` (part -> its reason), `settings` and
-        `runs`: enough to predict from without the table.
+        `influence`, `rollout`, `downstream`, `flags`, `verdict`, `missing` (part -> its reason), `quote`, `settings`
+        and `runs`: enough to predict from without the table.
     """
     held = study.holdout
     document = {
@@ -59,6 +61,7 @@ def study_document(study: Study) -> dict[str, Any]:
         "flags": list(study.flags),
         "verdict": None if study.verdict is None else _verdict(study.verdict),
         "missing": study.missing,
+        "quote": quote_document(study),
         "settings": settings_document(study.table, study.metric, _options(study.settings)),
         "runs": saved_runs(study.table),
     }
@@ -66,11 +69,21 @@ def study_document(study: Study) -> dict[str, Any]:
     return out
 
 
+def quote_document(study: Study) -> dict[str, Any]:
+    """Return what can be pasted into a paper: the headline as a sentence, the law's citations, BibTeX."""
+    from cdslm_eval import __version__
+
+    citations = () if study.fit is None else study.fit.problem.form.citation
+    return quotation([f"{study.headline.rstrip('.')}; cdslm-eval {__version__}."], citations, __version__)
+
+
 def law_document(fit: LawFit) -> dict[str, Any]:
     """Return a fitted law: its form, estimator, parameters, objective and the rows behind it."""
     return {
         "form": fit.form,
         "formula": fit.problem.form.formula,
+        "latex": fit.problem.form.latex or None,
+        "latex_fitted": latex(str(fit.law)) if fit.problem.form.template else None,
         "estimator": fit.spec.estimator,
         "estimator_words": estimator_words(fit.spec.estimator, fit.delta, fit.link, fit.metric),
         "delta": fit.cost.delta if fit.spec.estimator == "huber" else None,
@@ -93,7 +106,7 @@ def _intervals(study: Study) -> dict[str, Any]:
         curve = fit.law.curve
         values = {
             "N_exponent": curve.N_exponent,
-            "D_exponent": 1 - curve.N_exponent,
+            "D_exponent": curve.D_exponent,
             "ratio_exponent": curve.ratio_exponent,
         }
         for name, value in values.items():
@@ -202,7 +215,7 @@ def _isoflops(isoflops: IsoFlops) -> dict[str, Any]:
     return {
         "headline": isoflops.headline,
         "budgets": [_budget(isoflops, budget) for budget in isoflops.budgets],
-        **{f"{name}_law": _power(getattr(isoflops, f"{name}_law")) for name in ("N", "D", "ratio", "kappa")},
+        **{f"{name}_law": _power(getattr(isoflops, f"{name}_law"), sign) for name, sign in _SYMBOLS.items()},
         "flags": list(isoflops.flags),
     }
 
@@ -212,7 +225,7 @@ def _budget(isoflops: IsoFlops, budget: IsoFlop) -> dict[str, Any]:
         "C": budget.C,
         "rows": len(budget.rows),
         "lines": isoflops.table.line[budget.rows],
-        "curve": None if budget.chosen is None else {2: "parabola", 3: "cubic"}[budget.chosen.degree],
+        "curve": None if budget.chosen is None else budget.chosen.name,
         **{name: _curve(getattr(budget, name)) for name in ("parabola", "cubic")},
         **{key: getattr(budget, key) for key in KEYS},
         "intervals": {key: getattr(budget, f"{key}_interval") for key in KEYS},
@@ -257,10 +270,11 @@ def _growth(growth: Growth) -> dict[str, Any]:
     }
 
 
-def _power(law: PowerLaw | None) -> dict[str, Any] | None:
+def _power(law: PowerLaw | None, symbol: str) -> dict[str, Any] | None:
     if law is None:
         return None
     return {
+        "latex": rf"{symbol} = {latex(f'{math.exp(law.log_coefficient):.4g} C^{law.exponent:.4f}')}",
         "exponent": law.exponent,
         "interval": law.interval,
         "log_coefficient": law.log_coefficient,
@@ -329,6 +343,7 @@ def settings_document(table: RunTable, metric: str, options: Mapping[str, Any]) 
         "digest": table.digest,
         "rows": len(table),
         "k": table.k,
+        "cost": dataclasses.asdict(table.cost),
         "derived": table.derived,
         "compute": check.sentence,
         "conventions": dict(table.conventions),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ __all__ = [
     "exponent_lines",
     "held_out_view",
     "isoflop_view",
+    "latex",
     "lines_text",
     "map_view",
     "near_view",
@@ -128,6 +130,17 @@ def sign_words(name: str, value: float, low: float, high: float, level: float) -
     if low <= 0 <= high:
         return f"{sentence}: its sign is not established by these data"
     return f"{sentence}: it {'rises' if low > 0 else 'falls'} with compute"
+
+
+def latex(formula: str) -> str:
+    r"""Return a formula of numbers and powers as LaTeX.
+
+    Example:
+        >>> print(latex("1.8 + 477.8 N^-0.3473 + 2.1e+05 D^-0.3672"))
+        1.8 + 477.8 N^{-0.3473} + 2.1 \times 10^{5} D^{-0.3672}
+    """
+    raised = re.sub(r"\^(-?[0-9.]+)", r"^{\1}", formula)
+    return re.sub(r"(?<=[0-9])e([+-])0*([0-9]+)", lambda m: rf" \times 10^{{{m[1].strip('+')}{m[2]}}}", raised)
 
 
 def lines_text(lines: list[int], most: int = 12) -> str:
@@ -267,7 +280,7 @@ def exponent_lines(study: Study) -> tuple[str, ...]:
     if fit is None or not fit.law.has_optimum:
         return ()
     curve = fit.law.curve
-    values = {"N": curve.N_exponent, "D": 1 - curve.N_exponent, "ratio": curve.ratio_exponent}
+    values = {"N": curve.N_exponent, "D": curve.D_exponent, "ratio": curve.ratio_exponent}
     lines = []
     for key, name in (("N", "N*"), ("D", "D*"), ("ratio", "r* = D*/N*")):
         ends = (math.nan, math.nan) if draws is None else draws.interval(f"{key}_exponent", level)
@@ -332,7 +345,7 @@ def isoflop_view(isoflops: IsoFlops) -> View:
     """Return each budget by itself."""
     rows = []
     for budget in isoflops.budgets:
-        kind = "—" if budget.chosen is None else {2: "parabola", 3: "cubic"}[budget.chosen.degree]
+        kind = "—" if budget.chosen is None else budget.chosen.name
         if not budget.has_optimum:
             rows.append((plain(budget.C, 3), str(len(budget.rows)), kind, *["—"] * 5, budget.reason))
             continue
