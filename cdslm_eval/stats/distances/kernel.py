@@ -70,8 +70,8 @@ class KernelMMD(Distance):
         """Return the variance of the distance; arguments as of `Distance.variance`.
 
         Influences are taken at the sample, whose own fluctuation moves them: of a quadratic statistic they count the
-        second-order part of the variance, which is `noise` and at most half of theirs, twice. Noise comes from few draws
-        and is uncertain itself, so that a quarter less is taken off.
+        second-order part of the variance, which is `noise` and at most half of theirs, twice. Noise comes from few
+        draws and is uncertain itself, so that a quarter less is taken off.
 
         Source: Efron and Stein (1981), "The Jackknife Estimate of Variance", Annals of Statistics 9, eq. 1.8.
         """
