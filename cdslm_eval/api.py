@@ -23,7 +23,6 @@ from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.run import comparison as _comparison
 from cdslm_eval.run import scoring as _scoring
 from cdslm_eval.run import unscored
-from cdslm_eval.run.channel import profiler_for
 from cdslm_eval.run.components import Components, Execution, Note
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
 from cdslm_eval.run.set_notes import set_notes
@@ -132,9 +131,9 @@ def score(
 
     opened = open_systems(host, systems, make, ignore_columns)
     opened, real = with_choices(opened, real, speakers_from, allow_truncated=allow_truncated)
-    profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
+    studies = measuring.studies(host, real, channel, seed)
     choices = {
-        "channel": profiler is not None,
+        "channel": studies.profiler is not None,
         "allow_truncated": allow_truncated,
         "speakers_from": speakers_from,
         "ignore_columns": list(ignore_columns),
@@ -144,7 +143,7 @@ def score(
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, keep_failures=keep_failures)
         result = _scoring.score(
-            runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, profiler=profiler
+            runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, studies=studies
         )
         warnings = (*measuring.cautions(host, opened, real), *result.warnings)
         result = dataclasses.replace(result, warnings=warnings, citations=measuring.citations())
@@ -172,6 +171,7 @@ def compare(
     allow_truncated: bool = False,
     executor: str | Executor | type[Executor] = "local",
     speakers_from: str | None = None,
+    channel: bool | None = None,
     ignore_columns: Sequence[str] = (),
     unpaired: bool = False,
     note: Note = _warn,
@@ -186,7 +186,7 @@ def compare(
         reference: Real speech, as one system; needed by metrics that compare with it.
         metrics, recognizer, transcriber, store, jobs, device, seed: As for `score`.
         progress, time_limit_s, executor, rehash, allow_truncated: As for `score`.
-        speakers_from, ignore_columns, note: As for `score`.
+        speakers_from, ignore_columns, channel, note: As for `score`.
         unpaired: Compare as independent samples, whatever keys both share.
 
     Raises:
@@ -198,29 +198,31 @@ def compare(
     real = open_reference(host, reference, ignore_columns)
     opened = open_systems(host, [pair_of(a), pair_of(b)], None, ignore_columns)
     opened, real = with_choices(opened, real, speakers_from, allow_truncated=allow_truncated)
+    studies = measuring.studies(host, real, channel, seed)
     with Store(_store_path(store)) as rows, _shown(progress, "measuring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution)
-        differences = _comparison.compare(
-            runner, opened[0], opened[1], real, measuring.metrics, seed=seed, unpaired=unpaired, progress=bar
+        result, measured = _comparison.compare(
+            runner,
+            opened[0],
+            opened[1],
+            real,
+            measuring.metrics,
+            seed=seed,
+            unpaired=unpaired,
+            progress=bar,
+            studies=studies,
         )
-        failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
-        doubts = [doubt for measurement in runner.measurements for doubt in set_notes(measurement, measuring.metrics)]
+        failed = tuple(unscored(measured[:2], measuring.metrics))
+        doubts = [doubt for measurement in measured for doubt in set_notes(measurement, measuring.metrics)]
     from cdslm_eval import __version__
 
     cautions = measuring.cautions(host, opened, real)
-    warnings = tuple(dict.fromkeys([*cautions, *runner.unusable.values(), *doubts]))
+    warnings = tuple(dict.fromkeys([*cautions, *measured[0].unusable.values(), *doubts, *result.warnings]))
     for warning in warnings:
         note(f"note: {warning}")
-    return ComparisonResult(
-        a=opened[0].name,
-        b=opened[1].name,
-        differences=tuple(differences),
-        seed=seed,
-        warnings=warnings,
-        unscored=failed,
-        citations=measuring.citations(),
-        version=__version__,
+    return dataclasses.replace(
+        result, warnings=warnings, unscored=failed, citations=measuring.citations(), version=__version__
     )
 
 

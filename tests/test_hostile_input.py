@@ -233,6 +233,9 @@ def test_what_is_no_regular_file_fails_at_once_with_a_reason(tone_set, tmp_path)
     (folder / "loop.wav").symlink_to("loop.wav")
     with Store(tmp_path / "s.cdslm") as store:
         _, outcomes = measured(store, folder)
+        manifest = tmp_path / "m.csv"
+        manifest.write_text("path\nset/fifo.wav\n/dev/zero\n")
+        assert [outcome.reason for outcome in measured(store, manifest)[1]] == ["not a regular file"] * 2
     keys = [source.key for source in ClipSet.open(folder).sources]
     reasons = {key: outcome.reason for key, outcome in zip(keys, outcomes, strict=True)}
     assert reasons == {

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdslm_eval.cli import common
+from cdslm_eval.cli.score import IgnoreColumnsOption
 from cdslm_eval.core import defaults
 from cdslm_eval.core.printable import printable, printable_lines
 
@@ -235,6 +236,7 @@ def pairs(
     recognizer: Annotated[str, typer.Option("--recognizer", help="The one that would recognize phones.")] = (
         defaults.RECOGNIZER
     ),
+    ignore_columns: IgnoreColumnsOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Show which metric can be run on which set, and what is missing where it cannot."""
@@ -242,10 +244,10 @@ def pairs(
     from cdslm_eval.plugin.host import Host
     from cdslm_eval.plugin.recognition import default_recognizer
 
-    host = Host()
+    host, ignored = Host(), common.listed(ignore_columns)
     name = default_recognizer(host) if recognizer == defaults.RECOGNIZER else recognizer.partition(":")[0]
     chosen = host.find("recognizer", name).component
-    sets = {path: ClipSet.open(path).offers() for path in paths or ()} or {
+    sets = {path: ClipSet.open(path, ignore_columns=ignored).offers() for path in paths or ()} or {
         "any directory of audio": frozenset({"audio"})
     }
     components = [registered.component for registered in host.registered("transcriber").values()]

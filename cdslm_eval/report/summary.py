@@ -12,6 +12,7 @@ from scipy import stats
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import UNKNOWN, format_number
 from cdslm_eval.results.ranking import ranked
+from cdslm_eval.results.recognition_gain import gain_lines
 from cdslm_eval.results.sample_size import Needed, clips_for_width
 from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.results.standing import Standing, standings
@@ -89,7 +90,7 @@ def summarise_page(result: ScoreResult) -> Summary | None:
     return Summary(
         main=main,
         systems=tuple(order),
-        sentences=tuple(sentences(by_name[main])),
+        sentences=(*sentences(by_name[main]), *(f"{_capital(line)}." for line in gain_lines(result.recognition_gain))),
         columns=tuple((name, first[name].unit, _arrow(first[name])) for name in names),
         real=tuple(_real(by_name[name]) for name in names),
         rows=tuple(rows),
@@ -250,6 +251,10 @@ def _distance_sentences(known: Sequence[Estimate]) -> list[str]:
         names = _listed([estimate.system for estimate in bounded])
         lines.append(f"For {names} there is too little speech for a point value: only bounds hold.")
     return lines
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -159,12 +159,20 @@ class Runner:
         self._rehash = rehash
         self._kept = frozenset({"ok", "skipped", "failed"} if keep_failures else {"ok", "skipped"})
 
-    def run(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Measurement]:
+    def run(
+        self, requests: Sequence[Request], progress: Progress | None = None, *, recognizer: Recognizer | None = None
+    ) -> list[Measurement]:
         """Measure whatever the store does not hold yet.
 
         Everything that was measured is in the store when this returns or raises, KeyboardInterrupt included.
+
+        Args:
+            requests: Sets and metrics.
+            progress: Called with (clips done, clips to do).
+            recognizer: Provides the phones this time; by default the runner's own.
         """
-        graph = resolve((metric for request in requests for metric in request.metrics), self._providers)
+        providers = self._providers if recognizer is None else {**self._providers, recognizer.provides: recognizer}
+        graph = resolve((metric for request in requests for metric in request.metrics), providers)
         with self.store.writing():
             for identity in graph.stored_identities():
                 self.store.put_identity(identity.ident, identity.parts)

@@ -14,9 +14,12 @@ from cdslm_eval.core.store import Outcome
 from cdslm_eval.plugin.contract import Metric
 from cdslm_eval.results.channel import ChannelEffect, ChannelReport
 from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.recognition_gain import RecognitionGain
 from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
 from cdslm_eval.run import Measurement, Progress, Request, Runner
 from cdslm_eval.run.channel import ChannelStudy, inaudible, sees_channel, study_channels
+from cdslm_eval.run.components import NO_STUDIES, Studies
+from cdslm_eval.run.recognition_gain import TextRows, gains_of, measure_texts
 from cdslm_eval.run.samples import context_of, sample_of
 from cdslm_eval.run.set_notes import set_notes
 from cdslm_eval.stats.sample import Sample
@@ -37,7 +40,7 @@ def score(
     seed: int = 0,
     progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
-    profiler: Metric | None = None,
+    studies: Studies = NO_STUDIES,
 ) -> ScoreResult:
     """Score systems with metrics.
 
@@ -49,7 +52,7 @@ def score(
         seed: Randomness of every interval, draw and fold.
         progress: Called with (clips done, clips to do).
         settings: Goes into the result as it is, with the digests of the sets added.
-        profiler: The metric whose rows are channel profiles, where the channel is to be measured next to divergences.
+        studies: What is measured next to divergences: channels, and the reference's texts.
 
     Raises:
         UsageError: A metric needs a reference and there is none, or two systems have one name.
@@ -60,12 +63,22 @@ def score(
         raise UsageError(f"{names} compares with real speech: name it with --reference DIR")
     if len({system.name for system in systems}) < len(systems):
         raise UsageError("two systems have one name")
+    profiler = studies.profiler
     measured = runner.run(requests_for(systems, reference, metrics, profiler), progress)
     real = measured[-1] if len(measured) > len(systems) else None
     of_systems, channel = measured[: len(systems)], None
     if profiler is not None and real is not None and sees_channel(metrics):
         channel = study_channels(runner, of_systems, real, metrics, profiler, seed=seed, progress=progress)
-    return summarise(of_systems, real, metrics, reference=reference, seed=seed, settings=settings, channel=channel)
+    return summarise(
+        of_systems,
+        real,
+        metrics,
+        reference=reference,
+        seed=seed,
+        settings=settings,
+        channel=channel,
+        texts=measure_texts(runner, studies.texts, metrics, progress),
+    )
 
 
 def requests_for(
@@ -96,6 +109,7 @@ def summarise(
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
     channel: ChannelStudy | None = None,
+    texts: TextRows | None = None,
 ) -> ScoreResult:
     """Turn rows into a result.
 
@@ -107,6 +121,7 @@ def summarise(
         seed: Randomness of every interval, draw and fold.
         settings: Goes into the result as it is, with the digests of the sets added.
         channel: Rows of the reference put through the systems' channels.
+        texts: Rows of the reference under the phones of its texts.
     """
     systems = [one.request.clips for one in measured]
     book = _Book(seed, real if reference is not None else None)
@@ -131,6 +146,7 @@ def summarise(
         warnings=tuple(dict.fromkeys([*unusable, *doubts, *_same_sets(digests, same), *book.warnings])),
         settings={**(settings or {}), "seed": seed, "sets": digests},
         channel=report,
+        recognition_gain=tuple(book.recognition_gains(metrics, texts) if texts is not None else ()),
         clip_paths=book.paths,
     )
 
@@ -278,6 +294,12 @@ class _Book:
                     self.warnings += inaudible(self.estimates[own])
         self.warnings += study.report.doubts()
         return dataclasses.replace(study.report, sensitivity=tuple(effects))
+
+    def recognition_gains(self, metrics: Sequence[Metric], texts: TextRows) -> Iterator[RecognitionGain]:
+        """Yield what recognition leaves of divergences inside the reference."""
+        if self.real is not None:
+            for metric in sees_channel(metrics):
+                yield from gains_of(texts, metric, self.real, self.seed)
 
     def _reference_sample(self, metric: Metric) -> Sample:
         assert self.real is not None  # `enter` looks

@@ -15,6 +15,7 @@ import numpy as np
 from cdslm_eval.results.channel import Interval
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Better, Calibration, Estimate
+from cdslm_eval.results.recognition_gain import RecognitionGain
 from cdslm_eval.results.score_result import Exemplar, NgramContribution
 from cdslm_eval.stats.resampling import TTest
 from cdslm_eval.stats.sample import Sample
@@ -277,6 +278,17 @@ class Statistic(ABC):
         """
         del through, reference, context
         return {}
+
+    def recognition_gains(self, text: Sample, recognized: Sample, context: Context) -> Sequence[RecognitionGain]:
+        """Return what recognition leaves of a divergence inside the reference; by default nothing.
+
+        Args:
+            text: Rows of the reference under the phones of its texts.
+            recognized: Rows of the reference.
+            context: Names, unit and seed.
+        """
+        del text, recognized, context
+        return ()
 
 
 def _number(part: int | str) -> int:

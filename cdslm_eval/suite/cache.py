@@ -17,6 +17,7 @@ from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.recognition_gain import RecognitionGain
 from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
 from cdslm_eval.run import unchanged
 from cdslm_eval.run.contents import read_contents
@@ -58,7 +59,7 @@ def cached_differences(store: Store, key: str, compute: Callable[[], Sequence[Di
 
 def _plain_scores(result: ScoreResult) -> dict[str, Any]:
     # infinities and NaN stay what they are: Python's json reads what it writes
-    lists = ("failures", "contributions", "exemplars")
+    lists = ("failures", "contributions", "exemplars", "recognition_gain")
     return {
         "estimates": [estimate.as_json() for estimate in result.estimates],
         **{name: [dataclasses.asdict(entry) for entry in getattr(result, name)] for name in lists},
@@ -81,6 +82,9 @@ def _read_scores(data: Mapping[str, Any]) -> ScoreResult:
         warnings=tuple(data["warnings"]),
         settings=data["settings"],
         channel=None if data["channel"] is None else ChannelReport.from_json(data["channel"]),
+        recognition_gain=tuple(
+            RecognitionGain(**{**entry, "clips": tuple(entry["clips"])}) for entry in data["recognition_gain"]
+        ),
         clip_paths={(owner, key): path for owner, key, path in data["paths"]},
     )
 

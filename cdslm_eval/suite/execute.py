@@ -131,12 +131,16 @@ def _summary(plan: Plan, store: Store, rows: Rows, reference: str | None, system
     statistics = [repr(metric.statistics) for metric in metrics]
     channel = rows.channels.get(reference) if reference else None
     of_channel = channel.key if channel else None
-    key = cache_key("score result", seed, reference, of_systems, of_real, statistics, of_channel)
+    texts = rows.texts.get(reference) if reference else None
+    of_texts = texts.key(metrics) if texts else None
+    key = cache_key("score result", seed, reference, of_systems, of_real, statistics, of_channel, of_texts)
     measured = [rows.systems[name] for name in systems]
     clips = real.request.clips if real else None
-    return cached_scores(
-        store, key, lambda: summarise(measured, real, metrics, reference=clips, seed=seed, channel=channel)
-    )
+
+    def compute() -> ScoreResult:
+        return summarise(measured, real, metrics, reference=clips, seed=seed, channel=channel, texts=texts)
+
+    return cached_scores(store, key, compute)
 
 
 def _differences_to_baselines(plan: Plan, store: Store, rows: Rows) -> dict[tuple[str, str, str], list[Difference]]:
@@ -330,6 +334,7 @@ def _joined(
         warnings=tuple(dict.fromkeys([*warnings, *(warning for group in groups for warning in group.warnings)])),
         settings=settings,
         channel=ChannelReport.joined([group.channel for group in groups if group.channel is not None]),
+        recognition_gain=tuple(gain for group in groups for gain in group.recognition_gain),
         citations=citations,
         clip_paths=paths,
     )

@@ -13,10 +13,12 @@ import numpy as np
 from cdslm_eval.results.channel import Acoustics, Interval
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Calibration, Estimate
+from cdslm_eval.results.recognition_gain import RecognitionGain
 from cdslm_eval.results.score_result import Exemplar, NgramContribution
 from cdslm_eval.stats.clusters import Ints
 from cdslm_eval.stats.hidden_clusters import OrderCorrelation, order_correlation
 from cdslm_eval.stats.jsd.acoustics import between_halves, corrected_interval
+from cdslm_eval.stats.jsd.contrast import recognition_gains
 from cdslm_eval.stats.jsd.contributions import contributions
 from cdslm_eval.stats.jsd.copies import COPY_ORDER, find_copies
 from cdslm_eval.stats.jsd.estimator import MAX_PHONES, PhonemeJSD, compare_held_out, corrected_difference, phoneme_jsd
@@ -164,6 +166,12 @@ class JensenShannon(Statistic):
             return {}
         effects = between_halves(through, reference, reference, self.column, self.orders, context.seed)
         return dict(zip(self.names(context.name), effects.values(), strict=True))
+
+    def recognition_gains(self, text: Sample, recognized: Sample, context: Context) -> Sequence[RecognitionGain]:
+        """Return, per order, the divergence of two groups of reference clips in text and in recognized phones."""
+        gains = recognition_gains(text, recognized, self.column, self.orders, context.seed)
+        named = zip(self.names(context.name), gains.values(), strict=True)
+        return [dataclasses.replace(gain, name=name) for name, gain in named]
 
     def diagnose(
         self, sample: Sample, reference: Sample | None, estimation: Estimation, context: Context
