@@ -74,7 +74,12 @@ def run_suite(plan: Plan, options: RunOptions) -> SuiteResult:
         if options.shard is not None:
             return _shard_result(plan, options, options.shard, store, cells)
         result = _result(plan, options, store, rows, record, cells)
-        return dataclasses.replace(result, seconds=time.monotonic() - start)
+        spent = {
+            (system, metric.name): measured.seconds(metric)
+            for system, measured in rows.systems.items()
+            for metric in measured.request.metrics
+        }
+        return dataclasses.replace(result, measured_s=spent, seconds=time.monotonic() - start)
 
 
 def _shard_result(plan: Plan, options: RunOptions, shard: Shard, store: Store, cells: tuple[Cell, ...]) -> SuiteResult:
