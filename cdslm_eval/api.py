@@ -25,7 +25,7 @@ from cdslm_eval.run import scoring as _scoring
 from cdslm_eval.run import unscored
 from cdslm_eval.run.components import Components, Execution, Note
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
-from cdslm_eval.run.set_notes import set_notes
+from cdslm_eval.run.set_notes import set_notes, unnamed_speakers
 from cdslm_eval.run.systems import GeneratorLike, open_reference, open_set, open_systems, pair_of, with_choices
 
 if TYPE_CHECKING:
@@ -215,6 +215,8 @@ def compare(
         )
         failed = tuple(unscored(measured[:2], measuring.metrics))
         doubts = [doubt for measurement in measured for doubt in set_notes(measurement, measuring.metrics)]
+        facts = {measurement.request.clips.name: _scoring.set_digest(measurement) for measurement in measured}
+        doubts += unnamed_speakers(facts)
     from cdslm_eval import __version__
 
     cautions = measuring.cautions(host, opened, real)

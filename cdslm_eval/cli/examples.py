@@ -62,24 +62,15 @@ _PANELS: Mapping[str, tuple[str, ...]] = {
 _FIT_PANELS: Mapping[str, tuple[str, ...]] = {
     "Rows": (
         *("metric", "columns", "ignore_columns", "where", "exclude", "test", "k", "compute", "systems", "value"),
-        *("loss_rows", "metric_rows"),
+        *("loss_rows", "metric_rows", "group", "against", "window"),
     ),
     "Law": (
         *("law", "form", "estimator", "delta", "delta_absolute", "link", "bounds", "better", "loss", "loss_link"),
-        "maps",
+        *("maps", "curve", "degree"),
     ),
     "Intervals": ("level", "replicates", "by", "seed"),
     "Budgets and models": (
-        "C",
-        "N",
-        "D",
-        "baseline",
-        "noise",
-        "budgets",
-        "sizes",
-        "width",
-        "repeats",
-        "simulations",
+        *("C", "N", "D", "at", "serve", "baseline", "noise", "budgets", "sizes", "width", "repeats", "simulations"),
         "want",
     ),
     "What is written": ("out", "figure", "json_to"),

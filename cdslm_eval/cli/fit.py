@@ -25,6 +25,7 @@ from cdslm_eval.cli.fit_options import (
     Through,
     deliver,
     epsilons,
+    pairs,
     quantities,
 )
 from cdslm_eval.cli.spread import spread
@@ -163,6 +164,17 @@ def predict(
     C: BudgetsOption = None,
     N: Annotated[list[str] | None, typer.Option("--N", help="Parameters of models, such as 7B; with --D.")] = None,
     D: Annotated[list[str] | None, typer.Option("--D", help="Their tokens, such as 1.4T.")] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option("--at", help="Further columns of these models that the law reads: unique_tokens=100B."),
+    ] = None,
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            "--serve",
+            help="Tokens to be served: the model of each --C's quality of least FLOPs in all, training and use.",
+        ),
+    ] = None,
 ) -> None:
     """Predict the metric at the optimum of budgets, or of single models, with confidence and prediction intervals.
 
@@ -173,18 +185,25 @@ def predict(
         raise UsageError("nothing to predict; use --C 1e23, or --N 7B --D 1.4T")
     if len(models) != len(tokens):
         raise UsageError(f"--N has {len(models)} values and --D {len(tokens)}; each model needs its tokens")
+    if serve is not None and not budgets:
+        raise UsageError("--serve needs --C: the budgets whose optimum sets the quality")
     from cdslm_eval.cli.fit_text import predictions_text
     from cdslm_eval.scaling.frontier import predictions
-    from cdslm_eval.scaling.output.document import predictions_document
+    from cdslm_eval.scaling.output.predictions import predictions_document
 
-    pairs = list(zip(models, tokens, strict=True))
+    chosen: dict[str, Any] = {
+        "budgets": budgets,
+        "models": list(zip(models, tokens, strict=True)),
+        "columns": {name: quantities("--at", [value])[0] for name, value in pairs("--at", at).items()},
+        "serving": None if serve is None else quantities("--serve", [serve])[0],
+    }
     saved = _saved(rows, fitting)
     how = intervals.resampling()
     if saved is None:
-        done = predictions(rows.read(), rows.metric, fitting.spec(), how, budgets=budgets, models=pairs)
+        done = predictions(rows.read(), rows.metric, fitting.spec(), how, **chosen)
     else:
         how = saved.resampling if intervals == Intervals() else how
-        done = predictions(saved.table, saved.metric, saved.spec, how, budgets=budgets, models=pairs)
+        done = predictions(saved.table, saved.metric, saved.spec, how, **chosen)
         if drift := saved.drift(done.fit):
             common.note(f"note: {drift}")
     deliver(predictions_document(done), lambda: predictions_text(done), json_to)

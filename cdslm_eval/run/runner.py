@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.progress import Progress
@@ -41,6 +42,7 @@ class Measurement:
     request: Request
     _clip_states: ClipStates
     _states: Sequence[ClipState]
+    _seconds: Mapping[int, float] = field(default_factory=dict)
 
     def outcomes(self, metric: Metric) -> Iterator[Outcome]:
         """Yield the outcome of each clip under a metric, in the order of the set."""
@@ -84,6 +86,13 @@ class Measurement:
             if source.span is not None:
                 own.update(str(source.span).encode())
         return own.hexdigest()
+
+    def seconds(self, metric: Metric) -> float:
+        """Return the seconds that the run spent on a metric's rows and what they depend on; 0 if all were stored."""
+        graph = self._clip_states.graph
+        number = graph.number(metric)
+        upstream = (graph.number(graph.providers[feature]) for feature in graph.depends_on[number])
+        return sum(self._seconds.get(part, 0.0) for part in (number, *upstream))
 
     def failures(self, metric: Metric) -> list[Failure]:
         """Return the clips that a metric did not score, each with its reason."""
@@ -183,14 +192,24 @@ class Runner:
         pending = [uid for uid, state in enumerate(flat) if state.left]
         self.measured = len(pending)
         _logger.info("%d clips in %d sets, %d of them to measure", len(flat), len(requests), len(pending))
+        starts = [0, *itertools.accumulate(len(group) for group in states)]
+        seconds: Mapping[tuple[int, int], float] = {}
         if pending:
-            Dispatch(clip_states, self._config, flat, pending, progress).run()
+            dispatch = Dispatch(clip_states, self._config, flat, pending, starts, progress)
+            dispatch.run()
+            seconds = dispatch.seconds
             _logger.info("measured")
         for state, number, first in duplicates:
             if number in first.unstored:
                 state.unstored[number] = first.unstored[number]
         self.measurements = [
-            Measurement(request, clip_states, group) for request, group in zip(requests, states, strict=True)
+            Measurement(
+                request,
+                clip_states,
+                group,
+                {part: spent for (owner, part), spent in seconds.items() if owner == number},
+            )
+            for number, (request, group) in enumerate(zip(requests, states, strict=True))
         ]
         return self.measurements
 

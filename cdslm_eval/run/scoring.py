@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -21,7 +22,7 @@ from cdslm_eval.run.channel import ChannelStudy, inaudible, sees_channel, study_
 from cdslm_eval.run.components import NO_STUDIES, Studies
 from cdslm_eval.run.recognition_gain import TextRows, gains_of, measure_texts
 from cdslm_eval.run.samples import context_of, sample_of
-from cdslm_eval.run.set_notes import set_notes
+from cdslm_eval.run.set_notes import set_notes, unnamed_speakers
 from cdslm_eval.stats.sample import Sample
 from cdslm_eval.stats.statistic import ChannelProbes, Diagnostics, Estimation
 
@@ -69,7 +70,7 @@ def score(
     of_systems, channel = measured[: len(systems)], None
     if profiler is not None and real is not None and sees_channel(metrics):
         channel = study_channels(runner, of_systems, real, metrics, profiler, seed=seed, progress=progress)
-    return summarise(
+    result = summarise(
         of_systems,
         real,
         metrics,
@@ -79,6 +80,8 @@ def score(
         channel=channel,
         texts=measure_texts(runner, studies.texts, metrics, progress),
     )
+    warnings = (*result.warnings, *unnamed_speakers(result.settings["sets"]))
+    return dataclasses.replace(result, warnings=warnings)
 
 
 def requests_for(
@@ -131,13 +134,13 @@ def summarise(
     book.put_on_common_scale(metrics)
     report = book.put_next_to_channel(metrics, channel) if channel is not None else None
     book.leave_out_copies(_copied(measured, book.real))
-    digests = {one.request.clips.name: set_digest(one) for one in measured}
+    digests = {one.request.clips.name: set_digest(one) | book.neighbours_of(one.request.clips.name) for one in measured}
     unusable = [why for one in measured[:1] for why in one.unusable.values()]
     doubts = [note for one in measured for note in set_notes(one, metrics)]
     doubts += set_notes(real, metrics) if real is not None else []
     same = [] if reference is None else [system.name for system in systems if _paths(system) == _paths(reference)]
     if book.real is not None:
-        digests[REFERENCE] = set_digest(book.real)
+        digests[REFERENCE] = set_digest(book.real) | book.neighbours_of(REFERENCE)
     return ScoreResult(
         estimates=tuple(book.estimates),
         failures=tuple(book.failures),
@@ -199,6 +202,7 @@ class _Book:
         self.paths: dict[tuple[str, str], str] = {}
         self._samples: dict[str, Sample] = {}
         self._memorised: dict[str, str] = {}
+        self._neighbours: dict[str, float] = {}
         self._scored: dict[tuple[str, str], dict[str, _Scored]] = {}
 
     def enter(self, measurement: Measurement, metric: Metric) -> None:
@@ -219,10 +223,17 @@ class _Book:
         self.warnings += diagnostics.warnings
         if diagnostics.memorised:
             self._memorised.setdefault(system, diagnostics.memorised)
+        for owner, correlation in zip((system, REFERENCE), diagnostics.neighbours, strict=True):
+            if math.isfinite(correlation):
+                self._neighbours.setdefault(owner, round(correlation, 4))
         self.contributions += diagnostics.contributions
         self.exemplars += diagnostics.exemplars
         for (of_system, key), path in diagnostics.heard_in.items():
             self.paths[system if of_system else REFERENCE, key] = path
+
+    def neighbours_of(self, name: str) -> dict[str, float]:
+        """Return how alike clips next to each other in a set are, under "neighbours"; nothing where they are not."""
+        return {"neighbours": self._neighbours[name]} if name in self._neighbours else {}
 
     def put_on_common_scale(self, metrics: Sequence[Metric]) -> None:
         """Let each statistic add what compares its systems at one sample size."""
@@ -328,6 +339,7 @@ def set_digest(one: Measurement) -> dict[str, Any]:
         "origin": one.request.clips.origin,
         "clips": len(digests),
         "decoded": len(known),
+        "speakers": len({source.speaker for source in one.request.clips.sources if source.speaker}),
         "digest": hashlib.sha256(text.encode()).hexdigest(),
     }
 

@@ -24,18 +24,21 @@ from cdslm_eval.run.contents import read_contents
 
 __all__ = ["cache_key", "cached_differences", "cached_scores", "read_copies"]
 
+_STATISTICS = 2
+"""Raised where intervals, errors or warnings change under identities that stay."""
+
 
 def cache_key(kind: str, *parts: object) -> str:
     """Return the key of a derived result: its kind, and a digest of everything it was derived from.
 
-    The versions of this package, numpy and scipy are part of it.
+    The versions of this package, of its statistics, of numpy and of scipy are part of it.
     """
     import numpy as np
     import scipy
 
     from cdslm_eval import __version__
 
-    text = repr((__version__, np.__version__, scipy.__version__, *parts))
+    text = repr((__version__, _STATISTICS, np.__version__, scipy.__version__, *parts))
     return f"{kind}:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 

@@ -22,6 +22,7 @@ from cdslm_eval.results.suite_result import Cell, Judgement, SuiteResult
 from cdslm_eval.run.comparison import differences
 from cdslm_eval.run.samples import sample_of
 from cdslm_eval.run.scoring import REFERENCE, over_budget, set_digest, summarise
+from cdslm_eval.run.set_notes import unnamed_speakers
 from cdslm_eval.stats.sample import Sample
 from cdslm_eval.suite.cache import cache_key, cached_differences, cached_scores
 from cdslm_eval.suite.gates import judge, quantity_of_difference, quantity_of_estimate
@@ -73,7 +74,12 @@ def run_suite(plan: Plan, options: RunOptions) -> SuiteResult:
         if options.shard is not None:
             return _shard_result(plan, options, options.shard, store, cells)
         result = _result(plan, options, store, rows, record, cells)
-        return dataclasses.replace(result, seconds=time.monotonic() - start)
+        spent = {
+            (system, metric.name): measured.seconds(metric)
+            for system, measured in rows.systems.items()
+            for metric in measured.request.metrics
+        }
+        return dataclasses.replace(result, measured_s=spent, seconds=time.monotonic() - start)
 
 
 def _shard_result(plan: Plan, options: RunOptions, shard: Shard, store: Store, cells: tuple[Cell, ...]) -> SuiteResult:
@@ -90,12 +96,9 @@ def _result(
     """Summarise, compare and judge what was measured, and store the run."""
     spec = plan.suite.spec
     settings = _settings(plan, options, store, rows)
+    groups = [_summary(plan, store, rows, reference, systems) for reference, systems in reference_groups(plan).items()]
     scores = _joined(
-        [_summary(plan, store, rows, reference, systems) for reference, systems in reference_groups(plan).items()],
-        plan.systems,
-        settings,
-        _cautions(plan, rows),
-        _citations(plan),
+        groups, plan.systems, settings, [*_cautions(plan, rows), *_unnamed_speakers(groups)], _citations(plan)
     )
     to_recorded = _differences_to_recorded(plan, store, rows, record, settings["sets"]) if record else {}
     same_clips = {name: _same_audio(record, name, settings["sets"]) for name in to_recorded} if record else {}
@@ -262,6 +265,15 @@ def _cautions(plan: Plan, rows: Rows) -> list[str]:
     """Return what the user must know of the recognizer before quoting a value."""
     sets = [measured.request.clips for measured in (*rows.systems.values(), *rows.references.values())]
     return cautions(plan.host, plan.suite.spec.recognizer, plan.recognizer, tuple(plan.metrics.values()), sets)
+
+
+def _unnamed_speakers(groups: Sequence[ScoreResult]) -> list[str]:
+    """Return one sentence on the sets of all groups; two references keep the names of what was measured with them."""
+    sets: dict[str, Mapping[str, Any]] = {}
+    for number, group in enumerate(groups):
+        for name, facts in group.settings["sets"].items():
+            sets[f"{name} {number + 1}" if name == REFERENCE and len(groups) > 1 else name] = facts
+    return unnamed_speakers(sets)
 
 
 def _citations(plan: Plan) -> tuple[Citation, ...]:

@@ -16,15 +16,15 @@ from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.report.leaderboard import write_leaderboard
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.score_result import Exemplar, ScoreResult
-from cdslm_eval.results.standing import standings
 from cdslm_eval.results.suite_result import Cell, Change, Judgement, PastValue, SuiteResult
+from cdslm_eval.stats.standing import standings
 
 EVIL = "</title></script><script>alert('x')</script>\"'<img src=x onerror=alert(1)>"
 
 
 def mos(system, value, half=0.05, **more):
     frame = {"metric": "m", "identity": "m@1", "name": "mos", "interval": "95% bootstrap", "unit": "MOS"}
-    frame |= {"better": "higher", "n_scored": 50}
+    frame |= {"better": "higher", "n_scored": 50, "se": half / 1.96, "degrees": 10_000}
     return Estimate.from_json(
         {"system": system, "value": value, "low": value - half, "high": value + half, **frame, **more}
     )

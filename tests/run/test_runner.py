@@ -48,6 +48,19 @@ def test_a_second_run_measures_nothing_and_a_changed_file_is_measured_again(stor
     assert third[0].row["level_dbfs"] == first[1].row["level_dbfs"]
 
 
+def test_the_time_of_a_metric_is_charged_to_it_and_to_its_set_and_is_0_from_the_store(store, tone_set):
+    sets = [ClipSet.open(tone_set("long", 6)), ClipSet.open(tone_set("short", 1, 1))]
+    metrics = (Signal(), hostile.Slow())
+    runner = Runner(store, LocalExecutor(), SidecarRecognizer(), jobs=1)
+    long, short = runner.run([Request(clips, metrics) for clips in sets])
+    # what sleeps 0.6 s is charged for it (less what its first message was late), and the other metric is not
+    assert long.seconds(metrics[1]) > 0.3
+    assert short.seconds(metrics[1]) > 0
+    assert 0 < long.seconds(metrics[0]) < long.seconds(metrics[1])
+    (again,) = runner.run([Request(sets[0], metrics)])
+    assert again.seconds(metrics[1]) == 0
+
+
 def test_jobs_and_batches_change_nothing(tmp_path, tone_set):
     folder = tone_set("t", 9)
     events = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -17,6 +18,7 @@ from cdslm_eval.core.errors import EvalError
 from cdslm_eval.core.store import Store
 from cdslm_eval.core.store_care import drop, summarise
 from cdslm_eval.plugin.contract import Generator, GeneratorInfo
+from cdslm_eval.run.set_notes import unnamed_speakers
 
 RATE_HZ = 16000
 
@@ -67,9 +69,34 @@ def test_doubts_are_noted_once_a_set_and_again_from_the_store(folder, score, cli
     assert score(path)[0].warnings == result.warnings
 
 
-def test_sound_sets_have_no_note(folder, score):
+def test_sound_sets_of_known_speakers_have_no_note(folder, score):
     stereo = np.stack([noise(), noise(seed=1)], axis=1)
-    assert score(folder("fine", noise(), noise(seed=3) + 0.01, stereo, 1.3 * noise() / np.abs(noise()).max()))[1] == []
+    path = folder("fine", noise(), noise(seed=3) + 0.01, stereo, 1.3 * noise() / np.abs(noise()).max())
+    assert score(path, speakers_from="folder")[1] == []
+
+
+def test_a_command_on_sets_without_speakers_has_one_note_that_names_them(folder, score, tmp_path):
+    first, second = folder("a", noise(), noise(seed=1)), folder("b", noise(seed=2), noise(seed=3))
+    (note,) = score([first, second])[1]
+    assert note.startswith("note: no speakers are known of any set: each clip counts as one")
+    named = {"a": ClipSet.open(first), "b": [(noise(seed=2).astype(np.float32), RATE_HZ)] * 2}
+    named["a"] = ClipSet("a", [dataclasses.replace(source, speaker=source.key) for source in named["a"].sources])
+    (note,) = score(named)[1]
+    assert "known of b:" in note
+    notes = []
+    api.compare(first, second, metrics="signal", store=tmp_path / "s.cdslm", jobs=1, note=notes.append)
+    assert [note for note in notes if "speakers" in note] == [
+        "note: " + unnamed_speakers({name: {"clips": 2, "speakers": 0} for name in ("a", "b")})[0]
+    ]
+
+
+def test_the_note_on_speakers_names_sets_whose_neighbours_score_alike():
+    facts = {"clips": 40, "speakers": 0}
+    sets = {"a": facts | {"neighbours": 0.41}, "b": facts | {"speakers": 7, "neighbours": 0.5}, "c": facts}
+    (note,) = unnamed_speakers(sets)
+    assert "known of a, c:" in note
+    assert "do, in a (0.41)." in note
+    assert unnamed_speakers({"b": sets["b"], "single": facts | {"clips": 1}}) == []
 
 
 def test_a_rate_below_a_metrics_rate_is_one_note(folder, tmp_path):
