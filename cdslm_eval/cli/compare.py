@@ -12,9 +12,13 @@ from cdslm_eval.cli import common
 from cdslm_eval.cli.score import (
     DEFAULT_METRICS,
     AllowTruncatedOption,
+    ChannelOption,
     CsvRawOption,
     FormatAsOption,
+    IgnoreColumnsOption,
     JobsOption,
+    MemoryLimitOption,
+    MetricsOption,
     RecognizerOption,
     RehashOption,
     SeedOption,
@@ -42,7 +46,7 @@ def compare(
     a: Annotated[str, typer.Argument(help="Directory or manifest of system A; NAME=PATH names it.")],
     b: Annotated[str, typer.Argument(help="Directory or manifest of system B; NAME=PATH names it.")],
     reference: Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")] = None,
-    metrics: Annotated[str, typer.Option("--metrics", "-m", help="Comma-separated.")] = DEFAULT_METRICS,
+    metrics: MetricsOption = DEFAULT_METRICS,
     recognizer: RecognizerOption = defaults.RECOGNIZER,
     transcriber: TranscriberOption = None,
     store: StoreOption = None,
@@ -57,6 +61,9 @@ def compare(
     seed: SeedOption = 0,
     rehash: RehashOption = False,
     allow_truncated: AllowTruncatedOption = False,
+    channel: ChannelOption = None,
+    ignore_columns: IgnoreColumnsOption = "",
+    memory_limit: MemoryLimitOption = None,
     csv_raw: CsvRawOption = False,
 ) -> None:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
@@ -82,6 +89,9 @@ def compare(
         allow_truncated=allow_truncated,
         unpaired=unpaired,
         speakers_from=speakers_from,
+        channel=channel,
+        ignore_columns=common.listed(ignore_columns),
+        executor=common.local_executor(memory_limit),
         progress=True,
         note=common.note,
     )
@@ -94,14 +104,17 @@ def compare(
 
         common.note(f"page: {write_comparison(result, out)}")
     for sentence in result.unscored:
-        common.note(f"over the failure budget: {sentence}")
+        common.problem(f"over the failure budget: {sentence}")
     if result.unscored:
         raise typer.Exit(1)
 
 
 def _text(result: ComparisonResult, format_as: str, *, raw: bool) -> str:
     """Return a comparison in a format of `--format`."""
-    from cdslm_eval.cli.tables import grid_markdown, grid_table, records_csv
+    from cdslm_eval.cli.tables import context_lines, grid_markdown, grid_table, records_csv
+    from cdslm_eval.report.markdown import escape
+    from cdslm_eval.results.channel_grid import channel_grids
+    from cdslm_eval.results.recognition_gain import gain_lines
 
     if format_as in ("csv", "tsv"):
         return records_csv(result.as_json()["differences"], raw=raw, separator="," if format_as == "csv" else "\t")
@@ -109,4 +122,12 @@ def _text(result: ComparisonResult, format_as: str, *, raw: bool) -> str:
         return json.dumps(result.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if format_as == "latex":
         return result.to_latex()
-    return (grid_markdown if format_as == "md" else grid_table)(result.grid()).rstrip("\n") + "\n"
+    if format_as == "md":
+        grids = [result.grid(), *channel_grids(result.channel, result.estimates)]
+        lines = [*map(grid_markdown, grids), *(f"- {escape(line)}" for line in gain_lines(result.recognition_gain))]
+    else:
+        lines = [
+            grid_table(result.grid()),
+            *context_lines(result.channel, result.estimates, result.recognition_gain),
+        ]
+    return "\n".join(lines).rstrip("\n") + "\n"

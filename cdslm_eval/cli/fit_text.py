@@ -11,11 +11,20 @@ from cdslm_eval.scaling.output import text as views
 from cdslm_eval.scaling.output.text import View, lines_text
 
 if TYPE_CHECKING:
+    from cdslm_eval.scaling.families import Families
     from cdslm_eval.scaling.flags import Flag
     from cdslm_eval.scaling.frontier import Predictions
     from cdslm_eval.scaling.study import Study
 
-__all__ = ["downstream_text", "isoflop_text", "law_text", "predictions_text", "table_text", "verdict_text"]
+__all__ = [
+    "downstream_text",
+    "families_text",
+    "isoflop_text",
+    "law_text",
+    "predictions_text",
+    "table_text",
+    "verdict_text",
+]
 
 
 def table_text(view: View) -> str:
@@ -25,13 +34,14 @@ def table_text(view: View) -> str:
     from rich.text import Text
 
     out = io.StringIO()
-    table = Table(title=Text(view.title), title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for index, heading in enumerate(view.headings):
         table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
     for row in view.rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     Console(file=out, width=240, force_terminal=False).print(table)
-    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    # a title of the table itself would be broken at the table's width
+    lines = [printable(view.title), *(line.rstrip() for line in out.getvalue().splitlines())]
     return "\n".join([*lines, *([f"({view.note})"] if view.note else [])])
 
 
@@ -54,6 +64,8 @@ def law_text(study: Study) -> str:
         blocks.append(_curvature(study))
     if study.holdout is not None:
         blocks.append(f"Held out: {study.holdout.sentence}.")
+    if study.influence is not None:
+        blocks.append(f"Influence: {study.influence.sentence}.")
     if study.verdict is not None:
         blocks.append(f"Verdict: {study.verdict.sentence}.")
     blocks += [_flags(study.flags), _data(study), _missing(study)]
@@ -70,6 +82,15 @@ def isoflop_text(study: Study) -> str:
     return _blocks(
         [isoflops.headline, table_text(views.isoflop_view(isoflops)), _curvature(study), _flags(flags), _data(study)]
     )
+
+
+def families_text(families: Families) -> str:
+    """Return groups of runs: their laws and budgets, the joint fits, and the compute that they need."""
+    from cdslm_eval.scaling.output.families import families_views
+
+    tables = [table_text(view) for view in families_views(families)]
+    sentences = "\n".join(f"{multiplier.sentence}." for multiplier in families.multipliers)
+    return _blocks([f"{families.headline}.", *tables, sentences])
 
 
 def _curvature(study: Study) -> str:
@@ -108,12 +129,16 @@ def downstream_text(study: Study) -> str:
 
 def predictions_text(predictions: Predictions) -> str:
     """Return predictions."""
+    from cdslm_eval.scaling.output.predictions import predicted_view, served_view
+
     blocks = [predictions.headline]
     level, metric = predictions.resampling.level, predictions.fit.metric
     if predictions.optima:
-        blocks.append(table_text(views.predicted_view(predictions.optima, metric, level, "Optima of budgets")))
+        blocks.append(table_text(predicted_view(predictions.optima, metric, level, "Optima of budgets")))
+    if predictions.served:
+        blocks.append(table_text(served_view(predictions.served, metric, level)))
     if predictions.models:
-        blocks.append(table_text(views.predicted_view(predictions.models, metric, level, "Models")))
+        blocks.append(table_text(predicted_view(predictions.models, metric, level, "Models")))
     return _blocks([*blocks, _flags(predictions.flags)])
 
 

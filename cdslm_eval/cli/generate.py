@@ -7,6 +7,8 @@ from typing import Annotated
 
 import typer
 
+from cdslm_eval.cli import common, completion
+from cdslm_eval.cli.score import IgnoreColumnsOption
 from cdslm_eval.core import defaults
 
 __all__ = ["add_to"]
@@ -18,7 +20,13 @@ def add_to(app: typer.Typer) -> None:
 
 
 def generate(
-    generator: Annotated[str, typer.Argument(help="Name with options, such as babble:2; see `cdslm-eval generators`.")],
+    generator: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=completion.of_kind("generator"),
+            help="Name with options, such as babble:2; see `cdslm-eval generators`.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the clips and their manifest.jsonl.")],
     prompts: Annotated[
         str | None, typer.Option("--prompts", help="Directory or manifest to continue, transform or learn from.")
@@ -29,6 +37,7 @@ def generate(
     recognizer: Annotated[
         str, typer.Option("--recognizer", help="Recognizes the prompts' phones where the generator needs them.")
     ] = defaults.RECOGNIZER,
+    ignore_columns: IgnoreColumnsOption = "",
 ) -> None:
     """Write clips of a generator as FLAC with a manifest; an interrupted call continues where it stopped."""
     from cdslm_eval import api
@@ -42,6 +51,7 @@ def generate(
         seconds=seconds,
         seed=seed,
         recognizer=recognizer,
+        ignore_columns=common.listed(ignore_columns),
         progress=True,
     )
     typer.echo(str(out / MANIFEST))

@@ -12,6 +12,7 @@ import typer
 
 from cdslm_eval.cli import common
 from cdslm_eval.cli.score import JobsOption
+from cdslm_eval.core.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from cdslm_eval.ladder import LadderRun
@@ -33,7 +34,13 @@ def ladder(
         list[str] | None, typer.Option("--path", help="NAME=PLACE in place of an entry of the plan's [paths].")
     ] = None,
     jobs: JobsOption = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the steps and which are done; do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the steps, which are done, and what they cost; do nothing.")
+    ] = False,
+    tflops: Annotated[
+        float | None,
+        typer.Option("--tflops", min=1e-9, help="Rate for the hours of --dry-run; default: measured on finished runs."),
+    ] = None,
     as_json: Annotated[str, typer.Option("--json", help="Write the table and scores as JSON to a file, or - .")] = "",
 ) -> None:
     """Train sizes x budgets, generate from each model, score the clips, and fit how the metrics scale.
@@ -46,8 +53,7 @@ def ladder(
 
     run = LadderRun(read_plan(plan, _places(path or [])), out, Host(), common.note)
     if dry_run:
-        for step, done in run.state():
-            typer.echo(f"{'done' if done else 'to do':6} {step}")
+        _show_costs(run, tflops)
         return
     run.prepare()
     results = run.train()
@@ -56,7 +62,20 @@ def ladder(
     fits = [_fit(table, family.name, fit, out / "fit") for fit in run.plan.fit for family in run.plan.systems]
     typer.echo(f"table: {table}\nscores: {out / 'scores.json'}\nreport: {out / 'report' / 'index.html'}")
     for line in filter(None, fits):
-        typer.echo(line)
+        typer.echo(printable_lines(line))
+
+
+def _show_costs(run: LadderRun, tflops: float | None) -> None:
+    """Print what each step would cost, and the sum of what is left."""
+    from cdslm_eval.cli.tables import grid_table
+    from cdslm_eval.ladder.costs import cost_grid, measured_rate, step_costs
+
+    measured, count = measured_rate(run)
+    rate, source = (measured, f"measured on {count} runs") if tflops is None else (tflops * 1e12, "--tflops")
+    grid = cost_grid(step_costs(run), rate, source)
+    typer.echo(grid_table(grid))
+    for note in grid.notes:
+        typer.echo(printable(note))
 
 
 def _places(options: list[str]) -> dict[str, str]:

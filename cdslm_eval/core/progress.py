@@ -1,4 +1,4 @@
-"""Shows progress on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
+"""Shows progress on stderr: a bar on a terminal, a line every ten seconds elsewhere, nothing where quiet is asked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,9 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from cdslm_eval.core.printable import printable
+from cdslm_eval.core.verbosity import is_quiet
 
 __all__ = ["Progress", "progress_bar"]
 
@@ -21,10 +24,14 @@ def progress_bar(label: str) -> Iterator[Progress]:
     Args:
         label: What is being done, such as "scoring".
     """
+    if is_quiet():
+        yield lambda _done, _total: None
+        return
     if not sys.stderr.isatty():
         yield _lines(label)
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -53,7 +60,7 @@ def progress_bar(label: str) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
+        task = bar.add_task(escape(printable(label)), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -70,7 +77,7 @@ def _lines(label: str) -> Progress:
         last = now
         rate = done / max(now - start, 1e-9)
         left = (total - done) / rate if rate > 0 else float("inf")
-        sys.stderr.write(f"{label}: {done}/{total} clips, {rate:.1f} clips/s, {left:.0f} s left\n")
+        sys.stderr.write(f"{printable(label)}: {done}/{total} clips, {rate:.1f} clips/s, {left:.0f} s left\n")
         sys.stderr.flush()
 
     return line

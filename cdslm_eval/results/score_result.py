@@ -15,6 +15,7 @@ from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import to_json
 from cdslm_eval.results.quotation import quotation, quoted, recorded_citations
+from cdslm_eval.results.recognition_gain import RecognitionGain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -118,6 +119,7 @@ class ScoreResult:
         channel: The channels of the sets, where they were measured next to a divergence.
         real: What the reference itself scores under metrics that compare with nothing.
         takes: Clips of the keys that all systems share, key by key.
+        recognition_gain: What recognition leaves of divergences inside the reference, where that has texts.
         citations: Papers and programs behind the metrics and what they read.
         clip_paths: (set, key) -> audio file of the clips that contributions name; the reference is "reference".
     """
@@ -131,6 +133,7 @@ class ScoreResult:
     channel: ChannelReport | None = None
     real: tuple[Estimate, ...] = ()
     takes: tuple[Take, ...] = ()
+    recognition_gain: tuple[RecognitionGain, ...] = ()
     citations: tuple[Citation, ...] = ()
     clip_paths: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
@@ -173,6 +176,7 @@ class ScoreResult:
             "warnings": list(self.warnings),
             **({"real": [estimate.as_json() for estimate in self.real]} if self.real else {}),
             **({"channel": self.channel.as_json()} if self.channel is not None else {}),
+            **({"recognition_gain": to_json(self.recognition_gain)} if self.recognition_gain else {}),
             "quote": self.quote(),
             "settings": dict(self.settings),
         }

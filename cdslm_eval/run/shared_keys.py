@@ -28,6 +28,8 @@ def shared_takes(systems: Sequence[ClipSet], prompts: ClipSet | None = None) -> 
     by_key = [{source.key: source for source in system.sources} for system in systems]
     keys = [key for key in by_key[0] if all(key in sources for sources in by_key)]
     prompt_of = {source.key: source for source in prompts.sources} if prompts is not None else {}
+    if any(sources[key].span for sources in by_key for key in keys[:_MOST_KEYS]):
+        return ()  # a page plays files, not parts of recordings
     takes = []
     for key in keys[:_MOST_KEYS]:
         if key in prompt_of:

@@ -28,6 +28,7 @@ __all__ = [
     "OnsetWeight",
     "Out",
     "Patch",
+    "Plan",
     "Precision",
     "Probe",
     "Quiet",
@@ -65,6 +66,9 @@ ContinuationSeconds = Annotated[
 ]
 JoinSpeakers = Annotated[
     bool, typer.Option("--join-speakers", help="Let windows run over adjacent clips of one speaker.")
+]
+Plan = Annotated[
+    bool, typer.Option("--plan", help="Print N, D, C, steps, epochs and bytes on disk as JSON; train nothing.")
 ]
 Patch = Annotated[int, typer.Option("--patch", min=1, max=6, help="Frames that make one token.")]
 Schedule = Annotated[str, typer.Option("--schedule", help="linear, cosine, exponential or flow.")]
@@ -109,5 +113,5 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N
 CompileNetwork = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="Let torch compile the network (default: on a GPU).")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", help="Print no progress.")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

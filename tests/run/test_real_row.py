@@ -47,6 +47,6 @@ def test_shared_keys_come_with_their_prompts_and_marks(tone_set, tmp_path):
     assert shared_takes(sets[:1]) == ()
     manifest.write_text(json.dumps({"path": "ours/c00.wav", "prompt_seconds": "soon"}))
     with pytest.raises(
-        UsageError, match=r"ours.jsonl, line 1: 'prompt_seconds' must be seconds, 0 or more, not 'soon'"
+        UsageError, match=r"ours.jsonl, line 1: 'prompt_seconds' must be a number of seconds, not 'soon'"
     ):
         ClipSet.open(manifest)

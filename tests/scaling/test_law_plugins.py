@@ -12,9 +12,10 @@ import numpy as np
 import pytest
 
 from cdslm_eval.builtin.laws import Chinchilla, Power, cdslm_laws
-from cdslm_eval.core.errors import UnknownNameError
+from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.plugin.law import LawForm
 from cdslm_eval.scaling import Law, LawSpec, Plan, fit_law, simulate
+from cdslm_eval.scaling.cost import Cost
 from cdslm_eval.scaling.curves import NumericCurve
 from cdslm_eval.scaling.law import get_form
 
@@ -25,7 +26,7 @@ from cdslm_eval import LawForm, hookimpl
 
 class Shifted(LawForm):
     """E + A (N + M)^-alpha + B D^-beta."""
-    name = "shifted"
+    name = "offset"
     formula = "E + A (N + M)^-alpha + B D^-beta"
     parameters = ("A", "M", "alpha", "B", "beta")
     scales = {"A": ("N", "alpha"), "B": ("D", "beta")}
@@ -94,9 +95,9 @@ def test_an_installed_law_is_fitted_from_the_command_line(installed, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    document = json.loads(cli("fit", "runs.json", "--law", "shifted", "--replicates", "100", "--json", "-"))
+    document = json.loads(cli("fit", "runs.json", "--law", "offset", "--replicates", "100", "--json", "-"))
     law = document["law"]
-    assert law["form"] == "shifted"
+    assert law["form"] == "offset"
     assert law["formula"] == "E + A (N + M)^-alpha + B D^-beta"
     for name, tolerance in {"E": 0.01, "alpha": 0.05, "beta": 0.05, "M": 0.5}.items():
         assert law[name] == pytest.approx(TRUTH[name], rel=tolerance)
@@ -112,8 +113,8 @@ def test_an_installed_law_is_fitted_from_the_command_line(installed, tmp_path):
     # without the offset the same rows are fitted worse
     plain = json.loads(cli("fit", "runs.json", "--replicates", "0", "--json", "-"))["law"]
     assert plain["objective"] > 2 * law["objective"]
-    assert "shifted(N, D; A = " in cli("fit", "runs.json", "--law", "shifted", "--replicates", "0")
-    text = cli("fit", "predict", "runs.json", "--law", "shifted", "--C", "1e22", "--N", "7B", "--D", "1.4T")
+    assert "offset(N, D; A = " in cli("fit", "runs.json", "--law", "offset", "--replicates", "0")
+    text = cli("fit", "predict", "runs.json", "--law", "offset", "--C", "1e22", "--N", "7B", "--D", "1.4T")
     assert "Optima of budgets" in text
 
 
@@ -176,7 +177,7 @@ def test_the_default_coordinates_have_the_derivatives_of_their_values(form):
 def test_numeric_optima_are_those_of_the_closed_forms():
     exact = LAW.curve
     p = {name: np.asarray(LAW.parameters[name]) for name in ("A", "alpha", "B", "beta")}
-    numeric = NumericCurve(exact.floor, 6.0, Natural(), p)
+    numeric = NumericCurve(exact.floor, Cost(), Natural(), p)
     C = np.array([1e18, 1e20, 1e23])
     assert numeric.log_n_optimum(C) == pytest.approx(exact.log_n_optimum(C), abs=1e-6)
     assert numeric.frontier(C) == pytest.approx(exact.frontier(C), rel=1e-12)
@@ -187,7 +188,7 @@ def test_numeric_optima_are_those_of_the_closed_forms():
     for end in ("N_low", "N_high", "D_low", "D_high", "epsilon"):
         assert getattr(mine, end) == pytest.approx(getattr(theirs, end), rel=1e-5)
     # a thousand laws at once, as a bootstrap has them
-    many = NumericCurve(np.full((5, 1), exact.floor), 6.0, Natural(), {n: np.full((5, 1), v) for n, v in p.items()})
+    many = NumericCurve(np.full((5, 1), exact.floor), Cost(), Natural(), {n: np.full((5, 1), v) for n, v in p.items()})
     assert many.log_n_optimum(C) == pytest.approx(np.tile(exact.log_n_optimum(C), (5, 1)), abs=1e-6)
 
 
@@ -209,3 +210,22 @@ def test_a_law_without_both_n_and_d_has_no_optimum_and_an_unknown_one_is_named()
     table = simulate(LAW, Plan((1e18, 1e19, 1e20), sizes=5), 0.005)
     with pytest.raises(UnknownNameError, match="Did you mean 'chinchilla'"):
         fit_law(table, "loss", LawSpec(form="chinchila"))
+
+
+class Nowhere(Natural):
+    """A law without a finite value anywhere."""
+
+    name = "nowhere"
+
+    def predict(self, p, x):
+        return super().predict(p, x) * np.nan
+
+    def gradient(self, p, x):
+        return {name: slope * np.nan for name, slope in super().gradient(p, x).items()}
+
+
+def test_a_law_that_leaves_its_domain_is_an_error_and_no_crash(monkeypatch):
+    monkeypatch.setattr("cdslm_eval.scaling.law.builtin.cdslm_laws", lambda: [*cdslm_laws(), Nowhere])
+    get_form.cache_clear()
+    with pytest.raises(UsageError, match="no finite value"):
+        fit_law(simulate(LAW, Plan((1e18, 1e19, 1e20), 5), 0.003), "loss", LawSpec(form="nowhere"))
