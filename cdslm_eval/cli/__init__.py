@@ -10,6 +10,7 @@ import traceback
 import typer
 
 from cdslm_eval.cli import (
+    bench,
     compare,
     demo,
     export,
@@ -55,6 +56,7 @@ for group in (
     ladder,
     demo,
     listing,
+    bench,
     new_plugin,
 ):
     group.add_to(app)

@@ -67,8 +67,17 @@ class Components:
         }
         return cls(chosen, recognizes, transcribes, specs, recognizer)
 
-    def runner(self, store: Store, execution: Execution, *, keep_failures: bool = False) -> Runner:
-        """Return what measures with these components into a store; `keep_failures` does not repeat earlier failures."""
+    def runner(
+        self, store: Store, execution: Execution, *, keep_failures: bool = False, note: Note | None = None
+    ) -> Runner:
+        """Return what measures with these components into a store.
+
+        Args:
+            store: Takes the rows.
+            execution: Where and how to measure.
+            keep_failures: Do not repeat earlier failures.
+            note: Called with a sentence on how long measuring will take, where rates were measured.
+        """
         return Runner(
             store,
             execution.executor,
@@ -79,6 +88,7 @@ class Components:
             keep_failures=keep_failures,
             transcriber=self.transcriber,
             rehash=execution.rehash,
+            announce=None if note is None else lambda text: note(f"note: {text}"),
         )
 
     def cautions(self, host: Host, systems: Sequence[ClipSet], reference: ClipSet | None) -> list[str]:
