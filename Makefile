@@ -53,6 +53,8 @@ bench: .venv/dev.done
 	$(PIP) --no-deps distillmos xls-r-sqa
 	# it declares webrtcvad, which is compiled and which its weights do not use
 	$(PIP) --no-deps Resemblyzer
+	# it declares a web client, which its trainer does not use
+	$(PIP) --no-deps pytorch-lightning
 	# it declares torch, which its ONNX network does not use
 	$(PIP) --no-deps silero-vad
 	touch $@

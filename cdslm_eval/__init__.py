@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from cdslm_eval.api import compare, fit, generate, run_suite, score
     from cdslm_eval.core.audio import Clip
+    from cdslm_eval.core.citation import Citation
     from cdslm_eval.core.clips import ClipSet
     from cdslm_eval.core.errors import EvalError, UsageError
     from cdslm_eval.plugin.contract import (
@@ -48,6 +49,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Better",
     "Calibration",
+    "Citation",
     "Clip",
     "ClipSet",
     "ComparisonResult",
@@ -99,6 +101,7 @@ __all__ = [
 _HOME = {
     "api": ("compare", "fit", "generate", "run_suite", "score"),
     "core.audio": ("Clip",),
+    "core.citation": ("Citation",),
     "core.clips": ("ClipSet",),
     "plugin.contract": (
         "Failed",

@@ -131,7 +131,8 @@ def score(
         result = _scoring.score(
             runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, profiler=profiler
         )
-        result = dataclasses.replace(result, warnings=(*measuring.cautions(host, opened, real), *result.warnings))
+        warnings = (*measuring.cautions(host, opened, real), *result.warnings)
+        result = dataclasses.replace(result, warnings=warnings, citations=measuring.citations())
         rows.put_run(dict(result.settings), [estimate.as_json() for estimate in result.estimates])
     for warning in result.warnings:
         note(f"note: {warning}")
@@ -188,6 +189,8 @@ def compare(
         )
         failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
         doubts = [doubt for measurement in runner.measurements for doubt in set_notes(measurement, measuring.metrics)]
+    from cdslm_eval import __version__
+
     cautions = measuring.cautions(host, opened, real)
     warnings = tuple(dict.fromkeys([*cautions, *runner.unusable.values(), *doubts]))
     for warning in warnings:
@@ -199,6 +202,8 @@ def compare(
         seed=seed,
         warnings=warnings,
         unscored=failed,
+        citations=measuring.citations(),
+        version=__version__,
     )
 
 

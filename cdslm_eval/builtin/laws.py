@@ -13,6 +13,7 @@ from typing import ClassVar
 import numpy as np
 import numpy.typing as npt
 
+from cdslm_eval.core.citation import Citation
 from cdslm_eval.plugin.hookspecs import hookimpl
 from cdslm_eval.plugin.law import Excess, LawForm
 
@@ -24,6 +25,23 @@ Values = Mapping[str, Floats]
 EXPONENT_RANGE = (1e-3, 4.0)
 # towards 0 the soft maximum of the terms turns hard, far above 1 it is a product of powers
 GAMMA_RANGE = (0.05, 20.0)
+
+_HOFFMANN = Citation(
+    key="hoffmann2022chinchilla",
+    title="Training Compute-Optimal Large Language Models",
+    authors=("Hoffmann, Jordan", "Borgeaud, Sebastian", "Mensch, Arthur", "others"),
+    year=2022,
+    kind="inproceedings",
+    venue="NeurIPS 2022",
+    arxiv="2203.15556",
+)
+_KAPLAN = Citation(
+    key="kaplan2020scaling",
+    title="Scaling Laws for Neural Language Models",
+    authors=("Kaplan, Jared", "McCandlish, Sam", "Henighan, Tom", "others"),
+    year=2020,
+    arxiv="2001.08361",
+)
 
 
 class PowerSum(LawForm):
@@ -177,6 +195,7 @@ class Chinchilla(PowerSum):
     """
 
     name = "chinchilla"
+    citation = (_HOFFMANN,)
     formula = "E + A N^-alpha + B D^-beta"
     latex = r"E + A N^{-\alpha} + B D^{-\beta}"
     template = "{A:.4g} N^-{alpha:.4f} + {B:.4g} D^-{beta:.4f}"
@@ -189,6 +208,7 @@ class Shared(PowerSum):
     """Powers of N and of D with one exponent."""
 
     name = "shared"
+    citation = (_HOFFMANN,)
     formula = "E + A N^-alpha + B D^-alpha"
     latex = r"E + A N^{-\alpha} + B D^{-\alpha}"
     template = "{A:.4g} N^-{alpha:.4f} + {B:.4g} D^-{alpha:.4f}"
@@ -201,6 +221,7 @@ class Power(PowerSum):
     """A power of C."""
 
     name = "power"
+    citation = (_KAPLAN,)
     formula = "E + A C^-alpha"
     latex = r"E + A C^{-\alpha}"
     template = "{A:.4g} C^-{alpha:.4f}"
@@ -218,6 +239,7 @@ class Gamma(PowerSum):
     """
 
     name = "gamma"
+    citation = (_KAPLAN, _HOFFMANN)
     formula = "E + (A N^-alpha + B D^-beta)^gamma"
     latex = r"E + (A N^{-\alpha} + B D^{-\beta})^{\gamma}"
     template = "({A:.4g} N^-{alpha:.4f} + {B:.4g} D^-{beta:.4f})^{gamma:.4f}"

@@ -11,6 +11,7 @@ import typer
 
 from cdslm_eval.cli import (
     bench,
+    cite,
     compare,
     demo,
     export,
@@ -57,6 +58,7 @@ for group in (
     demo,
     listing,
     bench,
+    cite,
     new_plugin,
 ):
     group.add_to(app)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,6 +12,8 @@ from cdslm_eval.cli import common
 from cdslm_eval.cli.score import (
     DEFAULT_METRICS,
     AllowTruncatedOption,
+    CsvRawOption,
+    FormatAsOption,
     JobsOption,
     RecognizerOption,
     RehashOption,
@@ -19,8 +23,14 @@ from cdslm_eval.cli.score import (
     TranscriberOption,
 )
 from cdslm_eval.core import defaults
+from cdslm_eval.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from cdslm_eval.results.comparison_result import ComparisonResult
 
 __all__ = ["add_to"]
+
+_FORMATS = ("table", "json", "csv", "tsv", "md", "latex")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -37,20 +47,26 @@ def compare(
     transcriber: TranscriberOption = None,
     store: StoreOption = None,
     json_to: Annotated[str | None, typer.Option("--json", help="Write JSON to this file, or - .")] = None,
+    format_as: FormatAsOption = "table",
+    out: Annotated[Path | None, typer.Option("--out", help="Write an HTML page and result.json into this folder.")] = (
+        None
+    ),
     unpaired: Annotated[bool, typer.Option("--unpaired", help="Compare as independent samples.")] = False,
     speakers_from: SpeakersFromOption = None,
     jobs: JobsOption = 0,
     seed: SeedOption = 0,
     rehash: RehashOption = False,
     allow_truncated: AllowTruncatedOption = False,
+    csv_raw: CsvRawOption = False,
 ) -> None:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
 
     Clips with the same keys in both sets are compared in pairs. Divergences are compared by their corrected value at
     one phone count.
     """
+    if format_as not in _FORMATS:
+        raise UsageError(f"--format {format_as!r}: one of {', '.join(_FORMATS)}")
     from cdslm_eval import api
-    from cdslm_eval.cli.tables import grid_table
 
     result = api.compare(
         common.named_system(a),
@@ -72,8 +88,25 @@ def compare(
     if json_to is not None:
         common.write_json(json_to, result.as_json())
     if json_to != "-":
-        typer.echo(grid_table(result.grid()))
+        common.write_text("-", _text(result, format_as, raw=csv_raw))
+    if out is not None:
+        from cdslm_eval.report.comparison import write_comparison
+
+        common.note(f"page: {write_comparison(result, out)}")
     for sentence in result.unscored:
         common.note(f"over the failure budget: {sentence}")
     if result.unscored:
         raise typer.Exit(1)
+
+
+def _text(result: ComparisonResult, format_as: str, *, raw: bool) -> str:
+    """Return a comparison in a format of `--format`."""
+    from cdslm_eval.cli.tables import grid_markdown, grid_table, records_csv
+
+    if format_as in ("csv", "tsv"):
+        return records_csv(result.as_json()["differences"], raw=raw, separator="," if format_as == "csv" else "\t")
+    if format_as == "json":
+        return json.dumps(result.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
+    if format_as == "latex":
+        return result.to_latex()
+    return (grid_markdown if format_as == "md" else grid_table)(result.grid()).rstrip("\n") + "\n"

@@ -56,7 +56,9 @@ PrivatePathsOption = Annotated[
     bool, typer.Option("--private-paths", help="Keep absolute paths and the list of packages in what --out writes.")
 ]
 JsonToOption = Annotated[str | None, typer.Option("--json", help="Write the result as JSON to this file, or - .")]
-FormatAsOption = Annotated[str, typer.Option("--format", help="Of what is printed: table, json, csv or md.")]
+FormatAsOption = Annotated[
+    str, typer.Option("--format", help="Of what is printed: table, json, csv, tsv, md or latex (booktabs).")
+]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N, for metrics with a model.")]
 FailBudgetOption = Annotated[
     float, typer.Option("--fail-budget", min=0.0, max=1.0, help="Share of clips that may fail before exit code 1.")
@@ -188,15 +190,16 @@ def _judge(result: ScoreResult, fail_budget: float, *, strict: bool) -> None:
 def _deliver(
     result: ScoreResult, out: Path | None, json_to: str | None, format_as: str, *, private_paths: bool, csv_raw: bool
 ) -> None:
-    from cdslm_eval.cli.tables import FORMATS, comma_separated
+    from cdslm_eval.cli.tables import FORMATS, comma_separated, tab_separated
 
     if json_to is not None:
         common.write_json(json_to, result.as_json())
     if json_to != "-":
         if format_as == "json":
             common.write_json("-", result.as_json())
-        elif format_as == "csv":
-            common.write_text("-", comma_separated(result, raw=csv_raw))
+        elif format_as in ("csv", "tsv"):
+            separated = comma_separated if format_as == "csv" else tab_separated
+            common.write_text("-", separated(result, raw=csv_raw))
         else:
             common.write_text("-", FORMATS[format_as](result))
     if out is not None:

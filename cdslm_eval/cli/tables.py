@@ -17,7 +17,7 @@ from cdslm_eval.results.numbers import decimals_of, format_interval, format_numb
 from cdslm_eval.results.ranking import ranked, shown_columns
 from cdslm_eval.results.score_result import Failure, ScoreResult
 
-__all__ = ["FORMATS", "comma_separated", "failure_lines", "grid_table", "records_csv"]
+__all__ = ["FORMATS", "comma_separated", "failure_lines", "grid_markdown", "grid_table", "records_csv", "tab_separated"]
 
 _ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 
@@ -159,18 +159,24 @@ def comma_separated(result: ScoreResult, *, raw: bool = False) -> str:
     return records_csv([estimate.as_json() for estimate in result.estimates], raw=raw)
 
 
-def records_csv(records: Sequence[Mapping[str, Any]], *, raw: bool = False) -> str:
-    """Return records as CSV; a field that a record lacks is empty.
+def tab_separated(result: ScoreResult, *, raw: bool = False) -> str:
+    """Return the estimates as TSV: the fields of the CSV between tabs."""
+    return records_csv([estimate.as_json() for estimate in result.estimates], raw=raw, separator="\t")
+
+
+def records_csv(records: Sequence[Mapping[str, Any]], *, raw: bool = False, separator: str = ",") -> str:
+    """Return records as CSV or TSV; a field that a record lacks is empty.
 
     Args:
         records: Their fields by name.
+        separator: What stands between cells; those that hold it are quoted.
         raw: Write text as it is; otherwise cells that a spreadsheet would run as a formula are guarded.
     """
     out = io.StringIO()
     if records:
         # only some values have the columns of the channel
         columns = list(dict.fromkeys(name for record in records for name in record))
-        writer = csv.DictWriter(out, columns, lineterminator="\n", restval="")
+        writer = csv.DictWriter(out, columns, lineterminator="\n", restval="", delimiter=separator)
         writer.writeheader()
         for record in records:
             writer.writerow(record if raw else {name: spreadsheet_cell(cell) for name, cell in record.items()})
@@ -186,17 +192,21 @@ def markdown(result: ScoreResult) -> str:
         lines += ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
         lines += ["| " + " | ".join(escape(cell) for cell in _cells(estimate)) + " |" for estimate in group]
         lines.append("")
-    for grid in channel_grids(result):
-        lines += [f"### {escape(grid.title)}", "", "| " + " | ".join(map(escape, grid.columns)) + " |"]
-        lines.append("|" + "---|" * len(grid.columns))
-        lines += ["| " + " | ".join(map(escape, row)) + " |" for row in grid.rows]
-        lines += ["", *(f"- {escape(note)}" for note in grid.notes), ""]
-    return "\n".join(lines)
+    return "\n".join([*lines, *map(grid_markdown, channel_grids(result))])
+
+
+def grid_markdown(grid: Grid) -> str:
+    """Return a table as Markdown, its title above and its notes below."""
+    lines = [f"### {escape(grid.title)}", "", "| " + " | ".join(map(escape, grid.columns)) + " |"]
+    lines.append("|" + "---|" * len(grid.columns))
+    lines += ["| " + " | ".join(map(escape, row)) + " |" for row in grid.rows]
+    return "\n".join([*lines, "", *(f"- {escape(note)}" for note in grid.notes), ""])
 
 
 FORMATS: Mapping[str, Callable[[ScoreResult], str]] = {
     "table": table,
     "csv": comma_separated,
+    "tsv": tab_separated,
     "md": markdown,
     "latex": latex,
 }

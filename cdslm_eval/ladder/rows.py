@@ -5,14 +5,14 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from cdslm_eval.ladder.execute import LadderPoint
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.score_result import ScoreResult
 
-__all__ = ["as_csv", "run_rows"]
+__all__ = ["as_csv", "estimate_columns", "run_rows"]
 
 _PARTS = ("low", "high", "corrected", "corrected_low", "corrected_high", "held_out_common")
 
@@ -46,14 +46,20 @@ def run_rows(
             "val_loss": result["val_loss"],
         }
         row |= {name: float(result[name]) for name in ("six_nd",) if isinstance(result.get(name), int | float)}
-        for estimate in by_system.get(point.name, []):
-            row[estimate.name] = estimate.value
-            for part in _PARTS:
-                value = getattr(estimate, part)
-                if isinstance(value, float) and math.isfinite(value):
-                    row[f"{estimate.name}_{part}"] = value
-        rows.append(row)
+        rows.append(row | estimate_columns(by_system.get(point.name, [])))
     return rows
+
+
+def estimate_columns(estimates: Iterable[Estimate]) -> dict[str, str | float]:
+    """Return the columns of one system's estimates: each value under its name, and its finite parts, such as `_low`."""
+    columns: dict[str, str | float] = {}
+    for estimate in estimates:
+        columns[estimate.name] = estimate.value
+        for part in _PARTS:
+            value = getattr(estimate, part)
+            if isinstance(value, float) and math.isfinite(value):
+                columns[f"{estimate.name}_{part}"] = value
+    return columns
 
 
 def as_csv(rows: Sequence[Mapping[str, str | float]]) -> str:

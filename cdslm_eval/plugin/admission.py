@@ -12,6 +12,7 @@ from typing import Any
 from pydantic import BaseModel
 from pydantic_core import PydanticSerializationError, to_jsonable_python
 
+from cdslm_eval.core.citation import Citation
 from cdslm_eval.core.errors import did_you_mean
 from cdslm_eval.plugin.catalogue import how_to_install
 from cdslm_eval.plugin.contract import Component, Generator, Measurer, Metric, Recognizer, Transcriber
@@ -110,7 +111,15 @@ def complaint(component: object, kind: str, wanted: type[Component]) -> str:
     attribute, sentence = lacks.get(kind, ("name", ""))
     if not getattr(component, attribute, None):
         return sentence
-    return _parts_problem(component) or _options_problem(component)
+    return _parts_problem(component) or _options_problem(component) or _citation_problem(component)
+
+
+def _citation_problem(component: type[Component]) -> str:
+    """Return why its citations cannot be printed, or ""."""
+    declared: Any = component.citation
+    if isinstance(declared, tuple) and all(isinstance(citation, Citation) for citation in declared):
+        return ""
+    return f"its citation {declared!r} is not a tuple of Citation"
 
 
 def _parts_problem(component: type[Component]) -> str:

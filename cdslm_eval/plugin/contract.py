@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 from pydantic import BaseModel, ConfigDict, Field
 
 from cdslm_eval.core.audio import Clip
+from cdslm_eval.core.citation import Citation
 from cdslm_eval.results.estimate import Better
 from cdslm_eval.stats.statistic import Statistic
 
@@ -138,6 +139,8 @@ class Component(ABC):
         licence: SPDX name of the licence of its code where it is not the distribution's.
         weights_licence: SPDX name of the licence of the weights that it loads; empty where it loads none.
         attribution: Whom to name for the weights; shown before they are used, with their licence.
+        citation: Papers and programs to cite with its numbers; `cdslm-eval cite NAME` prints them as BibTeX.
+        needs_gpu: Whether it is unusable without a GPU: then `metrics`, `doctor` and `missing` report where none is.
         requires: Importable modules it needs beyond the default install -> the pip requirement that provides each.
         positional: The option that a bare value sets, as "2" does in "babble:2".
         Options: A pydantic model of the options.
@@ -149,6 +152,8 @@ class Component(ABC):
     licence: ClassVar[str] = ""
     weights_licence: ClassVar[str] = ""
     attribution: ClassVar[str] = ""
+    citation: ClassVar[tuple[Citation, ...]] = ()
+    needs_gpu: ClassVar[bool] = False
     requires: ClassVar[Mapping[str, str]] = {}
     positional: ClassVar[str | None] = None
     Options: ClassVar[type[BaseModel]] = NoOptions

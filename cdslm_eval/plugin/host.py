@@ -182,6 +182,19 @@ class Host:
             raise UnknownNameError(kind, name, self._found[kind], self.absence(kind, name))
         return self._found[kind][name]
 
+    def find_any(self, kinds: Sequence[str], name: str) -> Registered:
+        """Return the component of the first of several kinds that has a name.
+
+        Raises:
+            UnknownNameError: None of them has; the message names what would provide it.
+        """
+        for kind in kinds:
+            if name in self._found[kind]:
+                return self._found[kind][name]
+        known = [other for kind in kinds for other in self._found[kind]]
+        reasons = filter(None, (self.absence(kind, name) for kind in kinds if owner_of(kind, name)))
+        raise UnknownNameError(kinds[0], name, known, next(reasons, ""))
+
     def absence(self, kind: str, name: str) -> str:
         """Return why a component may be missing: its plugin is not installed, or is broken; "" where nothing is known.
 

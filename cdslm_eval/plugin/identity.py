@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
@@ -12,10 +12,11 @@ from typing import Any
 
 from pydantic import BaseModel
 
+from cdslm_eval.core.citation import Citation
 from cdslm_eval.core.clips import Source
 from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Measurer, Recognizer
 
-__all__ = ["Identity", "content_needs", "depends_on", "identify", "subject"]
+__all__ = ["Identity", "cited", "content_needs", "depends_on", "identify", "subject"]
 
 _ROLES: Mapping[str, str] = {"phones": "recognizer", "transcript": "transcriber"}
 
@@ -53,6 +54,20 @@ def depends_on(measurer: Measurer, providers: Mapping[str, Measurer]) -> dict[st
         earlier = UPSTREAM_FEATURES[: UPSTREAM_FEATURES.index(measurer.provides)]
     read = set(measurer.needs) | set(measurer.wants)
     return {feature: providers[feature] for feature in earlier if feature in read and feature in providers}
+
+
+def cited(measurers: Iterable[Measurer], providers: Mapping[str, Measurer] = MappingProxyType({})) -> list[Citation]:
+    """Return the citations of measurers and of what they depend on, each once, in order.
+
+    Args:
+        measurers: Metrics, or others.
+        providers: Upstream feature -> the measurer that provides it.
+    """
+    citations: dict[str, Citation] = {}
+    for measurer in measurers:
+        upstream = cited(depends_on(measurer, providers).values(), providers)
+        citations |= {citation.key: citation for citation in (*measurer.citation, *upstream)}
+    return list(citations.values())
 
 
 def identify(measurer: Measurer, providers: Mapping[str, Measurer] = MappingProxyType({})) -> Identity:

@@ -8,10 +8,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cdslm_eval.core.citation import Citation
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.results import export
 from cdslm_eval.results.differences import Difference
-from cdslm_eval.results.numbers import decimals_of, format_interval, format_number, to_json
+from cdslm_eval.results.numbers import decimals_of, format_interval, format_number, format_value, to_json
+from cdslm_eval.results.quotation import quotation, recorded_citations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -31,6 +33,8 @@ class ComparisonResult:
         differences: In the order of the metrics.
         seed: Seed of every draw and fold.
         warnings: Sentences that a reader of the numbers must know.
+        citations: Papers and programs behind the metrics and what they read.
+        version: Of this package; "" where it is not known.
         unscored: A sentence with the reasons for every set and metric of which no clip was scored.
     """
 
@@ -40,6 +44,8 @@ class ComparisonResult:
     seed: int = 0
     warnings: tuple[str, ...] = ()
     unscored: tuple[str, ...] = ()
+    citations: tuple[Citation, ...] = ()
+    version: str = ""
 
     def __repr__(self) -> str:
         return f"<ComparisonResult {self.a} - {self.b}: {len(self.differences)} differences>"
@@ -84,12 +90,36 @@ class ComparisonResult:
             numbers = [format_number(difference.difference, digits), interval, format_number(difference.p_holm)]
             last = [format_number(difference.detectable, digits), self.verdict(difference)]
             rows.append((difference.name, difference.quantity, *numbers, *last))
-        return export.Grid(self.title, _COLUMNS, tuple(rows), left=(0, 1, 6))
+        return export.Grid(self.title, _COLUMNS, tuple(rows), left=(0, 1, 6), notes=tuple(self._identities()))
 
     def as_json(self) -> dict[str, Any]:
         """Return what `compare --json` writes."""
         differences = to_json(self.differences)
-        return {"a": self.a, "b": self.b, "differences": differences, "seed": self.seed}
+        return {
+            "a": self.a,
+            "b": self.b,
+            "differences": differences,
+            "seed": self.seed,
+            "version": self.version,
+            "quote": self.quote(),
+        }
+
+    def quote(self) -> dict[str, Any]:
+        """Return what can be pasted into a paper: a sentence per known difference, citations, their BibTeX."""
+        known = [difference for difference in self.differences if math.isfinite(difference.difference)]
+        return quotation([self._sentence(difference) for difference in known], self.citations, self.version)
+
+    def _sentence(self, difference: Difference) -> str:
+        value = format_value(difference.difference, difference.low, difference.high)
+        unit = f" {difference.unit}" if difference.unit else ""
+        p = f", p = {format_number(difference.p_holm, None)} (Holm)" if math.isfinite(difference.p_holm) else ""
+        how = "paired" if difference.paired else "two samples"
+        subject = f"{self.a} - {self.b}: {difference.name} ({difference.quantity})"
+        program = f"cdslm-eval {self.version}".strip()
+        return f"{subject} {value}{unit}{p}, {how}, 95 % interval; {difference.identity}; {program}."
+
+    def _identities(self) -> list[str]:
+        return list(dict.fromkeys(difference.identity for difference in self.differences))
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per difference, with every field; needs pandas."""
@@ -114,4 +144,6 @@ class ComparisonResult:
             UsageError: The file is absent, or is no comparison.
         """
         document = export.load(path, "a comparison", ("a", "b", "differences"), _FORMAT)
-        return export.build(cls, {name: value for name, value in document.items() if name != "format"}, path)
+        citations = recorded_citations(document)
+        fields = {name: value for name, value in document.items() if name not in ("format", "quote")}
+        return export.build(cls, {**fields, "citations": citations}, path)

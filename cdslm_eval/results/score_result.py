@@ -8,11 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cdslm_eval.core.citation import Citation
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.results import export
 from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import to_json
+from cdslm_eval.results.quotation import quotation, quoted, recorded_citations
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -97,6 +99,7 @@ class ScoreResult:
         warnings: Sentences that a reader of the numbers must know.
         settings: What was requested, versions, digests of the sets.
         channel: The channels of the sets, where they were measured next to a divergence.
+        citations: Papers and programs behind the metrics and what they read.
         clip_paths: (set, key) -> audio file of the clips that contributions name; the reference is "reference".
     """
 
@@ -107,6 +110,7 @@ class ScoreResult:
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     channel: ChannelReport | None = None
+    citations: tuple[Citation, ...] = ()
     clip_paths: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
     def __repr__(self) -> str:
@@ -147,8 +151,14 @@ class ScoreResult:
             ],
             "warnings": list(self.warnings),
             **({"channel": self.channel.as_json()} if self.channel is not None else {}),
+            "quote": self.quote(),
             "settings": dict(self.settings),
         }
+
+    def quote(self) -> dict[str, Any]:
+        """Return what can be pasted into a paper: a sentence per system and metric, citations, their BibTeX."""
+        version = str(self.settings.get("versions", {}).get("cdslm_eval", ""))
+        return quotation(quoted(self.estimates, version), self.citations, version)
 
     def to_pandas(self) -> pd.DataFrame:
         """Return one row per estimate, with every field; unknown numbers are NaN. Needs pandas."""
@@ -192,11 +202,14 @@ class ScoreResult:
         ]
         document.pop("format", None)
         paths = document.pop("clip_paths", [])
+        citations = recorded_citations({"quote": document.pop("quote", None)})
         try:
             estimates = [dataclasses.asdict(Estimate.from_json(record)) for record in document["estimates"]]
         except (TypeError, AttributeError) as error:
             raise UsageError(f"{path}: estimates: {error}; the file is damaged or of another version") from error
-        result = export.build(cls, {**document, "estimates": estimates, "contributions": contributions}, path)
+        result = export.build(
+            cls, {**document, "estimates": estimates, "contributions": contributions, "citations": citations}, path
+        )
         return dataclasses.replace(result, clip_paths={(owner, key): file for owner, key, file in paths})
 
 

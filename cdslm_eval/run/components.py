@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from cdslm_eval.core import defaults
+from cdslm_eval.core.citation import Citation
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.provenance import host_facts, versions
@@ -14,6 +15,7 @@ from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.contract import Component, Metric, Recognizer, Transcriber
 from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.plugin.host import Host, transcriber_for
+from cdslm_eval.plugin.identity import cited
 from cdslm_eval.plugin.recognition import cautions
 from cdslm_eval.plugin.specs import split_specs
 from cdslm_eval.run.runner import Runner
@@ -95,6 +97,11 @@ class Components:
         """Return what the user must know of the recognizer, on these sets, before quoting a value."""
         sets = [*systems, *([reference] if reference else [])]
         return cautions(host, self.requested, self.recognizer, self.metrics, sets)
+
+    def citations(self) -> tuple[Citation, ...]:
+        """Return what to cite with the numbers: of the metrics, and of what they read."""
+        upstream = (self.transcriber, self.recognizer)
+        return tuple(cited(self.metrics, {measurer.provides: measurer for measurer in upstream if measurer}))
 
     def settings(self, host: Host, reference: ClipSet | None) -> dict[str, Any]:
         """Return what a result records of how it was made."""

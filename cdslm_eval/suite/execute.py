@@ -8,9 +8,11 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
 
+from cdslm_eval.core.citation import Citation
 from cdslm_eval.core.provenance import host_facts, versions
 from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.contract import Metric
+from cdslm_eval.plugin.identity import cited
 from cdslm_eval.plugin.recognition import cautions
 from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.differences import Difference
@@ -90,6 +92,7 @@ def _result(
         plan.systems,
         settings,
         _cautions(plan, rows),
+        _citations(plan),
     )
     to_recorded = _differences_to_recorded(plan, store, rows, record, settings["sets"]) if record else {}
     same_clips = {name: _same_audio(record, name, settings["sets"]) for name in to_recorded} if record else {}
@@ -254,6 +257,12 @@ def _cautions(plan: Plan, rows: Rows) -> list[str]:
     return cautions(plan.host, plan.suite.spec.recognizer, plan.recognizer, tuple(plan.metrics.values()), sets)
 
 
+def _citations(plan: Plan) -> tuple[Citation, ...]:
+    """Return what to cite with the numbers of a run."""
+    upstream = (plan.transcriber, plan.recognizer)
+    return tuple(cited(plan.metrics.values(), {measurer.provides: measurer for measurer in upstream if measurer}))
+
+
 def _same_audio(record: Record, system: str, digests: Mapping[str, Any]) -> bool:
     now, then = digests[system], record.settings["sets"][system]
     return bool(now["decoded"]) and (now["digest"], now["clips"]) == (then["digest"], then["clips"])
@@ -292,7 +301,11 @@ def _settings(plan: Plan, options: RunOptions, store: Store, rows: Rows) -> dict
 
 
 def _joined(
-    groups: Sequence[ScoreResult], systems: Sequence[str], settings: Mapping[str, Any], warnings: Sequence[str]
+    groups: Sequence[ScoreResult],
+    systems: Sequence[str],
+    settings: Mapping[str, Any],
+    warnings: Sequence[str],
+    citations: tuple[Citation, ...],
 ) -> ScoreResult:
     """Join the results of systems with different references, in the order of the suite."""
     position = {name: number for number, name in enumerate(systems)}
@@ -309,5 +322,6 @@ def _joined(
         warnings=tuple(dict.fromkeys([*warnings, *(warning for group in groups for warning in group.warnings)])),
         settings=settings,
         channel=ChannelReport.joined([group.channel for group in groups if group.channel is not None]),
+        citations=citations,
         clip_paths=paths,
     )

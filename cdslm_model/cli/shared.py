@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import io
+import os
 import sys
+import traceback
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import typer
 
@@ -23,7 +26,7 @@ __all__ = ["named_settings", "run_app", "run_until_stopped"]
 J = TypeVar("J", bound="Job[Any]")
 
 
-def run_app(app: typer.Typer, program: str) -> None:
+def run_app(app: typer.Typer, program: str) -> NoReturn:
     """Run a command line and exit; an error is printed as one sentence.
 
     Exit codes: 0 done, 2 the command or the data was wrong, 3 an error of the environment or of the program,
@@ -33,30 +36,43 @@ def run_app(app: typer.Typer, program: str) -> None:
         # A file name need not be UTF-8 and is printed all the same
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")
+    code = _exit_code(app, program)
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        # torch's caches of sharded tensors keep the process group, and with it Gloo's native threads, alive beyond
+        # destroy_process_group; the interpreter's teardown under them can end a finished process by SIGABRT
+        with contextlib.suppress(OSError, ValueError):
+            sys.stdout.flush()
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
+def _exit_code(app: typer.Typer, program: str) -> int:
+    """Return the exit code of a command line, having printed the sentence of its error."""
     resumes = "all written files are complete, the same command resumes from them"
+    code, message = 0, ""
     try:
         app()
+    except SystemExit as end:
+        code, message = (1, end.code) if isinstance(end.code, str) else (end.code or 0, "")
     except ModelError as error:
-        typer.echo(f"{program}: {error}", err=True)
-        sys.exit(error.exit_code)
+        code, message = error.exit_code, f"{program}: {error}"
     except ModuleNotFoundError as error:
-        typer.echo(f"{program}: {error.name} is not installed; Install: pip install 'cdslm-eval[model]'", err=True)
-        sys.exit(3)
+        code, message = 3, f"{program}: {error.name} is not installed; Install: pip install 'cdslm-eval[model]'"
     except KeyboardInterrupt:
-        typer.echo(f"{program}: interrupted; {resumes}", err=True)
-        sys.exit(130)
+        code, message = 130, f"{program}: interrupted; {resumes}"
     except BrokenPipeError:
-        sys.exit(0)
+        pass  # whoever read the output has seen enough
     except Exception as error:  # noqa: BLE001 - the last line of defence: one sentence with the place to report
-        if what := missing_resource(error):
-            typer.echo(f"{program}: {what}; {resumes}", err=True)
-            sys.exit(3)
-        import traceback
-
         last = traceback.extract_tb(error.__traceback__)[-1]
         location = f"{last.filename.rpartition('/')[2]}:{last.lineno}"
-        typer.echo(f"{program}: internal error: {type(error).__name__}: {error} (at {location})", err=True)
-        sys.exit(3)
+        what = missing_resource(error)
+        message = f"{what}; {resumes}" if what else f"internal error: {type(error).__name__}: {error} (at {location})"
+        code, message = 3, f"{program}: {message}"
+    if message:
+        typer.echo(message, err=True)
+    return code
 
 
 def named_settings(settings: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -230,3 +230,46 @@ def test_bench_measures_in_a_process_and_keeps_what_it_measured(cli, tmp_path):
     (kept,) = json.loads((tmp_path / "rates.json").read_text()).values()
     assert {rate["name"] for rate in kept} == {rate["name"] for rate in measured["rates"]}
     assert "did you mean 'signal'" in cli("bench", "-m", "signall", code=2).stderr.lower()
+
+
+def test_compare_is_printed_in_every_format_and_as_a_page(cli, tone_set, tmp_path):
+    near, far = tone_set("ne_ar", 6, 1), tone_set("far", 6, 2)
+    base = ("compare", near, far, "-m", "signal", "--recognizer", "sidecar")
+    (comma, tab) = (list(csv.reader(io.StringIO(cli(*base, "--format", kind).stdout), delimiter=separator))
+                    for kind, separator in (("csv", ","), ("tsv", "\t")))  # fmt: skip
+    assert comma == tab
+    names = [row[comma[0].index("name")] for row in comma[1:]]
+    result = json.loads(cli(*base, "--format", "json", "--out", "page").stdout)
+    assert [difference["name"] for difference in result["differences"]] == names
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert all(f'<th scope="row">{name}</th>' in page for name in names)
+    assert "@software{cdslm_eval" in page
+    assert json.loads((tmp_path / "page" / "result.json").read_text()) == result
+    latex = cli(*base, "--format", "latex").stdout
+    assert r"\toprule" in latex
+    assert r"ne\_ar - far" in latex
+    assert r"\footnotesize signal@" in latex
+    assert "one of table, json" in cli(*base, "--format", "xml", code=2).stderr
+
+
+def test_a_result_says_how_to_quote_it(cli, tone_set, tmp_path):
+    real, near = tone_set("real", 12), tone_set("near", 12, 1)
+    base = ("score", near, "-r", real, "--recognizer", "sidecar", "-m", "pjsd")
+    cli(*base, "--json", "r.json", "--out", "page")
+    result = json.loads((tmp_path / "r.json").read_text())
+    (sentence,) = result["quote"]["sentences"]
+    (first, *_) = result["estimates"]
+    assert sentence.startswith("near: pjsd_1 ")
+    assert all(part in sentence for part in ("12 clips, 12 reference clips", first["identity"], "cdslm-eval 0."))
+    assert "@article{lin1991divergence," in result["quote"]["bibtex"]
+    page = (tmp_path / "page" / "index.html").read_text()
+    assert "@article{lin1991divergence," in page
+    from cdslm_eval import ScoreResult
+
+    read = ScoreResult.load(tmp_path / "r.json")
+    assert read.quote() == result["quote"]
+    tsv = cli(*base, "--format", "tsv").stdout.splitlines()
+    assert {line.count("\t") for line in tsv} == {tsv[0].count("\t")}
+    cited = cli("cite", "pjsd", "sidecar")
+    assert cited.stdout.count("\n@") == 2
+    assert "sidecar declares no paper" in cited.stderr

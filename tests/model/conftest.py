@@ -17,7 +17,8 @@ try:
 except ImportError:
     torch = None
 
-ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
+# A native crash prints the Python stack of every thread
+ENVIRONMENT = {**os.environ, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", "PYTHONFAULTHANDLER": "1"}
 LENGTH = ("--context-seconds", "0.25", "--continuation-seconds", "0.5")
 SMALL = ("--depth", "1", "--batch-size", "4", "--valid-windows", "8", "--lr", "2e-3", "--ema", "0.9", *LENGTH)
 

@@ -7,6 +7,7 @@ from typing import ClassVar
 
 from cdslm_eval import Better, JensenShannon, Statistic
 from cdslm_eval.core.audio import Clip
+from cdslm_eval.core.citation import Citation
 from cdslm_eval.plugin.contract import Metric, Row
 from cdslm_eval.stats.jsd import PhonemeJSD, phoneme_jsd
 
@@ -22,6 +23,26 @@ class PJSD(Metric):
 
     name = "pjsd"
     version = "3"
+    citation = (
+        Citation(
+            key="ramapuram2026scaling",
+            title="Scaling Properties of Continuous Diffusion Spoken Language Models",
+            authors=("Ramapuram, Jason", "others"),
+            year=2026,
+            kind="inproceedings",
+            venue="Interspeech 2026",
+            arxiv="2604.24416",
+        ),
+        Citation(
+            key="lin1991divergence",
+            title="Divergence measures based on the Shannon entropy",
+            authors=("Lin, Jianhua",),
+            year=1991,
+            kind="article",
+            venue="IEEE Transactions on Information Theory",
+            doi="10.1109/18.61115",
+        ),
+    )
     unit = "bits"
     better: ClassVar[Better] = "lower"
     needs = frozenset({"phones"})

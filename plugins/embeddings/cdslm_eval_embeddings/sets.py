@@ -14,6 +14,7 @@ from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import Metric, Options, Row, Skipped, located
 from cdslm_eval.plugin.models import unusable_reason
 from cdslm_eval_embeddings.encoder import ENCODERS, RATE_HZ, Encoder, Precision, Which
+from cdslm_eval_embeddings.papers import FAD, KAD
 
 __all__ = ["Diversity", "EmbeddingOptions", "Fad", "Kad"]
 
@@ -89,6 +90,7 @@ class Fad(_EmbeddingMetric):
 
     name = "fad"
     version = "2"
+    citation = (FAD,)
     better: ClassVar[Better] = "lower"
     statistics: ClassVar[dict[str, Statistic]] = {"fad": Frechet("embedding")}
 
@@ -102,6 +104,7 @@ class Kad(_EmbeddingMetric):
 
     name = "kad"
     version = "3"
+    citation = (KAD,)
     better: ClassVar[Better] = "lower"
     statistics: ClassVar[dict[str, Statistic]] = {"kad": KernelDistance("embedding")}
 

@@ -17,6 +17,7 @@ from cdslm_eval.plugin.models import unusable_reason
 from cdslm_eval_embeddings import resemblyzer
 from cdslm_eval_embeddings.checkpoint import Checkpoint
 from cdslm_eval_embeddings.encoder import ENCODERS, RATE_HZ, Encoder, Precision, Vectors, Which
+from cdslm_eval_embeddings.papers import GE2E
 from cdslm_eval_embeddings.xvector import KINDS, XVectorEncoder
 
 __all__ = ["SpeakerOptions", "SpeakerSimilarity"]
@@ -51,6 +52,7 @@ class SpeakerSimilarity(Metric):
 
     name = "speaker_similarity"
     version = "1"
+    citation = (GE2E,)
     unit = "cosine"
     better: ClassVar[Better] = "higher"
     needs = frozenset({"audio", "reference_audio"})

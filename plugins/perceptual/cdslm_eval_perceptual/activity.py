@@ -17,6 +17,7 @@ from cdslm_eval import Mean, RatioOfSums, Statistic
 from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped
 from cdslm_eval.plugin.models import distribution_file, unusable_reason
+from cdslm_eval_perceptual.papers import SILERO
 
 __all__ = ["Activity", "ActivityOptions", "segments", "speech_probabilities"]
 
@@ -56,6 +57,7 @@ class Activity(Metric):
 
     name = "activity"
     version = "1"
+    citation = (SILERO,)
     weights_licence = "MIT"
     attribution = "Silero VAD, Silero Team"
     requires: ClassVar[Mapping[str, str]] = {"onnxruntime": "onnxruntime>=1.17"}

@@ -16,6 +16,7 @@ from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import EvalError
 from cdslm_eval.plugin.contract import Failed, Metric, Row, Skipped
 from cdslm_eval.plugin.models import device_of, distribution_file, unusable_reason
+from cdslm_eval_perceptual.papers import DISTILLMOS
 
 if TYPE_CHECKING:
     import torch
@@ -39,6 +40,7 @@ class DistillMosMetric(Metric):
 
     name = "distillmos"
     version = "1"
+    citation = (DISTILLMOS,)
     unit = "MOS"
     better = "higher"
     weights_licence = "MIT"

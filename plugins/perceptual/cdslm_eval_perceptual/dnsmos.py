@@ -15,6 +15,7 @@ from cdslm_eval.core.errors import EvalError
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped
 from cdslm_eval.plugin.models import unusable_reason
 from cdslm_eval_perceptual import speechmos_files
+from cdslm_eval_perceptual.papers import DNSMOS, DNSMOS_P835
 from cdslm_eval_perceptual.windows import RATE_HZ, scored_windows
 
 __all__ = ["Dnsmos", "DnsmosOptions"]
@@ -55,6 +56,7 @@ class Dnsmos(Metric):
 
     name = "dnsmos"
     version = "1"
+    citation = (DNSMOS, DNSMOS_P835)
     unit = "MOS"
     better = "higher"
     weights_licence = "MIT"

@@ -14,6 +14,7 @@ from pydantic import BaseModel, model_validator
 from cdslm_eval import Mean, Statistic
 from cdslm_eval.plugin.contract import Failed, Row, Skipped
 from cdslm_eval_perceptual.paired import Pair, PairedMetric, PairedOptions
+from cdslm_eval_perceptual.papers import ESTOI, PESQ, STOI
 
 __all__ = ["Estoi", "Pesq", "PesqOptions", "Stoi"]
 
@@ -50,6 +51,7 @@ class Pesq(PairedMetric):
 
     name = "pesq"
     version = "1"
+    citation = (PESQ,)
     unit = "MOS-LQO"
     positional = "mode"
     licence = "MIT (package pesq); ITU-T terms for the C code in it"
@@ -103,6 +105,7 @@ class Stoi(PairedMetric):
 
     name = "stoi"
     version = "1"
+    citation = (STOI,)
     unit = "correlation"
     min_seconds = 0.4
     licence = "MIT (package pystoi)"
@@ -137,6 +140,7 @@ class Estoi(Stoi):
 
     name = "estoi"
     version = "1"
+    citation = (ESTOI,)
     statistics: ClassVar[dict[str, Statistic]] = {"estoi": Mean("estoi")}
     extended = True
 

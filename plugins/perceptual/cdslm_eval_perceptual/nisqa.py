@@ -16,6 +16,7 @@ from cdslm_eval.core.errors import EvalError
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped, located
 from cdslm_eval.plugin.models import unusable_reason
 from cdslm_eval_perceptual import nisqa_weights
+from cdslm_eval_perceptual.papers import NISQA
 
 __all__ = ["NisqaMetric", "NisqaOptions"]
 
@@ -44,6 +45,7 @@ class NisqaMetric(Metric):
 
     name = "nisqa"
     version = "1"
+    citation = (NISQA,)
     unit = "MOS"
     better = "higher"
     weights_licence = nisqa_weights.LICENCE

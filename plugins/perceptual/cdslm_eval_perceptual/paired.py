@@ -15,6 +15,7 @@ from cdslm_eval import Mean, Statistic
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped
 from cdslm_eval.plugin.models import unusable_reason
+from cdslm_eval_perceptual.papers import SI_SDR
 
 __all__ = ["Pair", "PairedMetric", "PairedOptions", "SiSdr", "si_sdr"]
 
@@ -112,6 +113,7 @@ class SiSdr(PairedMetric):
 
     name = "si_sdr"
     version = "1"
+    citation = (SI_SDR,)
     unit = "dB"
     rate_hz = None
     statistics: ClassVar[dict[str, Statistic]] = {"si_sdr": Mean("si_sdr")}

@@ -1,0 +1,40 @@
+"""Writes a comparison of two systems as one HTML page: the verdicts first, the table, what to quote."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from cdslm_eval.report.html import environment, write_files
+from cdslm_eval.results.comparison_result import ComparisonResult
+
+__all__ = ["write_comparison"]
+
+
+def write_comparison(result: ComparisonResult, folder: Path) -> Path:
+    """Write `index.html` and `result.json`.
+
+    Args:
+        result: What was compared.
+        folder: Made when absent; files of an earlier page are replaced.
+
+    Returns:
+        The page.
+
+    Raises:
+        UsageError: The folder cannot be written.
+        StoreError: The disk is full.
+    """
+    template = environment().get_template("comparison.html.j2")
+    page = template.render(result=result, grid=result.grid(), sentences=_sentences(result), quote=result.quote())
+    document = json.dumps(result.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
+    write_files(folder, {"index.html": page, "result.json": document})
+    return folder / "index.html"
+
+
+def _sentences(result: ComparisonResult) -> list[str]:
+    """Return each verdict with the values it holds for."""
+    names: dict[str, list[str]] = {}
+    for difference in result.differences:
+        names.setdefault(result.verdict(difference), []).append(difference.name)
+    return [f"{', '.join(group)}: {verdict}." for verdict, group in names.items()]
