@@ -113,6 +113,7 @@ def score(
     host = Host()
     path = _store_path(store)
     measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
+    _log_choices(measuring, path)
     real = _reference(host, reference, allow_truncated)
     source = open_set(host, prompts, None) if prompts is not None else real
 
@@ -178,6 +179,7 @@ def compare(
     """
     host = Host()
     measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
+    _log_choices(measuring, _store_path(store))
     real = _reference(host, reference, allow_truncated)
     opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, [_pair(a), _pair(b)], None)]
     opened, real = with_speakers(opened, real, speakers_from)
@@ -374,6 +376,11 @@ def _pair(system: Any) -> Any:
     if isinstance(system, Mapping) and len(system) == 1:
         return next(iter(system.items()))
     return system
+
+
+def _log_choices(measuring: Components, path: Path) -> None:
+    names = ", ".join(metric.name for metric in measuring.metrics)
+    _logger.info("metrics %s; recognizer %s; store %s", names, measuring.recognizer.name, path)
 
 
 def _store_path(store: Path | str | None) -> Path:

@@ -27,21 +27,24 @@ from cdslm_eval.cli import (
     score,
     store,
 )
-from cdslm_eval.core.errors import DEBUG, EvalError, debugging
+from cdslm_eval.cli.examples import add_examples
+from cdslm_eval.core.errors import DEBUG, EvalError, UsageError, debugging
 from cdslm_eval.core.printable import printable
+from cdslm_eval.core.verbosity import VERBOSITY, set_up_logging
 from cdslm_eval.plugin.failures import show_traceback
 
 __all__ = ["app", "main"]
 
 _TERMINATED = 143  # 128 + SIGTERM, as a shell reports it
+_GENERAL = ("--debug", "--quiet", "-q", "--verbose", "-v")
 _ENDED_BY = {130: "interrupted", _TERMINATED: "terminated"}
 
 app = typer.Typer(
     name="cdslm-eval",
     help="Score what speech-only language models generate, through plugins, with intervals; fit how it scales.",
+    epilog="-q, -v and --debug may stand anywhere. `--install-completion` completes commands, metrics and generators.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
 )
 for group in (
     score,
@@ -62,17 +65,26 @@ for group in (
     new_plugin,
 ):
     group.add_to(app)
+add_examples(app)
 
 
 @app.callback(invoke_without_command=True)
 def _root(
     version: bool = typer.Option(False, "--version", help="Print the version and exit."),
+    quiet: bool = typer.Option(False, "--quiet", "-q", help="Print results and problems only: no progress, no notes."),
+    verbose: bool = typer.Option(False, "--verbose", "-v", help="Print what is done as well, with times."),
     debug: bool = typer.Option(
-        False, "--debug", envvar=DEBUG, help="Show the tracebacks of errors, a plugin's included; allowed anywhere."
+        False, "--debug", envvar=DEBUG, help="Show the tracebacks of errors, a plugin's included."
     ),
 ) -> None:
+    if quiet and verbose:
+        raise UsageError("--quiet and --verbose: use one of them")
+    # worker processes inherit both
+    if quiet or verbose:
+        os.environ[VERBOSITY] = "quiet" if quiet else "verbose"
     if debug:
-        os.environ[DEBUG] = "1"  # worker processes inherit it
+        os.environ[DEBUG] = "1"
+    set_up_logging()
     if version:
         from cdslm_eval import __version__
 
@@ -88,7 +100,7 @@ def main() -> None:
     """
     signal.signal(signal.SIGTERM, _terminate)
     try:
-        app(_debug_first(sys.argv[1:]))
+        app(_general_first(sys.argv[1:]))
     except SystemExit as leaving:
         # typer turns KeyboardInterrupt into this exit code before it can be caught here
         if leaving.code in _ENDED_BY:
@@ -127,10 +139,9 @@ def _terminate(*_: object) -> None:
     raise SystemExit(_TERMINATED)
 
 
-def _debug_first(arguments: list[str]) -> list[str]:
-    """Return the arguments with `--debug` in front, where the group's own options belong."""
+def _general_first(arguments: list[str]) -> list[str]:
+    """Return the arguments with the options of all commands in front, where the group's own options belong."""
     options = arguments[: arguments.index("--")] if "--" in arguments else arguments
-    if "--debug" not in options:
-        return arguments
-    rest = [argument for argument in options if argument != "--debug"]
-    return ["--debug", *rest, *arguments[len(options) :]]
+    general = [argument for argument in options if argument in _GENERAL]
+    rest = [argument for argument in options if argument not in _GENERAL]
+    return [*general, *rest, *arguments[len(options) :]]

@@ -6,9 +6,11 @@ from typing import Annotated
 
 import typer
 
-from cdslm_eval.cli import common
+from cdslm_eval.cli import common, completion
 
 __all__ = ["add_to"]
+
+_KINDS = ("metric", "recognizer", "transcriber", "law")
 
 
 def add_to(app: typer.Typer) -> None:
@@ -18,7 +20,11 @@ def add_to(app: typer.Typer) -> None:
 
 def cite(
     names: Annotated[
-        list[str] | None, typer.Argument(help="Metrics, recognizers, transcribers or laws; none: this package alone.")
+        list[str] | None,
+        typer.Argument(
+            autocompletion=completion.of_kind(*_KINDS),
+            help="Metrics, recognizers, transcribers or laws; none: this package alone.",
+        ),
     ] = None,
 ) -> None:
     """Print BibTeX for this package and for what the named metrics rest on.
@@ -34,7 +40,7 @@ def cite(
     if names:
         host = Host()
         for name in names:
-            component = host.find_any(("metric", "recognizer", "transcriber", "law"), name).component
+            component = host.find_any(_KINDS, name).component
             citations += component.citation
             if not component.citation:
                 common.note(f"note: {name} declares no paper; cite this package, or see its owner")

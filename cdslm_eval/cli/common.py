@@ -16,12 +16,14 @@ from cdslm_eval.core.defaults import default_jobs
 from cdslm_eval.core.errors import EvalError, StoreError, UsageError
 from cdslm_eval.core.printable import printable
 from cdslm_eval.core.progress import Progress, progress_bar
+from cdslm_eval.core.verbosity import is_quiet
 
 __all__ = [
     "default_jobs",
     "named_system",
     "named_systems",
     "note",
+    "problem",
     "progress",
     "show",
     "stages",
@@ -31,13 +33,20 @@ __all__ = [
 
 
 def note(text: str) -> None:
-    """Print a sentence on stderr, on one line whatever names it holds."""
+    """Print a sentence on stderr, on one line whatever names it holds; `--quiet` leaves it out."""
+    if not is_quiet():
+        problem(text)
+
+
+def problem(text: str) -> None:
+    """Print a sentence on stderr that explains an exit code or a failed gate: `--quiet` prints it too."""
     typer.echo(printable(text), err=True)
 
 
 def show(text: str) -> None:
-    """Print a table of several lines on stderr; its cells were made printable when it was built."""
-    typer.echo(text, err=True)
+    """Print a table of several lines on stderr, without `--quiet`; its cells were made printable when it was built."""
+    if not is_quiet():
+        typer.echo(text, err=True)
 
 
 def progress(what: str) -> AbstractContextManager[Progress]:
@@ -48,7 +57,7 @@ def progress(what: str) -> AbstractContextManager[Progress]:
 @contextmanager
 def stages() -> Iterator[Callable[[str], None]]:
     """Show on a terminal which part is being worked on, and nothing elsewhere: for work of seconds in unequal parts."""
-    if not sys.stderr.isatty():
+    if is_quiet() or not sys.stderr.isatty():
         yield lambda _: None
         return
     from rich.console import Console

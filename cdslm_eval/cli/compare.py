@@ -15,6 +15,7 @@ from cdslm_eval.cli.score import (
     CsvRawOption,
     FormatAsOption,
     JobsOption,
+    MetricsOption,
     RecognizerOption,
     RehashOption,
     SeedOption,
@@ -42,7 +43,7 @@ def compare(
     a: Annotated[str, typer.Argument(help="Directory or manifest of system A; NAME=PATH names it.")],
     b: Annotated[str, typer.Argument(help="Directory or manifest of system B; NAME=PATH names it.")],
     reference: Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")] = None,
-    metrics: Annotated[str, typer.Option("--metrics", "-m", help="Comma-separated.")] = DEFAULT_METRICS,
+    metrics: MetricsOption = DEFAULT_METRICS,
     recognizer: RecognizerOption = defaults.RECOGNIZER,
     transcriber: TranscriberOption = None,
     store: StoreOption = None,
@@ -94,7 +95,7 @@ def compare(
 
         common.note(f"page: {write_comparison(result, out)}")
     for sentence in result.unscored:
-        common.note(f"over the failure budget: {sentence}")
+        common.problem(f"over the failure budget: {sentence}")
     if result.unscored:
         raise typer.Exit(1)
 

@@ -13,7 +13,9 @@ from typer.core import TyperGroup
 from cdslm_eval.cli import common, fit_plan
 from cdslm_eval.cli.fit_options import (
     BudgetsOption,
+    EpsilonOption,
     Fitting,
+    Grouping,
     Intervals,
     JsonToOption,
     Judging,
@@ -21,6 +23,7 @@ from cdslm_eval.cli.fit_options import (
     Rows,
     Through,
     deliver,
+    epsilons,
     quantities,
 )
 from cdslm_eval.cli.spread import spread
@@ -29,6 +32,7 @@ from cdslm_eval.core.errors import UsageError, did_you_mean
 if TYPE_CHECKING:
     from cdslm_eval.scaling.output.saved import Saved
     from cdslm_eval.scaling.study import Settings, Study
+    from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["add_to"]
 
@@ -39,6 +43,7 @@ Examples:\n
   cdslm-eval fit runs.csv --metric loss --out report
   cdslm-eval fit runs.csv --columns N='Model Size',C='Training FLOP' --exclude highest:loss:5
   cdslm-eval fit isoflop runs.csv --where decay=cosine
+  cdslm-eval fit runs.csv --group architecture --against transformer
   cdslm-eval fit downstream runs.csv --metric mos --loss loss --bounds 1,5 --better higher
   cdslm-eval fit verdict runs.csv --metric pjsd_2 --baseline 0.02 --noise 0.003
   cdslm-eval fit predict runs.csv --C 1e23
@@ -53,7 +58,7 @@ class DefaultGroup(TyperGroup):
 
     def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
         """Insert the default command, unless help is requested or a command is named or misspelt."""
-        if args and args[0] not in self.commands and args[0] not in {"--help", "-h"}:
+        if args and not ctx.resilient_parsing and args[0] not in self.commands and args[0] not in {"--help", "-h"}:
             first = args[0]
             if not first.startswith("-") and "." not in first and not Path(first).exists():
                 hint = did_you_mean(first, self.commands)
@@ -80,7 +85,13 @@ def add_to(app: typer.Typer) -> None:
 
 
 def law(
-    rows: Rows, fitting: Fitting, intervals: Intervals, judging: Judging, output: Output, C: BudgetsOption = None
+    rows: Rows,
+    fitting: Fitting,
+    intervals: Intervals,
+    judging: Judging,
+    grouping: Grouping,
+    output: Output,
+    C: BudgetsOption = None,
 ) -> None:
     """Fit a law, and report what follows: optima, curvature, near-optimal range, verdict.
 
@@ -89,14 +100,30 @@ def law(
     """
     from cdslm_eval.cli.fit_text import law_text
 
-    _study(rows, _settings(fitting, intervals, judging, budgets=tuple(quantities("--C", C))), output, law_text)
+    settings = _settings(fitting, intervals, judging, budgets=tuple(quantities("--C", C)))
+    if grouping.group is not None:
+        _families(rows, settings, grouping, output)
+    else:
+        _study(rows, settings, output, law_text)
 
 
-def isoflop(rows: Rows, fitting: Fitting, intervals: Intervals, output: Output) -> None:
+def isoflop(
+    rows: Rows,
+    fitting: Fitting,
+    intervals: Intervals,
+    grouping: Grouping,
+    output: Output,
+    epsilon: EpsilonOption = None,
+) -> None:
     """Fit a curve in ln N to each budget: N*, D*, r* and curvature from the data alone, and their power laws."""
     from cdslm_eval.cli.fit_text import isoflop_text
 
-    _study(rows, _settings(fitting, intervals, law=False), output, isoflop_text)
+    chosen: dict[str, Any] = {"epsilons": epsilons(epsilon)} if epsilon else {}
+    settings = _settings(fitting, intervals, law=False, **chosen)
+    if grouping.group is not None:
+        _families(rows, settings, grouping, output)
+    else:
+        _study(rows, settings, output, isoflop_text)
 
 
 def downstream(
@@ -187,13 +214,56 @@ def _study(rows: Rows, settings: Settings, output: Output, text: Callable[[Study
     from cdslm_eval.scaling.output.document import study_document
     from cdslm_eval.scaling.study import study
 
-    table = rows.read()
+    _name_systems(table := rows.read())
     with common.stages() as stage:
         done = study(table, rows.metric, settings, stage)
     deliver(study_document(done), lambda: text(done), output.json_to)
     if output.out is not None:
-        from cdslm_eval.report.fit import write_fit_report
+        from cdslm_eval.report.fit import write_figures, write_fit_report
 
-        common.note(f"report: {write_fit_report(done, output.out)}")
+        if output.figure:
+            common.note(f"figures: {', '.join(map(str, write_figures(done, output.out, output.figure)))}")
+        else:
+            common.note(f"report: {write_fit_report(done, output.out)}")
     if settings.law and done.fit is None:
+        raise typer.Exit(1)
+
+
+def _name_systems(table: RunTable) -> None:
+    """Note rows of several systems that are fitted as one: their losses and tokens may be of two kinds."""
+    systems = sorted(set(table.labels.get("system", ())))
+    if len(systems) > 1:
+        common.note(
+            f"note: rows of {len(systems)} systems are fitted as one: {', '.join(systems)}; "
+            f"--where system={systems[0]} fits one alone, --group system each of them"
+        )
+
+
+def _families(rows: Rows, settings: Settings, grouping: Grouping, output: Output) -> None:
+    """Fit the groups of a column, print them as one table, and write a page of each."""
+    from cdslm_eval.cli.fit_text import families_text
+    from cdslm_eval.scaling.families import fit_families
+    from cdslm_eval.scaling.output.families import families_document
+
+    table, column = rows.read(), grouping.group or ""
+    options = {"spec": settings.spec, "resampling": settings.resampling, "law": settings.law}
+    with common.stages() as stage:
+        stage("groups")
+        families = fit_families(
+            table, rows.metric, column, settings.spec, settings.resampling, against=grouping.against, law=settings.law
+        )
+    deliver(families_document(families, table, options), lambda: families_text(families), output.json_to)
+    if output.out is not None:
+        from cdslm_eval.report.fit import write_fit_report
+        from cdslm_eval.scaling.study import study
+
+        for number, member in enumerate(families.members, 1):
+            folder = output.out / f"group-{number}"
+            try:
+                page = write_fit_report(study(member.table, rows.metric, settings), folder)
+            except UsageError as error:
+                common.note(f"no page of {member.name!r}: {error}")
+            else:
+                common.note(f"report of {member.name}: {page}")
+    if settings.law and all(member.fit is None for member in families.members):
         raise typer.Exit(1)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "BudgetsOption",
+    "EpsilonOption",
     "Fitting",
+    "Grouping",
     "Intervals",
     "JsonToOption",
     "Judging",
@@ -29,6 +31,7 @@ __all__ = [
     "Rows",
     "Through",
     "deliver",
+    "epsilons",
     "pairs",
     "quantities",
 ]
@@ -45,7 +48,7 @@ class Rows:
     metric: Annotated[str, typer.Option("--metric", "-m", help="The column that is fitted.")] = "loss"
     columns: Annotated[
         list[str] | None,
-        typer.Option("--columns", help="N='Model Size',C=flops; also D, weight, run, split, isoflop."),
+        typer.Option("--columns", help="N='Model Size',C=flops; also D, F (FLOPs per token), weight, run, split."),
     ] = None
     where: Annotated[
         list[str] | None, typer.Option("--where", help="Keep rows of which all hold: decay=cosine, N<7B.")
@@ -57,12 +60,22 @@ class Rows:
         list[str] | None, typer.Option("--test", help="Hold rows out, fit without them, predict them: C>1e21.")
     ] = None
     k: Annotated[float, typer.Option("--k", min=1e-9, help="FLOPs per parameter and token: C = k N D.")] = 6.0
+    compute: Annotated[
+        str,
+        typer.Option(
+            "--compute", help="C under a budget: kND (with --k), or fitted: C = k N^p D^q, fitted to measured C."
+        ),
+    ] = "kND"
     systems: Annotated[
         str | None, typer.Option("--systems", help="N, D, C of each system of a store: a table with a column system.")
     ] = None
     value: Annotated[
         str, typer.Option("--value", help="Which number of a store's estimates: value, corrected or held_out.")
     ] = "value"
+
+    def __post_init__(self) -> None:
+        if self.compute not in {"kND", "fitted"}:
+            raise UsageError(f"--compute {self.compute!r}: use kND or fitted")
 
     def read(self) -> RunTable:
         """Read the table and choose its rows; a rule that matches nothing is reported."""
@@ -77,8 +90,8 @@ class Rows:
             if len(left) == len(table):
                 common.note(f"note: --exclude {rule!r} matches no row")
             table = left
-        _name_systems(table)
-        return self._split(table) if self.test else table
+        table = self._split(table) if self.test else table
+        return table.costing() if self.compute == "fitted" else table
 
     def _open(self) -> RunTable:
         from cdslm_eval.scaling.table import RunTable
@@ -105,16 +118,6 @@ class Rows:
         return dataclasses.replace(table, split=split)
 
 
-def _name_systems(table: RunTable) -> None:
-    """Note rows of several systems that are fitted as one: their losses and tokens may be of two kinds."""
-    systems = sorted(set(table.labels.get("system", ())))
-    if len(systems) > 1:
-        common.note(
-            f"note: rows of {len(systems)} systems are fitted as one: {', '.join(systems)}; "
-            f"--where system={systems[0]} fits one alone"
-        )
-
-
 @dataclass(frozen=True, slots=True)
 class Fitting:
     """What is fitted, and how."""
@@ -132,9 +135,16 @@ class Fitting:
         float,
         typer.Option(
             "--delta",
-            help="Huber's delta on the scale of the link; identity: in units of the median |metric|.",
+            help="Huber's delta on the scale of the link; identity: a multiple of the median |metric|.",
         ),
     ] = 1e-3
+    delta_absolute: Annotated[
+        float | None,
+        typer.Option(
+            "--delta-absolute",
+            help="Huber's delta in the metric's own units, in place of --delta; needs --link identity.",
+        ),
+    ] = None
     link: Annotated[
         str | None,
         typer.Option(
@@ -158,11 +168,18 @@ class Fitting:
             form=self.law,
             estimator=self.estimator,
             delta=self.delta,
+            delta_absolute=self.delta_absolute,
             link=self.link or "",
             bounds=_bounds(self.bounds),
             better=self.better,
         )
-        return dataclasses.replace(spec, link=spec.linked(default))
+        spec = dataclasses.replace(spec, link=spec.linked(default))
+        if self.delta_absolute is not None and spec.link != "identity":
+            raise UsageError(
+                f"--delta-absolute is in the metric's units, and residuals are on the {spec.link} scale; "
+                "use --link identity"
+            )
+        return spec
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,7 +188,7 @@ class Intervals:
 
     level: Annotated[float, typer.Option("--level", min=0.5, max=0.999, help="Of every interval.")] = 0.95
     replicates: Annotated[int, typer.Option("--replicates", min=0, help="Of the bootstrap; 0: no intervals.")] = 1000
-    by: Annotated[str, typer.Option("--by", help="What is resampled: row, run or isoflop.")] = "row"
+    by: Annotated[str, typer.Option("--by", help="What is resampled: row, run, isoflop, or a column.")] = "row"
     seed: Annotated[int, typer.Option("--seed", min=0, help="Of the bootstrap.")] = 0
 
     def resampling(self) -> Resampling:
@@ -179,6 +196,37 @@ class Intervals:
         from cdslm_eval.scaling.frontier import Resampling
 
         return Resampling(**dataclasses.asdict(self))
+
+
+EpsilonOption = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--epsilon",
+        help="How far from the optimum widths are measured: 1% of its value, or 0.01 in the metric's units; repeat, or "
+        "separate by commas. Default: 0.1%,1%,5%,0.01.",
+    ),
+]
+
+
+def epsilons(texts: list[str] | None) -> tuple[tuple[float, bool], ...]:
+    """Return (epsilon, whether it is a share of the optimum's value) of each text; none without texts.
+
+    Raises:
+        UsageError: One is no number above 0, or no share below 1.
+    """
+    chosen = []
+    for part in (piece.strip() for text in texts or [] for piece in text.split(",")):
+        relative = part.endswith("%")
+        try:
+            value = float(part.removesuffix("%")) / (100 if relative else 1)
+        except ValueError:
+            value = math.nan
+        if not (math.isfinite(value) and value > 0 and not (relative and value >= 1)):
+            raise UsageError(
+                f"--epsilon {part!r}: write a share of the optimum's value, 1%, or an amount above 0, 0.01"
+            )
+        chosen.append((value, relative))
+    return tuple(chosen)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,6 +239,27 @@ class Judging:
     noise: Annotated[
         float | None, typer.Option("--noise", help="Standard deviation of the metric between runs alike.")
     ] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Grouping:
+    """Groups of rows that are fitted each and compared."""
+
+    group: Annotated[
+        str | None,
+        typer.Option(
+            "--group",
+            help="Fit the rows of each text of this column (or of several: dataset,decay) by themselves and jointly, "
+            "and compare the compute that they need.",
+        ),
+    ] = None
+    against: Annotated[
+        str | None, typer.Option("--against", help="The group that the others are compared with; default: the first.")
+    ] = None
+
+    def __post_init__(self) -> None:
+        if self.against is not None and self.group is None:
+            raise UsageError("--against names a group of --group COLUMN, and there is none")
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,9 +309,21 @@ class Output:
 
     out: Annotated[
         Path | None,
-        typer.Option("--out", help="Write figures (SVG, PNG), fit.json and one HTML page into this folder."),
+        typer.Option("--out", help="Write figures (SVG, PNG, PDF), fit.json and one HTML page into this folder."),
+    ] = None
+    figure: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--figure",
+            help="Write these figures alone into the folder of --out: paper (isoFLOPs and curvature side by side), "
+            "isoflop, optima, curvature, near-optimal, residuals, predicted, rollout, metric-loss, bootstrap.",
+        ),
     ] = None
     json_to: JsonToOption = None
+
+    def __post_init__(self) -> None:
+        if self.figure and self.out is None:
+            raise UsageError("--figure writes files: name their folder with --out DIR")
 
 
 def deliver(document: dict[str, Any], text: Callable[[], str], json_to: str | None) -> None:

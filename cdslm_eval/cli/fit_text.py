@@ -11,11 +11,20 @@ from cdslm_eval.scaling.output import text as views
 from cdslm_eval.scaling.output.text import View, lines_text
 
 if TYPE_CHECKING:
+    from cdslm_eval.scaling.families import Families
     from cdslm_eval.scaling.flags import Flag
     from cdslm_eval.scaling.frontier import Predictions
     from cdslm_eval.scaling.study import Study
 
-__all__ = ["downstream_text", "isoflop_text", "law_text", "predictions_text", "table_text", "verdict_text"]
+__all__ = [
+    "downstream_text",
+    "families_text",
+    "isoflop_text",
+    "law_text",
+    "predictions_text",
+    "table_text",
+    "verdict_text",
+]
 
 
 def table_text(view: View) -> str:
@@ -54,6 +63,8 @@ def law_text(study: Study) -> str:
         blocks.append(_curvature(study))
     if study.holdout is not None:
         blocks.append(f"Held out: {study.holdout.sentence}.")
+    if study.influence is not None:
+        blocks.append(f"Influence: {study.influence.sentence}.")
     if study.verdict is not None:
         blocks.append(f"Verdict: {study.verdict.sentence}.")
     blocks += [_flags(study.flags), _data(study), _missing(study)]
@@ -70,6 +81,15 @@ def isoflop_text(study: Study) -> str:
     return _blocks(
         [isoflops.headline, table_text(views.isoflop_view(isoflops)), _curvature(study), _flags(flags), _data(study)]
     )
+
+
+def families_text(families: Families) -> str:
+    """Return groups of runs: their laws and budgets, the joint fits, and the compute that they need."""
+    from cdslm_eval.scaling.output.families import families_views
+
+    tables = [table_text(view) for view in families_views(families)]
+    sentences = "\n".join(f"{multiplier.sentence}." for multiplier in families.multipliers)
+    return _blocks([f"{families.headline}.", *tables, sentences])
 
 
 def _curvature(study: Study) -> str:

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from cdslm_eval.cli import completion
 from cdslm_eval.core import defaults
 
 __all__ = ["add_to"]
@@ -18,7 +19,13 @@ def add_to(app: typer.Typer) -> None:
 
 
 def generate(
-    generator: Annotated[str, typer.Argument(help="Name with options, such as babble:2; see `cdslm-eval generators`.")],
+    generator: Annotated[
+        str,
+        typer.Argument(
+            autocompletion=completion.of_kind("generator"),
+            help="Name with options, such as babble:2; see `cdslm-eval generators`.",
+        ),
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the clips and their manifest.jsonl.")],
     prompts: Annotated[
         str | None, typer.Option("--prompts", help="Directory or manifest to continue, transform or learn from.")

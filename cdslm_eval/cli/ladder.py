@@ -33,7 +33,13 @@ def ladder(
         list[str] | None, typer.Option("--path", help="NAME=PLACE in place of an entry of the plan's [paths].")
     ] = None,
     jobs: JobsOption = 0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show the steps and which are done; do nothing.")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="Show the steps, which are done, and what they cost; do nothing.")
+    ] = False,
+    tflops: Annotated[
+        float | None,
+        typer.Option("--tflops", min=1e-9, help="Rate for the hours of --dry-run; default: measured on finished runs."),
+    ] = None,
     as_json: Annotated[str, typer.Option("--json", help="Write the table and scores as JSON to a file, or - .")] = "",
 ) -> None:
     """Train sizes x budgets, generate from each model, score the clips, and fit how the metrics scale.
@@ -46,8 +52,7 @@ def ladder(
 
     run = LadderRun(read_plan(plan, _places(path or [])), out, Host(), common.note)
     if dry_run:
-        for step, done in run.state():
-            typer.echo(f"{'done' if done else 'to do':6} {step}")
+        _show_costs(run, tflops)
         return
     run.prepare()
     results = run.train()
@@ -57,6 +62,19 @@ def ladder(
     typer.echo(f"table: {table}\nscores: {out / 'scores.json'}\nreport: {out / 'report' / 'index.html'}")
     for line in filter(None, fits):
         typer.echo(line)
+
+
+def _show_costs(run: LadderRun, tflops: float | None) -> None:
+    """Print what each step would cost, and the sum of what is left."""
+    from cdslm_eval.cli.tables import grid_table
+    from cdslm_eval.ladder.costs import cost_grid, measured_rate, step_costs
+
+    measured, count = measured_rate(run)
+    rate, source = (measured, f"measured on {count} runs") if tflops is None else (tflops * 1e12, "--tflops")
+    grid = cost_grid(step_costs(run), rate, source)
+    typer.echo(grid_table(grid))
+    for note in grid.notes:
+        typer.echo(note)
 
 
 def _places(options: list[str]) -> dict[str, str]:

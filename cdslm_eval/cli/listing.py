@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import inspect
+import os
+import shutil
+import sys
+import textwrap
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -17,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = ["add_to"]
 
+_PIPE_WIDTH = 100_000
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 
@@ -27,19 +32,40 @@ def add_to(app: typer.Typer) -> None:
 
 
 def _show(rows: list[dict[str, Any]], columns: tuple[str, ...], as_json: bool) -> None:
+    """Print rows as a table, or as a few lines each where a table would cut or break its cells."""
     if as_json:
         common.write_json("-", rows)
         return
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
+    from rich.cells import cell_len, set_cell_size
 
-    table = Table(box=None, pad_edge=False)
-    for column in columns:
-        table.add_column(column.replace("_", " "))
-    for row in rows:
-        table.add_row(*(Text(_text(row[column])) for column in columns))
-    Console().print(table)
+    cells = [
+        [column.replace("_", " ") for column in columns],
+        *([_text(row[name]) for name in columns] for row in rows),
+    ]
+    widths = [max(map(cell_len, column)) for column in zip(*cells, strict=True)]
+    if sum(widths) + 2 * (len(widths) - 1) <= _screen_width():
+        for line in cells:
+            padded = (set_cell_size(cell, width) for cell, width in zip(line, widths, strict=True))
+            typer.echo("  ".join(padded).rstrip())
+        return
+    for line in cells[1:]:
+        typer.echo(line[0])
+        for column, cell in zip(columns[1:], line[1:], strict=True):
+            if cell:
+                typer.echo(_wrapped(f"{column.replace('_', ' ')}: {cell}", _screen_width()))
+
+
+def _screen_width() -> int:
+    """Return the width of the terminal; what reads a pipe has none, unless COLUMNS names one."""
+    is_pipe = not sys.stdout.isatty() and "COLUMNS" not in os.environ
+    return _PIPE_WIDTH if is_pipe else shutil.get_terminal_size().columns
+
+
+def _wrapped(text: str, width: int) -> str:
+    """Return indented lines of a text that keep names and paths whole."""
+    return textwrap.fill(
+        text, width, initial_indent="  ", subsequent_indent="    ", break_long_words=False, break_on_hyphens=False
+    )
 
 
 def _show_cards(rows: list[dict[str, Any]]) -> None:
@@ -52,16 +78,18 @@ def _show_cards(rows: list[dict[str, Any]]) -> None:
         head = Text(row["name"], "bold") + Text(f" {row['direction']}".rstrip(), "bold")
         rate = f"{row['rate_hz']} Hz" if row["rate_hz"] else "any rate"
         needs = " + ".join(row["needs"]) + "".join(f" (+ {use})" for use in row["uses"])
+        needs += " + a GPU" if row["needs_gpu"] else ""
         licence = row["licence"] or "licence not declared"
         weights = f", weights {row['weights_licence']}" if row["weights_licence"] else ""
-        console.print(head + Text(f"  {row['summary']}"))
+        console.print(head + Text(f"  {row['summary']}"), soft_wrap=False)
         for line in (
             f"{row['unit'] or 'no unit'} · needs {needs} · {rate} · {row['works']}",
             f"{row['owner']}, version {row['version']} · {licence}{weights}",
             f"values: {_text(row['values'])}",
             *([f"options: {_text(row['options'])}"] if row["options"] else []),
         ):
-            console.print(Text("  " + line, "dim" if line.startswith(row["owner"]) else ""))
+            wrapped = _wrapped(line, console.width)
+            console.print(Text(wrapped, "dim" if line.startswith(row["owner"]) else ""), soft_wrap=True)
 
 
 def _text(value: object) -> str:
@@ -74,6 +102,8 @@ def _text(value: object) -> str:
 
 def _describe(name: str, registered: Registered) -> dict[str, Any]:
     component = registered.component
+    from cdslm_eval.plugin.directory import declared_licence
+
     missing, fetches = _answer(component.missing), _answer(component.fetches)
     options = {
         key: None if field.is_required() else field.default for key, field in component.Options.model_fields.items()
@@ -84,8 +114,9 @@ def _describe(name: str, registered: Registered) -> dict[str, Any]:
         "version": component.version,
         "summary": (inspect.getdoc(component) or "").partition("\n")[0],
         "options": options,
-        "licence": component.licence or _licence(registered.owner.distribution),
+        "licence": component.licence or declared_licence(registered.owner.distribution),
         "weights_licence": component.weights_licence,
+        "needs_gpu": component.needs_gpu,
         "usable": missing is None,
         "missing": missing,
         "offline": missing is None and fetches is None,
@@ -102,23 +133,21 @@ def _answer(question: Callable[[], str | None]) -> str | None:
         return f"{type(error).__name__}: {error}"
 
 
-def _licence(distribution: str) -> str:
-    """Return the licence that a distribution declares, or ""."""
-    from importlib.metadata import PackageNotFoundError, metadata
-
-    try:
-        declared = metadata(distribution)
-    except PackageNotFoundError:
-        return ""
-    licences = (declared[key] for key in ("License-Expression", "License") if key in declared)
-    return next(licences, "").strip().partition("\n")[0]
-
-
-def plugins(as_json: JsonOption = False) -> None:
+def plugins(
+    as_json: JsonOption = False,
+    markdown: Annotated[
+        bool, typer.Option("--markdown", help="Print a directory of them as a Markdown table.")
+    ] = False,
+) -> None:
     """List plugins, broken ones last with the cause and the fix."""
+    from cdslm_eval.plugin.directory import plugin_directory
     from cdslm_eval.plugin.host import Host
 
-    listed = sorted(Host().plugins, key=lambda plugin: bool(plugin.problems))
+    host = Host()
+    if markdown:
+        common.write_text("-", plugin_directory(host))
+        return
+    listed = sorted(host.plugins, key=lambda plugin: bool(plugin.problems))
     rows = [
         {
             "name": plugin.name,
@@ -244,6 +273,7 @@ def doctor(
 
     import soundfile
 
+    from cdslm_eval.core.gpu import has_gpu
     from cdslm_eval.core.store import default_store_path
     from cdslm_eval.plugin.host import KINDS, Host
 
@@ -262,6 +292,8 @@ def doctor(
                 "fix": "" if installed else fix,
             }
         )
+    has = has_gpu()
+    rows.append({"what": "GPU", "state": "ok" if has else "absent (optional)", "detail": "", "fix": ""})
     for kind in KINDS:
         for name, registered in host.registered(kind).items():
             missing = registered.component.missing()

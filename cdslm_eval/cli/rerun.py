@@ -45,7 +45,7 @@ def rerun(
     if "distributions" not in recorded:  # a published result does not list them
         installed.pop("distributions")
     for sentence in lost_versions(recorded, installed):
-        common.note(f"differs: {sentence}")
+        common.problem(f"differs: {sentence}")
     if "suite" in settings:
         again = _suite(settings, result, store, jobs, allow_outside=allow_outside)
     else:
@@ -54,7 +54,7 @@ def rerun(
         common.write_json(json_to, again.as_json())
     sentences = _differences(then, again.as_json())
     for sentence in sentences:
-        common.note(f"differs: {sentence}")
+        common.problem(f"differs: {sentence}")
     same = len(then["estimates"]) - sum(sentence.startswith("value ") for sentence in sentences)
     typer.echo(f"{same} of {len(then['estimates'])} values are the same, bit for bit")
     if sentences:

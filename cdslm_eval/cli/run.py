@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cdslm_eval.cli import common
+from cdslm_eval.cli import common, completion
 from cdslm_eval.cli.score import AllowOutsideOption, JobsOption, KeepFailuresOption, PrivatePathsOption, StoreOption
 from cdslm_eval.core.printable import printable
 
@@ -25,7 +25,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def run(
-    suite: Annotated[Path | None, typer.Argument(help="The suite file (TOML).")] = None,
+    suite: Annotated[
+        Path | None, typer.Argument(autocompletion=completion.suites, help="The suite file (TOML).")
+    ] = None,
     store: StoreOption = None,
     out: Annotated[
         Path | None, typer.Option("--out", help="Write the leaderboard and the report into this folder.")
@@ -37,6 +39,9 @@ def run(
     ] = None,
     markdown: Annotated[
         str | None, typer.Option("--markdown", help="Write Markdown for a pull request or job summary, or - .")
+    ] = None,
+    annotations: Annotated[
+        str | None, typer.Option("--annotations", help="Print failed and undecided gates for a forge: github.")
     ] = None,
     against: Annotated[
         str | None, typer.Option("--against", help="Recorded run to compare with: a name or a file.")
@@ -70,12 +75,14 @@ def run(
         return
     if suite is None:
         raise UsageError("name a suite file: cdslm-eval run SUITE.toml")
+    if annotations not in (None, "github"):
+        raise UsageError(f"--annotations {annotations!r}: github is the only kind")
     quiet = _takes_stdout(json_to, junit, markdown)
     loaded = load_suite(suite)
     if plan_only:
         recorded = against is not None
         plan = plan_suite(loaded, only=tuple(only or ()), recorded=recorded, allow_outside=allow_outside)
-        common.show(grid(plan))
+        typer.echo(grid(plan), err=True)
         return
     result = run_suite(
         loaded,
@@ -96,6 +103,12 @@ def run(
         common.note(f"part {shard} is in {where}; judge with `cdslm-eval merge` of all parts, then `run`")
         return
     deliver(result, out, json_to, junit, markdown, quiet=quiet, private_paths=private_paths)
+    if annotations:
+        from cdslm_eval.report.annotations import github_annotations
+
+        for line in github_annotations(result):
+            # GitHub reads both streams, and stdout may hold a document
+            common.problem(line)
     if result.exit_code:
         raise typer.Exit(result.exit_code)
 
@@ -133,7 +146,7 @@ def deliver(
     if not quiet:
         common.write_text("-", FORMATS["table"](result.scores))
     for sentence in result.over_budget:
-        common.note(f"over the failure budget: {sentence}")
+        common.problem(f"over the failure budget: {sentence}")
     for change in result.changes:
         if change.verdict in ("better", "worse", "changed"):
             numbers = f"{change.difference:+.4g} ({change.low:+.4g} … {change.high:+.4g}), p {change.p_holm:.2g}"
@@ -143,7 +156,8 @@ def deliver(
         note = f" ({same} systems have the same audio)" if same else ""
         common.note(f"no change shown against the recorded run in {len(result.changes)} values{note}")
     for judgement in sorted(result.judgements, key=lambda judgement: not judgement.passed):
-        common.note(f"{judgement.status.upper()}: {judgement.sentence}")
+        report = common.note if judgement.passed else common.problem
+        report(f"{judgement.status.upper()}: {judgement.sentence}")
     if out is not None:
         from cdslm_eval.report import write_report
         from cdslm_eval.report.leaderboard import write_leaderboard

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from cdslm_eval.cli import common
+from cdslm_eval.cli import common, completion
 from cdslm_eval.core import defaults
 from cdslm_eval.core.errors import UsageError
 
@@ -27,16 +27,25 @@ RecognizerOption = Annotated[
     str,
     typer.Option(
         "--recognizer",
+        autocompletion=completion.of_kind("recognizer"),
         help="Recognizes phones: NAME or NAME:key=value; auto: phone-ctc where it can be used, else pocketsphinx.",
     ),
 ]
 TranscriberOption = Annotated[
     str | None,
-    typer.Option("--transcriber", help="Writes transcripts where a metric reads them; see `cdslm-eval transcribers`."),
+    typer.Option(
+        "--transcriber",
+        autocompletion=completion.of_kind("transcriber"),
+        help="Writes transcripts where a metric reads them; see `cdslm-eval transcribers`.",
+    ),
 ]
 
 PathsArgument = Annotated[
-    list[str], typer.Argument(help="Directories, manifests, wav.scp files, or generator names; NAME=PATH names one.")
+    list[str],
+    typer.Argument(
+        autocompletion=completion.generators,
+        help="Directories, manifests, wav.scp files, or generator names; NAME=PATH names one.",
+    ),
 ]
 ReferenceOption = Annotated[str | None, typer.Option("--reference", "-r", help="Real speech to compare with.")]
 SpeakersFromOption = Annotated[
@@ -48,7 +57,10 @@ SpeakersFromOption = Annotated[
 MetricsOption = Annotated[
     str,
     typer.Option(
-        "--metrics", "-m", help="Comma-separated; options as NAME:key=value; a class of your own as FILE.py:CLASS."
+        "--metrics",
+        "-m",
+        autocompletion=completion.metrics,
+        help="Comma-separated; options as NAME:key=value; a class of your own as FILE.py:CLASS.",
     ),
 ]
 OutOption = Annotated[Path | None, typer.Option("--out", help="Write an HTML report into this folder.")]
@@ -57,7 +69,12 @@ PrivatePathsOption = Annotated[
 ]
 JsonToOption = Annotated[str | None, typer.Option("--json", help="Write the result as JSON to this file, or - .")]
 FormatAsOption = Annotated[
-    str, typer.Option("--format", help="Of what is printed: table, json, csv, tsv, md or latex (booktabs).")
+    str,
+    typer.Option(
+        "--format",
+        autocompletion=completion.formats,
+        help="Of what is printed: table, json, csv, tsv, md or latex (booktabs).",
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N, for metrics with a model.")]
 FailBudgetOption = Annotated[
@@ -182,7 +199,7 @@ def _judge(result: ScoreResult, fail_budget: float, *, strict: bool) -> None:
 
     sentences = over_budget(result, fail_budget, strict=strict)
     for sentence in sentences:
-        common.note(f"over the failure budget: {sentence}")
+        common.problem(f"over the failure budget: {sentence}")
     if sentences:
         raise typer.Exit(1)
 

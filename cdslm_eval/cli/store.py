@@ -89,7 +89,7 @@ def verify(store: StoreArgument = None) -> None:
     with Store(store or default_store_path(), read_only=True) as opened:
         problems_found = problems(opened)
         for problem in problems_found:
-            common.note(problem)
+            common.problem(problem)
         if problems_found:
             raise StoreError(
                 f"{opened.path}: damaged; rows that cannot be read are measured again, and a database that is damaged "

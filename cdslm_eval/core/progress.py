@@ -1,4 +1,4 @@
-"""Shows progress on stderr: a bar on a terminal, a line every ten seconds elsewhere."""
+"""Shows progress on stderr: a bar on a terminal, a line every ten seconds elsewhere, nothing where quiet is asked."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+
+from cdslm_eval.core.verbosity import is_quiet
 
 __all__ = ["Progress", "progress_bar"]
 
@@ -21,6 +23,9 @@ def progress_bar(label: str) -> Iterator[Progress]:
     Args:
         label: What is being done, such as "scoring".
     """
+    if is_quiet():
+        yield lambda _done, _total: None
+        return
     if not sys.stderr.isatty():
         yield _lines(label)
         return

@@ -21,9 +21,11 @@ from cdslm_eval.ladder.plan import Family, Plan
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.run.generation import GenerationRequest, generate_into
 
-__all__ = ["LadderPoint", "LadderRun", "ladder_points"]
+__all__ = ["PREPARED", "RESULT", "TIMING", "LadderPoint", "LadderRun", "find_program", "ladder_points"]
 
-_RESULT = "result.json"
+RESULT = "result.json"
+PREPARED = "ladder.json"
+TIMING = "train.json"
 _FACTS = ("parameters", "tokens", "flops", "val_loss")
 
 
@@ -84,13 +86,9 @@ class LadderRun:
         if not self.plan.systems:
             raise UsageError(f"{plan.name}: none of its systems is installed here")
 
-    def state(self) -> list[tuple[str, bool]]:
-        """Return each step with whether it is done."""
-        steps = [(f"prepare {step.name}", _finished(Path(self._places[step.name]))) for step in self.plan.prepare]
-        for point in ladder_points(self.plan):
-            steps.append((f"train {point.name}", (self._run(point) / _RESULT).is_file()))
-            steps.append((f"generate {point.name}", (self._clips(point) / MANIFEST).is_file()))
-        return steps
+    def preparations(self) -> list[tuple[str, Path]]:
+        """Return the name and folder of what all runs share; a finished one holds `ladder.json`."""
+        return [(step.name, Path(self._places[step.name])) for step in self.plan.prepare]
 
     def prepare(self) -> None:
         """Make what all runs share."""
@@ -102,7 +100,7 @@ class LadderRun:
             log = folder.parent / f"{step.name}.log"
             seconds = self._command(self._filled(step.command, {"out": str(folder)}), log)
             folder.mkdir(parents=True, exist_ok=True)
-            (folder / "ladder.json").write_text(json.dumps({"seconds": seconds}) + "\n", encoding="utf-8")
+            (folder / PREPARED).write_text(json.dumps({"seconds": seconds}) + "\n", encoding="utf-8")
 
     def train(self) -> list[dict[str, Any]]:
         """Train every model that is not trained yet; return the results in the order of `ladder_points`.
@@ -114,14 +112,18 @@ class LadderRun:
         spent, used = 0.0, 0.0
         results = []
         for number, point in enumerate(points, 1):
-            run = self._run(point)
-            if not (run / _RESULT).is_file():
+            run = self.run_folder(point)
+            if not (run / RESULT).is_file():
                 left = sum(later.budget for later in points[number - 1 :]) * spent / used if used else None
                 hint = "" if left is None else f", about {left / 60:.0f} min of training left"
                 self.log(f"train {point.name} ({number} of {len(points)}{hint})")
                 run.parent.mkdir(parents=True, exist_ok=True)
-                spent += self._command(self._train_command(point, str(run)), run.parent / "train.log")
-                used += point.budget
+                is_new = not run.exists()
+                seconds = self._command(self.train_command(point, str(run)), run.parent / "train.log")
+                if is_new:  # of a resumed run, only the rest was timed
+                    record = json.dumps({"seconds": seconds}) + "\n"
+                    (run.parent / TIMING).write_text(record, encoding="utf-8")
+                spent, used = spent + seconds, used + point.budget
             results.append(_result(run))
         return results
 
@@ -131,12 +133,11 @@ class LadderRun:
         prompts = ClipSet.open(self._place(spec_of_clips.prompts)) if spec_of_clips.prompts else None
         sets = []
         for point in ladder_points(self.plan):
-            spec = self._one(point.family.generator, {"run": str(self._run(point))})
-            sets.append(self._generated(spec, point.name, self._clips(point), prompts))
+            spec = self._one(point.family.generator, {"run": str(self.run_folder(point))})
+            sets.append(self._generated(spec, point.name, self.clips_folder(point), prompts))
         for control in spec_of_clips.controls:
             spec = self._one(control, {})
-            folder = self.out / "controls" / f"{spec.partition(':')[0]}-{_digest([spec, str(spec_of_clips)])}"
-            sets.append(self._generated(spec, control.partition(",")[0], folder, prompts))
+            sets.append(self._generated(spec, control.partition(",")[0], self.control_folder(control), prompts))
         return sets
 
     def reference(self) -> ClipSet | None:
@@ -156,8 +157,8 @@ class LadderRun:
 
     def _installed(self, family: Family) -> bool:
         """Return whether a family can be trained and generated from here; checked before anything starts."""
-        command = self._train_command(LadderPoint(family, family.sizes[0], family.budgets[0]), "RUN")[0]
-        lacking = f"there is no command {command!r} here" if _program(command) is None else ""
+        command = self.train_command(LadderPoint(family, family.sizes[0], family.budgets[0]), "RUN")[0]
+        lacking = f"there is no command {command!r} here" if find_program(command) is None else ""
         if why := lacking or self._lacking("generator", family.generator):
             if not family.if_installed:
                 raise UsageError(
@@ -184,16 +185,24 @@ class LadderRun:
             generate_into(self.host, request, folder)
         return ClipSet.open(folder, name=name)
 
-    def _run(self, point: LadderPoint) -> Path:
-        key = _digest(self._train_command(point, "RUN"))
+    def run_folder(self, point: LadderPoint) -> Path:
+        """Return the folder of a model's training run."""
+        key = _digest(self.train_command(point, "RUN"))
         return self.out / "runs" / f"{point.name}-{key}" / "run"
 
-    def _clips(self, point: LadderPoint) -> Path:
+    def clips_folder(self, point: LadderPoint) -> Path:
+        """Return the folder of what a model generates."""
         clips = self.plan.generate
         key = _digest([point.family.generator, str(clips.prompts), str(clips.count), str(clips.seconds)])
-        return self._run(point).parent / f"clips-{key}"
+        return self.run_folder(point).parent / f"clips-{key}"
 
-    def _train_command(self, point: LadderPoint, run: str) -> list[str]:
+    def control_folder(self, control: str) -> Path:
+        """Return the folder of what a control generates."""
+        spec = self._one(control, {})
+        return self.out / "controls" / f"{spec.partition(':')[0]}-{_digest([spec, str(self.plan.generate)])}"
+
+    def train_command(self, point: LadderPoint, run: str) -> list[str]:
+        """Return the words of a model's training command, with the folder of its run."""
         facts = {"size": str(point.size), "budget": f"{point.budget:g}", "seed": str(self.plan.seed), "run": run}
         return self._filled(point.family.train, facts)
 
@@ -213,7 +222,7 @@ class LadderRun:
 
     def _command(self, words: Sequence[str], log: Path) -> float:
         """Run a command, its output on our stderr and in a log; return its seconds."""
-        program = _program(words[0])
+        program = find_program(words[0])
         if program is None:
             raise UsageError(f"there is no command {words[0]!r} here; install what provides it")
         log.parent.mkdir(parents=True, exist_ok=True)
@@ -244,17 +253,17 @@ def _copy(child: subprocess.Popen[bytes], targets: Sequence[IO[bytes]]) -> None:
             target.flush()
 
 
-def _program(name: str) -> str | None:
+def find_program(name: str) -> str | None:
     """Return the program, looked for next to this Python first: a virtual environment need not be active."""
     return shutil.which(name, path=str(Path(sys.executable).parent)) or shutil.which(name)
 
 
 def _finished(folder: Path) -> bool:
-    return (folder / "ladder.json").is_file()
+    return (folder / PREPARED).is_file()
 
 
 def _result(run: Path) -> dict[str, Any]:
-    path = run / _RESULT
+    path = run / RESULT
     try:
         record = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:

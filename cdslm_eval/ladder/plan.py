@@ -40,6 +40,9 @@ class Family(_Table):
         train: The command; `{size}`, `{budget}` (FLOPs), `{seed}` and `{run}` (its folder) are filled in. The same
             command again must continue where it stopped, and at its end there must be `{run}/result.json` with
             `parameters`, `tokens`, `flops` and `val_loss`.
+        plan_option: The option that makes `train` print, as JSON, what it would cost, and train nothing: an object with
+            `parameters`, `tokens`, `flops`, `steps`, `epochs`, `bytes` (on disk, at its end) and `rate_hz` (of what it
+            will generate), each a number, or null or absent where not known. "" where there is none.
         generator: Name of the generator with options; `{run}` is filled in.
         sizes: What `{size}` takes.
         budgets: What `{budget}` takes, in FLOPs.
@@ -53,6 +56,7 @@ class Family(_Table):
     sizes: tuple[int | str, ...] = Field(min_length=1)
     budgets: tuple[float, ...] = Field(min_length=1)
     if_installed: bool = False
+    plan_option: str = ""
 
     @field_validator("budgets")
     @classmethod

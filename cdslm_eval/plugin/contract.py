@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.citation import Citation
+from cdslm_eval.core.gpu import has_gpu
 from cdslm_eval.results.estimate import Better
 from cdslm_eval.stats.statistic import Statistic
 
@@ -140,7 +141,7 @@ class Component(ABC):
         weights_licence: SPDX name of the licence of the weights that it loads; empty where it loads none.
         attribution: Whom to name for the weights; shown before they are used, with their licence.
         citation: Papers and programs to cite with its numbers; `cdslm-eval cite NAME` prints them as BibTeX.
-        needs_gpu: Whether it is unusable without a GPU: then `metrics`, `doctor` and `missing` report where none is.
+        needs_gpu: Whether it is unusable without a GPU: `missing` reports it where there is none.
         requires: Importable modules it needs beyond the default install -> the pip requirement that provides each.
         positional: The option that a bare value sets, as "2" does in "babble:2".
         Options: A pydantic model of the options.
@@ -169,7 +170,9 @@ class Component(ABC):
         absent = dict.fromkeys(
             requirement for module, requirement in cls.requires.items() if importlib.util.find_spec(module) is None
         )
-        return f"needs pip install {' '.join(f'{name!r}' for name in absent)}" if absent else None
+        if absent:
+            return f"needs pip install {' '.join(f'{name!r}' for name in absent)}"
+        return "needs a GPU, and there is none that this process may use" if cls.needs_gpu and not has_gpu() else None
 
     @classmethod
     def fetches(cls) -> str | None:

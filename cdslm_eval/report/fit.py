@@ -1,4 +1,4 @@
-"""One HTML page of a study, with its figures as SVG and PNG; untrusted text is HTML-escaped."""
+"""One HTML page of a study, with its figures as SVG, PNG and PDF; untrusted text is HTML-escaped."""
 
 from __future__ import annotations
 
@@ -8,19 +8,21 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from cdslm_eval.core.drawing import png, shown, svg
+from cdslm_eval.core.drawing import pdf, png, shown, svg
+from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.report.html import environment, inline, write_files
 from cdslm_eval.scaling.output import text as views
 from cdslm_eval.scaling.output.document import study_document
-from cdslm_eval.scaling.output.figures import draw
+from cdslm_eval.scaling.output.figures import FIGURES, draw
 from cdslm_eval.scaling.output.figures.parts import paper_style
 from cdslm_eval.scaling.output.text import View
 from cdslm_eval.scaling.study import Study
 
 if TYPE_CHECKING:
     from markupsafe import Markup
+    from matplotlib.figure import Figure
 
-__all__ = ["write_fit_report"]
+__all__ = ["write_figures", "write_fit_report"]
 
 _MOST_EXCLUDED = 200
 # at this width the figures' 8 pt letters are as large as the page's small print
@@ -50,14 +52,14 @@ class _Section:
 # section -> its figures
 _FIGURES = {
     "optima": ("isoflop", "optima"),
-    "near": ("near-optimal", "curvature"),
+    "near": ("near-optimal", "curvature", "paper"),
     "quality": ("residuals", "predicted", "rollout", "bootstrap"),
     "downstream": ("metric-loss",),
 }
 
 
 def write_fit_report(study: Study, folder: Path) -> Path:
-    """Write `index.html`, `fit.json`, and `figures/*.svg` and `*.png`.
+    """Write `index.html`, `fit.json`, and `figures/*.svg`, `*.png` and `*.pdf`.
 
     Args:
         study: Of `cdslm_eval.scaling.study.study`.
@@ -73,12 +75,7 @@ def write_fit_report(study: Study, folder: Path) -> Path:
     files: dict[str, str | bytes] = {}
     pictures: dict[str, _Picture] = {}
     for index, (name, figure, caption) in enumerate(draw(study)):
-        with paper_style():
-            drawn = svg(figure)
-            # laid out by now; a second time would find the same
-            figure.set_layout_engine("none")
-            files[f"figures/{name}.svg"] = drawn
-            files[f"figures/{name}.png"] = png(figure)
+        drawn = _drawn(figure, f"figures/{name}", files)
         pictures[name] = _Picture(inline(drawn, index), caption, round(_REM_PER_INCH * figure.get_figwidth() + 1, 1))
     document = study_document(study)
     sections = [
@@ -107,6 +104,46 @@ def write_fit_report(study: Study, folder: Path) -> Path:
     files["index.html"] = page
     write_files(folder, files)
     return folder / "index.html"
+
+
+def write_figures(study: Study, folder: Path, names: Sequence[str]) -> list[Path]:
+    """Write figures alone, each as SVG, PNG and PDF.
+
+    Args:
+        study: Of `cdslm_eval.scaling.study.study`.
+        folder: Made when absent.
+        names: Of `cdslm_eval.scaling.output.figures.FIGURES`.
+
+    Returns:
+        The files.
+
+    Raises:
+        UnknownNameError: No such figure.
+        UsageError: The study lacks what a figure shows, or the folder cannot be written.
+    """
+    files: dict[str, str | bytes] = {}
+    for name in names:
+        if name not in FIGURES:
+            raise UnknownNameError("figure", name, FIGURES)
+        figure = FIGURES[name][0](study)
+        if figure is None:
+            reasons = "; ".join(study.missing.values())
+            raise UsageError(
+                f"no figure {name!r}: this study lacks what it shows" + (f" ({reasons})" if reasons else "")
+            )
+        _drawn(figure, name, files)
+    write_files(folder, files)
+    return [folder / name for name in files]
+
+
+def _drawn(figure: Figure, stem: str, files: dict[str, str | bytes]) -> str:
+    """Add a figure's files, and return it as SVG."""
+    with paper_style():
+        drawn = svg(figure)
+        # laid out by now; a second time would find the same
+        figure.set_layout_engine("none")
+        files |= {f"{stem}.svg": drawn, f"{stem}.png": png(figure), f"{stem}.pdf": pdf(figure)}
+    return drawn
 
 
 def _warnings(study: Study) -> list[str]:

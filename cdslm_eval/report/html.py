@@ -7,13 +7,13 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
-from markupsafe import Markup
+from markupsafe import Markup, escape
 
 from cdslm_eval.core.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
 from cdslm_eval.core.errors import StoreError, UsageError
 from cdslm_eval.results.numbers import format_number
 
-__all__ = ["environment", "file_name", "inline", "write_files"]
+__all__ = ["environment", "file_name", "inline", "raised", "write_files"]
 
 # colours of a figure -> CSS variables of the page, so that figures turn dark with it
 _THEME = {
@@ -26,6 +26,8 @@ _THEME = {
     "#ffffff": "var(--paper)",
     "#000000": "var(--ink)",
 }
+_EXPONENT = re.compile(r"\^(-?)([A-Za-z]+|[0-9.]*[0-9](?:e[+-]?[0-9]+)?)")
+_GREEK = {"alpha": "α", "beta": "β", "gamma": "γ"}
 _COLOUR = re.compile("|".join(_THEME), re.IGNORECASE)
 
 
@@ -39,7 +41,23 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     templates.filters["number"] = format_number
+    templates.filters["raised"] = raised
     return templates
+
+
+def raised(text: str) -> Markup:
+    """Return text with the exponents of its formulas ("C^-0.18", "N^-alpha") as superscripts; all else escaped.
+
+    Example:
+        >>> str(raised("A N^-alpha < C^0.5"))
+        'A N<sup>−α</sup> &lt; C<sup>0.5</sup>'
+    """
+
+    def lift(match: re.Match[str]) -> str:
+        return f"<sup>{match[1].replace('-', '−')}{_GREEK.get(match[2], match[2])}</sup>"
+
+    # escaped before the tags are put in, so that no name can bring its own
+    return Markup(_EXPONENT.sub(lift, str(escape(text))))  # noqa: S704
 
 
 def inline(svg: str, number: int) -> Markup:

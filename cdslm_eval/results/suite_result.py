@@ -146,6 +146,7 @@ class SuiteResult:
         changes: Against a recorded run.
         over_budget: Sentences on clips that failed beyond the budget.
         past: Values of recorded runs of the same suite, oldest first.
+        seconds: Wall time of the run; NaN where it is not known. It is no part of the JSON, which repeats bit for bit.
     """
 
     name: str
@@ -155,6 +156,7 @@ class SuiteResult:
     changes: tuple[Change, ...] = ()
     over_budget: tuple[str, ...] = ()
     past: tuple[PastValue, ...] = field(default=())
+    seconds: float = math.nan
 
     @property
     def settings(self) -> Mapping[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from cdslm_eval.run.measurer_graph import resolve
 from cdslm_eval.run.rates import RateBook, forecast
 
 __all__ = ["Measurement", "Request", "Runner", "unscored"]
+
+_logger = logging.getLogger("cdslm_eval")
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,6 +175,7 @@ class Runner:
         duplicates = clip_states.duplicates(flat)
         pending = [uid for uid, state in enumerate(flat) if state.left]
         self.measured = len(pending)
+        _logger.info("%d clips in %d sets, %d of them to measure", len(flat), len(requests), len(pending))
         if pending and self._announce:
             left = [flat[uid] for uid in pending]
             rates = RateBook().rates()
@@ -179,6 +183,7 @@ class Runner:
                 self._announce(text)
         if pending:
             Dispatch(clip_states, self._config, flat, pending, progress).run()
+            _logger.info("measured")
         for state, number, first in duplicates:
             if number in first.unstored:
                 state.unstored[number] = first.unstored[number]

@@ -11,6 +11,7 @@ from cdslm_eval.scaling.bootstrap import Bootstrap, bootstrap
 from cdslm_eval.scaling.curves import NearOptimal, Optimum
 from cdslm_eval.scaling.downstream import Downstream, compare_downstream
 from cdslm_eval.scaling.evidence import Reach
+from cdslm_eval.scaling.families import Families, Multiplier, fit_families
 from cdslm_eval.scaling.fit import LawFit, fit_law, refit, residuals
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.isocurve import PowerLaw, fit_power_law
@@ -25,6 +26,7 @@ from cdslm_eval.scaling.verdict import Verdict, judge
 __all__ = [
     "Bootstrap",
     "Downstream",
+    "Families",
     "Flag",
     "Holdout",
     "IsoFlop",
@@ -32,6 +34,7 @@ __all__ = [
     "Law",
     "LawFit",
     "LawSpec",
+    "Multiplier",
     "NearOptimal",
     "Optimum",
     "Plan",
@@ -45,6 +48,7 @@ __all__ = [
     "bootstrap",
     "bootstrap_staged",
     "compare_downstream",
+    "fit_families",
     "fit_isoflops",
     "fit_law",
     "fit_power_law",

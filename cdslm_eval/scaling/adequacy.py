@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 import numpy as np
@@ -12,7 +12,7 @@ from scipy.special import ndtr
 from scipy.stats import chi2
 from scipy.stats import f as fisher
 
-__all__ = ["Residuals", "declared_noise", "misfits", "pure_error", "runs_test", "trend_test"]
+__all__ = ["Residuals", "declared_noise", "families", "misfits", "offset_test", "pure_error", "runs_test", "trend_test"]
 
 Floats = npt.NDArray[np.float64]
 # of all these tests together: a true law is refused once in a thousand tables
@@ -148,15 +148,31 @@ def trend_test(residuals: Residuals, name: str) -> tuple[float, float]:
 
     Source: Breusch & Pagan, "The Lagrange multiplier test and its applications" (1980) (score tests).
     """
+    x = residuals.columns[name] - residuals.columns[name].mean()
+    # within [-1, 1] the powers stay of one size
+    x = x / (np.abs(x).max() or 1.0)
+    return _score_test(residuals, np.column_stack([x, x**2, x**3]))
+
+
+def offset_test(residuals: Residuals, label: npt.NDArray[np.intp]) -> tuple[float, float]:
+    """Return the probability of so large offsets between groups of rows by chance, and their share of variance.
+
+    The score test of `trend_test`, with one constant for each group.
+
+    Args:
+        residuals: Of a law at its optimum.
+        label: Group of each row, from 0, `[rows]`.
+    """
+    return _score_test(residuals, np.eye(int(label.max()) + 1)[label])
+
+
+def _score_test(residuals: Residuals, columns: Floats) -> tuple[float, float]:
     root = np.sqrt(residuals.weight / residuals.weight.mean())
     limit = _CLIP * residuals.spread
     r = np.clip(residuals.r, -limit, limit) * root
     # what the law's parameters could still absorb is no evidence against its form
     own = _basis(residuals.jacobian * root[:, None], np.empty((len(r), 0)))
-    x = residuals.columns[name] - residuals.columns[name].mean()
-    # within [-1, 1] the powers stay of one size
-    x = x / (np.abs(x).max() or 1.0)
-    further = _basis(np.column_stack([x, x**2, x**3]) * root[:, None], own)
+    further = _basis(columns * root[:, None], own)
     free = len(r) - own.shape[1] - further.shape[1]
     if not further.shape[1] or free < 3:
         return 1.0, 0.0
@@ -168,6 +184,74 @@ def trend_test(residuals: Residuals, name: str) -> tuple[float, float]:
         return 1.0, 0.0
     p = float(fisher.sf(explained / further.shape[1] / (rest / free), further.shape[1], free))
     return p, explained / (explained + rest)
+
+
+def families(residuals: Residuals, labels: Mapping[str, npt.NDArray[np.str_]]) -> Iterator[tuple[str, float, bool]]:
+    """Yield (sentence, share of the residual variance, whether it forbids trust) of text columns that hold families.
+
+    Either runs of one (N, D) carry different texts, or the residuals of a law differ between the texts by more than
+    chance. A column whose groups differ in size, tokens or compute as such is no family: a law explains these.
+
+    Args:
+        residuals: Of a law, or of curves, fitted to all rows as one.
+        labels: Name -> texts `[rows]`.
+    """
+    points = np.round(np.column_stack([residuals.columns["N"], residuals.columns["D"]]), 6)
+    point = np.unique(points, axis=0, return_inverse=True)[1].ravel()
+    for name, texts in labels.items():
+        groups, label = np.unique(texts, return_inverse=True)
+        if not 1 < len(groups) <= len(texts) / 3 or any(_apart(x, label) for x in residuals.columns.values()):
+            continue
+        pairs = np.unique(np.column_stack([point, label]), axis=0)
+        split = np.flatnonzero(np.bincount(pairs[:, 0]) > 1)
+        shared = np.isin(point, split)
+        tests = [offset_test(residuals, label), *([_paired(residuals.r, point, label, shared)] if len(split) else [])]
+        # Bonferroni, since the stronger of two tests in any of the columns was picked
+        p, share = min(tests) if residuals.spread > 1e-9 else (1.0, 0.0)
+        certain = p < _LEVEL / len(labels) / len(tests)
+        if not certain and not len(split):
+            continue
+        why = f"differ by {share:.0%} of the residual variance (F test, p = {max(p, 1e-99):.1g})"
+        if not certain:
+            why = f"share {len(split)} pairs of N and D"
+        shown = ", ".join(map(str, groups[:4])) + (", ..." if len(groups) > 4 else "")
+        yield (
+            f"rows of {len(groups)} groups of {name!r} ({shown}) are fitted as one, and {why}; use --group {name}",
+            share if certain else 0.0,
+            certain and share > _LARGE,
+        )
+
+
+def _paired(
+    r: Floats, point: npt.NDArray[np.intp], label: npt.NDArray[np.intp], shared: npt.NDArray[np.bool_]
+) -> tuple[float, float]:
+    """Return the probability of so large offsets between groups at the same models, and their share of variance.
+
+    No law enters: only differences between runs of one (N, D) count.
+    """
+    _, at = np.unique(point[shared], return_inverse=True)
+    count = np.bincount(at)[:, None]
+    dummies = np.eye(int(label.max()) + 1)[label[shared]]
+    columns = np.column_stack([r[shared], dummies])
+    sums = np.zeros((len(count), columns.shape[1]))
+    np.add.at(sums, at, columns)
+    within = columns - (sums / count)[at]
+    basis = _basis(within[:, 1:], np.empty((len(within), 0)))
+    free = len(within) - len(count) - basis.shape[1]
+    total = float(within[:, 0] @ within[:, 0])
+    explained = float(np.sum((basis.T @ within[:, 0]) ** 2))
+    if free < 3 or not basis.shape[1] or total - explained <= 0:
+        return 1.0, 0.0
+    ratio = explained / basis.shape[1] / ((total - explained) / free)
+    return float(fisher.sf(ratio, basis.shape[1], free)), explained / total
+
+
+def _apart(x: Floats, label: npt.NDArray[np.intp]) -> bool:
+    """Return whether groups hardly overlap in a column: nine tenths of its variance are between them."""
+    total = float(np.sum((x - x.mean()) ** 2))
+    means = np.bincount(label, x) / np.bincount(label)
+    within = float(np.sum((x - means[label]) ** 2))
+    return total > 1e-12 and within < 0.1 * total
 
 
 def _basis(columns: Floats, known: Floats) -> Floats:

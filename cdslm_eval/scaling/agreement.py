@@ -197,29 +197,29 @@ def _resampled(case: Case, by: str, replicates: int, seed: int) -> tuple[Case, t
 
 
 def gains(case: Case) -> tuple[float, float, Floats]:
-    """Return the law's gain over the last and the next factor of ten, and replicates of the latter."""
+    """Return the law's gain over the last and the next factor of ten, and replicates of both, `[replicates, 2]`."""
     assert case.fit is not None
     assert case.draws is not None
     top = case.table.C.max()
     budgets = np.array([top / _DECADE, top, top * _DECADE])
     before, now, after = case.fit.law.curve.frontier(budgets)
-    draws = case.draws.curve(1).frontier(budgets[1:])
-    return float(before - now), float(now - after), draws[:, 0] - draws[:, 1]
+    drawn = case.draws.curve(1).frontier(budgets)
+    return float(before - now), float(now - after), np.asarray(-np.diff(drawn, axis=1))
 
 
 def _continues(case: Case, moved: str) -> tuple[str, str]:
     if case.fit is None or case.draws is None:
         return "undetermined", f"{moved}, but there is no law to tell whether that continues"
     last, ahead, draws = gains(case)
-    low, high = np.quantile(draws, [1 - case.level, case.level])
+    low, high = case.draws.band(draws[:, 1], case.level)
     sentence = (
         f"{moved}, and ten times more would add {ahead:.3g} [{low:.3g}, {high:.3g}] to the {last:.3g} of the last ten"
     )
-    if high <= min(case.margin, 0.5 * last):
+    # pair by pair: both gains share the amplitude of their replicate, so that their ratio is known far better than they
+    least, most = case.draws.band(draws[:, 1] - np.minimum(case.margin, 0.5 * draws[:, 0]), 2 * case.level - 1)
+    if most <= 0:
         return "saturates", sentence
-    if low >= min(case.margin, 0.5 * last):
-        return "scales", sentence
-    return "undetermined", sentence
+    return "scales" if least >= 0 else "undetermined", sentence
 
 
 def _contradiction(case: Case, usable: RunTable) -> str:

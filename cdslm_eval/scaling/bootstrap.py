@@ -12,6 +12,7 @@ from scipy.stats import t as student
 
 from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling.axis import Axis
+from cdslm_eval.scaling.cost import Cost
 from cdslm_eval.scaling.curves import Curve
 from cdslm_eval.scaling.fit import LawFit, solve_again
 from cdslm_eval.scaling.law import curve_of
@@ -49,11 +50,11 @@ class Bootstrap:
         objective: `[replicates]`.
         converged: Which replicates reached an optimum, `[replicates]`; the others count in intervals all the same,
             since leaving them out would favour the samples that are easy to fit.
-        by: What was resampled: "row", "run" or "isoflop".
+        by: What was resampled: "row", "run", "isoflop" or a column.
         units: How many of these there were to draw from.
         free: Degrees of freedom that they leave: intervals are widened for what was fitted.
         seed: Of the draw.
-        form, axis, k: Of the law.
+        form, axis, cost: Of the law.
     """
 
     parameters: Mapping[str, Floats]
@@ -65,7 +66,7 @@ class Bootstrap:
     seed: int
     form: str
     axis: Axis
-    k: float
+    cost: Cost
 
     def __len__(self) -> int:
         return len(self.objective)
@@ -83,7 +84,7 @@ class Bootstrap:
             **self.parameters,
             "ratio_exponent": curve.ratio_exponent,
             "N_exponent": curve.N_exponent,
-            "D_exponent": 1 - curve.N_exponent,
+            "D_exponent": curve.D_exponent,
         }
         if name not in known:
             raise UnknownNameError("parameter", name, known)
@@ -119,14 +120,14 @@ class Bootstrap:
         """Return the replicate laws, shaped `[replicates, 1, ...]` to broadcast against points of `ndim` dimensions."""
         shape = (-1, *(1,) * ndim)
         named = {name: values.reshape(shape) for name, values in self.parameters.items()}
-        return curve_of(self.form, named, self.axis, self.k)
+        return curve_of(self.form, named, self.axis, self.cost)
 
     def optimum(self, C: npt.ArrayLike, level: float = 0.95) -> OptimumIntervals:
         """Return intervals of the compute-optimal models at budgets C."""
         C = np.asarray(C, float)
         curve = self.curve(C.ndim)
         log_n = np.clip(curve.log_n_optimum(C), -_LOG_LARGEST, _LOG_LARGEST)
-        log_d = np.clip(np.log(C) - np.log(self.k) - log_n, -_LOG_LARGEST, _LOG_LARGEST)
+        log_d = np.clip(self.cost.log_tokens(np.log(C), log_n), -_LOG_LARGEST, _LOG_LARGEST)
         u = curve.frontier(C)
         kappa = curve.kappa(C)
         ratio = np.exp(np.clip(log_d - log_n, -_LOG_LARGEST, _LOG_LARGEST))
@@ -174,22 +175,28 @@ def resampling_weights(
         UsageError: There are fewer than three units.
         UnknownNameError: No such way of resampling.
     """
-    groups: dict[str, npt.NDArray[np.intp]] = {
-        "row": np.arange(len(table)),
-        "run": np.unique(table.run, return_inverse=True)[1],
-        "isoflop": find_budgets(table, tolerance).label,
-    }
-    if by not in groups:
-        raise UnknownNameError("way of resampling", by, groups)
     if replicates < 2:
         raise UsageError(f"a bootstrap needs at least 2 replicates, not {replicates}")
-    label = groups[by]
+    label = _units(table, by, tolerance)
     units = int(label.max()) + 1
     if units < 3:
         raise UsageError(f"{table.source}: {units} {by}(s) are too few to resample; bootstrap by row instead")
     # drawing with replacement only changes weights, so that all replicates share one table and one batch
     counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), replicates).astype(float)
     return counts[:, label] * table.weight, units
+
+
+def _units(table: RunTable, by: str, tolerance: float) -> npt.NDArray[np.intp]:
+    """Return the unit of each row, `[rows]`: what is drawn together."""
+    if by == "row":
+        return np.arange(len(table))
+    if by == "isoflop":
+        return find_budgets(table, tolerance).label
+    try:
+        labels = table.run if by == "run" else table.labels_of(by)
+    except UnknownNameError as error:
+        raise UnknownNameError("way of resampling", by, ["row", "run", "isoflop", *table.labels]) from error
+    return np.unique(labels, return_inverse=True)[1]
 
 
 def bootstrap(
@@ -201,7 +208,8 @@ def bootstrap(
 
     Args:
         fit: The fit.
-        by: What is drawn with replacement: "row", "run" (rows of one run together) or "isoflop" (whole budgets).
+        by: What is drawn with replacement: "row", "run" (rows of one run together), "isoflop" (whole budgets), or a
+            column of the table, whose equal values are drawn together.
         replicates: How many.
         seed: The same seed gives the same replicates.
         tolerance: Width of an isoFLOP in ln C, where the table declares none.
@@ -215,7 +223,7 @@ def bootstrap(
     # whole runs or budgets may be fewer than the parameters: they lose one degree, as clusters do
     free = max(1, units - (len(fit.theta) if by == "row" else 1))
     drawn = (fit.problem.natural(theta), objective, converged, by, units, free, seed)
-    return Bootstrap(*drawn, fit.form, fit.law.axis, fit.law.k)
+    return Bootstrap(*drawn, fit.form, fit.law.axis, fit.law.cost)
 
 
 def searched_again(fit: LawFit, weights: Floats) -> tuple[Floats, Floats, npt.NDArray[np.bool_]]:

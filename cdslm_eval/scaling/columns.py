@@ -20,6 +20,7 @@ _USUAL = {
     "N": ("n", "params", "parameters", "model size", "n params", "num params", "param count"),
     "D": ("d", "tokens", "training tokens", "train tokens", "n tokens", "num tokens"),
     "C": ("c", "flops", "flop", "training flops", "training flop", "train flops", "compute"),
+    "F": ("flops per token", "flop per token", "flops/token"),
     "weight": ("weight", "weights"),
     "run": ("run", "run id", "system"),
     "split": ("split",),
@@ -37,7 +38,8 @@ class Columns:
     """Which column holds what.
 
     Attributes:
-        roles: "N", "D", "C", "weight", "run", "split", "isoflop" -> column name, where there is one.
+        roles: "N", "D", "C", "F" (FLOPs per token), "weight", "run", "split", "isoflop" -> column name, where it
+            exists.
         rest: The other columns, in order: metrics, labels, conventions.
     """
 
@@ -73,6 +75,9 @@ class Columns:
             if numeric:
                 roles[role] = numeric[0]
         missing = [role for role in "NDC" if role not in roles]
+        # FLOPs per token turn tokens into compute, and compute into tokens
+        if "F" in roles and missing in (["D"], ["C"]):
+            missing = []
         if len(missing) > 1:
             raise UsageError(
                 f"{source}: two of N, D and C are needed, and {' and '.join(missing)} are not found among the columns "
@@ -110,7 +115,7 @@ def build(rows: Sequence[Record], columns: Columns, k: float, source: str) -> Bu
         UsageError: No row can be used.
     """
     roles = columns.roles
-    derived = next((role for role in "NDC" if role not in roles), "")
+    derived = "" if "F" in roles else next((role for role in "NDC" if role not in roles), "")
     excluded: list[tuple[int, str]] = []
     kept: list[tuple[int, Mapping[str, Any], dict[str, float], str]] = []
     for line, row in rows:
@@ -127,7 +132,7 @@ def build(rows: Sequence[Record], columns: Columns, k: float, source: str) -> Bu
     notes: list[str] = []
     conventions, odd = _conventions(kept, columns.rest)
     notes += odd
-    metrics, labels = _values(kept, [name for name in columns.rest if not _is_convention(name)], excluded)
+    metrics, labels = _values(kept, [name for name in columns.rest if not _is_convention(name)], excluded, source)
     lines = np.array([one[0] for one in kept], np.int64)
     runs = [_text(one[1].get(roles["run"])) if "run" in roles else "" for one in kept]
     arrays: dict[str, Any] = {
@@ -148,7 +153,7 @@ def build(rows: Sequence[Record], columns: Columns, k: float, source: str) -> Bu
 
 def _row_counts(row: Mapping[str, Any], roles: Mapping[str, str], k: float, derived: str) -> dict[str, float]:
     counts: dict[str, float] = {}
-    for role in ("N", "D", "C"):
+    for role in ("N", "D", "C", "F"):
         if role not in roles:
             continue
         try:
@@ -160,6 +165,10 @@ def _row_counts(row: Mapping[str, Any], roles: Mapping[str, str], k: float, deri
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{role} must be above 0 and finite, not {value:g}")
         counts[role] = value
+    per_token = counts.pop("F", math.nan)
+    if not math.isnan(per_token):
+        counts.setdefault("C", per_token * counts.get("D", math.nan))
+        counts.setdefault("D", counts["C"] / per_token)
     if derived:
         counts[derived] = {
             "N": lambda: counts["C"] / (k * counts["D"]),
@@ -205,7 +214,10 @@ def _conventions(
 
 
 def _values(
-    kept: Sequence[tuple[int, Mapping[str, Any], Any, str]], names: Sequence[str], excluded: list[tuple[int, str]]
+    kept: Sequence[tuple[int, Mapping[str, Any], Any, str]],
+    names: Sequence[str],
+    excluded: list[tuple[int, str]],
+    source: str,
 ) -> tuple[dict[str, Any], dict[str, Any]]:
     """Return the columns of numbers, and those of texts; a bad cell among numbers is NaN and listed.
 
@@ -228,7 +240,7 @@ def _values(
         elif bad and all(has_comma(row.get(name)) for _, row, *_ in kept if _text(row.get(name)).strip()):
             # else the whole column would count as labels
             line, problem = bad[0]
-            raise UsageError(f"line {line}: {problem}")
+            raise UsageError(f"{source}: line {line}: {problem}")
         elif bad:
             labels[name] = np.array([_text(row.get(name)) for _, row, *_ in kept], dtype=str)
     return metrics, labels

@@ -187,8 +187,8 @@ def curvature(
         law = _by_law(fit, draws, ends, level, lambda curve, C: curve.kappa(C))
         widths += [_law_width(fit, draws, ends, level, *epsilon) for epsilon in epsilons]
     widths += [_own_width(isoflops, decades, *epsilon) for epsilon in epsilons]
-    known = tuple(width for width in widths if width is not None)
-    return Curvature(ends, law, budgets, known, *(() if fit is None else _compared(isoflops, fit)))
+    known = tuple(width for width in widths if width is not None and math.isfinite(width.ratio.exponent))
+    return Curvature(ends, law, budgets, known, *(() if law is None or fit is None else _compared(isoflops, fit)))
 
 
 def _by_law(

@@ -17,6 +17,7 @@ import numpy.typing as npt
 
 from cdslm_eval.plugin.law import LawForm
 from cdslm_eval.scaling.axis import Axis
+from cdslm_eval.scaling.cost import Cost
 
 __all__ = ["Curve", "NearOptimal", "NumericCurve", "Optimum", "PowerCurve"]
 
@@ -66,11 +67,11 @@ class Curve(ABC):
 
     Attributes:
         floor: E in u.
-        k: The k of C = k N D.
+        cost: C as a function of N and D.
     """
 
     floor: Floats
-    k: float
+    cost: Cost
 
     @property
     @abstractmethod
@@ -81,6 +82,11 @@ class Curve(ABC):
     @abstractmethod
     def N_exponent(self) -> Floats:  # noqa: N802
         """How N* grows: in proportion to C^this; NaN where it is not a power of C."""
+
+    @property
+    def D_exponent(self) -> Floats:  # noqa: N802
+        """How D* grows: in proportion to C^this; NaN where it is not a power of C."""
+        return np.asarray((1 - self.cost.p * self.N_exponent) / self.cost.q)
 
     @abstractmethod
     def value(self, N: npt.ArrayLike, D: npt.ArrayLike, **columns: npt.ArrayLike) -> Floats:
@@ -110,7 +116,7 @@ class Curve(ABC):
         """Return the compute-optimal models."""
         C = np.asarray(C, float)
         log_n = self.log_n_optimum(C)
-        log_d = np.log(C) - math.log(self.k) - log_n
+        log_d = self.cost.log_tokens(np.log(C), log_n)
         u = self.value(np.exp(log_n), np.exp(log_d))
         kappa = self.kappa(C)
         shape = np.broadcast_shapes(C.shape, u.shape)
@@ -134,21 +140,27 @@ class PowerCurve(Curve):
     gamma: Floats
 
     @property
+    def beta_along(self) -> Floats:
+        """Exponent of N in the tokens' term along a budget: D^-beta goes as N^(beta p / q) where C is fixed."""
+        return np.asarray(self.beta * (self.cost.p / self.cost.q))
+
+    @property
     def frontier_exponent(self) -> Floats:
         """How fast the excess at the optimum falls: u* - E is proportional to C^-this."""
         if np.all(np.isneginf(self.log_B)):
             return self.alpha * self.gamma
-        return np.asarray(self.gamma * self.alpha * self.beta / (self.alpha + self.beta))
+        return np.asarray(self.gamma * self.alpha * self.N_exponent)
 
     @property
     def ratio_exponent(self) -> Floats:
-        """How r* = D*/N* grows: in proportion to C^this, (alpha - beta) / (alpha + beta)."""
-        return np.asarray((self.alpha - self.beta) / (self.alpha + self.beta))
+        """How r* = D*/N* grows: in proportion to C^this; (alpha - beta) / (alpha + beta) under C = k N D."""
+        total = self.alpha * self.cost.q + self.beta * self.cost.p
+        return np.asarray((self.alpha - self.beta) / total)
 
     @property
     def N_exponent(self) -> Floats:  # noqa: N802
-        """How N* grows: in proportion to C^this, beta / (alpha + beta)."""
-        return np.asarray(self.beta / (self.alpha + self.beta))
+        """How N* grows: in proportion to C^this; beta / (alpha + beta) under C = k N D."""
+        return np.asarray(self.beta / (self.alpha * self.cost.q + self.beta * self.cost.p))
 
     def value(self, N: npt.ArrayLike, D: npt.ArrayLike, **columns: npt.ArrayLike) -> Floats:
         """Return u(N, D)."""
@@ -156,7 +168,7 @@ class PowerCurve(Curve):
         log_n, log_d = np.log(np.asarray(N, float)), np.log(np.asarray(D, float))
         # a law in C alone: N and D count only by their product
         if np.all(np.isneginf(self.log_B)):
-            return np.asarray(self.floor + np.exp(self.log_A - self.alpha * (math.log(self.k) + log_n + log_d)))
+            return np.asarray(self.floor + np.exp(self.log_A - self.alpha * self.cost.log_flops(log_n, log_d)))
         # in logarithms, since A and B of a replicate may leave the range of numbers
         inner = np.logaddexp(self.log_A - self.alpha * log_n, self.log_B - self.beta * log_d)
         return np.asarray(self.floor + np.exp(self.gamma * inner))
@@ -166,8 +178,9 @@ class PowerCurve(Curve):
 
         Source: Hoffmann et al., arXiv 2203.15556, equation 4. gamma moves no optimum: its power is monotone.
         """
-        log_g = (self.log_A - self.log_B + np.log(self.alpha / self.beta)) / (self.alpha + self.beta)
-        return np.asarray(log_g + self.N_exponent * (np.log(np.asarray(C, float)) - math.log(self.k)))
+        along = self.beta_along
+        log_g = (self.log_A - self.log_B + np.log(self.alpha / along)) / (self.alpha + along)
+        return np.asarray(log_g + self.N_exponent * (np.log(np.asarray(C, float)) - math.log(self.cost.k)))
 
     def frontier(self, C: npt.ArrayLike) -> Floats:
         """Return u*(C), the least value that a budget allows."""
@@ -175,14 +188,12 @@ class PowerCurve(Curve):
         if np.all(np.isneginf(self.log_B)):
             return np.asarray(self.floor + np.exp(self.log_A - self.alpha * np.log(C)))
         log_n = self.log_n_optimum(C)
-        return self.value(np.exp(log_n), np.exp(np.log(C) - math.log(self.k) - log_n))
+        return self.value(np.exp(log_n), np.exp(self.cost.log_tokens(np.log(C), log_n)))
 
     def kappa(self, C: npt.ArrayLike) -> Floats:
-        """Return gamma alpha beta (u* - E)."""
-        log_n = self.log_n_optimum(C)
-        u = self.value(np.exp(log_n), np.exp(np.log(np.asarray(C, float)) - math.log(self.k) - log_n))
+        """Return gamma alpha beta (u* - E); beta p / q in place of beta where C is not k N D."""
         # alpha a = beta b for the two terms at the optimum, so alpha^2 a + beta^2 b = alpha beta (a + b)
-        return np.asarray(self.gamma * self.alpha * self.beta * (u - self.floor))
+        return np.asarray(self.gamma * self.alpha * self.beta_along * (self.frontier(C) - self.floor))
 
     def near_optimal(self, C: npt.ArrayLike, epsilon: npt.ArrayLike, *, relative: bool = False) -> NearOptimal:
         """Return the range of N and D within epsilon (absolute, or relative to u*) of the optimum, from exact roots.
@@ -196,17 +207,17 @@ class PowerCurve(Curve):
         epsilon = np.asarray(epsilon, float) * (excess + self.floor if relative else 1.0)
         # log1p keeps the digits of a small epsilon, which 1 + epsilon loses
         log_level = np.log1p(epsilon / excess) / self.gamma
-        low = -_root(self.alpha, self.beta, log_level)
-        high = _root(self.beta, self.alpha, log_level)
-        log_d = np.log(C) - math.log(self.k) - log_n
+        low = -_root(self.alpha, self.beta_along, log_level)
+        high = _root(self.beta_along, self.alpha, log_level)
+        log_c = np.log(C)
         shape = np.broadcast_shapes(C.shape, low.shape)
         return NearOptimal(
             np.broadcast_to(C, shape),
             np.broadcast_to(epsilon, shape),
             np.exp(log_n + low),
             np.exp(log_n + high),
-            np.exp(log_d - high),
-            np.exp(log_d - low),
+            np.exp(self.cost.log_tokens(log_c, log_n + high)),
+            np.exp(self.cost.log_tokens(log_c, log_n + low)),
         )
 
     def reach(self, u: npt.ArrayLike) -> Floats:
@@ -244,19 +255,24 @@ class NumericCurve(Curve):
     def value(self, N: npt.ArrayLike, D: npt.ArrayLike, **columns: npt.ArrayLike) -> Floats:
         """Return u(N, D)."""
         n, d = np.asarray(N, float), np.asarray(D, float)
-        known = {"N": n, "D": d, "C": self.k * n * d, **{name: np.asarray(v, float) for name, v in columns.items()}}
+        known = {
+            "N": n,
+            "D": d,
+            "C": self.cost.flops(n, d),
+            **{name: np.asarray(v, float) for name, v in columns.items()},
+        }
         with np.errstate(over="ignore", invalid="ignore"):
             return np.asarray(self.floor + self.form.predict(self.parameters, {x: known[x] for x in self.form.columns}))
 
     def _along(self, log_n: Floats, C: Floats) -> Floats:
-        return self.value(np.exp(log_n), np.exp(np.log(C) - math.log(self.k) - log_n))
+        return self.value(np.exp(log_n), np.exp(self.cost.log_tokens(np.log(C), log_n)))
 
     def log_n_optimum(self, C: npt.ArrayLike) -> Floats:
-        """Return ln N*(C); NaN where the least value lies at an end of what a budget allows (N from 1 to C / k)."""
+        """Return ln N*(C); NaN where the least value lies at an end of what a budget allows (from N = 1 to D = 1)."""
         C = np.asarray(C, float)
         shape = np.broadcast_shapes(C.shape, np.shape(self.floor))
         budget = np.broadcast_to(C, shape)
-        end = np.log(budget) - math.log(self.k)
+        end = self.cost.log_largest(np.log(budget))
         # a grid first, since golden sections alone end in any local minimum
         steps = np.linspace(0.0, 1.0, _GRID)
         values = np.stack([self._along(step * end, budget) for step in steps])
@@ -273,7 +289,8 @@ class NumericCurve(Curve):
         """Return u*(C)."""
         C = np.asarray(C, float)
         if "N" not in self.form.columns:
-            return self.value(np.sqrt(C / self.k), np.sqrt(C / self.k))
+            balanced = np.exp(self.cost.log_balanced(np.log(C)))
+            return self.value(balanced, balanced)
         return self._along(self.log_n_optimum(C), C)
 
     def kappa(self, C: npt.ArrayLike) -> Floats:
@@ -290,7 +307,7 @@ class NumericCurve(Curve):
         log_n = self.log_n_optimum(C)
         least = self._along(log_n, C)
         epsilon = np.asarray(epsilon, float) * (least if relative else 1.0)
-        end = np.log(C) - math.log(self.k)
+        end = self.cost.log_largest(np.log(C))
         sides = []
         # bisection supposes that u rises from the optimum to either end
         for outside in (np.zeros_like(log_n), np.broadcast_to(end, log_n.shape)):
@@ -301,7 +318,8 @@ class NumericCurve(Curve):
                 inner, outer = np.where(within, middle, inner), np.where(within, outer, middle)
             sides.append(np.where(self._along(outside, C) > least + epsilon, inner, np.nan))
         shape = log_n.shape
-        ends = (np.exp(sides[0]), np.exp(sides[1]), np.exp(end - sides[1]), np.exp(end - sides[0]))
+        tokens = [np.exp(self.cost.log_tokens(np.log(C), side)) for side in sides]
+        ends = (np.exp(sides[0]), np.exp(sides[1]), tokens[1], tokens[0])
         return NearOptimal(np.broadcast_to(C, shape), np.broadcast_to(epsilon, shape), *ends)
 
     def reach(self, u: npt.ArrayLike) -> Floats:

@@ -165,7 +165,9 @@ def compare_downstream(
     usable = _usable(table, metric, axis, loss, make_axis(loss_link, y[np.isfinite(y)]))
     train = usable.select(usable.split == "train")
     test = usable.select((usable.split == "test") & np.isfinite(usable.metric(metric)))
-    loss_spec = LawSpec(form=spec.form, estimator=spec.estimator, delta=spec.delta, link=loss_link)
+    loss_spec = LawSpec(
+        form=spec.form, estimator=spec.estimator, delta=spec.delta, link=loss_link, delta_absolute=spec.delta_absolute
+    )
     lines = (_lines(table, loss_rows, "loss_rows"), _lines(table, metric_rows, "metric_rows"))
     question = Question(metric, loss, spec, loss_spec, axis, tuple(maps), *lines)
     trials = splits(train, test, question, share, folds, seed)

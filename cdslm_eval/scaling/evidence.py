@@ -16,6 +16,7 @@ from cdslm_eval.scaling.table import RunTable
 __all__ = ["Case", "Reach", "Trend", "fit_trend", "open_question", "reach"]
 
 Floats = npt.NDArray[np.float64]
+_STRONG = 6.0  # less of Schwarz's criterion: strong evidence for a term (Kass & Raftery, 1995, section 3.2)
 
 
 @dataclass(frozen=True, eq=False)
@@ -47,7 +48,9 @@ class Trend:
 def fit_trend(table: RunTable, u: Floats) -> Trend:
     """Regress the oriented metric on ln C and on a model's distance from its budget's middle size, with squares.
 
-    The covariance allows for noise that differs between rows (HC3: MacKinnon & White, 1985).
+    Further powers of both enter where Schwarz's criterion gives strong evidence for them: the gain of a metric that
+    levels off is not that of a parabola. The covariance allows for noise that differs between rows (HC3: MacKinnon &
+    White, 1985).
 
     Args:
         table: The rows.
@@ -60,28 +63,60 @@ def fit_trend(table: RunTable, u: Floats) -> Trend:
     line = np.polynomial.polynomial.polyfit(x, size, 1) if half else np.array([size.mean(), 0.0])
     off = size - line[0] - line[1] * x
     off = off / (np.abs(off).max() or 1.0)
-    columns = [np.ones_like(x), x, off, x**2, off**2, x * off]
-    points = {1: lambda s: s, 3: lambda s: s**2}
-    used, design = [], np.empty((len(x), 0))
-    for number, column in enumerate(columns):
-        wider = np.column_stack([design, column])
-        # columns that the rows cannot tell apart (one size per budget, two budgets) are left out
-        if np.linalg.cond(wider) < 1e6 and wider.shape[1] <= max(2, len(x) // 3):
-            used.append(number)
-            design = wider
     root = np.sqrt(table.weight / table.weight.mean())
+    design, powers = _trend_design(x, off, u, root)
     weighted = design * root[:, None]
     inverse = np.linalg.pinv(weighted.T @ weighted)
     coefficients = inverse @ weighted.T @ (u * root)
     residual = u * root - weighted @ coefficients
     free = len(x) - design.shape[1]
-    contrast = np.array([points[i](-1.0) - points[i](1.0) if i in points else 0.0 for i in used])
+    # off the middle of the sizes nothing is read, and even powers are the same at both ends
+    contrast = np.array([-2.0 if power % 2 else 0.0 for power in powers])
     leverage = np.clip(np.einsum("np,pq,nq->n", weighted, inverse, weighted), 0.0, 1 - 1e-6)
     meat = weighted * (residual / (1 - leverage))[:, None]
     covariance = inverse @ (meat.T @ meat) @ inverse
     error = float(np.sqrt(contrast @ covariance @ contrast)) if free > 0 else np.nan
     spread = float(np.median(np.abs(residual)) * 1.4826 * np.sqrt(len(x) / free)) if free > 0 else np.nan
     return Trend(float(contrast @ coefficients), error, free, spread, float(np.average(u, weights=table.weight)))
+
+
+def _trend_design(x: Floats, off: Floats, u: Floats, root: Floats) -> tuple[Floats, tuple[int, ...]]:
+    """Return the columns of the regression, and the power of x that each is (0 for those of other variables)."""
+    powers: tuple[int, ...] = ()
+    design = np.empty((len(x), 0))
+    for column, power in ((np.ones_like(x), 0), (x, 1), (off, 0), (x**2, 2), (off**2, 0), (x * off, 0)):
+        design, powers = _with_column(design, powers, column, power)
+    pool = [(x**power, power) for power in (3, 4, 5)]
+    pool += [(x**i * off**j, 0) for i, j in ((1, 2), (2, 1), (0, 3), (2, 2), (1, 3), (0, 4))]
+    least = _schwarz(design, u, root)
+    while pool:
+        wider = [_with_column(design, powers, *term) for term in pool]
+        criteria = [_schwarz(columns, u, root) for columns, _ in wider]
+        best = int(np.argmin(criteria))
+        if criteria[best] >= least - _STRONG:
+            break
+        (design, powers), least = wider[best], criteria[best]
+        del pool[best]
+    return design, powers
+
+
+def _with_column(design: Floats, powers: tuple[int, ...], column: Floats, power: int) -> tuple[Floats, tuple[int, ...]]:
+    """Add a column, unless the rows cannot tell it from the others (one size per budget, two budgets) or are few."""
+    wider = np.column_stack([design, column])
+    if np.linalg.cond(wider) < 1e6 and wider.shape[1] <= max(2, len(column) // 3):
+        return wider, (*powers, power)
+    return design, powers
+
+
+def _schwarz(design: Floats, u: Floats, root: Floats) -> float:
+    """Return Schwarz's Bayesian criterion of a regression; infinite where it leaves no residuals."""
+    count, size = design.shape
+    if count <= size:
+        return np.inf
+    residual = u * root - design * root[:, None] @ np.linalg.lstsq(design * root[:, None], u * root, rcond=None)[0]
+    # rounding of an exact fit must not call for further powers
+    squares = max(float(residual @ residual) / count, 1e-20 * float(np.mean(u**2)), 1e-300)
+    return float(count * np.log(squares) + size * np.log(count))
 
 
 @dataclass(frozen=True, slots=True)

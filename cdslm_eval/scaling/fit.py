@@ -21,7 +21,7 @@ from cdslm_eval.scaling.table import Excluded, RunTable
 __all__ = ["LawFit", "first_line", "fit_law", "fitted_values", "refit", "residuals", "robust_fit", "solve_again"]
 
 Floats = npt.NDArray[np.float64]
-_NAMES = {"huber": "Huber (delta {delta:g})", "lad": "least absolute deviations", "least_squares": "least squares"}
+_NAMES = {"huber": "Huber (delta {delta})", "lad": "least absolute deviations", "least_squares": "least squares"}
 # Huber's delta in residual spreads: 95 % as precise as least squares under normal noise
 HUBER_SPREADS = 1.345
 
@@ -67,7 +67,17 @@ class LawFit:
     @property
     def estimator(self) -> str:
         """The estimator in words, with its delta: "Huber (delta 0.001)"."""
-        return _NAMES[self.cost.name].format(delta=self.cost.delta)
+        return _NAMES[self.cost.name].format(delta=self.delta)
+
+    @property
+    def delta(self) -> str:
+        """Huber's delta in words; under the identity link in the metric's units as well."""
+        if self.link != "identity":
+            return f"{self.cost.delta:g}"
+        absolute = f"{self.cost.delta * self.law.axis.link.scale:.3g} in units of {self.metric}"
+        return (
+            absolute if self.spec.delta_absolute else f"{self.cost.delta:g} of the median |{self.metric}|: {absolute}"
+        )
 
     @property
     def link(self) -> str:
@@ -142,12 +152,13 @@ def robust_fit(table: RunTable, metric: str, spec: LawSpec, *, seeds: int = 8) -
     Raises:
         UsageError: There are too few usable rows.
     """
-    first = fit_law(table, metric, replace(spec, estimator="least_squares"), seeds=seeds)
+    first = fit_law(table, metric, replace(spec, estimator="least_squares", delta_absolute=None), seeds=seeds)
     # the factor makes a median absolute residual a standard deviation under normal noise
     spread = 1.4826 * float(np.median(np.abs(residuals(first))))
     if spread < 1e-9:
         return first
-    return fit_law(table, metric, replace(spec, estimator="huber", delta=HUBER_SPREADS * spread), seeds=seeds)
+    wide = replace(spec, estimator="huber", delta=HUBER_SPREADS * spread, delta_absolute=None)
+    return fit_law(table, metric, wide, seeds=seeds)
 
 
 def refit(fit: LawFit, table: RunTable) -> LawFit:
@@ -214,7 +225,7 @@ def _searched(
     rows: RunTable, metric: str, axis: Axis, spec: LawSpec, seeds: int, starts: Sequence[Mapping[str, float]]
 ) -> LawFit:
     """Search from every start, and return the best optimum with its flags."""
-    form, cost = get_form(spec.form), make_estimator(spec.estimator, spec.delta)
+    form, cost = get_form(spec.form), make_estimator(spec.estimator, spec.huber_delta(axis))
     train, test = rows.select(rows.split == "train"), rows.select(rows.split == "test")
     # as many rows as parameters are met exactly, and leave nothing to judge the fit by
     if len(train) <= len(form.inner):
@@ -228,7 +239,7 @@ def _searched(
     # the objective has several basins: whether enough seeds found this one is for the flags
     best = int(np.argmin(solution.objective))
     natural = {name: float(value[best]) for name, value in problem.natural(solution.theta).items()}
-    law = Law(spec.form, natural, rows.k, axis)
+    law = Law(spec.form, natural, rows.cost, axis)
     flags = fit_flags(Search(problem, cost, train, target, solution, law)) + table_flags(train, rows, metric)
     numbers = (float(solution.objective[best]), float(solution.gradient[best]))
     theta = solution.theta[best]

@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.scaling.adequacy import Residuals, misfits
+from cdslm_eval.scaling.adequacy import Residuals, families, misfits
 from cdslm_eval.scaling.law import Law
-from cdslm_eval.scaling.objective import Estimator
+from cdslm_eval.scaling.objective import Estimator, Problem
 from cdslm_eval.scaling.problem import LawProblem, at_bound
 from cdslm_eval.scaling.rows import find_budgets
 from cdslm_eval.scaling.solver import Solution, minimise
@@ -23,6 +23,7 @@ _SAME_OBJECTIVE = 1e-6  # relative: two seeds that come this near found one opti
 _RIVAL_OBJECTIVE = 1e-3  # relative: another optimum this near is a rival
 _TOP = 0.85  # quantile of C from which on budgets count as the largest
 _LEAST_RATIO, _LEAST_COMPUTE = 0.01, 1e10  # no language model was trained on less
+_EXACT = 1e-12
 _CHI_SQUARE = 3.841458820694124  # 95 % quantile with one degree of freedom
 
 
@@ -85,7 +86,9 @@ def fit_flags(search: Search) -> tuple[Flag, ...]:
         Flag("at_bound", f"{name} is at a bound of the search", float(theta[problem.form.profiled[name]]))
         for name in at_bound(problem, theta)
     ]
-    if not search.solution.converged[search.best]:
+    # where rows are met to rounding, gradients are rounding as well
+    exact = float(np.max(np.abs(target - problem.predict(theta[None])[0]))) < _EXACT
+    if not search.solution.converged[search.best] and not exact:
         norm = float(search.solution.gradient[search.best])
         flags.append(Flag("gradient", f"the search did not reach an optimum (scaled gradient {norm:.1e})", norm))
     flags += _identification(problem, search.table, theta)
@@ -93,6 +96,10 @@ def fit_flags(search: Search) -> tuple[Flag, ...]:
     flags += _no_floor(search)
     flags += _misfit(problem, search.table, target, theta)
     flags += [Flag(name, sentence, p, doubt) for name, sentence, p, doubt in misfits(_residuals(search))]
+    flags += [
+        Flag("families", sentence, share, doubt, scope="table")
+        for sentence, share, doubt in families(_residuals(search), search.table.labels)
+    ]
     if search.law.has_optimum and not flags:
         flags += _outside(search.table, search.law)
     return tuple(flags)
@@ -169,7 +176,7 @@ def _no_floor(search: Search) -> Iterator[Flag]:
         yield Flag("E_unidentified", "the data are fitted as well with E = 0, so E is not identified", float(statistic))
 
 
-def objective_unit(problem: LawProblem, estimator: Estimator, table: RunTable, target: Floats, theta: Floats) -> float:
+def objective_unit(problem: Problem, estimator: Estimator, table: RunTable, target: Floats, theta: Floats) -> float:
     """Return what an objective is divided by, so that twice a difference is chi-square: E[rho'^2] / E[rho''].
 
     Source: Huber & Ronchetti, "Robust Statistics" (2009), section 13.3 (the ratio test of M-estimators).

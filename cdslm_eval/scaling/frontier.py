@@ -9,12 +9,14 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap, bootstrap
 from cdslm_eval.scaling.fit import LawFit, first_line, fit_law
 from cdslm_eval.scaling.flags import Flag, extrapolation_flags
 from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.prediction import predict
 from cdslm_eval.scaling.table import RunTable
+from cdslm_eval.scaling.validation import roll_out, widening
 
 __all__ = [
     "EPSILONS",
@@ -99,10 +101,12 @@ def frontier(fit: LawFit, draws: Bootstrap | None, C: Floats, level: float) -> F
     return Frontier(**{key: _band(C, getattr(best, key), getattr(ends, key, None)) for key in KEYS})
 
 
-def near_ranges(fit: LawFit, draws: Bootstrap | None, C: Floats, level: float) -> tuple[NearRange, ...]:
-    """Return the near-optimal ranges of 0.1 %, 1 % and 5 %; arguments as in `frontier`."""
+def near_ranges(
+    fit: LawFit, draws: Bootstrap | None, C: Floats, level: float, epsilons: Sequence[tuple[float, bool]] = EPSILONS
+) -> tuple[NearRange, ...]:
+    """Return the near-optimal ranges; arguments as in `frontier`, and (epsilon, whether relative to the optimum)."""
     ranges = []
-    for epsilon, relative in EPSILONS:
+    for epsilon, relative in epsilons:
         with np.errstate(all="ignore"):
             best = fit.law.near_optimal(C, epsilon, relative=relative)
             ends = {} if draws is None else draws.near_optimal(C, epsilon, level, relative=relative)
@@ -169,7 +173,7 @@ class Resampling:
     Attributes:
         level: Of every interval.
         replicates: Of the bootstrap; 0 leaves the intervals out.
-        by: What is resampled: "row", "run" or "isoflop".
+        by: What is resampled: "row", "run", "isoflop" or a column.
         seed: Of the bootstrap.
     """
 
@@ -193,6 +197,8 @@ class Predictions:
         optima: One per budget.
         models: One per (N, D).
         flags: The law's, and those of extrapolation.
+        wider: Factor by which intervals of a further run beyond the largest fitted budget are widened: what a rollout
+            missed; 1 where it missed nothing.
     """
 
     fit: LawFit
@@ -200,6 +206,7 @@ class Predictions:
     optima: tuple[Predicted, ...]
     models: tuple[Predicted, ...]
     flags: tuple[Flag, ...]
+    wider: float = 1.0
 
     @property
     def headline(self) -> str:
@@ -233,17 +240,30 @@ def predictions(
     """
     fit = fit_law(table, metric, spec)
     draws = resampling.draws(fit)
-    optima = _optima(fit, draws, np.array(budgets), resampling.level) if budgets else ()
-    others = tuple(_model(fit, draws, N, D, resampling.level, columns or {}) for N, D in models)
-    reached = [model.C for model in (*optima, *others)]
-    flags = (*fit.flags, *extrapolation_flags(fit.table, fit.law, np.array(reached))) if reached else fit.flags
-    return Predictions(fit, resampling, optima, others, flags)
+    reached = np.array([*budgets, *(float(fit.law.cost.flops(N, D)) for N, D in models)])
+    wider = _widening(fit, resampling.level) if np.any(reached > fit.table.C.max()) else 1.0
+    optima = _optima(fit, draws, np.array(budgets), resampling.level, wider) if budgets else ()
+    others = tuple(_model(fit, draws, N, D, resampling.level, columns or {}, wider) for N, D in models)
+    flags = (*fit.flags, *extrapolation_flags(fit.table, fit.law, reached)) if len(reached) else fit.flags
+    if wider > 1:
+        sentence = f"intervals of a further run beyond the data are {wider:.2g} times wider, by what a rollout missed"
+        flags = (*flags, Flag("widened", sentence, wider, doubt=False))
+    return Predictions(fit, resampling, optima, others, flags, wider)
 
 
-def _optima(fit: LawFit, draws: Bootstrap | None, C: Floats, level: float) -> tuple[Predicted, ...]:
+def _widening(fit: LawFit, level: float) -> float:
+    """Return the factor of a rollout; 1 where the budgets are too few for one."""
+    try:
+        return widening(roll_out(fit), level)
+    except UsageError:
+        return 1.0
+
+
+def _optima(fit: LawFit, draws: Bootstrap | None, C: Floats, level: float, wider: float) -> tuple[Predicted, ...]:
     along = frontier(fit, draws, C, level)
     # at the fitted optimum: a replicate's own optimum is another model
-    predicted = predict(fit, along.N.value, along.D.value, level, draws)
+    factor = np.where(fit.table.C.max() < C, wider, 1.0)
+    predicted = predict(fit, along.N.value, along.D.value, level, draws, wider=factor)
     rows = []
     for index, budget in enumerate(C):
         bands = {key: getattr(along, key) for key in KEYS}
@@ -255,11 +275,19 @@ def _optima(fit: LawFit, draws: Bootstrap | None, C: Floats, level: float) -> tu
 
 
 def _model(
-    fit: LawFit, draws: Bootstrap | None, N: float, D: float, level: float, columns: Mapping[str, float]
+    fit: LawFit, draws: Bootstrap | None, N: float, D: float, level: float, columns: Mapping[str, float], wider: float
 ) -> Predicted:
-    done = predict(fit, N, D, level, draws, columns)
+    factor = wider if float(fit.law.cost.flops(N, D)) > fit.table.C.max() else 1.0
+    done = predict(fit, N, D, level, draws, columns, factor)
     (low, high), (least, most) = done.confidence, done.prediction
     intervals = {"loss": (float(low), float(high)) if draws is not None else _UNKNOWN}
     return Predicted(
-        fit.law.k * N * D, N, D, D / N, float(done.value), math.nan, intervals, (float(least), float(most))
+        float(fit.law.cost.flops(N, D)),
+        N,
+        D,
+        D / N,
+        float(done.value),
+        math.nan,
+        intervals,
+        (float(least), float(most)),
     )

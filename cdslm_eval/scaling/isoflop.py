@@ -6,8 +6,10 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import numpy.typing as npt
+from numpy.polynomial import polynomial
 
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.scaling.adequacy import Residuals, families
 from cdslm_eval.scaling.axis import Axis, make_axis
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.isocurve import IsoCurve, PowerLaw, fit_curve, fit_power_law
@@ -103,6 +105,15 @@ class IsoFlops:
         """The budgets that have an optimum."""
         return tuple(budget for budget in self.budgets if budget.has_optimum)
 
+    @property
+    def designed(self) -> bool:
+        """Whether the rows are isoFLOPs: declared, or most of them at one C with models of other sizes."""
+        sizes = [len(np.unique(self.table.N[b.rows])) for b in self.budgets]
+        # few sizes of nearly one C are a design, few of any C a coincidence
+        shared = [n > 3 or (n > 1 and b.C_spread < 0.05) for n, b in zip(sizes, self.budgets, strict=True)]
+        rows = sum(len(b.rows) for b, alike in zip(self.budgets, shared, strict=True) if alike)
+        return bool(np.all(self.table.isoflop != "")) or 2 * rows >= len(self.table)
+
     def width_laws(self, epsilon: float, *, relative: bool = False) -> tuple[PowerLaw, PowerLaw, PowerLaw] | None:
         """Return how the range within epsilon of the optimum grows with C: N_high / N_low, and the widths of N and D.
 
@@ -113,29 +124,41 @@ class IsoFlops:
         Returns:
             None where fewer than two budgets' own curves reach that far on both sides.
         """
+        rows = self.widths(epsilon, relative=relative)
+        if len(np.unique(rows[:, 0])) < 2:
+            return None
+        C, *widths = rows.T
+        ratio, n, d = (fit_power_law(C, width) for width in widths)
+        return ratio, n, d
+
+    def widths(self, epsilon: float, *, relative: bool = False) -> Floats:
+        """Return C, N_high / N_low, dN and dD of each budget whose own curve reaches that far, `[budgets, 4]`.
+
+        Args:
+            epsilon: In the metric's units, or with `relative` as a share of the optimum's value.
+            relative: Which of the two.
+        """
         rows = []
         for budget in self.optima:
             assert budget.chosen is not None
             low, high = budget.chosen.width(epsilon * abs(budget.loss) if relative else epsilon)
             if np.isfinite(low) and np.isfinite(high):
                 # at one budget the largest model sees the fewest tokens
-                sizes, tokens = np.exp([low, high]), budget.C / (self.table.k * np.exp([high, low]))
+                sizes, tokens = np.exp([low, high]), self.table.cost.tokens(budget.C, np.exp([high, low]))
                 rows.append((budget.C, np.exp(high - low), np.ptp(sizes), np.ptp(tokens)))
-        if len({row[0] for row in rows}) < 2:
-            return None
-        C, *widths = (np.array(column) for column in zip(*rows, strict=True))
-        ratio, n, d = (fit_power_law(C, width) for width in widths)
-        return ratio, n, d
+        return np.array(rows, float).reshape(-1, 4)
 
     @property
     def headline(self) -> str:
         """The first line."""
-        optima = (
-            f"{len(self.optima)} of {len(self.budgets)} budgets have an optimum of {self.metric} within their sizes"
-        )
+        pooled = "".join(f"POOLED: {flag.sentence}. " for flag in self.flags if flag.name == "families" and flag.doubt)
+        count = f"{len(self.optima)} of {len(self.budgets)} budgets"
+        optima = f"{pooled}{count} have an optimum of {self.metric} within their sizes"
         if self.N_law is None or self.ratio_law is None:
             return f"{optima}: too few for a law of N*"
         low, high = self.N_law.interval
+        if np.isnan(low):
+            return f"{optima}: N* grows as C^{self.N_law.exponent:.4f}, and too few budgets leave no interval"
         text = f"{optima}: N* grows as C^{self.N_law.exponent:.4f} [{low:.4f}, {high:.4f}]"
         low, high = self.ratio_law.interval
         sign = "its sign is not established by these data" if not low * high > 0 else ("rises" if low > 0 else "falls")
@@ -198,7 +221,15 @@ def fit_isoflops(
     noise = _pooled(curves)
     budgets = tuple(_budget(rows, groups.rows(i), float(c), curves[i], noise, options) for i, c in enumerate(groups.C))
     laws = _laws(budgets, seed)
-    return IsoFlops(metric, axis, rows, budgets, **laws, excluded=rows.excluded, flags=_flags(budgets, rows))
+    return IsoFlops(
+        metric,
+        axis,
+        rows,
+        budgets,
+        **laws,
+        excluded=rows.excluded,
+        flags=_flags(budgets, rows, axis.orient(rows.metric(metric))),
+    )
 
 
 def _curves(
@@ -277,11 +308,12 @@ def _budget(
 
 
 class _log_tokens:  # noqa: N801 - a function with a memory
-    """ln D of a model of a budget as a function of ln N: by C = k N D where that holds, else as the rows have it."""
+    """ln D of a model of a budget as a function of ln N: by the cost where that holds, else as the rows have it."""
 
     def __init__(self, table: RunTable, rows: npt.NDArray[np.intp], C: float, options: _Options) -> None:
         if options.exact or len(rows) < 3:
-            self.slope, self.level = -1.0, float(np.log(C / table.k))
+            cost = table.cost
+            self.slope, self.level = -cost.p / cost.q, float(cost.log_tokens(np.log(C), np.array(0.0)))
         else:
             x = np.log(table.N[rows])
             centre = float(x.mean())
@@ -327,7 +359,23 @@ def _kappa_law(budgets: tuple[IsoFlop, ...], seed: int) -> PowerLaw | None:
     return fit_power_law([b.C for b in good], [b.kappa for b in good], np.maximum(std, 0.2 * np.median(std)), seed=seed)
 
 
-def _flags(budgets: tuple[IsoFlop, ...], table: RunTable) -> tuple[Flag, ...]:
+def _residuals(budgets: tuple[IsoFlop, ...], table: RunTable, u: Floats) -> Residuals:
+    """Return what the budgets' curves leave over, on the rows of those that have one."""
+    curved = [budget for budget in budgets if budget.chosen is not None]
+    r, blocks = np.zeros(len(table)), []
+    for budget in curved:
+        assert budget.chosen is not None
+        own = budget.rows
+        r[own] = u[own] - budget.chosen.value(table.N[own])
+        block = np.zeros((len(table), budget.chosen.degree + 1))
+        block[own] = polynomial.polyvander(np.log(table.N[own]) - budget.chosen.centre, budget.chosen.degree)
+        blocks.append(block)
+    columns = {name: np.log(getattr(table, name)) for name in ("C", "N", "D")}
+    jacobian = np.hstack(blocks) if blocks else np.empty((len(table), 0))
+    return Residuals(r, jacobian, columns, table.weight, table.run)
+
+
+def _flags(budgets: tuple[IsoFlop, ...], table: RunTable, u: Floats) -> tuple[Flag, ...]:
     flags = []
     without = [b for b in budgets if not b.has_optimum]
     if without:
@@ -340,6 +388,7 @@ def _flags(budgets: tuple[IsoFlop, ...], table: RunTable) -> tuple[Flag, ...]:
         flags.append(Flag("budget_spread", sentence, wide, doubt=False))
     if table.notes:
         flags += [Flag("mixed_conventions", note, 1.0) for note in table.notes]
+    flags += [Flag("families", *family) for family in families(_residuals(budgets, table, u), table.labels)]
     if len(budgets) == 1:
         flags.append(Flag("one_budget", "all rows have one budget, so growth with C is not seen in the data", 1.0))
     return tuple(flags)

@@ -14,6 +14,7 @@ from cdslm_eval.builtin import laws as builtin
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.law import LawForm
 from cdslm_eval.scaling.axis import Axis, Log
+from cdslm_eval.scaling.cost import Cost
 from cdslm_eval.scaling.curves import Curve, NearOptimal, NumericCurve, Optimum, PowerCurve
 
 __all__ = ["Law", "LawSpec", "curve_of", "get_form"]
@@ -30,6 +31,7 @@ class LawSpec:
             ("broken:breaks=2").
         estimator: "huber" (sum of Huber's rho), "lad" (least absolute deviations) or "least_squares".
         delta: Huber's delta, above 0, on the scale of the link (identity: in units of the median |metric|).
+        delta_absolute: Huber's delta in the metric's own units, in place of `delta`; for the identity link alone.
         link: Scale of the residuals: "log" (relative errors), "identity" (absolute, in units of the median |metric|),
             "logit" (needs bounds), or "" for the default of the job (see `linked`).
         better: "lower", or "higher": then the law describes the distance from above, and E is what is approached.
@@ -42,10 +44,28 @@ class LawSpec:
     link: str = ""
     better: str = "lower"
     bounds: tuple[float, float] | None = None
+    delta_absolute: float | None = None
 
     def linked(self, default: str = "log") -> str:
         """Return the link: as chosen, else logit within bounds, identity for a metric that rises, else `default`."""
         return self.link or ("logit" if self.bounds else "identity" if self.better == "higher" else default)
+
+    def huber_delta(self, axis: Axis) -> float:
+        """Return Huber's delta on the residual scale of an axis.
+
+        Raises:
+            UsageError: An absolute delta is not above 0, or the link is not identity.
+        """
+        if self.delta_absolute is None:
+            return self.delta
+        if axis.link.name != "identity":
+            raise UsageError(
+                f"an absolute delta needs residuals in the metric's units, not on the {axis.link.name} scale; "
+                "use --link identity"
+            )
+        if not self.delta_absolute > 0:
+            raise UsageError(f"an absolute delta must be above 0, not {self.delta_absolute}")
+        return self.delta_absolute / axis.link.scale
 
 
 @lru_cache
@@ -72,7 +92,7 @@ class Law:
     Attributes:
         form: Name of the form; see `get_form`.
         parameters: E (in the metric's units), A, B, log_A, log_B (natural), alpha, beta, gamma, as the form has them.
-        k: The k of C = k N D.
+        cost: C as a function of N and D, which sets the optima under a budget.
         axis: How the metric is oriented and on what scale its residuals are measured.
 
     Example:
@@ -83,7 +103,7 @@ class Law:
 
     form: str
     parameters: Mapping[str, float]
-    k: float = 6.0
+    cost: Cost = field(default_factory=Cost)
     axis: Axis = field(default_factory=lambda: Axis(Log()))
 
     @classmethod
@@ -104,12 +124,17 @@ class Law:
             if not math.isfinite(value) or (name in positive and value <= 0):
                 raise UsageError(f"{name} of a law must be finite and above 0, not {value}")
         logs = {f"log_{name}": math.log(parameters[name]) for name in ("A", "B") if name in parameters}
-        return cls(form, {**parameters, **logs}, k, axis or Axis(Log()))
+        return cls(form, {**parameters, **logs}, Cost(k), axis or Axis(Log()))
+
+    @property
+    def k(self) -> float:
+        """The k of C = k N D (k N^p D^q)."""
+        return self.cost.k
 
     @property
     def curve(self) -> Curve:
         """The law in u."""
-        return curve_of(self.form, {name: np.asarray(v) for name, v in self.parameters.items()}, self.axis, self.k)
+        return curve_of(self.form, {name: np.asarray(v) for name, v in self.parameters.items()}, self.axis, self.cost)
 
     @property
     def has_optimum(self) -> bool:
@@ -179,16 +204,16 @@ class Law:
         return f"{E:.5g} + {body}" if self.axis.sign > 0 else f"{E:.5g} - ({body})"
 
 
-def curve_of(form: str, parameters: Mapping[str, Floats], axis: Axis, k: float) -> Curve:
+def curve_of(form: str, parameters: Mapping[str, Floats], axis: Axis, cost: Cost) -> Curve:
     """Return the curve of natural parameters (arrays that broadcast) in the oriented metric."""
     shape, floor = get_form(form), axis.orient(parameters["E"])
     if not shape.closed_form:
         own = {name: np.asarray(parameters[name], float) for name in shape.parameters}
-        return NumericCurve(floor, k, shape, own)
+        return NumericCurve(floor, cost, shape, own)
     alpha = np.asarray(parameters["alpha"], float)
     return PowerCurve(
         floor,
-        k,
+        cost,
         np.asarray(parameters["log_A"], float),
         alpha,
         np.asarray(parameters.get("log_B", -np.inf), float),

@@ -69,6 +69,7 @@ def predict(
     level: float = 0.95,
     draws: Bootstrap | None = None,
     columns: Mapping[str, npt.ArrayLike] | None = None,
+    wider: npt.ArrayLike = 1.0,
 ) -> Prediction:
     """Predict the metric of models with N parameters and D tokens.
 
@@ -79,6 +80,7 @@ def predict(
         level: Of the intervals, between 0 and 1.
         draws: Replicates to take the confidence interval from; None takes the sandwich covariance.
         columns: Values of further columns that the law reads.
+        wider: Factor on the half-widths of the interval of one further run, at least 1; broadcasts against N.
     """
     n, d = np.broadcast_arrays(np.asarray(N, float), np.asarray(D, float))
     columns, axis = columns or {}, fit.law.axis
@@ -97,8 +99,9 @@ def predict(
     lost = fit.n_rows / max(1, fit.n_rows - len(fit.theta))
     # an empirical quantile, since residuals under Huber have long tails
     noise = float(np.quantile(np.abs(residuals(fit)), level) * np.sqrt(lost))
+    factor = np.asarray(wider, float)
     # independent errors add in squares, on each side by itself
-    near, far = z - np.hypot(z - low, noise), z + np.hypot(high - z, noise)
+    near, far = z - factor * np.hypot(z - low, noise), z + factor * np.hypot(high - z, noise)
     # the axis turns the ends round where higher is better
     sides = [np.sort([axis.value(a), axis.value(b)], axis=0) for a, b in ((low, high), (near, far))]
     return Prediction(value, (sides[0][0], sides[0][1]), (sides[1][0], sides[1][1]), level)
@@ -107,7 +110,7 @@ def predict(
 def _standard_error(fit: LawFit, n: Floats, d: Floats, columns: Mapping[str, npt.ArrayLike]) -> Floats:
     """Return the standard error of u at points, by the delta method."""
     further = {name: np.broadcast_to(np.asarray(values, float), n.shape).ravel() for name, values in columns.items()}
-    there = replace(fit.table, N=n.ravel(), D=d.ravel(), C=fit.law.k * n.ravel() * d.ravel(), metrics=further)
+    there = replace(fit.table, N=n.ravel(), D=d.ravel(), C=fit.law.cost.flops(n.ravel(), d.ravel()), metrics=further)
     jacobian = fit.problem.at(there).values(fit.theta[None])[1][0]
     variance = np.einsum("np,pq,nq->n", jacobian, sandwich(fit), jacobian)
     return np.asarray(np.sqrt(np.maximum(variance, 0.0)).reshape(n.shape))

@@ -89,7 +89,10 @@ def usable_rows(table: RunTable, metric: str, axis: Axis) -> RunTable:
     outside = ~missing & ~axis.link.admits(axis.orient(y))
     scale = f"on the {axis.link.name} scale" + (f" with bounds {axis.bounds}" if axis.bounds else "")
     left = table.select(~(missing | outside))
-    reasons = [Excluded(int(table.line[i]), f"{metric} is missing") for i in np.flatnonzero(missing)]
+    # a cell that could not be read is missing for a reason that is listed already
+    known = {row.line for row in table.excluded if row.reason.startswith(f"{metric}:")}
+    lines = [int(line) for line in table.line[missing]]
+    reasons = [Excluded(line, f"{metric} is missing") for line in lines if line not in known]
     reasons += [
         Excluded(int(table.line[i]), f"{metric} = {y[i]:g} cannot be used {scale}") for i in np.flatnonzero(outside)
     ]

@@ -57,13 +57,13 @@ class Plan:
         """Return N, D and C of every run, each `[runs]`."""
         C = np.asarray(self.budgets, float)
         if self.ratio is not None or not law.has_optimum:
-            centre = np.sqrt(C / (law.k * (self.ratio or 20.0)))
+            centre = np.exp(law.cost.log_balanced(np.log(C), self.ratio or 20.0))
         else:
             centre = law.optimum(C).N
         spread = np.exp(np.linspace(-0.5, 0.5, self.sizes) * np.log(self.width)) if self.sizes > 1 else np.ones(1)
         n = np.repeat((centre[:, None] * spread).ravel(), self.repeats)
         c = np.repeat(C, self.sizes * self.repeats)
-        return n, c / (law.k * n), c
+        return n, law.cost.tokens(c, n), c
 
 
 def simulate(
@@ -104,7 +104,7 @@ def simulate(
         np.full(len(n), "train"),
         np.array([f"{value:.6g}" for value in c]),
         numbers + 1,
-        k=truth.k,
+        cost=truth.cost,
         derived="D",
         conventions={"origin": "simulated"},
         source="simulation",

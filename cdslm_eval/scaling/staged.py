@@ -106,7 +106,7 @@ def bootstrap_staged(staged: Staged, by: str = "row", replicates: int = 1000, se
         mapped, converged = second.theta, reached & second.converged
     natural = {**fit.problem.natural(law), **staged.map.kind.natural(mapped)}
     free = max(1, units - (len(fit.theta) + size if by == "row" else 1))
-    return Bootstrap(natural, objective, converged, by, units, free, seed, fit.form, fit.law.axis, fit.law.k)
+    return Bootstrap(natural, objective, converged, by, units, free, seed, fit.form, fit.law.axis, fit.law.cost)
 
 
 class Fused:
@@ -223,7 +223,7 @@ def fit_fused(loss_fit: LawFit, rows: StageRows, metric: str, first: MetricMap, 
     if not solution.converged[0]:
         flags.append(Flag("gradient", "the joint search did not reach an optimum", float(solution.gradient[0])))
     natural = {name: float(v[0]) for name, v in loss_fit.problem.natural(theta[None, :-size]).items()}
-    law = Law(loss_fit.form, natural, loss_fit.law.k, loss_fit.law.axis)
+    law = Law(loss_fit.form, natural, loss_fit.law.cost, loss_fit.law.axis)
     missed = (problem.predict(theta[None])[0] - target)[-len(values) :] * spreads[1]
     # the search of the map alone led elsewhere, and must not be repeated in its place
     mapped = replace(first, theta=theta[-size:], spread=residual_spread(missed, len(theta)), search=None)

@@ -17,6 +17,7 @@ from cdslm_eval.scaling.downstream import Downstream, compare_downstream
 from cdslm_eval.scaling.fit import LawFit, first_line, fit_law, fitted_values
 from cdslm_eval.scaling.flags import Flag, distrusted, extrapolation_flags
 from cdslm_eval.scaling.frontier import EPSILONS, Frontier, NearRange, Resampling, frontier, near_ranges, round_budgets
+from cdslm_eval.scaling.influence import Influence, influence
 from cdslm_eval.scaling.isoflop import IsoFlops, fit_isoflops
 from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.staged import bootstrap_staged
@@ -43,6 +44,7 @@ class Settings:
         through: Options of `compare_downstream`: `loss_link`, `maps`, `loss_rows`, `metric_rows`.
         budgets: Budgets in FLOPs at which optima are reported, besides the data's own decades.
         law: Whether a law is fitted, or the budgets are fitted alone.
+        epsilons: (how far from the optimum near-optimal widths are measured, whether as a share of its value).
     """
 
     spec: LawSpec = field(default_factory=LawSpec)
@@ -53,6 +55,7 @@ class Settings:
     through: Mapping[str, Any] = field(default_factory=dict)
     budgets: tuple[float, ...] = ()
     law: bool = True
+    epsilons: tuple[tuple[float, bool], ...] = EPSILONS
 
 
 @dataclass(frozen=True, eq=False, kw_only=True)
@@ -64,6 +67,7 @@ class Study:
         metric: The metric.
         settings: Its options.
         fit, bootstrap: The law and its replicates.
+        influence: The row that moves the law most.
         isoflops: Each budget by itself.
         curvature: How kappa and the near-optimal widths go with compute, and whether budgets and law agree.
         frontier, optima: The law along a grid of C (for figures), and at round budgets (for tables).
@@ -80,6 +84,7 @@ class Study:
     settings: Settings
     fit: LawFit | None = None
     bootstrap: Bootstrap | None = None
+    influence: Influence | None = None
     isoflops: IsoFlops | None = None
     curvature: Curvature | None = None
     frontier: Frontier | None = None
@@ -110,7 +115,8 @@ class Study:
         budgets = np.array(self.settings.budgets)
         beyond = extrapolation_flags(self.fit.table, self.fit.law, budgets) if len(budgets) else ()
         bent = () if self.curvature is None else self.curvature.flags
-        return (*self.fit.flags, *beyond, *bent, *self._held_out_flags)
+        moved = () if self.influence is None else self.influence.flags
+        return (*self.fit.flags, *beyond, *bent, *moved, *self._held_out_flags)
 
     @property
     def _held_out_flags(self) -> tuple[Flag, ...]:
@@ -224,6 +230,9 @@ def _of_law(fit: LawFit, settings: Settings, parts: _Parts) -> dict[str, Any]:
     level = settings.resampling.level
     draws = parts.attempt("bootstrap", lambda: settings.resampling.draws(fit))
     results: dict[str, Any] = {"bootstrap": draws}
+    # refits, as the bootstrap, which is left out with it
+    if settings.resampling.replicates:
+        results["influence"] = _influence(fit)
     if fit.law.has_optimum:
         rows = np.concatenate([fit.table.C, fit.test.C])
         grid = np.geomspace(rows.min(), max(rows.max(), *settings.budgets, 0.0), 80)
@@ -232,16 +241,31 @@ def _of_law(fit: LawFit, settings: Settings, parts: _Parts) -> dict[str, Any]:
         for name, C in grids.items():
             results[name] = parts.attempt(name, lambda C=C: frontier(fit, draws, C, level))  # type: ignore[misc]
         for name, C in (("near", grid), ("near_optima", round_)):
-            ranges = parts.attempt(name, lambda C=C: near_ranges(fit, draws, C, level))  # type: ignore[misc]
+            ranges = parts.attempt(name, lambda C=C: near_ranges(fit, draws, C, level, settings.epsilons))  # type: ignore[misc]
             results[name] = ranges or ()
     results["holdout"] = parts.attempt("holdout", lambda: hold_out(fit))
     results["rollout"] = parts.attempt("rollout", lambda: roll_out(fit)) or ()
     return results
 
 
+def _influence(fit: LawFit) -> Influence | None:
+    """Return the row that moves the law most; None where an exact fit has none."""
+    try:
+        with np.errstate(all="ignore"):
+            return influence(fit)
+    except UsageError:
+        return None
+
+
 def _isoflops(table: RunTable, metric: str, settings: Settings) -> IsoFlops:
     spec = settings.spec
-    return fit_isoflops(table, metric, bounds=spec.bounds, better=spec.better, seed=settings.resampling.seed)
+    done = fit_isoflops(table, metric, bounds=spec.bounds, better=spec.better, seed=settings.resampling.seed)
+    if not done.designed:
+        raise UsageError(
+            f"{table.source} has no isoFLOPs: {len(done.table)} rows at {len(done.budgets)} budgets, most with too few "
+            "sizes for a curve; name its budgets in a column isoflop if it has"
+        )
+    return done
 
 
 def _curvature(
@@ -255,7 +279,7 @@ def _curvature(
             draws = settings.resampling.draws(fit)
         except UsageError:
             fit = None  # the budgets' own part needs no law
-    return curvature(isoflops, fit, draws, EPSILONS, settings.resampling.level)
+    return curvature(isoflops, fit, draws, settings.epsilons, settings.resampling.level)
 
 
 def _staged_draws(through: Downstream, how: Resampling) -> dict[str, Bootstrap]:

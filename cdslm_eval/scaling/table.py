@@ -15,6 +15,7 @@ import numpy.typing as npt
 from cdslm_eval.core.errors import UnknownNameError, UsageError, did_you_mean
 from cdslm_eval.core.records import Record, read_records
 from cdslm_eval.scaling.columns import Columns, build, matches
+from cdslm_eval.scaling.cost import Cost, fit_cost
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -47,32 +48,45 @@ class Excluded:
 
 @dataclass(frozen=True, slots=True)
 class ComputeCheck:
-    """How well C = k N D holds in a table.
+    """How well C = k N D, or k N^p D^q, holds in a table.
 
     Attributes:
-        declared: The k that the table declares.
+        cost: The relation that the table declares, or that was fitted to it.
         measured: Median of C / (N D).
-        spread: Largest |ln(C / (declared N D))| over the rows: 0 where the relation is exact.
+        spread: Largest |ln(C / cost)| over the rows: 0 where the relation is exact.
         drift: Slope of ln(C / (N D)) in ln N: 0 where k does not change with the size of the model.
+        typical: Median |ln(C / cost)|.
         derived: The column that was computed by the relation, so that it cannot be checked: "C", "D", "N" or "".
     """
 
-    declared: float
+    cost: Cost
     measured: float
     spread: float
     drift: float
     derived: str
+    typical: float = 0.0
+
+    @property
+    def declared(self) -> float:
+        """The k of the relation."""
+        return self.cost.k
 
     @property
     def sentence(self) -> str:
         """The result in one sentence."""
         if self.derived:
-            return f"{self.derived} is computed as C = {self.declared:g} N D"
+            return f"{self.derived} is computed as C = {self.cost}"
         if self.spread < 0.01:
-            return f"C = {self.declared:g} N D holds within {np.expm1(self.spread):.2%}"
+            return f"C = {self.cost} holds within {np.expm1(self.spread):.2%}"
+        if not self.cost.plain:
+            return (
+                f"C = {self.cost}, fitted to the rows, misses by {np.expm1(self.typical):.1%} in the median and up to "
+                f"{np.expm1(self.spread):.0%}; optima under a budget C use it"
+            )
         return (
-            f"C = {self.declared:g} N D misses by up to {np.expm1(self.spread):.0%} (median C / ND = "
-            f"{self.measured:.4g}, changing as N^{self.drift:.2f}); optima under a budget C use k = {self.declared:g}"
+            f"C = {self.cost} misses by up to {np.expm1(self.spread):.0%} (median C / ND = {self.measured:.4g}, "
+            f"changing as N^{self.drift:.2f}); optima under a budget C use k = {self.declared:g}, or C = k N^p D^q "
+            "with --compute fitted"
         )
 
 
@@ -89,7 +103,7 @@ class RunTable:
         isoflop: Declared budget of each row, or "", `[rows]`.
         line: Line of each row in its file, `[rows]`.
         labels: Name -> texts `[rows]`: columns that hold no numbers.
-        k: The k of C = k N D.
+        cost: C = k N D, or k N^p D^q, by which optima under a budget C are found.
         derived: The column that was computed by that relation, or "".
         conventions: What N counts, what a token is, how C is computed, and whatever else a reader must know.
         excluded: Rows that are not used.
@@ -107,7 +121,7 @@ class RunTable:
     isoflop: npt.NDArray[np.str_]
     line: npt.NDArray[np.int64]
     labels: Mapping[str, npt.NDArray[np.str_]] = field(default_factory=dict)
-    k: float = 6.0
+    cost: Cost = field(default_factory=Cost)
     derived: str = ""
     conventions: Mapping[str, str] = field(default_factory=dict)
     excluded: tuple[Excluded, ...] = ()
@@ -154,7 +168,7 @@ class RunTable:
         built = build(rows, Columns.find(rows, columns or {}, source), k, source)
         return cls(
             **built.arrays,
-            k=float(k),
+            cost=Cost(float(k)),
             derived=built.derived,
             conventions={**built.conventions, **(conventions or {})},
             excluded=tuple(Excluded(*row) for row in built.excluded),
@@ -198,6 +212,11 @@ class RunTable:
         records = store_records(store, systems, run, value)
         return cls.from_records(records, **{"source": str(store.path), **settings})
 
+    @property
+    def k(self) -> float:
+        """The k of its cost."""
+        return self.cost.k
+
     def __len__(self) -> int:
         return len(self.N)
 
@@ -210,6 +229,11 @@ class RunTable:
         Raises:
             UnknownNameError: The table has no such metric.
         """
+        if name in self.metrics and name not in self.metric_names:
+            raise UsageError(
+                f"{self.source}: {name!r} is a setting of the runs, not a metric; the metrics are "
+                f"{', '.join(self.metric_names) or 'none'}"
+            )
         if name not in self.metrics:
             raise UnknownNameError("metric in the table", name, self.metric_names, self._nearest(name))
         return self.metrics[name]
@@ -265,6 +289,21 @@ class RunTable:
             table = table.select(matches(table._columns, rule))
         return table
 
+    def labels_of(self, columns: str) -> npt.NDArray[np.str_]:
+        """Return the text of a column in every row, or of several ("dataset,decay") joined by "/", `[rows]`.
+
+        Raises:
+            UnknownNameError: The table has no such column.
+        """
+        texts = []
+        for name in (part.strip() for part in columns.split(",")):
+            if name not in self._columns or (name in _ROWS and name not in {"run", "isoflop", "split"}):
+                known = [key for key in self._columns if key not in _ROWS or key in {"run", "isoflop", "split"}]
+                raise UnknownNameError("column of groups", name, known)
+            values = self._columns[name]
+            texts.append([value if isinstance(value, str) else f"{value:g}" for value in values.tolist()])
+        return np.array(["/".join(parts) for parts in zip(*texts, strict=True)], dtype=str)
+
     @property
     def _columns(self) -> dict[str, npt.NDArray[Any]]:
         return {name: getattr(self, name) for name in _ROWS} | {**self.labels, **self.metrics}
@@ -272,17 +311,37 @@ class RunTable:
     def compute_check(self) -> ComputeCheck:
         """Return how well C = k N D holds."""
         if not len(self):
-            return ComputeCheck(self.k, math.nan, math.nan, math.nan, self.derived)
+            return ComputeCheck(self.cost, math.nan, math.nan, math.nan, self.derived)
         ratio = np.log(self.C) - np.log(self.N) - np.log(self.D)
+        gap = np.abs(np.log(self.C) - self.cost.log_flops(np.log(self.N), np.log(self.D)))
         x = np.log(self.N) - np.log(self.N).mean()
         drift = float(x @ ratio / (x @ x)) if x @ x > 1e-12 else 0.0
-        spread = float(np.max(np.abs(ratio - math.log(self.k))))
-        return ComputeCheck(self.k, float(np.exp(np.median(ratio))), spread, drift, self.derived)
+        measured, typical = float(np.exp(np.median(ratio))), float(np.median(gap))
+        return ComputeCheck(self.cost, measured, float(gap.max()), drift, self.derived, typical)
+
+    def costing(self, cost: Cost | None = None) -> RunTable:
+        """Return the table with another relation of C to N and D.
+
+        Args:
+            cost: The relation; None fits C = k N^p D^q to the train rows.
+
+        Raises:
+            UsageError: C was computed from N and D, so that there is nothing to fit.
+        """
+        if cost is not None:
+            return replace(self, cost=cost)
+        if self.derived:
+            raise UsageError(
+                f"{self.source}: {self.derived} is computed as C = {self.cost}, so no other cost can be fitted; give "
+                "N, D and C, or FLOPs per token, of each run"
+            )
+        train = self.split == "train"
+        return replace(self, cost=fit_cost(self.N[train], self.D[train], self.C[train]))
 
     @property
     def digest(self) -> str:
         """SHA-256 over the numbers, runs and splits of the rows in use, and k."""
-        hasher = hashlib.sha256(repr(self.k).encode())
+        hasher = hashlib.sha256((repr(self.k) if self.cost.plain else repr(self.cost)).encode())
         for name in sorted(_ROWS):
             values = getattr(self, name)
             hasher.update(name.encode() + b"\0")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,7 +16,7 @@ from cdslm_eval.scaling.prediction import predict
 from cdslm_eval.scaling.rows import find_budgets
 from cdslm_eval.scaling.table import RunTable
 
-__all__ = ["Holdout", "hold_out", "one_sided", "roll_out", "undercovered"]
+__all__ = ["Holdout", "hold_out", "one_sided", "roll_out", "undercovered", "widening"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -30,6 +30,7 @@ class Holdout:
         actual, predicted: The metric, `[rows]`.
         errors: Actual minus predicted on the residual scale (relative errors under the log link), `[rows]`.
         covered: Which rows lie in their 95 % prediction interval, `[rows]`.
+        scaled: Errors in units of the half-width of that interval on their side, `[rows]`; within 1 where covered.
         n_fitted: How many rows were fitted.
         extrapolation_ratio: Largest predicted C over largest fitted C.
         how: What was held out, in words.
@@ -41,6 +42,7 @@ class Holdout:
     predicted: Floats
     errors: Floats
     covered: npt.NDArray[np.bool_]
+    scaled: Floats
     n_fitted: int
     extrapolation_ratio: float
     how: str
@@ -93,18 +95,41 @@ def undercovered(held: Holdout) -> Iterator[Flag]:
         yield Flag("held_out_coverage", sentence, inside / count, doubt=False)
 
 
+def widening(steps: Sequence[Holdout], level: float = 0.95) -> float:
+    """Return by how much intervals beyond the data must be widened to hold what a rollout held out; at least 1.
+
+    Args:
+        steps: Of `roll_out`.
+        level: Of the intervals.
+
+    Source: Lei et al., "Distribution-free predictive inference for regression" (2018) (split conformal intervals).
+    """
+    scaled = np.abs(np.concatenate([step.scaled for step in steps])) if steps else np.empty(0)
+    scaled = scaled[np.isfinite(scaled)]
+    # the quantile of fewer rows is their largest error, or beyond it
+    if len(scaled) < 1 / (1 - level):
+        return 1.0
+    return max(1.0, float(np.quantile(scaled, level, method="higher")))
+
+
 def _predicted(fit: LawFit, rows: RunTable, how: str) -> Holdout:
     actual = rows.metric(fit.metric)
     prediction = predict(fit, rows.N, rows.D, columns={name: rows.metric(name) for name in fit.law.extra_columns})
     axis = fit.law.axis
     low, high = prediction.prediction
+    # on the scale of the fit, to be compared with its residuals
+    middle = axis.target(prediction.value)
+    errors = axis.target(actual) - middle
+    # the axis may turn the ends round
+    near, far = np.sort([axis.target(low), axis.target(high)], axis=0)
+    half = np.where(errors > 0, far - middle, middle - near)
     return Holdout(
         rows,
         actual,
         prediction.value,
-        # on the scale of the fit, to be compared with its residuals
-        axis.target(actual) - axis.target(prediction.value),
+        errors,
         (actual >= low) & (actual <= high),
+        errors / np.maximum(half, 1e-300),
         fit.n_rows,
         float(rows.C.max() / fit.table.C.max()),
         how,

@@ -244,9 +244,9 @@ def _with_law(verdict: Verdict, case: Case) -> Verdict:
     """Add the law's limit and exponents, where the metric improves: no other determines them."""
     if case.fit is None or case.draws is None:
         return verdict
-    draws, tails = case.draws, [(1 - case.level) / 2, (1 + case.level) / 2]
+    draws = case.draws
     _, ahead, further = gains(case)
-    low, high = np.quantile(further, tails)
+    low, high = draws.band(further[:, 1], case.level)
     verdict = replace(
         verdict,
         next_gain=ahead,

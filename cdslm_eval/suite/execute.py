@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import time
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from typing import Any
@@ -52,6 +53,7 @@ def run_suite(plan: Plan, options: RunOptions) -> SuiteResult:
     Raises:
         UsageError: A set cannot be opened, a generator fails, or the recorded run measured something else.
     """
+    start = time.monotonic()
     with ExitStack() as stack:
         record = None
         if options.against is not None:
@@ -70,7 +72,8 @@ def run_suite(plan: Plan, options: RunOptions) -> SuiteResult:
         )
         if options.shard is not None:
             return _shard_result(plan, options, options.shard, store, cells)
-        return _result(plan, options, store, rows, record, cells)
+        result = _result(plan, options, store, rows, record, cells)
+        return dataclasses.replace(result, seconds=time.monotonic() - start)
 
 
 def _shard_result(plan: Plan, options: RunOptions, shard: Shard, store: Store, cells: tuple[Cell, ...]) -> SuiteResult:

@@ -14,7 +14,7 @@ app = typer.Typer(
     help="The continuous diffusion spoken language model: prepare speech, train, generate.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    epilog="--debug, allowed anywhere, shows the traceback of an error.",
 )
 for group in (prepare, train, generate, facts):
     group.add_to(app)

@@ -28,6 +28,7 @@ __all__ = [
     "OnsetWeight",
     "Out",
     "Patch",
+    "Plan",
     "Precision",
     "Probe",
     "Quiet",
@@ -65,6 +66,9 @@ ContinuationSeconds = Annotated[
 ]
 JoinSpeakers = Annotated[
     bool, typer.Option("--join-speakers", help="Let windows run over adjacent clips of one speaker.")
+]
+Plan = Annotated[
+    bool, typer.Option("--plan", help="Print N, D, C, steps, epochs and bytes on disk as JSON; train nothing.")
 ]
 Patch = Annotated[int, typer.Option("--patch", min=1, max=6, help="Frames that make one token.")]
 Schedule = Annotated[str, typer.Option("--schedule", help="linear, cosine, exponential or flow.")]

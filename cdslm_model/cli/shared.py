@@ -30,7 +30,7 @@ def run_app(app: typer.Typer, program: str) -> NoReturn:
     """Run a command line and exit; an error is printed as one sentence.
 
     Exit codes: 0 done, 2 the command or the data was wrong, 3 an error of the environment or of the program,
-    128 + N stopped by signal N with a checkpoint written.
+    128 + N stopped by signal N with a checkpoint written. `--debug`, anywhere, shows the traceback of an error.
     """
     for stream in (sys.stdout, sys.stderr):
         # A file name need not be UTF-8 and is printed all the same
@@ -52,11 +52,14 @@ def _exit_code(app: typer.Typer, program: str) -> int:
     """Return the exit code of a command line, having printed the sentence of its error."""
     resumes = "all written files are complete, the same command resumes from them"
     code, message = 0, ""
+    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
+    is_debugging = len(arguments) < len(sys.argv) - 1
     try:
-        app()
+        app(arguments)
     except SystemExit as end:
         code, message = (1, end.code) if isinstance(end.code, str) else (end.code or 0, "")
     except ModelError as error:
+        _show_traceback(is_debugging)
         code, message = error.exit_code, f"{program}: {error}"
     except ModuleNotFoundError as error:
         code, message = 3, f"{program}: {error.name} is not installed; Install: pip install 'cdslm-eval[model]'"
@@ -65,6 +68,7 @@ def _exit_code(app: typer.Typer, program: str) -> int:
     except BrokenPipeError:
         pass  # whoever read the output has seen enough
     except Exception as error:  # noqa: BLE001 - the last line of defence: one sentence with the place to report
+        _show_traceback(is_debugging)
         last = traceback.extract_tb(error.__traceback__)[-1]
         location = f"{last.filename.rpartition('/')[2]}:{last.lineno}"
         what = missing_resource(error)
@@ -73,6 +77,12 @@ def _exit_code(app: typer.Typer, program: str) -> int:
     if message:
         typer.echo(message, err=True)
     return code
+
+
+def _show_traceback(is_debugging: bool) -> None:
+    """Print the traceback of the present error under `--debug`."""
+    if is_debugging:
+        traceback.print_exc()
 
 
 def named_settings(settings: type[Any], options: Mapping[str, Any]) -> dict[str, Any]:

@@ -64,6 +64,7 @@ def train(
     precision: options.Precision = "auto",
     device: options.Device = "auto",
     compile_network: options.CompileNetwork = None,
+    plan: options.Plan = False,
     quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -77,15 +78,17 @@ def train(
     from cdslm_model.sample.probe import probe as run_probe
     from cdslm_model.sample.vocoder import find_vocoder
     from cdslm_model.train.jobs import Length, find_splits
+    from cdslm_model.train.planning import planned
     from cdslm_model.train.recipes import find_recipe
     from cdslm_model.train.run import TrainingJob
     from cdslm_model.train.run import train as run
     from cdslm_model.train.settings import Settings
 
     lengths = Length.from_options({"flops": target_flops, "tokens": tokens, "steps": steps})
-    train_on, held_out = find_splits(data, valid)
+    train_on, held_out = (_split_to_be(data), data) if plan else find_splits(data, valid)
     # Before the run, so that it does not end with log-mels that no vocoder can turn into samples
-    find_vocoder(vocoder, read_spec(train_on))
+    if not plan:
+        find_vocoder(vocoder, read_spec(train_on))
     chosen = dataclasses.asdict(find_recipe(recipe))
     chosen |= {name: values[name] for name in chosen if values[name] is not None}
     settings = Settings(
@@ -106,9 +109,17 @@ def train(
         if probe
         else None,
     )
+    if plan:
+        typer.echo(json.dumps(planned(job), indent=1))
+        return
     result = run_until_stopped(run, job, "cdslm")
     if int(os.environ.get("RANK", "0")) == 0:
         _show(result, out, as_json)
+
+
+def _split_to_be(data: Path) -> Path:
+    """Return the folder to train on; it need not be prepared yet."""
+    return data / "train" if (data / "train").is_dir() else data
 
 
 def _config(depth: int, patch: int, context_seconds: float, continuation_seconds: float, rotary_base: float) -> Config:

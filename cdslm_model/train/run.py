@@ -29,6 +29,7 @@ from cdslm_model.train.jobs import (
 from cdslm_model.train.journal import Journal
 from cdslm_model.train.loop import run
 from cdslm_model.train.objective import Validation
+from cdslm_model.train.planning import per_step
 from cdslm_model.train.schedule import WarmupStableDecay
 from cdslm_model.train.settings import Settings
 from cdslm_model.train.stopping import noted_signals
@@ -90,12 +91,7 @@ class _Runs:
         settings, config = job.settings, job.settings.config
         shape = (config.context_frames, config.continuation_frames)
         tokens = flops.tokens(config, *shape)
-        self.per_step = {
-            "steps": 1.0,
-            "flops": settings.batch_size * float(flops.training(config, *shape).total),
-            "tokens": settings.batch_size * float(tokens["network"]),
-            "six_nd": settings.batch_size * float(flops.six_nd(config, *shape)),
-        }
+        self.per_step = per_step(settings)
         self.conventions = {
             "parameters": "all trainable parameters",
             "tokens": "mel tokens of context and continuation that entered the network",

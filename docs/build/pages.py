@@ -15,6 +15,8 @@ import typer
 
 import cdslm_eval
 from cdslm_eval.cli import app as eval_app
+from cdslm_eval.cli.examples import EXAMPLES
+from cdslm_eval.plugin.directory import plugin_directory
 from cdslm_eval.plugin.host import Host
 from cdslm_model.cli import app as model_app
 
@@ -43,6 +45,8 @@ def command_page() -> str:
             usage = " ".join(piece for piece in command.collect_usage_pieces(context))
             parts.append(f"\n{'#' * (1 + min(len(path), 3))} {' '.join(path)}\n\n```\n{' '.join(path)} {usage}\n```\n")
             parts.append(f"\n{paragraphs(command.help or '')}\n")
+            if example := EXAMPLES.get(" ".join(path[1:])) if program == "cdslm-eval" else None:
+                parts.append(f"\n```\n{example}\n```\n")
             rows = [row for parameter in command.params if (row := option_row(parameter))]
             if rows:
                 parts.append("\n| option | meaning | default |\n|---|---|---|\n" + "".join(rows))
@@ -76,22 +80,15 @@ def plugin_page() -> str:
     """Return the directory of our plugins: what each provides, and its own page below."""
     host = Host()
     parts = ["# Plugins\n\nOur own distributions. Any other is a package with an entry point in `cdslm_eval`.\n"]
-    parts.append("\n| distribution | provides | install |\n|---|---|---|\n")
+    parts.append("\n" + plugin_directory(host))
+    parts.append("\n`cdslm-eval plugins --markdown` prints this table for what is installed elsewhere.\n")
     details = []
     for folder in sorted((ROOT / "plugins").iterdir()):
         if not (folder / "pyproject.toml").is_file():
             continue
         project = re.search(r'^name = "(.+)"', (folder / "pyproject.toml").read_text(), re.MULTILINE)
         assert project is not None
-        provides = [
-            f"{kind} `{name}`"
-            for kind in ("metric", "recognizer", "transcriber", "generator", "executor")
-            for name, registered in host.registered(kind).items()
-            if registered.owner.distribution == project[1]
-        ]
         anchor = project[1]
-        listed = ", ".join(provides) or "see below"
-        parts.append(f"| [{anchor}](#{anchor}) | {listed} | `pip install ./plugins/{folder.name}` |\n")
         readme = (folder / "README.md").read_text()
         body = re.sub(r"^# .*$", f"## {anchor} {{ #{anchor} }}", readme, count=1, flags=re.MULTILINE)
         body = re.sub(r"\]\((?:\.\./)+README\.md\)", "](index.md)", body)

@@ -284,3 +284,79 @@ def test_rows_of_several_systems_are_not_fitted_as_one_without_a_word(fit, table
     assert "rows of 2 systems are fitted as one: cdslm, unit-lm; --where system=cdslm fits one alone" in message
     _, message = fit("isoflop", name, "--where", "system=unit-lm", "--replicates", "0")
     assert "systems" not in message
+
+
+def exact(noise=0.0):
+    return [{**row, "seed": number} for number, row in enumerate(runs(noise=noise))]
+
+
+def test_an_exact_table_is_trusted(fit, table):
+    out, _ = fit(table("runs.csv", exact()), "--replicates", 50)
+    assert out.startswith("loss = 1.8 + 480 N^-0.3500 + 2100 D^-0.3700")
+    assert "NOT TO BE TRUSTED" not in out
+    assert fit("verdict", "runs.csv", "--replicates", 50)[0].startswith("SCALES")
+
+
+def test_the_first_line_has_the_delta_in_both_units(fit, table):
+    name = table("runs.csv", exact(0.003))
+    relative, _ = fit(name, "--link", "identity", "--replicates", 0)
+    median = sorted(row["loss"] for row in runs())[7]
+    assert "delta 0.001 of the median |loss|: " in relative.splitlines()[0]
+    stated = float(relative.split("|loss|: ")[1].split()[0])
+    assert stated == pytest.approx(0.001 * median, rel=0.01)
+    absolute, _ = fit(name, "--link", "identity", "--delta-absolute", stated, "--replicates", 0)
+    law = relative.split(", by")[0]
+    assert absolute.splitlines()[0].startswith(law)
+    assert f"delta {stated:g} in units of loss" in absolute.splitlines()[0]
+    _, error = fit(name, "--delta-absolute", 0.001, code=2)
+    assert "use --link identity" in error
+
+
+def test_a_law_of_compute_alone_says_nothing_of_optima(fit, table):
+    out, _ = fit(table("runs.csv", exact(0.003)), "--law", "power", "--replicates", 0)
+    assert "curvature_disagrees" not in out
+    missing = {line.split(":")[0] for line in out.splitlines() if line.startswith("No ")}
+    assert missing <= {"No holdout", "No rollout"}
+    assert "By the law kappa" not in out
+    assert "Compute-optimal models" not in out
+
+
+def test_a_table_without_isoflops_says_so_once(fit, table):
+    rows = [{"N": 10 ** (7 + k / 6), "D": 10 ** (9 + (7 * k % 24) / 8), "loss": 2 + 1 / (k + 2)} for k in range(24)]
+    out, _ = fit(table("runs.csv", rows), "--replicates", 0)
+    assert out.count("isoFLOPs") == 1
+    assert "budgets alone" not in out
+    assert "has no isoFLOPs" in fit("isoflop", "runs.csv", code=2)[1]
+
+
+def test_cells_and_columns_that_are_no_numbers_or_no_metrics_are_named(fit, table):
+    rows = exact(0.003)
+    rows[3]["loss"] = "3,1"
+    out, _ = fit(table("runs.csv", rows), "--replicates", 0)
+    assert out.count("Not used: line 5") == 1
+    assert "line 5: loss: '3,1' is not a number" in out
+    commas = [{**row, "loss": str(row["loss"]).replace(".", ",")} for row in runs()]
+    _, error = fit(table("commas.csv", commas), code=2)
+    assert "commas.csv: line 2: loss: '" in error
+    assert "write a point for decimals" in error
+    _, error = fit("runs.csv", "--metric", "seed", code=2)
+    assert "'seed' is a setting of the runs" in error
+    out, _ = fit(table("few.csv", runs()[:4]), "--replicates", 0, code=1)
+    assert out.startswith("NO LAW")
+
+
+def test_billions_in_one_column_are_suspected(fit, table):
+    rows = [{"N": row["N"], "D": row["D"] / 1e9, "loss": row["loss"]} for row in runs(noise=0.003)]
+    out, _ = fit(table("runs.csv", rows), "--replicates", 0)
+    assert "is D (or N) in billions? write 20B" in out
+
+
+def test_widths_are_stated_at_the_epsilons_of_the_command(fit, table):
+    name = table("runs.csv", exact(0.003))
+    out, _ = fit("isoflop", name, "--epsilon", "2%,0.02", "--replicates", 50)
+    widths = [line.split(" dN")[0] for line in out.splitlines() if line.startswith("Within")]
+    assert {width.split(",")[0] for width in widths} == {"Within 2 % of L*", "Within 0.02 of L*"}
+    assert len(widths) == 4
+    for wrong in ("2x", "0", "100%"):
+        _, error = fit("isoflop", name, "--epsilon", wrong, code=2)
+        assert "write a share of the optimum's value" in error

@@ -109,8 +109,11 @@ def test_a_ladder_gives_one_row_per_model_and_does_nothing_twice(plan):
     assert "train" not in again.stderr
     assert [p.read_text() for p in (path.parent / "out").glob("runs/*/run/starts")] == ["x"] * 4
     dry = run_ladder(path, "--dry-run").stdout.splitlines()
-    assert len(dry) == 9
-    assert all(line.startswith("done") for line in dry)
+    made = [line for line in dry if line.split()[1:2] in (["prepare"], ["train"], ["generate"])]
+    assert len(made) == 10
+    assert all(line.startswith("done") for line in made)
+    assert any(line.startswith("to do  score signal") for line in dry)
+    assert "measured on 4 runs" in dry[-2]
 
 
 def wait_until(condition, seconds=120):

@@ -9,10 +9,12 @@ import numpy as np
 import pytest
 
 from cdslm_eval.core.drawing import png, svg
+from cdslm_eval.core.errors import UnknownNameError
+from cdslm_eval.report.fit import write_figures
 from cdslm_eval.scaling.frontier import Resampling
 from cdslm_eval.scaling.law import Law, LawSpec
-from cdslm_eval.scaling.output.figures import FIGURES, budgets, draw, quality
-from cdslm_eval.scaling.output.figures.parts import paper_style
+from cdslm_eval.scaling.output.figures import FIGURES, budgets, draw, paper, quality
+from cdslm_eval.scaling.output.figures.parts import canvas, logarithmic, paper_style
 from cdslm_eval.scaling.simulate import Plan, simulate
 from cdslm_eval.scaling.study import Settings, study
 from cdslm_eval.scaling.table import RunTable
@@ -139,3 +141,41 @@ def test_figures_of_odd_tables_are_drawn_all_the_same(table, metric, replicates)
         seen.add(name)
     assert "isoflop" in seen
     assert "predicted" in seen or result.fit is None
+
+
+def test_the_figure_of_a_paper_holds_both_panels(done, tmp_path):
+    plain, _ = done
+    figure = paper.both_panels(plain)
+    left, kappa, ranges = (axes for axes in figure.axes if axes.get_title(loc="left"))
+    assert kappa.get_xscale() == kappa.get_yscale() == ranges.get_yscale() == "log"
+    # the budget that was held out has the law's curve, as a dashed line over its rows
+    dashed = [line for line in left.get_lines() if line.is_dashed() and len(line.get_xdata()) == 120]
+    assert len(dashed) == 1
+    N, value = dashed[0].get_data()
+    np.testing.assert_allclose(value, plain.fit.law.predict(N, 1e21 / 6 / N), rtol=1e-9)
+    drawn = {line.get_label(): line for line in ranges.get_lines()}
+    C, dN = drawn["dN, law"].get_data()
+    near = plain.fit.law.near_optimal(C, 0.01, relative=True)
+    np.testing.assert_allclose(dN, near.N_high - near.N_low, rtol=1e-9)
+    # budgets by themselves, by the roots of their own curves
+    (C, value) = drawn["dN, budget"].get_data()
+    budget = next(item for item in plain.isoflops.optima if C[0] == item.C)
+    low, high = np.exp(budget.chosen.width(0.01 * budget.loss))
+    assert value[0] == pytest.approx(high - low)
+    files = write_figures(plain, tmp_path, ["paper"])
+    assert [file.suffix for file in files] == [".svg", ".png", ".pdf"]
+    assert files[2].read_bytes().startswith(b"%PDF")
+    # Type 3 fonts are refused by journals
+    assert b"/Type3" not in files[2].read_bytes()
+    with pytest.raises(UnknownNameError, match="Did you mean 'paper'"):
+        write_figures(plain, tmp_path, ["papers"])
+
+
+def test_axes_of_one_decade_have_labels_between():
+    with paper_style():
+        figure, (axes,) = canvas()
+        axes.plot([1.5e8, 2.5e9], [1, 2])
+        logarithmic(axes)
+        png(figure, 60)
+    shown = [text.get_text() for text in (*axes.get_xticklabels(), *axes.get_xticklabels(minor=True))]
+    assert len([text for text in shown if text]) >= 4

@@ -15,6 +15,7 @@ from cdslm_eval.builtin.laws import Chinchilla, Power, cdslm_laws
 from cdslm_eval.core.errors import UnknownNameError
 from cdslm_eval.plugin.law import LawForm
 from cdslm_eval.scaling import Law, LawSpec, Plan, fit_law, simulate
+from cdslm_eval.scaling.cost import Cost
 from cdslm_eval.scaling.curves import NumericCurve
 from cdslm_eval.scaling.law import get_form
 
@@ -176,7 +177,7 @@ def test_the_default_coordinates_have_the_derivatives_of_their_values(form):
 def test_numeric_optima_are_those_of_the_closed_forms():
     exact = LAW.curve
     p = {name: np.asarray(LAW.parameters[name]) for name in ("A", "alpha", "B", "beta")}
-    numeric = NumericCurve(exact.floor, 6.0, Natural(), p)
+    numeric = NumericCurve(exact.floor, Cost(), Natural(), p)
     C = np.array([1e18, 1e20, 1e23])
     assert numeric.log_n_optimum(C) == pytest.approx(exact.log_n_optimum(C), abs=1e-6)
     assert numeric.frontier(C) == pytest.approx(exact.frontier(C), rel=1e-12)
@@ -187,7 +188,7 @@ def test_numeric_optima_are_those_of_the_closed_forms():
     for end in ("N_low", "N_high", "D_low", "D_high", "epsilon"):
         assert getattr(mine, end) == pytest.approx(getattr(theirs, end), rel=1e-5)
     # a thousand laws at once, as a bootstrap has them
-    many = NumericCurve(np.full((5, 1), exact.floor), 6.0, Natural(), {n: np.full((5, 1), v) for n, v in p.items()})
+    many = NumericCurve(np.full((5, 1), exact.floor), Cost(), Natural(), {n: np.full((5, 1), v) for n, v in p.items()})
     assert many.log_n_optimum(C) == pytest.approx(np.tile(exact.log_n_optimum(C), (5, 1)), abs=1e-6)
 
 

@@ -20,7 +20,7 @@ from cdslm_eval.scaling.isoflop import IsoFlop, IsoFlops
 from cdslm_eval.scaling.map_fit import MetricMap
 from cdslm_eval.scaling.methods import METHODS
 from cdslm_eval.scaling.output.saved import saved_runs
-from cdslm_eval.scaling.output.text import estimator_words
+from cdslm_eval.scaling.output.text import estimator_words, latex
 from cdslm_eval.scaling.study import Settings, Study
 from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.validation import Holdout
@@ -28,6 +28,7 @@ from cdslm_eval.scaling.verdict import Verdict
 
 __all__ = ["law_document", "predictions_document", "settings_document", "study_document"]
 
+_SYMBOLS = {"N": "N^*", "D": "D^*", "ratio": "r^*", "kappa": r"\kappa"}
 EXPONENTS = {"N_exponent": "N*", "D_exponent": "D*", "ratio_exponent": "r* = D*/N*"}
 
 
@@ -38,9 +39,9 @@ def study_document(study: Study) -> dict[str, Any]:
         study: Of `cdslm_eval.scaling.study.study`.
 
     Returns:
-        `law`, `intervals`, `standard_errors`, `optimum`, `near_optimal`, `exponents`, `isoflops`, `holdout`, `rollout`,
-        `downstream`, `flags`, `verdict`, `missing` (part -> its reason), `settings` and `runs`: enough to
-        predict from without the table.
+        `law`, `intervals`, `standard_errors`, `optimum`, `near_optimal`, `exponents`, `isoflops`, `holdout`,
+        `influence`, `rollout`, `downstream`, `flags`, `verdict`, `missing` (part -> its reason), `settings` and
+        `runs`: enough to predict from without the table.
     """
     held = study.holdout
     document = {
@@ -53,6 +54,7 @@ def study_document(study: Study) -> dict[str, Any]:
         "isoflops": None if study.isoflops is None else _isoflops(study.isoflops),
         "curvature": None if study.curvature is None else _curvature(study.curvature),
         "holdout": None if held is None else _holdout(held),
+        "influence": study.influence,
         "rollout": [_holdout(step) for step in study.rollout],
         "downstream": None if study.downstream is None else _downstream(study.downstream, study),
         "flags": list(study.flags),
@@ -70,9 +72,11 @@ def law_document(fit: LawFit) -> dict[str, Any]:
     return {
         "form": fit.form,
         "formula": fit.problem.form.formula,
+        "latex": fit.problem.form.latex or None,
+        "latex_fitted": latex(str(fit.law)) if fit.problem.form.template else None,
         "estimator": fit.spec.estimator,
-        "estimator_words": estimator_words(fit.spec.estimator, fit.spec.delta, fit.link, fit.metric),
-        "delta": fit.spec.delta if fit.spec.estimator == "huber" else None,
+        "estimator_words": estimator_words(fit.spec.estimator, fit.delta, fit.link, fit.metric),
+        "delta": fit.cost.delta if fit.spec.estimator == "huber" else None,
         "link": fit.link,
         **fit.parameters,
         "objective": fit.objective,
@@ -92,7 +96,7 @@ def _intervals(study: Study) -> dict[str, Any]:
         curve = fit.law.curve
         values = {
             "N_exponent": curve.N_exponent,
-            "D_exponent": 1 - curve.N_exponent,
+            "D_exponent": curve.D_exponent,
             "ratio_exponent": curve.ratio_exponent,
         }
         for name, value in values.items():
@@ -201,7 +205,7 @@ def _isoflops(isoflops: IsoFlops) -> dict[str, Any]:
     return {
         "headline": isoflops.headline,
         "budgets": [_budget(isoflops, budget) for budget in isoflops.budgets],
-        **{f"{name}_law": _power(getattr(isoflops, f"{name}_law")) for name in ("N", "D", "ratio", "kappa")},
+        **{f"{name}_law": _power(getattr(isoflops, f"{name}_law"), sign) for name, sign in _SYMBOLS.items()},
         "flags": list(isoflops.flags),
     }
 
@@ -256,10 +260,11 @@ def _growth(growth: Growth) -> dict[str, Any]:
     }
 
 
-def _power(law: PowerLaw | None) -> dict[str, Any] | None:
+def _power(law: PowerLaw | None, symbol: str) -> dict[str, Any] | None:
     if law is None:
         return None
     return {
+        "latex": rf"{symbol} = {latex(f'{math.exp(law.log_coefficient):.4g} C^{law.exponent:.4f}')}",
         "exponent": law.exponent,
         "interval": law.interval,
         "log_coefficient": law.log_coefficient,
@@ -328,6 +333,7 @@ def settings_document(table: RunTable, metric: str, options: Mapping[str, Any]) 
         "digest": table.digest,
         "rows": len(table),
         "k": table.k,
+        "cost": dataclasses.asdict(table.cost),
         "derived": table.derived,
         "compute": check.sentence,
         "conventions": dict(table.conventions),

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.scaling.cost import Cost
 from cdslm_eval.scaling.fit import LawFit
 from cdslm_eval.scaling.frontier import Resampling
 from cdslm_eval.scaling.law import LawSpec
@@ -82,9 +83,12 @@ def _saved(path: Path, document: Mapping[str, Any]) -> Saved:
     records = [(int(row["line"]), {name: v for name, v in row.items() if name != "line"}) for row in document["runs"]]
     columns = {name: name for name in _COLUMNS}
     table = RunTable.from_records(records, columns=columns, k=options["k"], source=str(path))
+    # files of before a fitted cost have k alone
+    table = table.costing(Cost(**options.get("cost", {"k": options["k"]})))
     if table.digest != options["digest"]:
         raise UsageError(f"{path}: its runs are not those that were fitted; fit again, or use the table")
-    known = {field.name: options[field.name] for field in dataclasses.fields(LawSpec)}
+    # an option that is newer than the file had its default
+    known = {field.name: options.get(field.name, field.default) for field in dataclasses.fields(LawSpec)}
     known["bounds"] = None if known["bounds"] is None else tuple(known["bounds"])
     resampling = Resampling(**{field.name: options[field.name] for field in dataclasses.fields(Resampling)})
     return Saved(table, options["metric"], LawSpec(**known), resampling, document["law"])

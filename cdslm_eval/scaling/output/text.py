@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
@@ -24,6 +25,7 @@ __all__ = [
     "exponent_lines",
     "held_out_view",
     "isoflop_view",
+    "latex",
     "lines_text",
     "map_view",
     "near_view",
@@ -96,21 +98,18 @@ def between(low: float, high: float, digits: int = 4, *, counts: bool = False) -
     return " … ".join(ends)
 
 
-def estimator_words(estimator: str, delta: float, link: str, metric: str) -> str:
+def estimator_words(estimator: str, delta: str, link: str, metric: str) -> str:
     """Return the estimator in words: Huber's and least absolute deviations are often confused.
 
     Example:
-        >>> estimator_words("huber", 1e-3, "log", "loss")
+        >>> estimator_words("huber", "0.001", "log", "loss")
         'Huber loss (sum, delta 0.001) on log loss'
-        >>> estimator_words("huber", 1e-3, "identity", "loss")
-        'Huber loss (sum, delta 0.001 of the median |loss|) on loss'
-        >>> estimator_words("lad", 0.0, "identity", "mos")
+        >>> estimator_words("lad", "0", "identity", "mos")
         'least absolute deviations (LAD) on mos'
     """
     on = {"log": f"log {metric}", "logit": f"logit {metric}"}.get(link, metric)
-    unit = f" of the median |{metric}|" if link == "identity" else ""
     words = {
-        "huber": f"Huber loss (sum, delta {delta:g}{unit})",
+        "huber": f"Huber loss (sum, delta {delta})",
         "lad": "least absolute deviations (LAD)",
         "least_squares": "least squares",
     }
@@ -131,6 +130,17 @@ def sign_words(name: str, value: float, low: float, high: float, level: float) -
     if low <= 0 <= high:
         return f"{sentence}: its sign is not established by these data"
     return f"{sentence}: it {'rises' if low > 0 else 'falls'} with compute"
+
+
+def latex(formula: str) -> str:
+    r"""Return a formula of numbers and powers as LaTeX.
+
+    Example:
+        >>> print(latex("1.8 + 477.8 N^-0.3473 + 2.1e+05 D^-0.3672"))
+        1.8 + 477.8 N^{-0.3473} + 2.1 \times 10^{5} D^{-0.3672}
+    """
+    raised = re.sub(r"\^(-?[0-9.]+)", r"^{\1}", formula)
+    return re.sub(r"(?<=[0-9])e([+-])0*([0-9]+)", lambda m: rf" \times 10^{{{m[1].strip('+')}{m[2]}}}", raised)
 
 
 def lines_text(lines: list[int], most: int = 12) -> str:
@@ -244,7 +254,7 @@ def estimator_line(study: Study) -> str:
     """Return the estimator, the number of rows and the objective of the law."""
     fit = study.fit
     assert fit is not None
-    words = estimator_words(fit.spec.estimator, fit.spec.delta, fit.link, fit.metric)
+    words = estimator_words(fit.spec.estimator, fit.delta, fit.link, fit.metric)
     return f"Estimator: {words}; {fit.n_rows} rows, objective {fit.objective:.9g}."
 
 
@@ -270,7 +280,7 @@ def exponent_lines(study: Study) -> tuple[str, ...]:
     if fit is None or not fit.law.has_optimum:
         return ()
     curve = fit.law.curve
-    values = {"N": curve.N_exponent, "D": 1 - curve.N_exponent, "ratio": curve.ratio_exponent}
+    values = {"N": curve.N_exponent, "D": curve.D_exponent, "ratio": curve.ratio_exponent}
     lines = []
     for key, name in (("N", "N*"), ("D", "D*"), ("ratio", "r* = D*/N*")):
         ends = (math.nan, math.nan) if draws is None else draws.interval(f"{key}_exponent", level)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from cdslm_eval.scaling.output.figures import budgets, quality
+from cdslm_eval.scaling.output.figures import budgets, paper, quality
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -17,6 +17,11 @@ __all__ = ["FIGURES", "draw"]
 ISOFLOP = (
     "The metric against parameters N, one colour per budget C: rows, the law under each budget, the optimum of each "
     "budget's own curve (star), and the optima of the law (dots)."
+)
+PAPER = (
+    "Left: the metric against N, one colour per budget, held-out budgets with the law's prediction (dashes). Right: "
+    "the curvature κ at the optimum and the ranges of N and D within 1 % of it against compute, of the law and of each "
+    "budget by itself; arrows: intervals that leave the frame."
 )
 OPTIMA = (
     "Compute-optimal parameters N*, tokens D* and their ratio r* against compute: the law with its interval, and each "
@@ -49,6 +54,7 @@ FIGURES: dict[str, tuple[Callable[[Study], Figure | None], str]] = {
     "optima": (budgets.optima, OPTIMA),
     "curvature": (budgets.curvature, CURVATURE),
     "near-optimal": (budgets.near_optimal, NEAR_OPTIMAL),
+    "paper": (paper.both_panels, PAPER),
     "residuals": (quality.residuals, RESIDUALS),
     "predicted": (quality.predicted_against_actual, PREDICTED),
     "rollout": (quality.rollout, ROLLOUT),

@@ -21,12 +21,13 @@ from cdslm_eval.scaling.output.figures.parts import (
     paper_style,
     points,
 )
+from cdslm_eval.scaling.rows import find_budgets
 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.isoflop import IsoFlop
     from cdslm_eval.scaling.study import Study
 
-__all__ = ["curvature", "isoflop_curves", "near_optimal", "optima"]
+__all__ = ["curvature", "isoflop_curves", "isoflop_panel", "near_optimal", "optima", "own_values"]
 
 
 def isoflop_curves(study: Study) -> Figure | None:
@@ -35,37 +36,41 @@ def isoflop_curves(study: Study) -> Figure | None:
     Args:
         study: With budgets.
     """
-    iso = study.isoflops
-    if iso is None:
+    if study.isoflops is None:
         return None
     with paper_style():
         figure, (axes,) = canvas(width=5.6, height=3.8)
-        colours = Budgets(study.table.C)
-        for rows, marker, filled in ((~study.test, "o", True), (study.test, "D", False)):
-            inks = [colours.of(C) for C in study.table.C[rows]]
-            axes.scatter(
-                study.table.N[rows],
-                study.values[rows],
-                s=11,
-                marker=marker,
-                facecolors=inks if filled else "white",
-                edgecolors=inks,
-                linewidths=0.7,
-                zorder=2,
-            )
-        positive = bool(np.nanmin(study.values) > 0)
-        spread = np.nanmin(study.values), np.nanmax(study.values)
-        for budget in iso.budgets:
-            _curve(axes, study, budget, colours)
-        margin = (spread[1] / spread[0]) ** 0.04 if positive else 0.04 * (spread[1] - spread[0])
-        axes.set_ylim(
-            *((spread[0] / margin, spread[1] * margin) if positive else (spread[0] - margin, spread[1] + margin))
-        )
-        _keys(axes, study)
-        logarithmic(axes, y=positive, name="N, parameters")
-        axes.set_ylabel(label(study.metric))
-        colours.bar(figure, axes)
+        isoflop_panel(axes, study).bar(figure, axes)
     return figure
+
+
+def isoflop_panel(axes: Axes, study: Study) -> Budgets:
+    """Draw the isoFLOP curves into axes, and return the colours of the budgets."""
+    assert study.isoflops is not None
+    colours = Budgets(study.table.C)
+    for rows, marker, filled in ((~study.test, "o", True), (study.test, "D", False)):
+        inks = [colours.of(C) for C in study.table.C[rows]]
+        axes.scatter(
+            study.table.N[rows],
+            study.values[rows],
+            s=11,
+            marker=marker,
+            facecolors=inks if filled else "white",
+            edgecolors=inks,
+            linewidths=0.7,
+            zorder=2,
+        )
+    positive = bool(np.nanmin(study.values) > 0)
+    spread = np.nanmin(study.values), np.nanmax(study.values)
+    for budget in study.isoflops.budgets:
+        _curve(axes, study, budget, colours)
+    _held_out_curves(axes, study, colours)
+    margin = (spread[1] / spread[0]) ** 0.04 if positive else 0.04 * (spread[1] - spread[0])
+    axes.set_ylim(*((spread[0] / margin, spread[1] * margin) if positive else (spread[0] - margin, spread[1] + margin)))
+    _keys(axes, study)
+    logarithmic(axes, y=positive, name="N, parameters")
+    axes.set_ylabel(label(study.metric))
+    return colours
 
 
 def _curve(axes: Axes, study: Study, budget: IsoFlop, colours: Budgets) -> None:
@@ -74,10 +79,9 @@ def _curve(axes: Axes, study: Study, budget: IsoFlop, colours: Budgets) -> None:
         return
     iso, ink = study.isoflops, colours.of(budget.C)
     assert iso is not None
-    N = iso.table.N[budget.rows]
-    grid = np.geomspace(N.min() / 1.2, N.max() * 1.2, 120)
+    grid = _sizes(iso.table.N[budget.rows])
     if study.fit is not None:
-        value = study.fit.law.predict(grid, budget.C / (study.fit.law.k * grid))
+        value = study.fit.law.predict(grid, study.fit.law.cost.tokens(budget.C, grid))
     else:
         value = iso.axis.restore(budget.chosen.value(grid))
     axes.plot(grid, value, "-", color=ink, lw=0.9, alpha=0.9)
@@ -85,11 +89,30 @@ def _curve(axes: Axes, study: Study, budget: IsoFlop, colours: Budgets) -> None:
         axes.plot(budget.N, budget.loss, "*", color=ink, ms=8.5, mec="white", mew=0.6, zorder=4)
 
 
+def _sizes(N: np.ndarray) -> np.ndarray:
+    return np.geomspace(N.min() / 1.2, N.max() * 1.2, 120)
+
+
+def _held_out_curves(axes: Axes, study: Study, colours: Budgets) -> None:
+    """Draw the law's prediction under the budgets of which every row was held out: what its test is judged by."""
+    if study.fit is None or not study.test.any():
+        return
+    groups = find_budgets(study.table)
+    for number, C in enumerate(groups.C):
+        rows = groups.rows(number)
+        if study.test[rows].all():
+            grid = _sizes(study.table.N[rows])
+            value = study.fit.law.predict(grid, study.fit.law.cost.tokens(C, grid))
+            axes.plot(grid, value, ls=(0, (4, 2)), color=colours.of(float(C)), lw=0.9, alpha=0.9)
+
+
 def _keys(axes: Axes, study: Study) -> None:
     """Add dots, lines and stars to the legend, once, in one ink."""
     axes.plot([], [], "o", color=INK, ms=3.2, label="row")
     if study.test.any():
         axes.plot([], [], "D", color=INK, mfc="white", ms=3.2, label="row held out")
+        if study.fit is not None:
+            axes.plot([], [], ls=(0, (4, 2)), color=INK, lw=0.9, label="law under a budget held out")
     axes.plot([], [], "-", color=INK, lw=0.9, label="law under a budget" if study.fit else "curve of a budget")
     axes.plot([], [], "*", color=INK, ms=7.5, mec="white", mew=0.6, label="optimum of a budget's own curve")
     if study.frontier is not None:
@@ -98,7 +121,7 @@ def _keys(axes: Axes, study: Study) -> None:
     legend(axes)
 
 
-def _own(study: Study, key: str) -> tuple[np.ndarray, ...]:
+def own_values(study: Study, key: str) -> tuple[np.ndarray, ...]:
     """Return C, value, low, high of a quantity over the budgets that have an optimum of their own."""
     assert study.isoflops is not None
     rows = [(budget.C, getattr(budget, key), *getattr(budget, f"{key}_interval")) for budget in study.isoflops.optima]
@@ -117,7 +140,7 @@ def optima(study: Study) -> Figure | None:
             if study.frontier is not None:
                 band(axes, _framed(study, key, getattr(study.frontier, key)), name="law, with interval")
             if iso is not None:
-                points(axes, *_own(study, key), name="budget by itself", color=ORANGE)
+                points(axes, *own_values(study, key), name="budget by itself", color=ORANGE)
                 power = getattr(iso, f"{key}_law")
                 if power is not None:
                     C = np.array([iso.optima[0].C, iso.optima[-1].C])
@@ -141,7 +164,7 @@ def _framed(study: Study, key: str, band: Band) -> Band:
 
 def _hold_scale(axes: Axes, study: Study, key: str) -> None:
     """Let lines and points set the scale: the whisker of a budget of few rows may span decades."""
-    seen = [] if study.isoflops is None else [_own(study, key)[1]]
+    seen = [] if study.isoflops is None else [own_values(study, key)[1]]
     if study.frontier is not None:
         law = _framed(study, key, getattr(study.frontier, key))
         seen += [law.value, law.low, law.high]
@@ -161,7 +184,7 @@ def curvature(study: Study) -> Figure | None:
         if study.frontier is not None:
             band(axes, study.frontier.kappa, name="law, with interval")
         if iso is not None:
-            C, value, low, high = _own(study, "kappa")
+            C, value, low, high = own_values(study, "kappa")
             points(axes, C, value, low, high, name="budget by itself", color=ORANGE)
             # a budget of few rows may know nothing of its curvature: whiskers do not set the scale
             top = 1.6 * max([float(np.quantile(value, 0.9)) if len(value) else 0.0, *_tops(study)])

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LogNorm
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, LogFormatterSciNotation, LogLocator, MaxNLocator, NullFormatter
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Budgets",
+    "arrows",
     "band",
     "canvas",
     "floor_line",
@@ -83,17 +85,37 @@ def logarithmic(axes: Axes, *, x: bool = True, y: bool = False, name: str = "") 
         if decades > 1:
             axis.set_major_locator(LogLocator(numticks=6))
             axis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=True))
+            _label_between(axis, decades)
         else:
             axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
             axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}" if value < 1e4 else _short(value)))
-        axis.set_minor_formatter(NullFormatter())
+            axis.set_minor_formatter(NullFormatter())
     if name:
         axes.set_xlabel(name)
+
+
+def _label_between(axis: Axis, decades: float) -> None:
+    """Label ticks between the decades where there are few of these: one number on an axis tells no scale."""
+    between = (2.0, 5.0) if decades < 2 else (3.0,)
+    if decades > 3:
+        axis.set_minor_formatter(NullFormatter())
+        return
+    axis.set_minor_locator(LogLocator(subs=between, numticks=20))
+    axis.set_minor_formatter(FuncFormatter(lambda value, _: _short(value) if value >= 1e4 else f"{value:.3g}"))
+    axis.set_tick_params(which="minor", labelsize=5.5)
 
 
 def _short(value: float) -> str:
     exponent = int(np.floor(np.log10(value)))
     return rf"${value / 10.0**exponent:.3g}\times10^{{{exponent}}}$"
+
+
+def arrows(axes: Axes, x: Floats, low: Floats, high: Floats, *, color: str = INK) -> None:
+    """Mark whiskers that leave the frame with arrows at its edge; the limits must be set already."""
+    bottom, top = axes.get_ylim()
+    for end, edge, marker in ((low < bottom, bottom, "v"), (high > top, top, "^")):
+        if end.any():
+            axes.plot(x[end], np.full(int(end.sum()), edge), marker, color=color, ms=3.2, ls="none", clip_on=False)
 
 
 def band(axes: Axes, along: Band, *, color: str = BLUE, name: str = "", line: str = "-", **more: Any) -> None:

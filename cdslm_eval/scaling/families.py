@@ -1,0 +1,228 @@
+"""Families: groups of runs fitted each and jointly with shared exponents, and the compute one needs against another."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass, replace
+
+import numpy as np
+import numpy.typing as npt
+
+from cdslm_eval.core.errors import UnknownNameError, UsageError
+from cdslm_eval.scaling.axis import Axis, make_axis
+from cdslm_eval.scaling.bootstrap import Bootstrap
+from cdslm_eval.scaling.fit import LawFit, fit_law
+from cdslm_eval.scaling.frontier import Resampling
+from cdslm_eval.scaling.isoflop import IsoFlops, fit_isoflops
+from cdslm_eval.scaling.joint import JointFit, joint_fits
+from cdslm_eval.scaling.law import LawSpec
+from cdslm_eval.scaling.rows import usable_rows
+from cdslm_eval.scaling.table import RunTable
+
+__all__ = ["Families", "Member", "Multiplier", "fit_families", "probability"]
+
+Floats = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+_UNKNOWN = (math.nan, math.nan)
+_LEVEL, _LEAST_P = 0.01, 1e-16
+
+
+def probability(p: float) -> str:
+    """Return a probability in words: "= 0.02", or "< 1e-16" where its digits mean nothing."""
+    return f"= {p:.1g}" if p >= _LEAST_P else f"< {_LEAST_P:g}"
+
+
+@dataclass(frozen=True, eq=False)
+class Member:
+    """A group by itself; a part that cannot be computed is None, with its reason in `missing`.
+
+    Attributes:
+        name: The group's text in the column.
+        table: Its rows.
+        fit, bootstrap: Its own law and replicates.
+        isoflops: Its budgets, each by itself.
+        missing: Why the law or the budgets are None, or "".
+    """
+
+    name: str
+    table: RunTable
+    fit: LawFit | None = None
+    bootstrap: Bootstrap | None = None
+    isoflops: IsoFlops | None = None
+    missing: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Multiplier:
+    """The compute that a group needs for what another reaches, as a multiple of it.
+
+    Attributes:
+        group, against: The two groups.
+        C: Budget of the other at which they are compared.
+        value: C of the group / C of the other, both at their optimum for the same metric; infinite where the group
+            does not get there.
+        interval: Of the value.
+        ends: The value at the least and at the largest budget of the other: equal where E is shared.
+    """
+
+    group: str
+    against: str
+    C: float
+    value: float
+    interval: Interval
+    ends: tuple[float, float]
+
+    @property
+    def sentence(self) -> str:
+        """The multiplier in words."""
+        if not math.isfinite(self.value):
+            return f"{self.group} does not reach what {self.against} has at C = {self.C:.3g} at any compute"
+        low, high = self.interval
+        known = "" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]"
+        text = f"{self.group} needs {self.value:.3g}{known} of {self.against}'s compute"
+        if abs(math.log(max(self.ends[1], 1e-300) / max(self.ends[0], 1e-300))) > 0.02:
+            text += f" at C = {self.C:.3g} ({self.ends[0]:.3g} at its least budget, {self.ends[1]:.3g} at its largest)"
+        return text if math.isnan(low) or not low <= 1 <= high else f"{text}: no difference is established"
+
+
+@dataclass(frozen=True, eq=False)
+class Families:
+    """Groups of a table, each by itself and together.
+
+    Attributes:
+        metric, column: The metric, and the column that names the groups.
+        spec: Which law, and how.
+        level: Of the intervals.
+        members: Each group.
+        joint: The joint fits, from one law for all to a law of each group.
+        chosen: The joint fit of least criterion; None where none could be made.
+        compared: The joint fit behind the multipliers: the best of those that tell groups apart.
+        multipliers: Of every other group against the first, or the one that was named.
+        missing: Why there is no joint fit, or "".
+    """
+
+    metric: str
+    column: str
+    spec: LawSpec
+    level: float
+    members: tuple[Member, ...]
+    joint: tuple[JointFit, ...] = ()
+    chosen: JointFit | None = None
+    compared: JointFit | None = None
+    multipliers: tuple[Multiplier, ...] = ()
+    missing: str = ""
+
+    @property
+    def headline(self) -> str:
+        """The first line."""
+        text = f"{len(self.members)} groups of {self.column!r}, {sum(len(m.table) for m in self.members)} rows"
+        if self.chosen is None:
+            return f"{text}: no joint fit ({self.missing})"
+        p = self.joint[0].p
+        differ = "they follow one law" if self.chosen.shared == "all" else f"shared: {self.chosen.shared}"
+        apart = f"one law for all is {'' if p < _LEVEL else 'not '}refused (p {probability(p)})"
+        parts = [f"{text}: {differ} (by AICc); {apart}", *(multiplier.sentence for multiplier in self.multipliers[:3])]
+        return "; ".join(parts)
+
+
+def fit_families(
+    table: RunTable,
+    metric: str,
+    column: str,
+    spec: LawSpec | None = None,
+    resampling: Resampling | None = None,
+    *,
+    against: str | None = None,
+    law: bool = True,
+) -> Families:
+    """Fit the groups of a column each by itself, jointly, and compare the compute that they need.
+
+    Four joint fits share all, E and exponents, exponents, or nothing; the least corrected Akaike criterion chooses,
+    with the objective in the unit in which it is a likelihood. The multiplier of two groups is the ratio of the budgets
+    whose optima are equally good; with E and exponents shared it is (A'/A)^(1/alpha) (B'/B)^(1/beta) at every budget.
+
+    Args:
+        table: The runs; rows of split "test" are left out.
+        metric: Name of the metric.
+        column: Column of the groups, or several, as "dataset,decay".
+        spec: The law; None takes the defaults.
+        resampling: How intervals are made; rows are drawn within each group.
+        against: The group with which the others are compared; None takes the first in the table.
+        law: Whether laws are fitted; else only the budgets of each group.
+
+    Raises:
+        UnknownNameError: No such metric, column or group.
+        UsageError: The column holds one text only.
+    """
+    spec, how = spec or LawSpec(), resampling or Resampling()
+    texts = table.labels_of(column)
+    # in the order of the table, so that the first is what the writer of the table put first
+    names = [str(name) for name in dict.fromkeys(texts.tolist())]
+    if len(names) < 2:
+        raise UsageError(f"{table.source}: every row has {column} = {names[0]}; --group needs two groups at least")
+    if against is not None and against not in names:
+        raise UnknownNameError(f"group of {column!r}", against, names)
+    values = table.metric(metric)
+    axis = make_axis(spec.linked(), values[np.isfinite(values)], spec.better, spec.bounds)
+    spec = replace(spec, link=axis.link.name)
+    members = tuple(_member(table.select(texts == name), name, metric, spec, how, law=law) for name in names)
+    families = Families(metric, column, spec, how.level, members)
+    if not law:
+        return replace(families, missing="no law was requested")
+    try:
+        return _joined(families, usable_rows(table, metric, axis), axis, how, against or names[0])
+    except UsageError as error:
+        return replace(families, missing=str(error))
+
+
+def _member(table: RunTable, name: str, metric: str, spec: LawSpec, how: Resampling, *, law: bool) -> Member:
+    missing = []
+    fit = draws = isoflops = None
+    try:
+        if law:
+            fit = fit_law(table, metric, spec)
+            draws = how.draws(fit)
+    except UsageError as error:
+        missing.append(str(error))
+    try:
+        isoflops = fit_isoflops(table, metric, bounds=spec.bounds, better=spec.better, seed=how.seed)
+    except UsageError as error:
+        missing.append(str(error))
+    return Member(name, table, fit, draws, isoflops, "; ".join(missing))
+
+
+def _joined(families: Families, rows: RunTable, axis: Axis, how: Resampling, against: str) -> Families:
+    """Return the families with their joint fits and multipliers."""
+    train = rows.select(rows.split == "train")
+    members = {member.name: member for member in families.members}
+    names = list(members)
+    label = np.array([names.index(text) for text in train.labels_of(families.column).tolist()], np.intp)
+    starts = {name: None if m.fit is None else m.fit.parameters for name, m in members.items()}
+    fits = joint_fits(train, families.metric, starts, label, axis, families.spec, how)
+    chosen = min(fits, key=lambda fit: fit.criterion)
+    apart = [fit for fit in fits if fit.shared != "all"]
+    compared = min(apart, key=lambda fit: fit.criterion) if apart else chosen
+    multipliers = tuple(
+        _multiplier(compared, member, members[against], how.level)
+        for name, member in members.items()
+        if name != against
+    )
+    return replace(families, joint=fits, chosen=chosen, compared=compared, multipliers=multipliers)
+
+
+def _multiplier(fit: JointFit, group: Member, base: Member, level: float) -> Multiplier:
+    """Return the compute of one group over that of another, at the middle of the budgets that both were trained on."""
+    low, high = base.table.C.min(), base.table.C.max()
+    inside = max(low, group.table.C.min()), min(high, group.table.C.max())
+    middle = math.sqrt(inside[0] * inside[1]) if inside[0] <= inside[1] else math.sqrt(low * high)
+    C = np.array([middle, low, high])
+    own, other = fit.laws[group.name].curve, fit.laws[base.name].curve
+    value, first, last = (np.asarray(own.reach(other.frontier(C))) / C).tolist()
+    interval = _UNKNOWN
+    if fit.draws:
+        draws, against = fit.draws[group.name], fit.draws[base.name]
+        with np.errstate(all="ignore"):
+            replicates = draws.curve().reach(against.curve().frontier(middle)) / middle
+        ends = draws.band(replicates, level)
+        interval = float(ends[0]), float(ends[1])
+    return Multiplier(group.name, base.name, float(middle), value, interval, (first, last))

@@ -1,0 +1,176 @@
+"""Groups of a table as tables of text and as a JSON document."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from cdslm_eval.results.numbers import to_json
+from cdslm_eval.scaling.families import Families, Member, Multiplier, probability
+from cdslm_eval.scaling.isocurve import PowerLaw
+from cdslm_eval.scaling.joint import SHARING, JointFit
+from cdslm_eval.scaling.output.document import law_document, settings_document
+from cdslm_eval.scaling.output.text import View, between, plain
+from cdslm_eval.scaling.table import RunTable
+
+__all__ = ["families_document", "families_views"]
+
+_EXPONENTS = {"N_exponent": "N* ~ C^", "ratio_exponent": "r* ~ C^"}
+
+
+def families_views(families: Families) -> tuple[View, ...]:
+    """Return the tables of groups: each law, each group's budgets, the joint fits, the multipliers."""
+    views = []
+    if any(member.fit is not None for member in families.members):
+        views.append(_law_view(families))
+    if any(member.isoflops is not None and len(member.isoflops.optima) > 1 for member in families.members):
+        views.append(_budget_view(families))
+    if families.joint:
+        views.append(_joint_view(families))
+    if families.multipliers:
+        views.append(_multiplier_view(families))
+    return tuple(views)
+
+
+def _law_view(families: Families) -> View:
+    """Return each group's own law."""
+    names = next(tuple(m.fit.problem.form.parameters) for m in families.members if m.fit is not None)
+    rows: list[tuple[str, ...]] = []
+    for member in families.members:
+        if member.fit is None:
+            rows.append((member.name, str(len(member.table)), *["—"] * (len(names) + 3), member.missing))
+            continue
+        cells = [_cell(member, name) for name in ("E", *names)]
+        optimum = member.fit.law.has_optimum
+        cells += [_exponent(member, name) if optimum else "—" for name in _EXPONENTS]
+        remark = "; ".join(flag.name for flag in member.fit.flags if flag.doubt)
+        rows.append((member.name, str(member.fit.n_rows), *cells, f"not to be trusted: {remark}" if remark else ""))
+    headings = (families.column, "rows", "E", *names, *_EXPONENTS.values(), "remark")
+    return View(
+        f"{families.metric}: a law of each group, with {100 * families.level:g} % intervals", headings, tuple(rows)
+    )
+
+
+def _cell(member: Member, name: str) -> str:
+    assert member.fit is not None
+    value = plain(member.fit.parameters[name])
+    if member.bootstrap is None or name in member.fit.problem.form.scales or (name.isupper() and name != "E"):
+        return value
+    low, high = member.bootstrap.interval(name)
+    return f"{value} [{between(low, high, 3)}]"
+
+
+def _exponent(member: Member, name: str) -> str:
+    value, (low, high) = _exponent_values(member, name)
+    return f"{value:.3f}" + ("" if math.isnan(low) else f" [{low:.3f} … {high:.3f}]")
+
+
+def _exponent_values(member: Member, name: str) -> tuple[float, tuple[float, float]]:
+    assert member.fit is not None
+    value = float(getattr(member.fit.law.curve, name))
+    return value, (math.nan, math.nan) if member.bootstrap is None else member.bootstrap.interval(name)
+
+
+def _budget_view(families: Families) -> View:
+    """Return how the optima of each group's budgets grow."""
+    rows: list[tuple[str, ...]] = []
+    for member in families.members:
+        isoflops = member.isoflops
+        if isoflops is None:
+            rows.append((member.name, "0", "—", "—", "—"))
+            continue
+        laws = [getattr(isoflops, f"{name}_law") for name in ("N", "ratio", "kappa")]
+        count = f"{len(isoflops.optima)} of {len(isoflops.budgets)}"
+        rows.append((member.name, count, *("—" if law is None else _power(law) for law in laws)))
+    headings = (families.column, "budgets with an optimum", "N* ~ C^", "r* ~ C^", "kappa ~ C^")
+    return View("Each budget of each group by itself", headings, tuple(rows))
+
+
+def _power(law: PowerLaw) -> str:
+    low, high = law.interval
+    return f"{law.exponent:.3f}" + ("" if math.isnan(low) else f" [{low:.3f} … {high:.3f}]")
+
+
+def _joint_view(families: Families) -> View:
+    rows = []
+    for fit in families.joint:
+        mark = " (chosen)" if fit is families.chosen else ""
+        p = "—" if math.isnan(fit.p) else probability(fit.p).removeprefix("= ")
+        cells = (str(fit.parameters), plain(fit.objective, 5), f"{fit.criterion:.1f}", p)
+        rows.append((f"{fit.shared}{mark}", SHARING[fit.shared], *cells))
+    headings = ("shared", "", "parameters", "objective", "AICc above best", "p against a law of each")
+    return View("Joint fits", headings, tuple(rows))
+
+
+def _multiplier_view(families: Families) -> View:
+    assert families.compared is not None
+    rows = []
+    for multiplier in families.multipliers:
+        value = plain(multiplier.value, 3) if math.isfinite(multiplier.value) else "not reached"
+        ends = " … ".join(plain(end, 3) if math.isfinite(end) else "not reached" for end in multiplier.ends)
+        cells = (between(*multiplier.interval, 3), plain(multiplier.C, 3), ends)
+        rows.append((multiplier.group, multiplier.against, value, *cells))
+    headings = ("group", "of the compute of", "needs", f"{100 * families.level:g} %", "at C [FLOP]", "over its budgets")
+    return View(f"Compute for the same {families.metric} (shared: {families.compared.shared})", headings, tuple(rows))
+
+
+def families_document(families: Families, table: RunTable, options: dict[str, Any]) -> dict[str, Any]:
+    """Return what `cdslm-eval fit --group COLUMN --json` writes.
+
+    Args:
+        families: The groups.
+        table: All rows.
+        options: What was chosen, for `settings`.
+    """
+    document: dict[str, Any] = to_json(
+        {
+            "headline": families.headline,
+            "column": families.column,
+            "groups": [_member(member, families.level) for member in families.members],
+            "joint": [_joint(fit) for fit in families.joint],
+            "chosen": None if families.chosen is None else families.chosen.shared,
+            "compared": None if families.compared is None else families.compared.shared,
+            "multipliers": [_multiplier(multiplier) for multiplier in families.multipliers],
+            "missing": families.missing,
+            "settings": settings_document(table, families.metric, options),
+        }
+    )
+    return document
+
+
+def _member(member: Member, level: float) -> dict[str, Any]:
+    fit, draws, isoflops = member.fit, member.bootstrap, member.isoflops
+    exponents = {}
+    if fit is not None and fit.law.has_optimum:
+        exponents = {name: _exponent_values(member, name) for name in _EXPONENTS}
+    laws = {} if isoflops is None else {name: getattr(isoflops, f"{name}_law") for name in ("N", "D", "ratio", "kappa")}
+    return {
+        "group": member.name,
+        "rows": len(member.table),
+        "law": None if fit is None else law_document(fit),
+        "trusted": fit is not None and fit.trusted,
+        "intervals": {} if fit is None or draws is None else {p: draws.interval(p, level) for p in fit.parameters},
+        "exponents": {name: {"value": value, "interval": ends} for name, (value, ends) in exponents.items()},
+        "isoflops": {
+            f"{name}_law": None if law is None else {"exponent": law.exponent, "interval": law.interval, "n": law.n}
+            for name, law in laws.items()
+        },
+        "flags": [] if fit is None else list(fit.flags),
+        "missing": member.missing,
+    }
+
+
+def _joint(fit: JointFit) -> dict[str, Any]:
+    return {
+        "shared": fit.shared,
+        "parameters": fit.parameters,
+        "objective": fit.objective,
+        "aicc_above_best": fit.criterion,
+        "p": fit.p,
+        "laws": {name: dict(law.parameters) for name, law in fit.laws.items()},
+    }
+
+
+def _multiplier(multiplier: Multiplier) -> dict[str, Any]:
+    fields = ("group", "against", "C", "value", "interval", "ends", "sentence")
+    return {name: getattr(multiplier, name) for name in fields}

@@ -1,0 +1,103 @@
+"""The costs of a ladder are those that its trainers announce and leave, and hours follow from a rate."""
+
+from __future__ import annotations
+
+import json
+import math
+import sys
+import textwrap
+
+import pytest
+
+from cdslm_eval.core.errors import EvalError
+from cdslm_eval.ladder import LadderRun, read_plan
+from cdslm_eval.ladder.costs import cost_grid, measured_rate, step_costs
+from cdslm_eval.plugin.host import Host
+
+PLAN = """
+name = "test"
+[[systems]]
+name = "toy"
+train = "{python} {trainer} {{size}} {{budget}} {{run}}"
+{option}
+generator = "noise"
+sizes = [10, 20]
+budgets = [3.6e15]
+[generate]
+count = 10
+seconds = 2.0
+[[fit]]
+metric = "val_loss"
+"""
+TRAINER = """
+import json, sys
+assert sys.argv[-1] == "--plan", "this must not train"
+size, budget = float(sys.argv[1]), float(sys.argv[2])
+facts = {"parameters": size, "flops": budget, "steps": 7, "epochs": None, "bytes": 16 * size, "rate_hz": 8000}
+print(json.dumps(facts))
+"""
+
+
+@pytest.fixture
+def ladder(tmp_path):
+    def make(option='plan_option = "--plan"', trainer=TRAINER):
+        (tmp_path / "trainer.py").write_text(textwrap.dedent(trainer))
+        text = PLAN.format(python=sys.executable, trainer=tmp_path / "trainer.py", option=option)
+        (tmp_path / "plan.toml").write_text(text)
+        return LadderRun(read_plan(tmp_path / "plan.toml"), tmp_path / "out", Host(pinned=()), print)
+
+    return make
+
+
+def test_what_a_trainer_announces_is_summed_over_what_is_left(ladder):
+    run = ladder()
+    costs = step_costs(run)
+    assert [cost.step.partition(" ")[0] for cost in costs] == ["train", "generate", "train", "generate", "score", "fit"]
+    assert not run.out.exists()
+    first = costs[0]
+    assert (first.parameters, first.steps, first.bytes) == (10, 7, 160)
+    assert math.isnan(first.epochs)
+    assert costs[1].bytes == 10 * 2.0 * 8000 * 2
+    assert first.hours(1e12) == pytest.approx(1.0)
+    *_, last = cost_grid(costs, 1e12, "--tflops").rows
+    assert last[1:] == ("left to do", "", "7.2e+15", "", "", "2", "640 kB")
+    # one that is done costs nothing more
+    folder = run.run_folder(next(iter(_points(run))))
+    folder.mkdir(parents=True)
+    (folder / "result.json").write_text(json.dumps({"flops": 3.6e15}))
+    *_, last = cost_grid(step_costs(run), 1e12, "--tflops").rows
+    assert last[6] == "1"
+
+
+def _points(run):
+    from cdslm_eval.ladder import ladder_points
+
+    return ladder_points(run.plan)
+
+
+def test_without_an_announcement_the_budget_is_what_is_known(ladder):
+    first = step_costs(ladder(option=""))[0]
+    assert first.flops == 3.6e15
+    assert math.isnan(first.parameters)
+
+
+def test_the_rate_is_that_of_finished_runs_trained_in_one_go(ladder):
+    run = ladder()
+    assert math.isnan(measured_rate(run)[0])
+    assert "name a rate with --tflops" in cost_grid(step_costs(run), math.nan, "").notes[0]
+    for point, seconds in zip(_points(run), (10, 30), strict=True):
+        folder = run.run_folder(point)
+        folder.mkdir(parents=True)
+        (folder / "result.json").write_text(json.dumps({"flops": 2e15}))
+        (folder.parent / "train.json").write_text(json.dumps({"seconds": seconds}))
+    assert measured_rate(run) == (1e14, 2)
+    (folder.parent / "train.json").unlink()
+    assert measured_rate(run) == (2e14, 1)
+
+
+@pytest.mark.parametrize(
+    ("trainer", "why"), [("print('no json')", "must print JSON"), ("raise SystemExit('gone')", "gone")]
+)
+def test_a_plan_that_cannot_be_read_is_an_error(ladder, trainer, why):
+    with pytest.raises(EvalError, match=why):
+        step_costs(ladder(trainer=trainer))

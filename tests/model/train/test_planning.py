@@ -1,0 +1,37 @@
+"""`cdslm train --plan` announces what training then does."""
+
+from __future__ import annotations
+
+import json
+
+import pytest
+
+torch = pytest.importorskip("torch", reason="the extra `model` is not installed")
+
+from model.conftest import SMALL  # noqa: E402 - torch may be absent
+
+STEPS = ("--steps", "40", "--save-every", "10")
+
+
+def test_the_plan_agrees_with_the_run(inside, shards, trained, tmp_path):
+    done = inside("train", "--data", shards, "--out", tmp_path / "none", *SMALL, *STEPS, "--plan")
+    assert done.returncode == 0, done.stderr
+    assert not (tmp_path / "none").exists()
+    plan = json.loads(done.stdout)
+    result = json.loads((trained / "result.json").read_text())
+    assert {name: plan[name] for name in ("parameters", "tokens", "flops", "six_nd", "steps")} == {
+        name: result[name] for name in ("parameters", "tokens", "flops", "six_nd", "steps")
+    }
+    size = sum(path.stat().st_size for path in (trained / "checkpoints").rglob("*") if path.is_file())
+    assert plan["bytes"] == pytest.approx(size, rel=0.02)
+    # 40 steps x 4 windows x 60 frames, over the frames of clips that hold a window: all are over 1.5 s
+    from cdslm_model.data.windows import Shards
+
+    assert plan["epochs"] == pytest.approx(40 * 4 * 60 / Shards(shards / "train").frames)
+
+
+def test_a_plan_needs_no_prepared_speech(inside, tmp_path):
+    done = inside("train", "--data", tmp_path / "later", "--out", tmp_path / "x", *SMALL, *STEPS, "--plan")
+    plan = json.loads(done.stdout)
+    assert plan["epochs"] is None
+    assert plan["parameters"] > 0

@@ -1,0 +1,170 @@
+"""Groups of runs: the compute multiplier against a known truth, joint fits, columns that are named and not pooled."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+
+import numpy as np
+import pytest
+
+from cdslm_eval.core.errors import UnknownNameError, UsageError
+from cdslm_eval.scaling import Law, LawSpec, Plan, bootstrap, fit_families, fit_isoflops, fit_law, simulate
+from cdslm_eval.scaling.frontier import Resampling
+from cdslm_eval.scaling.table import RunTable
+
+ALPHA, BETA = 0.35, 0.37
+PLAN = Plan((1e18, 1e19, 1e20), 7)
+SPEC = LawSpec(delta=0.004)
+
+
+def law(a=1.0, b=1.0, E=1.8):
+    return Law.of("chinchilla", E=E, A=480.0 * a, B=2100.0 * b, alpha=ALPHA, beta=BETA)
+
+
+def table(*laws, noise=0.003, seed=0):
+    rows = []
+    for number, truth in enumerate(laws):
+        drawn = simulate(truth, PLAN, noise, seed + number)
+        rows += [{**row, "model": f"m{number}"} for row in drawn.to_records()]
+    return RunTable.from_records(rows)
+
+
+def test_the_multiplier_holds_the_truth():
+    # half the gain in A, half in B: the budgets that reach one loss differ by (a^(1/alpha)) (b^(1/beta))
+    a, b = math.sqrt(0.7) ** ALPHA, math.sqrt(0.7) ** BETA
+    covered, refused = 0, 0
+    for seed in range(0, 12, 2):
+        families = fit_families(table(law(), law(a, b), seed=seed), "loss", "model", SPEC, Resampling(replicates=40))
+        (multiplier,) = families.multipliers
+        low, high = multiplier.interval
+        covered += low <= 0.7 <= high
+        refused += families.joint[0].p < 0.01
+        assert multiplier.value == pytest.approx(0.7, rel=0.12)
+    assert covered >= 4
+    assert refused == 6
+
+
+def test_without_noise_every_joint_fit_gives_the_closed_form():
+    families = fit_families(
+        table(law(), law(0.9, 0.8), noise=1e-7), "loss", "model", resampling=Resampling(replicates=0)
+    )
+    truth = 0.9 ** (1 / ALPHA) * 0.8 ** (1 / BETA)
+    assert families.multipliers[0].value == pytest.approx(truth, rel=1e-3)
+    shared = {fit.shared: fit for fit in families.joint}
+    assert families.chosen is shared["E and exponents"]
+    # one law per group is what the groups give by themselves
+    for member in families.members:
+        alone = shared["nothing"].laws[member.name].parameters
+        assert alone["alpha"] == pytest.approx(member.fit.parameters["alpha"], rel=1e-3)
+
+
+def test_another_floor_makes_the_multiplier_depend_on_the_budget():
+    families = fit_families(table(law(), law(E=1.9), noise=1e-6), "loss", "model", resampling=Resampling(replicates=0))
+    assert families.chosen.shared == "exponents"
+    least, most = families.multipliers[0].ends
+    # more compute is needed the nearer the loss comes to the higher floor
+    assert 1 < least < most
+    target = law().optimum(1e18).loss
+    assert least == pytest.approx(law(E=1.9).reach(float(target)) / 1e18, rel=1e-2)
+
+
+def test_equal_groups_are_not_told_apart():
+    families = fit_families(table(law(), law()), "loss", "model", SPEC, Resampling(replicates=100))
+    assert families.chosen.shared == "all"
+    low, high = families.multipliers[0].interval
+    assert low < 1 < high
+    assert "no difference is established" in families.headline
+
+
+@pytest.mark.parametrize("link", ["least_squares", "lad"])
+def test_every_estimator_fits_jointly(link):
+    families = fit_families(table(law(), law(0.9)), "loss", "model", LawSpec(estimator=link), Resampling(replicates=20))
+    assert families.multipliers[0].value == pytest.approx(0.9 ** (1 / ALPHA), rel=0.1)
+
+
+def test_a_group_of_too_few_rows_is_named():
+    rows = table(law(), law(0.9)).to_records()[:23]
+    families = fit_families(RunTable.from_records(rows), "loss", "model", resampling=Resampling(replicates=0))
+    assert "'m1' has 2 usable train rows" in families.headline
+    assert families.members[1].fit is None
+
+
+def test_wrong_groups_are_refused():
+    runs = table(law(), law())
+    with pytest.raises(UnknownNameError, match="Did you mean 'model'"):
+        fit_families(runs, "loss", "modle")
+    with pytest.raises(UnknownNameError, match="m2"):
+        fit_families(runs, "loss", "model", against="m2")
+    with pytest.raises(UsageError, match="two groups"):
+        fit_families(runs.only("model=m0"), "loss", "model")
+
+
+def families_of(flags):
+    return [flag for flag in flags if flag.name == "families"]
+
+
+def test_pooled_groups_are_named_and_equal_ones_are_not():
+    apart = table(law(), law(0.85, 0.85))
+    (flag,) = families_of(fit_law(apart, "loss").flags)
+    assert flag.doubt
+    assert "'model' (m0, m1)" in flag.sentence
+    assert "--group model" in flag.sentence
+    (flag,) = families_of(fit_isoflops(apart, "loss").flags)
+    assert flag.doubt
+    assert fit_isoflops(apart, "loss").headline.startswith("POOLED")
+    # one truth, with sizes of its own in each group: nothing to name
+    rows = []
+    for number, row in enumerate(table(law(), law()).to_records()):
+        N = row["N"] * (1.3 if row["model"] == "m1" else 1)
+        loss = float(law().predict(N, row["C"] / 6 / N)) * (1 + 0.003 * math.sin(7919.0 * number))
+        rows.append({"N": N, "C": row["C"], "model": row["model"], "loss": loss})
+    assert not families_of(fit_law(RunTable.from_records(rows), "loss").flags)
+
+
+def test_names_of_sizes_are_no_groups():
+    rows = [{**row, "size": f"{row['N']:.0f}"} for row in simulate(law(), PLAN, 0.003).to_records() for _ in range(3)]
+    assert not families_of(fit_law(RunTable.from_records(rows), "loss").flags)
+
+
+def test_porian_configurations_are_named(shared_data):
+    runs = RunTable.read(shared_data / "scaling" / "porian" / "isoflop_points.csv")
+    names = " ".join(flag.sentence for flag in families_of(fit_isoflops(runs, "loss").flags))
+    assert "'hparams' (base, tuned)" in names
+    each = fit_families(runs, "loss", "hparams,decay", resampling=Resampling(replicates=0), law=False)
+    assert [member.name for member in each.members] == ["base/chinchilla", "tuned/const"]
+    # published exponents of N*, from their own interpolation
+    for member, published in zip(each.members, (0.571495, 0.496895), strict=True):
+        assert member.isoflops.N_law.exponent == pytest.approx(published, abs=0.04)
+
+
+def test_whole_values_of_a_column_are_drawn_together():
+    runs = table(law(), law(), law(), law())
+    fit = fit_law(runs, "loss")
+    by_model = bootstrap(fit, "model", 50)
+    assert by_model.units == 4
+    np.testing.assert_array_equal(bootstrap(fit, "model", 50).parameters["E"], by_model.parameters["E"])
+    with pytest.raises(UnknownNameError, match="resampling"):
+        bootstrap(fit, "modle", 50)
+
+
+def test_the_command_line_prints_groups(tmp_path, monkeypatch, capsys):
+    from cdslm_eval.cli import main
+
+    monkeypatch.chdir(tmp_path)
+    rows = table(law(), law(0.9)).to_records()
+    with (tmp_path / "runs.csv").open("w", newline="") as file:
+        writer = csv.DictWriter(file, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    command = ["cdslm-eval", "fit", "runs.csv", "--group", "model", "--replicates", "40", "--json", "groups.json"]
+    monkeypatch.setattr("sys.argv", command)
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert not left.value.code
+    out = capsys.readouterr().out
+    assert "m1 needs 0.7" in out
+    document = json.loads((tmp_path / "groups.json").read_text())
+    assert document["multipliers"][0]["value"] == pytest.approx(0.9 ** (1 / ALPHA), rel=0.1)
+    assert [group["rows"] for group in document["groups"]] == [21, 21]
