@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 
 from cdslm_eval.core.errors import EvalError
+from cdslm_eval.core.provenance import host_id
 from cdslm_eval.core.store import FileFacts, Outcome, Store
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.identity import content_needs, identify, subject
@@ -50,9 +51,19 @@ def fill(store_path, plan):
                 digest = f"{number:04d}{index:060d}"
                 stat = Path(source.path).stat()
                 store.put_file(
-                    source.path,
+                    source.address,
                     FileFacts(
-                        stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, digest, 5.0, 16000, 1, "PCM", ""
+                        host=host_id(),
+                        size=stat.st_size,
+                        mtime_ns=stat.st_mtime_ns,
+                        ctime_ns=stat.st_ctime_ns,
+                        inode=stat.st_ino,
+                        digest=digest,
+                        seconds=5.0,
+                        rate_hz=16000,
+                        channels=1,
+                        encoding="PCM",
+                        mixdown="",
                     ),
                 )
                 for metric in plan.metrics.values():

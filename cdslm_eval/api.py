@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cdslm_eval.core import defaults
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import UsageError, did_you_mean
+from cdslm_eval.core.printable import printable
 from cdslm_eval.core.progress import Progress, progress_bar
 from cdslm_eval.core.store import Store, default_store_path
 from cdslm_eval.plugin.contract import Metric, Recognizer, Transcriber
@@ -22,11 +23,10 @@ from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.run import comparison as _comparison
 from cdslm_eval.run import scoring as _scoring
 from cdslm_eval.run import unscored
-from cdslm_eval.run.channel import profiler_for
 from cdslm_eval.run.components import Components, Execution, Note
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
-from cdslm_eval.run.set_notes import set_notes
-from cdslm_eval.run.systems import GeneratorLike, open_set, open_systems, with_speakers
+from cdslm_eval.run.set_notes import set_notes, unnamed_speakers
+from cdslm_eval.run.systems import GeneratorLike, open_reference, open_set, open_systems, pair_of, with_choices
 
 if TYPE_CHECKING:
     from cdslm_eval.results.suite_result import SuiteResult
@@ -39,6 +39,11 @@ __all__ = ["MetricLike", "Note", "compare", "fit", "generate", "plan_suite", "ru
 
 MetricLike = str | Metric | type[Metric]
 _logger = logging.getLogger("cdslm_eval")
+
+
+def _warn(sentence: str) -> None:
+    """Log what the user is to see, on one line whatever names it holds."""
+    _logger.warning("%s", printable(sentence))
 
 
 def score(
@@ -63,7 +68,8 @@ def score(
     executor: str | Executor | type[Executor] = "local",
     channel: bool | None = None,
     speakers_from: str | None = None,
-    note: Note = _logger.warning,
+    ignore_columns: Sequence[str] = (),
+    note: Note = _warn,
 ) -> ScoreResult:
     """Score systems against real speech.
 
@@ -95,6 +101,8 @@ def score(
             factor of at most .01: up to 20 minutes of the reference are recognized again for each system.
         speakers_from: Where speakers are read from, for sets whose names fit: a pattern of file names such as
             "spk-chapter-utt", or "folder".
+        ignore_columns: Patterns of columns of manifests that are passed over, such as "gender" or "meta_*"; any other
+            column that is not read is an error.
         note: Called with sentences that the user is to see; by default they are logged as warnings.
 
     Returns:
@@ -113,24 +121,29 @@ def score(
     host = Host()
     path = _store_path(store)
     measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
-    _log_choices(measuring, path)
-    real = _reference(host, reference, allow_truncated)
-    source = open_set(host, prompts, None) if prompts is not None else real
+    _logger.info(measuring.choices(path))
+    real = open_reference(host, reference, ignore_columns)
+    source = open_set(host, prompts, None, None, ignore_columns) if prompts is not None else real
 
     def make(generator: GeneratorLike) -> ClipSet:
         request = GenerationRequest(generator, source, count, seconds, seed, recognizer)
         return generate_set(host, request, path.with_suffix(".clips"), note)
 
-    opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, systems, make)]
-    opened, real = with_speakers(opened, real, speakers_from)
-    profiler = profiler_for(host, measuring.metrics, measuring.recognizer, channel)
-    choices = {"channel": profiler is not None, "allow_truncated": allow_truncated, "speakers_from": speakers_from}
+    opened = open_systems(host, systems, make, ignore_columns)
+    opened, real = with_choices(opened, real, speakers_from, allow_truncated=allow_truncated)
+    studies = measuring.studies(host, real, channel, seed)
+    choices = {
+        "channel": studies.profiler is not None,
+        "allow_truncated": allow_truncated,
+        "speakers_from": speakers_from,
+        "ignore_columns": list(ignore_columns),
+    }
     settings = {**measuring.settings(host, real), **choices}
     with Store(path) as rows, _shown(progress, "scoring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, keep_failures=keep_failures, note=note)
         result = _scoring.score(
-            runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, profiler=profiler
+            runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, studies=studies
         )
         warnings = (*measuring.cautions(host, opened, real), *result.warnings)
         result = dataclasses.replace(result, warnings=warnings, citations=measuring.citations())
@@ -158,8 +171,10 @@ def compare(
     allow_truncated: bool = False,
     executor: str | Executor | type[Executor] = "local",
     speakers_from: str | None = None,
+    channel: bool | None = None,
+    ignore_columns: Sequence[str] = (),
     unpaired: bool = False,
-    note: Note = _logger.warning,
+    note: Note = _warn,
 ) -> ComparisonResult:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
 
@@ -171,7 +186,7 @@ def compare(
         reference: Real speech, as one system; needed by metrics that compare with it.
         metrics, recognizer, transcriber, store, jobs, device, seed: As for `score`.
         progress, time_limit_s, executor, rehash, allow_truncated: As for `score`.
-        speakers_from, note: As for `score`.
+        speakers_from, ignore_columns, channel, note: As for `score`.
         unpaired: Compare as independent samples, whatever keys both share.
 
     Raises:
@@ -179,33 +194,37 @@ def compare(
     """
     host = Host()
     measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
-    _log_choices(measuring, _store_path(store))
-    real = _reference(host, reference, allow_truncated)
-    opened = [_allowing(clips, allow_truncated) for clips in open_systems(host, [_pair(a), _pair(b)], None)]
-    opened, real = with_speakers(opened, real, speakers_from)
+    _logger.info(measuring.choices(_store_path(store)))
+    real = open_reference(host, reference, ignore_columns)
+    opened = open_systems(host, [pair_of(a), pair_of(b)], None, ignore_columns)
+    opened, real = with_choices(opened, real, speakers_from, allow_truncated=allow_truncated)
+    studies = measuring.studies(host, real, channel, seed)
     with Store(_store_path(store)) as rows, _shown(progress, "measuring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, note=note)
-        differences = _comparison.compare(
-            runner, opened[0], opened[1], real, measuring.metrics, seed=seed, unpaired=unpaired, progress=bar
+        result, measured = _comparison.compare(
+            runner,
+            opened[0],
+            opened[1],
+            real,
+            measuring.metrics,
+            seed=seed,
+            unpaired=unpaired,
+            progress=bar,
+            studies=studies,
         )
-        failed = tuple(unscored(runner.measurements[:2], measuring.metrics))
-        doubts = [doubt for measurement in runner.measurements for doubt in set_notes(measurement, measuring.metrics)]
+        failed = tuple(unscored(measured[:2], measuring.metrics))
+        doubts = [doubt for measurement in measured for doubt in set_notes(measurement, measuring.metrics)]
+        facts = {measurement.request.clips.name: _scoring.set_digest(measurement) for measurement in measured}
+        doubts += unnamed_speakers(facts)
     from cdslm_eval import __version__
 
     cautions = measuring.cautions(host, opened, real)
-    warnings = tuple(dict.fromkeys([*cautions, *runner.unusable.values(), *doubts]))
+    warnings = tuple(dict.fromkeys([*cautions, *measured[0].unusable.values(), *doubts, *result.warnings]))
     for warning in warnings:
         note(f"note: {warning}")
-    return ComparisonResult(
-        a=opened[0].name,
-        b=opened[1].name,
-        differences=tuple(differences),
-        seed=seed,
-        warnings=warnings,
-        unscored=failed,
-        citations=measuring.citations(),
-        version=__version__,
+    return dataclasses.replace(
+        result, warnings=warnings, unscored=failed, citations=measuring.citations(), version=__version__
     )
 
 
@@ -219,6 +238,7 @@ def generate(
     seconds: float = defaults.CLIP_SECONDS,
     seed: int = 0,
     recognizer: str | Recognizer | type[Recognizer] = defaults.RECOGNIZER,
+    ignore_columns: Sequence[str] = (),
     progress: Progress | bool = False,
 ) -> ClipSet:
     """Write the clips of a generator as FLAC with a manifest; an interrupted call continues where it stopped.
@@ -232,6 +252,7 @@ def generate(
         seconds: Their length in seconds.
         seed: The same seed gives the same clips.
         recognizer: Recognizes the phones of prompts that carry none, where the generator needs phones.
+        ignore_columns: Of a manifest of prompts, as for `score`.
         progress: True shows a bar on stderr; or a function called with (clips written, clips to write).
 
     Returns:
@@ -250,7 +271,7 @@ def generate(
             raise UsageError("options go with the bare name of a generator")
         label = f"{generator}:" + ",".join(f"{name}={value}" for name, value in options.items())
         generator = host.build("generator", generator, options, label)
-    source = open_set(host, prompts, None) if prompts is not None else None
+    source = open_set(host, prompts, None, None, ignore_columns) if prompts is not None else None
     request = GenerationRequest(generator, source, count, seconds, seed, recognizer, label)
     with _shown(progress, request.name) as bar:
         generate_into(host, request, folder, bar)
@@ -267,10 +288,11 @@ def run_suite(
     against: str | None = None,
     shard: str | None = None,
     keep_failures: bool = False,
+    memory_gb: float | None = None,
     allow_outside: bool = False,
     progress: Progress | bool = False,
     planned: Callable[[Plan], None] | None = None,
-    note: Note = _logger.warning,
+    note: Note = _warn,
 ) -> SuiteResult:
     """Run a suite: systems x metrics, judged by gates on confidence bounds.
 
@@ -283,6 +305,8 @@ def run_suite(
         against: Name or file of a recorded run to compare with.
         shard: Measure part I of N only, such as "1/3", into this store; its result has no estimates and no judgements.
         keep_failures: Do not measure again what failed before.
+        memory_gb: Memory that each worker of a suite with the executor "local" may take, in GiB; 0 is no limit, None
+            what the suite names.
         allow_outside: Let generators read texts that lie outside the suite's folder.
         progress: As for `score`.
         planned: Called with the plan before anything is measured.
@@ -306,6 +330,7 @@ def run_suite(
             store=path,
             jobs=jobs or loaded.spec.run.jobs or defaults.default_jobs(),
             device=device,
+            executor=loaded.limited_executor(memory_gb),
             only=tuple(only),
             shard=part,
             against=record,
@@ -358,29 +383,6 @@ def fit(table: RunTable | Path | str, metric: str = "loss", **options: Any) -> L
         raise UsageError(f"fit has no option {unknown[0]!r}.{did_you_mean(unknown[0], known)}")
     read = table if isinstance(table, RunTable) else RunTable.read(Path(table))
     return fit_law(read, metric, LawSpec(**options))
-
-
-def _reference(host: Host, reference: Any, allow_truncated: bool) -> ClipSet | None:
-    if reference is None:
-        return None
-    opened = ClipSet.open(reference) if isinstance(reference, str | Path) else open_set(host, reference, None)
-    return _allowing(ClipSet(_scoring.REFERENCE, opened.sources, opened.origin), allow_truncated)
-
-
-def _allowing(clips: ClipSet, allow_truncated: bool) -> ClipSet:
-    return clips.allowing_truncated() if allow_truncated else clips
-
-
-def _pair(system: Any) -> Any:
-    """Return one side of a comparison as `open_systems` takes it: `{"name": system}` becomes a pair."""
-    if isinstance(system, Mapping) and len(system) == 1:
-        return next(iter(system.items()))
-    return system
-
-
-def _log_choices(measuring: Components, path: Path) -> None:
-    names = ", ".join(metric.name for metric in measuring.metrics)
-    _logger.info("metrics %s; recognizer %s; store %s", names, measuring.recognizer.name, path)
 
 
 def _store_path(store: Path | str | None) -> Path:

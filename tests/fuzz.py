@@ -27,6 +27,7 @@ from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import EvalError
 from cdslm_eval.core.printable import printable
 from cdslm_eval.core.records import read_records
+from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store import Outcome, Store
 from cdslm_eval.core.store_care import problems, summarise
 
@@ -47,6 +48,13 @@ def _manifest(suffix: str) -> Callable[[Path], None]:
     return read
 
 
+def _segments(path: Path) -> None:
+    path.rename(path.with_name("segments"))
+    path.with_name("wav.scp").write_text("r r.wav\n")
+    for source in ClipSet.open(path.with_name("wav.scp")).sources:
+        assert Address.parse(str(source.address)) == source.address
+
+
 def _table(suffix: str) -> Callable[[Path], None]:
     return lambda path: str(read_records(path.rename(path.with_name(f"runs{suffix}"))))
 
@@ -55,7 +63,7 @@ def _store(path: Path) -> None:
     with Store(path) as store:
         store.statuses("metric", map(str, range(20)))
         list(store.outcomes("metric", map(str, range(20))))
-        store.files(["/a.wav"])
+        store.files([Address("/a.wav")])
         store.runs()
         summarise(store)
         problems(store)
@@ -73,7 +81,7 @@ def _name(path: Path) -> None:
     assert printable(source.key).isprintable()
     assert json.loads(json.dumps(source.key)) == source.key
     with Store(path.with_name("s.cdslm")) as store:
-        assert store.files([source.path]) == {}
+        assert store.files([source.address]) == {}
 
 
 def _result(path: Path) -> None:
@@ -89,6 +97,7 @@ TARGETS: Mapping[str, Callable[[Path], None]] = {
     "csv": _manifest(".csv"),
     "tsv": _manifest(".tsv"),
     "scp": _manifest(".scp"),
+    "segments": _segments,
     "runs_csv": _table(".csv"),
     "runs_json": _table(".json"),
     "runs_jsonl": _table(".jsonl"),
@@ -121,9 +130,13 @@ def seeds(folder: Path) -> dict[str, list[bytes]]:
     estimate = {"system": "a", "name": "b", "identity": "c", "value": 1.0}
     rows = [{"params": 1e9, "tokens": "7B", "loss": 2.5}]
     return {
-        "jsonl": [b'{"path": "a.wav", "key": 0, "text": "hello", "phones": ["AH"]}\n{"path": "b.wav"}\n'],
+        "jsonl": [
+            b'{"path": "a.wav", "key": 0, "text": "hello", "phones": ["AH"]}\n',
+            b'{"path": "b.wav", "offset": 0.5, "duration": 1}\n',
+        ],
         "csv": [b'path,text,speaker\na.wav,"hello, world",s\nb.wav,x,t\n'],
         "tsv": [b'path\ttext\na.wav\t"hello\nb.wav\tx\n'],
+        "segments": [b"u1 r 0.5 2\nu2 r 2 -1\n"],
         "scp": [b"a a.wav\nb\tb.wav\n"],
         "runs_csv": [b"params,tokens,loss\n1e9,7B,2.5\n"],
         "runs_json": [json.dumps(rows).encode(), json.dumps({"runs": rows}).encode()],

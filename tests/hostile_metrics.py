@@ -9,7 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
-from cdslm_eval import EvalError, Mean, Metric, Recognizer
+from cdslm_eval import EvalError, Mean, Metric, PairwiseDistance, Recognizer, Transcriber
 
 
 class _Plain(Metric):
@@ -129,21 +129,64 @@ class Slow(_Plain):
         return super().one(clip)
 
 
-class Flaky(Recognizer):
-    """Cannot be opened while FLAKY_OOM is set, as a model on a full GPU."""
+class _Flaky:
+    """Fails where FLAKY names it: at opening ("open"), as a model on a full GPU, or at the second clip ("clip")."""
+
+    @contextmanager
+    def open(self, device):
+        if _fails(self, "open"):
+            raise RuntimeError("CUDA out of memory")
+        yield
+
+
+def _fails(measurer, where):
+    return f"{measurer.name}:{where}" in os.environ.get("FLAKY", "").split()
+
+
+class Flaky(_Flaky, Recognizer):
+    """Reports the letters of the key."""
 
     name = "flaky"
     inventory = "letters"
 
-    @contextmanager
-    def open(self, device):
-        if os.environ.get("FLAKY_OOM"):
-            raise RuntimeError("CUDA out of memory")
-        yield
-
     def recognize(self, clips):
         for clip in clips:
+            if clip.key.endswith("01") and _fails(self, "clip"):
+                raise RuntimeError("CUDA out of memory")
             yield list(clip.key)
+
+
+class FlakyReader(Flaky):
+    """Reports the letters of the transcript."""
+
+    name = "reader"
+    needs = frozenset({"transcript"})
+
+
+class FlakyTranscriber(_Flaky, Transcriber):
+    """Writes the key."""
+
+    name = "writer"
+
+    def transcribe(self, clips):
+        for clip in clips:
+            if clip.key.endswith("01") and _fails(self, "clip"):
+                raise RuntimeError("CUDA out of memory")
+            yield clip.key
+
+
+class FlakyEncoder(_Flaky, Metric):
+    """Embeds a clip by its first samples."""
+
+    name = "encoder"
+    version = "1"
+    statistics: ClassVar = {"spread": PairwiseDistance("embedding")}
+
+    def measure(self, clips):
+        for clip in clips:
+            if clip.key.endswith("01") and _fails(self, "clip"):
+                raise RuntimeError("CUDA out of memory")
+            yield {"embedding": np.asarray(clip.samples[:4], np.float32)}
 
 
 class CountsPhones(_Plain):
@@ -154,6 +197,16 @@ class CountsPhones(_Plain):
 
     def one(self, clip):
         return float(len(clip.phones))
+
+
+class CountsWords(_Plain):
+    """Counts letters of transcripts."""
+
+    name = "counts_words"
+    needs = frozenset({"audio", "transcript"})
+
+    def one(self, clip):
+        return float(len(clip.transcript))
 
 
 class Chatty(_Plain):

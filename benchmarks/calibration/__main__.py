@@ -11,13 +11,14 @@ from pathlib import Path
 
 import numpy as np
 
+from benchmarks.calibration.decisions import DECISION_ROWS
 from benchmarks.calibration.divergences import JSD_ROWS
 from benchmarks.calibration.means import MEAN_ROWS
 from benchmarks.calibration.rows import Row
-from benchmarks.calibration.sources import SpeakerSource, speaker_vectors
+from benchmarks.calibration.sets import SET_ROWS
+from benchmarks.calibration.sources import SpeakerSource
 from cdslm_eval import Context, Mean
 from cdslm_eval.core.store import Outcome
-from cdslm_eval.stats.distances import KernelMMD, set_distance
 from cdslm_eval.stats.jsd import corrected_difference, phoneme_jsd
 from cdslm_eval.stats.sample import ClipLabel, Sample, gather
 
@@ -55,25 +56,6 @@ def floor_with_speakers(seeds: int) -> list[Row]:
     return [
         Row(2, f"`corrected` of pJSD_{n}, {title}", "0", old, f"{mean:+.4f} ± {error:.4f}")
         for n, old, mean, error in zip((1, 2, 3), before, means, errors, strict=True)
-    ]
-
-
-def kernel_with_speakers(seeds: int) -> list[Row]:
-    """Bias and coverage of KAD for identical sources: 60 against 200 clips, 5 a speaker, 64 dimensions."""
-    values, covered, trusted = [], 0, 0
-    for seed in range(seeds):
-        rng = np.random.default_rng([3, seed])
-        (x, own), (y, theirs) = speaker_vectors(12, 5, 64, rng), speaker_vectors(40, 5, 64, rng)
-        result = set_distance(KernelMMD.against(y), x, y, (own, theirs), seed)
-        values.append(result.value)
-        covered += result.low <= 0 <= result.high
-        trusted += result.trust == "ok"
-    bias = f"{np.mean(values):+.3f} ± {np.std(values) / np.sqrt(seeds):.3f}"
-    title = "KAD, identical sources, 60 against 200 clips, 5 a speaker, 64 dimensions"
-    coverage = f"{covered / seeds:.3f} (`ok` in {trusted / seeds:.2f})"
-    return [
-        Row(3, f"{title}: bias", "0", "+1.50", bias),
-        Row(3, f"{title}: coverage", ".95", ".11 (`ok` in 1.00)", coverage),
     ]
 
 
@@ -116,10 +98,11 @@ def pairing(seeds: int) -> list[Row]:
 ROWS: tuple[Callable[[int], list[Row]], ...] = (
     compare_with_speakers,
     floor_with_speakers,
-    kernel_with_speakers,
     pairing,
+    *SET_ROWS,
     *MEAN_ROWS,
     *JSD_ROWS,
+    *DECISION_ROWS,
 )
 
 

@@ -2,7 +2,8 @@
 
 Usage: python -m benchmarks.calibration.channel --recognizer NAME [--group NAME] [--data ../shared/data] [--store FILE]
 
-Writes benchmarks/results/channel-GROUP-RECOGNIZER.json and .md; docs/recognizers.md prints parts of them. The systems
+Writes benchmarks/results/channel-GROUP-RECOGNIZER.json and .md (rows of systems that --systems leaves out stay);
+docs/recognizers.md prints parts of them. The systems
 of the group "degradations" are the same 51 clips of speakers that are not in the reference: the true divergence is 0
 in every row but the last, in which they are played backwards.
 """
@@ -113,6 +114,22 @@ def rows(result: ScoreResult, recognizer: str) -> list[dict[str, Any]]:
     ]
 
 
+def joined(path: Path, records: list[dict[str, Any]], order: list[str]) -> list[dict[str, Any]]:
+    """Return new records with those of other systems that a file holds, in the order of the group.
+
+    Args:
+        path: The file, which may be absent; all its records must have the identity of the new ones.
+        records: What was measured now.
+        order: All systems of the group.
+    """
+    known = json.loads(path.read_text(encoding="utf-8")) if path.is_file() else []
+    done = {record["system"] for record in records}
+    former = [record for record in known if record["system"] not in done]
+    identities = {record["identity"] for record in (*former, *records)}
+    assert len(identities) == 1, f"{path}: values of {identities} are not one table"
+    return sorted([*former, *records], key=lambda record: (order.index(record["system"]), record["order"]))
+
+
 def table(records: list[dict[str, Any]]) -> list[str]:
     """Return the records of one recognizer and one group of systems as a Markdown table."""
 
@@ -159,11 +176,14 @@ def main() -> None:
         progress=True,
     )
     assert result.channel is not None
-    records = rows(result, options.recognizer)
-    lines = [*table(records), "", *(f"- {line}" for line in (*result.channel.lines(), *result.warnings))]
     path = options.out / f"channel-{options.group}-{options.recognizer}.json"
-    path.write_text(json.dumps(to_json(records), indent=1) + "\n", encoding="utf-8")
-    path.with_suffix(".md").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    records = joined(path, to_json(rows(result, options.recognizer)), list(systems))
+    notes = [f"- {line}" for line in (*result.channel.lines(), *result.warnings)]
+    text = path.with_suffix(".md")
+    former = text.read_text(encoding="utf-8").splitlines() if text.is_file() else []
+    notes += [line for line in former if line.startswith("- ") and line not in notes]
+    path.write_text(json.dumps(records, indent=1) + "\n", encoding="utf-8")
+    text.write_text("\n".join([*table(records), "", *notes]) + "\n", encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,6 @@ from __future__ import annotations
 import argparse
 import json
 from collections.abc import Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,12 +36,12 @@ def librivox(data: Path) -> ClipSet:
         phones = [phone["t"] for word in words for phone in word.get("w", [])]
         return tuple(phone for phone in phones if phone.isalpha() and phone != "SIL")
 
-    return ClipSet("librivox", [replace(source, phones=aligned(source.path)) for source in clips.sources])
+    return ClipSet("librivox", [source._replace(phones=aligned(source.path)) for source in clips.sources])
 
 
 def learners(data: Path) -> ClipSet:
     """Return the test split of speechocean762."""
-    clips = ClipSet.open(data / "speech" / "speechocean762" / "manifest.tsv")
+    clips = ClipSet.open(data / "speech" / "speechocean762" / "manifest.tsv", ignore_columns=["*"])
     return ClipSet(
         "speechocean762 test", [source for source in clips.sources if Path(source.path).parent.name == "test"]
     )

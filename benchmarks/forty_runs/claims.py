@@ -19,7 +19,7 @@ from benchmarks.forty_runs.truths import (
 from cdslm_eval.scaling import Law, LawSpec, bootstrap, fit_isoflops, fit_law, judge
 from cdslm_eval.scaling.curvature import curvature
 
-__all__ = ["Claim", "approached", "of_laws"]
+__all__ = ["Claim", "approached", "claims_of", "of_laws"]
 
 _IDENTITY = LawSpec(link="identity")
 
@@ -54,7 +54,7 @@ def of_laws(tables: int, replicates: int = 200) -> list[Claim]:
         count: Counter[str] = Counter()
         # laws are simulated apart, so that their rates are independent
         for seed in range(1000 * number, 1000 * number + tables):
-            count.update(_made(law, seed, replicates))
+            count.update(claims_of(law, seed, replicates))
         claims += [
             Claim(name, claim, wanted, at_least, count[claim] / tables) for claim, wanted, at_least in _wanted(name)
         ]
@@ -79,7 +79,7 @@ def _wanted(name: str) -> list[tuple[str, float, bool]]:
     ]
 
 
-def _made(law: Law, seed: int, replicates: int) -> list[str]:
+def claims_of(law: Law, seed: int, replicates: int) -> list[str]:
     """Return the claims that are made about one ladder."""
     table = ladder(law, seed)
     made = []

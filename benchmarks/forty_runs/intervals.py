@@ -131,7 +131,9 @@ def _of_verdicts(law: Law, table: RunTable, seed: int) -> Iterator[Held]:
     slope, floor_of_loss = 0.3, law.parameters["E"]
     ends = law.optimum(np.array([1e18, 1e21, 1e22])).loss
     for metric, (floor, baseline) in BASELINES.items():
-        verdict = judge(table, metric, LawSpec(link="identity"), baseline=baseline, noise=NOISE, seed=seed)
+        verdict = judge(
+            table, metric, LawSpec(link="identity"), baseline=baseline, noise=NOISE, replicates=500, seed=seed
+        )
         yield "verdict: gain", slope * float(ends[0] - ends[1]), *verdict.gain_interval
         yield "verdict: gain of ten times more", slope * float(ends[1] - ends[2]), *verdict.next_interval
         yield "verdict: limit", floor, *verdict.limit_interval

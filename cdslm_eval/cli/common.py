@@ -20,6 +20,8 @@ from cdslm_eval.core.verbosity import is_quiet
 
 __all__ = [
     "default_jobs",
+    "listed",
+    "local_executor",
     "named_system",
     "named_systems",
     "note",
@@ -89,6 +91,16 @@ def named_system(text: str) -> str | tuple[str, str]:
     if not rest:
         raise UsageError(f"{text}: no path after the name {name!r}")
     return name.strip(), rest
+
+
+def listed(text: str) -> tuple[str, ...]:
+    """Return the entries of an option that takes several, separated by commas."""
+    return tuple(entry.strip() for entry in text.split(",") if entry.strip())
+
+
+def local_executor(memory_gb: float | None) -> str:
+    """Return the local executor as a spec, with a memory limit in GiB for each worker; None is its default."""
+    return "local" if memory_gb is None else f"local:memory_gb={memory_gb}"
 
 
 def _is_documentation(path: Path) -> bool:

@@ -12,9 +12,12 @@ from cdslm_eval.cli import common
 from cdslm_eval.cli.score import (
     DEFAULT_METRICS,
     AllowTruncatedOption,
+    ChannelOption,
     CsvRawOption,
     FormatAsOption,
+    IgnoreColumnsOption,
     JobsOption,
+    MemoryLimitOption,
     MetricsOption,
     RecognizerOption,
     RehashOption,
@@ -58,6 +61,9 @@ def compare(
     seed: SeedOption = 0,
     rehash: RehashOption = False,
     allow_truncated: AllowTruncatedOption = False,
+    channel: ChannelOption = None,
+    ignore_columns: IgnoreColumnsOption = "",
+    memory_limit: MemoryLimitOption = None,
     csv_raw: CsvRawOption = False,
 ) -> None:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
@@ -83,6 +89,9 @@ def compare(
         allow_truncated=allow_truncated,
         unpaired=unpaired,
         speakers_from=speakers_from,
+        channel=channel,
+        ignore_columns=common.listed(ignore_columns),
+        executor=common.local_executor(memory_limit),
         progress=True,
         note=common.note,
     )
@@ -102,7 +111,10 @@ def compare(
 
 def _text(result: ComparisonResult, format_as: str, *, raw: bool) -> str:
     """Return a comparison in a format of `--format`."""
-    from cdslm_eval.cli.tables import grid_markdown, grid_table, records_csv
+    from cdslm_eval.cli.tables import context_lines, grid_markdown, grid_table, records_csv
+    from cdslm_eval.report.markdown import escape
+    from cdslm_eval.results.channel_grid import channel_grids
+    from cdslm_eval.results.recognition_gain import gain_lines
 
     if format_as in ("csv", "tsv"):
         return records_csv(result.as_json()["differences"], raw=raw, separator="," if format_as == "csv" else "\t")
@@ -110,4 +122,12 @@ def _text(result: ComparisonResult, format_as: str, *, raw: bool) -> str:
         return json.dumps(result.as_json(), indent=1, ensure_ascii=False, allow_nan=False) + "\n"
     if format_as == "latex":
         return result.to_latex()
-    return (grid_markdown if format_as == "md" else grid_table)(result.grid()).rstrip("\n") + "\n"
+    if format_as == "md":
+        grids = [result.grid(), *channel_grids(result.channel, result.estimates)]
+        lines = [*map(grid_markdown, grids), *(f"- {escape(line)}" for line in gain_lines(result.recognition_gain))]
+    else:
+        lines = [
+            grid_table(result.grid()),
+            *context_lines(result.channel, result.estimates, result.recognition_gain),
+        ]
+    return "\n".join(lines).rstrip("\n") + "\n"

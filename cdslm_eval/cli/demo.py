@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -92,7 +91,7 @@ def _derived(clips: ClipSet, name: str, derivation: Derivation, folder: Path) ->
         path = target / f"{source.key}.flac"
         derived = derivation.apply(clip)
         write_flac(path, derived.samples, derived.rate_hz)
-        sources.append(dataclasses.replace(source, path=str(path)))
+        sources.append(source._replace(path=str(path)))
     return ClipSet(name, sources, str(target))
 
 

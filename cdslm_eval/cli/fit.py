@@ -11,6 +11,7 @@ import typer
 from typer.core import TyperGroup
 
 from cdslm_eval.cli import common, fit_plan
+from cdslm_eval.cli.fit_curves import Curves, power_law
 from cdslm_eval.cli.fit_options import (
     BudgetsOption,
     EpsilonOption,
@@ -24,6 +25,7 @@ from cdslm_eval.cli.fit_options import (
     Through,
     deliver,
     epsilons,
+    pairs,
     quantities,
 )
 from cdslm_eval.cli.spread import spread
@@ -43,6 +45,8 @@ Examples:\n
   cdslm-eval fit runs.csv --metric loss --out report
   cdslm-eval fit runs.csv --columns N='Model Size',C='Training FLOP' --exclude highest:loss:5
   cdslm-eval fit isoflop runs.csv --where decay=cosine
+  cdslm-eval fit isoflop runs.csv --window 0.05 --curve akima
+  cdslm-eval fit power-law optima.csv --y n_star
   cdslm-eval fit runs.csv --group architecture --against transformer
   cdslm-eval fit downstream runs.csv --metric mos --loss loss --bounds 1,5 --better higher
   cdslm-eval fit verdict runs.csv --metric pjsd_2 --baseline 0.02 --noise 0.003
@@ -81,6 +85,7 @@ def add_to(app: typer.Typer) -> None:
         group.command(name=command.__name__, no_args_is_help=True)(spread(command))
     for planning in (fit_plan.simulate, fit_plan.plan):
         group.command(name=planning.__name__)(spread(planning))
+    group.command(name="power-law", no_args_is_help=True)(power_law)
     app.add_typer(group, name="fit")
 
 
@@ -112,6 +117,7 @@ def isoflop(
     fitting: Fitting,
     intervals: Intervals,
     grouping: Grouping,
+    curves: Curves,
     output: Output,
     epsilon: EpsilonOption = None,
 ) -> None:
@@ -119,7 +125,7 @@ def isoflop(
     from cdslm_eval.cli.fit_text import isoflop_text
 
     chosen: dict[str, Any] = {"epsilons": epsilons(epsilon)} if epsilon else {}
-    settings = _settings(fitting, intervals, law=False, **chosen)
+    settings = _settings(fitting, intervals, law=False, isoflop=curves.options(), **chosen)
     if grouping.group is not None:
         _families(rows, settings, grouping, output)
     else:
@@ -158,6 +164,17 @@ def predict(
     C: BudgetsOption = None,
     N: Annotated[list[str] | None, typer.Option("--N", help="Parameters of models, such as 7B; with --D.")] = None,
     D: Annotated[list[str] | None, typer.Option("--D", help="Their tokens, such as 1.4T.")] = None,
+    at: Annotated[
+        list[str] | None,
+        typer.Option("--at", help="Further columns of these models that the law reads: unique_tokens=100B."),
+    ] = None,
+    serve: Annotated[
+        str | None,
+        typer.Option(
+            "--serve",
+            help="Tokens to be served: the model of each --C's quality of least FLOPs in all, training and use.",
+        ),
+    ] = None,
 ) -> None:
     """Predict the metric at the optimum of budgets, or of single models, with confidence and prediction intervals.
 
@@ -168,18 +185,25 @@ def predict(
         raise UsageError("nothing to predict; use --C 1e23, or --N 7B --D 1.4T")
     if len(models) != len(tokens):
         raise UsageError(f"--N has {len(models)} values and --D {len(tokens)}; each model needs its tokens")
+    if serve is not None and not budgets:
+        raise UsageError("--serve needs --C: the budgets whose optimum sets the quality")
     from cdslm_eval.cli.fit_text import predictions_text
     from cdslm_eval.scaling.frontier import predictions
-    from cdslm_eval.scaling.output.document import predictions_document
+    from cdslm_eval.scaling.output.predictions import predictions_document
 
-    pairs = list(zip(models, tokens, strict=True))
+    chosen: dict[str, Any] = {
+        "budgets": budgets,
+        "models": list(zip(models, tokens, strict=True)),
+        "columns": {name: quantities("--at", [value])[0] for name, value in pairs("--at", at).items()},
+        "serving": None if serve is None else quantities("--serve", [serve])[0],
+    }
     saved = _saved(rows, fitting)
     how = intervals.resampling()
     if saved is None:
-        done = predictions(rows.read(), rows.metric, fitting.spec(), how, budgets=budgets, models=pairs)
+        done = predictions(rows.read(), rows.metric, fitting.spec(), how, **chosen)
     else:
         how = saved.resampling if intervals == Intervals() else how
-        done = predictions(saved.table, saved.metric, saved.spec, how, budgets=budgets, models=pairs)
+        done = predictions(saved.table, saved.metric, saved.spec, how, **chosen)
         if drift := saved.drift(done.fit):
             common.note(f"note: {drift}")
     deliver(predictions_document(done), lambda: predictions_text(done), json_to)

@@ -50,6 +50,9 @@ class Rows:
         list[str] | None,
         typer.Option("--columns", help="N='Model Size',C=flops; also D, F (FLOPs per token), weight, run, split."),
     ] = None
+    ignore_columns: Annotated[
+        str, typer.Option("--ignore-columns", help="Columns that are passed over: A,B or patterns such as wall_*.")
+    ] = ""
     where: Annotated[
         list[str] | None, typer.Option("--where", help="Keep rows of which all hold: decay=cosine, N<7B.")
     ] = None
@@ -98,7 +101,8 @@ class Rows:
 
         columns = pairs("--columns", self.columns)
         if Path(self.runs).suffix != ".cdslm":
-            return RunTable.read(self.runs, columns=columns, k=self.k)
+            ignored = common.listed(self.ignore_columns)
+            return RunTable.read(self.runs, columns=columns, k=self.k, ignore_columns=ignored)
         from cdslm_eval.core.store import Store
 
         if self.systems is None:
@@ -275,7 +279,8 @@ class Through:
         typer.Option(
             "--map",
             help="Map from loss to metric: line, straight, exponential, power, sigmoid, bounded-sigmoid, spline; "
-            "repeat for several. Default: the best of all, by held-out error and AICc.",
+            "repeat for several. Default: the best of these, by held-out error and AICc. By name alone: ideal-sigmoid, "
+            "for losses of which 0 is perfect.",
         ),
     ] = None
     loss_rows: Annotated[

@@ -128,12 +128,16 @@ def downstream_text(study: Study) -> str:
 
 def predictions_text(predictions: Predictions) -> str:
     """Return predictions."""
+    from cdslm_eval.scaling.output.predictions import predicted_view, served_view
+
     blocks = [predictions.headline]
     level, metric = predictions.resampling.level, predictions.fit.metric
     if predictions.optima:
-        blocks.append(table_text(views.predicted_view(predictions.optima, metric, level, "Optima of budgets")))
+        blocks.append(table_text(predicted_view(predictions.optima, metric, level, "Optima of budgets")))
+    if predictions.served:
+        blocks.append(table_text(served_view(predictions.served, metric, level)))
     if predictions.models:
-        blocks.append(table_text(views.predicted_view(predictions.models, metric, level, "Models")))
+        blocks.append(table_text(predicted_view(predictions.models, metric, level, "Models")))
     return _blocks([*blocks, _flags(predictions.flags)])
 
 

@@ -7,7 +7,8 @@ from typing import Annotated
 
 import typer
 
-from cdslm_eval.cli import completion
+from cdslm_eval.cli import common, completion
+from cdslm_eval.cli.score import IgnoreColumnsOption
 from cdslm_eval.core import defaults
 
 __all__ = ["add_to"]
@@ -36,6 +37,7 @@ def generate(
     recognizer: Annotated[
         str, typer.Option("--recognizer", help="Recognizes the prompts' phones where the generator needs them.")
     ] = defaults.RECOGNIZER,
+    ignore_columns: IgnoreColumnsOption = "",
 ) -> None:
     """Write clips of a generator as FLAC with a manifest; an interrupted call continues where it stopped."""
     from cdslm_eval import api
@@ -49,6 +51,7 @@ def generate(
         seconds=seconds,
         seed=seed,
         recognizer=recognizer,
+        ignore_columns=common.listed(ignore_columns),
         progress=True,
     )
     typer.echo(str(out / MANIFEST))

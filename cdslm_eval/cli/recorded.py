@@ -47,6 +47,9 @@ class _ScoreSettings(_Settings):
     reference: str | None = None
     seed: int | None = None
     channel: bool | None = None
+    allow_truncated: bool = False
+    speakers_from: str | None = None
+    ignore_columns: list[str] = []
 
 
 class _Estimate(_Part):

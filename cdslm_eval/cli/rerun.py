@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdslm_eval.cli import common
-from cdslm_eval.cli.score import AllowOutsideOption, JobsOption, StoreOption
+from cdslm_eval.cli.score import AllowOutsideOption, JobsOption, MemoryLimitOption, StoreOption
 
 if TYPE_CHECKING:
     from cdslm_eval.results.score_result import ScoreResult
@@ -30,12 +30,20 @@ def rerun(
         str | None, typer.Option("--json", help="Write the new result as JSON to this file, or - .")
     ] = None,
     jobs: JobsOption = 0,
+    suite: Annotated[
+        Path | None,
+        typer.Option("--suite", help="Suite file from whose folder the sets are read; default: where the result says."),
+    ] = None,
     allow_outside: AllowOutsideOption = False,
+    memory_limit: MemoryLimitOption = None,
 ) -> None:
     """Repeat a run of `run` or `score` from its result, and report what differs: versions, audio, identities, values.
 
+    The sets of a suite are read below the folder of its file, which must be here; `--suite` names it elsewhere.
+
     Exit codes: 0 every value is the same, bit for bit; 1 some differ; 2 it cannot be repeated here.
     """
+    from cdslm_eval.core.errors import UsageError
     from cdslm_eval.core.provenance import lost_versions, versions
     from cdslm_eval.plugin.host import Host
 
@@ -47,9 +55,12 @@ def rerun(
     for sentence in lost_versions(recorded, installed):
         common.problem(f"differs: {sentence}")
     if "suite" in settings:
-        again = _suite(settings, result, store, jobs, allow_outside=allow_outside)
+        file = _suite_file(settings["suite"], result, suite)
+        again = _suite(settings, file, store, jobs, allow_outside=allow_outside, memory_gb=memory_limit)
+    elif suite is not None:
+        raise UsageError(f"{result}: a result of `score`, which has no suite; leave out --suite")
     else:
-        again = _score(settings, result, store, jobs)
+        again = _score(settings, result, store, jobs, common.local_executor(memory_limit))
     if json_to is not None:
         common.write_json(json_to, again.as_json())
     sentences = _differences(then, again.as_json())
@@ -82,17 +93,39 @@ def _read(path: Path) -> dict[str, Any]:
     return data
 
 
+def _suite_file(recorded: Mapping[str, Any], result: Path, chosen: Path | None) -> Path:
+    """Return the suite file from whose folder sets and texts are read, and say so: a result may come from anybody.
+
+    Raises:
+        UsageError: The file is not here, or is no suite.
+    """
+    from cdslm_eval.core.errors import UsageError
+    from cdslm_eval.suite import load_suite
+
+    path = chosen or Path(recorded["path"])
+    if not path.is_file():
+        raise UsageError(f"{result}: its suite file {path} is not here; name it with --suite FILE")
+    digest = load_suite(path).digest
+    common.note(f"note: sets are read from {path.resolve().parent}, the folder of {path.name}")
+    if digest != recorded["digest"]:
+        common.note(f"differs: {path}: the suite file was changed since; the one in {result} is run")
+    return path
+
+
 def _suite(
-    settings: Mapping[str, Any], result: Path, store: Path | None, jobs: int, *, allow_outside: bool
+    settings: Mapping[str, Any],
+    path: Path,
+    store: Path | None,
+    jobs: int,
+    *,
+    allow_outside: bool,
+    memory_gb: float | None,
 ) -> ScoreResult:
     from cdslm_eval import api
     from cdslm_eval.cli.run import grid
-    from cdslm_eval.suite import load_suite, parse_suite
+    from cdslm_eval.suite import parse_suite
 
     suite_settings = settings["suite"]
-    path = Path(suite_settings["path"])
-    if path.is_file() and load_suite(path).digest != suite_settings["digest"]:
-        common.note(f"differs: {path}: the suite file was changed since; the one in {result} is run")
     suite = parse_suite(suite_settings["text"], path)
     done = api.run_suite(
         suite,
@@ -101,6 +134,7 @@ def _suite(
         only=tuple(suite_settings["only"]),
         jobs=jobs,
         allow_outside=allow_outside,
+        memory_gb=memory_gb,
         progress=True,
         planned=lambda plan: common.show(grid(plan)),
         note=common.note,
@@ -108,7 +142,7 @@ def _suite(
     return done.scores
 
 
-def _score(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: int) -> ScoreResult:
+def _score(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: int, executor: str) -> ScoreResult:
     from cdslm_eval import api
     from cdslm_eval.core.errors import UsageError
     from cdslm_eval.run.scoring import REFERENCE
@@ -125,10 +159,12 @@ def _score(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: 
         transcriber=settings.get("transcriber"),
         store=store,
         jobs=jobs,
+        executor=executor,
         seed=settings["seed"],
         channel=settings.get("channel", False),
         allow_truncated=settings.get("allow_truncated", False),
         speakers_from=settings.get("speakers_from"),
+        ignore_columns=settings.get("ignore_columns", ()),
         progress=True,
         note=common.note,
     )

@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdslm_eval.cli import common, completion
-from cdslm_eval.cli.score import AllowOutsideOption, JobsOption, KeepFailuresOption, PrivatePathsOption, StoreOption
+from cdslm_eval.cli.score import (
+    AllowOutsideOption,
+    JobsOption,
+    KeepFailuresOption,
+    MemoryLimitOption,
+    PrivatePathsOption,
+    StoreOption,
+)
 from cdslm_eval.core.printable import printable
 
 if TYPE_CHECKING:
@@ -58,6 +65,7 @@ def run(
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; default: the suite's.")] = "",
     keep_failures: KeepFailuresOption = False,
     allow_outside: AllowOutsideOption = False,
+    memory_limit: MemoryLimitOption = None,
 ) -> None:
     """Run a suite: systems x metrics, judged by gates on confidence bounds.
 
@@ -94,6 +102,7 @@ def run(
         device=device,
         keep_failures=keep_failures,
         allow_outside=allow_outside,
+        memory_gb=memory_limit,
         progress=True,
         planned=lambda plan: common.show(grid(plan)),
         note=common.note,
@@ -190,7 +199,7 @@ def grid(plan: Plan) -> str:
     console.print(view)
     for cell in plan.cells:
         if cell.why_not:
-            console.print(Text(f"  {printable(cell.system)} under {cell.metric}: {cell.why_not}"))
+            console.print(Text(f"  {printable(cell.system)} under {cell.metric}: {printable(cell.why_not)}"))
     for name in plan.metrics:
         if note := next((cell.note for cell in plan.cells if cell.metric == name and cell.note), ""):
             console.print(Text(printable(f"  {name}: {note}")))

@@ -90,6 +90,13 @@ KeepFailuresOption = Annotated[
 RehashOption = Annotated[
     bool, typer.Option("--rehash", help="Decode every file again, whatever the store knows of its size and times.")
 ]
+IgnoreColumnsOption = Annotated[
+    str,
+    typer.Option(
+        "--ignore-columns",
+        help="Columns of manifests that are passed over: A,B or patterns such as meta_*.",
+    ),
+]
 AllowTruncatedOption = Annotated[
     bool,
     typer.Option("--allow-truncated", help="Score files that end before their header says; else these clips fail."),
@@ -152,6 +159,7 @@ def score(
     seconds: SecondsOption = defaults.CLIP_SECONDS,
     channel: ChannelOption = None,
     speakers_from: SpeakersFromOption = None,
+    ignore_columns: IgnoreColumnsOption = "",
     memory_limit: MemoryLimitOption = None,
     csv_raw: CsvRawOption = False,
 ) -> None:
@@ -185,7 +193,8 @@ def score(
         seconds=seconds,
         channel=channel,
         speakers_from=speakers_from,
-        executor="local" if memory_limit is None else f"local:memory_gb={memory_limit}",
+        ignore_columns=common.listed(ignore_columns),
+        executor=common.local_executor(memory_limit),
         progress=True,
         note=common.note,
     )

@@ -38,7 +38,11 @@ def info(
         common.write_json("-", summary)
         return
     typer.echo(f"{printable(summary['path'])}: {summary['bytes'] / 1e6:.1f} MB, schema {summary['schema']}")
-    typer.echo(f"{summary['files']} files, {summary['runs']} runs, {summary['first_run']} to {summary['last_run']}")
+    others = summary["files_of_other_hosts"]
+    foreign = f" ({others} of other hosts, which are decoded again here)" if others else ""
+    typer.echo(
+        f"{summary['files']} files{foreign}, {summary['runs']} runs, {summary['first_run']} to {summary['last_run']}"
+    )
     for row in summary["identities"]:
         subject = f"{row['name']} {row['version']}".strip()
         counts = ", ".join(f"{count} {status}" for status, count in row["rows"].items())

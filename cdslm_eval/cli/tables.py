@@ -10,14 +10,25 @@ from typing import Any
 
 from cdslm_eval.core.printable import printable, spreadsheet_cell
 from cdslm_eval.report.markdown import escape
+from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.channel_grid import channel_grids
 from cdslm_eval.results.estimate import Estimate, Quantity
 from cdslm_eval.results.export import Grid
 from cdslm_eval.results.numbers import decimals_of, format_interval, format_number
 from cdslm_eval.results.ranking import ranked, shown_columns
+from cdslm_eval.results.recognition_gain import RecognitionGain, gain_lines
 from cdslm_eval.results.score_result import Failure, ScoreResult
 
-__all__ = ["FORMATS", "comma_separated", "failure_lines", "grid_markdown", "grid_table", "records_csv", "tab_separated"]
+__all__ = [
+    "FORMATS",
+    "comma_separated",
+    "context_lines",
+    "failure_lines",
+    "grid_markdown",
+    "grid_table",
+    "records_csv",
+    "tab_separated",
+]
 
 _ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 
@@ -80,11 +91,8 @@ def table(result: ScoreResult) -> str:
         for note in _notes(group, reasons):
             console.print(Text(f"  {printable(note)}"))
         console.print()
-    for grid in channel_grids(result):
-        console.print(Text(grid_table(grid, 132)), soft_wrap=True)
-        for note in grid.notes:
-            console.print(Text(f"  {printable(note)}"), soft_wrap=True)
-        console.print()
+    for line in context_lines(result.channel, result.estimates, result.recognition_gain):
+        console.print(Text(line), soft_wrap=True)
     lost = len(result.failures)
     if lost:
         console.print(Text(f"{lost} clip results failed or were skipped (see --json or the report):"))
@@ -149,6 +157,19 @@ def grid_table(grid: Grid, width: int = 120) -> str:
     return output.getvalue().rstrip()
 
 
+def context_lines(
+    channel: ChannelReport | None, estimates: Sequence[Estimate], gains: Sequence[RecognitionGain]
+) -> Iterator[str]:
+    """Yield what channel and recognizer make of the values of a run, as lines for a terminal of 132 characters."""
+    for grid in channel_grids(channel, estimates):
+        yield grid_table(grid, 132)
+        yield from (f"  {printable(note)}" for note in grid.notes)
+        yield ""
+    for line in gain_lines(gains):
+        yield printable(line)
+        yield ""
+
+
 def latex(result: ScoreResult) -> str:
     """Return booktabs tables, one per metric."""
     return result.to_latex()
@@ -192,7 +213,8 @@ def markdown(result: ScoreResult) -> str:
         lines += ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
         lines += ["| " + " | ".join(escape(cell) for cell in _cells(estimate)) + " |" for estimate in group]
         lines.append("")
-    return "\n".join([*lines, *map(grid_markdown, channel_grids(result))])
+    lines += map(grid_markdown, channel_grids(result.channel, result.estimates))
+    return "\n".join([*lines, *(f"- {escape(line)}\n" for line in gain_lines(result.recognition_gain))])
 
 
 def grid_markdown(grid: Grid) -> str:

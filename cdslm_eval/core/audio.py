@@ -16,6 +16,7 @@ import numpy.typing as npt
 from cdslm_eval.core.completeness import truncation
 from cdslm_eval.core.descriptors import silenced
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.spans import OVERSHOOT_S, Span
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -59,6 +60,12 @@ _NAMED_ONLY = "aac ac3 amr m4a mka mp4 opus3 ra spx webm wma wv"
 AUDIO_SUFFIXES = frozenset(f".{suffix}" for suffix in f"{_READABLE} {_NAMED_ONLY}".split())
 
 _BLOCK_FRAMES = 1 << 16
+_OPUS_AHEAD_S = 1.0
+"""What is decoded ahead of a span of Opus, whose decoder predicts from what it decoded before.
+
+RFC 7845 asks for .08 s. After any time it may differ from a decoder that started at the beginning, by some -45 dB on
+speech; the same span is always the same samples.
+"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -72,6 +79,7 @@ class Clip:
         digest: SHA-256 of the decoded content at its original rate (64 hex digits).
         text: The spoken words, where they are known.
         speaker: The speaker, where known.
+        language: Language of the speech, as an ISO 639 code such as "en" or "pt-BR", where known.
         phones: Phone symbols in order, from a recognizer or a sidecar.
         transcript: Output of a transcriber; "" where there is no speech.
         reference: The real clip that this one is paired with, where there is one.
@@ -83,6 +91,7 @@ class Clip:
     digest: str = ""
     text: str | None = None
     speaker: str | None = None
+    language: str | None = None
     phones: tuple[str, ...] | None = None
     transcript: str | None = None
     reference: Clip | None = None
@@ -126,22 +135,25 @@ class Decoded:
     truncated: str = ""
 
 
-def read_audio(path: Path | str, max_seconds: float = MAX_SECONDS, *, allow_truncated: bool = False) -> Decoded:
+def read_audio(
+    path: Path | str, max_seconds: float = MAX_SECONDS, *, allow_truncated: bool = False, span: Span | None = None
+) -> Decoded:
     """Decode a file to mono float32, whatever libsndfile can read.
 
     Args:
         path: The file.
         max_seconds: Longest audio that is accepted, in seconds.
         allow_truncated: Whether a file that ends before its header says is read as far as it goes.
+        span: The part of it that is read; None for all of it.
 
     Returns:
         The samples (channels averaged) and what the file was.
 
     Raises:
         AudioError: The file is missing, unreadable, cut short, longer than `max_seconds`, or outside the channel or
-            rate limits.
+            rate limits; or the span ends after it.
     """
-    blocks = list(read_blocks(path, max_seconds, allow_truncated=allow_truncated))
+    blocks = list(read_blocks(path, max_seconds, allow_truncated=allow_truncated, span=span))
     return dataclasses.replace(
         blocks[0],
         samples=np.concatenate([block.samples for block in blocks]),
@@ -152,11 +164,12 @@ def read_audio(path: Path | str, max_seconds: float = MAX_SECONDS, *, allow_trun
 
 
 def read_blocks(
-    path: Path | str, max_seconds: float = MAX_SECONDS, *, allow_truncated: bool = False
+    path: Path | str, max_seconds: float = MAX_SECONDS, *, allow_truncated: bool = False, span: Span | None = None
 ) -> Iterator[Decoded]:
     """Yield what `read_audio` returns in pieces of 65536 samples; a file without samples is one empty piece.
 
-    Pieces are read until the file ends, so a header that claims gigabytes costs none.
+    Pieces are read until the file ends, so a header that claims gigabytes costs none. A span is sought: what lies
+    before and after it is not decoded, but in the few formats that cannot seek.
 
     Raises:
         AudioError: As `read_audio` does; of a file that ends in the midst of nonsense, after its good pieces.
@@ -178,23 +191,52 @@ def read_blocks(
                 raise AudioError(f"a rate of {file.samplerate} Hz; {RATES_HZ[0]} to {RATES_HZ[1]} are read")
             mixdown = "none" if file.channels == 1 else f"mean of {file.channels} channels"
             about = int(file.samplerate), int(file.channels), f"{file.format} {file.subtype}", mixdown
-            while len(block := _read(file)) or not frames:
+            wanted = _seek(file, span) if span else None
+            while len(block := _read(file, wanted and wanted - frames)) or not frames:
                 frames += len(block)
                 if frames > int(max_seconds * file.samplerate):
                     raise AudioError(f"longer than {max_seconds:g} s, the longest clip that is read")
                 energy = float(np.square(block, dtype=np.float64).mean(axis=1).sum()) if file.channels > 1 else None
+                if span and not len(block):
+                    raise AudioError(f"starts at {span.start_s:g} s, where its recording has ended")
                 yield Decoded(_mono(block), *about, energy, truncated)
-                if not len(block):
-                    return
+                if not len(block) or frames == wanted:
+                    break
+            if wanted and wanted - frames > OVERSHOOT_S * file.samplerate and not truncated:
+                assert span is not None
+                end_s = span.start_s + frames / file.samplerate
+                raise AudioError(f"ends at {span.end_s:g} s, but its recording at {end_s:.2f} s")
     except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
         raise AudioError(f"not readable as audio: {_brief(error, path)}") from error
 
 
-def _read(file: Any) -> npt.NDArray[np.float32]:
-    """Return the next `[samples, channels]` of an open file."""
+def _read(file: Any, most: int | None = None) -> npt.NDArray[np.float32]:
+    """Return the next `[samples, channels]` of an open file, `most` at most."""
+    count = _BLOCK_FRAMES if most is None else min(most, _BLOCK_FRAMES)
     with silenced():
-        block: npt.NDArray[np.float32] = file.read(_BLOCK_FRAMES, dtype="float32", always_2d=True)
+        block: npt.NDArray[np.float32] = file.read(count, dtype="float32", always_2d=True)
     return block
+
+
+def _seek(file: Any, span: Span) -> int | None:
+    """Go to the start of a span; return how many samples it has, None for all that follow.
+
+    Raises:
+        AudioError: The file ends before it starts.
+    """
+    start, stop = span.frames(file.samplerate)
+    if file.seekable():
+        if start >= file.frames:
+            end_s = file.frames / file.samplerate
+            raise AudioError(f"starts at {span.start_s:g} s, but its recording ends at {end_s:.2f} s")
+        ahead = min(start, round(_OPUS_AHEAD_S * file.samplerate)) if file.subtype == "OPUS" else 0
+        with silenced():
+            file.seek(start - ahead)
+    else:
+        ahead = start
+    while ahead and (count := len(_read(file, ahead))):
+        ahead -= count
+    return None if stop is None else max(1, stop - start)
 
 
 def _mono(block: npt.NDArray[np.float32]) -> Samples:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,8 @@ from typing import Any, overload
 
 from cdslm_eval.core.audio import Clip, as_samples, checked_rate, content_digest
 from cdslm_eval.core.errors import AudioError, UsageError, did_you_mean
-from cdslm_eval.core.manifests import from_directory, from_records, from_scp, json_lines, table_rows
+from cdslm_eval.core.kaldi import from_scp
+from cdslm_eval.core.manifests import from_directory, from_records, json_lines, table_rows
 from cdslm_eval.core.sources import Source, decode
 
 __all__ = ["IN_MEMORY", "ClipSet", "Source", "decode"]
@@ -34,17 +36,24 @@ class ClipSet(Sequence[Clip]):
         self.name = name
         self.sources = tuple(sources)
         self.origin = origin
-        # sorted, because a set of a million keys takes ten times the memory
-        keys = sorted(source.key for source in self.sources)
-        for key, following in itertools.pairwise(keys):
-            if key == following:
-                raise UsageError(f"{origin or name}: the key {key!r} occurs twice; keys must be unique")
+        if not _ascending(self.sources):
+            # sorted, because a set of a million keys takes ten times the memory
+            keys = sorted(source.key for source in self.sources)
+            for key, following in itertools.pairwise(keys):
+                if key == following:
+                    raise UsageError(f"{origin or name}: the key {key!r} occurs twice; keys must be unique")
 
     @classmethod
-    def open(cls, path: Path | str, name: str | None = None) -> ClipSet:
+    def open(cls, path: Path | str, name: str | None = None, *, ignore_columns: Sequence[str] = ()) -> ClipSet:
         """Open a directory, a `.jsonl`, `.csv` or `.tsv` manifest, or a Kaldi `wav.scp`.
 
         A directory that holds a `manifest.jsonl`, as `cdslm-eval generate` writes it, is read through that.
+
+        Args:
+            path: What to open.
+            name: How the set is called in tables; by default as the path.
+            ignore_columns: Patterns of columns of a manifest that are passed over, such as "gender" or "meta_*"; any
+                other column that is not read is an error.
 
         Raises:
             UsageError: The path does not exist, holds no audio, or a line of it cannot be used.
@@ -55,21 +64,24 @@ class ClipSet(Sequence[Clip]):
             raise UsageError(f"{path}: no such file or directory.{near}")
         if path.is_dir():
             manifest = path / MANIFEST
-            sources = from_records(json_lines(manifest), path) if manifest.is_file() else list(from_directory(path))
+            if manifest.is_file():
+                sources = from_records(json_lines(manifest), manifest, ignore_columns)
+            else:
+                sources = tuple(from_directory(path))
             if not sources:
                 raise UsageError(
                     f"{path}: no audio in it (nor below it); suffixes such as .wav .flac .ogg .mp3 are read"
                 )
             return cls(name or path.resolve().name, sources, str(path))
-        readers: dict[str, Callable[[Path], Iterator[tuple[str, Mapping[str, Any]]]]] = {
+        readers: dict[str, Callable[[Path], Iterator[tuple[int, Mapping[str, Any]]]]] = {
             ".jsonl": json_lines,
             ".csv": partial(table_rows, delimiter=","),
             ".tsv": partial(table_rows, delimiter="\t"),
         }
         if path.suffix.lower() in readers:
-            sources = from_records(readers[path.suffix.lower()](path), path.parent)
+            sources = from_records(readers[path.suffix.lower()](path), path, ignore_columns)
         elif path.suffix == ".scp":
-            sources = list(from_scp(path))
+            sources = tuple(from_scp(path))
         else:
             raise UsageError(f"{path}: not a directory, nor a manifest (.jsonl .csv .tsv), nor a Kaldi wav.scp")
         if not sources:
@@ -106,7 +118,7 @@ class ClipSet(Sequence[Clip]):
 
     def allowing_truncated(self) -> ClipSet:
         """Return the set with files that end before their header says read as far as they go, instead of refused."""
-        sources = [dataclasses.replace(source, allow_truncated=True) for source in self.sources]
+        sources = [source._replace(allow_truncated=True) for source in self.sources]
         return ClipSet(self.name, sources, self.origin)
 
     def offers(self) -> frozenset[str]:
@@ -132,6 +144,12 @@ class ClipSet(Sequence[Clip]):
         return f"<ClipSet {self.name}: {len(self)} clips from {self.origin or 'memory'}>"
 
 
+def _ascending(sources: Sequence[Source]) -> bool:
+    """Return whether each key is greater than the one before, as they are in most manifests: then none is a double."""
+    keys, following = (map(operator.attrgetter("key"), sources) for _ in range(2))
+    return all(map(operator.lt, keys, itertools.islice(following, 1, None)))
+
+
 def _in_memory(clip: Clip) -> Source:
     samples = as_samples(clip.samples)
     # the label holds the digest, so that equal labels are equal audio
@@ -141,6 +159,7 @@ def _in_memory(clip: Clip) -> Source:
         path=f"{IN_MEMORY}:{digest}",
         text=clip.text,
         speaker=clip.speaker,
+        language=clip.language,
         phones=clip.phones,
         decoded=dataclasses.replace(clip, samples=samples, digest=digest),
     )

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from fnmatch import fnmatchcase
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.json_text import parse_json
 from cdslm_eval.core.separated import separated_rows
 
-__all__ = ["Record", "has_comma", "parse_number", "parse_quantity", "read_records"]
+__all__ = ["Record", "has_comma", "parse_number", "parse_quantity", "read_records", "without_columns"]
 
 Record = tuple[int, Mapping[str, Any]]
 
@@ -98,15 +99,22 @@ def read_records(path: Path | str) -> list[Record]:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
+def without_columns(row: Mapping[str, Any], patterns: Sequence[str]) -> dict[str, Any]:
+    """Return a row without the columns whose names match a pattern, such as "wall_*"."""
+    return {
+        name: value for name, value in row.items() if not any(fnmatchcase(str(name), pattern) for pattern in patterns)
+    }
+
+
 def _json_lines(path: Path) -> Iterator[Record]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, 1):
             if line.strip():
-                yield number, _object(_parsed(line, f"{path}, line {number}"), f"{path}, line {number}")
+                yield number, _object(parse_json(line, (path, number)), f"{path}, line {number}")
 
 
 def _json(path: Path) -> Iterator[Record]:
-    document = _parsed(path.read_text(encoding="utf-8-sig"), str(path))
+    document = parse_json(path.read_text(encoding="utf-8-sig"), str(path))
     rows = document.get("runs", document.get("rows")) if isinstance(document, dict) else document
     if not isinstance(rows, list):
         raise UsageError(f"{path}: a list of objects is wanted, or an object with one under 'runs'")
@@ -125,13 +133,6 @@ def _parquet(path: Path) -> Iterator[Record]:
     except pa.ArrowException as error:
         raise UsageError(f"{path}: not a parquet file ({str(error).splitlines()[0]})") from error
     yield from enumerate(rows, 1)
-
-
-def _parsed(text: str, where: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UsageError(f"{where}: not JSON ({error})") from error
 
 
 def _object(row: Any, where: str) -> Mapping[str, Any]:

@@ -2,22 +2,26 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from cdslm_eval.core.audio import Clip, content_digest, read_audio
 from cdslm_eval.core.derivation import Derivation
+from cdslm_eval.core.spans import Address, Span
 
 __all__ = ["Source", "decode"]
 
+_BYTES_A_SECOND = 192_000
+"""Of 16-bit stereo at 48 kHz: what a part of a long recording weighs, whose format is not known yet."""
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Source:
-    """One clip that is not decoded yet.
+
+class Source(NamedTuple):
+    """One clip that is not decoded yet; a named tuple, because manifests name a million of them.
 
     Attributes:
         key: Name of the clip within its set.
         path: Audio file.
+        span: The part of it that is the clip; None for all of it.
         text: The spoken words, from a manifest or a `.txt` sidecar.
         speaker: The speaker; clips of one speaker are resampled together.
         language: Language of the speech, as an ISO 639 code such as "en" or "pt-BR".
@@ -31,6 +35,7 @@ class Source:
 
     key: str
     path: str
+    span: Span | None = None
     text: str | None = None
     speaker: str | None = None
     language: str | None = None
@@ -42,14 +47,27 @@ class Source:
     derivation: Derivation | None = None
 
     @property
+    def address(self) -> Address:
+        """Where its audio lies."""
+        return Address(self.path, str(self.span) if self.span else "")
+
+    @property
+    def addresses(self) -> tuple[Address, ...]:
+        """Where its audio and its reference's lie."""
+        return (self.address,) if self.reference is None else (self.address, Address(self.reference))
+
+    @property
     def bytes(self) -> int:
         """Size of the clip where it lies; 0 where it cannot be found out."""
         if self.decoded is not None:
             return self.decoded.samples.nbytes
         try:
-            return Path(self.path).stat().st_size
+            size = Path(self.path).stat().st_size
         except (OSError, ValueError):  # ValueError: a name that no file can have
             return 0
+        if self.span is None or self.span.end_s is None:
+            return size
+        return min(size, int((self.span.end_s - self.span.start_s) * _BYTES_A_SECOND))
 
     def digest_of(self, digest: str) -> str:
         """Return the digest of the clip, from that of its decoded file."""
@@ -64,6 +82,7 @@ class Source:
         features = {
             "text": self.text,
             "speaker": self.speaker,
+            "language": self.language,
             "phones": self.phones,
             "reference_audio": self.reference,
             "reference_text": self.reference_text,
@@ -79,7 +98,7 @@ def decode(source: Source, *, with_reference: bool = False) -> Clip:
     """
     if source.decoded is not None:
         return source.derived(source.decoded)
-    audio = read_audio(source.path, allow_truncated=source.allow_truncated)
+    audio = read_audio(source.path, allow_truncated=source.allow_truncated, span=source.span)
     reference = None
     if with_reference and source.reference is not None:
         reference = decode(
@@ -98,6 +117,7 @@ def decode(source: Source, *, with_reference: bool = False) -> Clip:
             digest=content_digest(audio.samples, audio.rate_hz),
             text=source.text,
             speaker=source.speaker,
+            language=source.language,
             phones=source.phones,
             reference=reference,
         )

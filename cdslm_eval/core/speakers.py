@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import re
 from collections.abc import Callable, Sequence
 from pathlib import PurePath
@@ -46,7 +45,7 @@ def speakers_from(sets: Sequence[ClipSet], spec: str) -> list[ClipSet]:
             )
         fitting += known
         pairs = zip(clips.sources, speakers, strict=True)
-        sources = [dataclasses.replace(source, speaker=speaker) for source, speaker in pairs]
+        sources = [source._replace(speaker=speaker) for source, speaker in pairs]
         named.append(ClipSet(clips.name, sources, clips.origin) if known else clips)
     if not fitting:
         raise UsageError(f"--speakers-from {spec}: fits no clip; use fields as in spk-chapter-utt, or {FOLDER}")

@@ -16,7 +16,9 @@ from typing import Any, Literal, Self
 import numpy as np
 
 from cdslm_eval.core.errors import StoreError, UsageError
-from cdslm_eval.core.store_schema import ABSORB, APPLICATION_ID, SCHEMA, SOUND_ROW, create, upgrade
+from cdslm_eval.core.provenance import host_id
+from cdslm_eval.core.spans import Address
+from cdslm_eval.core.store_schema import ABSORB, APPLICATION_ID, SCHEMA, SOUND_ROW, create, sound_columns, upgrade
 
 __all__ = ["FileFacts", "Outcome", "Store", "default_store_path"]
 
@@ -40,9 +42,10 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class FileFacts:
-    """What was found when a file was decoded; vouches for its digest as long as the file's stamp stays.
+    """What was found when a file, or a part of it, was decoded; vouches for its digest while the file's stamp stays.
 
     Attributes:
+        host: Identity of the machine that decoded it: on another one, an equal stamp may be that of another file.
         size, mtime_ns, ctime_ns, inode: The stamp. Size and time of modification alone can be those of another file: an
             archive restores both.
         digest: SHA-256 of the decoded content.
@@ -51,6 +54,7 @@ class FileFacts:
         truncated: How the file ends before its header says, or "".
     """
 
+    host: str
     size: int
     mtime_ns: int
     ctime_ns: int
@@ -187,27 +191,29 @@ class Store:
                 raise
             self._db.execute("COMMIT")
 
-    def files(self, paths: Sequence[str]) -> dict[str, FileFacts]:
-        """Return the facts of those of `paths` that are known.
+    def files(self, addresses: Sequence[Address]) -> dict[Address, FileFacts]:
+        """Return the facts of those of `addresses` that are known: this host's, or else another's.
 
         The index holds absolute paths: folders that share a store have equal relative paths for other files.
         """
-        absolute = {path: os.path.abspath(path) for path in paths}  # noqa: PTH100 - fast for a million paths
-        known: dict[str, FileFacts] = {}
+        absolute = {
+            address: (os.path.abspath(address.path), address.part)  # noqa: PTH100 - fast for a million paths
+            for address in addresses
+        }
+        known: dict[tuple[str, str], FileFacts] = {}
         with self._told():
-            for chunk in _chunks(sorted(set(absolute.values())), 500):
+            for chunk in _chunks(sorted({path for path, _ in absolute.values()}), 500):
                 marks = ",".join("?" * len(chunk))
-                query = f"SELECT * FROM files WHERE path IN ({marks})"  # noqa: S608 - only marks
-                for path, *facts in self._db.execute(query, [_bound(path) for path in chunk]):
-                    known[_unbound(path)] = FileFacts(*facts)
-        return {path: known[full] for path, full in absolute.items() if full in known}
+                query = f"SELECT * FROM files WHERE path IN ({marks}) ORDER BY host = ?"  # noqa: S608 - only marks
+                for path, part, *facts in self._db.execute(query, [*map(_bound, chunk), host_id()]):
+                    known[_unbound(path), part] = FileFacts(*facts)
+        return {address: known[full] for address, full in absolute.items() if full in known}
 
-    def put_file(self, path: str | bytes, facts: FileFacts) -> None:
-        """Keep the facts of a file under its absolute path."""
-        path = _bound(path)
-        values = [getattr(facts, name) for name in FileFacts.__slots__]
-        full = os.path.abspath(path)  # noqa: PTH100 - as in `files`
-        self._db.execute("INSERT OR REPLACE INTO files VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?)", [full, *values])
+    def put_file(self, address: Address, facts: FileFacts) -> None:
+        """Keep the facts of a file, or of a part of it, under its absolute path."""
+        full = os.path.abspath(_bound(address.path))  # noqa: PTH100 - as in `files`
+        values = [full, address.part, *(getattr(facts, name) for name in FileFacts.__slots__)]
+        self._db.execute(f"INSERT OR REPLACE INTO files VALUES ({','.join('?' * len(values))})", values)  # noqa: S608
 
     def put_identity(self, ident: str, parts: Mapping[str, Any]) -> None:
         """Remember the parts of an identity."""
@@ -222,15 +228,30 @@ class Store:
             "INSERT OR REPLACE INTO rows VALUES (?,?,?,?,?)", [identity, subject, outcome.status, outcome.reason, data]
         )
 
-    def statuses(self, identity: str, subjects: Iterable[str]) -> dict[str, Status]:
-        """Return the status of those of `subjects` that have a row under `identity`; a damaged row counts as absent."""
+    def statuses(self, identity: str, subjects: Iterable[str], columns: Sequence[str] = ()) -> dict[str, Status]:
+        """Return the status of those of `subjects` that have a row under `identity`; a damaged row counts as absent.
+
+        Args:
+            identity: Of the metric.
+            subjects: Keys of the rows.
+            columns: What a measured row of it must hold.
+        """
         statuses: dict[str, Status] = {}
+        sound, paths = sound_columns(columns)
         with self._told():
             for chunk in _chunks(list(subjects), 500):
                 marks = ",".join("?" * len(chunk))
-                query = f"SELECT subject, status FROM rows WHERE identity = ? AND subject IN ({marks}) AND {SOUND_ROW}"  # noqa: S608 - only marks
-                statuses.update(self._db.execute(query, [identity, *chunk]).fetchall())
+                query = "SELECT subject, status FROM rows WHERE identity = ? "
+                query += f"AND subject IN ({marks}) AND {SOUND_ROW} AND {sound}"
+                statuses.update(self._db.execute(query, [identity, *chunk, *paths]).fetchall())
         return statuses
+
+    def drop_unsound(self, identity: str, columns: Sequence[str]) -> int:
+        """Delete rows of an identity that are damaged or lack columns of their metric; return how many there were."""
+        sound, paths = sound_columns(columns)
+        with self.writing():
+            query = f"DELETE FROM rows WHERE identity = ? AND NOT coalesce({SOUND_ROW} AND {sound}, 0)"  # noqa: S608 - constants
+            return self._db.execute(query, [identity, *paths]).rowcount
 
     def outcomes(self, identity: str, subjects: Iterable[str]) -> Iterator[Outcome | None]:
         """Yield the outcome of each subject, in order and one at a time; None where there is no row."""

@@ -9,6 +9,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.provenance import host_id
 from cdslm_eval.core.store import Store
 from cdslm_eval.core.store_schema import SOUND_ROW
 
@@ -38,6 +39,7 @@ def summarise(store: Store) -> dict[str, Any]:
         "bytes": store.path.stat().st_size,
         "schema": store.query("PRAGMA user_version")[0][0],
         "files": store.query("SELECT count(*) FROM files")[0][0],
+        "files_of_other_hosts": store.query("SELECT count(*) FROM files WHERE host != ?", [host_id()])[0][0],
         "runs": runs,
         "first_run": first,
         "last_run": last,
@@ -92,11 +94,12 @@ def drop(
                 store.query("DELETE FROM estimates WHERE run = ?", [ident])
                 store.query("DELETE FROM runs WHERE id = ?", [ident])
         if missing_files:
-            paths = [path for (path,) in store.query("SELECT path FROM files")]
+            # whether files of another host are there cannot be seen from here
+            paths = [path for (path,) in store.query("SELECT DISTINCT path FROM files WHERE host = ?", [host_id()])]
             gone = [path for path in paths if not os.path.exists(path)]  # noqa: PTH110 - bytes where not UTF-8
             dropped["files"] = len(gone)
             for path in gone if not dry_run else ():
-                store.query("DELETE FROM files WHERE path = ?", [path])
+                store.query("DELETE FROM files WHERE path = ? AND host = ?", [path, host_id()])
     if not dry_run and any(dropped.values()):
         store.query("VACUUM")
     return dropped

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
-__all__ = ["ABSORB", "APPLICATION_ID", "SCHEMA", "SOUND_ROW", "create", "upgrade"]
+__all__ = ["ABSORB", "APPLICATION_ID", "SCHEMA", "SOUND_ROW", "create", "sound_columns", "upgrade"]
 
-SCHEMA = 3
+SCHEMA = 4
 APPLICATION_ID = 0x4344534C  # "CDSL"
 _FILES = """CREATE TABLE IF NOT EXISTS files (
-  path TEXT PRIMARY KEY, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL, ctime_ns INTEGER NOT NULL,
-  inode INTEGER NOT NULL, digest TEXT NOT NULL, seconds REAL NOT NULL, rate_hz INTEGER NOT NULL,
-  channels INTEGER NOT NULL, encoding TEXT NOT NULL, mixdown TEXT NOT NULL, peak REAL, dc_offset REAL,
-  level_dbfs REAL, cancelled REAL, truncated TEXT NOT NULL) WITHOUT ROWID"""
+  path TEXT NOT NULL, part TEXT NOT NULL, host TEXT NOT NULL, size INTEGER NOT NULL, mtime_ns INTEGER NOT NULL,
+  ctime_ns INTEGER NOT NULL, inode INTEGER NOT NULL, digest TEXT NOT NULL, seconds REAL NOT NULL,
+  rate_hz INTEGER NOT NULL, channels INTEGER NOT NULL, encoding TEXT NOT NULL, mixdown TEXT NOT NULL, peak REAL,
+  dc_offset REAL, level_dbfs REAL, cancelled REAL, truncated TEXT NOT NULL,
+  PRIMARY KEY (path, part, host)) WITHOUT ROWID"""
 _TABLES = f"""
 {_FILES};
 CREATE TABLE IF NOT EXISTS identities (id TEXT PRIMARY KEY, parts TEXT NOT NULL) WITHOUT ROWID;
@@ -37,6 +39,17 @@ SOUND_ROW = (
     "(typeof(reason) = 'text' AND (status IN ('skipped', 'failed') OR (status = 'ok' AND typeof(data) = 'text' AND "
     "CASE WHEN json_valid(data) THEN json_type(data) = 'object' ELSE 0 END)))"
 )
+_COLUMN_TYPES = "('integer', 'real', 'null', 'array', 'object', 'text')"
+
+
+def sound_columns(columns: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the SQL condition that a measured row has some columns, each of a kind that rows hold, and its values."""
+    # a name with a quotation mark cannot be written as a path
+    paths = [f'$."{name}"' for name in columns if '"' not in name]
+    checks = [f"coalesce(json_type(data, ?), '') IN {_COLUMN_TYPES}" for _ in paths]
+    return f"(status != 'ok' OR ({' AND '.join(checks) or 'TRUE'}))", paths
+
+
 ABSORB = {
     "files": "INSERT OR IGNORE INTO files SELECT * FROM theirs.files",
     "identities": "INSERT OR IGNORE INTO identities SELECT * FROM theirs.identities WHERE CASE WHEN json_valid(parts) "
@@ -66,13 +79,13 @@ def upgrade(db: sqlite3.Connection) -> None:
     if version < 2:
         for statement in _DROP_RESTING_ON_A_FAILED_FEATURE.split(";"):
             db.execute(statement)
-    # schema 2 knew a file by size and time of modification alone, and nothing of its levels: no file has inode 0, so
-    # each is decoded once more, and its rows are found by its content
+    # schema 2 knew a file by size and time of modification alone, schema 3 not on which host: no host is called "", so
+    # each file is decoded once more, and its rows are found by its content
     db.execute("ALTER TABLE files RENAME TO former_files")
     db.execute(_FILES)
     db.execute(
-        "INSERT INTO files SELECT path, size, mtime_ns, 0, 0, digest, seconds, rate_hz, channels, encoding, mixdown, "
-        "NULL, NULL, NULL, NULL, '' FROM former_files"
+        "INSERT INTO files SELECT path, '', '', size, mtime_ns, 0, 0, digest, seconds, rate_hz, channels, encoding, "
+        "mixdown, NULL, NULL, NULL, NULL, '' FROM former_files"
     )
     db.execute("DROP TABLE former_files")
     db.execute(f"PRAGMA user_version = {SCHEMA}")

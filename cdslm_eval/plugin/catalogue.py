@@ -14,6 +14,7 @@ OWN_PLUGINS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "transcriber": ("faster-whisper", "whisper"),
     },
     "cdslm-eval-embeddings": {"metric": ("diversity", "fad", "kad", "speaker_similarity")},
+    "cdslm-eval-laws": {"law": ("broken", "loss-to-loss", "moe", "repetition", "shifted")},
     "cdslm-eval-perceptual": {
         "metric": ("activity", "distillmos", "dnsmos", "estoi", "nisqa", "pesq", "si_sdr", "stoi")
     },

@@ -148,6 +148,7 @@ def subject(needs: frozenset[str], source: Source, digest: str | None, reference
         "phones": " ".join(source.phones or ()),
         "transcript": "",  # sets carry none: without a transcriber no clip has one
         "speaker": source.speaker or "",
+        "language": source.language or "",
         "reference_text": source.reference_text or "",
     }
     parts = {name: values[name] for name in sorted(needs)}

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.defaults import RECOGNIZER, RECOGNIZERS
+from cdslm_eval.core.languages import primary_subtag
 from cdslm_eval.plugin.contract import Measurer, Recognizer
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def cautions(
 
 def _foreign(recognizer: Recognizer, clips: ClipSet) -> str:
     """Return a sentence on the clips of a set in languages that the recognizer was not made for, or ""."""
-    codes = [_primary(source.language) for source in clips.sources if source.language]
+    codes = [primary_subtag(source.language) for source in clips.sources if source.language]
     foreign = Counter(code for code in codes if code not in recognizer.languages)
     if not foreign or not recognizer.languages:
         return ""
@@ -62,8 +63,3 @@ def _foreign(recognizer: Recognizer, clips: ClipSet) -> str:
         f"{recognizer.name} was made for {', '.join(sorted(recognizer.languages))}: their phones are unreliable. "
         "Use: a recognizer of that language, such as --recognizer wav2vec2"
     )
-
-
-def _primary(language: str) -> str:
-    """Return the primary subtag of a language tag: "pt" of "pt-BR"."""
-    return language.strip().lower().replace("_", "-").partition("-")[0]

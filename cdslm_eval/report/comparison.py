@@ -6,7 +6,9 @@ import json
 from pathlib import Path
 
 from cdslm_eval.report.html import environment, write_files
+from cdslm_eval.results.channel_grid import channel_grids
 from cdslm_eval.results.comparison_result import ComparisonResult
+from cdslm_eval.results.recognition_gain import gain_lines
 
 __all__ = ["write_comparison"]
 
@@ -26,7 +28,8 @@ def write_comparison(result: ComparisonResult, folder: Path) -> Path:
         StoreError: The disk is full.
     """
     template = environment().get_template("comparison.html.j2")
-    page = template.render(result=result, grid=result.grid(), sentences=_sentences(result), quote=result.quote())
+    grids = [result.grid(), *channel_grids(result.channel, result.estimates)]
+    page = template.render(result=result, grids=grids, sentences=_sentences(result), quote=result.quote())
     document = json.dumps(result.as_json(), indent=1, ensure_ascii=False, allow_nan=False)
     write_files(folder, {"index.html": page, "result.json": document})
     return folder / "index.html"
@@ -37,4 +40,5 @@ def _sentences(result: ComparisonResult) -> list[str]:
     names: dict[str, list[str]] = {}
     for difference in result.differences:
         names.setdefault(result.verdict(difference), []).append(difference.name)
-    return [f"{', '.join(group)}: {verdict}." for verdict, group in names.items()]
+    gains = (f"{line[:1].upper()}{line[1:]}." for line in gain_lines(result.recognition_gain))
+    return [*(f"{', '.join(group)}: {verdict}." for verdict, group in names.items()), *gains]

@@ -97,6 +97,7 @@ def write_fit_report(study: Study, folder: Path) -> Path:
             data=_data(study),
             excluded=study.table.excluded if study.fit is None else study.fit.excluded,
             most=_MOST_EXCLUDED,
+            quote=document["quote"],
             settings=json.dumps(document["settings"], indent=1, ensure_ascii=False),
         )
     )

@@ -19,14 +19,15 @@ def junit(result: SuiteResult, finished: str) -> str:
     """Return the gates and the failure budget as JUnit XML.
 
     A failed gate is a `failure`, one whose value is not known an `error`, an undecided one that counts as passed is
-    `skipped` with the reason, so that CI shows it without stopping. The suite has the wall time of the run; its cases
-    have none, since rows are measured for all gates at once.
+    `skipped` with the reason, so that CI shows it without stopping. The suite has the wall time of the run, and a case
+    the time that this run spent measuring what it judges, over all workers: gates on one metric share it, and it is 0
+    where the store held the rows.
 
     Args:
         result: The run.
         finished: When it ended, ISO 8601.
     """
-    cases = [_case(result.name, judgement) for judgement in result.judgements]
+    cases = [_case(result, judgement) for judgement in result.judgements]
     cases += [_budget(result.name, sentence) for sentence in result.over_budget]
     counts = {
         "tests": str(len(cases)),
@@ -46,8 +47,20 @@ def junit(result: SuiteResult, finished: str) -> str:
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
 
-def _case(suite: str, one: Judgement) -> ET.Element:
-    names = {"classname": f"{_clean(suite)}.{_clean(one.system)}", "name": _clean(one.title)}
+def _seconds(result: SuiteResult, judgement: Judgement) -> dict[str, str]:
+    """Return the attribute `time` of a gate's case; none where it is not known what was measured for it."""
+    metrics = {estimate.name: estimate.metric for estimate in result.scores.estimates}
+    name = re.match(r"[\w-]*", judgement.gate)
+    spent = result.measured_s.get((judgement.system, metrics.get(name[0] if name else "", "")))
+    return {} if spent is None else {"time": f"{spent:.3f}"}
+
+
+def _case(result: SuiteResult, one: Judgement) -> ET.Element:
+    names = {
+        "classname": f"{_clean(result.name)}.{_clean(one.system)}",
+        "name": _clean(one.title),
+        **_seconds(result, one),
+    }
     case = ET.Element("testcase", names)
     sentence = _clean(one.sentence)
     if one.status == "unmeasured":

@@ -20,8 +20,8 @@ from cdslm_eval.report.page import TRUST
 from cdslm_eval.report.provenance import publishable
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import format_value
-from cdslm_eval.results.standing import Standing, standings
 from cdslm_eval.results.suite_result import PastValue, SuiteResult
+from cdslm_eval.stats.standing import Standing, standings
 
 __all__ = ["write_leaderboard"]
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import base64
 import io
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdslm_eval.core.audio import read_audio, resample
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.spans import Address
 
 if TYPE_CHECKING:
     from cdslm_eval.core.audio import Samples
@@ -89,9 +91,11 @@ def _first_seconds(path: str) -> tuple[Samples, int]:
     """
     import numpy as np
 
-    if not Path(path).is_file():  # a pipe would never end
+    # a file may have a name that ends like a span
+    address = Address(path) if os.path.lexists(path) else Address.parse(path)
+    if not Path(address.path).is_file():  # a pipe would never end
         raise AudioError("not a file any more")
-    audio = read_audio(path)
+    audio = read_audio(address.path, span=address.span)
     samples = audio.samples[: int(MAX_SECONDS * audio.rate_hz)]
     if not len(samples) or not np.isfinite(samples).all():
         raise AudioError("nothing to play: no samples, or samples that are not finite")

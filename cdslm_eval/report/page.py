@@ -72,7 +72,7 @@ def write_report(result: ScoreResult, folder: Path, *, private_paths: bool = Fal
         exemplars=exemplars,
         ngrams=ngrams,
         more_players=[player for player in players.all() if player.anchor not in in_cards],
-        channel=channel_grids(result),
+        channel=channel_grids(result.channel, result.estimates),
         trust=TRUST,
         max_failures=_MAX_FAILURES,
         settings=json.dumps(settings, indent=1, ensure_ascii=False, default=str),

@@ -7,14 +7,14 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from scipy import stats
-
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import UNKNOWN, format_number
 from cdslm_eval.results.ranking import ranked
+from cdslm_eval.results.recognition_gain import gain_lines
 from cdslm_eval.results.sample_size import Needed, clips_for_width
 from cdslm_eval.results.score_result import ScoreResult
-from cdslm_eval.results.standing import Standing, standings
+from cdslm_eval.stats.resampling import pooled_error, t_half_width
+from cdslm_eval.stats.standing import Standing, standings
 
 __all__ = ["Summary", "SummaryCell", "sentences", "summarise_page"]
 
@@ -89,7 +89,7 @@ def summarise_page(result: ScoreResult) -> Summary | None:
     return Summary(
         main=main,
         systems=tuple(order),
-        sentences=tuple(sentences(by_name[main])),
+        sentences=(*sentences(by_name[main]), *(f"{_capital(line)}." for line in gain_lines(result.recognition_gain))),
         columns=tuple((name, first[name].unit, _arrow(first[name])) for name in names),
         real=tuple(_real(by_name[name]) for name in names),
         rows=tuple(rows),
@@ -215,14 +215,13 @@ def _needed(a: Estimate, b: Estimate) -> Needed | None:
     one, two = a.headline(), b.headline()
     if one.kind == "bounds" or two.kind == "bounds":
         return None
-    width = 2 * stats.norm.ppf(0.975)
-    error = math.hypot((one.high - one.low) / width, (two.high - two.low) / width)
+    half = t_half_width(*pooled_error((a.se, b.se), (a.degrees, b.degrees)))
     distance = abs(one.value - two.value)
-    if not error > 0 or not distance > 0:
+    if not half > 0 or not distance > 0:
         return None
-    # ranks take both intervals as independent, with the reference's share in each
+    # ranks take both systems as independent, with the reference's share in each
     share = max(a.reference_share, b.reference_share) if a.n_reference else 0.0
-    shrink = distance / (float(stats.norm.ppf(0.975)) * error)
+    shrink = distance / half
     return clips_for_width(shrink, min(a.n_scored, b.n_scored), a.n_reference, share)
 
 
@@ -250,6 +249,10 @@ def _distance_sentences(known: Sequence[Estimate]) -> list[str]:
         names = _listed([estimate.system for estimate in bounded])
         lines.append(f"For {names} there is too little speech for a point value: only bounds hold.")
     return lines
+
+
+def _capital(sentence: str) -> str:
+    return sentence[:1].upper() + sentence[1:]
 
 
 def _listed(names: Sequence[str]) -> str:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
+from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.export import Grid
 from cdslm_eval.results.numbers import format_interval, format_number, format_value
-from cdslm_eval.results.score_result import ScoreResult
 
 __all__ = ["channel_grids"]
 
@@ -13,12 +15,15 @@ _ORDERS = 2
 _COLUMNS = ("system", "band kHz", "SNR dB", "decay dB/s", "dBFS", "phones/s", "posterior")
 
 
-def channel_grids(result: ScoreResult) -> list[Grid]:
+def channel_grids(report: ChannelReport | None, estimates: Sequence[Estimate]) -> list[Grid]:
     """Return the table of channels, and that of what they explain; none where they were not measured.
 
     The second has the lowest two orders of a divergence; JSON and CSV hold all.
+
+    Args:
+        report: The channels of a run.
+        estimates: Its values.
     """
-    report = result.channel
     if report is None:
         return []
     rows = tuple(
@@ -33,12 +38,12 @@ def channel_grids(result: ScoreResult) -> list[Grid]:
         )
         for entry in report.sets
     )
-    return [Grid("channel, medians over clips", _COLUMNS, rows), _explained(result, report.clips, report.seconds)]
+    return [Grid("channel, medians over clips", _COLUMNS, rows), _explained(report, estimates)]
 
 
-def _explained(result: ScoreResult, clips: int, seconds: float) -> Grid:
+def _explained(report: ChannelReport, estimates: Sequence[Estimate]) -> Grid:
     by_name: dict[str, list[Estimate]] = {}
-    for estimate in result.estimates:
+    for estimate in estimates:
         if estimate.acoustics is not None:
             by_name.setdefault(estimate.name, []).append(estimate)
     rows = [
@@ -56,21 +61,18 @@ def _explained(result: ScoreResult, clips: int, seconds: float) -> Grid:
         if (own := estimate.acoustics) is not None
     ]
     columns = ("system", "value", "corrected", "acoustic floor", "matched", "backwards", "trust")
-    title = f"what the channel explains: {clips} reference clips, {seconds:.0f} s, through each system's channel"
-    return Grid(title, columns, tuple(rows), left=(0, 1, 6), notes=(*_acoustic(result), *_lines(result)))
+    audio = f"{report.clips} reference clips, {report.seconds:.0f} s"
+    title = f"what the channel explains: {audio}, through each system's channel"
+    return Grid(title, columns, tuple(rows), left=(0, 1, 6), notes=(*_acoustic(estimates), *report.lines()))
 
 
-def _acoustic(result: ScoreResult) -> list[str]:
+def _acoustic(estimates: Sequence[Estimate]) -> list[str]:
     """Return a sentence for each value whose system's channel alone explains it."""
     systems: dict[str, list[str]] = {}
-    for estimate in result.estimates:
+    for estimate in estimates:
         if estimate.trust == "acoustic":
             systems.setdefault(estimate.name, []).append(estimate.system)
     return [
         f"{name} of {', '.join(owners)}: no more than the channel alone makes of real speech; compare matched values"
         for name, owners in systems.items()
     ]
-
-
-def _lines(result: ScoreResult) -> list[str]:
-    return list(result.channel.lines()) if result.channel is not None else []

@@ -11,9 +11,13 @@ from typing import TYPE_CHECKING, Any
 from cdslm_eval.core.citation import Citation
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.results import export
+from cdslm_eval.results.channel import ChannelReport
+from cdslm_eval.results.channel_grid import channel_grids
 from cdslm_eval.results.differences import Difference
+from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import decimals_of, format_interval, format_number, format_value, to_json
 from cdslm_eval.results.quotation import quotation, recorded_citations
+from cdslm_eval.results.recognition_gain import RecognitionGain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -36,6 +40,9 @@ class ComparisonResult:
         citations: Papers and programs behind the metrics and what they read.
         version: Of this package; "" where it is not known.
         unscored: A sentence with the reasons for every set and metric of which no clip was scored.
+        estimates: Of both systems under the values that a channel moves, where channels were measured.
+        channel: The channels of the sets, where they were measured.
+        recognition_gain: What recognition leaves of divergences inside the reference, where that has texts.
     """
 
     a: str
@@ -44,6 +51,9 @@ class ComparisonResult:
     seed: int = 0
     warnings: tuple[str, ...] = ()
     unscored: tuple[str, ...] = ()
+    estimates: tuple[Estimate, ...] = ()
+    channel: ChannelReport | None = None
+    recognition_gain: tuple[RecognitionGain, ...] = ()
     citations: tuple[Citation, ...] = ()
     version: str = ""
 
@@ -63,15 +73,21 @@ class ComparisonResult:
         raise UsageError(f"no difference of {name!r}.{did_you_mean(name, names) or ' Known: ' + ', '.join(names)}")
 
     def verdict(self, difference: Difference) -> str:
-        """Return which system is better under a value, or why that is not known."""
+        """Return which system is better under a value, or why that is not known.
+
+        Where the channel alone explains how far the other system is from real speech, the verdict says so.
+        """
         if not math.isfinite(difference.p_holm):
             return difference.reason
         if difference.p_holm > 0.05:
             return "no difference shown"
         if difference.better == "neither":
             return "different"
-        better = self.a if (difference.difference < 0) == (difference.better == "lower") else self.b
-        return f"{better} is better"
+        a_is_better = (difference.difference < 0) == (difference.better == "lower")
+        better, other = (self.a, self.b) if a_is_better else (self.b, self.a)
+        trusts = {(estimate.system, estimate.name): estimate.trust for estimate in self.estimates}
+        acoustic = trusts.get((other, difference.name)) == "acoustic"
+        return f"{better} is better{' (acoustic: compare matched)' * acoustic}"
 
     @property
     def title(self) -> str:
@@ -100,6 +116,9 @@ class ComparisonResult:
             "b": self.b,
             "differences": differences,
             "seed": self.seed,
+            **({"estimates": [estimate.as_json() for estimate in self.estimates]} if self.estimates else {}),
+            **({"channel": self.channel.as_json()} if self.channel is not None else {}),
+            **({"recognition_gain": to_json(self.recognition_gain)} if self.recognition_gain else {}),
             "version": self.version,
             "quote": self.quote(),
         }
@@ -127,10 +146,10 @@ class ComparisonResult:
 
     def to_latex(self) -> str:
         """Return a booktabs table."""
-        return export.latex([self.grid()])
+        return export.latex([self.grid(), *channel_grids(self.channel, self.estimates)])
 
     def _repr_html_(self) -> str:
-        return export.html([self.grid()])
+        return export.html([self.grid(), *channel_grids(self.channel, self.estimates)])
 
     def save(self, path: Path | str) -> Path:
         """Write the comparison as JSON, for `load`."""
@@ -146,4 +165,9 @@ class ComparisonResult:
         document = export.load(path, "a comparison", ("a", "b", "differences"), _FORMAT)
         citations = recorded_citations(document)
         fields = {name: value for name, value in document.items() if name not in ("format", "quote")}
-        return export.build(cls, {**fields, "citations": citations}, path)
+        try:
+            records = [Estimate.from_json(record) for record in fields.pop("estimates", [])]
+        except (TypeError, AttributeError) as error:
+            raise UsageError(f"{path}: estimates: {error}; the file is damaged or of another version") from error
+        estimates = [dataclasses.asdict(estimate) for estimate in records]
+        return export.build(cls, {**fields, "estimates": estimates, "citations": citations}, path)

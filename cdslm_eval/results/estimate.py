@@ -105,6 +105,8 @@ class Estimate:
         n_reference: Reference clips behind the value, 0 where none are used.
         reason: Why something is NaN or not to be trusted, or "".
         outside: Why the system is not ranked under this value (it repeats the reference), or "".
+        se, degrees: Standard error, and its degrees of freedom, of the number that is ranked: the corrected value where
+            it is the headline, else the value. NaN where there is none, and the value is told apart from no other.
     """
 
     system: str
@@ -125,6 +127,8 @@ class Estimate:
     n_reference: int = 0
     reason: str = ""
     outside: str = ""
+    se: float = math.nan
+    degrees: float = math.nan
 
     @property
     def floor(self) -> float:
@@ -237,7 +241,7 @@ class Estimate:
 _FIELDS = (
     *("system", "metric", "identity", "name", "value", "low", "high", "interval"),
     *_CALIBRATED,
-    *("unit", "better", "n_scored", "n_failed", "n_skipped", "n_reference", "reason", "outside"),
+    *("unit", "better", "n_scored", "n_failed", "n_skipped", "n_reference", "reason", "outside", "se", "degrees"),
 )
 
 

@@ -15,6 +15,7 @@ from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import to_json
 from cdslm_eval.results.quotation import quotation, quoted, recorded_citations
+from cdslm_eval.results.recognition_gain import RecognitionGain
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -99,6 +100,7 @@ class ScoreResult:
         warnings: Sentences that a reader of the numbers must know.
         settings: What was requested, versions, digests of the sets.
         channel: The channels of the sets, where they were measured next to a divergence.
+        recognition_gain: What recognition leaves of divergences inside the reference, where that has texts.
         citations: Papers and programs behind the metrics and what they read.
         clip_paths: (set, key) -> audio file of the clips that contributions name; the reference is "reference".
     """
@@ -110,6 +112,7 @@ class ScoreResult:
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     channel: ChannelReport | None = None
+    recognition_gain: tuple[RecognitionGain, ...] = ()
     citations: tuple[Citation, ...] = ()
     clip_paths: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
@@ -151,6 +154,7 @@ class ScoreResult:
             ],
             "warnings": list(self.warnings),
             **({"channel": self.channel.as_json()} if self.channel is not None else {}),
+            **({"recognition_gain": to_json(self.recognition_gain)} if self.recognition_gain else {}),
             "quote": self.quote(),
             "settings": dict(self.settings),
         }

@@ -146,6 +146,8 @@ class SuiteResult:
         changes: Against a recorded run.
         over_budget: Sentences on clips that failed beyond the budget.
         past: Values of recorded runs of the same suite, oldest first.
+        measured_s: (system, metric) -> seconds that this run spent on its rows, over all workers; 0 where the store had
+            them.
         seconds: Wall time of the run; NaN where it is not known. It is no part of the JSON, which repeats bit for bit.
     """
 
@@ -156,6 +158,7 @@ class SuiteResult:
     changes: tuple[Change, ...] = ()
     over_budget: tuple[str, ...] = ()
     past: tuple[PastValue, ...] = field(default=())
+    measured_s: Mapping[tuple[str, str], float] = field(default_factory=dict)
     seconds: float = math.nan
 
     @property

@@ -132,7 +132,7 @@ def study_channels(
     seeing = sees_channel(metrics)
 
     def request(name: str, sources: Sequence[Source], derivation: Derivation) -> Request:
-        return Request(ClipSet(name, (dataclasses.replace(s, derivation=derivation) for s in sources)), seeing)
+        return Request(ClipSet(name, (s._replace(derivation=derivation) for s in sources)), seeing)
 
     neutral = Channel.neutral()
     requests = [request("backwards", probe, Derivation(neutral, backwards=True))]

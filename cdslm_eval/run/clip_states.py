@@ -7,9 +7,12 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from cdslm_eval.core.clips import Source
+from cdslm_eval.core.provenance import host_id
+from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store import FileFacts, Outcome, Store
 from cdslm_eval.plugin.identity import subject
 from cdslm_eval.run.measurer_graph import MeasurerGraph
+from cdslm_eval.run.row_checks import required_columns, row_check
 
 __all__ = ["ClipState", "ClipStates", "unchanged"]
 
@@ -60,35 +63,39 @@ class ClipStates:
         """Return the key of a clip's row under a measurer; None while the clip was not decoded."""
         return subject(self.graph.needs[number], state.source, state.digest, state.reference_digest)
 
-    def doubtful(self, states: Sequence[ClipState], *, rehash: bool) -> list[str]:
+    def doubtful(self, states: Sequence[ClipState], *, rehash: bool) -> list[Address]:
         """Return the files that the store knows but cannot vouch for: they may hold what they held, or not.
 
         Args:
             states: The clips.
             rehash: Whether no stamp is trusted, so that every known file is in doubt.
         """
-        known = self.store.files(sorted(_paths(states)))
+        known = self.store.files(sorted(_addresses(states)))
         return [
-            path for path, facts in known.items() if rehash or (not unchanged(path, facts) and _has_size(path, facts))
+            address
+            for address, facts in known.items()
+            if rehash or (not unchanged(address.path, facts) and _has_size(address.path, facts))
         ]
 
-    def look_up(self, states: Sequence[ClipState], distrusted: Collection[str] = ()) -> None:
+    def look_up(self, states: Sequence[ClipState], distrusted: Collection[Address] = ()) -> None:
         """Take digests from the index of files, and find which rows the store holds already.
 
         Args:
             states: The clips.
             distrusted: Files whose entry in the index does not count.
         """
-        paths = _paths(states).difference(distrusted)
-        known = {path: facts for path, facts in self.store.files(sorted(paths)).items() if unchanged(path, facts)}
+        addresses = sorted(_addresses(states).difference(distrusted))
+        known = {
+            address: facts for address, facts in self.store.files(addresses).items() if unchanged(address.path, facts)
+        }
         for state in states:
             if state.source.decoded is not None:
                 state.digest = state.source.digest_of(state.source.decoded.digest)
-            elif (facts := known.get(state.source.path)) and _allowed(state.source, facts):
+            elif (facts := known.get(state.source.address)) and _allowed(state.source, facts):
                 state.facts, state.digest = facts, state.source.digest_of(facts.digest)
             if (
                 state.source.reference
-                and (facts := known.get(state.source.reference))
+                and (facts := known.get(Address(state.source.reference)))
                 and _allowed(state.source, facts)
             ):
                 state.reference_digest = facts.digest
@@ -99,7 +106,8 @@ class ClipStates:
                     state.fail({number}, why)
                 continue
             subjects = [self.subject(state, number) for state in wanting]
-            statuses = self.store.statuses(identity.ident, {key for key in subjects if key is not None})
+            columns = required_columns(self.graph.measurers[number])
+            statuses = self.store.statuses(identity.ident, {key for key in subjects if key is not None}, columns)
             for state, key in zip(wanting, subjects, strict=True):
                 if key is None or statuses.get(key) not in self.kept:
                     state.left.add(number)
@@ -123,20 +131,26 @@ class ClipStates:
             return state.unstored[number]
         key = self.subject(state, number)
         outcome = next(self.store.outcomes(self.graph.identities[number].ident, [key]), None) if key else None
-        return outcome if outcome is not None and outcome.status in self.kept else None
+        if outcome is None or outcome.status not in self.kept:
+            return None
+        return outcome if row_check(self.graph.measurers[number])(outcome) else None
 
     def outcomes(self, states: Sequence[ClipState], number: int) -> Iterator[Outcome]:
         """Yield the outcome of each clip under a measurer; rows are read from the store."""
         lost = Outcome("failed", "was not measured", {})
+        reason = f"its row in {self.store.path} holds values of another kind; move that store away"
+        damaged = Outcome("failed", reason, {})
+        is_sound = row_check(self.graph.measurers[number])
         subjects = (self.subject(state, number) or "" for state in states)
         stored = self.store.outcomes(self.graph.identities[number].ident, subjects)
         for state, outcome in zip(states, stored, strict=True):
-            yield state.unstored.get(number) or outcome or lost
+            known = outcome or lost
+            yield state.unstored.get(number) or (known if is_sound(known) else damaged)
 
 
-def _paths(states: Iterable[ClipState]) -> set[str]:
+def _addresses(states: Iterable[ClipState]) -> set[Address]:
     on_disk = (state.source for state in states if state.source.decoded is None)
-    return {path for source in on_disk for path in (source.path, source.reference) if path}
+    return {address for source in on_disk for address in source.addresses}
 
 
 def _has_size(path: str, facts: FileFacts) -> bool:
@@ -152,7 +166,9 @@ def _allowed(source: Source, facts: FileFacts) -> bool:
 
 
 def unchanged(path: str, facts: FileFacts) -> bool:
-    """Return whether a file still has the size, the times of change and the inode that its facts vouch for."""
+    """Return whether a file of this host still has the size, times of change and inode that its facts vouch for."""
+    if facts.host != host_id():
+        return False
     try:
         stat = Path(path).stat()
     except (OSError, ValueError):

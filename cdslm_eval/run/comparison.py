@@ -12,9 +12,14 @@ import numpy as np
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import Metric
+from cdslm_eval.results.comparison_result import ComparisonResult
 from cdslm_eval.results.differences import Difference, with_holm
-from cdslm_eval.run import Progress, Request, Runner
+from cdslm_eval.run import Measurement, Progress, Request, Runner
+from cdslm_eval.run.channel import sees_channel, study_channels
+from cdslm_eval.run.components import NO_STUDIES, Studies
+from cdslm_eval.run.recognition_gain import gains_of, measure_texts
 from cdslm_eval.run.samples import context_of, sample_of
+from cdslm_eval.run.scoring import summarise
 from cdslm_eval.stats.sample import Sample
 
 __all__ = ["compare", "differences"]
@@ -32,12 +37,23 @@ def compare(
     seed: int = 0,
     unpaired: bool = False,
     progress: Progress | None = None,
-) -> list[Difference]:
-    """Return the difference of two systems under each metric.
+    studies: Studies = NO_STUDIES,
+) -> tuple[ComparisonResult, Sequence[Measurement]]:
+    """Return the difference of two systems under each metric, and the rows of both and of the reference.
 
     Clips are paired by key where both sets share at least half of the keys of the larger: the same prompts answered by
     both. Otherwise, and where `unpaired`, the samples are independent. Keys that are absolute paths
     count from their common folder.
+
+    Args:
+        runner: Measures what the store does not hold.
+        a, b: The systems.
+        reference: Real speech; needed by metrics that compare with it.
+        metrics: What to measure.
+        seed: Randomness of every interval, draw and fold.
+        unpaired: Do not pair clips.
+        progress: Called with (clips done, clips to do).
+        studies: What is measured next to divergences: channels, and the reference's texts.
 
     Raises:
         UsageError: A metric needs a reference and there is none.
@@ -45,16 +61,40 @@ def compare(
     versus = [metric for metric in metrics if any(s.needs_reference for s in metric.statistics.values())]
     if versus and reference is None:
         raise UsageError(f"{versus[0].name} compares with real speech: name it with --reference DIR")
-    requests = [Request(a, tuple(metrics)), Request(b, tuple(metrics))]
+    seeing = sees_channel(versus)
+    profiler = studies.profiler if seeing else None
+    further = () if profiler is None else (profiler,)
+    requests = [Request(a, (*metrics, *further)), Request(b, (*metrics, *further))]
     if reference is not None and versus:
-        requests.append(Request(reference, tuple(versus)))
+        requests.append(Request(reference, (*versus, *further)))
     measured = runner.run(requests, progress)
     found: list[Difference] = []
     for metric in metrics:
         sides = (sample_of(measured[0], metric), sample_of(measured[1], metric))
         real = sample_of(measured[2], metric) if metric in versus else None
         found += differences(metric, measured[0].identity(metric).ident, sides, real, seed=seed, unpaired=unpaired)
-    return with_holm(found)
+    result = ComparisonResult(a=a.name, b=b.name, differences=tuple(with_holm(found)), seed=seed)
+    if profiler is not None:
+        result = _with_channel(result, runner, measured, seeing, profiler, progress)
+    if seeing and (rows := measure_texts(runner, studies.texts, seeing, progress)) is not None:
+        gains = (gain for metric in seeing for gain in gains_of(rows, metric, measured[2], seed))
+        result = dataclasses.replace(result, recognition_gain=tuple(gains))
+    return result, measured
+
+
+def _with_channel(
+    result: ComparisonResult,
+    runner: Runner,
+    measured: Sequence[Measurement],
+    metrics: Sequence[Metric],
+    profiler: Metric,
+    progress: Progress | None,
+) -> ComparisonResult:
+    """Return a comparison with the channels of its sets, and what they explain of the values of both systems."""
+    (*systems, real), reference = measured, measured[-1].request.clips
+    channel = study_channels(runner, systems, real, metrics, profiler, seed=result.seed, progress=progress)
+    scores = summarise(systems, real, metrics, reference=reference, seed=result.seed, channel=channel)
+    return dataclasses.replace(result, estimates=scores.estimates, channel=scores.channel, warnings=scores.warnings)
 
 
 def differences(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core import defaults
@@ -18,9 +19,11 @@ from cdslm_eval.plugin.host import Host, transcriber_for
 from cdslm_eval.plugin.identity import cited
 from cdslm_eval.plugin.recognition import cautions
 from cdslm_eval.plugin.specs import split_specs
+from cdslm_eval.run.channel import profiler_for
+from cdslm_eval.run.recognition_gain import TextPhones, phones_of_texts
 from cdslm_eval.run.runner import Runner
 
-__all__ = ["Components", "Execution", "Note"]
+__all__ = ["NO_STUDIES", "Components", "Execution", "Note", "Studies"]
 
 Note = Callable[[str], None]
 """Called with a sentence that the user is to see: whose weights are used, what is being generated."""
@@ -35,6 +38,22 @@ class Execution:
     time_limit_s: float
     device: str
     rehash: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Studies:
+    """What is measured next to values of phones.
+
+    Attributes:
+        profiler: The metric whose rows are channel profiles, where channels are measured.
+        texts: How texts of the reference become phones, where it has any.
+    """
+
+    profiler: Metric | None = None
+    texts: TextPhones | None = None
+
+
+NO_STUDIES = Studies()
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +88,11 @@ class Components:
         }
         return cls(chosen, recognizes, transcribes, specs, recognizer)
 
+    def choices(self, store: Path) -> str:
+        """Return what was chosen, by the user or by default, for the log."""
+        names = ", ".join(metric.name for metric in self.metrics)
+        return f"metrics {names}; recognizer {self.recognizer.name}; store {store}"
+
     def runner(
         self, store: Store, execution: Execution, *, keep_failures: bool = False, note: Note | None = None
     ) -> Runner:
@@ -92,6 +116,21 @@ class Components:
             rehash=execution.rehash,
             announce=None if note is None else lambda text: note(f"note: {text}"),
         )
+
+    def studies(self, host: Host, reference: ClipSet | None, channel: bool | None, seed: int) -> Studies:
+        """Return what is to be measured next to values of phones.
+
+        Args:
+            host: Makes the measurers.
+            reference: Real speech.
+            channel: Whether channels are; None leaves it to the recognizer's cost.
+            seed: Chooses clips of the reference where there are many.
+
+        Raises:
+            UsageError: Channels are wanted, and the recognizer does not read audio.
+        """
+        profiler = profiler_for(host, self.metrics, self.recognizer, channel)
+        return Studies(profiler, phones_of_texts(host, self.metrics, self.recognizer, reference, seed))
 
     def cautions(self, host: Host, systems: Sequence[ClipSet], reference: ClipSet | None) -> list[str]:
         """Return what the user must know of the recognizer, on these sets, before quoting a value."""

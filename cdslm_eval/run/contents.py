@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cdslm_eval.core.errors import AudioError
 from cdslm_eval.core.progress import Progress
+from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store import FileFacts, Store
 from cdslm_eval.plugin.execution import Executor, Produced, Task
 from cdslm_eval.run.worker import read_with_facts
@@ -28,41 +29,41 @@ class _Decoder:
     """
 
     @contextmanager
-    def open(self) -> Iterator[Callable[[Sequence[str]], Iterator[tuple[str, FileFacts]]]]:
+    def open(self) -> Iterator[Callable[[Sequence[Address]], Iterator[tuple[Address, FileFacts]]]]:
         """Provide the function."""
         yield self._decode
 
-    def _decode(self, paths: Sequence[str]) -> Iterator[tuple[str, FileFacts]]:
-        for path in paths:
+    def _decode(self, addresses: Sequence[Address]) -> Iterator[tuple[Address, FileFacts]]:
+        for address in addresses:
             try:
-                yield path, read_with_facts(path)[1]
+                yield address, read_with_facts(address)[1]
             except AudioError:
                 continue
 
 
 def read_contents(
-    store: Store, executor: Executor, paths: Sequence[str], jobs: int, progress: Progress | None = None
-) -> set[str]:
-    """Decode files and store their digests; return the paths of those that could be read.
+    store: Store, executor: Executor, addresses: Sequence[Address], jobs: int, progress: Progress | None = None
+) -> set[Address]:
+    """Decode files and store their digests; return those that could be read.
 
     Args:
         store: Takes the digests.
         executor: Decodes the files, isolated from this process.
-        paths: The files.
+        addresses: The files and parts of files.
         jobs: Worker processes.
         progress: Called with (files decoded, files to decode).
     """
-    read: set[str] = set()
-    if not paths:
+    read: set[Address] = set()
+    if not addresses:
         return read
-    chunks = (paths[start : start + _FILES_A_TASK] for start in range(0, len(paths), _FILES_A_TASK))
+    chunks = (addresses[start : start + _FILES_A_TASK] for start in range(0, len(addresses), _FILES_A_TASK))
     numbered = enumerate(chunks, 1)
 
     def next_task() -> Task | None:
         number, chunk = next(numbered, (0, []))
         return Task(number, chunk, _SECONDS_A_FILE) if chunk else None
 
-    waiting: list[tuple[str, FileFacts]] = []
+    waiting: list[tuple[Address, FileFacts]] = []
     last = time.monotonic()
     try:
         for event in executor.run(_Decoder(), next_task, max(1, jobs)):
@@ -70,7 +71,7 @@ def read_contents(
                 waiting.append(event.value)
                 read.add(event.value[0])
                 if progress:
-                    progress(len(read), len(paths))
+                    progress(len(read), len(addresses))
             if time.monotonic() - last > _COMMIT_S:
                 _commit(store, waiting)
                 waiting, last = [], time.monotonic()
@@ -79,7 +80,7 @@ def read_contents(
     return read
 
 
-def _commit(store: Store, facts: list[tuple[str, FileFacts]]) -> None:
+def _commit(store: Store, facts: list[tuple[Address, FileFacts]]) -> None:
     with store.writing():
-        for path, entry in facts:
-            store.put_file(path, entry)
+        for address, entry in facts:
+            store.put_file(address, entry)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections import deque
-from collections.abc import Iterator
+from bisect import bisect_right
+from collections import defaultdict, deque
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 
@@ -46,7 +47,11 @@ class Dispatch:
         config: How the run is executed.
         states: All clips of the run.
         pending: Indices, into `states`, of those with something left to measure.
+        starts: Index, into `states`, of the first clip of each set.
         progress: Called as clips are done.
+
+    Attributes:
+        seconds: (number of the set, number of the measurer) -> seconds that its measuring took, over all workers.
     """
 
     def __init__(
@@ -55,6 +60,7 @@ class Dispatch:
         config: RunnerConfig,
         states: list[ClipState],
         pending: list[int],
+        starts: Sequence[int],
         progress: Progress | None,
     ) -> None:
         self._clip_states, self._config, self._states, self._progress = clip_states, config, states, progress
@@ -65,6 +71,10 @@ class Dispatch:
         self._queue: deque[tuple[int, ...]] = deque(self._chunks(pending))
         self._events: list[Read | Measured] = []
         self._committed = time.monotonic()
+        self.seconds: defaultdict[tuple[int, int], float] = defaultdict(float)
+        self._starts = starts
+        # when a task last began something, or sent an outcome: the time between belongs to what sends the next one
+        self._marks: dict[int, float] = {}
 
     def _chunks(self, pending: list[int]) -> Iterator[tuple[int, ...]]:
         """Group clips so that batches fill, but neither memory nor the tail of the run grows."""
@@ -94,6 +104,7 @@ class Dispatch:
                     case Produced(ident, value):
                         self._receive(ident, value)
                     case Finished(ident):
+                        self._marks.pop(ident, None)
                         self._close(self._tasks.pop(ident))
                     case Lost(ident, reason):
                         self._retry_or_fail(ident, reason)
@@ -132,16 +143,21 @@ class Dispatch:
     def _receive(self, ident: int, value: Started | Read | Measured) -> None:
         if isinstance(value, Started):
             self._current[ident] = value.measurer
+            self._marks[ident] = time.monotonic()
             return
         state = self._states[value.uid]
         if isinstance(value, Read):
             if value.facts is None:
                 state.fail(state.left, value.reason)
-            elif value.path == state.source.path:
+            elif value.address == state.source.address:
                 state.facts, state.digest = value.facts, state.source.digest_of(value.facts.digest)
-            if value.facts is not None and value.path == state.source.reference:
+            if value.facts is not None and value.address in state.source.addresses[1:]:
                 state.reference_digest = value.facts.digest
         else:
+            now = time.monotonic()
+            number = bisect_right(self._starts, value.uid) - 1
+            self.seconds[number, value.measurer] += now - self._marks.get(ident, now)
+            self._marks[ident] = now
             state.left.discard(value.measurer)
             if not value.lasting or self._clip_states.subject(state, value.measurer) is None:
                 state.unstored[value.measurer] = value.outcome
@@ -156,6 +172,7 @@ class Dispatch:
     def _retry_or_fail(self, ident: int, reason: str) -> None:
         """Retry the rest of a lost chunk clip by clip; a lone clip's loss is charged to the metric that was running."""
         self._commit()
+        self._marks.pop(ident, None)
         lost = self._tasks.pop(ident)
         uids = [uid for uid in lost if self._states[uid].left]
         self._close(tuple(uid for uid in lost if uid not in uids))
@@ -182,7 +199,7 @@ class Dispatch:
             for event in events:
                 if isinstance(event, Read):
                     if event.facts is not None:
-                        store.put_file(event.path, event.facts)
+                        store.put_file(event.address, event.facts)
                     continue
                 state = self._states[event.uid]
                 key = clip_states.subject(state, event.measurer)

@@ -108,7 +108,7 @@ def _prompts_key(prompts: ClipSet | None) -> str:
             stat = Path(source.path).stat()
         except OSError as error:
             raise UsageError(f"{source.path}: cannot be read: {error.strerror}") from error
-        parts.append(f"{source.path} {stat.st_size} {stat.st_mtime_ns}")
+        parts.append(f"{source.address} {stat.st_size} {stat.st_mtime_ns}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -180,7 +180,7 @@ def _write(folder: Path, number: int, clip: Clip) -> dict[str, Any]:
     except AudioError as error:
         raise EvalError(f"clip {clip.key!r} of the generator: {error}") from error
     record: dict[str, Any] = {"path": name, "key": clip.key}
-    for field in ("text", "speaker"):
+    for field in ("text", "speaker", "language"):
         if getattr(clip, field) is not None:
             record[field] = getattr(clip, field)
     if clip.phones is not None:

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import itertools
 import logging
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.progress import Progress
@@ -42,6 +43,7 @@ class Measurement:
     request: Request
     _clip_states: ClipStates
     _states: Sequence[ClipState]
+    _seconds: Mapping[int, float] = field(default_factory=dict)
 
     def outcomes(self, metric: Metric) -> Iterator[Outcome]:
         """Yield the outcome of each clip under a metric, in the order of the set."""
@@ -82,7 +84,16 @@ class Measurement:
             source = state.source
             line = (source.key, source.speaker, source.path, key, known.get(key or ""), problem and problem.reason)
             own.update(repr(line).encode("utf-8", "surrogatepass"))
+            if source.span is not None:
+                own.update(str(source.span).encode())
         return own.hexdigest()
+
+    def seconds(self, metric: Metric) -> float:
+        """Return the seconds that the run spent on a metric's rows and what they depend on; 0 if all were stored."""
+        graph = self._clip_states.graph
+        number = graph.number(metric)
+        upstream = (graph.number(graph.providers[feature]) for feature in graph.depends_on[number])
+        return sum(self._seconds.get(part, 0.0) for part in (number, *upstream))
 
     def failures(self, metric: Metric) -> list[Failure]:
         """Return the clips that a metric did not score, each with its reason."""
@@ -151,12 +162,20 @@ class Runner:
         self._rehash, self._announce = rehash, announce
         self._kept = frozenset({"ok", "skipped", "failed"} if keep_failures else {"ok", "skipped"})
 
-    def run(self, requests: Sequence[Request], progress: Progress | None = None) -> list[Measurement]:
+    def run(
+        self, requests: Sequence[Request], progress: Progress | None = None, *, recognizer: Recognizer | None = None
+    ) -> list[Measurement]:
         """Measure whatever the store does not hold yet.
 
         Everything that was measured is in the store when this returns or raises, KeyboardInterrupt included.
+
+        Args:
+            requests: Sets and metrics.
+            progress: Called with (clips done, clips to do).
+            recognizer: Provides the phones this time; by default the runner's own.
         """
-        graph = resolve((metric for request in requests for metric in request.metrics), self._providers)
+        providers = self._providers if recognizer is None else {**self._providers, recognizer.provides: recognizer}
+        graph = resolve((metric for request in requests for metric in request.metrics), providers)
         with self.store.writing():
             for identity in graph.stored_identities():
                 self.store.put_identity(identity.ident, identity.parts)
@@ -181,14 +200,24 @@ class Runner:
             rates = RateBook().rates()
             if text := forecast(rates, clip_states, left, self._config.jobs, self._config.device):
                 self._announce(text)
+        starts = [0, *itertools.accumulate(len(group) for group in states)]
+        seconds: Mapping[tuple[int, int], float] = {}
         if pending:
-            Dispatch(clip_states, self._config, flat, pending, progress).run()
+            dispatch = Dispatch(clip_states, self._config, flat, pending, starts, progress)
+            dispatch.run()
+            seconds = dispatch.seconds
             _logger.info("measured")
         for state, number, first in duplicates:
             if number in first.unstored:
                 state.unstored[number] = first.unstored[number]
         self.measurements = [
-            Measurement(request, clip_states, group) for request, group in zip(requests, states, strict=True)
+            Measurement(
+                request,
+                clip_states,
+                group,
+                {part: spent for (owner, part), spent in seconds.items() if owner == number},
+            )
+            for number, (request, group) in enumerate(zip(requests, states, strict=True))
         ]
         return self.measurements
 

@@ -24,7 +24,7 @@ def sample_of(measurement: Measurement, metric: Metric, outcomes: Iterable[Outco
     sources = measurement.request.clips.sources
     clusters = [source.speaker or ("clip", source.key) for source in sources]
     labels = [
-        ClipLabel(source.key, source.path, digest or "")
+        ClipLabel(source.key, str(source.address), digest or "")
         for source, digest in zip(sources, measurement.digests(), strict=True)
     ]
     return gather(measurement.outcomes(metric) if outcomes is None else outcomes, clusters, labels)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import math
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,11 +15,14 @@ from cdslm_eval.core.store import Outcome
 from cdslm_eval.plugin.contract import Metric
 from cdslm_eval.results.channel import ChannelEffect, ChannelReport
 from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.recognition_gain import RecognitionGain
 from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
 from cdslm_eval.run import Measurement, Progress, Request, Runner
 from cdslm_eval.run.channel import ChannelStudy, inaudible, sees_channel, study_channels
+from cdslm_eval.run.components import NO_STUDIES, Studies
+from cdslm_eval.run.recognition_gain import TextRows, gains_of, measure_texts
 from cdslm_eval.run.samples import context_of, sample_of
-from cdslm_eval.run.set_notes import set_notes
+from cdslm_eval.run.set_notes import set_notes, unnamed_speakers
 from cdslm_eval.stats.sample import Sample
 from cdslm_eval.stats.statistic import ChannelProbes, Diagnostics, Estimation
 
@@ -37,7 +41,7 @@ def score(
     seed: int = 0,
     progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
-    profiler: Metric | None = None,
+    studies: Studies = NO_STUDIES,
 ) -> ScoreResult:
     """Score systems with metrics.
 
@@ -49,7 +53,7 @@ def score(
         seed: Randomness of every interval, draw and fold.
         progress: Called with (clips done, clips to do).
         settings: Goes into the result as it is, with the digests of the sets added.
-        profiler: The metric whose rows are channel profiles, where the channel is to be measured next to divergences.
+        studies: What is measured next to divergences: channels, and the reference's texts.
 
     Raises:
         UsageError: A metric needs a reference and there is none, or two systems have one name.
@@ -60,12 +64,24 @@ def score(
         raise UsageError(f"{names} compares with real speech: name it with --reference DIR")
     if len({system.name for system in systems}) < len(systems):
         raise UsageError("two systems have one name")
+    profiler = studies.profiler
     measured = runner.run(requests_for(systems, reference, metrics, profiler), progress)
     real = measured[-1] if len(measured) > len(systems) else None
     of_systems, channel = measured[: len(systems)], None
     if profiler is not None and real is not None and sees_channel(metrics):
         channel = study_channels(runner, of_systems, real, metrics, profiler, seed=seed, progress=progress)
-    return summarise(of_systems, real, metrics, reference=reference, seed=seed, settings=settings, channel=channel)
+    result = summarise(
+        of_systems,
+        real,
+        metrics,
+        reference=reference,
+        seed=seed,
+        settings=settings,
+        channel=channel,
+        texts=measure_texts(runner, studies.texts, metrics, progress),
+    )
+    warnings = (*result.warnings, *unnamed_speakers(result.settings["sets"]))
+    return dataclasses.replace(result, warnings=warnings)
 
 
 def requests_for(
@@ -96,6 +112,7 @@ def summarise(
     seed: int = 0,
     settings: Mapping[str, Any] | None = None,
     channel: ChannelStudy | None = None,
+    texts: TextRows | None = None,
 ) -> ScoreResult:
     """Turn rows into a result.
 
@@ -107,6 +124,7 @@ def summarise(
         seed: Randomness of every interval, draw and fold.
         settings: Goes into the result as it is, with the digests of the sets added.
         channel: Rows of the reference put through the systems' channels.
+        texts: Rows of the reference under the phones of its texts.
     """
     systems = [one.request.clips for one in measured]
     book = _Book(seed, real if reference is not None else None)
@@ -116,13 +134,13 @@ def summarise(
     book.put_on_common_scale(metrics)
     report = book.put_next_to_channel(metrics, channel) if channel is not None else None
     book.leave_out_copies(_copied(measured, book.real))
-    digests = {one.request.clips.name: set_digest(one) for one in measured}
+    digests = {one.request.clips.name: set_digest(one) | book.neighbours_of(one.request.clips.name) for one in measured}
     unusable = [why for one in measured[:1] for why in one.unusable.values()]
     doubts = [note for one in measured for note in set_notes(one, metrics)]
     doubts += set_notes(real, metrics) if real is not None else []
     same = [] if reference is None else [system.name for system in systems if _paths(system) == _paths(reference)]
     if book.real is not None:
-        digests[REFERENCE] = set_digest(book.real)
+        digests[REFERENCE] = set_digest(book.real) | book.neighbours_of(REFERENCE)
     return ScoreResult(
         estimates=tuple(book.estimates),
         failures=tuple(book.failures),
@@ -131,6 +149,7 @@ def summarise(
         warnings=tuple(dict.fromkeys([*unusable, *doubts, *_same_sets(digests, same), *book.warnings])),
         settings={**(settings or {}), "seed": seed, "sets": digests},
         channel=report,
+        recognition_gain=tuple(book.recognition_gains(metrics, texts) if texts is not None else ()),
         clip_paths=book.paths,
     )
 
@@ -183,6 +202,7 @@ class _Book:
         self.paths: dict[tuple[str, str], str] = {}
         self._samples: dict[str, Sample] = {}
         self._memorised: dict[str, str] = {}
+        self._neighbours: dict[str, float] = {}
         self._scored: dict[tuple[str, str], dict[str, _Scored]] = {}
 
     def enter(self, measurement: Measurement, metric: Metric) -> None:
@@ -203,10 +223,17 @@ class _Book:
         self.warnings += diagnostics.warnings
         if diagnostics.memorised:
             self._memorised.setdefault(system, diagnostics.memorised)
+        for owner, correlation in zip((system, REFERENCE), diagnostics.neighbours, strict=True):
+            if math.isfinite(correlation):
+                self._neighbours.setdefault(owner, round(correlation, 4))
         self.contributions += diagnostics.contributions
         self.exemplars += diagnostics.exemplars
         for (of_system, key), path in diagnostics.heard_in.items():
             self.paths[system if of_system else REFERENCE, key] = path
+
+    def neighbours_of(self, name: str) -> dict[str, float]:
+        """Return how alike clips next to each other in a set are, under "neighbours"; nothing where they are not."""
+        return {"neighbours": self._neighbours[name]} if name in self._neighbours else {}
 
     def put_on_common_scale(self, metrics: Sequence[Metric]) -> None:
         """Let each statistic add what compares its systems at one sample size."""
@@ -279,6 +306,12 @@ class _Book:
         self.warnings += study.report.doubts()
         return dataclasses.replace(study.report, sensitivity=tuple(effects))
 
+    def recognition_gains(self, metrics: Sequence[Metric], texts: TextRows) -> Iterator[RecognitionGain]:
+        """Yield what recognition leaves of divergences inside the reference."""
+        if self.real is not None:
+            for metric in sees_channel(metrics):
+                yield from gains_of(texts, metric, self.real, self.seed)
+
     def _reference_sample(self, metric: Metric) -> Sample:
         assert self.real is not None  # `enter` looks
         if metric.name not in self._samples:
@@ -306,6 +339,7 @@ def set_digest(one: Measurement) -> dict[str, Any]:
         "origin": one.request.clips.origin,
         "clips": len(digests),
         "decoded": len(known),
+        "speakers": len({source.speaker for source in one.request.clips.sources if source.speaker}),
         "digest": hashlib.sha256(text.encode()).hexdigest(),
     }
 
@@ -325,7 +359,7 @@ def _copied(measured: Sequence[Measurement], real: Measurement | None) -> dict[s
 
 
 def _paths(clips: ClipSet) -> list[str]:
-    return sorted(str(Path(source.path).resolve()) for source in clips.sources)
+    return sorted(f"{Path(source.path).resolve()}{source.span or ''}" for source in clips.sources)
 
 
 def _same_sets(digests: Mapping[str, Mapping[str, Any]], same_files: Sequence[str]) -> list[str]:

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
 from cdslm_eval.core.audio import SILENCE_DBFS
 from cdslm_eval.core.store import FileFacts
 from cdslm_eval.plugin.contract import Metric
 from cdslm_eval.run.runner import Measurement
 
-__all__ = ["set_notes"]
+__all__ = ["set_notes", "unnamed_speakers"]
 
 _OVERSHOOT = 1.4
 """Largest peak that lossy codecs reach with sound that was within full scale."""
@@ -18,6 +19,7 @@ _CANCELLED = 0.9
 """Share of the channels' energy that the mixdown loses (10 dB) from where on the clip is not the sound that was meant;
 channels that have nothing in common lose half."""
 _SILENT_SHARE = 0.1
+_NAMED = 3
 
 
 def set_notes(measurement: Measurement, metrics: Sequence[Metric]) -> list[str]:
@@ -53,6 +55,30 @@ def set_notes(measurement: Measurement, metrics: Sequence[Metric]) -> list[str]:
     if cut := count(lambda fact: bool(fact.truncated)):
         notes.append(f"{_of(cut, total)} cut short (the file {cut[0].truncated}), and scored as far as it goes")
     return [f"{name}: {note}" for note in (*notes, *_low_rates(facts, metrics))]
+
+
+def unnamed_speakers(sets: Mapping[str, Mapping[str, Any]]) -> list[str]:
+    """Return the one sentence of a run on sets whose clips have no speakers; nothing where all have them.
+
+    Args:
+        sets: Name -> "clips" and "speakers" of each set, and "neighbours", the rank correlation of the scores of clips
+            next to each other, where it is beyond chance.
+    """
+    unnamed = [name for name, facts in sets.items() if not facts["speakers"] and facts["clips"] > 1]
+    if not unnamed:
+        return []
+    which = "any set" if len(unnamed) == len(sets) > 1 else _listed(unnamed)
+    alike = [f"{name} ({sets[name]['neighbours']:.2f})" for name in unnamed if "neighbours" in sets[name]]
+    evidence = f"; neighbouring clips score alike, as those of one speaker do, in {_listed(alike)}" if alike else ""
+    sentence = (
+        f"no speakers are known of {which}: each clip counts as one, and intervals are too narrow where clips share one"
+        f"{evidence}. Use: a speaker column, or --speakers-from spk-chapter-utt (speakers_from in suites)"
+    )
+    return [sentence]
+
+
+def _listed(names: Sequence[str]) -> str:
+    return ", ".join(names) if len(names) <= _NAMED else f"{', '.join(names[:_NAMED])} and {len(names) - _NAMED} more"
 
 
 def _low_rates(facts: Sequence[FileFacts], metrics: Iterable[Metric]) -> list[str]:

@@ -13,15 +13,18 @@ from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.plugin.contract import Generator
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.specs import FileSpec
+from cdslm_eval.run.scoring import REFERENCE
 
-__all__ = ["GeneratorLike", "open_set", "open_systems", "with_speakers"]
+__all__ = ["GeneratorLike", "open_reference", "open_set", "open_systems", "pair_of", "with_choices"]
 
 GeneratorLike = str | Generator | type[Generator]
 Generate = Callable[[GeneratorLike], ClipSet]
 """Returns the clips that a generator makes."""
 
 
-def open_systems(host: Host, systems: Any, generate: Generate | None) -> list[ClipSet]:
+def open_systems(
+    host: Host, systems: Any, generate: Generate | None, ignore_columns: Sequence[str] = ()
+) -> list[ClipSet]:
     """Return the sets of a run, in order, with names that differ.
 
     Args:
@@ -30,23 +33,30 @@ def open_systems(host: Host, systems: Any, generate: Generate | None) -> list[Cl
             path, a `ClipSet`, a generator (spec, class or instance), or a list of arrays as `ClipSet.from_arrays`
             takes them.
         generate: Makes the clips of a generator; None where only sets will do.
+        ignore_columns: As of `ClipSet.open`.
 
     Raises:
         UsageError: A system cannot be opened, or two have one name.
     """
-    opened = [_named(open_set(host, system, generate, name), name) for name, system in _items(systems)]
+    opened = [_named(open_set(host, system, generate, name, ignore_columns), name) for name, system in _items(systems)]
     if not opened:
         raise UsageError("no system to score: name at least one")
     _distinguish(opened)
     return opened
 
 
-def open_set(host: Host, system: Any, generate: Generate | None, name: str | None = None) -> ClipSet:
+def open_set(
+    host: Host,
+    system: Any,
+    generate: Generate | None,
+    name: str | None = None,
+    ignore_columns: Sequence[str] = (),
+) -> ClipSet:
     """Return one set; see `open_systems` for what a system may be."""
     if isinstance(system, ClipSet):
         return system
     if isinstance(system, str | Path):
-        return _open_text(host, str(system), generate)
+        return _open_text(host, str(system), generate, ignore_columns)
     if isinstance(system, Generator) or (isinstance(system, type) and issubclass(system, Generator)):
         if generate is None:
             raise UsageError(f"{system.name}: a generator; write its clips first and name the folder")
@@ -85,10 +95,10 @@ def _is_array(item: object) -> bool:
     return isinstance(item, tuple) and len(item) == 2 and hasattr(item[0], "shape")
 
 
-def _open_text(host: Host, text: str, generate: Generate | None) -> ClipSet:
+def _open_text(host: Host, text: str, generate: Generate | None, ignore_columns: Sequence[str]) -> ClipSet:
     """Open a path, or the generator that a text names."""
     if Path(text).exists():
-        return ClipSet.open(text)
+        return ClipSet.open(text, ignore_columns=ignore_columns)
     known = host.registered("generator")
     name = text.partition(":")[0]
     if name in known or FileSpec.parse(text):
@@ -125,11 +135,38 @@ def _distinguish(systems: list[ClipSet]) -> None:
     raise UsageError(f"the same set is named twice: {first.origin}; give each a name of its own, as NAME=PATH")
 
 
-def with_speakers(
-    systems: Sequence[ClipSet], reference: ClipSet | None, spec: str | None
+def open_reference(host: Host, reference: Any, ignore_columns: Sequence[str] = ()) -> ClipSet | None:
+    """Return the set of real speech, under the name that results give it; None where there is none."""
+    if reference is None:
+        return None
+    if isinstance(reference, str | Path):
+        opened = ClipSet.open(reference, ignore_columns=ignore_columns)
+    else:
+        opened = open_set(host, reference, None)
+    return ClipSet(REFERENCE, opened.sources, opened.origin)
+
+
+def pair_of(system: Any) -> Any:
+    """Return one side of a comparison as `open_systems` takes it: `{"name": system}` becomes a pair."""
+    if isinstance(system, Mapping) and len(system) == 1:
+        return next(iter(system.items()))
+    return system
+
+
+def with_choices(
+    systems: Sequence[ClipSet], reference: ClipSet | None, speakers_from: str | None, *, allow_truncated: bool
 ) -> tuple[list[ClipSet], ClipSet | None]:
-    """Return the sets with the speakers that their names hold, as `speakers_from` reads them; None changes nothing."""
-    if spec is None:
-        return list(systems), reference
-    *named, last = speakers.speakers_from([*systems, *([reference] if reference is not None else [])], spec)
-    return (named, last) if reference is not None else ([*named, last], None)
+    """Return the sets as the caller wants them read.
+
+    Args:
+        systems: The systems.
+        reference: Real speech, where there is any.
+        speakers_from: Where speakers are read from, as of `cdslm_eval.core.speakers`; None changes nothing.
+        allow_truncated: Read files that end before their header says as far as they go.
+    """
+    sets = [*systems, *([reference] if reference is not None else [])]
+    if allow_truncated:
+        sets = [clips.allowing_truncated() for clips in sets]
+    if speakers_from is not None:
+        sets = speakers.speakers_from(sets, speakers_from)
+    return sets[: len(systems)], sets[-1] if reference is not None else None

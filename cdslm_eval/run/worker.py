@@ -16,10 +16,13 @@ from cdslm_eval.core.admission import Levels, fault
 from cdslm_eval.core.audio import Clip, Decoded, content_digest, is_silent, read_audio
 from cdslm_eval.core.clips import Source
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.provenance import host_id
 from cdslm_eval.core.regular import check_regular
+from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store import FileFacts, Outcome
-from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Failed, Measurer, Metric, Skipped
+from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Failed, Measurer, Skipped
 from cdslm_eval.plugin.failures import describe
+from cdslm_eval.run.row_checks import required_columns
 
 __all__ = ["DECODING", "Measured", "Read", "Started", "Unit", "Worker", "read_with_facts"]
 
@@ -46,10 +49,10 @@ class Unit:
 
 @dataclass(frozen=True, slots=True)
 class Read:
-    """A file was decoded: its facts, or why it could not be."""
+    """A file, or a part of it, was decoded: its facts, or why it could not be."""
 
     uid: int
-    path: str
+    address: Address
     facts: FileFacts | None
     reason: str = ""
 
@@ -115,11 +118,11 @@ class Worker:
             try:
                 clip, peak, reads, problem = self._decode(unit)
             except AudioError as error:
-                yield Read(unit.uid, unit.source.path, None, str(error))
+                yield Read(unit.uid, unit.source.address, None, str(error))
                 continue
             except MemoryError:
                 reason = "out of memory when decoded; raise --memory-limit, or cut the clip"
-                yield Read(unit.uid, unit.source.path, None, reason)
+                yield Read(unit.uid, unit.source.address, None, reason)
                 continue
             yield from reads
             clips[unit.uid], faults[unit.uid] = clip, fault(peak)
@@ -159,17 +162,18 @@ class Worker:
             samples, rate_hz, digest = source.decoded.samples, source.decoded.rate_hz, source.decoded.digest
             peak = Levels.of(samples).peak
         elif "audio" in needs:
-            audio, facts = read_with_facts(source.path, allow_truncated=source.allow_truncated)
-            reads.append(Read(unit.uid, source.path, facts))
+            audio, facts = read_with_facts(source.address, allow_truncated=source.allow_truncated)
+            reads.append(Read(unit.uid, source.address, facts))
             samples, rate_hz, digest = audio.samples, audio.rate_hz, facts.digest
             peak = math.nan if facts.peak is None else facts.peak
         if "reference_audio" in needs and source.reference is not None:
+            paired = Address(source.reference)
             try:
-                audio, facts = read_with_facts(source.reference, allow_truncated=source.allow_truncated)
+                audio, facts = read_with_facts(paired, allow_truncated=source.allow_truncated)
             except AudioError as error:
                 problem = f"its reference {source.reference}: {error}"
             else:
-                reads.append(Read(unit.uid, source.reference, facts))
+                reads.append(Read(unit.uid, paired, facts))
                 reference = Clip(
                     key=source.key,
                     samples=audio.samples,
@@ -186,6 +190,7 @@ class Worker:
             digest=digest,
             text=source.text,
             speaker=source.speaker,
+            language=source.language,
             phones=source.phones,
             reference=reference,
         )
@@ -281,21 +286,22 @@ def _with_upstream(measurer: Measurer, clip: Clip, upstream: Mapping[str, Outcom
     return dataclasses.replace(clip, transcript=values["transcript"]) if "transcript" in values else clip
 
 
-def read_with_facts(path: str, *, allow_truncated: bool = False) -> tuple[Decoded, FileFacts]:
-    """Decode a file and describe its content.
+def read_with_facts(address: Address, *, allow_truncated: bool = False) -> tuple[Decoded, FileFacts]:
+    """Decode a file, or a part of it, and describe its content.
 
     Raises:
         AudioError: It cannot be read.
     """
-    check_regular(path)
+    check_regular(address.path)
     try:
-        stat = Path(path).stat()
+        stat = Path(address.path).stat()
     except OSError as error:
         raise AudioError(f"cannot be read: {error.strerror}") from error
-    audio = read_audio(path, allow_truncated=allow_truncated)
+    audio = read_audio(address.path, allow_truncated=allow_truncated, span=address.span)
     levels = Levels.of(audio.samples, audio.channel_energy)
     finite = math.isfinite(levels.peak)
     facts = FileFacts(
+        host=host_id(),
         size=stat.st_size,
         mtime_ns=stat.st_mtime_ns,
         ctime_ns=stat.st_ctime_ns,
@@ -336,6 +342,7 @@ def _has(clip: Clip, need: str) -> bool:
         "text": clip.text,
         "phones": clip.phones,
         "speaker": clip.speaker,
+        "language": clip.language,
         "transcript": clip.transcript,
         # a paired clip of which only the text was needed has no digest
         "reference_audio": clip.reference.digest or None if clip.reference else None,
@@ -368,9 +375,6 @@ def _checked(measurer: Measurer, row: Any) -> Outcome:
     for name, value in row.items():
         if isinstance(value, float | np.floating | np.ndarray) and not np.isfinite(value).all():
             return Outcome("failed", f"{measurer.name} gave a value that is not finite for {name!r}", {})
-    wanted = {measurer.provides} if measurer.provides else set()
-    if isinstance(measurer, Metric):
-        wanted = {column for statistic in measurer.statistics.values() for column in statistic.columns}
-    if lacking := sorted(wanted - set(row)):
+    if lacking := [column for column in required_columns(measurer) if column not in row]:
         return Outcome("failed", f"{measurer.name} gave a row without {', '.join(lacking)}", {})
     return Outcome("ok", "", dict(row))

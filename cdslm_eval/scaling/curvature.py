@@ -16,7 +16,6 @@ from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.curves import Curve
 from cdslm_eval.scaling.fit import LawFit, fitted_values
 from cdslm_eval.scaling.flags import Flag
-from cdslm_eval.scaling.isocurve import fit_curve
 from cdslm_eval.scaling.isoflop import IsoFlop, IsoFlops
 
 __all__ = ["Curvature", "Growth", "Width", "curvature"]
@@ -277,5 +276,5 @@ def _scores(isoflops: IsoFlops, fit: LawFit) -> Iterator[tuple[float, float, flo
 def _expected(budget: IsoFlop, log_n: Floats, u: Floats, weight: Floats) -> float:
     assert budget.chosen is not None
     rows = budget.rows
-    curve = fit_curve(log_n[rows], u[rows], weight[rows], budget.chosen.degree)
+    curve = budget.chosen.refit(log_n[rows], u[rows], weight[rows])
     return curve.kappa if curve is not None and math.isfinite(curve.minimum) else math.nan

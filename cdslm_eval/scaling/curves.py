@@ -19,7 +19,7 @@ from cdslm_eval.plugin.law import LawForm
 from cdslm_eval.scaling.axis import Axis
 from cdslm_eval.scaling.cost import Cost
 
-__all__ = ["Curve", "NearOptimal", "NumericCurve", "Optimum", "PowerCurve"]
+__all__ = ["Curve", "NearOptimal", "NumericCurve", "Optimum", "PowerCurve", "convex_root"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -207,8 +207,8 @@ class PowerCurve(Curve):
         epsilon = np.asarray(epsilon, float) * (excess + self.floor if relative else 1.0)
         # log1p keeps the digits of a small epsilon, which 1 + epsilon loses
         log_level = np.log1p(epsilon / excess) / self.gamma
-        low = -_root(self.alpha, self.beta_along, log_level)
-        high = _root(self.beta_along, self.alpha, log_level)
+        low = -convex_root(self.alpha, self.beta_along, log_level)
+        high = convex_root(self.beta_along, self.alpha, log_level)
         log_c = np.log(C)
         shape = np.broadcast_shapes(C.shape, low.shape)
         return NearOptimal(
@@ -340,7 +340,7 @@ class NumericCurve(Curve):
 _GRID, _SECTIONS, _GOLDEN = 96, 45, (3 - math.sqrt(5)) / 2
 
 
-def _root(near: Floats, far: Floats, log_level: Floats) -> Floats:
+def convex_root(near: Floats, far: Floats, log_level: Floats) -> Floats:
     """Return the root t > 0 of ln h(t) = log_level, h(t) = (far e^(near t) + near e^(-far t)) / (near + far).
 
     ln h is convex with slope at most `near`, and h >= far e^(near t) / (near + far): so the t at which that one term

@@ -15,6 +15,7 @@ from cdslm_eval.scaling.fit import LawFit, first_line, fit_law
 from cdslm_eval.scaling.flags import Flag, extrapolation_flags
 from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.prediction import predict
+from cdslm_eval.scaling.serving import Served, serve
 from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.validation import roll_out, widening
 
@@ -199,6 +200,7 @@ class Predictions:
         flags: The law's, and those of extrapolation.
         wider: Factor by which intervals of a further run beyond the largest fitted budget are widened: what a rollout
             missed; 1 where it missed nothing.
+        served: One per budget, where tokens to serve were named.
     """
 
     fit: LawFit
@@ -207,11 +209,12 @@ class Predictions:
     models: tuple[Predicted, ...]
     flags: tuple[Flag, ...]
     wider: float = 1.0
+    served: tuple[Served, ...] = ()
 
     @property
     def headline(self) -> str:
         """The first line: the law, or why its answers cannot be trusted."""
-        return first_line(self.fit, self.flags, budget=bool(self.optima))
+        return first_line(self.fit, self.flags, budget=bool(self.optima or self.served))
 
 
 def predictions(
@@ -223,6 +226,7 @@ def predictions(
     budgets: Sequence[float] = (),
     models: Sequence[tuple[float, float]] = (),
     columns: Mapping[str, float] | None = None,
+    serving: float | None = None,
 ) -> Predictions:
     """Fit a law and predict with it.
 
@@ -234,6 +238,7 @@ def predictions(
         budgets: C of each budget whose optimum is predicted.
         models: (N, D) of further models.
         columns: Values of further columns that the law reads, for all these models.
+        serving: Tokens that the model of each budget's quality will serve; None leaves that out.
 
     Raises:
         UsageError: The law cannot be fitted, or has no optimum and budgets are named.
@@ -248,7 +253,9 @@ def predictions(
     if wider > 1:
         sentence = f"intervals of a further run beyond the data are {wider:.2g} times wider, by what a rollout missed"
         flags = (*flags, Flag("widened", sentence, wider, doubt=False))
-    return Predictions(fit, resampling, optima, others, flags, wider)
+    level = resampling.level
+    served = () if serving is None else tuple(serve(fit, draws, float(C), serving, level) for C in budgets)
+    return Predictions(fit, resampling, optima, others, flags, wider, served)
 
 
 def _widening(fit: LawFit, level: float) -> float:

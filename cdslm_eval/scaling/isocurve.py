@@ -11,7 +11,7 @@ from scipy.stats import t as student
 
 from cdslm_eval.core.errors import UsageError
 
-__all__ = ["CurveDraws", "IsoCurve", "PowerLaw", "fit_curve", "fit_power_law"]
+__all__ = ["CurveDraws", "IsoCurve", "PowerLaw", "criterion_of", "fit_curve", "fit_power_law"]
 
 Floats = npt.NDArray[np.float64]
 _OWN_FREEDOM = 6  # with fewer degrees of freedom of its own, a budget takes the noise of all of them
@@ -56,9 +56,9 @@ class IsoCurve:
     kappa: float
 
     @property
-    def degree(self) -> int:
-        """2 or 3."""
-        return len(self.coefficients) - 1
+    def name(self) -> str:
+        """What the curve is called."""
+        return {3: "parabola", 4: "cubic"}[len(self.coefficients)]
 
     @property
     def inside(self) -> bool:
@@ -83,6 +83,16 @@ class IsoCurve:
         above = x[(x > self.minimum) & (x <= self.high + reach)]
         return (float(below[-1]) if len(below) else np.nan, float(above[0]) if len(above) else np.nan)
 
+    def refit(self, log_n: Floats, u: Floats, weight: Floats) -> IsoCurve | None:
+        """Fit the same kind of curve to other values; arguments as in `fit_curve`."""
+        return fit_curve(log_n, u, weight, len(self.coefficients) - 1)
+
+    def minima(self, coefficients: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return x of the minimum, u there and the curvature, for coefficients `[S, P]`; NaN without a minimum."""
+        x, kappa = _minima(coefficients)
+        value = sum(coefficients[:, power] * x**power for power in range(coefficients.shape[1]))
+        return x, np.asarray(value, float), kappa
+
     def draws(self, pooled: tuple[float, int], count: int, rng: np.random.Generator) -> CurveDraws:
         """Draw coefficients from their t distribution, and return the minima of those that have one.
 
@@ -97,11 +107,10 @@ class IsoCurve:
         root = np.linalg.cholesky(self.covariance * max(variance, 1e-300))
         wide = np.sqrt(free / rng.chisquare(free, (count, 1)))
         drawn = self.coefficients + rng.standard_normal((count, len(self.coefficients))) @ root.T * wide
-        x, kappa = _minima(drawn)
+        x, value, kappa = self.minima(drawn)
         # a draw that is all but straight has its minimum beyond all sizes: as good as nowhere
         good = np.isfinite(x) & (np.abs(x) < 50.0)
-        value = sum(drawn[good, power] * x[good] ** power for power in range(drawn.shape[1]))
-        return CurveDraws(x[good] + self.centre, np.asarray(value, float), kappa[good])
+        return CurveDraws(x[good] + self.centre, value[good], kappa[good])
 
 
 def fit_curve(log_n: Floats, u: Floats, weight: Floats, degree: int) -> IsoCurve | None:
@@ -123,10 +132,6 @@ def fit_curve(log_n: Floats, u: Floats, weight: Floats, degree: int) -> IsoCurve
     squares = float(np.sum((u * root - design @ coefficients) ** 2))
     n, size = len(x), degree + 1
     free = n - size
-    spread = n - size - 2  # the residual variance is a parameter as well
-    criterion = np.inf
-    if spread > 0:
-        criterion = n * np.log(max(squares, 1e-300) / n) + 2 * (size + 1) * n / spread
     minimum, kappa = (float(values[0]) for values in _minima(coefficients[None]))
     least = float(polynomial.polyval(minimum, coefficients)) if np.isfinite(minimum) else np.nan
     return IsoCurve(
@@ -135,13 +140,19 @@ def fit_curve(log_n: Floats, u: Floats, weight: Floats, degree: int) -> IsoCurve
         np.linalg.inv(design.T @ design),
         squares / free if free else np.nan,
         free,
-        float(criterion),
+        criterion_of(squares, n, size),
         float(log_n.min()),
         float(log_n.max()),
         minimum + centre,
         least,
         kappa if np.isfinite(kappa) else float(2 * coefficients[2]),
     )
+
+
+def criterion_of(squares: float, n: int, size: int) -> float:
+    """Return the corrected Akaike criterion of a least-squares fit; infinite with too few rows."""
+    spread = n - size - 2  # the residual variance is a parameter as well
+    return float(n * np.log(max(squares, 1e-300) / n) + 2 * (size + 1) * n / spread) if spread > 0 else float(np.inf)
 
 
 def _minima(coefficients: Floats) -> tuple[Floats, Floats]:

@@ -11,8 +11,11 @@ from numpy.polynomial import polynomial
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.adequacy import Residuals, families
 from cdslm_eval.scaling.axis import Axis, make_axis
+from cdslm_eval.scaling.fit import fit_law
 from cdslm_eval.scaling.flags import Flag
-from cdslm_eval.scaling.isocurve import IsoCurve, PowerLaw, fit_curve, fit_power_law
+from cdslm_eval.scaling.isocurve import IsoCurve, PowerLaw, fit_power_law
+from cdslm_eval.scaling.isoshapes import BudgetCurves, check_curve, fit_curves, pooled_noise
+from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.rows import find_budgets, usable_rows
 from cdslm_eval.scaling.table import Excluded, RunTable
 
@@ -169,7 +172,6 @@ class IsoFlops:
 class _Options:
     """Arguments of `fit_isoflops`."""
 
-    degree: int | None
     replicates: int
     seed: int
     axis: Axis
@@ -181,6 +183,8 @@ def fit_isoflops(
     metric: str,
     *,
     degree: int | None = None,
+    curve: str = "polynomial",
+    window: float | None = None,
     tolerance: float = 0.15,
     bounds: tuple[float, float] | None = None,
     better: str = "lower",
@@ -193,6 +197,9 @@ def fit_isoflops(
         table: The runs.
         metric: Name of the metric.
         degree: 2 (parabola) or 3 (cubic) in ln N; None takes the cubic where its corrected Akaike criterion is less.
+        curve: "polynomial", "akima" (interpolation of the sizes' means), or "law" (the chinchilla law's shape, with its
+            exponents fitted to all budgets, level and place to each).
+        window: Use only rows within this share of their budget's least metric, such as 0.05; None uses all.
         tolerance: Width of a budget in ln C, where the table declares none.
         bounds: (low, high) that the metric cannot leave.
         better: "lower" or "higher".
@@ -200,12 +207,11 @@ def fit_isoflops(
         seed: Of the draws.
 
     Raises:
-        UsageError: No row can be used, or `degree` is neither 2, 3 nor None.
+        UsageError: No row can be used, or there is no such degree, curve or window.
 
-    Source: Hoffmann et al., arXiv 2203.15556, approach 2.
+    Source: Hoffmann et al., arXiv 2203.15556, approach 2; Porian et al., arXiv 2406.19146 (Akima).
     """
-    if degree not in {None, 2, 3}:
-        raise UsageError(f"an isoFLOP is a parabola (2) or a cubic (3), not of degree {degree}")
+    check_curve(curve, degree, window)
     values = table.metric(metric)
     # the metric itself, since kappa and widths are in its units
     axis = make_axis("identity", values[np.isfinite(values)], better, bounds)
@@ -213,13 +219,20 @@ def fit_isoflops(
     rows = rows.select(rows.split == "train")
     if not len(rows):
         raise UsageError(f"{table.source}: no train row has a value of {metric!r}")
+    exponents = _exponents(rows, metric, LawSpec(better=better, bounds=bounds)) if curve == "law" else None
+    rows = rows if window is None else _within(rows, axis.orient(rows.metric(metric)), window, tolerance)
     check = rows.compute_check()
-    options = _Options(degree, replicates, seed, axis, bool(check.derived) or check.spread < 0.01)
+    options = _Options(replicates, seed, axis, bool(check.derived) or check.spread < 0.01)
     groups = find_budgets(rows, tolerance)
-    curves = [_curves(rows, metric, groups.rows(i), axis) for i in range(len(groups.C))]
+    log_n, u = np.log(rows.N), axis.orient(rows.metric(metric))
+    members = [groups.rows(i) for i in range(len(groups.C))]
+    curves = [
+        fit_curves(log_n[own], u[own], rows.weight[own], degree, exponents if curve == "law" else curve)
+        for own in members
+    ]
     # a budget with as many sizes as coefficients has no residuals of its own
-    noise = _pooled(curves)
-    budgets = tuple(_budget(rows, groups.rows(i), float(c), curves[i], noise, options) for i, c in enumerate(groups.C))
+    noise = pooled_noise(curves)
+    budgets = tuple(_budget(rows, members[i], float(c), curves[i], noise, options) for i, c in enumerate(groups.C))
     laws = _laws(budgets, seed)
     return IsoFlops(
         metric,
@@ -228,55 +241,44 @@ def fit_isoflops(
         budgets,
         **laws,
         excluded=rows.excluded,
-        flags=_flags(budgets, rows, axis.orient(rows.metric(metric))),
+        flags=_flags(budgets, rows, u),
     )
 
 
-def _curves(
-    table: RunTable, metric: str, rows: npt.NDArray[np.intp], axis: Axis
-) -> tuple[IsoCurve | None, IsoCurve | None]:
-    log_n, u = np.log(table.N[rows]), axis.orient(table.metric(metric)[rows])
-    return fit_curve(log_n, u, table.weight[rows], 2), fit_curve(log_n, u, table.weight[rows], 3)
+def _exponents(rows: RunTable, metric: str, spec: LawSpec) -> tuple[float, float]:
+    """Return the law's exponents of N and of the tokens along a budget."""
+    law = fit_law(rows, metric, spec).law
+    return law.parameters["alpha"], law.parameters["beta"] * law.cost.p / law.cost.q
 
 
-def _pooled(curves: list[tuple[IsoCurve | None, IsoCurve | None]]) -> tuple[float, int]:
-    """Return the residual variance over all budgets and its degrees of freedom, for those with few of their own."""
-    best = [_choose(*pair, None) for pair in curves]
-    free = sum(curve.free for curve in best if curve)
-    squares = sum(curve.free * curve.variance for curve in best if curve and curve.free)
-    return (squares / free if free else np.nan), free
-
-
-def _choose(parabola: IsoCurve | None, cubic: IsoCurve | None, degree: int | None) -> IsoCurve | None:
-    if degree is not None:
-        return parabola if degree == 2 else cubic
-    if parabola is None or cubic is None:
-        return parabola
-    # a cubic must not lose a minimum that the parabola has among the sampled sizes
-    better = cubic.criterion < parabola.criterion and (cubic.inside or not parabola.inside)
-    return cubic if better else parabola
+def _within(rows: RunTable, u: Floats, window: float, tolerance: float) -> RunTable:
+    """Return the rows near the best of their budget; the others are listed in `excluded`."""
+    label = find_budgets(rows, tolerance).label
+    least = np.array([u[label == group].min() for group in range(int(label.max()) + 1)])[label]
+    near = u <= least + window * np.abs(least)
+    return rows.select(near, f"over {window:g} above the least of its budget")
 
 
 def _budget(
     table: RunTable,
     rows: npt.NDArray[np.intp],
     C: float,
-    curves: tuple[IsoCurve | None, IsoCurve | None],
+    curves: BudgetCurves,
     noise: tuple[float, int],
     options: _Options,
 ) -> IsoFlop:
     spread = float(np.max(np.abs(np.log(table.C[rows] / C))))
-    chosen = _choose(*curves, options.degree)
+    chosen, polynomials = curves.chosen, (curves.parabola, curves.cubic)
     if chosen is None:
         sizes = len(np.unique(table.N[rows]))
-        return IsoFlop(C, rows, spread, *curves, None, reason=f"{sizes} sizes are too few for a curve")
+        return IsoFlop(C, rows, spread, *polynomials, None, reason=f"{sizes} sizes are too few for a curve")
     if not np.isfinite(chosen.minimum):
-        return IsoFlop(C, rows, spread, *curves, chosen, reason="the curve has no minimum")
+        return IsoFlop(C, rows, spread, *polynomials, chosen, reason="the curve has no minimum")
     if not chosen.inside:
         # an extrapolated minimum is no measurement, so N* stays unknown
         where = "below" if chosen.minimum < chosen.low else "above"
         reason = f"the curve's minimum lies {where} the sampled sizes"
-        return IsoFlop(C, rows, spread, *curves, chosen, kappa=chosen.kappa, reason=reason)
+        return IsoFlop(C, rows, spread, *polynomials, chosen, kappa=chosen.kappa, reason=reason)
     # seeded by the budget itself, so that leaving another out does not redraw it
     draws = chosen.draws(
         noise, options.replicates, np.random.default_rng([options.seed, len(rows), int(np.log(C) * 1e6)])
@@ -290,7 +292,7 @@ def _budget(
         C,
         rows,
         spread,
-        *curves,
+        *polynomials,
         chosen,
         float(np.exp(here)),
         float(np.exp(log_d(here))),
@@ -367,8 +369,10 @@ def _residuals(budgets: tuple[IsoFlop, ...], table: RunTable, u: Floats) -> Resi
         assert budget.chosen is not None
         own = budget.rows
         r[own] = u[own] - budget.chosen.value(table.N[own])
-        block = np.zeros((len(table), budget.chosen.degree + 1))
-        block[own] = polynomial.polyvander(np.log(table.N[own]) - budget.chosen.centre, budget.chosen.degree)
+        # offsets within a budget are judged free of any curve through its sizes
+        degree = 3 if budget.cubic is not None else 2
+        block = np.zeros((len(table), degree + 1))
+        block[own] = polynomial.polyvander(np.log(table.N[own]) - budget.chosen.centre, degree)
         blocks.append(block)
     columns = {name: np.log(getattr(table, name)) for name in ("C", "N", "D")}
     jacobian = np.hstack(blocks) if blocks else np.empty((len(table), 0))

@@ -34,19 +34,22 @@ class Repeatable:
     Attributes:
         problem, estimator, target: What was minimised; units of spread stay those of the data.
         theta: The optimum, `[P]`.
+        anchors: Weights of the targets that are no rows, and last.
     """
 
     problem: Problem
     estimator: Estimator
     target: Floats
     theta: Floats
+    anchors: Floats
 
     def repeat(self, weights: Floats) -> Solution:
         """Search again from the optimum.
 
         Args:
-            weights: Of the targets, `[S, targets]`.
+            weights: Of the rows, `[S, rows]`.
         """
+        weights = np.concatenate([weights, np.repeat(self.anchors[None], len(weights), axis=0)], axis=1)
         start = np.repeat(self.theta[None], len(weights), axis=0)
         return minimise(self.problem, self.estimator, self.target, weights, start)
 
@@ -125,6 +128,8 @@ def fit_map(loss: Floats, values: Floats, weight: Floats, axis: Axis, names: Seq
     for name in names:
         if name not in MAPS:
             raise UnknownNameError("map from loss to metric", name, MAPS)
+        if MAPS[name].needs_bounds and axis.bounds is None:
+            raise UsageError(f"the map {name} needs the bounds of the metric, such as --bounds 0,1")
     u = axis.orient(values)
     tried = [fit for name in _kinds(axis, names) if (fit := _tried(name, loss, u, weight, axis)) is not None]
     if not tried:
@@ -139,7 +144,7 @@ def _kinds(axis: Axis, names: Sequence[str]) -> Iterator[str]:
     for name in names or MAPS:
         if name == "straight" and axis.link.name == "identity":
             continue  # the line itself
-        if name == "bounded-sigmoid" and axis.bounds is None:
+        if (MAPS[name].needs_bounds and axis.bounds is None) or (MAPS[name].only_named and not names):
             continue
         yield name
 
@@ -164,8 +169,10 @@ def _tried(name: str, loss: Floats, u: Floats, weight: Floats, axis: Axis) -> tu
 
 
 def _fitted(kind: MapKind, loss: Floats, u: Floats, weight: Floats) -> MetricMap | None:
-    problem, target = kind.problem(loss), kind.axis.link.forward(u)[0]
-    start = kind.starts(loss, u, weight)
+    problem, start = kind.problem(loss), kind.starts(loss, u, weight)
+    anchors = kind.anchor_weights(float(weight.mean()))
+    target = np.concatenate([kind.axis.link.forward(u)[0], np.zeros(len(anchors))])
+    weight = np.concatenate([weight, anchors])
     first = _least(minimise(problem, make_estimator("least_squares"), target, weight, start))
     if first is None:
         return None
@@ -176,7 +183,7 @@ def _fitted(kind: MapKind, loss: Floats, u: Floats, weight: Floats) -> MetricMap
     if theta is None:
         return None
     spread = residual_spread(target - problem.predict(theta[None])[0], kind.size)
-    return MetricMap(kind, theta, spread, search=Repeatable(problem, estimator, target, theta))
+    return MetricMap(kind, theta, spread, search=Repeatable(problem, estimator, target, theta, anchors))
 
 
 def _least(solution: Solution) -> Floats | None:

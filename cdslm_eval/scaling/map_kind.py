@@ -16,6 +16,8 @@ __all__ = ["MapKind", "MapProblem", "MapSlopes"]
 
 Floats = npt.NDArray[np.float64]
 _STEP = 1e-5
+# anchors are counted so small, and weighted so much, that Huber's cost of them stays quadratic
+_ANCHOR = 1e-3
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,8 @@ class MapKind(ABC):
 
     name: ClassVar[str]
     formula: ClassVar[str]
+    needs_bounds: ClassVar[bool] = False
+    only_named: ClassVar[bool] = False  # for kinds that rest on what only the user knows of the loss
     low: Floats
     high: Floats
 
@@ -95,6 +99,30 @@ class MapKind(ABC):
             out[:, k] = np.einsum("sn,snp->sp", weights, above.by_theta - below.by_theta) / (2 * _STEP)
         return by_loss, crossed, (out + out.transpose(0, 2, 1)) / 2
 
+    def anchor(self, theta: Floats) -> tuple[Floats, Floats]:
+        """Return residuals of points that are known without rows, `[S, m]`, and their derivatives `[S, m, P]`."""
+        return np.empty((len(theta), 0)), np.empty((len(theta), 0, self.size))
+
+    def scaled_anchor(self, theta: Floats) -> tuple[Floats, Floats]:
+        """Return the anchors as targets of a search at 0, each weighted by `anchor_weights`."""
+        residual, by_theta = self.anchor(theta)
+        return residual * _ANCHOR, by_theta * _ANCHOR
+
+    def anchor_weights(self, weight: float) -> Floats:
+        """Return the weights of the anchors, `[m]`, each of which counts as a row of this weight."""
+        count = self.anchor(np.zeros((1, self.size)))[0].shape[1]
+        return np.full(count, weight / _ANCHOR**2)
+
+    def anchor_bend(self, theta: Floats, weights: Floats) -> Floats:
+        """Return second derivatives of the scaled anchors, summed over them by weights, `[S, P, P]`."""
+        out = np.zeros((len(theta), self.size, self.size))
+        for k in range(self.size if weights.shape[1] else 0):
+            move = np.zeros(self.size)
+            move[k] = _STEP
+            above, below = self.scaled_anchor(theta + move)[1], self.scaled_anchor(theta - move)[1]
+            out[:, k] = np.einsum("sm,smp->sp", weights, above - below) / (2 * _STEP)
+        return (out + out.transpose(0, 2, 1)) / 2
+
     def problem(self, loss: Floats) -> MapProblem:
         """Return the problem of fitting the map to measured losses."""
         return MapProblem(self, loss)
@@ -118,14 +146,17 @@ class MapProblem:
         return self.kind.high
 
     def predict(self, theta: Floats) -> Floats:
-        """Return z, `[S, n]`."""
-        return self.kind.slopes(theta, self.loss).z
+        """Return z, those of the anchors last, `[S, n + m]`."""
+        return np.concatenate([self.kind.slopes(theta, self.loss).z, self.kind.scaled_anchor(theta)[0]], axis=1)
 
     def points(self, theta: Floats) -> Points:
         """Return z with its derivatives."""
-        slopes = self.kind.slopes(theta, self.loss)
+        slopes, count = self.kind.slopes(theta, self.loss), len(self.loss)
+        anchor, by_theta = self.kind.scaled_anchor(theta)
 
         def hessian(weights: Floats) -> Floats:
-            return self.kind.bend(theta, self.loss, weights)[2]
+            rows, anchors = weights[:, :count], weights[:, count:]
+            return self.kind.bend(theta, self.loss, rows)[2] + self.kind.anchor_bend(theta, anchors)
 
-        return Points(slopes.z, slopes.by_theta, hessian)
+        z = np.concatenate([slopes.z, anchor], axis=1)
+        return Points(z, np.concatenate([slopes.by_theta, by_theta], axis=1), hessian)

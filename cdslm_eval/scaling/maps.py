@@ -7,7 +7,6 @@ better), and x the centred loss over its spread, so that parameters are of one s
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 
 import numpy as np
 import numpy.typing as npt
@@ -224,6 +223,7 @@ class BoundedSigmoid(Sigmoid):
     """A sigmoid whose best end is the declared bound of the metric."""
 
     name = "bounded-sigmoid"
+    needs_bounds = True
     formula = "y = bound + (worst - bound) / (1 + exp(-steepness (L - midpoint)))"
 
     def __init__(self, loss: Floats, u: Floats, axis: Axis) -> None:
@@ -250,6 +250,39 @@ class BoundedSigmoid(Sigmoid):
     def natural(self, theta: Floats) -> dict[str, Floats]:
         """Return worst, steepness and midpoint."""
         return {"worst": self.axis.restore(self.bound + theta[:, 0] * self.unit), **self._shape(theta[:, 1:])}
+
+
+class IdealSigmoid(Sigmoid):
+    """A sigmoid whose best end is free up to the bound, with a perfect model, of loss 0, as one more row at the bound.
+
+    Only for losses of which 0 is perfect, such as bits per byte of the right answer.
+
+    Source: Bhagia et al., "Establishing task scaling laws via compute-efficient model ladders", arXiv 2412.04403.
+    """
+
+    name = "ideal-sigmoid"
+    formula = (
+        "y = best + (worst - best) / (1 + exp(-steepness (L - midpoint))), with y = bound at L = 0 as one more row"
+    )
+    needs_bounds = True
+    only_named = True
+
+    def __init__(self, loss: Floats, u: Floats, axis: Axis) -> None:
+        super().__init__(loss, u, axis)
+        assert axis.bounds is not None
+        self.bound = float(axis.orient(axis.bounds[0] if axis.sign > 0 else axis.bounds[1]))
+        self.low[0] = self.bound / self.unit
+        # on the scale of the link at a typical row, since a link may be infinite at the bound
+        self.slope = float(axis.link.forward(np.array([np.median(u)]))[1][0])
+
+    def anchor(self, theta: Floats) -> tuple[Floats, Floats]:
+        """Return by how much a loss of 0 misses the bound."""
+        u, _, by_theta = self.curve(theta, np.full((1, 1), -self.centre / self.width))
+        return (u - self.bound) * self.slope, by_theta * self.slope
+
+    def starts(self, loss: Floats, u: Floats, weight: Floats) -> Floats:
+        """Return those of a free sigmoid, its best end within the bound."""
+        return np.maximum(super().starts(loss, u, weight), self.low)
 
 
 class Spline(MapKind):
@@ -316,6 +349,6 @@ class Spline(MapKind):
         return {f"at {loss:.4g}": self.axis.restore(u[:, k]) for k, loss in enumerate(losses)}
 
 
-MAPS: dict[str, Callable[[Floats, Floats, Axis], MapKind]] = {
-    kind.name: kind for kind in (Line, RawLine, Exponential, PowerMap, BoundedSigmoid, Sigmoid, Spline)
+MAPS: dict[str, type[MapKind]] = {
+    kind.name: kind for kind in (Line, RawLine, Exponential, PowerMap, BoundedSigmoid, Sigmoid, IdealSigmoid, Spline)
 }

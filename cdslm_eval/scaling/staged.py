@@ -23,6 +23,7 @@ __all__ = ["Fused", "StageRows", "Staged", "bootstrap_staged", "fit_fused"]
 
 Floats = npt.NDArray[np.float64]
 Places = npt.NDArray[np.intp]
+_CONTINUED = 5
 
 
 @dataclass(frozen=True, eq=False)
@@ -138,25 +139,28 @@ class Fused:
         self.high = np.concatenate([problem.high, kind.high])
 
     def predict(self, theta: Floats) -> Floats:
-        """Return the predictions, those of the loss first."""
+        """Return the predictions, those of the loss first, those of anchors of the map last."""
         law, mapped = theta[:, : -self.kind.size], theta[:, -self.kind.size :]
         u = self.problem.values(law)[0]
-        of_metric = self.kind.slopes(mapped, u[:, self.metric_rows]).z / self.metric_unit
+        of_rows = self.kind.slopes(mapped, u[:, self.metric_rows]).z
+        of_metric = np.concatenate([of_rows, self.kind.scaled_anchor(mapped)[0]], axis=1) / self.metric_unit
         if not self.keep_loss:
             return of_metric
         of_loss = self.problem.axis.link.forward(u[:, self.loss_rows])[0] / self.loss_unit
         return np.concatenate([of_loss, of_metric], axis=1)
 
     def points(self, theta: Floats) -> Points:
-        """Return the residuals' predictions with their derivatives, those of the loss first."""
+        """Return the residuals' predictions with their derivatives, in the order of `predict`."""
         size, law = self.kind.size, theta[:, : -self.kind.size]
         mapped, loss_rows, metric_rows = theta[:, -size:], self.loss_rows, self.metric_rows
         u, jacobian, hessian = self.problem.values(law)
         slopes = self.kind.slopes(mapped, u[:, metric_rows])
         # the metric bears on the law only through the map's slope: where the map is flat it is silent
         by_law = slopes.by_loss[..., None] * jacobian[:, metric_rows]
-        parts = [np.concatenate([by_law, slopes.by_theta], axis=2) / self.metric_unit]
-        values = [slopes.z / self.metric_unit]
+        anchor, of_anchor = self.kind.scaled_anchor(mapped)
+        aside = np.concatenate([np.zeros((*anchor.shape, law.shape[1])), of_anchor], axis=2)
+        parts = [np.concatenate([by_law, slopes.by_theta], axis=2) / self.metric_unit, aside / self.metric_unit]
+        values = [slopes.z / self.metric_unit, anchor / self.metric_unit]
         z, first, second = self.problem.axis.link.forward(u[:, loss_rows])
         if self.keep_loss:
             alone = first[..., None] * jacobian[:, loss_rows]
@@ -167,9 +171,10 @@ class Fused:
         def curvature(weights: Floats) -> Floats:
             """Return the weighted sum of second derivatives, `[S, P, P]`."""
             out = np.zeros((len(theta), theta.shape[1], theta.shape[1]))
-            of_metric = weights[:, -len(metric_rows) :] / self.metric_unit
+            end = weights.shape[1] - anchor.shape[1]
+            of_metric = weights[:, end - len(metric_rows) : end] / self.metric_unit
             by_loss, crossed, own = self.kind.bend(mapped, u[:, metric_rows], of_metric)
-            out[:, -size:, -size:] = own
+            out[:, -size:, -size:] = own + self.kind.anchor_bend(mapped, weights[:, end:] / self.metric_unit)
             cross = np.einsum("sn,snp,snq->spq", of_metric, jacobian[:, metric_rows], crossed)
             out[:, :-size, -size:], out[:, -size:, :-size] = cross, cross.transpose(0, 2, 1)
             # second derivatives of map(law): map'' u' u'^T and map' u''
@@ -207,11 +212,17 @@ def fit_fused(loss_fit: LawFit, rows: StageRows, metric: str, first: MetricMap, 
     problem = Fused(loss_fit.problem.at(rows.table), kind, used, spreads, keep_loss=keep_loss)
     loss = rows.table.metric(loss_fit.metric)[used[0]]
     values = rows.table.metric(metric)[rows.metric]
-    target = np.concatenate([loss_fit.law.axis.target(loss) / spreads[0], axis.target(values) / spreads[1]])
-    weight = rows.table.weight[np.concatenate(used)]
+    anchors = kind.anchor_weights(float(rows.table.weight[used[1]].mean()))
+    known = [loss_fit.law.axis.target(loss) / spreads[0], axis.target(values) / spreads[1], np.zeros(len(anchors))]
+    target, weight = np.concatenate(known), np.concatenate([rows.table.weight[np.concatenate(used)], anchors])
     start = np.concatenate([loss_fit.theta, first.theta])
     estimator = make_estimator("huber", HUBER_SPREADS)
     solution = minimise(problem, estimator, target, weight, start[None])
+    # law and map may trade off along a valley that is longer than one search
+    for _ in range(_CONTINUED):
+        if solution.converged[0]:
+            break
+        solution = minimise(problem, estimator, target, weight, solution.theta, homotopy=False)
     theta = solution.theta[0]
     lost = _deficiency(problem.points(theta[None]).jacobian[0] * np.sqrt(weight)[:, None])
     flags = list(first.flags)
@@ -224,10 +235,10 @@ def fit_fused(loss_fit: LawFit, rows: StageRows, metric: str, first: MetricMap, 
         flags.append(Flag("gradient", "the joint search did not reach an optimum", float(solution.gradient[0])))
     natural = {name: float(v[0]) for name, v in loss_fit.problem.natural(theta[None, :-size]).items()}
     law = Law(loss_fit.form, natural, loss_fit.law.cost, loss_fit.law.axis)
-    missed = (problem.predict(theta[None])[0] - target)[-len(values) :] * spreads[1]
+    missed = (problem.predict(theta[None])[0] - target)[len(used[0]) : len(used[0]) + len(values)] * spreads[1]
     # the search of the map alone led elsewhere, and must not be repeated in its place
     mapped = replace(first, theta=theta[-size:], spread=residual_spread(missed, len(theta)), search=None)
-    search = Repeatable(problem, estimator, target, theta)
+    search = Repeatable(problem, estimator, target, theta, anchors)
     return Staged("fused", law, mapped, float(solution.objective[0]), lost, loss_fit, rows, tuple(flags), search)
 
 

@@ -44,6 +44,7 @@ class Settings:
         through: Options of `compare_downstream`: `loss_link`, `maps`, `loss_rows`, `metric_rows`.
         budgets: Budgets in FLOPs at which optima are reported, besides the data's own decades.
         law: Whether a law is fitted, or the budgets are fitted alone.
+        isoflop: Options of `fit_isoflops`: `degree`, `curve`, `window`.
         epsilons: (how far from the optimum near-optimal widths are measured, whether as a share of its value).
     """
 
@@ -55,6 +56,7 @@ class Settings:
     through: Mapping[str, Any] = field(default_factory=dict)
     budgets: tuple[float, ...] = ()
     law: bool = True
+    isoflop: Mapping[str, Any] = field(default_factory=dict)
     epsilons: tuple[tuple[float, bool], ...] = EPSILONS
 
 
@@ -259,7 +261,9 @@ def _influence(fit: LawFit) -> Influence | None:
 
 def _isoflops(table: RunTable, metric: str, settings: Settings) -> IsoFlops:
     spec = settings.spec
-    done = fit_isoflops(table, metric, bounds=spec.bounds, better=spec.better, seed=settings.resampling.seed)
+    done = fit_isoflops(
+        table, metric, bounds=spec.bounds, better=spec.better, seed=settings.resampling.seed, **settings.isoflop
+    )
     if not done.designed:
         raise UsageError(
             f"{table.source} has no isoFLOPs: {len(done.table)} rows at {len(done.budgets)} budgets, most with too few "

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval.core.errors import UnknownNameError, UsageError, did_you_mean
-from cdslm_eval.core.records import Record, read_records
+from cdslm_eval.core.records import Record, read_records, without_columns
 from cdslm_eval.scaling.columns import Columns, build, matches
 from cdslm_eval.scaling.cost import Cost, fit_cost
 
@@ -136,6 +136,7 @@ class RunTable:
         columns: Mapping[str, str] | None = None,
         k: float = 6.0,
         conventions: Mapping[str, str] | None = None,
+        ignore_columns: Sequence[str] = (),
     ) -> RunTable:
         """Read a `.csv`, `.tsv`, `.json`, `.jsonl` or `.parquet` file.
 
@@ -145,11 +146,15 @@ class RunTable:
                 is found by its usual names. Every other column of numbers is a metric.
             k: The k of C = k N D, by which the one of N, D, C that is absent is computed.
             conventions: What N counts ("non-embedding"), what a token is, how C is computed.
+            ignore_columns: Patterns of columns that are passed over, such as "wall_*".
 
         Raises:
             UsageError: The file is broken, two of N, D and C are not there, or no row can be used.
         """
-        return cls.from_records(read_records(path), columns=columns, k=k, conventions=conventions, source=str(path))
+        records = read_records(path)
+        if ignore_columns:
+            records = [(line, without_columns(row, ignore_columns)) for line, row in records]
+        return cls.from_records(records, columns=columns, k=k, conventions=conventions, source=str(path))
 
     @classmethod
     def from_records(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 from dataclasses import dataclass
 
@@ -14,7 +15,10 @@ from cdslm_eval.stats.resampling import MIN_CLUSTERS, Jackknife, t_half_width
 __all__ = ["Interval", "mean_interval", "quantile_interval", "share_interval"]
 
 TAIL = 0.025
-FEW = 10  # clusters up to which a sample's own skewness shows too little of its source's
+# a sample shows too little of its source's tail: the fewer its clusters, the further the leaning side reaches
+FEW = 10
+FEW_TAIL, LEANING_TAIL = 0.0025, 0.005
+POSITIVE = 6  # clusters up to which positive values are also taken for log-normal
 TOO_FEW = f"an interval needs at least {MIN_CLUSTERS} clips (or speakers)"
 ALIKE = "all clips have the same value: an interval needs clips that vary"
 Floats = npt.NDArray[np.float64]
@@ -28,51 +32,68 @@ class Interval:
         low, high: Its ends; NaN where the sample cannot bound the value on that side.
         method: How it was made.
         reason: Why an end is not known, or "".
+        se, degrees: Standard error of the value and its degrees of freedom, for tests; NaN where that is not known.
     """
 
     low: float = math.nan
     high: float = math.nan
     method: str = ""
     reason: str = ""
+    se: float = math.nan
+    degrees: float = math.nan
+
+    @property
+    def error(self) -> tuple[float, float]:
+        """Standard error and degrees of freedom."""
+        return self.se, self.degrees
 
     def within(self, low: float, high: float) -> Interval:
         """Return the interval cut to the values that there can be."""
-        return Interval(max(self.low, low), min(self.high, high), self.method, self.reason)
+        return dataclasses.replace(self, low=max(self.low, low), high=min(self.high, high))
 
 
 def mean_interval(sample: Jackknife) -> Interval:
     """Return the t interval of a jackknifed value, made longer on the side to which its clusters are skewed.
 
     A t interval of few skewed clusters is too short on the side of their tail. The interval is the hull of the t
-    interval, of Hall's transformed one, and, up to 10 clusters that are all positive, of Cox's for a log-normal mean:
-    so few clusters show too little of a tail themselves.
+    interval, of Hall's transformed one, of both at a higher level on the side to which the clusters lean, and, up to
+    6 clusters that are all positive, of Cox's for a log-normal mean. Up to 10 clusters any skewness counts as leaning,
+    above them one of half a standard deviation of normal samples' skewness.
 
     Source: Hall (1992), "On the removal of skewness by transformation", J. R. Statist. Soc. B 54; Cox's method as in
-        Zhou and Gao (1997), "Confidence intervals for the log-normal mean", with t for z (Olsson 2005).
+        Zhou and Gao (1997), "Confidence intervals for the log-normal mean", with t for z (Olsson 2005). The levels
+        were chosen by simulation, see docs/statistics.md.
     """
     method = "95% t"
     count, se = len(sample.without), sample.se
     if count < MIN_CLUSTERS or not math.isfinite(se):
         return Interval(method=method, reason=TOO_FEW)
     if se == 0:
-        return Interval(method=method, reason=ALIKE)
-    half = t_half_width(se, count - 1)
-    lows, highs = [sample.value - half], [sample.value + half]
+        return Interval(method=method, reason=ALIKE, se=0.0, degrees=sample.degrees)
     x = sample.pseudo_values
     spread = x - x.mean()
     skewness = float(np.mean(spread**3) / np.mean(spread**2) ** 1.5)
-    # the transformation divides by the skewness, and tends to plain t where that vanishes
-    if abs(skewness) > 1e-6:
-        lows.append(sample.value - se * _hall(half / se, skewness, count))
-        highs.append(sample.value - se * _hall(-half / se, skewness, count))
-    if count <= FEW and x.min() > 0:
+    leans = abs(skewness) > (0.0 if count <= FEW else 0.5 * math.sqrt(6 / count))
+    leaning = FEW_TAIL if count <= FEW else LEANING_TAIL
+    low = sample.value - se * _reach(leaning if leans and skewness < 0 else TAIL, skewness, count)
+    high = sample.value + se * _reach(leaning if leans and skewness > 0 else TAIL, -skewness, count)
+    if count <= POSITIVE and x.min() > 0:
         logs = np.log(x)
         variance = float(logs.var(ddof=1))
         centre = float(logs.mean()) + variance / 2
         reach = t_half_width(math.sqrt(variance / count + variance**2 / (2 * (count + 1))), count - 1)
-        lows.append(math.exp(min(700.0, centre - reach)))
-        highs.append(math.exp(min(700.0, centre + reach)))
-    return Interval(min(lows), max(highs), method)
+        low, high = min(low, math.exp(min(700.0, centre - reach))), max(high, math.exp(min(700.0, centre + reach)))
+    return Interval(low, high, method, se=se, degrees=sample.degrees)
+
+
+def _reach(tail: float, skewness: float, count: int) -> float:
+    """Return how many standard errors the lower end is below the value: by t, or by Hall's transformation if further.
+
+    The upper end is the lower one of mirrored clusters, whose skewness has the other sign.
+    """
+    t = t_half_width(1.0, count - 1, 1 - 2 * tail)
+    # the transformation divides by the skewness, and tends to plain t where that vanishes
+    return max(t, _hall(t, skewness, count)) if abs(skewness) > 1e-6 else t
 
 
 def _hall(t: float, skewness: float, count: int) -> float:
@@ -106,7 +127,7 @@ def share_interval(share: float, sample: Jackknife, clusters: Clusters) -> Inter
     hits = share * count
     low = float(special.betaincinv(hits, count - hits + 1, TAIL)) if share > 0 else 0.0
     high = float(special.betaincinv(hits + 1, count - hits, 1 - TAIL)) if share < 1 else 1.0
-    return Interval(low, high, method)
+    return Interval(low, high, method, se=sample.se, degrees=sample.degrees)
 
 
 def quantile_interval(values: Floats, q: float, clusters: Clusters) -> Interval:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -10,6 +11,7 @@ import numpy as np
 
 from cdslm_eval.stats.clusters import Clusters
 from cdslm_eval.stats.intervals import Interval, quantile_interval
+from cdslm_eval.stats.resampling import bootstrap_error
 from cdslm_eval.stats.sample import Sample
 from cdslm_eval.stats.statistic import Context
 from cdslm_eval.stats.weighted import Floats, WeightedStatistic
@@ -41,13 +43,17 @@ class Quantile(WeightedStatistic):
         return (self.column,)
 
     def _interval(self, columns: Mapping[str, Floats], clusters: Clusters, context: Context) -> Interval:
-        """Return the interval between two order statistics."""
-        del context
-        return quantile_interval(columns[self.column], self.q, clusters)
+        """Return the interval between two order statistics, with a bootstrap's error where both bound the quantile."""
+        interval = quantile_interval(columns[self.column], self.q, clusters)
+        if interval.reason:
+            return interval
+        se = bootstrap_error(self._bootstrap(columns, clusters, context), clusters.count)
+        return dataclasses.replace(interval, se=se, degrees=clusters.count - 1)
 
     def _why_untested(self, sides: Sequence[Sample], context: Context) -> str:
         """Return why a side's quantile is not bounded: its bootstrap error is then far too small."""
-        intervals = [self._interval(self._read(side)[0], side.clusters, context) for side in sides]
+        del context
+        intervals = [quantile_interval(self._read(side)[0][self.column], self.q, side.clusters) for side in sides]
         return next((interval.reason for interval in intervals if interval.reason), "")
 
     def evaluate(self, columns: Mapping[str, Floats], weights: Floats) -> Floats:

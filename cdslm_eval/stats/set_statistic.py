@@ -62,6 +62,7 @@ class SetStatistic(Statistic):
                     sample,
                     value,
                     (interval.low, interval.high),
+                    error=interval.error,
                     method=interval.method,
                     reason=interval.reason,
                     calibration=calibration,
@@ -140,7 +141,8 @@ def _interval(sides: Sequence[Jackknife]) -> Interval:
     known = math.isfinite(error) and degrees >= MIN_CLUSTERS - 1
     half = t_half_width(error, degrees) if known and error > 0 else math.nan
     reason = "" if math.isfinite(half) else ALIKE if known else TOO_FEW
-    return Interval(sides[0].value - half, sides[0].value + half, "95% jackknife", reason)
+    se = error if known else math.nan
+    return Interval(sides[0].value - half, sides[0].value + half, "95% jackknife", reason, se, degrees)
 
 
 def _at_most(clips: Ints, count: int, rng: np.random.Generator) -> Ints:

@@ -15,6 +15,7 @@ import numpy as np
 from cdslm_eval.results.channel import Interval
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Better, Calibration, Estimate
+from cdslm_eval.results.recognition_gain import RecognitionGain
 from cdslm_eval.results.score_result import Exemplar, NgramContribution
 from cdslm_eval.stats.resampling import TTest
 from cdslm_eval.stats.sample import Sample
@@ -56,6 +57,7 @@ class Context:
         value: float,
         interval: tuple[float, float] = (math.nan, math.nan),
         *,
+        error: tuple[float, float] = (math.nan, math.nan),
         name: str = "",
         method: str = "",
         calibration: Calibration | None = None,
@@ -68,6 +70,8 @@ class Context:
             sample: The rows behind the value; its counts enter.
             value: The value; NaN with a reason where it is not known.
             interval: Its interval or bounds.
+            error: Standard error and degrees of freedom of the number that is ranked: the corrected value where the
+                calibration has a trusted one. Without it a system is told apart from no other in a ranking.
             name: Name of the value, where the statistic gives several.
             method: What the interval is: "95% jackknife", "bounds".
             calibration: Floor, corrected value and trust, where it has them.
@@ -91,6 +95,8 @@ class Context:
             n_skipped=sample.n_skipped,
             n_reference=0 if reference is None else len(reference),
             reason=reason,
+            se=error[0],
+            degrees=error[1],
         )
 
     def difference(
@@ -147,6 +153,8 @@ class Diagnostics:
         contributions: n-grams behind a divergence.
         exemplars: Clips to listen to.
         heard_in: (whether of the system, key) -> audio file of the clips that the contributions name.
+        neighbours: How alike clips next to each other are, -1..1, of the system and of the reference, where that is
+            beyond chance, as for clips of one unnamed speaker; NaN otherwise.
     """
 
     warnings: tuple[str, ...] = ()
@@ -154,6 +162,7 @@ class Diagnostics:
     contributions: tuple[NgramContribution, ...] = ()
     exemplars: tuple[Exemplar, ...] = ()
     heard_in: Mapping[tuple[bool, str], str] = dataclasses.field(default_factory=dict)
+    neighbours: tuple[float, float] = (math.nan, math.nan)
 
 
 @dataclass(frozen=True, slots=True)
@@ -277,6 +286,17 @@ class Statistic(ABC):
         """
         del through, reference, context
         return {}
+
+    def recognition_gains(self, text: Sample, recognized: Sample, context: Context) -> Sequence[RecognitionGain]:
+        """Return what recognition leaves of a divergence inside the reference; by default nothing.
+
+        Args:
+            text: Rows of the reference under the phones of its texts.
+            recognized: Rows of the reference.
+            context: Names, unit and seed.
+        """
+        del text, recognized, context
+        return ()
 
 
 def _number(part: int | str) -> int:

@@ -92,6 +92,7 @@ class WeightedStatistic(Statistic):
                     used,
                     value,
                     (interval.low, interval.high),
+                    error=interval.error,
                     method=interval.method,
                     reason=interval.reason,
                     calibration=floor,
@@ -115,7 +116,8 @@ class WeightedStatistic(Statistic):
         # an error of 0 from clips that are alike is no certainty: no interval rather than one of width 0
         half = t_half_width(error, clusters.count - 1) if clusters.count >= MIN_CLUSTERS and error > 0 else math.nan
         reason = "" if math.isfinite(half) else TOO_FEW if clusters.count < MIN_CLUSTERS else ALIKE
-        return Interval(value - half, value + half, "95% bootstrap t", reason)
+        se = error if clusters.count >= MIN_CLUSTERS else math.nan
+        return Interval(value - half, value + half, "95% bootstrap t", reason, se, clusters.count - 1)
 
     def _jackknife(self, columns: Mapping[str, Floats], clusters: Clusters, context: Context) -> Jackknife:
         return jackknife(self, columns, clusters, context.rng_of_groups())
@@ -273,7 +275,9 @@ class Perplexity(RatioOfSums):
         """Return the exponentials of the interval of the log-perplexity, which is the less skewed one."""
         rates = RatioOfSums(self.numerator, self.denominator)
         interval = mean_interval(jackknife(rates, columns, clusters, context.rng_of_groups()))
-        return dataclasses.replace(interval, low=_exp(interval.low), high=_exp(interval.high))
+        # perplexities are compared as they are, so that ranks need their own error and not that of the logarithm
+        se = self._jackknife(columns, clusters, context).se if math.isfinite(interval.se) else math.nan
+        return dataclasses.replace(interval, low=_exp(interval.low), high=_exp(interval.high), se=se)
 
 
 def _is_share(values: Floats) -> bool:

@@ -11,29 +11,34 @@ from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.recognition_gain import RecognitionGain
 from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
 from cdslm_eval.run import unchanged
 from cdslm_eval.run.contents import read_contents
 
 __all__ = ["cache_key", "cached_differences", "cached_scores", "read_copies"]
 
+_STATISTICS = 2
+"""Raised where intervals, errors or warnings change under identities that stay."""
+
 
 def cache_key(kind: str, *parts: object) -> str:
     """Return the key of a derived result: its kind, and a digest of everything it was derived from.
 
-    The versions of this package, numpy and scipy are part of it.
+    The versions of this package, of its statistics, of numpy and of scipy are part of it.
     """
     import numpy as np
     import scipy
 
     from cdslm_eval import __version__
 
-    text = repr((__version__, np.__version__, scipy.__version__, *parts))
+    text = repr((__version__, _STATISTICS, np.__version__, scipy.__version__, *parts))
     return f"{kind}:{hashlib.sha256(text.encode('utf-8', 'surrogatepass')).hexdigest()}"
 
 
@@ -57,7 +62,7 @@ def cached_differences(store: Store, key: str, compute: Callable[[], Sequence[Di
 
 def _plain_scores(result: ScoreResult) -> dict[str, Any]:
     # infinities and NaN stay what they are: Python's json reads what it writes
-    lists = ("failures", "contributions", "exemplars")
+    lists = ("failures", "contributions", "exemplars", "recognition_gain")
     return {
         "estimates": [estimate.as_json() for estimate in result.estimates],
         **{name: [dataclasses.asdict(entry) for entry in getattr(result, name)] for name in lists},
@@ -80,6 +85,9 @@ def _read_scores(data: Mapping[str, Any]) -> ScoreResult:
         warnings=tuple(data["warnings"]),
         settings=data["settings"],
         channel=None if data["channel"] is None else ChannelReport.from_json(data["channel"]),
+        recognition_gain=tuple(
+            RecognitionGain(**{**entry, "clips": tuple(entry["clips"])}) for entry in data["recognition_gain"]
+        ),
         clip_paths={(owner, key): path for owner, key, path in data["paths"]},
     )
 
@@ -95,17 +103,17 @@ def read_copies(store: Store, executor: Executor, sets: Sequence[ClipSet], jobs:
         sets: The clips.
         jobs: Worker processes.
     """
-    paths = sorted({path for clips in sets for s in clips.sources for path in (s.path, s.reference) if path})
-    known = store.files(paths)
-    size_of: dict[str, int] = {}
-    for path in paths:
-        if path not in known or not unchanged(path, known[path]):
+    addresses = sorted({address for clips in sets for source in clips.sources for address in source.addresses})
+    known = store.files(addresses)
+    size_of: dict[Address, int] = {}
+    for address in addresses:
+        if address not in known or not unchanged(address.path, known[address]):
             try:
-                size_of[path] = Path(path).stat().st_size
+                size_of[address] = Path(address.path).stat().st_size
             except OSError:
                 continue  # measuring reports what is wrong with it
     counts = Counter(size_of.values())
     known_sizes = store.sizes()
-    maybe_copies = [path for path, size in size_of.items() if counts[size] > 1 or size in known_sizes]
+    maybe_copies = [address for address, size in size_of.items() if counts[size] > 1 or size in known_sizes]
     read_contents(store, executor, maybe_copies, jobs)
     return len(maybe_copies)

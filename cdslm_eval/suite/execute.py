@@ -22,6 +22,7 @@ from cdslm_eval.results.suite_result import Cell, Judgement, SuiteResult
 from cdslm_eval.run.comparison import differences
 from cdslm_eval.run.samples import sample_of
 from cdslm_eval.run.scoring import REFERENCE, over_budget, set_digest, summarise
+from cdslm_eval.run.set_notes import unnamed_speakers
 from cdslm_eval.stats.sample import Sample
 from cdslm_eval.suite.cache import cache_key, cached_differences, cached_scores
 from cdslm_eval.suite.gates import judge, quantity_of_difference, quantity_of_estimate
@@ -73,7 +74,12 @@ def run_suite(plan: Plan, options: RunOptions) -> SuiteResult:
         if options.shard is not None:
             return _shard_result(plan, options, options.shard, store, cells)
         result = _result(plan, options, store, rows, record, cells)
-        return dataclasses.replace(result, seconds=time.monotonic() - start)
+        spent = {
+            (system, metric.name): measured.seconds(metric)
+            for system, measured in rows.systems.items()
+            for metric in measured.request.metrics
+        }
+        return dataclasses.replace(result, measured_s=spent, seconds=time.monotonic() - start)
 
 
 def _shard_result(plan: Plan, options: RunOptions, shard: Shard, store: Store, cells: tuple[Cell, ...]) -> SuiteResult:
@@ -90,12 +96,9 @@ def _result(
     """Summarise, compare and judge what was measured, and store the run."""
     spec = plan.suite.spec
     settings = _settings(plan, options, store, rows)
+    groups = [_summary(plan, store, rows, reference, systems) for reference, systems in reference_groups(plan).items()]
     scores = _joined(
-        [_summary(plan, store, rows, reference, systems) for reference, systems in reference_groups(plan).items()],
-        plan.systems,
-        settings,
-        _cautions(plan, rows),
-        _citations(plan),
+        groups, plan.systems, settings, [*_cautions(plan, rows), *_unnamed_speakers(groups)], _citations(plan)
     )
     to_recorded = _differences_to_recorded(plan, store, rows, record, settings["sets"]) if record else {}
     same_clips = {name: _same_audio(record, name, settings["sets"]) for name in to_recorded} if record else {}
@@ -126,12 +129,16 @@ def _summary(plan: Plan, store: Store, rows: Rows, reference: str | None, system
     statistics = [repr(metric.statistics) for metric in metrics]
     channel = rows.channels.get(reference) if reference else None
     of_channel = channel.key if channel else None
-    key = cache_key("score result", seed, reference, of_systems, of_real, statistics, of_channel)
+    texts = rows.texts.get(reference) if reference else None
+    of_texts = texts.key(metrics) if texts else None
+    key = cache_key("score result", seed, reference, of_systems, of_real, statistics, of_channel, of_texts)
     measured = [rows.systems[name] for name in systems]
     clips = real.request.clips if real else None
-    return cached_scores(
-        store, key, lambda: summarise(measured, real, metrics, reference=clips, seed=seed, channel=channel)
-    )
+
+    def compute() -> ScoreResult:
+        return summarise(measured, real, metrics, reference=clips, seed=seed, channel=channel, texts=texts)
+
+    return cached_scores(store, key, compute)
 
 
 def _differences_to_baselines(plan: Plan, store: Store, rows: Rows) -> dict[tuple[str, str, str], list[Difference]]:
@@ -260,6 +267,15 @@ def _cautions(plan: Plan, rows: Rows) -> list[str]:
     return cautions(plan.host, plan.suite.spec.recognizer, plan.recognizer, tuple(plan.metrics.values()), sets)
 
 
+def _unnamed_speakers(groups: Sequence[ScoreResult]) -> list[str]:
+    """Return one sentence on the sets of all groups; two references keep the names of what was measured with them."""
+    sets: dict[str, Mapping[str, Any]] = {}
+    for number, group in enumerate(groups):
+        for name, facts in group.settings["sets"].items():
+            sets[f"{name} {number + 1}" if name == REFERENCE and len(groups) > 1 else name] = facts
+    return unnamed_speakers(sets)
+
+
 def _citations(plan: Plan) -> tuple[Citation, ...]:
     """Return what to cite with the numbers of a run."""
     upstream = (plan.transcriber, plan.recognizer)
@@ -325,6 +341,7 @@ def _joined(
         warnings=tuple(dict.fromkeys([*warnings, *(warning for group in groups for warning in group.warnings)])),
         settings=settings,
         channel=ChannelReport.joined([group.channel for group in groups if group.channel is not None]),
+        recognition_gain=tuple(gain for group in groups for gain in group.recognition_gain),
         citations=citations,
         clip_paths=paths,
     )

@@ -13,6 +13,7 @@ from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.contract import Metric
 from cdslm_eval.run import Measurement, Progress, Request, Runner
 from cdslm_eval.run.channel import ChannelStudy, study_channels
+from cdslm_eval.run.recognition_gain import TextRows, measure_texts, phones_of_texts
 from cdslm_eval.run.scoring import requests_for
 from cdslm_eval.suite.cache import read_copies
 from cdslm_eval.suite.plan import Plan
@@ -55,6 +56,7 @@ class RunOptions:
         store: The file of rows.
         jobs: Worker processes.
         device: Of metrics with a model; "" takes the suite's.
+        executor: Where metrics run; "" takes the suite's.
         only: Patterns of systems and metrics, as they were typed.
         shard: Measure only this part, and judge nothing.
         against: The recorded run to compare with.
@@ -66,6 +68,7 @@ class RunOptions:
     store: Path
     jobs: int = 1
     device: str = ""
+    executor: str = ""
     only: tuple[str, ...] = ()
     shard: Shard | None = None
     against: Path | None = None
@@ -83,12 +86,14 @@ class Rows:
         references: Reference -> its rows, where a metric of the suite reads them.
         fingerprints: (set, metric) -> digest of all that the rows of the set under the metric depend on.
         channels: Reference -> the channels of its systems, where they were measured.
+        texts: Reference -> its rows under the phones of its texts, where it has any.
     """
 
     systems: Mapping[str, Measurement]
     references: Mapping[str, Measurement]
     fingerprints: Mapping[tuple[SetKey, str], str]
     channels: Mapping[str, ChannelStudy] = field(default_factory=dict)
+    texts: Mapping[str, TextRows] = field(default_factory=dict)
 
     def reference(self, name: str | None) -> Measurement | None:
         """Return the rows of a reference, where there are any."""
@@ -104,7 +109,7 @@ def measure(plan: Plan, options: RunOptions, store: Store, sets: Mapping[SetKey,
     spec, metrics, profiler = plan.suite.spec, list(plan.metrics.values()), plan.profiler
     runner = Runner(
         store,
-        plan.host.make("executor", spec.run.executor),
+        plan.host.make("executor", options.executor or spec.run.executor),
         plan.recognizer,
         jobs=options.jobs,
         time_limit_s=spec.budget.clip_seconds,
@@ -151,7 +156,22 @@ def measure(plan: Plan, options: RunOptions, store: Store, sets: Mapping[SetKey,
             for metric in rows.request.metrics
         },
         channels=channels,
+        texts={} if options.shard else _texts(plan, options, runner, measured),
     )
+
+
+def _texts(
+    plan: Plan, options: RunOptions, runner: Runner, measured: Mapping[SetKey, Measurement]
+) -> dict[str, TextRows]:
+    """Return the rows of every reference under the phones of its texts, of those that have any."""
+    metrics, seed = list(plan.metrics.values()), plan.suite.spec.seed
+    texts = {}
+    for (kind, name), rows in measured.items():
+        if kind == "references":
+            phones = phones_of_texts(plan.host, metrics, plan.recognizer, rows.request.clips, seed)
+            if (own := measure_texts(runner, phones, metrics, options.progress)) is not None:
+                texts[name] = own
+    return texts
 
 
 def reference_groups(plan: Plan) -> dict[str | None, list[str]]:

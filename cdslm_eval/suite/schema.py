@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cdslm_eval.core import defaults
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.toml import Problems, parse_toml, read_text, validate
 
 __all__ = [
@@ -41,6 +42,10 @@ class SetSpec(_Table):
     """Directory, manifest (.jsonl .csv .tsv) or Kaldi wav.scp, relative to the suite file."""
     speakers_from: str | None = None
     """Read the speakers of a path's clips from their file names, such as "spk-chapter-utt", or from the "folder"."""
+    ignore_columns: list[str] = []
+    """Columns of the manifest (of a path, or of prompts) that are passed over; names or patterns such as "meta_*"."""
+    allow_truncated: bool = False
+    """Score files of the path that end before their header says as far as they go; else these clips fail."""
     generator: str | None = None
     """Generator with options as on the command line, such as "babble:2"; instead of `path`."""
     options: dict[str, str | int | float | bool] = {}
@@ -60,8 +65,9 @@ class SetSpec(_Table):
             raise ValueError("a set has either a path or a generator")
         if self.path is not None and (self.options or self.count or self.seconds or self.seed or self.prompts):
             raise ValueError("options, count, seconds, seed and prompts are for generators; this set has a path")
-        if self.path is None and self.speakers_from is not None:
-            raise ValueError("speakers_from is for sets with a path; this set has a generator")
+        for key in ("speakers_from", "allow_truncated"):
+            if self.path is None and getattr(self, key):
+                raise ValueError(f"{key} is for sets with a path; this set has a generator")
         return self
 
 
@@ -176,6 +182,19 @@ class Suite:
     def digest(self) -> str:
         """SHA-256 of the text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def limited_executor(self, memory_gb: float | None) -> str:
+        """Return the executor with a memory limit in GiB for each worker, as a spec; "" where there is none to set.
+
+        Raises:
+            UsageError: The suite's executor is not "local".
+        """
+        if memory_gb is None:
+            return ""
+        name = self.spec.run.executor.partition(":")[0]
+        if name != "local":
+            raise UsageError(f"{self.path}: run.executor is {name!r}; a memory limit is for the executor 'local' only")
+        return f"local:memory_gb={memory_gb}"
 
 
 def load_suite(path: Path | str) -> Suite:

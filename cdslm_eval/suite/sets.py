@@ -34,6 +34,7 @@ class GeneratorCall:
         count: Number of clips.
         seconds: Their length in seconds.
         seed: Its seed.
+        ignore_columns: Of the manifest of prompts, as of `ClipSet.open`.
     """
 
     spec: str
@@ -41,6 +42,7 @@ class GeneratorCall:
     count: int
     seconds: float
     seed: int
+    ignore_columns: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +112,9 @@ def write_sets(
             continue
         call = entry.call
         assert call is not None  # a set has one of the two
-        prompts = ClipSet.open(call.prompts) if isinstance(call.prompts, Path) else None
+        prompts: ClipSet | None = None
+        if isinstance(call.prompts, Path):
+            prompts = ClipSet.open(call.prompts, ignore_columns=call.ignore_columns)
         if isinstance(call.prompts, tuple):
             prompts = clips[call.prompts]
         request = GenerationRequest(call.spec, prompts, call.count, call.seconds, call.seed, recognizer)
@@ -134,7 +138,9 @@ def _planned(
     problems: Problems,
 ) -> PlannedSet:
     if spec.path is not None:
-        clips = ClipSet.open(suite.folder / spec.path, name=key[1])
+        clips = ClipSet.open(suite.folder / spec.path, name=key[1], ignore_columns=spec.ignore_columns)
+        if spec.allow_truncated:
+            clips = clips.allowing_truncated()
         if spec.speakers_from is not None:
             (clips,) = speakers_from([clips], spec.speakers_from)
         return PlannedSet(key, clips=clips)
@@ -146,11 +152,11 @@ def _planned(
     if generator.prompts and prompts is None:
         problems.add((*key, "generator"), f"{spec.generator} works from clips; name them with prompts")
     if isinstance(prompts, Path):
-        ClipSet.open(prompts)
+        ClipSet.open(prompts, ignore_columns=spec.ignore_columns)
     seed = whole.seed if spec.seed is None else spec.seed
-    return PlannedSet(
-        key, call=GeneratorCall(text, prompts, spec.count or whole.count, spec.seconds or whole.seconds, seed)
-    )
+    count, seconds = spec.count or whole.count, spec.seconds or whole.seconds
+    call = GeneratorCall(text, prompts, count, seconds, seed, tuple(spec.ignore_columns))
+    return PlannedSet(key, call=call)
 
 
 def _check_inside(suite: Suite, host: Host, spec: str) -> None:

@@ -25,6 +25,12 @@ def prepare(
     dtype: Annotated[
         str, typer.Option("--dtype", help="float16, or int8 with a scale for each band: half the disk.")
     ] = "float16",
+    ignore_columns: Annotated[
+        str,
+        typer.Option(
+            "--ignore-columns", help="Columns of manifests that are meant to be passed over: A,B or patterns."
+        ),
+    ] = "",
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Threads that decode.")] = os.cpu_count() or 1,
 ) -> None:
     """Write log-mels of speech into shards; a repeated call adds the clips that are missing."""
@@ -33,12 +39,14 @@ def prepare(
     from cdslm_model.data.mel import MelSpec
     from cdslm_model.data.prepare import prepare as make
     from cdslm_model.data.storage import find_storage
+    from cdslm_model.plugin.printing import printable
     from cdslm_model.plugin.recordings import recordings
 
     # Clips run in parallel here: threads within each of their short transforms would only wait for each other
     torch.set_num_threads(1)
     storage = find_storage(dtype)
-    for split, clips in sorted(recordings(audio).items()):
+    ignored = [name.strip() for name in ignore_columns.split(",") if name.strip()]
+    for split, clips in sorted(recordings(audio, ignored).items()):
         folder = out / split
         report = make(clips, folder, MelSpec(), storage=storage, jobs=jobs, progress=_progress(str(folder)))
         hours = report.frames / MelSpec().frame_rate / 3600
@@ -47,7 +55,7 @@ def prepare(
             f"{storage.name}, {report.bytes / 1e6 / hours:.1f} MB an hour"
         )
         for name, why in list(report.left_out.items())[:5]:
-            typer.echo(f"  left out: {name}: {why}", err=True)
+            typer.echo(f"  left out: {printable(name)}: {printable(why)}", err=True)
         if len(report.left_out) > 5:
             typer.echo(f"  left out: {len(report.left_out)} clips in all", err=True)
 

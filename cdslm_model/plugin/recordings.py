@@ -31,7 +31,7 @@ class ClipRecording:
 
     @property
     def stamp(self) -> str:
-        """Size and time of its file; an absent file raises when it is decoded."""
+        """Size and time of its file; an absent file raises when it is decoded. Its part of it is in the name."""
         try:
             status = Path(self.source.path).stat()
         except OSError:
@@ -45,7 +45,7 @@ class ClipRecording:
         """
         try:
             cached, count, own_rate_hz = self._inspect()
-            blocks = (block.samples for block in cached or read_blocks(self.source.path))
+            blocks = (block.samples for block in cached or self._blocks())
             digest = content_hash(count, own_rate_hz)
             for samples in resample_blocks(_counted(blocks, digest, count), own_rate_hz, rate_hz):
                 consume(samples)
@@ -53,11 +53,14 @@ class ClipRecording:
             raise DataError(str(error)) from error
         return RecordingFacts(digest.hexdigest(), self.source.speaker)
 
+    def _blocks(self) -> Iterator[Decoded]:
+        return read_blocks(self.source.path, span=self.source.span)
+
     def _inspect(self) -> tuple[list[Decoded], int, int]:
         """Return its pieces where they are few, its sample count and its rate; raise where it is silent or invalid."""
         cached: list[Decoded] = []
         levels, rate_hz = Levels(), 0
-        for block in read_blocks(self.source.path):
+        for block in self._blocks():
             rate_hz = block.rate_hz
             levels += Levels.of(block.samples)
             if levels.count <= CACHED_SAMPLES:
@@ -79,11 +82,11 @@ def _counted(blocks: Iterator[Samples], digest: hashlib._Hash, count: int) -> It
         raise AudioError("it changed while it was being read; repeat the command")
 
 
-def recordings(paths: Sequence[str]) -> dict[str, list[ClipRecording]]:
+def recordings(paths: Sequence[str], ignore_columns: Sequence[str] = ()) -> dict[str, list[ClipRecording]]:
     """Return the clips of directories and manifests, by split.
 
     A set whose keys all begin with "train/", "valid/", "dev/", "validation/" or "test/" (as they do in a directory with
-    such folders) has splits; any other set is under "".
+    such folders) has splits; any other set is under "". `ignore_columns` is that of `ClipSet.open`.
 
     Raises:
         ModelError: A path holds no clips.
@@ -91,12 +94,17 @@ def recordings(paths: Sequence[str]) -> dict[str, list[ClipRecording]]:
     splits: dict[str, list[ClipRecording]] = {}
     for path in paths:
         try:
-            sources = ClipSet.open(path).sources
+            sources = ClipSet.open(path, ignore_columns=ignore_columns).sources
         except EvalError as error:
             raise DataError(str(error)) from error
         firsts = {source.key.partition("/")[0] for source in sources}
         split = "train" in firsts and firsts <= SPLITS
         for source in sources:
             name = source.key.partition("/")[0] if split else ""
-            splits.setdefault(name, []).append(ClipRecording(source, os.path.abspath(source.path)))  # noqa: PTH100
+            splits.setdefault(name, []).append(ClipRecording(source, _name(source)))
     return splits
+
+
+def _name(source: Source) -> str:
+    """Return the absolute path of a clip, and the part of its recording that it is."""
+    return os.path.abspath(source.path) + source.address.part  # noqa: PTH100 - as written, links are not followed

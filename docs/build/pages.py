@@ -101,7 +101,7 @@ def first_page() -> str:
     text = (ROOT / "README.md").read_text()
     text = re.sub(r"\[docs/([^\]]*)\]\(docs/", r"[\1](", text)
     text = re.sub(r"\]\(docs/", "](", text)
-    return re.sub(r"\[([^\]]*)\]\(CONTRIBUTING\.md\)", r"`\1`", text)
+    return re.sub(r"\[([^\]]*)\]\((?:CONTRIBUTING\.md|CITATION\.cff)\)", r"`\1`", text)
 
 
 write("index.md", first_page())

@@ -14,6 +14,7 @@ from cdslm_eval.core.audio import content_digest, frame_levels_dbfs, level_dbfs,
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.completeness import truncation
 from cdslm_eval.core.errors import AudioError, UsageError
+from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store import FileFacts, Outcome, Store
 
 
@@ -74,7 +75,7 @@ def test_a_manifests_own_fields_win_over_sidecars(tmp_path):
     [
         ("m.jsonl", '{"path": "a.wav"}\n{broken\n', "line 2: not JSON"),
         ("m.jsonl", '{"paht": "a.wav"}\n', "Did you mean"),
-        ("m.csv", "file,text\na.wav,x\n", "must name the columns"),
+        ("m.csv", "file,text\na.wav,x\n", "line 2: no .path.. Rename the column .file"),
         ("m.scp", "k sox in.wav |\n", "commands from a file are not run"),
         ("m.jsonl", '{"path": "a.wav", "key": "k"}\n{"path": "b.wav", "key": "k"}\n', "occurs twice"),
     ],
@@ -128,13 +129,13 @@ def test_every_odd_file_reads_or_is_refused_as_soundfile_says(shared_data):
 
 def test_rows_and_facts_come_back_as_they_went_in(tmp_path):
     row = {"phones": ["a", "b"], "x": 1.5, "none": None, "v": np.arange(3, dtype=np.float32)}
-    facts = FileFacts(1, 2, 3, 4, "d" * 64, 1.0, 16000, 1, "WAV PCM_16", "none", 0.5, 0.0, -np.inf, 0.0)
+    facts = FileFacts("host", 1, 2, 3, 4, "d" * 64, 1.0, 16000, 1, "WAV PCM_16", "none", 0.5, 0.0, -np.inf, 0.0)
     with Store(tmp_path / "deep" / "s.cdslm") as store:
         with store.writing():
             store.put_row("id", "one", Outcome("ok", "", row))
             store.put_row("id", "two", Outcome("skipped", "silent", {}))
-            store.put_file("/x.wav", facts)
-        assert store.files(["/x.wav", "/y.wav"]) == {"/x.wav": facts}
+            store.put_file(Address("/x.wav"), facts)
+        assert store.files([Address("/x.wav"), Address("/y.wav")]) == {Address("/x.wav"): facts}
         one, two, three = store.outcomes("id", ["one", "two", "three"])
         assert three is None
         assert two == Outcome("skipped", "silent", {})

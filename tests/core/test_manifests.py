@@ -27,6 +27,14 @@ def test_a_quotation_mark_in_a_tsv_is_text(tmp_path):
         ("m.csv", "path,Text\na.wav,x\n", "the column 'Text' is not read. Did you mean 'text'"),
         ("m.csv", "path,transcript\na.wav,x\n", "the column 'transcript' is not read. Did you mean 'text'"),
         ("m.csv", "path,referense\na.wav,x\n", "Did you mean 'reference'"),
+        ("m.csv", "path,spkr,mood\na.wav,x,y\n", "line 2: the column 'spkr' is not read. Did you mean 'speaker'"),
+        ("m.csv", "path,mood,age\na.wav,x,y\n", "not read. If that is meant: --ignore-columns mood,age"),
+        ("m.csv", "path,text,words\na.wav,x,y\n", "not read. If that is meant: --ignore-columns words"),
+        ("m.jsonl", '{"path": "a.wav"}\n{"path": "b.wav", "mood": 1}\n', "line 2: the column 'mood' is not read"),
+        ("m.jsonl", '{"path": "a.wav", "text": "x", "text": "y"}\n', "line 1: not JSON (the key 'text' occurs twice)"),
+        ("m.jsonl", '{"path": "a.wav", "offset": 1, "offset": 1}\n', "the key 'offset' occurs twice"),
+        ("m.jsonl", '{"path": "a.wav", "text": "\\"", "key": "k", "key": "l"}\n', "the key 'key' occurs twice"),
+        ("m.csv", "path,key\na.wav,caf\u00e9\nb.wav,cafe\u0301\n", "the key 'caf\u00e9' occurs twice"),
         ("m.jsonl", '{"path": "a.wav", "phones": 3}\n', "line 1: 'phones' must be text"),
         ("m.jsonl", '{"path": "a.wav", "text": ["a", "b"]}\n', "line 1: 'text' must be text"),
         ("m.jsonl", "[" * 100_000 + "\n", "line 1: not JSON"),
@@ -56,9 +64,38 @@ def test_any_white_space_separates_in_kaldi_files(tmp_path):
     assert [(source.key, source.speaker, source.text) for source in sources] == [
         ("u1", "s1", "hello you"), ("u2", "s2", "bye"),
     ]  # fmt: skip
-    (tmp_path / "segments").write_text("u1 r 0 1\n")
-    with pytest.raises(UsageError, match="segments: utterances within recordings"):
-        ClipSet.open(tmp_path / "wav.scp")
+
+
+def test_columns_that_are_meant_are_passed_over(tmp_path):
+    (tmp_path / "m.csv").write_text("path,Text,meta_a,meta_b\na.wav,x,1,2\n")
+    (source,) = ClipSet.open(tmp_path / "m.csv", ignore_columns=["Text", "meta_*"]).sources
+    assert source.text is None
+    rows = "N,D,loss,wall_s\n1e6,1e8,3.5,1\n2e6,1e8,3.2,x\n"
+    (tmp_path / "t.csv").write_text(rows)
+    assert set(RunTable.read(tmp_path / "t.csv", ignore_columns=["wall_*"]).metrics) == {"loss"}
+
+
+def test_names_are_compared_in_composed_form(tmp_path):
+    """Archives of macOS hold decomposed names, and lists that were typed composed ones."""
+    composed, decomposed = "caf\u00e9", "cafe\u0301"
+    (tmp_path / f"{decomposed}.wav").write_bytes(b"")
+    (tmp_path / f"{decomposed}.txt").write_text("coffee")
+    (tmp_path / "m.csv").write_text(f"path,speaker\n{composed}.wav,{decomposed}\n")
+    (source,) = ClipSet.open(tmp_path / "m.csv").sources
+    assert (source.path, source.text) == (str(tmp_path / f"{decomposed}.wav"), "coffee")
+    assert (source.key, source.speaker) == (composed, composed)
+    (tmp_path / "wav.scp").write_text(f"{composed} x.wav\n")
+    (tmp_path / "utt2spk").write_text(f"{decomposed} s\n")
+    (source,) = ClipSet.open(tmp_path / "wav.scp").sources
+    assert (source.key, source.speaker) == (composed, "s")
+
+
+@pytest.mark.parametrize("text", ['{"N": 1e6, "D": 2, "loss": 1, "N": 2}', '[{"N": 1, "N": 2}]'])
+def test_a_doubled_key_of_a_table_of_runs_is_an_error(tmp_path, text):
+    path = tmp_path / ("t.json" if text.startswith("[") else "t.jsonl")
+    path.write_text(text)
+    with pytest.raises(UsageError, match="the key 'N' occurs twice"):
+        read_records(path)
 
 
 def test_key_zero_stays_and_missing_text_is_missing(tmp_path):

@@ -33,7 +33,7 @@ def test_the_directory_has_every_component_of_every_installed_plugin_and_nothing
     }
     assert set(rows) == installed - {"cdslm-eval"}
     for owner, provides in OWN_PLUGINS.items():
-        names = re.findall(r"(?:metric|recognizer|transcriber|generator|executor) `([^`]+)`", rows.get(owner, ""))
+        names = re.findall(r"(?:metric|recognizer|transcriber|generator|executor|law) `([^`]+)`", rows.get(owner, ""))
         assert owner not in rows or set(names) == {name for group in provides.values() for name in group}
     assert len({line.replace("\\|", "").count("|") for line in rows.values()} | {7}) == 1
 

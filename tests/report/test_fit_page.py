@@ -61,7 +61,7 @@ def test_files_beside_the_page_hold_the_same_study(folder):
     assert [name for name in pictures if name.endswith(".png")] == [
         name.replace(".svg", ".png") for name in pictures if name.endswith(".svg")
     ]
-    assert len(pictures) == 2 * (folder / "index.html").read_text().count("<figure ")
+    assert len(pictures) == 3 * (folder / "index.html").read_text().count("<figure ")
     document = json.loads((folder / "fit.json").read_text())
     page = (folder / "index.html").read_text()
     assert document["settings"]["digest"] in page
@@ -109,3 +109,10 @@ def test_every_row_of_every_table_has_a_cell_under_each_heading(folder, column_c
     tables = column_counts((folder / "index.html").read_text())
     assert len(tables) > 3
     assert all(len(set(counts)) == 1 and counts[0] > 1 for _, counts in tables), tables
+
+
+def test_it_ends_with_what_to_cite(folder):
+    quote = json.loads((folder / "fit.json").read_text())["quote"]
+    assert "@inproceedings{hoffmann2022chinchilla," in quote["bibtex"]
+    assert "@inproceedings{hoffmann2022chinchilla," in (folder / "index.html").read_text()
+    assert "cdslm-eval 0." in quote["sentences"][0]

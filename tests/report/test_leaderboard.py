@@ -16,15 +16,15 @@ from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.report.leaderboard import write_leaderboard
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.score_result import Exemplar, ScoreResult
-from cdslm_eval.results.standing import standings
 from cdslm_eval.results.suite_result import Cell, Change, Judgement, PastValue, SuiteResult
+from cdslm_eval.stats.standing import standings
 
 EVIL = "</title></script><script>alert('x')</script>\"'<img src=x onerror=alert(1)>"
 
 
 def mos(system, value, half=0.05, **more):
     frame = {"metric": "m", "identity": "m@1", "name": "mos", "interval": "95% bootstrap", "unit": "MOS"}
-    frame |= {"better": "higher", "n_scored": 50}
+    frame |= {"better": "higher", "n_scored": 50, "se": half / 1.96, "degrees": 10_000}
     return Estimate.from_json(
         {"system": system, "value": value, "low": value - half, "high": value + half, **frame, **more}
     )
@@ -188,3 +188,11 @@ def test_every_row_of_every_table_has_a_cell_under_each_heading(result, tmp_path
     tables = column_counts(write_leaderboard(result, tmp_path).read_text())
     assert len(tables) == 3
     assert all(len(set(counts)) == 1 and counts[0] > 1 for _, counts in tables), tables
+
+
+def test_it_ends_with_what_to_quote_escaped(result, tmp_path):
+    page = write_leaderboard(result, tmp_path).read_text()
+    quote = page[page.index('id="quote"') :]
+    assert "a: mos 2.000 (1.950 … 2.050) MOS" in quote
+    assert "@software{cdslm_eval" in quote
+    assert "<script>alert" not in quote

@@ -21,6 +21,7 @@ def divergence(system, value, half, trust="ok", clips=20):
     return Estimate(
         system=system, metric="pjsd", identity="pjsd@1", name="pjsd_2", value=value + 0.02, low=value / 2,
         high=value + 0.1, interval="bounds", calibration=own, unit="bits", better="lower", n_scored=clips,
+        se=half / 1.96, degrees=10_000,
     )  # fmt: skip
 
 

@@ -6,7 +6,7 @@ import pytest
 from cdslm_eval.results.estimate import Calibration, Estimate
 from cdslm_eval.results.numbers import decimals_of, format_number, format_value, to_json
 from cdslm_eval.results.ranking import common_scale, ranked
-from cdslm_eval.results.standing import standings
+from cdslm_eval.stats.standing import standings
 
 
 def divergence(system="a", trust="ok", **more):

@@ -92,8 +92,13 @@ def score(store, systems=SYSTEMS, **options):
 
 
 @pytest.fixture(scope="module")
-def result(tmp_path_factory):
-    return score(tmp_path_factory.mktemp("channel") / "a.cdslm")
+def rows(tmp_path_factory):
+    return tmp_path_factory.mktemp("channel") / "a.cdslm"
+
+
+@pytest.fixture(scope="module")
+def result(rows):
+    return score(rows)
 
 
 def test_the_floor_explains_noise_and_the_matched_value_leaves_language(result):
@@ -215,3 +220,87 @@ def test_only_values_of_phones_see_the_channel():
 
     assert sees_channel([Length()]) == ()
     assert JensenShannon("phones").sees_channel
+
+
+def test_a_comparison_says_where_the_channel_explains_it(result, rows, tmp_path):
+    def compare(a, b, **options):
+        return api.compare(
+            {a: SYSTEMS[a]}, {b: SYSTEMS[b]}, REFERENCE, "pjsd",
+            recognizer=ToneRecognizer, store=rows, jobs=1, note=lambda _: None, **options,
+        )  # fmt: skip
+
+    compared = compare("clean", "noisy")
+    verdicts = {d.name: compared.verdict(d) for d in compared.differences}
+    assert verdicts["pjsd_1"] == "clean is better (acoustic: compare matched)"
+    # what score says of both, from the same rows
+    own = {(e.system, e.name): to_json(e.acoustics) for e in compared.estimates}
+    theirs = {(e.system, e.name): to_json(e.acoustics) for e in result.estimates if e.system in ("clean", "noisy")}
+    assert own == theirs
+    assert [entry.name for entry in compared.channel.sets] == ["reference", "clean", "noisy"]
+    assert any("posterior" in sentence for sentence in compared.warnings)
+    path = compared.save(tmp_path / "c.json")
+    assert type(compared).load(path).as_json() == json.loads(json.dumps(compared.as_json()))
+    assert "acoustic floor" in compared.to_latex()
+    without = compare("clean", "noisy", channel=False)
+    assert (without.channel, without.estimates) == (None, ())
+    assert without.as_json()["differences"] == compared.as_json()["differences"]
+    assert without.verdict(without.difference("pjsd_1")) == "clean is better"
+
+
+class EnglishTones(ToneRecognizer):
+    """The same, declared to be for English."""
+
+    name = "english-tones"
+    languages = frozenset({"en"})
+
+
+def with_texts(language=None):
+    lines = ("see me fleeing, she sees these", "all tall walls fall on lawns")
+    texts = [lines[number % 2] for number in range(len(REFERENCE))]
+    pairs = zip(REFERENCE.sources, texts, strict=True)
+    return ClipSet("real", [dataclasses.replace(source, text=text, language=language) for source, text in pairs])
+
+
+def gains(tmp_path, recognizer, reference):
+    return api.score(
+        {"clean": SYSTEMS["clean"]}, reference, "pjsd", recognizer=recognizer,
+        store=tmp_path / "g.cdslm", jobs=1, channel=False, note=lambda _: None,
+    )  # fmt: skip
+
+
+def test_the_gain_of_a_reference_with_texts_is_in_every_output(tmp_path):
+    from cdslm_eval.cli.tables import markdown, table
+    from cdslm_eval.report.page import write_report
+
+    result = gains(tmp_path, EnglishTones, with_texts())
+    first = result.recognition_gain[0]
+    assert (first.name, first.clips) == ("pjsd_1", (12, 12))
+    # the tones know nothing of the texts, which differ wholly
+    assert first.text > 0.3
+    assert abs(first.share) < 0.1
+    folder = tmp_path / "page"
+    outputs = [table(result), markdown(result), write_report(result, folder).read_text()]
+    assert all("in text this recognizer recovers" in output for output in outputs)
+    record = json.loads((folder / "result.json").read_text())["recognition_gain"][0]
+    assert record["text"] == pytest.approx(first.text)
+    loaded = ScoreResult.load(result.save(tmp_path / "r.json"))
+    assert to_json(loaded.recognition_gain) == to_json(result.recognition_gain)
+    compared = api.compare(
+        {"a": SYSTEMS["clean"]}, {"b": SYSTEMS["other"]}, with_texts(), "pjsd", recognizer=EnglishTones,
+        store=tmp_path / "g.cdslm", jobs=1, channel=False, note=lambda _: None,
+    )  # fmt: skip
+    assert compared.recognition_gain[0] == first
+    assert compared.load(compared.save(tmp_path / "c.json")).recognition_gain[0] == first
+    assert "recognition_gain" not in gains(tmp_path, EnglishTones, REFERENCE).as_json()
+
+
+def test_texts_that_cannot_be_read_have_a_reason(tmp_path, monkeypatch):
+    from cdslm_eval.builtin.recognizers.transcript import TranscriptRecognizer
+
+    (unknown,) = gains(tmp_path, ToneRecognizer, with_texts()).recognition_gain
+    assert "language column" in unknown.reason
+    (odd,) = gains(tmp_path, EnglishTones, with_texts("xx")).recognition_gain
+    assert "no language 'xx'" in odd.reason
+    monkeypatch.setattr(TranscriptRecognizer, "requires", {"no_such_module": "cdslm-eval[speech]"})
+    (absent,) = gains(tmp_path, EnglishTones, with_texts()).recognition_gain
+    assert "pip install 'cdslm-eval[speech]'" in absent.reason

@@ -48,6 +48,19 @@ def test_a_second_run_measures_nothing_and_a_changed_file_is_measured_again(stor
     assert third[0].row["level_dbfs"] == first[1].row["level_dbfs"]
 
 
+def test_the_time_of_a_metric_is_charged_to_it_and_to_its_set_and_is_0_from_the_store(store, tone_set):
+    sets = [ClipSet.open(tone_set("long", 6)), ClipSet.open(tone_set("short", 1, 1))]
+    metrics = (Signal(), hostile.Slow())
+    runner = Runner(store, LocalExecutor(), SidecarRecognizer(), jobs=1)
+    long, short = runner.run([Request(clips, metrics) for clips in sets])
+    # what sleeps 0.6 s is charged for it (less what its first message was late), and the other metric is not
+    assert long.seconds(metrics[1]) > 0.3
+    assert short.seconds(metrics[1]) > 0
+    assert 0 < long.seconds(metrics[0]) < long.seconds(metrics[1])
+    (again,) = runner.run([Request(sets[0], metrics)])
+    assert again.seconds(metrics[1]) == 0
+
+
 def test_jobs_and_batches_change_nothing(tmp_path, tone_set):
     folder = tone_set("t", 9)
     events = []
@@ -144,28 +157,49 @@ def _rows(path):
         return 0
 
 
-def test_a_recognizer_that_cannot_open_fails_with_its_cause_and_heals(tmp_path, tone_set, monkeypatch):
+@pytest.mark.parametrize(("recognizer", "where"), [(hostile.Flaky, "clip"), (hostile.FlakyReader, "open")])
+def test_upstream_features_that_fail_once_leave_no_rows_and_heal(tmp_path, tone_set, monkeypatch, recognizer, where):
     """A GPU that is full once must not leave rows with "no phones" for ever, nor rows that lack them as ok."""
     folder = tone_set("t", 4)
-    monkeypatch.setenv("FLAKY_OOM", "1")
+    monkeypatch.setenv("FLAKY", f"flaky:{where} writer:{where} encoder:{where}")
+    reads_words = recognizer is hostile.FlakyReader
 
     def measure(store):
-        runner = Runner(store, LocalExecutor(), hostile.Flaky(), jobs=1)
-        (measured,) = runner.run([Request(ClipSet.open(folder), (needs, wants))])
-        return [list(measured.outcomes(metric)) for metric in (needs, wants)]
+        runner = Runner(store, LocalExecutor(), recognizer(), transcriber=hostile.FlakyTranscriber(), jobs=1)
+        (measured,) = runner.run([Request(ClipSet.open(folder), metrics)])
+        return [list(measured.outcomes(metric)) for metric in metrics]
 
-    needs, wants = hostile.CountsPhones(), Signal()
+    phones, words, signal, encoder = metrics = (
+        hostile.CountsPhones(), hostile.CountsWords(), Signal(), hostile.FlakyEncoder()
+    )  # fmt: skip
     with Store(tmp_path / "s") as store:
-        needed, optional = measure(store)
-        assert {outcome.status for outcome in needed} == {"failed"}
-        assert all(outcome.reason.startswith("no phones: flaky: RuntimeError: CUDA out") for outcome in needed)
-        assert [outcome.row["phones"] for outcome in optional] == [None] * 4
-        monkeypatch.delenv("FLAKY_OOM")
+        lost = dict(zip(metrics, measure(store), strict=True))
+        failing = {clip for clip in range(4) if where == "open" or clip == 1}
+        for metric, feature, cause in (
+            (phones, "phones", "no transcript: " if reads_words else "flaky: " if where == "open" else ""),
+            (words, "transcript", ""),
+            (encoder, "", ""),
+        ):
+            assert {clip for clip, outcome in enumerate(lost[metric]) if outcome.status == "failed"} == failing
+            reasons = [outcome.reason for outcome in lost[metric] if outcome.status != "ok"]
+            assert all(reason.startswith(f"no {feature}: {cause}" if feature else "Runtime") for reason in reasons)
+            assert all("RuntimeError: CUDA out of memory" in reason for reason in reasons)
+        # what only wants phones has the rest of its row now, and all of it when they can be had
+        assert [outcome.row["phones"] is None for outcome in lost[signal]] == [clip in failing for clip in range(4)]
+        monkeypatch.delenv("FLAKY")
         healed = measure(store)
     with Store(tmp_path / "unbroken") as store:
-        assert healed == measure(store)
-    assert {outcome.status for outcome in healed[0]} == {"ok"}
-    assert all(outcome.row["phones"] for outcome in healed[1])
+        assert _plain(healed) == _plain(measure(store))
+    assert {outcome.status for own in healed for outcome in own} == {"ok"}
+    assert all(outcome.row["phones"] for outcome in healed[2])
+
+
+def _plain(outcomes):
+    """Return outcomes whose arrays are lists, which know their equals."""
+    return [
+        [(o.status, o.reason, {name: np.asarray(value).tolist() for name, value in o.row.items()}) for o in own]
+        for own in outcomes
+    ]
 
 
 def test_a_float_file_at_integer_scale_fails_and_codec_overshoot_does_not(store, tmp_path):

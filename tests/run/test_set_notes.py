@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import os
 import shutil
@@ -14,7 +15,10 @@ import soundfile as sf
 from cdslm_eval import api
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import EvalError
+from cdslm_eval.core.store import Store
+from cdslm_eval.core.store_care import drop, summarise
 from cdslm_eval.plugin.contract import Generator, GeneratorInfo
+from cdslm_eval.run.set_notes import unnamed_speakers
 
 RATE_HZ = 16000
 
@@ -65,9 +69,34 @@ def test_doubts_are_noted_once_a_set_and_again_from_the_store(folder, score, cli
     assert score(path)[0].warnings == result.warnings
 
 
-def test_sound_sets_have_no_note(folder, score):
+def test_sound_sets_of_known_speakers_have_no_note(folder, score):
     stereo = np.stack([noise(), noise(seed=1)], axis=1)
-    assert score(folder("fine", noise(), noise(seed=3) + 0.01, stereo, 1.3 * noise() / np.abs(noise()).max()))[1] == []
+    path = folder("fine", noise(), noise(seed=3) + 0.01, stereo, 1.3 * noise() / np.abs(noise()).max())
+    assert score(path, speakers_from="folder")[1] == []
+
+
+def test_a_command_on_sets_without_speakers_has_one_note_that_names_them(folder, score, tmp_path):
+    first, second = folder("a", noise(), noise(seed=1)), folder("b", noise(seed=2), noise(seed=3))
+    (note,) = score([first, second])[1]
+    assert note.startswith("note: no speakers are known of any set: each clip counts as one")
+    named = {"a": ClipSet.open(first), "b": [(noise(seed=2).astype(np.float32), RATE_HZ)] * 2}
+    named["a"] = ClipSet("a", [dataclasses.replace(source, speaker=source.key) for source in named["a"].sources])
+    (note,) = score(named)[1]
+    assert "known of b:" in note
+    notes = []
+    api.compare(first, second, metrics="signal", store=tmp_path / "s.cdslm", jobs=1, note=notes.append)
+    assert [note for note in notes if "speakers" in note] == [
+        "note: " + unnamed_speakers({name: {"clips": 2, "speakers": 0} for name in ("a", "b")})[0]
+    ]
+
+
+def test_the_note_on_speakers_names_sets_whose_neighbours_score_alike():
+    facts = {"clips": 40, "speakers": 0}
+    sets = {"a": facts | {"neighbours": 0.41}, "b": facts | {"speakers": 7, "neighbours": 0.5}, "c": facts}
+    (note,) = unnamed_speakers(sets)
+    assert "known of a, c:" in note
+    assert "do, in a (0.41)." in note
+    assert unnamed_speakers({"b": sets["b"], "single": facts | {"clips": 1}}) == []
 
 
 def test_a_rate_below_a_metrics_rate_is_one_note(folder, tmp_path):
@@ -104,6 +133,18 @@ def test_the_index_vouches_for_no_other_file_of_the_same_size_and_time(folder, s
     assert score(path)[0].estimate("level").value == pytest.approx(level - 20, abs=0.01)
 
 
+def test_two_experiments_with_one_relative_path_are_told_apart(score, tmp_path, monkeypatch):
+    """Two folders with `samples/0.wav` of one size and time, and one store: the second had the level of the first."""
+    levels = []
+    for name, level in (("exp1", 0.05), ("exp2", 0.005)):
+        (tmp_path / name / "samples").mkdir(parents=True)
+        sf.write(tmp_path / name / "samples" / "0.wav", noise(level=level), RATE_HZ, subtype="FLOAT")
+        os.utime(tmp_path / name / "samples" / "0.wav", ns=(10**18, 10**18))
+        monkeypatch.chdir(tmp_path / name)
+        levels.append(score("samples")[0].estimate("level").value)
+    assert levels[1] == pytest.approx(levels[0] - 20, abs=0.01)
+
+
 def test_rehash_trusts_no_stamp(folder, score, tmp_path):
     path = folder("set", noise(level=0.05))
     level = score(path)[0].estimate("level").value
@@ -114,6 +155,26 @@ def test_rehash_trusts_no_stamp(folder, score, tmp_path):
         db.execute("UPDATE files SET digest = ? WHERE path LIKE '%set%'", [digest])
     assert score(path)[0].estimate("level").value == pytest.approx(level - 20, abs=0.01)
     assert score(path, rehash=True)[0].estimate("level").value == pytest.approx(level, abs=1e-9)
+
+
+def test_an_index_of_another_host_is_not_trusted(folder, score, tmp_path):
+    """Two machines have equal paths, and a copied store vouches for none of the second's files."""
+    path = folder("set", noise(level=0.05))
+    level = score(path)[0].estimate("level").value
+    score(folder("other", noise(level=0.005)))
+    with sqlite3.connect(tmp_path / "s.cdslm") as db:
+        digest = db.execute("SELECT digest FROM files WHERE path LIKE '%other%'").fetchone()[0]
+        db.execute("UPDATE files SET digest = ?, host = 'elsewhere' WHERE path LIKE '%set%'", [digest])
+    assert score(path)[0].estimate("level").value == level
+    with Store(tmp_path / "s.cdslm") as store:
+        assert summarise(store)["files_of_other_hosts"] == 1
+        dropped = drop(store, None, (), missing_files=True, dry_run=True)
+    assert dropped["files"] == 0
+    for clip in path.iterdir():
+        clip.unlink()
+    with Store(tmp_path / "s.cdslm") as store:
+        assert drop(store, None, (), missing_files=True, dry_run=False)["files"] == 1
+        assert summarise(store)["files_of_other_hosts"] == 1  # whether it is there cannot be seen from here
 
 
 def relabel(path):

@@ -26,7 +26,7 @@ from cdslm_eval import LawForm, hookimpl
 
 class Shifted(LawForm):
     """E + A (N + M)^-alpha + B D^-beta."""
-    name = "shifted"
+    name = "offset"
     formula = "E + A (N + M)^-alpha + B D^-beta"
     parameters = ("A", "M", "alpha", "B", "beta")
     scales = {"A": ("N", "alpha"), "B": ("D", "beta")}
@@ -95,9 +95,9 @@ def test_an_installed_law_is_fitted_from_the_command_line(installed, tmp_path):
         assert done.returncode == 0, done.stderr
         return done.stdout
 
-    document = json.loads(cli("fit", "runs.json", "--law", "shifted", "--replicates", "100", "--json", "-"))
+    document = json.loads(cli("fit", "runs.json", "--law", "offset", "--replicates", "100", "--json", "-"))
     law = document["law"]
-    assert law["form"] == "shifted"
+    assert law["form"] == "offset"
     assert law["formula"] == "E + A (N + M)^-alpha + B D^-beta"
     for name, tolerance in {"E": 0.01, "alpha": 0.05, "beta": 0.05, "M": 0.5}.items():
         assert law[name] == pytest.approx(TRUTH[name], rel=tolerance)
@@ -113,8 +113,8 @@ def test_an_installed_law_is_fitted_from_the_command_line(installed, tmp_path):
     # without the offset the same rows are fitted worse
     plain = json.loads(cli("fit", "runs.json", "--replicates", "0", "--json", "-"))["law"]
     assert plain["objective"] > 2 * law["objective"]
-    assert "shifted(N, D; A = " in cli("fit", "runs.json", "--law", "shifted", "--replicates", "0")
-    text = cli("fit", "predict", "runs.json", "--law", "shifted", "--C", "1e22", "--N", "7B", "--D", "1.4T")
+    assert "offset(N, D; A = " in cli("fit", "runs.json", "--law", "offset", "--replicates", "0")
+    text = cli("fit", "predict", "runs.json", "--law", "offset", "--C", "1e22", "--N", "7B", "--D", "1.4T")
     assert "Optima of budgets" in text
 
 

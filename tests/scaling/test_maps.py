@@ -6,6 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from scipy.optimize import least_squares
 
 from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling import Law, LawSpec, Plan, bootstrap_staged, compare_downstream, simulate
@@ -41,8 +42,11 @@ def test_published_errors_are_predicted_through_the_loss(shared_data):
 
 
 # relative errors of the chained 13B accuracy in per cent, as allenai/OLMo-ladder has them
-@pytest.mark.parametrize(("task", "published"), [("hellaswag", 2.5), ("arc_challenge", 17.5), ("arc_easy", 11.4)])
-def test_checkpoints_for_the_map_and_finals_for_the_law(shared_data, task, published):
+PUBLISHED = {"mmlu": 0.7, "hellaswag": 2.5, "arc_challenge": 17.5, "arc_easy": 11.4}
+
+
+def chained_error(shared_data, task, **options):
+    """Fit the law to finals, the map to checkpoints; return the largest model's error in per cent, and the fits."""
     folder = shared_data / "scaling/olmo"
     finals = [
         {"N": row["n"], "D": row["tokens"], "split": row["split"], "kind": "final", "bpb": row[f"{task}_bpb"],
@@ -50,27 +54,54 @@ def test_checkpoints_for_the_map_and_finals_for_the_law(shared_data, task, publi
         for row in _rows(folder / "final.csv")
     ]  # fmt: skip
     checkpoints = [
-        {
-            "N": row["n"],
-            "D": row["tokens"],
-            "split": "train",
-            "kind": "checkpoint",
-            "bpb": row["bpb"],
-            "acc": row["acc"],
-        }
+        {"N": row["n"], "D": row["tokens"], "split": "train", "kind": "checkpoint", "bpb": row["bpb"],
+         "acc": row["acc"]}
         for row in _rows(folder / "checkpoints.csv")
         if row["task"] == task and row["split"] == "train"
-    ]
-    table = RunTable.from_records(finals + checkpoints)
-    spec = LawSpec(better="higher", bounds=(0, 1))
+    ]  # fmt: skip
     result = compare_downstream(
-        table, "acc", "bpb", spec, loss_rows=["kind=final"], metric_rows=["kind=checkpoint"], folds=0
-    )
+        RunTable.from_records(finals + checkpoints), "acc", "bpb", LawSpec(better="higher", bounds=(0, 1)),
+        loss_rows=["kind=final"], metric_rows=["kind=checkpoint"], folds=0, **options,
+    )  # fmt: skip
     assert len(result.loss_fit.table) == 16
-    assert result.two_stage.map.name == "bounded-sigmoid"
     last = result.held_out.select([int(np.argmax(result.held_out.N))])
-    error = 100 * abs(float(result.predict("two_stage", last.N, last.D)[0] / last.metric("acc")[0] - 1))
-    assert error == pytest.approx(published, abs=1.0)
+    return 100 * abs(float(result.predict("two_stage", last.N, last.D)[0] / last.metric("acc")[0] - 1)), result
+
+
+@pytest.mark.parametrize("task", ["hellaswag", "arc_challenge", "arc_easy"])
+def test_checkpoints_for_the_map_and_finals_for_the_law(shared_data, task):
+    error, result = chained_error(shared_data, task)
+    assert result.two_stage.map.name == "bounded-sigmoid"
+    assert error == pytest.approx(PUBLISHED[task], abs=1.0)
+
+
+def test_a_perfect_model_as_one_more_row_gives_the_published_prediction(shared_data):
+    error, result = chained_error(shared_data, "mmlu", maps=["ideal-sigmoid"])
+    assert error == pytest.approx(PUBLISHED["mmlu"], abs=1.0)
+    assert "gradient" not in {flag.name for flag in result.fused.flags}
+
+
+def test_the_row_of_a_perfect_model_weighs_as_much_as_any_other():
+    loss = np.linspace(0.5, 1.5, 30)
+    value = 0.25 + 0.5 / (1 + np.exp(6 * (loss - 0.9))) + 0.01 * np.random.default_rng(0).standard_normal(30)
+    axis = make_axis("identity", value, "higher", (0.0, 1.0))
+    mapped = fit_map(loss, value, np.ones(30), axis, ["ideal-sigmoid"])
+
+    def misses(p):
+        fitted = p[0] + (p[1] - p[0]) / (1 + np.exp(-p[2] * (np.append(loss, 0.0) - p[3])))
+        return fitted - np.append(value, 1.0)
+
+    bounds = ([0, 0, 0, -2], [1, 1, 60, 3])
+    own = least_squares(misses, [0.75, 0.25, 6, 0.9], bounds=bounds, xtol=1e-14, ftol=1e-14)
+    # nearly all rows lie within Huber's delta, where its cost is that of least squares
+    assert mapped.value(0.3) == pytest.approx(
+        own.x[0] + (own.x[1] - own.x[0]) / (1 + np.exp(-own.x[2] * (0.3 - own.x[3]))), abs=0.01
+    )
+    free = fit_map(loss, value, np.ones(30), axis, ["sigmoid"])
+    assert mapped.value(0.0) > free.value(0.0) + 0.02
+    assert "ideal-sigmoid" not in {score.name for score in fit_map(loss, value, np.ones(30), axis).scores}
+    with pytest.raises(UsageError, match="needs the bounds"):
+        fit_map(loss, value, np.ones(30), make_axis("identity", value, "higher"), ["ideal-sigmoid"])
 
 
 def _rows(path):

@@ -3,15 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
+import pytest
 
+from benchmarks.calibration.decisions import (
+    advice_decides,
+    divergence_of,
+    false_ranks,
+    hidden_speakers,
+    mean_of,
+    memorisers,
+)
 from benchmarks.calibration.divergences import near_copies, sources
+from benchmarks.calibration.means import SOURCES
+from benchmarks.calibration.sets import frechet_coverage, kernel_coverage, told_apart
 from benchmarks.calibration.sources import divergences
-from cdslm_eval import Context, Frechet
-from cdslm_eval.core.store import Outcome
+from cdslm_eval import Context, Mean
 from cdslm_eval.stats.hidden_clusters import order_correlation
 from cdslm_eval.stats.jsd import corrected_difference, jsd, phoneme_jsd
 from cdslm_eval.stats.jsd.corrected import grassberger_jsd
-from cdslm_eval.stats.sample import gather
+from cdslm_eval.stats.standing import standings
 
 
 def test_the_interval_of_a_corrected_value_covers_the_truth_and_is_absent_at_bounds_only():
@@ -54,23 +64,71 @@ def test_the_second_estimate_is_nearly_unbiased_where_the_plug_in_is_not():
     assert abs(second - truth) < 0.3 * (plug_in - truth)
 
 
-def test_sets_of_unequal_counts_are_thinned_where_a_covariance_is_singular():
-    def sample(count, rng, shift=0.0):
-        rows = [
-            Outcome("ok", "", {"embedding": (row + shift).astype(np.float32)}) for row in rng.normal(size=(count, 24))
-        ]
-        return gather(rows, range(count))
+def test_sets_of_unequal_counts_are_thinned_where_few_clips_leave_a_bias():
+    tests = [told_apart((18, 72, 80), 24, seed) for seed in range(20)] + [
+        told_apart((60, 200, 80), 24, seed) for seed in range(10)
+    ]
+    assert sum(by_test for by_test, _, _ in tests) <= 4
+    assert not any(by_rank for _, by_rank, _ in tests)
+    assert "thinned to 18 clips" in tests[0][2]
+    assert "thinned to 60 clips" in tests[-1][2]
+    assert "thinned" not in told_apart((100, 200, 80), 24, 0)[2]
+    assert told_apart((18, 72, 80), 24, 0, shift=1.0)[0]
+    assert told_apart((100, 200, 80), 24, 0, shift=1.0)[1]
 
-    significant = 0
-    for seed in range(20):
-        rng = np.random.default_rng(seed)
-        few, many, real = (sample(count, rng) for count in (18, 72, 80))
-        (difference,) = Frechet().difference(few, many, real, Context(name="fad", seed=seed), paired=False)
-        assert "thinned to 18 clips" in difference.method
-        significant += difference.p_value < 0.05
-    assert significant <= 3
-    (apart,) = Frechet().difference(sample(18, rng, 1.0), many, real, Context(name="fad"), paired=False)
-    assert apart.p_value < 0.01
+
+@pytest.mark.parametrize("name", ["mean, normal", "median, normal"])
+def test_equal_systems_are_rarely_ranked_apart_and_different_ones_are(name):
+    assert false_ranks(name, 30, 40) <= 0.15
+    rng = np.random.default_rng(0)
+    source, estimates = SOURCES[name], []
+    for system in range(4):
+        sample = source.sample(30, rng)
+        sample.numbers["x"] = sample.numbers["x"] + 3.0 * system
+        context = Context(name="x", better="higher", system=str(system))
+        estimates += source.statistic.estimate(sample, None, context).estimates
+    assert [standing.text for standing in standings(estimates).values()] == ["4", "3", "2", "1"]
+
+
+def test_ranks_of_two_systems_are_the_unpaired_test_of_compare():
+    source, rng = SOURCES["mean, normal"], np.random.default_rng(4)
+    for shift in (0.5, 1.5):
+        a, b = source.sample(8, rng), source.sample(5, rng)
+        b.numbers["x"] = b.numbers["x"] + shift
+        contexts = [Context(name="x", better="higher", system=system) for system in "ab"]
+        estimates = [
+            Mean("x").estimate(side, None, own).estimates[0] for side, own in zip((a, b), contexts, strict=True)
+        ]
+        (difference,) = Mean("x").difference(a, b, None, contexts[0], paired=False)
+        apart = {standing.shown for standing in standings(estimates).values()}
+        assert apart == {difference.p_value < 0.05}
+
+
+def test_a_memoriser_stands_unranked_next_to_fresh_speech():
+    assert [row.after for row in memorisers(3)] == ["1.000", "1.000", "1.000", "0.000", "1.000"]
+
+
+def test_sets_without_speakers_have_a_note_that_names_alike_neighbours():
+    rows = {row.what: float(row.after) for row in hidden_speakers(4)}
+    assert all(share == 1 for what, share in rows.items() if what.endswith("a note"))
+    assert rows["40 unnamed speakers of 5 clips of 80 phones in a row: the note says that neighbours are alike"] >= 0.5
+    assert rows["200 clips of speakers of their own: the note says that neighbours are alike"] == 0
+
+
+def test_the_clips_that_a_gate_asks_for_decide_it_about_as_often_as_not():
+    followed, decided, _ = advice_decides(mean_of, "x < 3.2", 30, 0, 60)
+    assert followed >= 20
+    assert 0.4 <= decided / followed <= 0.95
+    followed, decided, beyond = advice_decides(divergence_of(1), "pjsd_1.corrected < 0.011", 30, 40, 12)
+    assert followed + beyond >= 4
+    assert decided >= 0.4 * followed
+
+
+def test_distances_cover_the_truth_where_they_have_an_interval():
+    printed = {row.what: row.after for row in frechet_coverage(10)}
+    assert all(after == "no interval" for what, after in printed.items() if "50 against 200 clips, 32" in what)
+    assert all(float(after) >= 0.7 for after in printed.values() if after != "no interval")
+    assert all(float(row.after) >= 0.7 for row in kernel_coverage(10))
 
 
 def test_clips_of_unnamed_speakers_in_a_row_are_noticed():

@@ -169,15 +169,15 @@ def test_the_floor_is_what_identical_sources_score():
 
 
 def test_speakers_are_resampled_whole():
-    # forty clips of four speakers describe a population little better than four clips do
+    # forty clips of eight speakers describe a population little better than eight clips do
     rng = np.random.default_rng(0)
-    voices = np.repeat(np.arange(4), 10)
-    x = 2 * rng.standard_normal((4, 2))[voices] + 0.1 * rng.standard_normal((40, 2))
+    voices = np.repeat(np.arange(8), 5)
+    x = 2 * rng.standard_normal((8, 2))[voices] + 0.1 * rng.standard_normal((40, 2))
     y = gaussian(200, 2, 1)
     distance = FrechetDistance.against(y)
     loose = set_distance(distance, x, y, alone(x, y))
     held = set_distance(distance, x, y, (voices, np.arange(200)))
-    assert held.corrected_high - held.corrected_low > 3 * (loose.corrected_high - loose.corrected_low)
+    assert held.corrected_high - held.corrected_low > 2 * (loose.corrected_high - loose.corrected_low)
 
 
 def test_the_difference_of_two_systems_is_seen_where_there_is_one():

@@ -183,6 +183,46 @@ def test_rerun_repeats_a_result_and_names_what_differs(measured, cli, tmp_path):
     assert "installed" not in cli("rerun", "page/result.json").stderr
     (tmp_path / "broken.json").write_text("[]")
     assert "not a result" in cli("rerun", "broken.json", code=2).stderr
+    assert "which has no suite" in cli("rerun", "s.json", "--suite", "suite.toml", code=2).stderr
+
+
+def test_rerun_reads_below_the_folder_of_a_suite_that_is_here(measured, cli, tmp_path):
+    """A result of a third party names any folder, and a generator's texts may lie below the suite's."""
+    path, _, whole = measured
+    result = whole.as_json()
+    absent = json.loads(json.dumps(result))
+    absent["settings"]["suite"]["path"] = "/nowhere/suite.toml"
+    (tmp_path / "absent.json").write_text(json.dumps(absent))
+    assert (
+        "its suite file /nowhere/suite.toml is not here; name it with --suite FILE"
+        in cli("rerun", "absent.json", code=2).stderr
+    )
+    (tmp_path / "notes.toml").write_text("text of another kind")
+    assert "notes.toml" in cli("rerun", "absent.json", "--suite", "notes.toml", code=2).stderr
+    again = cli("rerun", "absent.json", "--suite", path, "--store", "fresh.cdslm", "--memory-limit", "8")
+    assert f"note: sets are read from {path.parent.resolve()}, the folder of {path.name}" in again.stderr
+    assert "values are the same" in again.stdout
+
+
+def test_a_set_may_allow_truncated_files_and_ignore_columns(suite_file, tmp_path):
+    path = suite_file()
+    clip = tmp_path / "near" / "c00.wav"
+    clip.write_bytes(clip.read_bytes()[: clip.stat().st_size // 2])
+    (tmp_path / "far.csv").write_text(
+        "path,mood\n" + "".join(f"far/{file.name},x\n" for file in sorted((tmp_path / "far").glob("*.wav")))
+    )
+    text = path.read_text()
+    strict = run(path, tmp_path / "s.cdslm")
+    assert [failure.clip for failure in strict.scores.failures if failure.metric == "signal"] == ["c00"]
+    path.write_text(
+        text.replace('path = "near"', 'path = "near"\nallow_truncated = true').replace(
+            'path = "far"', 'path = "far.csv"\nignore_columns = ["mood"]'
+        )
+    )
+    allowed = run(path, tmp_path / "s.cdslm")
+    assert not [failure for failure in allowed.scores.failures if failure.metric == "signal"]
+    far = [[r.scores.estimate("level", "far").value] for r in (strict, allowed)]
+    assert far[0] == far[1]
 
 
 def test_two_runs_on_one_store_lose_nothing(suite_file, tmp_path):

@@ -7,14 +7,16 @@ import re
 import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from importlib.metadata import version
-from typing import ClassVar, Literal
+from typing import Any, ClassVar, Literal
 
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.languages import primary_subtag
 from cdslm_eval.plugin.contract import Failed, Options, Recognizer, Skipped
 
-__all__ = ["SPEECH_EXTRA", "LanguageOptions", "PhonemizingRecognizer", "phonemize"]
+__all__ = ["SPEECH_EXTRA", "LanguageOptions", "PhonemizingRecognizer", "phonemize", "voice_of"]
 
 SPEECH_EXTRA = "cdslm-eval[speech]"
 """Requirement that installs phonemizer and espeak-ng; they are GPL-3.0, so the base install is without them."""
@@ -47,6 +49,15 @@ _SCRIPTS: Mapping[str, str] = {
     "th": "THAI",
 }
 """Primary language -> scripts that its voice reads beside Latin, by the first words of their letters' Unicode names."""
+_VOICES: Mapping[str, str] = {
+    "en": "en-us",
+    "fr": "fr-fr",
+    "nn": "nb",
+    "no": "nb",
+    "zh": "cmn",
+    "zh-hk": "yue",
+}
+"""Language -> voice, where espeak-ng calls it otherwise than ISO 639."""
 _KNOWN_SCRIPTS = frozenset(" ".join(_SCRIPTS.values()).split())
 _PAUSE = re.compile(r"[.,;:!?\u3002\uff0c\u0964]$")
 
@@ -55,7 +66,8 @@ class LanguageOptions(Options):
     """Options of recognizers that phonemize text.
 
     Attributes:
-        language: espeak-ng's name of the language of the texts.
+        language: espeak-ng's name of the language of the texts; where a text has a language of its own, that one's
+            voice reads it.
     """
 
     language: str = "en-us"
@@ -81,18 +93,54 @@ class PhonemizingRecognizer(Recognizer):
 
         A text in a script that the voice does not read is skipped: espeak-ng would read "Chinese letter" for each sign.
         """
-        language = self.options.language
         texts: list[str | None] = [getattr(clip, self.field) for clip in clips]
-        scripts = ["" if text is None else foreign_script(text, language) for text in texts]
-        readable = [text for text, script in zip(texts, scripts, strict=True) if text is not None and not script]
-        phones = iter(phonemize(readable, language))
-        for text, script in zip(texts, scripts, strict=True):
-            if text is None:
-                yield Skipped(self.absent)
-            elif script:
-                yield Skipped(f"text in {script} letters, which the voice {language} does not read")
-            else:
-                yield next(phones)
+        voices = [self._voice(clip) for clip in clips]
+        skipped = [self._why_not(clip, text, voice) for clip, text, voice in zip(clips, texts, voices, strict=True)]
+        rows: list[list[str]] = [[] for _ in clips]
+        for voice in dict.fromkeys(voices):
+            numbers = [number for number, other in enumerate(voices) if other == voice and not skipped[number]]
+            for number, phones in zip(numbers, phonemize([texts[n] or "" for n in numbers], voice), strict=True):
+                rows[number] = phones
+        yield from (Skipped(reason) if reason else row for reason, row in zip(skipped, rows, strict=True))
+
+    def _voice(self, clip: Clip) -> str:
+        """Return the voice that reads a clip's text; "" where there is none for its language."""
+        if "language" not in self.wants or clip.language is None:
+            return str(self.options.language)
+        return voice_of(clip.language, self.options.language)
+
+    def _why_not(self, clip: Clip, text: str | None, voice: str) -> str:
+        if text is None:
+            return self.absent
+        if not voice:
+            return f"espeak-ng has no voice for the language {clip.language!r}"
+        script = foreign_script(text, voice)
+        return f"text in {script} letters, which the voice {voice} does not read" if script else ""
+
+
+def voice_of(language: str, preferred: str = "en-us") -> str:
+    """Return espeak-ng's voice for a language; "" where it has none.
+
+    Args:
+        language: ISO 639 code, such as "de" or "pt-BR".
+        preferred: The voice that is taken where it is of that language, and `language` names no region.
+
+    Example:
+        >>> voice_of("pt-BR"), voice_of("zh"), voice_of("en", "en-gb"), voice_of("tlh")
+        ('pt-br', 'cmn', 'en-gb', '')
+    """
+    tag, primary = language.strip().lower().replace("_", "-"), primary_subtag(language)
+    if tag == primary == primary_subtag(preferred):
+        return preferred
+    names = (tag, _VOICES.get(tag, ""), primary, _VOICES.get(primary, ""))
+    known = _espeak_voices()
+    return next((known[name] for name in names if name in known), "")
+
+
+@cache
+def _espeak_voices() -> dict[str, str]:
+    """Return the voices of espeak-ng by their names in small letters."""
+    return {name.lower(): name for name in _espeak().supported_languages()}
 
 
 def phonemize(texts: Sequence[str], language: str = "en-us") -> list[list[str]]:
@@ -110,22 +158,14 @@ def phonemize(texts: Sequence[str], language: str = "en-us") -> list[list[str]]:
     """
     if not texts:
         return []
-    try:
-        import espeakng_loader
-        from phonemizer.backend import EspeakBackend
-        from phonemizer.backend.espeak.wrapper import EspeakWrapper
-        from phonemizer.separator import Separator
-    except ModuleNotFoundError as error:
-        raise UsageError(f"text cannot be phonemized: {error}. Install: pip install {SPEECH_EXTRA!r}") from error
+    backend_type = _espeak()
+    from phonemizer.separator import Separator
 
-    # Both are needed: with the library alone espeak-ng looks for its data where it was built, and ends the process.
-    EspeakWrapper.set_library(espeakng_loader.get_library_path())
-    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
     logger = logging.getLogger("cdslm_eval.phonemizer")
     logger.setLevel(logging.CRITICAL)
-    if not EspeakBackend.is_supported_language(language):
+    if not backend_type.is_supported_language(language):
         raise UsageError(f"espeak-ng knows no language {language!r}; 'espeak-ng --voices' lists names such as 'en-us'")
-    backend = EspeakBackend(
+    backend = backend_type(
         language, with_stress=False, language_switch="remove-flags", words_mismatch="ignore", logger=logger
     )
     pieces = [_pieces(text) for text in texts]
@@ -137,6 +177,25 @@ def phonemize(texts: Sequence[str], language: str = "en-us") -> list[list[str]]:
         )
     )
     return [[phone for _ in of_text for phone in next(lines).split()] for of_text in pieces]
+
+
+def _espeak() -> Any:
+    """Return phonemizer's backend for the espeak-ng of its loader's wheel.
+
+    Raises:
+        UsageError: phonemizer is not installed.
+    """
+    try:
+        import espeakng_loader
+        from phonemizer.backend import EspeakBackend
+        from phonemizer.backend.espeak.wrapper import EspeakWrapper
+    except ModuleNotFoundError as error:
+        raise UsageError(f"text cannot be phonemized: {error}. Install: pip install {SPEECH_EXTRA!r}") from error
+
+    # Both are needed: with the library alone espeak-ng looks for its data where it was built, and ends the process.
+    EspeakWrapper.set_library(espeakng_loader.get_library_path())
+    EspeakWrapper.set_data_path(espeakng_loader.get_data_path())
+    return EspeakBackend
 
 
 def foreign_script(text: str, language: str) -> str:

@@ -8,10 +8,14 @@ __all__ = ["TranscriptRecognizer"]
 
 
 class TranscriptRecognizer(PhonemizingRecognizer):
-    """Phonemizes `.txt` sidecars and the `text` column of manifests; does not read the audio."""
+    """Phonemizes `.txt` sidecars and the `text` column of manifests; does not read the audio.
+
+    Where a manifest has a `language` column, each text is read by the voice of its language.
+    """
 
     name = "transcript"
-    version = "2"
+    version = "3"
     needs = frozenset({"text"})
+    wants = frozenset({"language"})
     field = "text"
     absent = "no text beside the clip"

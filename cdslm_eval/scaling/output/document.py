@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 
 from cdslm_eval.results.numbers import to_json
+from cdslm_eval.results.quotation import quotation
 from cdslm_eval.scaling.curvature import Curvature, Growth
 from cdslm_eval.scaling.downstream import Downstream
 from cdslm_eval.scaling.fit import LawFit
-from cdslm_eval.scaling.frontier import KEYS, Band, Frontier, NearRange, Predicted, Predictions
+from cdslm_eval.scaling.frontier import KEYS, Band, Frontier, NearRange
 from cdslm_eval.scaling.isocurve import PowerLaw
 from cdslm_eval.scaling.isoflop import IsoFlop, IsoFlops
 from cdslm_eval.scaling.map_fit import MetricMap
@@ -26,7 +27,7 @@ from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.validation import Holdout
 from cdslm_eval.scaling.verdict import Verdict
 
-__all__ = ["law_document", "predictions_document", "settings_document", "study_document"]
+__all__ = ["law_document", "options_document", "settings_document", "study_document"]
 
 _SYMBOLS = {"N": "N^*", "D": "D^*", "ratio": "r^*", "kappa": r"\kappa"}
 EXPONENTS = {"N_exponent": "N*", "D_exponent": "D*", "ratio_exponent": "r* = D*/N*"}
@@ -40,8 +41,8 @@ def study_document(study: Study) -> dict[str, Any]:
 
     Returns:
         `law`, `intervals`, `standard_errors`, `optimum`, `near_optimal`, `exponents`, `isoflops`, `holdout`,
-        `influence`, `rollout`, `downstream`, `flags`, `verdict`, `missing` (part -> its reason), `settings` and
-        `runs`: enough to predict from without the table.
+        `influence`, `rollout`, `downstream`, `flags`, `verdict`, `missing` (part -> its reason), `quote`, `settings`
+        and `runs`: enough to predict from without the table.
     """
     held = study.holdout
     document = {
@@ -60,11 +61,20 @@ def study_document(study: Study) -> dict[str, Any]:
         "flags": list(study.flags),
         "verdict": None if study.verdict is None else _verdict(study.verdict),
         "missing": study.missing,
-        "settings": settings_document(study.table, study.metric, _options(study.settings)),
+        "quote": quote_document(study),
+        "settings": settings_document(study.table, study.metric, options_document(study.settings)),
         "runs": saved_runs(study.table),
     }
     out: dict[str, Any] = to_json(document)
     return out
+
+
+def quote_document(study: Study) -> dict[str, Any]:
+    """Return what can be pasted into a paper: the headline as a sentence, the law's citations, BibTeX."""
+    from cdslm_eval import __version__
+
+    citations = () if study.fit is None else study.fit.problem.form.citation
+    return quotation([f"{study.headline.rstrip('.')}; cdslm-eval {__version__}."], citations, __version__)
 
 
 def law_document(fit: LawFit) -> dict[str, Any]:
@@ -215,7 +225,7 @@ def _budget(isoflops: IsoFlops, budget: IsoFlop) -> dict[str, Any]:
         "C": budget.C,
         "rows": len(budget.rows),
         "lines": isoflops.table.line[budget.rows],
-        "curve": None if budget.chosen is None else {2: "parabola", 3: "cubic"}[budget.chosen.degree],
+        "curve": None if budget.chosen is None else budget.chosen.name,
         **{name: _curve(getattr(budget, name)) for name in ("parabola", "cubic")},
         **{key: getattr(budget, key) for key in KEYS},
         "intervals": {key: getattr(budget, f"{key}_interval") for key in KEYS},
@@ -286,34 +296,7 @@ def _holdout(held: Holdout) -> dict[str, Any]:
     }
 
 
-def predictions_document(predictions: Predictions) -> dict[str, Any]:
-    """Return what `cdslm-eval fit predict --json` writes."""
-    fit, how = predictions.fit, predictions.resampling
-    budgets = tuple(p.C for p in predictions.optima)
-    options = _options(Settings(spec=fit.spec, resampling=how, budgets=budgets))
-    document: dict[str, Any] = to_json(
-        {
-            "headline": predictions.headline,
-            "trusted": not any(flag.doubt for flag in predictions.flags),
-            "law": law_document(predictions.fit),
-            "optimum": [_predicted(model) for model in predictions.optima],
-            "models": [_predicted(model) for model in predictions.models],
-            "flags": list(predictions.flags),
-            "settings": settings_document(fit.table, fit.metric, options),
-        }
-    )
-    return document
-
-
-def _predicted(model: Predicted) -> dict[str, Any]:
-    return {
-        **{key: getattr(model, key) for key in ("C", *KEYS)},
-        "intervals": model.intervals,
-        "prediction": model.prediction,
-    }
-
-
-def _options(settings: Settings) -> dict[str, Any]:
+def options_document(settings: Settings) -> dict[str, Any]:
     """Return the options of a study in one flat mapping."""
     nested = dataclasses.asdict(settings)
     spec, resampling = nested.pop("spec"), nested.pop("resampling")

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from cdslm_eval.scaling.downstream import Downstream
-from cdslm_eval.scaling.frontier import Band, Frontier, NearRange, Predicted
+from cdslm_eval.scaling.frontier import Band, Frontier, NearRange
 from cdslm_eval.scaling.isoflop import IsoFlops
 from cdslm_eval.scaling.study import Study
 from cdslm_eval.scaling.validation import Holdout
@@ -18,6 +18,7 @@ from cdslm_eval.scaling.validation import Holdout
 __all__ = [
     "View",
     "between",
+    "bracket",
     "count",
     "downstream_view",
     "estimator_line",
@@ -31,9 +32,10 @@ __all__ = [
     "near_view",
     "optimum_view",
     "parameter_view",
+    "percent",
     "plain",
-    "predicted_view",
     "rollout_view",
+    "short",
     "sign_words",
     "staged_view",
 ]
@@ -246,7 +248,7 @@ def staged_view(study: Study) -> View:
     law = f"{downstream.loss} = {downstream.loss_fit.problem.form.formula}"
     title = f"{downstream.metric} = {kind.name} map of {downstream.loss} ({kind.formula}), {law}"
     note = next((draws[name].sentence for name in draws), study.missing.get("downstream_intervals", ""))
-    headings = ("", "two-stage", _percent(level), "fused", _percent(level))
+    headings = ("", "two-stage", percent(level), "fused", percent(level))
     return View(title, headings, tuple(rows), note)
 
 
@@ -270,7 +272,7 @@ def parameter_view(study: Study) -> View:
             rows.append((text, plain(fit.parameters[name], 6), between(*ends, 4), plain(error, 3)))
     note = study.missing.get("bootstrap", "no intervals were requested") if draws is None else draws.sentence
     return View(
-        f"Parameters of {fit.problem.form.formula}", ("", "estimate", _percent(level), "std. error"), tuple(rows), note
+        f"Parameters of {fit.problem.form.formula}", ("", "estimate", percent(level), "std. error"), tuple(rows), note
     )
 
 
@@ -294,33 +296,36 @@ def optimum_view(frontier: Frontier, metric: str, level: float, note: str = "") 
     def cells(index: int) -> Iterable[str]:
         for band, write in _written(frontier):
             ends = band.low[index], band.high[index]
-            yield f"{write(band.value[index])}{_ends(*ends, counts=write is count)}"
+            yield f"{write(band.value[index])}{bracket(*ends, counts=write is count)}"
 
     rows = tuple((plain(C, 3), *cells(index)) for index, C in enumerate(frontier.N.C))
     headings = ("C [FLOP]", "N*", "D*", "r* = D*/N*", f"{metric} there", "kappa")
-    return View(f"Compute-optimal models ({_percent(level)} interval in brackets)", headings, rows, note)
+    return View(f"Compute-optimal models ({percent(level)} interval in brackets)", headings, rows, note)
 
 
 def _written(frontier: Frontier) -> tuple[tuple[Band, Callable[[float], str]], ...]:
     return (
         (frontier.N, count),
         (frontier.D, count),
-        (frontier.ratio, _short),
+        (frontier.ratio, short),
         (frontier.loss, plain),
-        (frontier.kappa, _short),
+        (frontier.kappa, short),
     )
 
 
-def _short(value: float) -> str:
+def short(value: float) -> str:
+    """Return a number with three significant digits."""
     return plain(value, 3)
 
 
-def _ends(low: float, high: float, *, counts: bool = False) -> str:
+def bracket(low: float, high: float, *, counts: bool = False) -> str:
+    """Return an interval in brackets after a number, or "" where it is unknown."""
     text = between(low, high, 3, counts=counts)
     return "" if text == "—" else f" [{text}]"
 
 
-def _percent(level: float) -> str:
+def percent(level: float) -> str:
+    """Return a level as "95 %"."""
     return f"{100 * level:g} %"
 
 
@@ -335,9 +340,9 @@ def near_view(ranges: tuple[NearRange, ...], level: float) -> View:
                 cells.append(between(low.value[index], high.value[index], 3, counts=True))
             with np.errstate(over="ignore"):
                 wide, *ends = np.exp([near.width.value[index], near.width.low[index], near.width.high[index]]).tolist()
-            rows.append((plain(C, 3), near.name, *cells, f"{plain(wide, 3)}x{_ends(*ends)}"))
+            rows.append((plain(C, 3), near.name, *cells, f"{plain(wide, 3)}x{bracket(*ends)}"))
     rows.sort(key=lambda row: float(row[0]))
-    headings = ("C [FLOP]", "within", "N from … to", "D from … to", f"N high / N low [{_percent(level)}]")
+    headings = ("C [FLOP]", "within", "N from … to", "D from … to", f"N high / N low [{percent(level)}]")
     return View("Near-optimal models", headings, tuple(rows))
 
 
@@ -345,7 +350,7 @@ def isoflop_view(isoflops: IsoFlops) -> View:
     """Return each budget by itself."""
     rows = []
     for budget in isoflops.budgets:
-        kind = "—" if budget.chosen is None else {2: "parabola", 3: "cubic"}[budget.chosen.degree]
+        kind = "—" if budget.chosen is None else budget.chosen.name
         if not budget.has_optimum:
             rows.append((plain(budget.C, 3), str(len(budget.rows)), kind, *["—"] * 5, budget.reason))
             continue
@@ -354,11 +359,11 @@ def isoflop_view(isoflops: IsoFlops) -> View:
                 plain(budget.C, 3),
                 str(len(budget.rows)),
                 kind,
-                f"{count(budget.N)}{_ends(*budget.N_interval, counts=True)}",
-                f"{count(budget.D)}{_ends(*budget.D_interval, counts=True)}",
-                f"{plain(budget.ratio, 3)}{_ends(*budget.ratio_interval)}",
-                f"{plain(budget.loss)}{_ends(*budget.loss_interval)}",
-                f"{plain(budget.kappa, 3)}{_ends(*budget.kappa_interval)}",
+                f"{count(budget.N)}{bracket(*budget.N_interval, counts=True)}",
+                f"{count(budget.D)}{bracket(*budget.D_interval, counts=True)}",
+                f"{plain(budget.ratio, 3)}{bracket(*budget.ratio_interval)}",
+                f"{plain(budget.loss)}{bracket(*budget.loss_interval)}",
+                f"{plain(budget.kappa, 3)}{bracket(*budget.kappa_interval)}",
                 "",
             )
         )
@@ -380,16 +385,3 @@ def rollout_view(steps: tuple[Holdout, ...]) -> View:
     )
     headings = ("C [FLOP]", "rows", "RMSE", "bias", "in their 95 %")
     return View("Each budget predicted from the smaller ones", headings, rows, "errors on the scale of the link")
-
-
-def predicted_view(models: tuple[Predicted, ...], metric: str, level: float, title: str) -> View:
-    """Return predicted models: the value with the law's own interval, and that of one further run."""
-    rows = []
-    for model in models:
-        cells = [plain(model.C, 3)]
-        for key, write in (("N", count), ("D", count), ("ratio", _short), ("loss", plain), ("kappa", _short)):
-            ends = model.intervals.get(key, (math.nan, math.nan))
-            cells.append(f"{write(getattr(model, key))}{_ends(*ends, counts=write is count)}")
-        rows.append((*cells, between(*model.prediction)))
-    headings = ("C [FLOP]", "N", "D", "D/N", metric, "kappa", f"one further run, {_percent(level)}")
-    return View(f"{title} ({_percent(level)} interval in brackets)", headings, tuple(rows))

@@ -55,6 +55,15 @@ class Distance(ABC):
     def contrast(self, generated: Vectors, reference: Vectors, clusters: tuple[Ints, Ints] | None = None) -> Contrast:
         """Return the distance with the influence of every vector; arguments as of `value`."""
 
+    def variance(self, first_order: float, noise: float) -> float:
+        """Return the variance of the distance, or of a difference of two, at least what identical sources fluctuate.
+
+        Args:
+            first_order: Variance of the summed influences.
+            noise: Variance between identical sources of these sizes.
+        """
+        return max(first_order, noise)
+
     def caveat(self, generated: Vectors, reference: Vectors) -> str:
         """Return why the value cannot be trusted, or ""."""
         del generated, reference

@@ -17,6 +17,8 @@ DRAWS = 10
 HALVINGS = 4
 TRUSTED_FLOOR = 0.05
 """Share of a distance's scale that the floor, or the noise about it, may come to."""
+EXTRAPOLATED = 3
+"""Clips (or speakers) a dimension from which the line through all and half of the clips is straight enough."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True, eq=False)
@@ -24,11 +26,18 @@ class SetDistance:
     """A distance between a generated and a reference set; NaN with a `reason` where it is not known.
 
     Attributes:
+        distance: Which distance.
         value, low, high: The distance of the sets as they are, and its 95 % interval; none where it is biased.
         floor: The distance between disjoint random halves of the reference, `floor_clips` clips each.
-        corrected, corrected_low, corrected_high: The distance at infinitely many clips, and its 95 % interval.
-        trust: "ok"; "sample_limited" where the floor or its noise exceeds 0.05 of the scale, or where there are not
-            twice as many clips as dimensions; "rank_deficient" where a covariance is singular.
+        corrected, corrected_low, corrected_high: The distance at infinitely many clips, and its 95 % interval; none
+            where the extrapolation is biased.
+        trust: "ok"; "sample_limited" where the floor or its noise exceeds 0.05 of the scale, or where the extrapolation
+            is biased; "rank_deficient" where a covariance is singular, of all clips or of the halves that the
+            extrapolation looks at.
+        se: Standard error of `corrected`; NaN where it has no interval.
+        degrees: Degrees of freedom of `se`.
+        biased: Whether the extrapolation leaves a bias that goes with the clips: there are not three times as many
+            clips (or speakers) as dimensions.
         floor_clips: Clips of each half.
         noise: Standard deviation, at these sizes, of the distance between identical sources.
         contrast: The influences behind the interval.
@@ -37,6 +46,7 @@ class SetDistance:
         reason: Why something is NaN, or not to be trusted.
     """
 
+    distance: Distance
     value: float
     low: float
     high: float
@@ -50,6 +60,9 @@ class SetDistance:
     contrast: Contrast
     reference_share: float
     clips_for_ok: float
+    se: float
+    degrees: int
+    biased: bool
     reason: str
 
 
@@ -93,29 +106,35 @@ def _set_distance(
         clustered_variance(influence, numbers)
         for influence, numbers in zip((contrast.generated, contrast.reference), clusters, strict=True)
     )
-    variance = own + theirs
-    # influences at the sample hold twice the fluctuation between identical sources: it is a least, not an addition
-    half = _half_width(max(float(variance), float(np.nan_to_num(noise)) ** 2), clusters)
+    se = float(np.sqrt(distance.variance(own + theirs, float(np.nan_to_num(noise)) ** 2)))
+    degrees = _fewest(clusters) - 1
+    biased = distance.extrapolates and _fewest(clusters) <= EXTRAPOLATED * generated.shape[1]
+    half = t_half_width(se, degrees)
+    corrected_half = float("nan") if biased else half
     caveat = distance.caveat(generated, reference) if np.isfinite(contrast.value) else ""
     # around a biased value there is no interval that covers the truth
     own_half = float("nan") if distance.extrapolates else half
     trust = _trust(distance, generated.shape[1], clusters, floor, noise, caveat)
     return SetDistance(
+        distance=distance,
         value=contrast.value,
         low=contrast.value - own_half,
         high=contrast.value + own_half,
         floor=floor,
         corrected=corrected,
-        corrected_low=corrected - half,
-        corrected_high=corrected + half,
+        corrected_low=corrected - corrected_half,
+        corrected_high=corrected + corrected_half,
         trust=trust,
         floor_clips=size,
         noise=noise,
         contrast=contrast,
-        reference_share=theirs / variance if variance > 0 else float("nan"),
+        reference_share=theirs / (own + theirs) if own + theirs > 0 else float("nan"),
         clips_for_ok=float("nan")
         if trust == "ok"
         else _clips_for_ok(distance, generated.shape[1], clusters, max(abs(floor), 1.96 * noise)),
+        se=float("nan") if biased else se,
+        degrees=degrees,
+        biased=biased,
         reason=_reason(distance, (generated, reference), clusters, contrast.value, half, floor, caveat),
     )
 
@@ -123,18 +142,19 @@ def _set_distance(
 def _trust(
     distance: Distance, dimensions: int, clusters: tuple[Ints, Ints], floor: float, noise: float, caveat: str
 ) -> str:
-    if caveat:
+    few = _fewest(clusters)
+    # the extrapolation looks at halves, whose clusters must outnumber the dimensions too
+    if caveat or (distance.extrapolates and few <= 2 * dimensions):
         return "rank_deficient"
     spread = max(abs(floor), 1.96 * noise)
-    # the extrapolation looks at halves, whose clusters must outnumber the dimensions too
-    short = distance.extrapolates and _fewest(clusters) <= 2 * dimensions
+    short = distance.extrapolates and few <= EXTRAPOLATED * dimensions
     return "ok" if spread <= TRUSTED_FLOOR * distance.scale and not short else "sample_limited"
 
 
 def _clips_for_ok(distance: Distance, dimensions: int, clusters: tuple[Ints, Ints], spread: float) -> float:
     """Return how many clusters a side would make a distance trusted: floor and noise fall as one over them."""
     needed = _fewest(clusters) * spread / (TRUSTED_FLOOR * distance.scale)
-    return max(needed, 2.0 * dimensions + 1 if distance.extrapolates else 0.0)
+    return max(needed, float(EXTRAPOLATED * dimensions + 1) if distance.extrapolates else 0.0)
 
 
 def _reason(
@@ -153,11 +173,12 @@ def _reason(
         return distance.caveat(*sides) or "the distance is not defined"
     reasons = [caveat] if caveat else []
     few = _fewest(clusters)
-    if not caveat and distance.extrapolates and few <= 2 * sides[0].shape[1]:
+    if not caveat and distance.extrapolates and few <= EXTRAPOLATED * sides[0].shape[1]:
         unit = "clips" if few == min(map(len, sides)) else "speakers"
+        singular = few <= 2 * sides[0].shape[1]
+        why = "have a singular covariance" if singular else f"are too few: an interval needs {EXTRAPOLATED} a dimension"
         reasons.append(
-            f"{few} {unit} for {sides[0].shape[1]} dimensions: half of them, which the extrapolation "
-            "looks at, have a singular covariance"
+            f"{few} {unit} for {sides[0].shape[1]} dimensions: half of them, which the extrapolation looks at, {why}"
         )
     if np.isnan(half):
         reasons.append("an interval needs at least 2 clips (or speakers) a side")
@@ -169,12 +190,6 @@ def _reason(
 def _fewest(clusters: tuple[Ints, Ints]) -> int:
     """Return the clusters of the side with the fewest: knowledge of a source grows with them, not with clips."""
     return min(len(np.unique(numbers)) for numbers in clusters)
-
-
-def _half_width(variance: float, clusters: tuple[Ints, Ints]) -> float:
-    """Return the half-width of a 95 % interval, t with the fewest clusters of any side less one."""
-    few = _fewest(clusters)
-    return t_half_width(float(np.sqrt(variance)), few - 1) if np.isfinite(variance) else float("nan")
 
 
 def _floors(
@@ -264,4 +279,4 @@ def difference(
             clustered_variance(vectors.contrast.generated, own) for vectors, own in zip((a, b), clusters, strict=False)
         ]
     few = min(len(np.unique(cluster)) for cluster in clusters)
-    return a.corrected - b.corrected, float(np.sqrt(max(sum(parts), noise))), few
+    return a.corrected - b.corrected, float(np.sqrt(a.distance.variance(sum(parts), noise))), few

@@ -63,6 +63,7 @@ class VectorDistance(Statistic):
             sample,
             distance.value,
             (distance.low, distance.high),
+            error=(distance.se, distance.degrees),
             method="95% jackknife",
             calibration=calibration,
             reference=reference,
@@ -92,10 +93,11 @@ class VectorDistance(Statistic):
                 if math.isnan(measured_side.corrected)
             )
         method = "infinitesimal jackknife over clips (or speakers), t"
-        if left and right and "rank_deficient" in (left.trust, right.trust) and len(a) != len(b):
+        if left and right and (left.biased or right.biased) and len(a) != len(b):
             value, se = self._thinned(a, b, reference, context)
             method += (
-                f"; a covariance is singular: larger side thinned to {min(len(a), len(b))} clips, {_THINNINGS} draws"
+                f"; the bias of few clips goes with their number: larger side thinned to {min(len(a), len(b))} clips, "
+                f"{_THINNINGS} draws"
             )
         test = t_test(value, se, few - 1)
         return [
@@ -112,7 +114,8 @@ class VectorDistance(Statistic):
     def _thinned(self, a: Sample, b: Sample, reference: Sample, context: Context) -> tuple[float, float]:
         """Return the difference at equal clip counts and its standard error, over draws of the larger side.
 
-        The bias of a singular covariance goes with the clips: unequal counts would tell two sets of one source apart.
+        What the extrapolation leaves of the bias goes with the clips: unequal counts would tell two sets of one source
+        apart.
         """
         rng, count = context.rng("thin"), min(len(a), len(b))
         values, variances = [], []

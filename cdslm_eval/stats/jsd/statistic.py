@@ -13,16 +13,18 @@ import numpy as np
 from cdslm_eval.results.channel import Acoustics, Interval
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Calibration, Estimate
+from cdslm_eval.results.recognition_gain import RecognitionGain
 from cdslm_eval.results.score_result import Exemplar, NgramContribution
 from cdslm_eval.stats.clusters import Ints
 from cdslm_eval.stats.hidden_clusters import OrderCorrelation, order_correlation
 from cdslm_eval.stats.jsd.acoustics import between_halves, corrected_interval
+from cdslm_eval.stats.jsd.contrast import recognition_gains
 from cdslm_eval.stats.jsd.contributions import contributions
 from cdslm_eval.stats.jsd.copies import COPY_ORDER, find_copies
 from cdslm_eval.stats.jsd.estimator import MAX_PHONES, PhonemeJSD, compare_held_out, corrected_difference, phoneme_jsd
 from cdslm_eval.stats.jsd.ngrams import NgramTable
 from cdslm_eval.stats.jsd.overlap import overlap
-from cdslm_eval.stats.resampling import TTest
+from cdslm_eval.stats.resampling import TTest, t_half_width
 from cdslm_eval.stats.sample import ClipLabel, Sample
 from cdslm_eval.stats.statistic import ChannelProbes, Context, Diagnostics, Estimation, Statistic
 
@@ -165,6 +167,12 @@ class JensenShannon(Statistic):
         effects = between_halves(through, reference, reference, self.column, self.orders, context.seed)
         return dict(zip(self.names(context.name), effects.values(), strict=True))
 
+    def recognition_gains(self, text: Sample, recognized: Sample, context: Context) -> Sequence[RecognitionGain]:
+        """Return, per order, the divergence of two groups of reference clips in text and in recognized phones."""
+        gains = recognition_gains(text, recognized, self.column, self.orders, context.seed)
+        named = zip(self.names(context.name), gains.values(), strict=True)
+        return [dataclasses.replace(gain, name=name) for name, gain in named]
+
     def diagnose(
         self, sample: Sample, reference: Sample | None, estimation: Estimation, context: Context
     ) -> Diagnostics:
@@ -189,10 +197,10 @@ class JensenShannon(Statistic):
         memorised = self._memorised(table, clusters, divergences, context)
         if memorised:
             warnings.append(f"{context.system}: {memorised}: was the reference in its training data?")
-        warnings += _hidden_speakers(sample, reference, divergences, context)
         explained, heard_in = self._explain(table, (sample, own), (reference, theirs), context)
         exemplars = self._exemplars(sample, divergences, context)
-        return Diagnostics(tuple(warnings), memorised, explained, exemplars, heard_in)
+        neighbours = _neighbours(sample, reference, divergences)
+        return Diagnostics(tuple(warnings), memorised, explained, exemplars, heard_in, neighbours)
 
     def _memorised(
         self, table: NgramTable, clusters: Ints, divergences: Mapping[int, PhonemeJSD], context: Context
@@ -272,29 +280,20 @@ class JensenShannon(Statistic):
         return tuple(exemplars)
 
 
-def _hidden_speakers(
-    sample: Sample, reference: Sample, divergences: Mapping[int, PhonemeJSD], context: Context
-) -> list[str]:
-    """Return warnings of sets without speakers in which the scores of neighbouring clips are alike."""
+def _neighbours(sample: Sample, reference: Sample, divergences: Mapping[int, PhonemeJSD]) -> tuple[float, float]:
+    """Return how alike the scores of neighbouring clips of both sides are where that is beyond chance, else NaN."""
     order = min(divergences, key=lambda n: abs(n - _NEIGHBOUR_ORDER))
-    sides = (
-        (context.system, sample, divergences[order].clip_scores),
-        ("the reference", reference, divergences[order].reference_scores),
+    scores = divergences[order].clip_scores, divergences[order].reference_scores
+    # a reference that was drawn from has lost its order
+    own, theirs = (
+        order_correlation(values) if len(values) == len(side) else OrderCorrelation()
+        for side, values in zip((sample, reference), scores, strict=True)
     )
-    warnings = []
-    for whose, side, scores in sides:
-        # a reference that was drawn from has lost its order
-        correlation = order_correlation(scores) if len(scores) == len(side) else OrderCorrelation()
-        if side.clusters.each_alone and correlation.shown:
-            warnings.append(
-                f"{whose}: clips next to each other score alike (rank correlation {correlation.value:.2f}), as those "
-                "of one speaker do; without speakers intervals are too narrow. "
-                "Use: a speaker column, or --speakers-from spk-chapter-utt"
-            )
-    return warnings
+    return (own.value if own.shown else math.nan), (theirs.value if theirs.shown else math.nan)
 
 
 def _estimate(divergence: PhonemeJSD, name: str, sample: Sample, reference: Sample, context: Context) -> Estimate:
+    degrees = min(side.clusters.count for side in (sample, reference)) - 1
     calibration = Calibration(
         floor=divergence.floor,
         corrected=divergence.corrected,
@@ -309,6 +308,8 @@ def _estimate(divergence: PhonemeJSD, name: str, sample: Sample, reference: Samp
         sample,
         divergence.value,
         (divergence.low, divergence.high),
+        # half of the interval over its quantile: what both estimates disagree by is an error of a rank too
+        error=((divergence.corrected_high - divergence.corrected_low) / 2 / t_half_width(1.0, degrees), degrees),
         name=name,
         method="bounds",
         calibration=calibration,

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from cdslm_eval import Better, RatioOfSums, Statistic
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import Failed, Metric, Row, Skipped, Transcriber
-from cdslm_eval_asr.text import NormalizerOptions, check_language, facts, normalizer, unspaced
+from cdslm_eval_asr.text import NormalizerOptions, check_language, facts, normalizer_for, unspaced
 
 __all__ = ["Cer", "Wer"]
 
@@ -17,12 +17,12 @@ __all__ = ["Cer", "Wer"]
 class _ErrorRate(Metric):
     """Edit operations over the length of the reference, both summed over all clips."""
 
-    version = "2"
+    version = "3"
     unit = "fraction"
     better: ClassVar[Better] = "lower"
     requires: ClassVar[Mapping[str, str]] = {"jiwer": "jiwer>=3.1", "transformers": "transformers>=4.50"}
     needs = frozenset({"transcript"})
-    wants = frozenset({"text", "reference_text"})
+    wants = frozenset({"text", "reference_text", "language"})
     batch_clips = 16
     positional = "normalizer"
     Options = NormalizerOptions
@@ -38,8 +38,8 @@ class _ErrorRate(Metric):
 
     def measure(self, clips: Sequence[Clip]) -> Iterator[Row | Skipped | Failed]:
         """Yield errors and length of each clip; its reference is the text beside it, else that of its paired clip."""
-        clean = normalizer(self.options.normalizer)
         for clip in clips:
+            clean = normalizer_for(self.options.normalizer, clip.language)
             known = clip.text if clip.text is not None else clip.reference.text if clip.reference else None
             if known is None or clip.transcript is None:
                 yield Skipped("no text beside the clip" if known is None else "no transcript")

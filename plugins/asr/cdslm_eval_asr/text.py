@@ -10,9 +10,10 @@ from importlib.metadata import version
 from typing import Any, Literal
 
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.languages import primary_subtag
 from cdslm_eval.plugin.contract import Options, Transcriber
 
-__all__ = ["NormalizerOptions", "check_language", "facts", "normalizer", "unspaced"]
+__all__ = ["NormalizerOptions", "check_language", "facts", "normalizer", "normalizer_for", "unspaced"]
 
 Name = Literal["auto", "english", "basic", "none"]
 _UNSPACED = ("CJK", "HIRAGANA", "KATAKANA", "THAI", "LAO", "KHMER", "MYANMAR", "TIBETAN")
@@ -25,8 +26,8 @@ class NormalizerOptions(Options):
     Attributes:
         normalizer: "english": Whisper's English normaliser (case, punctuation, contractions, numbers, fillers), with no
             table of British spellings; "basic": for any language (case, punctuation, symbols), which keeps the marks
-            that spell vowels in Thai or Hindi; "auto": "english" for texts in Latin letters, "basic" for others;
-            "none". Texts in Latin letters of other languages than English need "basic".
+            that spell vowels in Thai or Hindi; "auto": "english" for texts in Latin letters, "basic" for others and
+            for clips whose manifest names another language than English; "none".
     """
 
     normalizer: Name = "auto"
@@ -51,6 +52,15 @@ def check_language(metric: str, name: Name, transcriber: Transcriber) -> None:
             f"{metric}: normalizer={name} is for English, and {transcriber.name} transcribes {language!r}. "
             f"Use: {metric}:normalizer=basic"
         )
+
+
+def normalizer_for(name: Name, language: str | None) -> Callable[[str], str]:
+    """Return the function that normalises a text whose language may be known, as an ISO 639 code.
+
+    Under "auto", a text that is known not to be English is normalised by "basic", whatever its letters.
+    """
+    english = language is None or primary_subtag(language) in ("en", "eng")
+    return normalizer("basic" if name == "auto" and not english else name)
 
 
 @cache

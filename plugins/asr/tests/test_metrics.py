@@ -27,9 +27,11 @@ from cdslm_eval.testing import METRIC_CHECKS, RECOGNIZER_CHECKS
 NOTHING = np.zeros(0, np.float32)
 
 
-def clip_with(transcript, text=None, reference=None):
+def clip_with(transcript, text=None, reference=None, language=None):
     paired = None if reference is None else Clip(key="r", samples=NOTHING, rate_hz=1, text=reference)
-    return Clip(key="k", samples=NOTHING, rate_hz=1, transcript=transcript, text=text, reference=paired)
+    return Clip(
+        key="k", samples=NOTHING, rate_hz=1, transcript=transcript, text=text, reference=paired, language=language
+    )
 
 
 def test_errors_by_hand():
@@ -65,6 +67,14 @@ def test_vowel_signs_are_read_and_scripts_without_spaces_go_to_cer():
     assert (row["errors"], row["characters"]) == (marks, len(thai))
     (japanese,) = Cer().measure([clip_with("カラス", "ガラス")])
     assert (japanese["errors"], japanese["characters"]) == (1, 3)
+
+
+def test_a_text_of_another_language_is_not_normalised_as_english():
+    """ "um" is a filler in English only: its loss in "um acht Uhr" is an error."""
+    texts = ("acht Uhr", "um acht Uhr")
+    german, english, unknown = Wer().measure([clip_with(*texts, language=code) for code in ("de-CH", "en", None)])
+    assert (german["errors"], german["words"]) == (1, 3)
+    assert (english["errors"], english["words"]) == (unknown["errors"], unknown["words"]) == (0, 2)
 
 
 def test_the_english_normaliser_is_refused_for_another_language():

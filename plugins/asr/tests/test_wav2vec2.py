@@ -140,6 +140,28 @@ def test_identity_follows_the_weights(tmp_path):
     assert {name for name in before if before[name] != after[name]} == {"model.safetensors"}
 
 
+def test_weights_in_several_files_are_the_same_network_and_all_identify_it(tmp_path, clips):
+    whole, parts = (tmp_path / name for name in ("whole", "parts"))
+    for folder in (whole, parts):
+        folder.mkdir()
+    saved(whole, "layer")
+    shutil.copytree(whole, parts, dirs_exist_ok=True)
+    (parts / "model.safetensors").unlink()
+    transformers.Wav2Vec2ForCTC.from_pretrained(whole).save_pretrained(parts, max_shard_size="40KB")
+    shards = sorted(path.name for path in parts.glob("model-*-of-*.safetensors"))
+    assert len(shards) > 1
+    assert recognized(parts, clips) == recognized(whole, clips)
+    before = dict(Wav2vec2Recognizer(Wav2vec2Options(model=str(parts))).fingerprint())
+    assert {*shards, "model.safetensors.index.json"} <= set(before)
+    weights = parts / shards[-1]
+    weights.write_bytes(weights.read_bytes()[:-4] + b"\0\0\0\1")
+    after = dict(Wav2vec2Recognizer(Wav2vec2Options(model=str(parts))).fingerprint())
+    assert {name for name in before if before[name] != after[name]} == {shards[-1]}
+    weights.unlink()
+    with pytest.raises(EvalError, match="cannot be loaded"):
+        recognized(parts, clips)
+
+
 def test_pickled_weights_are_refused(tmp_path):
     for name in ("config.json", "vocab.json", "pytorch_model.bin"):
         (tmp_path / name).write_text("{}")

@@ -89,7 +89,7 @@ class Fad(_EmbeddingMetric):
     """
 
     name = "fad"
-    version = "2"
+    version = "3"
     citation = (FAD,)
     better: ClassVar[Better] = "lower"
     statistics: ClassVar[dict[str, Statistic]] = {"fad": Frechet("embedding")}
@@ -103,7 +103,7 @@ class Kad(_EmbeddingMetric):
     """
 
     name = "kad"
-    version = "3"
+    version = "4"
     citation = (KAD,)
     better: ClassVar[Better] = "lower"
     statistics: ClassVar[dict[str, Statistic]] = {"kad": KernelDistance("embedding")}

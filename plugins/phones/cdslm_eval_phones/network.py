@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
@@ -34,6 +34,8 @@ _KNOWN = {
     "hama/assets/g2p_vocab.json": "520d19e4e6ae58658eed53594e0feab8ea8e1b4b04a7746e25e50c16c29b91bf",
 }
 _MODEL, _SYMBOLS = _KNOWN
+_CUDA = "CUDAExecutionProvider"
+_INSTALL_CUDA = "Install: pip install onnxruntime-gpu, with the CUDA and cuDNN that it names; Use: --device cpu"
 _GPU_BATCH = 16
 _BLANKS = ("<blank>", "<blk>", "<pad>", "[PAD]", "<eps>", "_")
 Scores = np.ndarray[Any, np.dtype[np.float32]]
@@ -152,7 +154,7 @@ class Network:
             )
         self._inputs, self._output = inputs, scores.name
         free = not isinstance(inputs[0].shape[0], int)
-        self.batch = _GPU_BATCH if free and "CUDAExecutionProvider" in self._session.get_providers() else 1
+        self.batch = _GPU_BATCH if free and _CUDA in self._session.get_providers() else 1
         width = scores.shape[-1]
         if isinstance(width, int) and width != len(vocabulary.symbols):
             raise EvalError(f"{model}: has {width} outputs, its vocabulary {len(vocabulary.symbols)} symbols")
@@ -199,17 +201,23 @@ def _session(model: Path, device: str) -> Any:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = options.inter_op_num_threads = 1
     options.log_severity_level = 4
-    cuda = "CUDAExecutionProvider" in onnxruntime.get_available_providers()
-    if device.startswith("cuda") and not cuda:
-        raise EvalError(f"{device}: onnxruntime has no CUDA provider here; Install: pip install onnxruntime-gpu")
+    kind, _, number = device.partition(":")
+    if kind not in {"auto", "cpu", "cuda"} or (number and not (kind == "cuda" and number.isdecimal())):
+        raise EvalError(f"no device {device!r}; Use: auto, cpu, cuda or cuda:N")
+    available = _CUDA in onnxruntime.get_available_providers()
+    if kind == "cuda" and not available:
+        raise EvalError(f"{device}: onnxruntime has no CUDA provider here; {_INSTALL_CUDA}")
     providers: list[Any] = ["CPUExecutionProvider"]
-    if cuda and device != "cpu":
-        number: Mapping[str, int] = {"device_id": int(device.partition(":")[2] or 0)} if ":" in device else {}
-        providers.insert(0, ("CUDAExecutionProvider", dict(number)))
+    if available and kind != "cpu":
+        providers.insert(0, (_CUDA, {"device_id": int(number or 0)}))
     try:
-        return onnxruntime.InferenceSession(str(model), options, providers=providers)
+        session = onnxruntime.InferenceSession(str(model), options, providers=providers)
     except Exception as error:  # onnxruntime raises classes of its own that share no public base
         raise EvalError(f"{model}: onnxruntime cannot load it ({str(error).splitlines()[0]})") from error
+    # where CUDA's libraries or the GPU are missing onnxruntime takes the CPU, and says so in its own log only
+    if kind == "cuda" and _CUDA not in session.get_providers():
+        raise EvalError(f"{device}: onnxruntime could not start its CUDA provider; {_INSTALL_CUDA}")
+    return session
 
 
 def _installed(name: str) -> Path:

@@ -9,13 +9,13 @@ from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 
+from cdslm_eval.builtin.recognizers.fold import to_arpabet
 from cdslm_eval.builtin.recognizers.inventory import unstressed
 from cdslm_eval.builtin.recognizers.phonemize import phonemize
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.clips import ClipSet, Source
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import Failed, Recognizer, Skipped
-from cdslm_eval_phones.fold import to_arpabet
 
 __all__ = ["PhoneErrors", "Trial", "phone_errors", "reference_phones", "text_phones", "try_recognizer"]
 

@@ -13,11 +13,11 @@ from typing import ClassVar, Literal
 import numpy as np
 from pydantic import BaseModel
 
+from cdslm_eval.builtin.recognizers.fold import arpabet, is_phone
 from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import Failed, Options, Recognition, Recognizer, Skipped, located
 from cdslm_eval.plugin.models import Frames, join_windows, window_starts
-from cdslm_eval_phones.fold import arpabet, is_phone
 from cdslm_eval_phones.level import levelled
 from cdslm_eval_phones.network import (
     Network,

@@ -14,6 +14,7 @@ from cdslm_eval_phones.per import try_recognizer
 from cdslm_eval_phones.recognizer import PhoneCtc, PhoneCtcOptions
 from onnx import TensorProto, helper
 
+from cdslm_eval.builtin.recognizers.fold import arpabet, is_phone
 from cdslm_eval.builtin.recognizers.inventory import ARPABET
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.clips import ClipSet
@@ -98,6 +99,12 @@ def test_the_inventory_is_in_the_identity_and_the_place_of_files_is_not(tmp_path
     plain = identify(PhoneCtc()).ident
     assert identify(PhoneCtc(PhoneCtcOptions(model=str(model), vocab=str(vocab)))).ident == plain
     assert identify(PhoneCtc(PhoneCtcOptions(inventory="ipa"))).ident != plain
+
+
+def test_each_phone_of_the_bundled_vocabulary_folds():
+    symbols = [symbol for symbol in network.bundled_vocabulary().symbols if is_phone(symbol)]
+    assert {phone for symbol in symbols for phone in arpabet(symbol)} == ARPABET
+    assert not {"<wb>", "<blank>", " ", "²", "ː", "˥", "不"} & set(symbols)
 
 
 def test_hama_is_not_imported():
@@ -204,3 +211,34 @@ def test_what_does_not_fit_is_one_sentence(tmp_path):
         identify(PhoneCtc(PhoneCtcOptions(model="missing.onnx", vocab=str(vocab))))
     with pytest.raises(UsageError, match="without model=FILE"):
         PhoneCtc(PhoneCtcOptions(vocab=str(vocab)))
+
+
+def test_a_gpu_that_is_not_there_is_an_error_and_never_the_cpu(tmp_path, monkeypatch):
+    import onnxruntime
+
+    model, vocabulary = sign_model(tmp_path / "signs.onnx"), network.Vocabulary(("<blank>", "a", "b", "c"), 0)
+    if "CUDAExecutionProvider" not in onnxruntime.get_available_providers():
+        with pytest.raises(EvalError, match=r"cuda: onnxruntime has no CUDA provider here; Install: .*--device cpu"):
+            network.Network(model, vocabulary, "cuda")
+    for device in ("cuda:one", "cpu:1", "mps"):
+        with pytest.raises(EvalError, match=f"no device '{device}'"):
+            network.Network(model, vocabulary, device)
+    # a build for GPUs lists the provider; without CUDA's libraries its sessions run on the CPU all the same
+    session = onnxruntime.InferenceSession
+    passed = []
+
+    def on_the_cpu(path, options, providers):
+        passed.append(providers)
+        return session(path, options, providers=["CPUExecutionProvider"])
+
+    monkeypatch.setattr(onnxruntime, "get_available_providers", lambda: ["CUDAExecutionProvider"])
+    monkeypatch.setattr(onnxruntime, "InferenceSession", on_the_cpu)
+    with pytest.raises(EvalError, match=r"cuda:1: onnxruntime could not start its CUDA provider"):
+        network.Network(model, vocabulary, "cuda:1")
+    assert network.Network(model, vocabulary, "auto").batch == 1
+    network.Network(model, vocabulary, "cpu")
+    assert passed == [
+        [("CUDAExecutionProvider", {"device_id": 1}), "CPUExecutionProvider"],
+        [("CUDAExecutionProvider", {"device_id": 0}), "CPUExecutionProvider"],
+        ["CPUExecutionProvider"],
+    ]

@@ -19,7 +19,7 @@ app = typer.Typer(
     help="A discrete autoregressive spoken language model: k-means units and a causal language model.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    epilog="--debug, allowed anywhere, shows the traceback of an error.",
 )
 
 
@@ -53,6 +53,7 @@ def train(
     save_every: shared.SaveEvery = 250,
     vocoder: shared.Vocoder = "griffin-lim",
     device: shared.Device = "auto",
+    plan: shared.Plan = False,
     quiet: shared.Quiet = False,
     as_json: shared.AsJson = False,
 ) -> None:
@@ -64,6 +65,12 @@ def train(
 
     lengths = Length.from_options({"flops": target_flops, "tokens": tokens, "steps": steps})
     settings = Settings(**{**named_settings(Settings, values), "encoder": _absolute(encoder)})
+    if plan:
+        from cdslm_eval_unit_lm.planning import planned
+
+        job = Job(settings=settings, data=data, valid=data, out=out, lengths=lengths)
+        typer.echo(json.dumps(planned(job), indent=1))
+        return
     train_on, held_out = find_splits(data, valid)
     # Before the run, so that it does not end with log-mels that no vocoder can turn into samples
     find_vocoder(vocoder, read_spec(train_on))

@@ -9,8 +9,9 @@ from typing import Any
 
 from cdslm_eval_unit_lm.corpus import UnitWindows, shard_clips
 from cdslm_eval_unit_lm.features import find_features
-from cdslm_eval_unit_lm.language import forward_flops, lm_config
+from cdslm_eval_unit_lm.language import lm_config
 from cdslm_eval_unit_lm.learner import Learner, best_constant
+from cdslm_eval_unit_lm.planning import per_step
 from cdslm_eval_unit_lm.settings import Settings
 from cdslm_eval_unit_lm.unit_cache import cache_key, cached_units, save_units, with_progress
 from cdslm_eval_unit_lm.units import Ints, Units, fit_centroids, runs, tables
@@ -41,8 +42,6 @@ from cdslm_model import (
 __all__ = ["KIND", "train"]
 
 KIND = "unit-lm"
-_BACKWARD = 2
-"""Cost of the backward pass in forward passes."""
 _CONVENTIONS = {
     "parameters": "all trainable parameters of the language model; clusters and tables are not counted",
     "tokens": "units that were predicted",
@@ -144,14 +143,8 @@ class _Run:
         """Return the learning-rate schedule, and the facts of every checkpoint."""
         settings = self.settings
         parameters = sum(parameter.numel() for parameter in self.learner.model.parameters())
-        tokens = settings.batch_size * self.length
-        per_step = {
-            "steps": 1.0,
-            "tokens": float(tokens),
-            "flops": float((1 + _BACKWARD) * settings.batch_size * forward_flops(self.config, self.length)),
-            "six_nd": 6.0 * parameters * tokens,
-        }
-        steps = self.job.lengths[0].steps(per_step)
+        costs = per_step(settings, self.config, self.length, parameters)
+        steps = self.job.lengths[0].steps(costs)
         schedule = WarmupStableDecay.plan(steps, settings.warmup_steps, settings.decay_share)
         facts = {
             "kind": KIND,
@@ -163,7 +156,7 @@ class _Run:
             "mel_spec": dataclasses.asdict(self.shards.spec),
             "normalizer": self.normalizer.as_dict(),
             "parameters": parameters,
-            "per_step": per_step,
+            "per_step": costs,
             "schedule": dataclasses.asdict(schedule),
             "conventions": {**_CONVENTIONS, "tokens, a second of speech": f"{self.rate_hz:.4g}"},
             "data": self.speech.digests(),

@@ -210,3 +210,17 @@ def test_budgets_in_flops_tokens_and_steps_agree(unit_lm, shards, short, trained
     for name, length in (("flops", ("--target-flops", str(6 * per_step))), ("tokens", ("--tokens", str(6 * 8 * 20)))):
         done = unit_lm("train", "--data", shards, "--out", tmp_path / name, *short, *length, "--json")
         assert json.loads(done.stdout)["steps"] == 6, done.stderr
+
+
+def test_the_plan_announces_what_training_does(unit_lm, trained, short, tmp_path):
+    common = ("train", "--data", tmp_path / "later", "--out", tmp_path / "none", *short, *STEPS, "--plan")
+    plan, done = json.loads(unit_lm(*common).stdout), result(trained)
+    assert not (tmp_path / "none").exists()
+    names = ("parameters", "tokens", "flops", "six_nd", "steps")
+    assert {name: plan[name] for name in names} == {name: done[name] for name in names}
+    size = sum(path.stat().st_size for path in (trained / "checkpoints").rglob("*") if path.is_file())
+    assert plan["bytes"] == pytest.approx(size, rel=0.05)
+    # how many tokens a second has is known after clustering only
+    unknown = json.loads(unit_lm(*common, "--run-length").stdout)
+    assert unknown["parameters"] == plan["parameters"]
+    assert unknown["flops"] is None

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 
 from cdslm_eval.builtin.recognizers import cdslm_recognizers
@@ -10,12 +12,14 @@ from cdslm_eval.builtin.recognizers.phonemize import LanguageOptions
 from cdslm_eval.builtin.recognizers.sidecar import SidecarRecognizer
 from cdslm_eval.builtin.recognizers.transcript import TranscriptRecognizer
 from cdslm_eval.core.audio import Clip
+from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import Skipped
+from cdslm_eval.plugin.identity import content_needs, subject
 
 
-def clip(text=None, phones=None):
-    return Clip(key="x", samples=None, rate_hz=16_000, text=text, phones=phones)
+def clip(text=None, phones=None, language=None):
+    return Clip(key="x", samples=None, rate_hz=16_000, text=text, phones=phones, language=language)
 
 
 TEXTS = ["Hello there, my friends.", "", "...", "The quick bird\nmeasured chess."]
@@ -62,6 +66,34 @@ def test_a_text_in_letters_that_the_voice_does_not_read_is_skipped(text, languag
 def test_unknown_language_is_told_in_one_sentence():
     with pytest.raises(UsageError, match="no language 'klingonese'"):
         list(TranscriptRecognizer(LanguageOptions(language="klingonese")).recognize([clip("a")]))
+
+
+def test_a_language_of_its_own_chooses_the_voice_of_a_text():
+    """Each text as when its voice reads it alone, whatever stands next to it; English keeps the voice of the option."""
+    pairs = [("schön", "de", "de"), ("naïve thoughts", None, "en-gb"), ("ação", "pt_BR", "pt-br"),
+             ("nice", "en", "en-gb"), ("你好", "zh", "cmn"), ("schöne Grüße", "de-AT", "de")]  # fmt: skip
+    rows = list(
+        TranscriptRecognizer(LanguageOptions(language="en-gb")).recognize(
+            [clip(text, language=language) for text, language, _ in pairs]
+        )
+    )
+    for row, (text, _, voice) in zip(rows, pairs, strict=True):
+        assert row == next(TranscriptRecognizer(LanguageOptions(language=voice)).recognize([clip(text)]))
+    assert rows[0] != next(TranscriptRecognizer().recognize([clip("schön")]))
+    (unvoiced,) = TranscriptRecognizer().recognize([clip("nuqneH", language="tlh")])
+    assert unvoiced == Skipped("espeak-ng has no voice for the language 'tlh'")
+
+
+def test_the_language_is_part_of_what_a_row_belongs_to(tmp_path):
+    """One text in two languages is two rows: `chat` is no cat in English."""
+    rows = [{"path": "a.wav", "key": name, "text": "chat", "language": name} for name in ("en", "fr")]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    sources = ClipSet.open(tmp_path / "m.jsonl").sources
+    needs = content_needs(TranscriptRecognizer(), {})
+    assert len({subject(needs, source, None, None) for source in sources}) == 2
+    (tmp_path / "m.jsonl").write_text(json.dumps({**rows[0], "language": "english"}) + "\n")
+    with pytest.raises(UsageError, match="line 1: the language 'english' is unknown; write an ISO 639 code"):
+        ClipSet.open(tmp_path / "m.jsonl")
 
 
 def test_sidecar_hands_out_the_phones_of_the_clip():

@@ -8,13 +8,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
+from cdslm_eval.builtin.recognizers.fold import to_arpabet
 from cdslm_eval.core.clips import ClipSet, Source
 from cdslm_eval.core.errors import AudioError, UsageError
 from cdslm_eval.core.progress import Progress
 from cdslm_eval.core.sources import decode
 from cdslm_eval.plugin.contract import Failed, Recognizer, Skipped
 from cdslm_eval.plugin.host import Host
-from cdslm_eval_phones.fold import to_arpabet
 from cdslm_eval_phones.per import reference_phones
 
 __all__ = ["BLANK", "Labelled", "label_clips", "matching", "split_speakers", "vocabulary_of"]

@@ -7,11 +7,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from scipy import stats
-
 from cdslm_eval.results.differences import holm
 from cdslm_eval.results.estimate import Estimate, Quantity
 from cdslm_eval.results.ranking import common_scale, ranked
+from cdslm_eval.stats.resampling import pooled_error, t_test
 
 __all__ = ["Standing", "standings"]
 
@@ -48,7 +47,8 @@ class Standing:
 class _Point:
     system: str
     value: float
-    error: float
+    se: float
+    degrees: float
     low: float
     high: float
 
@@ -60,11 +60,11 @@ def standings(
 
     Values that were measured against a reference are ranked among the systems of the same reference.
 
-    A pair is distinguished by the difference of its values over the root of the sum of their squared standard errors
-    (from their intervals, taken as independent: for clips that are paired this is careful), Holm-corrected over all
-    pairs at 5 %; where a divergence cannot be corrected, only when their bounds do not overlap. A place is the number
-    of systems that are shown to be better, plus one, up to the number that are not shown to be worse. Systems
-    outside the ranking have no standing.
+    A pair is distinguished by the t test of two independent samples that `compare` makes of unpaired ones (for clips
+    that are paired this is careful), Holm-corrected over all pairs at 5 %; where a divergence cannot be corrected, only
+    when their bounds do not overlap. A value without a standard error is told apart from none. A place is the number of
+    systems that are shown to be better, plus one, up to the number that are not shown to be worse. Systems outside the
+    ranking have no standing.
 
     Args:
         estimates: Of all systems.
@@ -89,7 +89,7 @@ def standings(
 def _standings(estimates: Sequence[Estimate]) -> dict[str, Standing]:
     sign = -1.0 if estimates[0].better == "higher" else 1.0
     scale = zip(estimates, common_scale(estimates), strict=True)
-    points = [_point(estimate.system, quantity, sign) for estimate, quantity in scale if math.isfinite(estimate.value)]
+    points = [_point(estimate, quantity, sign) for estimate, quantity in scale if math.isfinite(estimate.value)]
     pairs = list(combinations(points, 2))
     adjusted = holm([_p_value(a, b) for a, b in pairs])
     better: dict[str, set[str]] = {point.system: set() for point in points}
@@ -112,17 +112,18 @@ def _standings(estimates: Sequence[Estimate]) -> dict[str, Standing]:
     return standing
 
 
-def _point(system: str, quantity: Quantity, sign: float) -> _Point:
-    """Return a quantity with its standard error, lower being better; without one where only bounds are known."""
-    low, high = quantity.low, quantity.high
-    known = math.isfinite(low) and math.isfinite(high)
-    error = math.nan if quantity.kind == "held-out" else (high - low) / (2 * stats.norm.ppf(0.975))
-    ends = sorted((sign * low, sign * high)) if known else [-math.inf, math.inf]
-    return _Point(system, sign * quantity.value, error, ends[0], ends[1])
+def _point(estimate: Estimate, quantity: Quantity, sign: float) -> _Point:
+    """Return a quantity with its standard error, lower being better; with bounds alone where only these are known."""
+    if quantity.kind == "held-out":
+        ends = sorted((sign * quantity.low, sign * quantity.high))
+        known = math.isfinite(quantity.low) and math.isfinite(quantity.high)
+        return _Point(
+            estimate.system, sign * quantity.value, math.nan, math.nan, *(ends if known else (-math.inf, math.inf))
+        )
+    return _Point(estimate.system, sign * quantity.value, estimate.se, estimate.degrees, -math.inf, math.inf)
 
 
 def _p_value(a: _Point, b: _Point) -> float:
-    error = math.hypot(a.error, b.error)
-    if not math.isfinite(error) or not math.isfinite(a.value - b.value):
+    if not (math.isfinite(a.se) and math.isfinite(b.se)):
         return math.nan
-    return float(2 * stats.norm.sf(abs(a.value - b.value) / error)) if error > 0 else float(a.value == b.value)
+    return t_test(a.value - b.value, *pooled_error((a.se, b.se), (a.degrees, b.degrees))).p_value

@@ -1,0 +1,100 @@
+"""Span: a part of a recording in seconds; Address: where audio lies, as the index of files knows it."""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+from typing import NamedTuple
+
+__all__ = ["OVERSHOOT_S", "Address", "Span"]
+
+OVERSHOOT_S = 0.01
+"""Longest end beyond a recording that counts as rounding: times are often written to hundredths of a second."""
+_MAX_SECONDS = 3e7
+_FRAGMENT = re.compile(r"#t=(\d+(?:\.\d+)?)(?:,(\d+(?:\.\d+)?))?")
+
+
+@dataclass(frozen=True, slots=True)
+class Span:
+    """A part of a recording.
+
+    Attributes:
+        start_s: Where it starts, in seconds, 0 or more.
+        end_s: Where it ends; None for the end of the recording.
+    """
+
+    start_s: float
+    end_s: float | None = None
+
+    @classmethod
+    def between(cls, start_s: float, end_s: float | None) -> Span:
+        """Return a span whose times are rounded to nanoseconds, so that .1 + .2 and .3 are one time.
+
+        Raises:
+            ValueError: A time is negative, no number or longer than a year, or the end is not after the start.
+        """
+        if not 0 <= start_s <= _MAX_SECONDS:
+            raise ValueError(f"a start of {start_s:g} s; parts of recordings start at 0 or later")
+        if end_s is not None and not round(start_s, 9) < round(end_s, 9) <= 2 * _MAX_SECONDS:
+            raise ValueError(f"an end at {end_s:g} s, which is not after its start at {start_s:g} s")
+        return cls(round(start_s, 9), None if end_s is None else round(end_s, 9))
+
+    def frames(self, rate_hz: int) -> tuple[int, int | None]:
+        """Return the first sample and the one after the last, at a rate; adjacent spans share no sample."""
+        return math.floor(self.start_s * rate_hz + 0.5), (
+            None if self.end_s is None else math.floor(self.end_s * rate_hz + 0.5)
+        )
+
+    def __str__(self) -> str:
+        """Return the span as a fragment of a URI, such as "#t=1.5,4.25" (W3C, Media Fragments)."""
+        return f"#t={_text(self.start_s)}" + ("" if self.end_s is None else f",{_text(self.end_s)}")
+
+    @classmethod
+    def parse(cls, fragment: str) -> Span | None:
+        """Return the span that `str` wrote; None for anything else.
+
+        Example:
+            >>> Span.parse("#t=1.5,4.25"), Span.parse("#t=2"), Span.parse("")
+            (Span(start_s=1.5, end_s=4.25), Span(start_s=2.0, end_s=None), None)
+        """
+        match = _FRAGMENT.fullmatch(fragment)
+        if match is None:
+            return None
+        return cls(float(match[1]), None if match[2] is None else float(match[2]))
+
+
+def _text(seconds: float) -> str:
+    return f"{seconds:.9f}".rstrip("0").rstrip(".")
+
+
+class Address(NamedTuple):
+    """Where audio lies.
+
+    Attributes:
+        path: The file.
+        part: The span of it, as `str` of a `Span` writes it; "" for the whole file.
+    """
+
+    path: str
+    part: str = ""
+
+    @property
+    def span(self) -> Span | None:
+        """The span, or None for the whole file."""
+        return Span.parse(self.part)
+
+    def __str__(self) -> str:
+        """Return both as one text, for tables and pages."""
+        return self.path + self.part
+
+    @classmethod
+    def parse(cls, text: str) -> Address:
+        """Return the address that `str` wrote.
+
+        A file whose own name ends like a span is its whole self only under `Address(path)`.
+        """
+        path, mark, fragment = text.rpartition("#t=")
+        if mark and Span.parse(mark + fragment) is not None:
+            return cls(path, mark + fragment)
+        return cls(text)

@@ -1,0 +1,59 @@
+"""What a training command would cost, from its settings alone: nothing is clustered or trained."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from cdslm_eval_unit_lm.language import build, forward_flops, lm_config
+from cdslm_eval_unit_lm.settings import Settings
+from cdslm_model import Job, MelSpec, result_counts
+
+__all__ = ["BACKWARD", "per_step", "planned"]
+
+BACKWARD = 2
+"""Cost of the backward pass in forward passes."""
+_BYTES_A_PARAMETER = 12
+"""Of one checkpoint: weights and AdamW's two moments, float32."""
+_KEPT = 2
+
+
+def per_step(settings: Settings, config: dict[str, Any], length: int, parameters: int) -> dict[str, float]:
+    """Return steps (1), tokens, exact training FLOPs and 6ND of one step.
+
+    Args:
+        settings: Of the run.
+        config: Of `lm_config`.
+        length: Tokens of a window.
+        parameters: Of the language model.
+    """
+    tokens = settings.batch_size * length
+    return {
+        "steps": 1.0,
+        "tokens": float(tokens),
+        "flops": float((1 + BACKWARD) * settings.batch_size * forward_flops(config, length)),
+        "six_nd": 6.0 * parameters * tokens,
+    }
+
+
+def planned(job: Job[Settings]) -> dict[str, Any]:
+    """Return N, D, C, 6ND and steps of a job, and its bytes on disk.
+
+    Where units come from an encoder, or a run of one unit is one token, tokens a second are known after clustering
+    only: then N alone is known, and C where the job names it.
+    """
+    settings = job.settings
+    is_known = settings.encoder is None and not settings.run_length
+    length = max(2, round(settings.seconds * MelSpec().frame_rate / settings.stride))
+    config = lm_config(settings.family, settings.size, settings.units, length)
+    with torch.device("meta"):
+        parameters = sum(parameter.numel() for parameter in build(config).parameters())
+    facts: dict[str, Any] = {"parameters": parameters, "epochs": None, "rate_hz": MelSpec().rate_hz}
+    if not is_known:
+        flops = [amount.amount for amount in job.lengths if amount.unit == "flops"]
+        return {**facts, "flops": max(flops) if flops else None}
+    costs = per_step(settings, config, length, parameters)
+    steps = job.lengths[0].steps(costs)
+    kept = min(_KEPT, max(1, -(-steps // settings.save_every)))
+    return {**facts, **result_counts(parameters, steps, costs), "bytes": kept * _BYTES_A_PARAMETER * parameters}

@@ -1,0 +1,44 @@
+"""Claims about simulated ladders of 40 runs: a short form of benchmarks/forty_runs."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.forty_runs.claims import claims_of
+from benchmarks.forty_runs.truths import LAWS, MOS_LIMIT, MOS_NOISE, NOISE, RISING, SHAPES, ladder, mos_ladder
+from cdslm_eval.scaling import judge
+from cdslm_eval.scaling.evidence import fit_trend
+
+
+@pytest.mark.parametrize("name", LAWS)
+def test_claims_about_a_ladder_that_follows_a_law(name):
+    made = set(claims_of(LAWS[name], 5, 100))
+    assert {"loss scales", "metric scales", "flat metric is flat"} <= made
+    assert {"unreachable baseline is unreachable", "reachable baseline is reachable"} <= made
+    assert "curvature_disagrees" not in made
+    assert ("r* falls" in made) == (LAWS[name].curve.ratio_exponent < 0)
+    assert "r* rises" not in made
+
+
+@pytest.mark.parametrize("shape", SHAPES)
+def test_a_score_near_its_limit_saturates_and_never_surely_reaches_it(shape):
+    for seed in range(2):
+        verdict = judge(
+            mos_ladder(shape, seed), "mos", RISING, baseline=MOS_LIMIT, noise=MOS_NOISE, replicates=100, seed=seed
+        )
+        assert verdict.label == "saturates"
+        assert verdict.reach.label != "reachable"
+
+
+@pytest.mark.parametrize("name", ["r* as C^-.158"])
+def test_the_interval_of_the_gain_holds_the_truth(name):
+    ends = LAWS[name].optimum([1e18, 1e21]).loss
+    truth = 0.3 * float(ends[0] - ends[1])
+    held = 0
+    for seed in range(40):
+        table = ladder(LAWS[name], seed)
+        low, high = fit_trend(table, table.metric("reachable")).interval(0.95)
+        held += low <= truth <= high
+        assert high - low < 10 * NOISE
+    # 40 draws at .95: under 34 have a chance of .003
+    assert held >= 34
