@@ -307,7 +307,9 @@ gate = "{gate}"
 def test_gates_on_the_matched_value_put_the_reference_through_the_channel(tone_set, tmp_path):
     from cdslm_eval.suite import parse_suite
 
-    tone_set("real", 24), tone_set("near", 24, 1)
+    real, _ = tone_set("real", 24), tone_set("near", 24, 1)
+    for number, path in enumerate(sorted(real.glob("*.wav"))):
+        path.with_suffix(".txt").write_text(("she sees these", "all tall walls")[number % 2])
 
     def plan(gate, recognizer="pocketsphinx", head=""):
         text = TONE_SUITE.format(gate=gate, recognizer=recognizer, head=head)
@@ -322,6 +324,10 @@ def test_gates_on_the_matched_value_put_the_reference_through_the_channel(tone_s
     assert [entry.name for entry in judged.scores.channel.sets] == ["real", "near"]
     again = run_suite(plan("pjsd_1.matched < 1"), RunOptions(store=store))
     assert again.scores.as_json()["channel"] == judged.scores.as_json()["channel"]
+    first = judged.scores.recognition_gain[0]
+    assert (first.reference, first.clips) == ("real", (12, 12))
+    assert first.text > 0.5
+    assert again.scores.as_json()["recognition_gain"] == judged.scores.as_json()["recognition_gain"]
     # pocketsphinx is slow: without a gate on it, nothing is put through a channel
     assert plan("pjsd_1.corrected < 1").profiler is None
     assert plan("pjsd_1.corrected < 1", head="channel = true").profiler is not None
