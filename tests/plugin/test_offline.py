@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import socket
 
+import numpy as np
 import pytest
 
 from cdslm_eval.plugin.host import Host
@@ -18,20 +19,20 @@ OFFLINE = [
 ]
 
 
-class Refused(Exception):
+class RefusedError(Exception):
     """A socket was used."""
 
 
 @pytest.fixture
 def no_sockets(monkeypatch):
     def refuse(*_, **__):
-        raise Refused
+        raise RefusedError
 
     for name in ("connect", "connect_ex", "sendto"):
         monkeypatch.setattr(socket.socket, name, refuse)
     monkeypatch.setattr(socket, "getaddrinfo", refuse)
     monkeypatch.setattr(socket, "create_connection", refuse)
-    with pytest.raises(Refused):
+    with pytest.raises(RefusedError):
         socket.create_connection(("192.0.2.1", 80))
 
 
@@ -39,8 +40,12 @@ def no_sockets(monkeypatch):
 def test_an_offline_metric_opens_no_connection(name, no_sockets):
     metric = HOST.make("metric", name)
     clip = next(clip for clip in spoken() if clip.seconds > 1).at_rate(metric.rate_hz)
+    rng = np.random.default_rng(0)
+    noisy = dataclasses.replace(clip, samples=clip.samples + 0.01 * rng.standard_normal(len(clip.samples), np.float32))
     phones, transcript = tuple("abcab"), "a quiet morning in the old house"
-    clip = dataclasses.replace(clip, reference=clip, speaker="s", text=transcript, phones=phones, transcript=transcript)
+    clip = dataclasses.replace(
+        clip, reference=noisy, speaker="s", text=transcript, phones=phones, transcript=transcript
+    )
     metric.fingerprint()
     with metric.open("cpu"):
         (row,) = metric.measure([clip])

@@ -188,6 +188,6 @@ def test_a_clip_is_decoded_once_and_resampled_once_a_rate_however_many_metrics_r
     metrics = (Paired(), PairedToo(), Paired())
     with Worker(metrics, "cpu").open() as work:
         events = list(work([Unit(0, source, (0, 1, 2))]))
-    assert [event.path for event in events if isinstance(event, Read)] == [source.path, source.reference]
+    assert [event.address.path for event in events if isinstance(event, Read)] == [source.path, source.reference]
     assert [event.outcome.row["x"] for event in events if isinstance(event, Measured)] == [32_000.0] * 3
     assert len(resampled) == calls
