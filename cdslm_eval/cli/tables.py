@@ -214,7 +214,8 @@ def markdown(result: ScoreResult) -> str:
         first = group[0]
         lines += [f"### {escape(name)} {_ARROWS[first.better]} ({escape(first.unit)})", ""]
         lines += ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
-        real = [_real_cells(group)] if _real_cells(group) else []
+        own = _real_cells(group, result.real)
+        real = [own] if own else []
         lines += ["| " + " | ".join(map(escape, row)) + " |" for row in (*real, *map(_cells, group))]
         lines.append("")
     lines += map(grid_markdown, channel_grids(result.channel, result.estimates))
