@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import os
 import shutil
@@ -80,7 +79,7 @@ def test_a_command_on_sets_without_speakers_has_one_note_that_names_them(folder,
     (note,) = score([first, second])[1]
     assert note.startswith("note: no speakers are known of any set: each clip counts as one")
     named = {"a": ClipSet.open(first), "b": [(noise(seed=2).astype(np.float32), RATE_HZ)] * 2}
-    named["a"] = ClipSet("a", [dataclasses.replace(source, speaker=source.key) for source in named["a"].sources])
+    named["a"] = ClipSet("a", [source._replace(speaker=source.key) for source in named["a"].sources])
     (note,) = score(named)[1]
     assert "known of b:" in note
     notes = []
