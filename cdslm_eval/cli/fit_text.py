@@ -34,13 +34,14 @@ def table_text(view: View) -> str:
     from rich.text import Text
 
     out = io.StringIO()
-    table = Table(title=Text(view.title), title_justify="left", box=None, pad_edge=False)
+    table = Table(box=None, pad_edge=False)
     for index, heading in enumerate(view.headings):
         table.add_column(heading, justify="left" if index == 0 else "right", no_wrap=True)
     for row in view.rows:
         table.add_row(*(Text(printable(cell)) for cell in row))
     Console(file=out, width=240, force_terminal=False).print(table)
-    lines = [line.rstrip() for line in out.getvalue().splitlines()]
+    # a title of the table itself would be broken at the table's width
+    lines = [printable(view.title), *(line.rstrip() for line in out.getvalue().splitlines())]
     return "\n".join([*lines, *([f"({view.note})"] if view.note else [])])
 
 

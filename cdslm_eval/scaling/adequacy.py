@@ -21,6 +21,7 @@ _LEVEL = 1e-3
 _NOISE_SLACK = 1.3
 _CLIP = 2.5  # residuals beyond so many spreads are outliers, not trends
 _LEAST_REPEATS = 3
+_MOST_GROUPS = 50
 _LARGE = 0.5  # share of the residual variance from which on the form misses by more than the noise
 
 
@@ -200,7 +201,10 @@ def families(residuals: Residuals, labels: Mapping[str, npt.NDArray[np.str_]]) -
     point = np.unique(points, axis=0, return_inverse=True)[1].ravel()
     for name, texts in labels.items():
         groups, label = np.unique(texts, return_inverse=True)
-        if not 1 < len(groups) <= len(texts) / 3 or any(_apart(x, label) for x in residuals.columns.values()):
+        # names of single runs are no families, and a thousand of them would cost a decomposition of that size
+        if not 1 < len(groups) <= min(_MOST_GROUPS, len(texts) / 3) or any(
+            _apart(x, label) for x in residuals.columns.values()
+        ):
             continue
         pairs = np.unique(np.column_stack([point, label]), axis=0)
         split = np.flatnonzero(np.bincount(pairs[:, 0]) > 1)

@@ -237,7 +237,12 @@ def _searched(
     target = axis.link.forward(u)[0]
     solution = minimise(problem, cost, target, train.weight, start)
     # the objective has several basins: whether enough seeds found this one is for the flags
-    best = int(np.argmin(solution.objective))
+    best = int(np.nanargmin(np.nan_to_num(solution.objective, nan=np.inf)))
+    if not np.isfinite(solution.objective[best]):
+        raise UsageError(
+            f"{train.source}: the law {spec.form!r} has no finite value at these rows from any of {len(start)} "
+            "starting points; check its bounds, or the scale of its columns"
+        )
     natural = {name: float(value[best]) for name, value in problem.natural(solution.theta).items()}
     law = Law(spec.form, natural, rows.cost, axis)
     flags = fit_flags(Search(problem, cost, train, target, solution, law)) + table_flags(train, rows, metric)

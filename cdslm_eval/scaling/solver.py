@@ -276,6 +276,9 @@ def _step(gradient: Floats, hessian: Floats, scale: Floats, damping: Floats) -> 
     """Return the damped Newton step; directions of negative curvature are walked downhill instead of up."""
     # scaled first, so that one damping suits parameters of all units
     scaled = hessian / (scale[:, :, None] * scale[:, None, :])
+    if not np.isfinite(scaled).all():
+        # a law that leaves its domain in one member must not end the search of the others
+        scaled = np.nan_to_num(scaled, nan=0.0, posinf=1e100, neginf=-1e100)
     values, vectors = np.linalg.eigh(scaled)
     pull = np.einsum("spq,sp->sq", vectors, gradient / scale)
     length = pull / (np.abs(values) + damping[:, None])

@@ -14,6 +14,7 @@ import soundfile as sf
 from cdslm_eval import api
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import EvalError
+from cdslm_eval.core.speakers import speakers_from
 from cdslm_eval.core.store import Store
 from cdslm_eval.core.store_care import drop, summarise
 from cdslm_eval.plugin.contract import Generator, GeneratorInfo
@@ -79,7 +80,7 @@ def test_a_command_on_sets_without_speakers_has_one_note_that_names_them(folder,
     (note,) = score([first, second])[1]
     assert note.startswith("note: no speakers are known of any set: each clip counts as one")
     named = {"a": ClipSet.open(first), "b": [(noise(seed=2).astype(np.float32), RATE_HZ)] * 2}
-    named["a"] = ClipSet("a", [source._replace(speaker=source.key) for source in named["a"].sources])
+    (named["a"],) = speakers_from([named["a"]], "folder")
     (note,) = score(named)[1]
     assert "known of b:" in note
     notes = []

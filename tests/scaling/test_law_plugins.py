@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cdslm_eval.builtin.laws import Chinchilla, Power, cdslm_laws
-from cdslm_eval.core.errors import UnknownNameError
+from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.plugin.law import LawForm
 from cdslm_eval.scaling import Law, LawSpec, Plan, fit_law, simulate
 from cdslm_eval.scaling.cost import Cost
@@ -210,3 +210,22 @@ def test_a_law_without_both_n_and_d_has_no_optimum_and_an_unknown_one_is_named()
     table = simulate(LAW, Plan((1e18, 1e19, 1e20), sizes=5), 0.005)
     with pytest.raises(UnknownNameError, match="Did you mean 'chinchilla'"):
         fit_law(table, "loss", LawSpec(form="chinchila"))
+
+
+class Nowhere(Natural):
+    """A law without a finite value anywhere."""
+
+    name = "nowhere"
+
+    def predict(self, p, x):
+        return super().predict(p, x) * np.nan
+
+    def gradient(self, p, x):
+        return {name: slope * np.nan for name, slope in super().gradient(p, x).items()}
+
+
+def test_a_law_that_leaves_its_domain_is_an_error_and_no_crash(monkeypatch):
+    monkeypatch.setattr("cdslm_eval.scaling.law.builtin.cdslm_laws", lambda: [*cdslm_laws(), Nowhere])
+    get_form.cache_clear()
+    with pytest.raises(UsageError, match="no finite value"):
+        fit_law(simulate(LAW, Plan((1e18, 1e19, 1e20), 5), 0.003), "loss", LawSpec(form="nowhere"))

@@ -15,6 +15,7 @@ __all__ = ["LossToLoss", "Mixture", "Repetition", "effective_tokens"]
 
 Floats = npt.NDArray[np.float64]
 Values = Mapping[str, Floats]
+_LEAST = 1e-6
 
 
 class UniqueOptions(BaseModel):
@@ -180,17 +181,19 @@ class LossToLoss(LawForm):
         return {"K": (1e-6, 1e6), "E0": (1e-3, 1e3), "kappa": (0.05, 10.0)}
 
     def predict(self, p: Values, x: Values) -> Floats:
-        """Return the excess above E; NaN where the other loss lies below its floor."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            return np.asarray(p["K"] * (x[self.options.of] - p["E0"]) ** p["kappa"])
+        """Return the excess above E; next to nothing where the other loss lies below its floor."""
+        return np.asarray(p["K"] * self._above(p, x) ** p["kappa"])
 
     def gradient(self, p: Values, x: Values) -> Values:
         """Return the derivatives."""
-        with np.errstate(invalid="ignore", divide="ignore"):
-            above = x[self.options.of] - p["E0"]
-            power = above ** p["kappa"]
-            return {
-                "K": power,
-                "E0": -p["K"] * p["kappa"] * power / above,
-                "kappa": p["K"] * power * np.log(above),
-            }
+        above = self._above(p, x)
+        power = above ** p["kappa"]
+        return {
+            "K": power,
+            "E0": np.where(above > _LEAST, -p["K"] * p["kappa"] * power / above, 0.0),
+            "kappa": p["K"] * power * np.log(above),
+        }
+
+    def _above(self, p: Values, x: Values) -> Floats:
+        # a search may try a floor above some of the data; a number keeps it moving, and the misfit drives it back
+        return np.asarray(np.maximum(x[self.options.of] - p["E0"], _LEAST))

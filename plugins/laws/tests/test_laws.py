@@ -120,3 +120,11 @@ def test_options_are_checked():
         with pytest.raises(UsageError):
             get_form(spec)
     assert get_form("moe:total=all").columns == ("N", "D", "all")
+
+
+def test_a_floor_above_the_data_ends_no_search(shared_data):
+    # a search may try an E0 above some losses; these rows once ended it
+    table = RunTable.read(shared_data / "scaling" / "gadre" / "rpj.csv")
+    fit = fit_law(table, "loss_c4_val", LawSpec(form="loss-to-loss:of=err_avg"))
+    assert fit.parameters["E0"] < fit.table.metric("err_avg").min()
+    assert fit.objective < 1e-3
