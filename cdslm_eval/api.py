@@ -141,7 +141,7 @@ def score(
     settings = {**measuring.settings(host, real), **choices}
     with Store(path) as rows, _shown(progress, "scoring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
-        runner = measuring.runner(rows, execution, keep_failures=keep_failures)
+        runner = measuring.runner(rows, execution, keep_failures=keep_failures, note=note)
         result = _scoring.score(
             runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, studies=studies
         )
@@ -201,7 +201,7 @@ def compare(
     studies = measuring.studies(host, real, channel, seed)
     with Store(_store_path(store)) as rows, _shown(progress, "measuring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
-        runner = measuring.runner(rows, execution)
+        runner = measuring.runner(rows, execution, note=note)
         result, measured = _comparison.compare(
             runner,
             opened[0],

@@ -10,6 +10,7 @@ import traceback
 import typer
 
 from cdslm_eval.cli import (
+    bench,
     cite,
     compare,
     demo,
@@ -59,6 +60,7 @@ for group in (
     ladder,
     demo,
     listing,
+    bench,
     cite,
     new_plugin,
 ):

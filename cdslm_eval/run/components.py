@@ -93,8 +93,17 @@ class Components:
         names = ", ".join(metric.name for metric in self.metrics)
         return f"metrics {names}; recognizer {self.recognizer.name}; store {store}"
 
-    def runner(self, store: Store, execution: Execution, *, keep_failures: bool = False) -> Runner:
-        """Return what measures with these components into a store; `keep_failures` does not repeat earlier failures."""
+    def runner(
+        self, store: Store, execution: Execution, *, keep_failures: bool = False, note: Note | None = None
+    ) -> Runner:
+        """Return what measures with these components into a store.
+
+        Args:
+            store: Takes the rows.
+            execution: Where and how to measure.
+            keep_failures: Do not repeat earlier failures.
+            note: Called with a sentence on how long measuring will take, where rates were measured.
+        """
         return Runner(
             store,
             execution.executor,
@@ -105,6 +114,7 @@ class Components:
             keep_failures=keep_failures,
             transcriber=self.transcriber,
             rehash=execution.rehash,
+            announce=None if note is None else lambda text: note(f"note: {text}"),
         )
 
     def studies(self, host: Host, reference: ClipSet | None, channel: bool | None, seed: int) -> Studies:

@@ -7,7 +7,7 @@ import hashlib
 import itertools
 import logging
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cdslm_eval.core.clips import ClipSet
@@ -21,6 +21,7 @@ from cdslm_eval.run.clip_states import ClipState, ClipStates
 from cdslm_eval.run.contents import read_contents
 from cdslm_eval.run.dispatch import Dispatch, RunnerConfig
 from cdslm_eval.run.measurer_graph import resolve
+from cdslm_eval.run.rates import RateBook, forecast
 
 __all__ = ["Measurement", "Request", "Runner", "unscored"]
 
@@ -125,6 +126,7 @@ class Runner:
         keep_failures: Trust failures of earlier runs instead of trying again.
         transcriber: Provides transcripts to the metrics (and the recognizer) that need them.
         rehash: Decode every file again, whatever the store knows of it.
+        announce: Called before measuring with a sentence on how long it will take, where that is worth one.
 
     Attributes:
         store: Where rows are.
@@ -146,6 +148,7 @@ class Runner:
         keep_failures: bool = False,
         transcriber: Transcriber | None = None,
         rehash: bool = False,
+        announce: Callable[[str], None] | None = None,
     ) -> None:
         self.executor = executor
         self.measured = 0
@@ -156,7 +159,7 @@ class Runner:
             measurer.provides: measurer for measurer in (transcriber, recognizer) if measurer is not None
         }
         self._config = RunnerConfig(executor, max(1, jobs), time_limit_s, device)
-        self._rehash = rehash
+        self._rehash, self._announce = rehash, announce
         self._kept = frozenset({"ok", "skipped", "failed"} if keep_failures else {"ok", "skipped"})
 
     def run(
@@ -192,6 +195,11 @@ class Runner:
         pending = [uid for uid, state in enumerate(flat) if state.left]
         self.measured = len(pending)
         _logger.info("%d clips in %d sets, %d of them to measure", len(flat), len(requests), len(pending))
+        if pending and self._announce:
+            left = [flat[uid] for uid in pending]
+            rates = RateBook().rates()
+            if text := forecast(rates, clip_states, left, self._config.jobs, self._config.device):
+                self._announce(text)
         starts = [0, *itertools.accumulate(len(group) for group in states)]
         seconds: Mapping[tuple[int, int], float] = {}
         if pending:

@@ -220,8 +220,9 @@ class _Chunk:
 
     def at_rate(self, uid: int, clip: Clip, rate_hz: int | None) -> Clip:
         """Return a clip, with its upstream features, at a rate."""
-        if rate_hz is None or rate_hz == clip.rate_hz:
-            return clip.at_rate(rate_hz)
+        if rate_hz is None:
+            return clip
+        # kept where the clip has that rate already, too: its reference may have another
         if (uid, rate_hz) not in self.resampled:
             self.resampled[uid, rate_hz] = clip.at_rate(rate_hz)
         return dataclasses.replace(self.resampled[uid, rate_hz], phones=clip.phones, transcript=clip.transcript)

@@ -222,6 +222,16 @@ def test_one_reason_for_all_clips_is_printed_once_with_the_count(cli, tmp_path):
     assert "b, signal: 5 clips failed" in done.stdout
 
 
+def test_bench_measures_in_a_process_and_keeps_what_it_measured(cli, tmp_path):
+    done = cli("bench", "-m", "channel", "--device", "cpu", "--seconds", "0", "--json")
+    measured = json.loads(done.stdout)
+    assert [rate["name"] for rate in measured["rates"]] == ["channel"]
+    assert all(rate["clips_per_s"] > 0 and rate["memory_mb"] > 20 for rate in measured["rates"])
+    (kept,) = json.loads((tmp_path / "rates.json").read_text()).values()
+    assert {rate["name"] for rate in kept} == {rate["name"] for rate in measured["rates"]}
+    assert "did you mean 'signal'" in cli("bench", "-m", "signall", code=2).stderr.lower()
+
+
 def test_compare_is_printed_in_every_format_and_as_a_page(cli, tone_set, tmp_path):
     near, far = tone_set("ne_ar", 6, 1), tone_set("far", 6, 2)
     base = ("compare", near, far, "-m", "signal", "--recognizer", "sidecar")
