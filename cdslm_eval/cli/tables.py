@@ -211,7 +211,8 @@ def markdown(result: ScoreResult) -> str:
         first = group[0]
         lines += [f"### {escape(name)} {_ARROWS[first.better]} ({escape(first.unit)})", ""]
         lines += ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
-        lines += ["| " + " | ".join(escape(cell) for cell in _cells(estimate)) + " |" for estimate in group]
+        real = [_real_cells(group)] if _real_cells(group) else []
+        lines += ["| " + " | ".join(map(escape, row)) + " |" for row in (*real, *map(_cells, group))]
         lines.append("")
     lines += map(grid_markdown, channel_grids(result.channel, result.estimates))
     return "\n".join([*lines, *(f"- {escape(line)}\n" for line in gain_lines(result.recognition_gain))])

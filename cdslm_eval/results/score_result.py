@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,7 +14,7 @@ from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.results import export
 from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.estimate import Estimate
-from cdslm_eval.results.numbers import to_json
+from cdslm_eval.results.numbers import UNKNOWN, format_number, to_json
 from cdslm_eval.results.quotation import quotation, quoted, recorded_citations
 from cdslm_eval.results.recognition_gain import RecognitionGain
 
@@ -239,12 +240,25 @@ def grids(result: ScoreResult, names: Sequence[str] | None = None) -> list[expor
         units = sorted({e.unit for e in own if e.unit})
         cells = {(e.system, e.name): str(e.headline()) for e in own}
         rows = tuple((system, *(cells.get((system, name), "—") for name in columns)) for system in result.systems)
+        real = [_real_speech([e for e in own if e.name == name]) for name in columns]
+        if any(cell != UNKNOWN for cell in real):
+            rows = (("real speech", *real), *rows)
         counts = "; ".join(f"{e.system}: {e.n_scored} clips" for e in {e.system: e for e in own}.values())
         reference = max(e.n_reference for e in own)
         notes = (f"{own[0].identity}; {counts}" + (f"; reference: {reference} clips" if reference else ""),)
         title = f"{metric}{f' [{units[0]}]' if len(units) == 1 else ''}"
         made.append(export.Grid(title, ("system", *columns.values()), rows, notes=notes))
     return made
+
+
+def _real_speech(estimates: Sequence[Estimate]) -> str:
+    """Return what real speech scores against real speech: the floor; 0 where that is taken out or bounds hold."""
+    floors = [estimate.floor for estimate in estimates if math.isfinite(estimate.floor)]
+    if not floors:
+        return UNKNOWN
+    low, high = format_number(min(floors), 3), format_number(max(floors), 3)
+    floor = low if low == high else f"{low} … {high}"
+    return f"0 (floor {floor})" if any(estimate.trust for estimate in estimates) else floor
 
 
 _ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
