@@ -281,7 +281,7 @@ class IdealSigmoid(Sigmoid):
         return (u - self.bound) * self.slope, by_theta * self.slope
 
     def starts(self, loss: Floats, u: Floats, weight: Floats) -> Floats:
-        """Return those of a free sigmoid; where its best end lies beyond the bound, it is there and the rise refitted."""
+        """Return those of a free sigmoid; a best end beyond the bound is put there, and the rise refitted."""
         starts = super().starts(loss, u, weight)
         beyond = starts[:, 0] < self.low[0]
         g = self.shape(starts[beyond, 2:], ((loss - self.centre) / self.width)[None])[0]
