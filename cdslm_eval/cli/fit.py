@@ -24,10 +24,8 @@ from cdslm_eval.cli.fit_options import (
     Rows,
     Through,
     deliver,
-    epsilons,
-    pairs,
-    quantities,
 )
+from cdslm_eval.cli.fit_values import epsilons, pairs, quantities
 from cdslm_eval.cli.spread import spread
 from cdslm_eval.core.errors import UsageError, did_you_mean
 

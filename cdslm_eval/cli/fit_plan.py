@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdslm_eval.cli import common
-from cdslm_eval.cli.fit_options import JsonToOption, deliver, pairs, quantities
+from cdslm_eval.cli.fit_options import JsonToOption, deliver
+from cdslm_eval.cli.fit_values import pairs, quantities
 from cdslm_eval.core.errors import UsageError
 
 if TYPE_CHECKING:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 import sqlite3
@@ -13,9 +12,8 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal, Self
 
-import numpy as np
-
 from cdslm_eval.core.errors import StoreError, UsageError
+from cdslm_eval.core.packing import pack, unpack
 from cdslm_eval.core.provenance import host_id
 from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store_schema import ABSORB, APPLICATION_ID, SCHEMA, SOUND_ROW, create, sound_columns, upgrade
@@ -223,7 +221,7 @@ class Store:
 
     def put_row(self, identity: str, subject: str, outcome: Outcome) -> None:
         """Keep one row, in place of an earlier one of the same identity and subject."""
-        data = json.dumps(outcome.row, default=_pack, allow_nan=False) if outcome.status == "ok" else None
+        data = json.dumps(outcome.row, default=pack, allow_nan=False) if outcome.status == "ok" else None
         self._db.execute(
             "INSERT OR REPLACE INTO rows VALUES (?,?,?,?,?)", [identity, subject, outcome.status, outcome.reason, data]
         )
@@ -383,22 +381,7 @@ def _outcome(status: object, reason: object, data: object) -> Outcome | None:
     if status in ("skipped", "failed") and isinstance(reason, str):
         return Outcome(status, reason, {})
     try:
-        row = json.loads(data, object_hook=_unpack) if isinstance(data, str) else None
+        row = json.loads(data, object_hook=unpack) if isinstance(data, str) else None
     except (ValueError, TypeError, RecursionError):
         row = None
     return Outcome("ok", "", row) if status == "ok" and isinstance(row, dict) else None
-
-
-def _pack(value: object) -> Any:
-    if isinstance(value, np.ndarray):
-        data = np.ascontiguousarray(value, dtype="<f4")
-        return {"float32": base64.b64encode(data.tobytes()).decode(), "shape": data.shape}
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"a row cannot hold a {type(value).__name__}")
-
-
-def _unpack(value: dict[str, Any]) -> Any:
-    if value.keys() == {"float32", "shape"}:
-        return np.frombuffer(base64.b64decode(value["float32"]), "<f4").reshape(value["shape"])
-    return value
