@@ -68,6 +68,7 @@ def score(
     executor: str | Executor | type[Executor] = "local",
     channel: bool | None = None,
     speakers_from: str | None = None,
+    real_row: bool = True,
     ignore_columns: Sequence[str] = (),
     note: Note = _warn,
 ) -> ScoreResult:
@@ -101,6 +102,7 @@ def score(
             factor of at most .01: up to 20 minutes of the reference are recognized again for each system.
         speakers_from: Where speakers are read from, for sets whose names fit: a pattern of file names such as
             "spk-chapter-utt", or "folder".
+        real_row: Measure the reference under every metric that it can be measured by, for the row of real speech.
         ignore_columns: Patterns of columns of manifests that are passed over, such as "gender" or "meta_*"; any other
             column that is not read is an error.
         note: Called with sentences that the user is to see; by default they are logged as warnings.
@@ -143,7 +145,16 @@ def score(
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, keep_failures=keep_failures, note=note)
         result = _scoring.score(
-            runner, opened, real, measuring.metrics, seed=seed, progress=bar, settings=settings, studies=studies
+            runner,
+            opened,
+            real,
+            measuring.metrics,
+            seed=seed,
+            progress=bar,
+            settings=settings,
+            studies=studies,
+            real_row=real_row,
+            prompts=source if prompts is not None else None,
         )
         warnings = (*measuring.cautions(host, opened, real), *result.warnings)
         result = dataclasses.replace(result, warnings=warnings, citations=measuring.citations())

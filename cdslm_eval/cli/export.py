@@ -26,12 +26,25 @@ def export(
     run: Annotated[int | None, typer.Option("--run", help="Number of the run; default: the last.")] = None,
     runs: Annotated[bool, typer.Option("--runs", help="List the finished runs instead.")] = False,
     csv_raw: CsvRawOption = False,
+    parquet: Annotated[
+        Path | None,
+        typer.Option("--parquet", metavar="FOLDER", help="Export every measured row instead, partitioned by identity."),
+    ] = None,
 ) -> None:
-    """Export the estimates of a run that the store keeps."""
+    """Export the estimates of a run that the store keeps, or all of its rows."""
     from cdslm_eval.cli.tables import records_csv
     from cdslm_eval.core.store import Store, default_store_path
 
     with Store(store or default_store_path(), read_only=True) as opened:
+        if parquet is not None:
+            from cdslm_eval.core.store_parquet import export_rows
+
+            if to != "-" or run is not None or runs:
+                raise UsageError("--parquet exports all rows of the store; leave out the file, --run and --runs")
+            for name, count in export_rows(opened, parquet).items():
+                common.note(f"{name}: {count}")
+            typer.echo(str(parquet))
+            return
         finished_runs = opened.runs()
         if runs:
             for entry in finished_runs:

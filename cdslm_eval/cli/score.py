@@ -126,6 +126,13 @@ MemoryLimitOption = Annotated[
         "--memory-limit", min=0.0, help="GiB that each worker may take, 0: no limit; default: 3/4 of the machine's."
     ),
 ]
+RealRowOption = Annotated[
+    bool,
+    typer.Option(
+        "--real-row/--no-real-row",
+        help="Measure the reference under every metric too, for the row of real speech on the page.",
+    ),
+]
 SecondsOption = Annotated[float, typer.Option("--seconds", min=0.1, help="Their length.")]
 
 
@@ -159,6 +166,7 @@ def score(
     seconds: SecondsOption = defaults.CLIP_SECONDS,
     channel: ChannelOption = None,
     speakers_from: SpeakersFromOption = None,
+    real_row: RealRowOption = True,
     ignore_columns: IgnoreColumnsOption = "",
     memory_limit: MemoryLimitOption = None,
     csv_raw: CsvRawOption = False,
@@ -193,6 +201,7 @@ def score(
         seconds=seconds,
         channel=channel,
         speakers_from=speakers_from,
+        real_row=real_row,
         ignore_columns=common.listed(ignore_columns),
         executor=common.local_executor(memory_limit),
         progress=True,

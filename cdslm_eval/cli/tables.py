@@ -46,8 +46,11 @@ def _cells(one: Estimate) -> list[str]:
 _HEADINGS = ("system", "value", "low … high", "floor", "corrected (95 %)", "held-out", "trust", "ok/failed/skipped")
 
 
-def _real_cells(estimates: Sequence[Estimate]) -> list[str]:
-    """Return the row of real speech against real speech, the floor; nothing where that is not known."""
+def _real_cells(estimates: Sequence[Estimate], real: Sequence[Estimate]) -> list[str]:
+    """Return the row of real speech: its own value, or the floor, which is real against real; else nothing."""
+    for estimate in real:
+        if estimate.name == estimates[0].name and math.isfinite(estimate.value):
+            return _cells(estimate)
     floors = [estimate.floor for estimate in estimates if math.isfinite(estimate.floor)]
     if not floors:
         return []
@@ -83,7 +86,7 @@ def table(result: ScoreResult) -> str:
         view = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
         for column in chosen:
             view.add_column(_HEADINGS[column], justify="left" if column in (0, 6) else "right", no_wrap=column != 0)
-        if real := _real_cells(group):
+        if real := _real_cells(group, result.real):
             view.add_row(*(Text(real[column]) for column in chosen))
         for estimate in group:
             view.add_row(*(Text(printable(_cells(estimate)[column])) for column in chosen))
@@ -211,7 +214,9 @@ def markdown(result: ScoreResult) -> str:
         first = group[0]
         lines += [f"### {escape(name)} {_ARROWS[first.better]} ({escape(first.unit)})", ""]
         lines += ["| " + " | ".join(_HEADINGS) + " |", "|" + "---|" * len(_HEADINGS)]
-        lines += ["| " + " | ".join(escape(cell) for cell in _cells(estimate)) + " |" for estimate in group]
+        own = _real_cells(group, result.real)
+        real = [own] if own else []
+        lines += ["| " + " | ".join(map(escape, row)) + " |" for row in (*real, *map(_cells, group))]
         lines.append("")
     lines += map(grid_markdown, channel_grids(result.channel, result.estimates))
     return "\n".join([*lines, *(f"- {escape(line)}\n" for line in gain_lines(result.recognition_gain))])

@@ -10,10 +10,11 @@ from typing import Any
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.core.spans import Span
 
-__all__ = ["FIELDS", "check_names", "phones_of", "span_of", "text_of"]
+__all__ = ["FIELDS", "check_names", "phones_of", "prompt_seconds_of", "span_of", "text_of"]
 
 FIELDS = (
     "path", "key", "text", "speaker", "language", "phones", "reference", "reference_text", "offset", "duration",
+    "prompt_seconds",
 )  # fmt: skip
 _ALIASES = {
     "path": ("audio", "audio_filepath", "audio_path", "file", "filename", "wav"),
@@ -105,6 +106,18 @@ def span_of(record: Mapping[str, Any]) -> Span | None:
         return None
     start_s = start_s or 0.0
     return Span.between(start_s, None if duration_s is None else start_s + duration_s)
+
+
+def prompt_seconds_of(value: object) -> float | None:
+    """Return the length of the prompt that a clip begins with; None where missing.
+
+    Raises:
+        ValueError: It is no length.
+    """
+    seconds = _seconds("prompt_seconds", value)
+    if seconds is not None and not (math.isfinite(seconds) and seconds >= 0):
+        raise ValueError(f"'prompt_seconds' must be 0 or more seconds, not {str(value)[:40]!r}")
+    return seconds
 
 
 def _seconds(name: str, value: object) -> float | None:

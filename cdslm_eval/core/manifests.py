@@ -15,7 +15,7 @@ from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.folders import audio_files
 from cdslm_eval.core.json_text import parse_json
 from cdslm_eval.core.languages import check_language
-from cdslm_eval.core.manifest_fields import check_names, phones_of, span_of, text_of
+from cdslm_eval.core.manifest_fields import check_names, phones_of, prompt_seconds_of, span_of, text_of
 from cdslm_eval.core.separated import separated_rows
 from cdslm_eval.core.sidecars import Sidecars, sidecar_text, text_lines
 from cdslm_eval.core.sources import Source
@@ -144,6 +144,7 @@ class _Rows:
             phones=phones,
             reference=None if reference is None else self._located(reference),
             reference_text=text_of("reference_text", get("reference_text")),
+            prompt_seconds=prompt_seconds_of(get("prompt_seconds")),
         )
 
     def _label(self, name: str, value: object) -> str | None:

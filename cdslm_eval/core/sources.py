@@ -30,6 +30,7 @@ class Source(NamedTuple):
         reference_text: The words of the paired real clip.
         decoded: The clip itself, where it lies in memory; `path` is then a label that no file has.
         allow_truncated: Whether a file that ends before its header says is read as far as it goes.
+        prompt_seconds: Length of the prompt at the beginning of the clip, where it holds both; the rest continues it.
         derivation: What is done to the audio after decoding; None for the clip as it is.
     """
 
@@ -44,6 +45,7 @@ class Source(NamedTuple):
     reference_text: str | None = None
     decoded: Clip | None = None
     allow_truncated: bool = False
+    prompt_seconds: float | None = None
     derivation: Derivation | None = None
 
     @property

@@ -59,17 +59,18 @@ def _whiskers(axes: Axes, orders: list[int], estimates: Sequence[Estimate]) -> N
     )
 
 
-def side_by_side(name: str, unit: str, estimates: Sequence[Estimate]) -> str:
+def side_by_side(name: str, unit: str, estimates: Sequence[Estimate], real: Estimate | None = None) -> str:
     """Return the headlines of systems below each other: intervals with a dot, bounds without, floors as ticks.
 
     Args:
         name: What is shown.
         unit: Its unit.
         estimates: One per system, in the order of the page.
+        real: What the reference itself scores, drawn as a line through all rows with its interval as a band.
     """
     with style(**_TEXT):
         known = [(e, e.headline()) for e in reversed(estimates) if e.headline().known]
-        figure = Figure(figsize=(6.2, 0.75 + 0.27 * max(1, len(known))), layout="constrained")
+        figure = Figure(figsize=(4.4, 0.8 + 0.27 * max(1, len(known))), layout="constrained")
         axes = figure.subplots()
         floors = [
             (row, estimate.floor)
@@ -80,9 +81,13 @@ def side_by_side(name: str, unit: str, estimates: Sequence[Estimate]) -> str:
         for row, (_, headline) in enumerate(known):
             # grey where no point is known, or one with an unknown bias
             colour = GREY if headline.kind in ("bounds", "uncorrected") else BLUE
-            ends = [end if math.isfinite(end) else headline.value for end in (headline.low, headline.high)]
+            is_open = headline.kind == "bounds" and not math.isfinite(headline.low)
+            # a divergence is 0 or more: where its lower bound is not known, the line is dashed from there
+            low = 0.0 if is_open else headline.low
+            ends = [end if math.isfinite(end) else headline.value for end in (low, headline.high)]
             if all(map(math.isfinite, ends)):
-                axes.plot(ends, [row, row], color=colour, lw=2, solid_capstyle="round")
+                look = (0, (1, 1)) if is_open else "solid"
+                axes.plot(ends, [row, row], color=colour, lw=2, ls=look, solid_capstyle="round")
             if math.isfinite(headline.value):
                 axes.plot([headline.value], [row], "o", color=colour, ms=5)
         for row, floor in floors:
@@ -91,12 +96,15 @@ def side_by_side(name: str, unit: str, estimates: Sequence[Estimate]) -> str:
         real_at_zero = bool(kinds.keys() & {"corrected", "bounds"})
         if real_at_zero:
             axes.axvline(0, color=INK, lw=0.8, ls=":")
-        _widen(
-            axes, [v for _, h in known for v in (h.value, h.low, h.high) if math.isfinite(v)], has_floor=bool(floors)
-        )
-        axes.set_yticks(range(len(known)), [shown(estimate.system, 40) for estimate, _ in known])
+        own = [] if real is None else [v for v in (real.value, real.low, real.high) if math.isfinite(v)]
+        if own and real is not None:
+            axes.axvspan(min(own), max(own), color=GREY, alpha=0.28, lw=0)
+            axes.axvline(real.value, color=INK, lw=0.8, ls=":")
+        shown_values = [v for _, h in known for v in (h.value, h.low, h.high) if math.isfinite(v)]
+        _widen(axes, [*shown_values, *own], has_floor=bool(floors))
+        axes.set_yticks(range(len(known)), [shown(estimate.system, 28) for estimate, _ in known])
         axes.set_ylim(-0.6, max(1, len(known)) - 0.4)
-        notes = ["dotted: real speech"] if real_at_zero else []
+        notes = ["dotted: real speech"] if real_at_zero or own else []
         notes += ["grey: no point to quote"] if kinds.keys() & {"bounds", "uncorrected"} else []
         notes += ["orange: real speech (the floor)"] if floors else []
         what = f"{name}, {' or '.join(kinds)}" + (f" [{unit}]" if unit else "")

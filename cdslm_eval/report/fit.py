@@ -85,6 +85,7 @@ def write_fit_report(study: Study, folder: Path) -> Path:
     ]
     for section in sections:
         section.figures = [pictures[name] for name in _FIGURES.get(section.anchor, ()) if name in pictures]
+    excluded = study.table.excluded if study.fit is None else study.fit.excluded
     page = (
         environment()
         .get_template("fit.html.j2")
@@ -95,7 +96,8 @@ def write_fit_report(study: Study, folder: Path) -> Path:
             warnings=_warnings(study),
             sections=sections,
             data=_data(study),
-            excluded=study.table.excluded if study.fit is None else study.fit.excluded,
+            excluded=excluded,
+            unused=[(entry.line, entry.reason) for entry in excluded[:_MOST_EXCLUDED]],
             most=_MOST_EXCLUDED,
             quote=document["quote"],
             settings=json.dumps(document["settings"], indent=1, ensure_ascii=False),

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 import re
 from collections.abc import Mapping
+from importlib.resources import files
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
@@ -13,7 +16,7 @@ from cdslm_eval.core.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
 from cdslm_eval.core.errors import StoreError, UsageError
 from cdslm_eval.results.numbers import format_number
 
-__all__ = ["environment", "file_name", "inline", "raised", "write_files"]
+__all__ = ["environment", "file_name", "inline", "own_script", "raised", "write_files"]
 
 # colours of a figure -> CSS variables of the page, so that figures turn dark with it
 _THEME = {
@@ -69,6 +72,13 @@ def inline(svg: str, number: int) -> Markup:
     svg = re.sub(r'style="[^"]*"', lambda m: _COLOUR.sub(lambda c: _THEME[c[0].lower()], m[0]), svg)
     # text without a colour of its own is black in SVG
     return Markup(svg.replace("<svg ", '<svg fill="currentColor" ', 1))  # noqa: S704 - our own SVG, text escaped by matplotlib
+
+
+def own_script(name: str) -> dict[str, Markup | str]:
+    """Return one of our own scripts for a template: its text, and the hash that the page's policy allows."""
+    text = (files("cdslm_eval.report") / "templates" / name).read_text(encoding="utf-8")
+    digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+    return {"script": Markup(text), "script_hash": digest}  # noqa: S704 - our own file
 
 
 def file_name(name: str) -> str:

@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import base64
-import hashlib
 import json
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from markupsafe import Markup
-
-from cdslm_eval.report.html import environment, write_files
+from cdslm_eval.report.html import environment, own_script, write_files
 from cdslm_eval.report.listen import Players
 from cdslm_eval.report.page import TRUST
 from cdslm_eval.report.provenance import publishable
@@ -79,7 +74,6 @@ def write_leaderboard(result: SuiteResult, folder: Path, *, private_paths: bool 
             is_new = exemplar.path not in players
             worst.append((exemplar, players.get(exemplar.path, f"{exemplar.system}, {exemplar.key}"), is_new))
     settings = dict(result.settings) if private_paths else publishable(dict(result.settings))
-    script = (files("cdslm_eval.report") / "templates" / "leaderboard.js").read_text(encoding="utf-8")
     page = (
         environment()
         .get_template("leaderboard.html.j2")
@@ -95,8 +89,7 @@ def write_leaderboard(result: SuiteResult, folder: Path, *, private_paths: bool 
             traces=_traces(result),
             worst=worst,
             trust=TRUST,
-            script=Markup(script),  # noqa: S704 - our own file
-            script_hash=base64.b64encode(hashlib.sha256(script.encode()).digest()).decode(),
+            **own_script("leaderboard.js"),
             settings=json.dumps(settings, indent=1, ensure_ascii=False, default=str),
             width=_WIDTH,
             height=_HEIGHT,

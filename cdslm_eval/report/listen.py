@@ -48,9 +48,15 @@ class Player:
 
 
 class Players:
-    """Embeds each clip once, up to a number of them."""
+    """Embeds each clip once, up to a number of them.
 
-    def __init__(self) -> None:
+    Args:
+        prefix: Of the ids on the page.
+        most: Clips that are embedded.
+    """
+
+    def __init__(self, prefix: str = "clip", most: int = _MAX_EMBEDDED) -> None:
+        self._prefix, self._most = prefix, most
         self._by_path: dict[str, Player] = {}
 
     def __contains__(self, path: str) -> bool:
@@ -59,9 +65,9 @@ class Players:
     def get(self, path: str, label: str) -> Player | None:
         """Return the player of a file, or None when the page is full."""
         if path not in self._by_path:
-            if len(self._by_path) >= _MAX_EMBEDDED:
+            if len(self._by_path) >= self._most:
                 return None
-            self._by_path[path] = _player(f"clip-{len(self._by_path)}", label, path)
+            self._by_path[path] = _player(f"{self._prefix}-{len(self._by_path)}", label, path)
         return self._by_path[path]
 
     def all(self) -> list[Player]:

@@ -6,24 +6,28 @@ import json
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cdslm_eval.report import figures
-from cdslm_eval.report.html import environment, file_name, inline, write_files
+from cdslm_eval.report.html import environment, file_name, inline, own_script, write_files
 from cdslm_eval.report.listen import Player, Players
+from cdslm_eval.report.matrix import matrix_of
 from cdslm_eval.report.provenance import publishable
 from cdslm_eval.report.summary import summarise_page
 from cdslm_eval.results.channel_grid import channel_grids
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import decimals_of, format_interval
 from cdslm_eval.results.ranking import shown_columns
-from cdslm_eval.results.score_result import Exemplar, NgramContribution, ScoreResult
+from cdslm_eval.results.score_result import Exemplar, NgramContribution, ScoreResult, Take
 
 __all__ = ["TRUST", "write_report"]
 
 _MAX_FAILURES = 200
 _MAX_NGRAMS = 6
+_MAX_TAKES = 40
+_MATRIX_FROM = 4
 _ORDER = re.compile(r"(.*)_(\d+)")
 TRUST = {
     "ok": "floor under 0.05 (of a bit, or of a distance's scale): the corrected value can be quoted",
@@ -51,8 +55,10 @@ def write_report(result: ScoreResult, folder: Path, *, private_paths: bool = Fal
     """
     summary = summarise_page(result)
     groups = _groups(result, summary.systems if summary else result.systems)
-    drawn = _figures(groups, summary.main if summary else "")
+    real = {estimate.name: estimate for estimate in result.real}
+    drawn = _figures(groups, real, summary.main if summary else "")
     players = Players()
+    takes = _takes(result, Players("take", _MAX_TAKES))
     exemplars = [(exemplar, _players_of(exemplar, players)) for exemplar in result.exemplars]
     in_cards = {player.anchor for player in players.all()}
     ngrams = {system: _ngrams(result, system, players) for system in result.systems}
@@ -65,8 +71,15 @@ def write_report(result: ScoreResult, folder: Path, *, private_paths: bool = Fal
         summary=summary,
         reference=settings.get("reference"),
         groups=groups,
+        real=real,
+        matrix=matrix_of(result, summary.systems) if summary and len(summary.columns) >= _MATRIX_FROM else None,
+        takes=takes,
+        **own_script("listen.js"),
         columns={name: shown_columns(estimates) for name, estimates in groups.items()},
-        scales={name: _scale(estimates) for name, estimates in groups.items()},
+        scales={
+            name: _scale([*estimates, *(entry for entry in result.real if entry.name == name)])
+            for name, estimates in groups.items()
+        },
         main_figure=inlined[:1],
         figures=inlined[1:],
         exemplars=exemplars,
@@ -95,6 +108,17 @@ def _groups(result: ScoreResult, systems: Sequence[str]) -> dict[str, list[Estim
     return {name: groups[name] for name in names}
 
 
+def _takes(result: ScoreResult, players: Players) -> list[tuple[str, list[tuple[Take, Player]]]]:
+    """Return the shared keys, each with its clips; a prompt is marked as one over its whole length."""
+    takes: dict[str, list[tuple[Take, Player]]] = {}
+    for take in result.takes:
+        player = players.get(take.path, f"{take.system or 'prompt'}, {take.key}")
+        if player is not None:
+            marked = take if take.system else replace(take, prompt_seconds=player.seconds)
+            takes.setdefault(take.key, []).append((marked, player))
+    return list(takes.items())
+
+
 def _players_of(exemplar: Exemplar, players: Players) -> list[tuple[Player, bool]]:
     """Return the players of an exemplar (its clip, the reference clip that it copies), and whether each is new.
 
@@ -112,7 +136,7 @@ def _players_of(exemplar: Exemplar, players: Players) -> list[tuple[Player, bool
     return result
 
 
-def _figures(groups: dict[str, list[Estimate]], main: str) -> dict[str, str]:
+def _figures(groups: dict[str, list[Estimate]], real: dict[str, Estimate], main: str) -> dict[str, str]:
     """Return name -> SVG: the main value first, then divergences by order, then the other values."""
     divergences: dict[str, dict[int, list[Estimate]]] = {}
     for name, estimates in groups.items():
@@ -121,7 +145,7 @@ def _figures(groups: dict[str, list[Estimate]], main: str) -> dict[str, str]:
             divergences.setdefault(match[1], {})[int(match[2])] = estimates
     drawn: dict[str, str] = {}
     if main:
-        drawn[main] = figures.side_by_side(main, groups[main][0].unit, groups[main])
+        drawn[main] = figures.side_by_side(main, groups[main][0].unit, groups[main], real.get(main))
     for name, orders in divergences.items():
         for system in dict.fromkeys(e.system for estimates in orders.values() for e in estimates):
             own = [next((e for e in orders[n] if e.system == system), None) for n in sorted(orders)]
@@ -131,7 +155,7 @@ def _figures(groups: dict[str, list[Estimate]], main: str) -> dict[str, str]:
     for name, estimates in groups.items():
         bounded = any(estimate.interval == "bounds" for estimate in estimates)
         if name != main and not bounded and any(math.isfinite(estimate.value) for estimate in estimates):
-            drawn[name] = figures.side_by_side(name, estimates[0].unit, estimates)
+            drawn[name] = figures.side_by_side(name, estimates[0].unit, estimates, real.get(name))
     return drawn
 
 

@@ -20,7 +20,8 @@ __all__ = ["Summary", "SummaryCell", "sentences", "summarise_page"]
 
 _ORDER = re.compile(r"(.*)_(\d+)")
 _MAIN_ORDER = 2
-_SHADES = 4
+_MAX_COLUMNS = 6
+"""What fits on a screen; the matrix below has all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,14 +32,12 @@ class SummaryCell:
         text: The value; the bounds where there is no point.
         interval: Its interval, or "".
         note: Trust, or the kind of number.
-        shade: 0..4, the distance from real speech (else from the best system) in units of the half-interval.
         why: Why the number is of this kind, or unknown.
     """
 
     text: str
     interval: str = ""
     note: str = ""
-    shade: int = 0
     why: str = ""
 
 
@@ -73,7 +72,7 @@ def summarise_page(result: ScoreResult) -> Summary | None:
     by_name: dict[str, list[Estimate]] = {}
     for estimate in result.estimates:
         by_name.setdefault(estimate.name, []).append(estimate)
-    names = _headline_names(by_name)
+    names = _headline_names(by_name)[:_MAX_COLUMNS]
     if not names:
         return None
     main = names[0]
@@ -81,17 +80,18 @@ def summarise_page(result: ScoreResult) -> Summary | None:
     order += [system for system in result.systems if system not in order]
     cells = {(estimate.system, estimate.name): estimate for estimate in result.estimates}
     first = {name: by_name[name][0] for name in names}
+    real = {estimate.name: estimate for estimate in result.real}
     rows = []
     for system in order:
         estimates = [cells.get((system, name)) for name in names]
         known = [estimate for estimate in estimates if estimate is not None]
-        rows.append((system, tuple(_cell(e, by_name[n]) for e, n in zip(estimates, names, strict=True)), _clips(known)))
+        rows.append((system, tuple(_cell(estimate) for estimate in estimates), _clips(known)))
     return Summary(
         main=main,
         systems=tuple(order),
         sentences=(*sentences(by_name[main]), *(f"{_capital(line)}." for line in gain_lines(result.recognition_gain))),
         columns=tuple((name, first[name].unit, _arrow(first[name])) for name in names),
-        real=tuple(_real(by_name[name]) for name in names),
+        real=tuple(_real(by_name[name], real.get(name)) for name in names),
         rows=tuple(rows),
     )
 
@@ -107,7 +107,15 @@ def _headline_names(by_name: dict[str, list[Estimate]]) -> list[str]:
     for family, names in families.items():
         wanted = f"{family}_{_MAIN_ORDER}"
         chosen.append(wanted if wanted in names else names[0])
-    return sorted(chosen, key=lambda name: (by_name[name][0].better == "neither", not _is_calibrated(by_name[name])))
+    return sorted(
+        chosen,
+        key=lambda name: (
+            by_name[name][0].better == "neither",
+            not _is_calibrated(by_name[name]),
+            # what is one number for all systems tells nothing
+            len({estimate.value for estimate in by_name[name]}) == 1 < len(by_name[name]),
+        ),
+    )
 
 
 def _is_calibrated(estimates: Sequence[Estimate]) -> bool:
@@ -125,8 +133,10 @@ def _clips(estimates: Sequence[Estimate]) -> str:
     return f"{most.n_scored}/{most.n_failed}/{most.n_skipped}"
 
 
-def _real(estimates: Sequence[Estimate]) -> SummaryCell:
-    """Return what real speech scores against real speech: the floor at this sample size."""
+def _real(estimates: Sequence[Estimate], real: Estimate | None) -> SummaryCell:
+    """Return what real speech scores: itself, or against real speech, which is the floor at this sample size."""
+    if real is not None:
+        return _cell(real)
     floors = [estimate.floor for estimate in estimates if math.isfinite(estimate.floor)]
     if not floors:
         return SummaryCell(UNKNOWN, why="this metric is not measured on the reference")
@@ -136,35 +146,17 @@ def _real(estimates: Sequence[Estimate]) -> SummaryCell:
     return SummaryCell("0", note=f"floor {floor}") if _is_calibrated(estimates) else SummaryCell(floor, note="floor")
 
 
-def _cell(estimate: Estimate | None, estimates: Sequence[Estimate]) -> SummaryCell:
+def _cell(estimate: Estimate | None) -> SummaryCell:
     if estimate is None:
         return SummaryCell(UNKNOWN, why="not measured")
     headline = estimate.headline()
     if not headline.known:
         return SummaryCell(UNKNOWN, why=headline.why or estimate.reason)
     note = estimate.trust.replace("_", " ") or ("" if headline.kind == "value" else headline.kind)
-    shade = _shade(estimate, estimates)
     if not math.isfinite(headline.value):
-        return SummaryCell(headline.interval, "", note, shade, headline.why)
+        return SummaryCell(headline.interval, "", note, headline.why)
     interval = headline.interval if math.isfinite(headline.low) or math.isfinite(headline.high) else ""
-    return SummaryCell(format_number(headline.value, headline.decimals), interval, note, shade, headline.why)
-
-
-def _shade(estimate: Estimate, estimates: Sequence[Estimate]) -> int:
-    """Return how many half-intervals a value is away from real speech, or from the best system, 0..4."""
-    headline = estimate.headline()
-    half = (headline.high - headline.low) / 2
-    if estimate.better == "neither" or not math.isfinite(half) or half <= 0:
-        return 0
-    if headline.kind == "corrected":
-        away = headline.value  # of real speech from itself the corrected value is 0
-    elif headline.kind == "value" and not estimate.trust:
-        sign = -1.0 if estimate.better == "higher" else 1.0
-        values = [sign * e.headline().value for e in estimates if math.isfinite(e.headline().value)]
-        away = sign * headline.value - min(values)
-    else:
-        return 0
-    return min(_SHADES, max(0, math.floor(away / half)))
+    return SummaryCell(format_number(headline.value, headline.decimals), interval, note, headline.why)
 
 
 def sentences(estimates: Sequence[Estimate]) -> list[str]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,14 +14,14 @@ from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.results import export
 from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.estimate import Estimate
-from cdslm_eval.results.numbers import to_json
+from cdslm_eval.results.numbers import UNKNOWN, format_number, to_json
 from cdslm_eval.results.quotation import quotation, quoted, recorded_citations
 from cdslm_eval.results.recognition_gain import RecognitionGain
 
 if TYPE_CHECKING:
     import pandas as pd
 
-__all__ = ["Exemplar", "Failure", "NgramContribution", "ScoreResult", "grids"]
+__all__ = ["Exemplar", "Failure", "NgramContribution", "ScoreResult", "Take", "grids"]
 
 _FORMAT = "cdslm-eval score result"
 
@@ -88,6 +89,23 @@ class Exemplar:
     original: str = ""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Take:
+    """A clip whose key other systems have too, to listen to next to theirs.
+
+    Attributes:
+        key: The key.
+        system: The system; "" for the prompt that they continue.
+        path: Its audio file.
+        prompt_seconds: Length of the prompt at its beginning, where it is known to hold one.
+    """
+
+    key: str
+    system: str
+    path: str
+    prompt_seconds: float | None = None
+
+
 @dataclass(frozen=True, slots=True, kw_only=True, repr=False)
 class ScoreResult:
     """Everything that `score` knows at its end.
@@ -100,6 +118,8 @@ class ScoreResult:
         warnings: Sentences that a reader of the numbers must know.
         settings: What was requested, versions, digests of the sets.
         channel: The channels of the sets, where they were measured next to a divergence.
+        real: What the reference itself scores under metrics that compare with nothing.
+        takes: Clips of the keys that all systems share, key by key.
         recognition_gain: What recognition leaves of divergences inside the reference, where that has texts.
         citations: Papers and programs behind the metrics and what they read.
         clip_paths: (set, key) -> audio file of the clips that contributions name; the reference is "reference".
@@ -112,6 +132,8 @@ class ScoreResult:
     warnings: tuple[str, ...] = ()
     settings: Mapping[str, Any] = field(default_factory=dict)
     channel: ChannelReport | None = None
+    real: tuple[Estimate, ...] = ()
+    takes: tuple[Take, ...] = ()
     recognition_gain: tuple[RecognitionGain, ...] = ()
     citations: tuple[Citation, ...] = ()
     clip_paths: Mapping[tuple[str, str], str] = field(default_factory=dict)
@@ -153,6 +175,7 @@ class ScoreResult:
                 {**to_json(contribution), "overused": contribution.overused} for contribution in self.contributions
             ],
             "warnings": list(self.warnings),
+            **({"real": [estimate.as_json() for estimate in self.real]} if self.real else {}),
             **({"channel": self.channel.as_json()} if self.channel is not None else {}),
             **({"recognition_gain": to_json(self.recognition_gain)} if self.recognition_gain else {}),
             "quote": self.quote(),
@@ -188,6 +211,7 @@ class ScoreResult:
             "format": _FORMAT,
             **self.as_json(),
             "exemplars": to_json(self.exemplars),
+            "takes": to_json(self.takes),
             "clip_paths": [[*key, path] for key, path in self.clip_paths.items()],
         }
         return export.save(path, document)
@@ -208,12 +232,11 @@ class ScoreResult:
         paths = document.pop("clip_paths", [])
         citations = recorded_citations({"quote": document.pop("quote", None)})
         try:
-            estimates = [dataclasses.asdict(Estimate.from_json(record)) for record in document["estimates"]]
+            for name in ("estimates", "real"):
+                document[name] = [dataclasses.asdict(Estimate.from_json(record)) for record in document.get(name, [])]
         except (TypeError, AttributeError) as error:
             raise UsageError(f"{path}: estimates: {error}; the file is damaged or of another version") from error
-        result = export.build(
-            cls, {**document, "estimates": estimates, "contributions": contributions, "citations": citations}, path
-        )
+        result = export.build(cls, {**document, "contributions": contributions, "citations": citations}, path)
         return dataclasses.replace(result, clip_paths={(owner, key): file for owner, key, file in paths})
 
 
@@ -239,12 +262,25 @@ def grids(result: ScoreResult, names: Sequence[str] | None = None) -> list[expor
         units = sorted({e.unit for e in own if e.unit})
         cells = {(e.system, e.name): str(e.headline()) for e in own}
         rows = tuple((system, *(cells.get((system, name), "—") for name in columns)) for system in result.systems)
+        real = [_real_speech([e for e in own if e.name == name]) for name in columns]
+        if any(cell != UNKNOWN for cell in real):
+            rows = (("real speech", *real), *rows)
         counts = "; ".join(f"{e.system}: {e.n_scored} clips" for e in {e.system: e for e in own}.values())
         reference = max(e.n_reference for e in own)
         notes = (f"{own[0].identity}; {counts}" + (f"; reference: {reference} clips" if reference else ""),)
         title = f"{metric}{f' [{units[0]}]' if len(units) == 1 else ''}"
         made.append(export.Grid(title, ("system", *columns.values()), rows, notes=notes))
     return made
+
+
+def _real_speech(estimates: Sequence[Estimate]) -> str:
+    """Return what real speech scores against real speech: the floor; 0 where that is taken out or bounds hold."""
+    floors = [estimate.floor for estimate in estimates if math.isfinite(estimate.floor)]
+    if not floors:
+        return UNKNOWN
+    low, high = format_number(min(floors), 3), format_number(max(floors), 3)
+    floor = low if low == high else f"{low} … {high}"
+    return f"0 (floor {floor})" if any(estimate.trust for estimate in estimates) else floor
 
 
 _ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}

@@ -20,9 +20,11 @@ from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution
 from cdslm_eval.run import Measurement, Progress, Request, Runner
 from cdslm_eval.run.channel import ChannelStudy, inaudible, sees_channel, study_channels
 from cdslm_eval.run.components import NO_STUDIES, Studies
+from cdslm_eval.run.real_row import measurable, real_estimates
 from cdslm_eval.run.recognition_gain import TextRows, gains_of, measure_texts
 from cdslm_eval.run.samples import context_of, sample_of
 from cdslm_eval.run.set_notes import set_notes, unnamed_speakers
+from cdslm_eval.run.shared_keys import shared_takes
 from cdslm_eval.stats.sample import Sample
 from cdslm_eval.stats.statistic import ChannelProbes, Diagnostics, Estimation
 
@@ -42,6 +44,8 @@ def score(
     progress: Progress | None = None,
     settings: Mapping[str, Any] | None = None,
     studies: Studies = NO_STUDIES,
+    real_row: bool = True,
+    prompts: ClipSet | None = None,
 ) -> ScoreResult:
     """Score systems with metrics.
 
@@ -54,6 +58,8 @@ def score(
         progress: Called with (clips done, clips to do).
         settings: Goes into the result as it is, with the digests of the sets added.
         studies: What is measured next to divergences: channels, and the reference's texts.
+        real_row: Measure the reference under metrics that compare with nothing too.
+        prompts: What the systems continued, to be listened to next to the clips of its keys.
 
     Raises:
         UsageError: A metric needs a reference and there is none, or two systems have one name.
@@ -65,7 +71,7 @@ def score(
     if len({system.name for system in systems}) < len(systems):
         raise UsageError("two systems have one name")
     profiler = studies.profiler
-    measured = runner.run(requests_for(systems, reference, metrics, profiler), progress)
+    measured = runner.run(requests_for(systems, reference, metrics, profiler, real_row=real_row), progress)
     real = measured[-1] if len(measured) > len(systems) else None
     of_systems, channel = measured[: len(systems)], None
     if profiler is not None and real is not None and sees_channel(metrics):
@@ -81,11 +87,17 @@ def score(
         texts=measure_texts(runner, studies.texts, metrics, progress),
     )
     warnings = (*result.warnings, *unnamed_speakers(result.settings["sets"]))
-    return dataclasses.replace(result, warnings=warnings)
+    row = real_estimates(real, metrics, seed) if real is not None and real_row else ()
+    return dataclasses.replace(result, warnings=warnings, real=row, takes=shared_takes(systems, prompts))
 
 
 def requests_for(
-    systems: Sequence[ClipSet], reference: ClipSet | None, metrics: Sequence[Metric], profiler: Metric | None = None
+    systems: Sequence[ClipSet],
+    reference: ClipSet | None,
+    metrics: Sequence[Metric],
+    profiler: Metric | None = None,
+    *,
+    real_row: bool = False,
 ) -> list[Request]:
     """Return what must be measured: every system under every metric, then the reference where it is compared with.
 
@@ -94,10 +106,14 @@ def requests_for(
         reference: Real speech.
         metrics: The metrics of the run.
         profiler: Measures the channel of every set, where that is wanted.
+        real_row: Measure the reference also where nothing is compared with it, for a row of its own.
     """
     further = () if profiler is None else (profiler,)
     requests = [Request(system, (*metrics, *further)) for system in systems]
     versus = [m for m in metrics if any(s.needs_reference or s.wants_reference for s in m.statistics.values())]
+    if reference is not None and real_row:
+        own = measurable(reference, metrics)
+        versus = [metric for metric in metrics if metric in versus or metric in own]
     if reference is not None and versus:
         requests.append(Request(reference, (*versus, *further)))
     return requests

@@ -281,8 +281,14 @@ class IdealSigmoid(Sigmoid):
         return (u - self.bound) * self.slope, by_theta * self.slope
 
     def starts(self, loss: Floats, u: Floats, weight: Floats) -> Floats:
-        """Return those of a free sigmoid, its best end within the bound."""
-        return np.maximum(super().starts(loss, u, weight), self.low)
+        """Return those of a free sigmoid; a best end beyond the bound is put there, and the rise refitted."""
+        starts = super().starts(loss, u, weight)
+        beyond = starts[:, 0] < self.low[0]
+        g = self.shape(starts[beyond, 2:], ((loss - self.centre) / self.width)[None])[0]
+        starts[beyond, 0] = self.low[0]
+        # the rise of a free sigmoid would lead from the bound to values that the metric cannot have
+        starts[beyond, 1] = (g @ ((u - self.bound) * weight)) / (g**2 @ weight) / self.unit
+        return np.clip(starts, self.low, self.high)
 
 
 class Spline(MapKind):

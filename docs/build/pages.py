@@ -96,6 +96,25 @@ def plugin_page() -> str:
     return "".join(parts + details)
 
 
+def metric_page() -> str:
+    """Return a table of the metrics of the package and of its plugins, from what each declares."""
+    parts = [
+        "# Which metric for what\n\nFrom what each metric declares; arrows point to the better side.\n",
+        "What a value of sound quality cannot tell is whether the words make sense, and what ",
+        "[pJSD](reading-pjsd.md) cannot tell is whether the voice sounds natural: report one of each.\n",
+        "\n| metric | what it measures | unit | needs | licence |\n|---|---|---|---|---|\n",
+    ]
+    for name, registered in sorted(Host().registered("metric").items()):
+        metric = registered.component
+        arrow = {"lower": " ↓", "higher": " ↑"}.get(metric.better, "")
+        summary = (metric.__doc__ or "").strip().splitlines()[0] if metric.__doc__ else ""
+        licence = metric.licence or "that of its plugin"
+        weights = f", weights {metric.weights_licence}" if metric.weights_licence else ""
+        cells = (f"`{name}`{arrow}", summary, metric.unit, ", ".join(sorted(metric.needs)), licence + weights)
+        parts.append("| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |\n")
+    return "".join(parts)
+
+
 def first_page() -> str:
     """Return the README with its links turned to pages of the site."""
     text = (ROOT / "README.md").read_text()
@@ -105,6 +124,7 @@ def first_page() -> str:
 
 
 write("index.md", first_page())
+write("choosing.md", metric_page())
 write("plugins.md", plugin_page())
 write("reference/cli.md", command_page())
 write("reference/python.md", python_page())

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import base64
+import dataclasses
+import hashlib
 import math
 import re
 import shutil
@@ -14,7 +17,7 @@ import pytest
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.report import write_report
 from cdslm_eval.results.estimate import Calibration, Estimate
-from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
+from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult, Take
 
 EVIL = "</title><script>alert('x')</script>\"'<img src=x onerror=alert(1)>$\\frac$"
 
@@ -76,6 +79,33 @@ def test_nothing_that_strangers_wrote_becomes_html(result, tmp_path):
     assert "alert(&#39;x&#39;)" in page
 
 
+@pytest.fixture
+def with_takes(result):
+    paths = [exemplar.path for exemplar in result.exemplars]
+    takes = [
+        Take(key=key, system=system, path=path, prompt_seconds=seconds)
+        for key in ("k1", EVIL)
+        for (system, seconds), path in zip((("", None), (EVIL, 0.125), ("plain", None)), paths, strict=True)
+    ]
+    return dataclasses.replace(result, takes=tuple(takes))
+
+
+def test_shared_keys_play_next_to_each_other_with_one_script_of_ours(with_takes, tmp_path):
+    page = write_report(with_takes, tmp_path / "out").read_text()
+    tags = Tags()
+    tags.feed(page)
+    assert tags.seen.count("script") == 1
+    digest = base64.b64encode(
+        hashlib.sha256(re.search(r"<script>(.*?)</script>", page, re.DOTALL)[1].encode()).digest()
+    )
+    assert f"script-src 'sha256-{digest.decode()}'" in page
+    assert all(link.startswith(("#", "data:")) for link in tags.links)
+    assert page.count('<div class="take">') == 2
+    # a clip of 0.5 s whose first 0.125 s are the prompt, and the prompt itself, for both keys
+    assert page.count("width:25.0%") == 2
+    assert page.count("width:100%") + page.count("width:100.0%") == 2
+
+
 def test_the_page_stands_alone_and_unknown_numbers_are_dashes(result, tmp_path):
     page = write_report(result, tmp_path / "out").read_text()
     tags = Tags()
@@ -135,6 +165,30 @@ def test_a_real_browser_shows_the_table_and_can_play(result, tmp_path):
     # the decoder took the file: its length is known (0.5 s, and what MP3 frames pad)
     assert 0.4 < float(length[1]) < 0.7
     assert re.search(r'data-rows="9"', dom)
+
+
+def test_the_keyboard_moves_through_shared_keys_in_a_real_browser(with_takes, tmp_path):
+    browser = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+    if browser is None:
+        pytest.skip("no chromium on this machine")
+    text = write_report(with_takes, tmp_path / "out").read_text()
+    probe = (
+        "<script>addEventListener('load',()=>{"
+        "const press=key=>document.dispatchEvent(new KeyboardEvent('keydown',{key}));"
+        "const shown=()=>[...document.querySelectorAll('.take')].map(t=>t.hidden?0:1).join('');"
+        "const played=[];HTMLMediaElement.prototype.play=function(){played.push(this.getAttribute('aria-label'))};"
+        "const first=shown();press('n');const second=shown();press('3');press('9');press('n');"
+        "document.body.dataset.shown=[first,second,shown()].join();document.body.dataset.played=played.join('|')})</script>"
+    )
+    probed = tmp_path / "probed.html"
+    probed.write_text(re.sub(r"<meta http-equiv[^>]*>", "", text).replace("</body>", probe + "</body>"))
+    dom = subprocess.run(
+        [browser, "--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", "--virtual-time-budget=2000",
+         f"--user-data-dir={tmp_path / 'profile'}", "--dump-dom", f"file://{probed}"],
+        capture_output=True, text=True, timeout=120, check=True,
+    ).stdout  # fmt: skip
+    assert 'data-shown="10,01,10"' in dom
+    assert 'data-played="plain, k1"' in dom
 
 
 def test_every_row_of_every_table_has_a_cell_under_each_heading(result, tmp_path, column_counts):

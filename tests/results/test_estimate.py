@@ -3,9 +3,11 @@ import math
 
 import pytest
 
+from cdslm_eval.cli.tables import markdown
 from cdslm_eval.results.estimate import Calibration, Estimate
 from cdslm_eval.results.numbers import decimals_of, format_number, format_value, to_json
 from cdslm_eval.results.ranking import common_scale, ranked
+from cdslm_eval.results.score_result import ScoreResult, grids
 from cdslm_eval.stats.standing import standings
 
 
@@ -84,3 +86,14 @@ def test_unknown_numbers_are_a_dash_for_readers_and_null_for_machines():
     assert format_number(-0.0004, 2) == "0.00"
     assert format_value(0.5, math.nan, math.nan) == "0.5"
     assert to_json({"a": (1, math.inf), "b": {"c": math.nan}}) == {"a": [1, None], "b": {"c": None}}
+
+
+def test_real_speech_has_a_row_of_its_own_in_tables_for_papers_and_notebooks():
+    result = ScoreResult(estimates=(divergence("a"), divergence("b")))
+    (grid,) = grids(result)
+    assert grid.rows[0] == ("real speech", "0 (floor 0.010)")
+    assert [row[0] for row in grid.rows] == ["real speech", "a", "b"]
+    assert "real speech" in result.to_latex()
+    plain = Estimate(system="a", metric="m", identity="i", name="x", value=2.0)
+    assert [row[0] for row in grids(ScoreResult(estimates=(plain,)))[0].rows] == ["a"]
+    assert "| real speech | 0.010 |" in markdown(result)

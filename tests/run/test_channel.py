@@ -185,7 +185,7 @@ def test_derived_clips_have_digests_of_their_parameters():
     assert digests[0] == "x"
     assert len(set(digests)) == len(digests)
     assert derivations[0].apply(one) is one
-    source = dataclasses.replace(REFERENCE.sources[0], derivation=derivations[2])
+    source = REFERENCE.sources[0]._replace(derivation=derivations[2])
     assert source.derived(REFERENCE[0]).digest == source.digest_of(REFERENCE[0].digest)
     noise = derivations[2].apply(one).samples - one.samples
     speech = one.samples[np.abs(one.samples) > 1e-3]
@@ -258,7 +258,7 @@ def with_texts(language=None):
     lines = ("see me fleeing, she sees these", "all tall walls fall on lawns")
     texts = [lines[number % 2] for number in range(len(REFERENCE))]
     pairs = zip(REFERENCE.sources, texts, strict=True)
-    return ClipSet("real", [dataclasses.replace(source, text=text, language=language) for source, text in pairs])
+    return ClipSet("real", [source._replace(text=text, language=language) for source, text in pairs])
 
 
 def gains(tmp_path, recognizer, reference):
