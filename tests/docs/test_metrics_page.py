@@ -1,0 +1,26 @@
+"""The tables of docs/metrics.md are those of the recorded measurement."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+
+ROOT = Path(__file__).parents[2]
+
+
+def reactions():
+    spec = importlib.util.spec_from_file_location("reactions", ROOT / "benchmarks" / "reactions.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def test_the_tables_are_printed_from_the_recorded_file():
+    module = reactions()
+    results = json.loads(module.RESULT.read_text(encoding="utf-8"))
+    page = module.PAGE.read_text(encoding="utf-8")
+    assert module.printed(page, results) == page
+    # the page is not blank where it is compared: a moved value shows
+    results["values"]["dnsmos_p808"]["real"]["value"] += 1
+    assert module.printed(page, results) != page
