@@ -217,6 +217,9 @@ def without(options: dict[str, Any], name: str) -> dict[str, Any]:
     return {key: value for key, value in options.items() if key != name}
 
 
+_MARKS = {1: "▲", -1: "▼", 0: "·", None: "?"}
+
+
 def shifted(values: dict[str, Any], condition: str) -> int | None:
     """Return whether a value lies above (1) or below (-1) that of real speech beyond chance, 0 for neither.
 
@@ -241,10 +244,9 @@ def glance(results: dict[str, Any]) -> list[str]:
     for name, values in results["values"].items():
         cells = []
         for conditions in AXES.values():
-            known = [s for s in (shifted(values, condition) for condition in conditions) if s is not None]
-            marks = "".join("▲" if s > 0 else "▼" if s < 0 else "·" for s in known)
-            cells.append(marks or " ")
-        if any(cell.strip() for cell in cells):
+            marks = "".join(_MARKS[shifted(values, condition)] for condition in conditions)
+            cells.append(marks)
+        if set("".join(cells)) != {_MARKS[None]}:
             lines.append(f"| {name} | " + " | ".join(cells) + " |")
     return lines
 
