@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from cdslm_eval.core import defaults
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import UsageError, did_you_mean
+from cdslm_eval.core.printable import printable
 from cdslm_eval.core.progress import Progress, progress_bar
 from cdslm_eval.core.store import Store, default_store_path
 from cdslm_eval.plugin.contract import Metric, Recognizer, Transcriber
@@ -41,6 +42,11 @@ MetricLike = str | Metric | type[Metric]
 _logger = logging.getLogger("cdslm_eval")
 
 
+def _warn(sentence: str) -> None:
+    """Log what the user is to see, on one line whatever names it holds."""
+    _logger.warning("%s", printable(sentence))
+
+
 def score(
     systems: Any,
     reference: Any = None,
@@ -64,7 +70,7 @@ def score(
     channel: bool | None = None,
     speakers_from: str | None = None,
     ignore_columns: Sequence[str] = (),
-    note: Note = _logger.warning,
+    note: Note = _warn,
 ) -> ScoreResult:
     """Score systems against real speech.
 
@@ -168,7 +174,7 @@ def compare(
     speakers_from: str | None = None,
     ignore_columns: Sequence[str] = (),
     unpaired: bool = False,
-    note: Note = _logger.warning,
+    note: Note = _warn,
 ) -> ComparisonResult:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
 
@@ -282,7 +288,7 @@ def run_suite(
     allow_outside: bool = False,
     progress: Progress | bool = False,
     planned: Callable[[Plan], None] | None = None,
-    note: Note = _logger.warning,
+    note: Note = _warn,
 ) -> SuiteResult:
     """Run a suite: systems x metrics, judged by gates on confidence bounds.
 
@@ -320,7 +326,7 @@ def run_suite(
             store=path,
             jobs=jobs or loaded.spec.run.jobs or defaults.default_jobs(),
             device=device,
-            executor=_limited(loaded, memory_gb),
+            executor=loaded.limited_executor(memory_gb),
             only=tuple(only),
             shard=part,
             against=record,
@@ -332,16 +338,6 @@ def run_suite(
     for warning in result.scores.warnings:
         note(f"note: {warning}")
     return result
-
-
-def _limited(suite: Suite, memory_gb: float | None) -> str:
-    """Return the executor of a suite with a memory limit, as a spec; "" where there is none to set."""
-    if memory_gb is None:
-        return ""
-    name = suite.spec.run.executor.partition(":")[0]
-    if name != "local":
-        raise UsageError(f"{suite.path}: run.executor is {name!r}; a memory limit is set for the executor 'local' only")
-    return f"local:memory_gb={memory_gb}"
 
 
 def plan_suite(

@@ -13,6 +13,7 @@ from typing import Any
 
 from cdslm_eval import api
 from cdslm_eval.core.errors import EvalError, UsageError
+from cdslm_eval.core.printable import printable
 from cdslm_eval.ladder.rows import as_csv, estimate_columns
 from cdslm_eval.results.score_result import ScoreResult
 
@@ -125,7 +126,8 @@ class CheckpointScores:
             return self.score(make(), **facts)
         except (EvalError, RuntimeError, OSError, ValueError) as error:
             # hours of training are worth more than one row
-            _logger.warning("step %s was not scored: %s: %s", facts.get("step"), type(error).__name__, error)
+            what = printable(f"{type(error).__name__}: {error}")
+            _logger.warning("step %s was not scored: %s", facts.get("step"), what)
             return None
 
     def _keep(self, step: int, row: dict[str, str | float]) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import os
 import signal
 import subprocess
@@ -16,16 +17,19 @@ import pytest
 
 from cdslm_eval.api import plan_suite
 from cdslm_eval.builtin.metrics.signal import Signal
-from cdslm_eval.cli import common
+from cdslm_eval.cli import common, listing
 from cdslm_eval.cli.recorded import check_recorded
 from cdslm_eval.cli.tables import records_csv
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import StoreError, UsageError
 from cdslm_eval.core.printable import printable
 from cdslm_eval.core.store import Outcome, Store
+from cdslm_eval.core.verbosity import set_up_logging
 from cdslm_eval.plugin.execution import Finished, Produced, Task
+from cdslm_eval.plugin.host import Host
 from cdslm_eval.run import Request, Runner
 from cdslm_eval.run.executors.local import LocalExecutor, LocalOptions, WorkerProcess
+from cdslm_eval.run.row_checks import drop_unsound_rows
 
 SIDECAR = ("--recognizer", "sidecar", "-m", "signal", "-j", "1")
 
@@ -80,6 +84,29 @@ def test_control_characters_of_names_reach_neither_terminal_nor_log(cli, tone_se
     _, err = cli("score", "no\x1b[31m\ncdslm-eval: forged", *SIDECAR, code=2)
     assert "\x1b" not in err
     assert sum(line.startswith("cdslm-eval:") for line in err.splitlines()) == 1
+
+
+def test_what_plugins_and_logs_hold_is_printed_without_control_characters(capsys, monkeypatch):
+    evil = "x\x1b]0;title\a\ncdslm-eval: forged"
+    row = {"name": evil, "owner": evil, "version": "1", "summary": evil, "options": {evil: evil}}
+    card = {**row, "direction": "", "rate_hz": 0, "needs": [evil], "uses": [], "needs_gpu": False, "licence": evil,
+            "weights_licence": evil, "unit": evil, "works": evil, "values": {evil: evil}}  # fmt: skip
+    listing._show([row], tuple(row), as_json=False)
+    listing._show_cards([card])
+    with common.progress(evil) as shown:
+        shown(1, 1)
+    monkeypatch.setenv("CDSLM_EVAL_VERBOSITY", "verbose")
+    logger = logging.getLogger("cdslm_eval")
+    handlers = list(logger.handlers)
+    set_up_logging()
+    try:
+        logger.info("%s", evil)
+    finally:
+        logger.handlers = handlers
+    out, err = capsys.readouterr()
+    assert "\x1b" not in out + err
+    assert "\a" not in out + err
+    assert not [line for line in (out + err).splitlines() if line.startswith("cdslm-eval:")]
 
 
 def test_printable_leaves_text_and_escapes_what_is_none():
@@ -147,6 +174,42 @@ def test_a_damaged_row_is_absent_measured_again_and_not_merged(tone_set, tmp_pat
         assert measured(store, folder) == (1, whole)
 
 
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "data = json_remove(data, '$.level_dbfs')",
+        "data = json_set(data, '$.level_dbfs', json('true'))",
+        "status = 'weird'",
+    ],
+)
+def test_a_row_that_its_metric_cannot_have_returned_is_measured_again(tone_set, tmp_path, damage):
+    folder = tone_set("set", 3)
+    path = tmp_path / "s.cdslm"
+    with Store(path) as store:
+        _, whole = measured(store, folder)
+        store._db.execute(f"UPDATE rows SET {damage} WHERE subject = (SELECT min(subject) FROM rows)")
+        assert measured(store, folder) == (1, whole)
+        store._db.execute(f"UPDATE rows SET {damage} WHERE subject = (SELECT min(subject) FROM rows)")
+        assert drop_unsound_rows(store, Host(pinned=[])) == 1
+        assert measured(store, folder) == (1, whole)
+
+
+def test_a_value_of_another_kind_in_a_row_fails_that_clip(tone_set, tmp_path):
+    """A text among numbers would move the values of every later clip to its neighbour."""
+    folder = tone_set("set", 3)
+    with Store(tmp_path / "s.cdslm") as store:
+        _, whole = measured(store, folder)
+        store._db.execute("UPDATE rows SET data = json_set(data, '$.level_dbfs', 'loud') WHERE subject = "
+                          "(SELECT min(subject) FROM rows)")  # fmt: skip
+        _, outcomes = measured(store, folder)
+    assert sorted(outcome.status for outcome in outcomes) == ["failed", "ok", "ok"]
+    assert [outcome for outcome in outcomes if outcome.status == "ok"] == [
+        good for good, outcome in zip(whole, outcomes, strict=True) if outcome.status == "ok"
+    ]
+    (reason,) = {outcome.reason for outcome in outcomes if outcome.status == "failed"}
+    assert "holds values of another kind" in reason
+
+
 def test_a_damaged_database_says_what_to_do(tmp_path):
     path = tmp_path / "s.cdslm"
     with Store(path) as store, store.writing():
@@ -170,6 +233,9 @@ def test_what_is_no_regular_file_fails_at_once_with_a_reason(tone_set, tmp_path)
     (folder / "loop.wav").symlink_to("loop.wav")
     with Store(tmp_path / "s.cdslm") as store:
         _, outcomes = measured(store, folder)
+        manifest = tmp_path / "m.csv"
+        manifest.write_text("path\nset/fifo.wav\n/dev/zero\n")
+        assert [outcome.reason for outcome in measured(store, manifest)[1]] == ["not a regular file"] * 2
     keys = [source.key for source in ClipSet.open(folder).sources]
     reasons = {key: outcome.reason for key, outcome in zip(keys, outcomes, strict=True)}
     assert reasons == {

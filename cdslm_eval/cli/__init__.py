@@ -28,7 +28,7 @@ from cdslm_eval.cli import (
 )
 from cdslm_eval.cli.examples import add_examples
 from cdslm_eval.core.errors import DEBUG, EvalError, UsageError, debugging
-from cdslm_eval.core.printable import printable
+from cdslm_eval.core.printable import printable, printable_lines
 from cdslm_eval.core.verbosity import VERBOSITY, set_up_logging
 from cdslm_eval.plugin.failures import show_traceback
 
@@ -109,7 +109,7 @@ def main() -> None:
         sys.exit(130)
     except EvalError as error:
         show_traceback(error)
-        typer.echo(f"cdslm-eval: {_indented(str(error))}", err=True)
+        typer.echo(f"cdslm-eval: {printable_lines(str(error))}", err=True)
         sys.exit(error.exit_code)
     except BrokenPipeError:
         sys.exit(0)
@@ -121,11 +121,6 @@ def main() -> None:
         what = f"{type(error).__name__}: {printable(str(error))}"
         typer.echo(f"cdslm-eval: internal error: {what} (at {where}{hint})", err=True)
         sys.exit(3)
-
-
-def _indented(message: str) -> str:
-    """Return a message whose further lines are indented, so that a newline in a name cannot forge a line of its own."""
-    return "\n  ".join(printable(line) for line in message.split("\n"))
 
 
 def _report_end(how: str) -> None:

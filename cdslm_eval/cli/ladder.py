@@ -12,6 +12,7 @@ import typer
 
 from cdslm_eval.cli import common
 from cdslm_eval.cli.score import JobsOption
+from cdslm_eval.core.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from cdslm_eval.ladder import LadderRun
@@ -61,7 +62,7 @@ def ladder(
     fits = [_fit(table, family.name, fit, out / "fit") for fit in run.plan.fit for family in run.plan.systems]
     typer.echo(f"table: {table}\nscores: {out / 'scores.json'}\nreport: {out / 'report' / 'index.html'}")
     for line in filter(None, fits):
-        typer.echo(line)
+        typer.echo(printable_lines(line))
 
 
 def _show_costs(run: LadderRun, tflops: float | None) -> None:
@@ -74,7 +75,7 @@ def _show_costs(run: LadderRun, tflops: float | None) -> None:
     grid = cost_grid(step_costs(run), rate, source)
     typer.echo(grid_table(grid))
     for note in grid.notes:
-        typer.echo(note)
+        typer.echo(printable(note))
 
 
 def _places(options: list[str]) -> dict[str, str]:

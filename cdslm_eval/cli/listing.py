@@ -12,7 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from cdslm_eval.cli import common
+from cdslm_eval.cli.score import IgnoreColumnsOption
 from cdslm_eval.core import defaults
+from cdslm_eval.core.printable import printable, printable_lines
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -75,20 +77,20 @@ def _show_cards(rows: list[dict[str, Any]]) -> None:
 
     console = Console(highlight=False)
     for row in rows:
-        head = Text(row["name"], "bold") + Text(f" {row['direction']}".rstrip(), "bold")
+        head = Text(printable(row["name"]), "bold") + Text(f" {row['direction']}".rstrip(), "bold")
         rate = f"{row['rate_hz']} Hz" if row["rate_hz"] else "any rate"
         needs = " + ".join(row["needs"]) + "".join(f" (+ {use})" for use in row["uses"])
         needs += " + a GPU" if row["needs_gpu"] else ""
         licence = row["licence"] or "licence not declared"
         weights = f", weights {row['weights_licence']}" if row["weights_licence"] else ""
-        console.print(head + Text(f"  {row['summary']}"), soft_wrap=False)
+        console.print(head + Text(f"  {printable(row['summary'])}"), soft_wrap=False)
         for line in (
             f"{row['unit'] or 'no unit'} · needs {needs} · {rate} · {row['works']}",
             f"{row['owner']}, version {row['version']} · {licence}{weights}",
             f"values: {_text(row['values'])}",
             *([f"options: {_text(row['options'])}"] if row["options"] else []),
         ):
-            wrapped = _wrapped(line, console.width)
+            wrapped = _wrapped(printable(line), console.width)
             console.print(Text(wrapped, "dim" if line.startswith(row["owner"]) else ""), soft_wrap=True)
 
 
@@ -96,8 +98,8 @@ def _text(value: object) -> str:
     if isinstance(value, list | tuple | set | frozenset):
         return ", ".join(str(item) for item in value)
     if isinstance(value, dict):
-        return "; ".join(f"{name}: {_text(item)}" for name, item in value.items())
-    return "" if value is None else str(value)
+        return "; ".join(f"{printable(str(name))}: {_text(item)}" for name, item in value.items())
+    return "" if value is None else printable(str(value))
 
 
 def _describe(name: str, registered: Registered) -> dict[str, Any]:
@@ -162,8 +164,8 @@ def plugins(
     if not as_json:
         for plugin in listed:
             for problem in plugin.problems:
-                fix = f"\n  fix: {plugin.fix}" if plugin.fix else ""
-                typer.echo(f"{plugin.name}: {problem}{fix}")
+                fix = f"\nfix: {plugin.fix}" if plugin.fix else ""
+                typer.echo(printable_lines(f"{plugin.name}: {problem}{fix}"))
 
 
 def metrics(as_json: JsonOption = False) -> None:
@@ -234,6 +236,7 @@ def pairs(
     recognizer: Annotated[str, typer.Option("--recognizer", help="The one that would recognize phones.")] = (
         defaults.RECOGNIZER
     ),
+    ignore_columns: IgnoreColumnsOption = "",
     as_json: JsonOption = False,
 ) -> None:
     """Show which metric can be run on which set, and what is missing where it cannot."""
@@ -241,10 +244,10 @@ def pairs(
     from cdslm_eval.plugin.host import Host
     from cdslm_eval.plugin.recognition import default_recognizer
 
-    host = Host()
+    host, ignored = Host(), common.listed(ignore_columns)
     name = default_recognizer(host) if recognizer == defaults.RECOGNIZER else recognizer.partition(":")[0]
     chosen = host.find("recognizer", name).component
-    sets = {path: ClipSet.open(path).offers() for path in paths or ()} or {
+    sets = {path: ClipSet.open(path, ignore_columns=ignored).offers() for path in paths or ()} or {
         "any directory of audio": frozenset({"audio"})
     }
     components = [registered.component for registered in host.registered("transcriber").values()]

@@ -28,6 +28,8 @@ def merge(
     """
     from cdslm_eval.core.errors import UsageError
     from cdslm_eval.core.store import Store
+    from cdslm_eval.plugin.host import Host
+    from cdslm_eval.run.row_checks import drop_unsound_rows
 
     seen: dict[tuple[str, int], set[int]] = {}
     for part in parts:
@@ -41,6 +43,8 @@ def merge(
         for part in parts:
             gained = store.absorb(part)
             common.note(f"{part}: {gained['rows']} rows, {gained['files']} files")
+        if dropped := drop_unsound_rows(store, Host()):
+            common.note(f"note: {dropped} rows lack what their metric reads; they are dropped, and measured again")
     for (_, of), numbers in seen.items():
         if missing := sorted(set(range(1, of + 1)) - numbers):
             shards = ", ".join(f"{number}/{of}" for number in missing)

@@ -27,6 +27,7 @@ def record(
 ) -> None:
     """Write the last run of a suite to one file (estimates, identities, rows) that `run --against` compares with."""
     from cdslm_eval.core.errors import UsageError
+    from cdslm_eval.core.printable import printable
     from cdslm_eval.core.store import default_store_path
     from cdslm_eval.suite.recording import SUFFIX, record_run, records_folder
 
@@ -38,6 +39,5 @@ def record(
     settings = record_run(where, target, run, replace=force)
     sets = settings["sets"]
     clips = sum(entry["clips"] for entry in sets.values())
-    typer.echo(
-        f"{target}: {settings['suite']['name']}, {len(sets)} sets, {clips} clips, {target.stat().st_size:,} bytes"
-    )
+    sizes = f"{len(sets)} sets, {clips} clips, {target.stat().st_size:,} bytes"
+    typer.echo(printable(f"{target}: {settings['suite']['name']}, {sizes}"))

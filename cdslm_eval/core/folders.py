@@ -11,6 +11,7 @@ from pathlib import Path
 
 from cdslm_eval.core.audio import AUDIO_SUFFIXES
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.printable import printable
 
 __all__ = ["AudioFile", "audio_files"]
 
@@ -64,7 +65,9 @@ def audio_files(folder: Path) -> list[AudioFile]:
         pending = sorted(links)
     if n_foreign:
         _logger.warning(
-            "note: %s: %d files that macOS adds to archives (._*, __MACOSX) are left out", folder, n_foreign
+            "note: %s: %d files that macOS adds to archives (._*, __MACOSX) are left out",
+            printable(str(folder)),
+            n_foreign,
         )
     return sorted(files, key=lambda file: file.name)
 

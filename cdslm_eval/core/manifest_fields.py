@@ -56,7 +56,9 @@ def check_names(names: Iterable[str], ignored: Sequence[str], where: str) -> Non
                 f"{where}: the column {name!r} is not read.{hint} If it is meant: --ignore-columns {','.join(unread)}"
             )
     columns = f"the column {unread[0]!r} is" if len(unread) == 1 else f"the columns {', '.join(map(repr, unread))} are"
-    raise UsageError(f"{where}: {columns} not read. If that is meant: --ignore-columns {','.join(unread)}")
+    raise UsageError(
+        f"{where}: {columns} not read. If that is meant: --ignore-columns {','.join(unread)}, or leave it out"
+    )
 
 
 def _meant(name: str) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["printable", "spreadsheet_cell"]
+__all__ = ["printable", "printable_lines", "spreadsheet_cell"]
 
 _FORMULA_STARTS = ("=", "+", "-", "@")
 
@@ -23,6 +23,11 @@ def printable(text: str) -> str:
         letter if letter.isprintable() else letter.encode("unicode_escape", "surrogatepass").decode("ascii")
         for letter in text
     )
+
+
+def printable_lines(text: str) -> str:
+    """Return printable lines of which the further ones are indented: a newline in a name forges no line of its own."""
+    return "\n  ".join(printable(line) for line in text.split("\n"))
 
 
 def spreadsheet_cell(value: object) -> object:

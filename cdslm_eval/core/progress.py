@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from cdslm_eval.core.printable import printable
 from cdslm_eval.core.verbosity import is_quiet
 
 __all__ = ["Progress", "progress_bar"]
@@ -30,6 +31,7 @@ def progress_bar(label: str) -> Iterator[Progress]:
         yield _lines(label)
         return
     from rich.console import Console
+    from rich.markup import escape
     from rich.progress import (
         BarColumn,
         MofNCompleteColumn,
@@ -58,7 +60,7 @@ def progress_bar(label: str) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(label, total=None)
+        task = bar.add_task(escape(printable(label)), total=None)
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
@@ -75,7 +77,7 @@ def _lines(label: str) -> Progress:
         last = now
         rate = done / max(now - start, 1e-9)
         left = (total - done) / rate if rate > 0 else float("inf")
-        sys.stderr.write(f"{label}: {done}/{total} clips, {rate:.1f} clips/s, {left:.0f} s left\n")
+        sys.stderr.write(f"{printable(label)}: {done}/{total} clips, {rate:.1f} clips/s, {left:.0f} s left\n")
         sys.stderr.flush()
 
     return line

@@ -18,7 +18,7 @@ import numpy as np
 from cdslm_eval.core.errors import StoreError, UsageError
 from cdslm_eval.core.provenance import host_id
 from cdslm_eval.core.spans import Address
-from cdslm_eval.core.store_schema import ABSORB, APPLICATION_ID, SCHEMA, SOUND_ROW, create, upgrade
+from cdslm_eval.core.store_schema import ABSORB, APPLICATION_ID, SCHEMA, SOUND_ROW, create, sound_columns, upgrade
 
 __all__ = ["FileFacts", "Outcome", "Store", "default_store_path"]
 
@@ -228,15 +228,30 @@ class Store:
             "INSERT OR REPLACE INTO rows VALUES (?,?,?,?,?)", [identity, subject, outcome.status, outcome.reason, data]
         )
 
-    def statuses(self, identity: str, subjects: Iterable[str]) -> dict[str, Status]:
-        """Return the status of those of `subjects` that have a row under `identity`; a damaged row counts as absent."""
+    def statuses(self, identity: str, subjects: Iterable[str], columns: Sequence[str] = ()) -> dict[str, Status]:
+        """Return the status of those of `subjects` that have a row under `identity`; a damaged row counts as absent.
+
+        Args:
+            identity: Of the metric.
+            subjects: Keys of the rows.
+            columns: What a measured row of it must hold.
+        """
         statuses: dict[str, Status] = {}
+        sound, paths = sound_columns(columns)
         with self._told():
             for chunk in _chunks(list(subjects), 500):
                 marks = ",".join("?" * len(chunk))
-                query = f"SELECT subject, status FROM rows WHERE identity = ? AND subject IN ({marks}) AND {SOUND_ROW}"  # noqa: S608 - only marks
-                statuses.update(self._db.execute(query, [identity, *chunk]).fetchall())
+                query = "SELECT subject, status FROM rows WHERE identity = ? "
+                query += f"AND subject IN ({marks}) AND {SOUND_ROW} AND {sound}"
+                statuses.update(self._db.execute(query, [identity, *chunk, *paths]).fetchall())
         return statuses
+
+    def drop_unsound(self, identity: str, columns: Sequence[str]) -> int:
+        """Delete rows of an identity that are damaged or lack columns of their metric; return how many there were."""
+        sound, paths = sound_columns(columns)
+        with self.writing():
+            query = f"DELETE FROM rows WHERE identity = ? AND NOT coalesce({SOUND_ROW} AND {sound}, 0)"  # noqa: S608 - constants
+            return self._db.execute(query, [identity, *paths]).rowcount
 
     def outcomes(self, identity: str, subjects: Iterable[str]) -> Iterator[Outcome | None]:
         """Yield the outcome of each subject, in order and one at a time; None where there is no row."""

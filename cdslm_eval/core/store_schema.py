@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import sqlite3
+from collections.abc import Sequence
 
-__all__ = ["ABSORB", "APPLICATION_ID", "SCHEMA", "SOUND_ROW", "create", "upgrade"]
+__all__ = ["ABSORB", "APPLICATION_ID", "SCHEMA", "SOUND_ROW", "create", "sound_columns", "upgrade"]
 
 SCHEMA = 4
 APPLICATION_ID = 0x4344534C  # "CDSL"
@@ -38,6 +39,17 @@ SOUND_ROW = (
     "(typeof(reason) = 'text' AND (status IN ('skipped', 'failed') OR (status = 'ok' AND typeof(data) = 'text' AND "
     "CASE WHEN json_valid(data) THEN json_type(data) = 'object' ELSE 0 END)))"
 )
+_COLUMN_TYPES = "('integer', 'real', 'null', 'array', 'object', 'text')"
+
+
+def sound_columns(columns: Sequence[str]) -> tuple[str, list[str]]:
+    """Return the SQL condition that a measured row has some columns, each of a kind that rows hold, and its values."""
+    # a name with a quotation mark cannot be written as a path
+    paths = [f'$."{name}"' for name in columns if '"' not in name]
+    checks = [f"coalesce(json_type(data, ?), '') IN {_COLUMN_TYPES}" for _ in paths]
+    return f"(status != 'ok' OR ({' AND '.join(checks) or 'TRUE'}))", paths
+
+
 ABSORB = {
     "files": "INSERT OR IGNORE INTO files SELECT * FROM theirs.files",
     "identities": "INSERT OR IGNORE INTO identities SELECT * FROM theirs.identities WHERE CASE WHEN json_valid(parts) "

@@ -6,6 +6,8 @@ import logging
 import os
 import sys
 
+from cdslm_eval.core.printable import printable_lines
+
 __all__ = ["VERBOSITY", "is_quiet", "set_up_logging"]
 
 VERBOSITY = "CDSLM_EVAL_VERBOSITY"
@@ -17,12 +19,20 @@ def is_quiet() -> bool:
     return os.environ.get(VERBOSITY, "") == "quiet"
 
 
+class _Printable(logging.Formatter):
+    """Keeps control characters of names from the terminal."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Return the record as printable lines."""
+        return printable_lines(super().format(record))
+
+
 def set_up_logging() -> None:
     """Print the log of this package on stderr where `--verbose` asks for it."""
     logger = logging.getLogger("cdslm_eval")
     if os.environ.get(VERBOSITY, "") != "verbose" or logger.handlers:
         return
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(logging.Formatter("%(relativeCreated)8.0f ms  %(message)s"))
+    handler.setFormatter(_Printable("%(relativeCreated)8.0f ms  %(message)s"))
     logger.addHandler(handler)
     logger.setLevel(logging.INFO)

@@ -12,6 +12,7 @@ from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store import FileFacts, Outcome, Store
 from cdslm_eval.plugin.identity import subject
 from cdslm_eval.run.measurer_graph import MeasurerGraph
+from cdslm_eval.run.row_checks import required_columns, row_check
 
 __all__ = ["ClipState", "ClipStates", "unchanged"]
 
@@ -105,7 +106,8 @@ class ClipStates:
                     state.fail({number}, why)
                 continue
             subjects = [self.subject(state, number) for state in wanting]
-            statuses = self.store.statuses(identity.ident, {key for key in subjects if key is not None})
+            columns = required_columns(self.graph.measurers[number])
+            statuses = self.store.statuses(identity.ident, {key for key in subjects if key is not None}, columns)
             for state, key in zip(wanting, subjects, strict=True):
                 if key is None or statuses.get(key) not in self.kept:
                     state.left.add(number)
@@ -129,15 +131,21 @@ class ClipStates:
             return state.unstored[number]
         key = self.subject(state, number)
         outcome = next(self.store.outcomes(self.graph.identities[number].ident, [key]), None) if key else None
-        return outcome if outcome is not None and outcome.status in self.kept else None
+        if outcome is None or outcome.status not in self.kept:
+            return None
+        return outcome if row_check(self.graph.measurers[number])(outcome) else None
 
     def outcomes(self, states: Sequence[ClipState], number: int) -> Iterator[Outcome]:
         """Yield the outcome of each clip under a measurer; rows are read from the store."""
         lost = Outcome("failed", "was not measured", {})
+        reason = f"its row in {self.store.path} holds values of another kind; move that store away"
+        damaged = Outcome("failed", reason, {})
+        is_sound = row_check(self.graph.measurers[number])
         subjects = (self.subject(state, number) or "" for state in states)
         stored = self.store.outcomes(self.graph.identities[number].ident, subjects)
         for state, outcome in zip(states, stored, strict=True):
-            yield state.unstored.get(number) or outcome or lost
+            known = outcome or lost
+            yield state.unstored.get(number) or (known if is_sound(known) else damaged)
 
 
 def _addresses(states: Iterable[ClipState]) -> set[Address]:

@@ -20,8 +20,9 @@ from cdslm_eval.core.provenance import host_id
 from cdslm_eval.core.regular import check_regular
 from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store import FileFacts, Outcome
-from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Failed, Measurer, Metric, Skipped
+from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Failed, Measurer, Skipped
 from cdslm_eval.plugin.failures import describe
+from cdslm_eval.run.row_checks import required_columns
 
 __all__ = ["DECODING", "Measured", "Read", "Started", "Unit", "Worker", "read_with_facts"]
 
@@ -373,9 +374,6 @@ def _checked(measurer: Measurer, row: Any) -> Outcome:
     for name, value in row.items():
         if isinstance(value, float | np.floating | np.ndarray) and not np.isfinite(value).all():
             return Outcome("failed", f"{measurer.name} gave a value that is not finite for {name!r}", {})
-    wanted = {measurer.provides} if measurer.provides else set()
-    if isinstance(measurer, Metric):
-        wanted = {column for statistic in measurer.statistics.values() for column in statistic.columns}
-    if lacking := sorted(wanted - set(row)):
+    if lacking := [column for column in required_columns(measurer) if column not in row]:
         return Outcome("failed", f"{measurer.name} gave a row without {', '.join(lacking)}", {})
     return Outcome("ok", "", dict(row))

@@ -10,6 +10,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from cdslm_eval.core import defaults
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.toml import Problems, parse_toml, read_text, validate
 
 __all__ = [
@@ -181,6 +182,19 @@ class Suite:
     def digest(self) -> str:
         """SHA-256 of the text."""
         return hashlib.sha256(self.text.encode()).hexdigest()
+
+    def limited_executor(self, memory_gb: float | None) -> str:
+        """Return the executor with a memory limit in GiB for each worker, as a spec; "" where there is none to set.
+
+        Raises:
+            UsageError: The suite's executor is not "local".
+        """
+        if memory_gb is None:
+            return ""
+        name = self.spec.run.executor.partition(":")[0]
+        if name != "local":
+            raise UsageError(f"{self.path}: run.executor is {name!r}; a memory limit is for the executor 'local' only")
+        return f"local:memory_gb={memory_gb}"
 
 
 def load_suite(path: Path | str) -> Suite:

@@ -39,6 +39,7 @@ def prepare(
     from cdslm_model.data.mel import MelSpec
     from cdslm_model.data.prepare import prepare as make
     from cdslm_model.data.storage import find_storage
+    from cdslm_model.plugin.printing import printable
     from cdslm_model.plugin.recordings import recordings
 
     # Clips run in parallel here: threads within each of their short transforms would only wait for each other
@@ -54,7 +55,7 @@ def prepare(
             f"{storage.name}, {report.bytes / 1e6 / hours:.1f} MB an hour"
         )
         for name, why in list(report.left_out.items())[:5]:
-            typer.echo(f"  left out: {name}: {why}", err=True)
+            typer.echo(f"  left out: {printable(name)}: {printable(why)}", err=True)
         if len(report.left_out) > 5:
             typer.echo(f"  left out: {len(report.left_out)} clips in all", err=True)
 

@@ -75,7 +75,9 @@ def _exit_code(app: typer.Typer, program: str) -> int:
         message = f"{what}; {resumes}" if what else f"internal error: {type(error).__name__}: {error} (at {location})"
         code, message = 3, f"{program}: {message}"
     if message:
-        typer.echo(message, err=True)
+        from cdslm_model.plugin.printing import printable_lines
+
+        typer.echo(printable_lines(message), err=True)
     return code
 
 

@@ -116,10 +116,13 @@ class _Runs:
         branches = []
         # from the shortest on, so that the main run only moves forward
         for schedule in shorter:
-            self._segment(self.job.out, longest, schedule.decay_start, None)
             folder = self.job.out / BRANCHES / f"steps-{schedule.steps:09d}"
-            # by its step: in a repeated command the main run may be far beyond it
-            start = checkpoint.find_checkpoint(self.job.out / checkpoint.FOLDER / f"step-{schedule.decay_start:09d}")
+            start = None
+            if schedule.decay_start:  # a run whose rate falls from its first step on shares nothing
+                self._segment(self.job.out, longest, schedule.decay_start, None)
+                # by its step: in a repeated command the main run may be far beyond it
+                shared = self.job.out / checkpoint.FOLDER / f"step-{schedule.decay_start:09d}"
+                start = checkpoint.find_checkpoint(shared)
             branches.append(self._finished(folder, schedule) or self._result(folder, schedule, start, []))
         return self._finished(self.job.out, longest) or self._result(self.job.out, longest, None, branches)
 
@@ -155,12 +158,14 @@ class _Runs:
     ) -> dict[str, float | None]:
         """Train a run up to a step, from its latest checkpoint or from `start`; return the validation there."""
         # the folder's own first: an interrupted branch is past the checkpoint that it started from
-        last = checkpoint.last_checkpoint(folder) or start
+        own = checkpoint.last_checkpoint(folder)
+        last = own or start
+        # a segment ends with a validation, which its last checkpoint holds
+        validation = {} if last is None else {name: last.facts.get(name) for name in ("val_loss", "val_loss_se")}
         if last is not None:
             self._check_same(folder, last, schedule)
-            if last.step >= until:
-                # a segment ends with a validation, which its last checkpoint holds
-                return {name: last.facts.get(name) for name in ("val_loss", "val_loss_se")}
+            if own is not None and own.step >= until:
+                return validation
         settings = self.job.settings
         on_gpu = self.world.device.type == "cuda"
         compiled = on_gpu if self.job.compile is None else self.job.compile
@@ -171,6 +176,10 @@ class _Runs:
         journal = self._journal(folder, trainer, schedule) if self.world.rank == 0 else None
         facts = {**self.facts, "schedule": dataclasses.asdict(schedule)}
         try:
+            if trainer.step == until:
+                # a branch without a decay is the main run at its start, in a folder of its own
+                trainer.save(folder, {**facts, **validation}, self._branch_starts)
+                return validation
             return run(trainer, settings, folder, schedule, until, journal, facts, self.signals, self._branch_starts)
         finally:
             if journal:

@@ -61,7 +61,7 @@ def test_files_beside_the_page_hold_the_same_study(folder):
     assert [name for name in pictures if name.endswith(".png")] == [
         name.replace(".svg", ".png") for name in pictures if name.endswith(".svg")
     ]
-    assert len(pictures) == 2 * (folder / "index.html").read_text().count("<figure ")
+    assert len(pictures) == 3 * (folder / "index.html").read_text().count("<figure ")
     document = json.loads((folder / "fit.json").read_text())
     page = (folder / "index.html").read_text()
     assert document["settings"]["digest"] in page

@@ -106,6 +106,18 @@ def test_the_index_vouches_for_no_other_file_of_the_same_size_and_time(folder, s
     assert score(path)[0].estimate("level").value == pytest.approx(level - 20, abs=0.01)
 
 
+def test_two_experiments_with_one_relative_path_are_told_apart(score, tmp_path, monkeypatch):
+    """Two folders with `samples/0.wav` of one size and time, and one store: the second had the level of the first."""
+    levels = []
+    for name, level in (("exp1", 0.05), ("exp2", 0.005)):
+        (tmp_path / name / "samples").mkdir(parents=True)
+        sf.write(tmp_path / name / "samples" / "0.wav", noise(level=level), RATE_HZ, subtype="FLOAT")
+        os.utime(tmp_path / name / "samples" / "0.wav", ns=(10**18, 10**18))
+        monkeypatch.chdir(tmp_path / name)
+        levels.append(score("samples")[0].estimate("level").value)
+    assert levels[1] == pytest.approx(levels[0] - 20, abs=0.01)
+
+
 def test_rehash_trusts_no_stamp(folder, score, tmp_path):
     path = folder("set", noise(level=0.05))
     level = score(path)[0].estimate("level").value

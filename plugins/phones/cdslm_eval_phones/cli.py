@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from cdslm_eval.core.errors import EvalError, UsageError
+from cdslm_eval.core.printable import printable_lines
 
 if TYPE_CHECKING:
     from cdslm_eval_phones.train.labels import Labelled
@@ -18,6 +19,15 @@ if TYPE_CHECKING:
 __all__ = ["app", "main"]
 
 app = typer.Typer(no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False)
+
+
+IgnoreColumnsOption = Annotated[
+    str, typer.Option("--ignore-columns", help="Columns of the manifest that are passed over: A,B or patterns.")
+]
+
+
+def _listed(text: str) -> list[str]:
+    return [name.strip() for name in text.split(",") if name.strip()]
 
 
 @app.callback()
@@ -34,6 +44,7 @@ def per(
     language: Annotated[
         str, typer.Option("--language", help="Language of the texts, in espeak-ng's spelling.")
     ] = "en-us",
+    ignore_columns: IgnoreColumnsOption = "",
     limit: Annotated[int, typer.Option("--limit", min=0, help="Take only the first clips; 0 takes all.")] = 0,
     out: Annotated[Path | None, typer.Option("--json", help="Write the figures to this file as well.")] = None,
 ) -> None:
@@ -45,7 +56,7 @@ def per(
     from cdslm_eval.plugin.host import Host
     from cdslm_eval_phones.per import try_recognizer
 
-    clips, host = ClipSet.open(manifest), Host()
+    clips, host = ClipSet.open(manifest, ignore_columns=_listed(ignore_columns)), Host()
     clips = clips[:limit] if limit else clips
     rows = []
     typer.echo(f"{'recognizer':<28} {'PER':>6} {'sub':>6} {'del':>6} {'ins':>6} {'phones':>7} {'clips':>6} {'RTF':>8}")
@@ -84,6 +95,7 @@ def train(
         str, typer.Option("--labels", help="text, or recognizer:NAME to distil another recognizer.")
     ] = "text",
     language: Annotated[str, typer.Option("--language", help="Language, in espeak-ng's spelling.")] = "en-us",
+    ignore_columns: IgnoreColumnsOption = "",
     match: Annotated[str, typer.Option("--match", help="Only clips whose path matches, such as '*/train/*'.")] = "",
     valid: Annotated[str, typer.Option("--valid", help="Clips to stop by; default: a tenth of the speakers.")] = "",
     valid_match: Annotated[str, typer.Option("--valid-match", help="Only clips of --valid whose path matches.")] = "",
@@ -114,7 +126,8 @@ def train(
 
     def labelled(specs: list[str], pattern: str) -> list[Labelled]:
         with progress_bar("labels") as bar:
-            sets = [matching(ClipSet.open(spec), pattern) for spec in specs]
+            opened = [ClipSet.open(spec, ignore_columns=_listed(ignore_columns)) for spec in specs]
+            sets = [matching(clips, pattern) for clips in opened]
             entries = [entry for clips in sets for entry in label_clips(clips, labels, language, bar)]
         if missing := sum(map(len, sets)) - len(entries):
             typer.echo(f"{missing} of {sum(map(len, sets))} clips have no phones and are left out", err=True)
@@ -142,5 +155,5 @@ def main() -> None:
     try:
         app()
     except EvalError as error:
-        typer.echo(f"cdslm-phones: {error}", err=True)
+        typer.echo(f"cdslm-phones: {printable_lines(str(error))}", err=True)
         raise SystemExit(error.exit_code) from None

@@ -57,6 +57,17 @@ def wait_for(condition, seconds=300):
         time.sleep(0.05)
 
 
+@pytest.mark.parametrize("share", ["0", "1"])
+def test_a_branch_without_a_decay_or_with_nothing_else_has_a_checkpoint_of_its_own(inside, shards, tmp_path, share):
+    lengths = ("--steps", "2", "--steps", "4")
+    for folder, steps in (("both", lengths), ("alone", lengths[:2])):
+        command = ("train", "--data", shards, "--out", tmp_path / folder, *SMALL, *steps, "--decay-share", share)
+        assert inside(*command).returncode == 0
+    branch = tmp_path / "both" / result(tmp_path / "both")["branches"][0]["folder"]
+    assert_same_checkpoint(branch, tmp_path / "alone")
+    assert result(branch)["val_loss"] == result(tmp_path / "alone")["val_loss"]
+
+
 def test_learns_more_than_a_constant(trained):
     done = result(trained)
     assert done["val_loss"] < 0.98 * done["constant_loss"], (
