@@ -192,6 +192,7 @@ def _quality(study: Study) -> _Section | None:
     if study.fit is None:
         return None
     paragraphs = [] if study.holdout is None else [f"Held out: {study.holdout.sentence}."]
+    paragraphs += [] if study.influence is None else [f"Influence: {study.influence.sentence}."]
     tables = [views.rollout_view(study.rollout)] if study.rollout else []
     return _Section("quality", "How well it predicts", paragraphs, tables)
 

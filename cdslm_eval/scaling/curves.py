@@ -165,7 +165,10 @@ class PowerCurve(Curve):
     def value(self, N: npt.ArrayLike, D: npt.ArrayLike, **columns: npt.ArrayLike) -> Floats:
         """Return u(N, D)."""
         del columns
-        log_n, log_d = np.log(np.asarray(N, float)), np.log(np.asarray(D, float))
+        return self._value_at(np.log(np.asarray(N, float)), np.log(np.asarray(D, float)))
+
+    def _value_at(self, log_n: Floats, log_d: Floats) -> Floats:
+        """Return u at logarithms of N and D."""
         # a law in C alone: N and D count only by their product
         if np.all(np.isneginf(self.log_B)):
             return np.asarray(self.floor + np.exp(self.log_A - self.alpha * self.cost.log_flops(log_n, log_d)))
@@ -188,7 +191,8 @@ class PowerCurve(Curve):
         if np.all(np.isneginf(self.log_B)):
             return np.asarray(self.floor + np.exp(self.log_A - self.alpha * np.log(C)))
         log_n = self.log_n_optimum(C)
-        return self.value(np.exp(log_n), np.exp(self.cost.log_tokens(np.log(C), log_n)))
+        # the optimum of a replicate may leave the range of numbers, its value does not
+        return self._value_at(log_n, self.cost.log_tokens(np.log(C), log_n))
 
     def kappa(self, C: npt.ArrayLike) -> Floats:
         """Return gamma alpha beta (u* - E); beta p / q in place of beta where C is not k N D."""

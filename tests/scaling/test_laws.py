@@ -123,3 +123,12 @@ def test_prediction_intervals_cover_new_runs():
 def test_a_power_law_in_compute_knows_no_best_model():
     with pytest.raises(UsageError, match="has no best N"):
         Law.of("power", **TRUTHS["power"]).optimum(1e20)
+
+
+def test_the_frontier_of_a_replicate_is_known_where_its_optimum_leaves_the_range_of_numbers():
+    law = Law.of("chinchilla", E=1.8, A=1e-150, B=1e150, alpha=0.1, beta=0.1)
+    log_n = float(law.curve.log_n_optimum(1e20))
+    assert log_n < -1000
+    # at the optimum both terms are equal here, and each is the root of A B (C / 6)^-0.1
+    expected = 1.8 + 2 * np.sqrt(1e-150 * 1e150 * (1e20 / 6) ** -0.1)
+    assert float(law.curve.frontier(1e20)) == pytest.approx(expected, rel=1e-9)
