@@ -22,6 +22,7 @@ EXAMPLES: Mapping[str, str] = {
     "export": "cdslm-eval export values.csv",
     "ladder": "cdslm-eval ladder plan.toml --dry-run --tflops 40",
     "demo": "cdslm-eval demo --out demo",
+    "bench": "cdslm-eval bench --metrics signal --seconds 1",
     "plugins": "cdslm-eval plugins --markdown",
     "metrics": "cdslm-eval metrics --json",
     "recognizers": "cdslm-eval recognizers",
