@@ -24,3 +24,12 @@ def test_the_tables_are_printed_from_the_recorded_file():
     # the page is not blank where it is compared: a moved value shows
     results["values"]["dnsmos_p808"]["real"]["value"] += 1
     assert module.printed(page, results) != page
+
+
+def test_word_error_rates_of_the_page_are_those_recorded():
+    recorded = json.loads((ROOT / "benchmarks" / "results" / "word-errors.json").read_text(encoding="utf-8"))
+    page = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8").replace("0.", ".")
+    learners, reader = recorded["speechocean762"], recorded["librivox"]
+    assert f"{learners['wer']:.3f} ({learners['low']:.3f} to {learners['high']:.3f})".replace("0.", ".") in page
+    assert f"{reader['wer']:.3f} on {reader['words']} words".replace("0.", ".") in page
+    assert f"at {learners['real_time_factor']:.2f} of real time".replace("0.", ".") in page

@@ -36,7 +36,7 @@ def effective_tokens(D: npt.ArrayLike, unique: npt.ArrayLike, R: npt.ArrayLike) 
 
     Example:
         >>> float(effective_tokens(100.0, 100.0, 15.4)), round(float(effective_tokens(400.0, 100.0, 15.4)), 1)
-        (100.0, 372.5)
+        (100.0, 372.6)
 
     Source: Muennighoff et al., "Scaling data-constrained language models" (arXiv 2305.16264), equation 5.
     """
