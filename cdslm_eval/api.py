@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +12,7 @@ from cdslm_eval.core import defaults
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.core.printable import printable
-from cdslm_eval.core.progress import Progress, progress_bar
+from cdslm_eval.core.progress import Progress, shown_progress
 from cdslm_eval.core.store import Store, default_store_path
 from cdslm_eval.plugin.contract import Metric, Recognizer, Transcriber
 from cdslm_eval.plugin.execution import Executor
@@ -141,7 +140,7 @@ def score(
         "ignore_columns": list(ignore_columns),
     }
     settings = {**measuring.settings(host, real), **choices}
-    with Store(path) as rows, _shown(progress, "scoring") as bar:
+    with Store(path) as rows, shown_progress(progress, "scoring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, keep_failures=keep_failures, note=note)
         result = _scoring.score(
@@ -210,7 +209,7 @@ def compare(
     opened = open_systems(host, [pair_of(a), pair_of(b)], None, ignore_columns)
     opened, real = with_choices(opened, real, speakers_from, allow_truncated=allow_truncated)
     studies = measuring.studies(host, real, channel, seed)
-    with Store(_store_path(store)) as rows, _shown(progress, "measuring") as bar:
+    with Store(_store_path(store)) as rows, shown_progress(progress, "measuring") as bar:
         execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, note=note)
         result, measured = _comparison.compare(
@@ -284,7 +283,7 @@ def generate(
         generator = host.build("generator", generator, options, label)
     source = open_set(host, prompts, None, None, ignore_columns) if prompts is not None else None
     request = GenerationRequest(generator, source, count, seconds, seed, recognizer, label)
-    with _shown(progress, request.name) as bar:
+    with shown_progress(progress, request.name) as bar:
         generate_into(host, request, folder, bar)
     return ClipSet.open(folder)
 
@@ -336,7 +335,7 @@ def run_suite(
     plan = plan_suite(loaded, only=only, recorded=record is not None, allow_outside=allow_outside)
     if planned is not None:
         planned(plan)
-    with _shown(progress, "measuring") as bar:
+    with shown_progress(progress, "measuring") as bar:
         options = _suite.RunOptions(
             store=path,
             jobs=jobs or loaded.spec.run.jobs or defaults.default_jobs(),
@@ -398,13 +397,3 @@ def fit(table: RunTable | Path | str, metric: str = "loss", **options: Any) -> L
 
 def _store_path(store: Path | str | None) -> Path:
     return Path(store) if store is not None else default_store_path()
-
-
-@contextmanager
-def _shown(progress: Progress | bool, label: str) -> Iterator[Progress | None]:
-    """Yield the function to call with progress: a bar for True, the caller's own, or None."""
-    if progress is True:
-        with progress_bar(label) as bar:
-            yield bar
-    else:
-        yield progress or None

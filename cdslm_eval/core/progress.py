@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from cdslm_eval.core.printable import printable
 from cdslm_eval.core.verbosity import is_quiet
 
-__all__ = ["Progress", "progress_bar"]
+__all__ = ["Progress", "progress_bar", "shown_progress"]
 
 Progress = Callable[[int, int], None]
 """Called with (clips done, clips to do)."""
@@ -81,3 +81,13 @@ def _lines(label: str) -> Progress:
         sys.stderr.flush()
 
     return line
+
+
+@contextmanager
+def shown_progress(progress: Progress | bool, label: str) -> Iterator[Progress | None]:
+    """Yield the function to call with progress: a bar for True, the caller's own, or None."""
+    if progress is True:
+        with progress_bar(label) as bar:
+            yield bar
+    else:
+        yield progress or None
