@@ -24,7 +24,7 @@ UTTERANCES = 240
 
 
 def learners(data: Path) -> list[dict[str, str]]:
-    """Return every so many utterances of the test split, so that all of its speakers are there."""
+    """Return utterances spread over the test split, which is sorted by speaker, so that many are there."""
     folder = data / "speech" / "speechocean762"
     with (folder / "manifest.tsv").open(encoding="utf-8") as file:
         rows = [row for row in csv.DictReader(file, delimiter="\t") if row["split"] == "test"]

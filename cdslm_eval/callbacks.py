@@ -166,16 +166,17 @@ def tensorboard_log(folder: Path | str) -> Log:
     return write
 
 
-def trainer_callback(scores: CheckpointScores, make: Callable[[Any], Any], *, every: int) -> Any:
+def trainer_callback(
+    scores: CheckpointScores, make: Callable[[Any], Any], *, every: int, tokens_per_step: float | None = None
+) -> Any:
     """Return a callback for the `Trainer` of transformers.
 
     Args:
         scores: Where the rows go.
         make: Called with the model, in evaluation mode and without gradients; returns its clips.
         every: Steps between two scores.
-
-    D is the Trainer's count of tokens, which it keeps with `include_num_input_tokens_seen`, else the step; C is its
-    `total_flos` where that is known.
+        tokens_per_step: Tokens that one optimizer step trains on; None takes the count that the Trainer keeps with
+            `include_num_input_tokens_seen`, and training does not begin where it keeps none.
     """
     from transformers import TrainerCallback
 
@@ -184,22 +185,31 @@ def trainer_callback(scores: CheckpointScores, make: Callable[[Any], Any], *, ev
     class ScoreCheckpoints(TrainerCallback):
         """Scores the model in the first process every so many steps."""
 
+        def on_train_begin(self, args: Any, state: Any, control: Any, **others: Any) -> None:
+            """Refuse a training whose tokens nobody counts: its rows would have no D."""
+            del state, control, others
+            if tokens_per_step is None and args.include_num_input_tokens_seen in (False, "no"):
+                raise UsageError(
+                    "the Trainer counts no tokens; set include_num_input_tokens_seen in its arguments, or give "
+                    "tokens_per_step to trainer_callback"
+                )
+
         def on_step_end(self, args: Any, state: Any, control: Any, model: Any = None, **others: Any) -> None:
             """Score where the step is one of those to score."""
             del args, control, others
             if state.global_step % every or not state.is_world_process_zero:
                 return
             step = state.global_step
-            tokens = float(state.num_input_tokens_seen or step)
-            flops = float(state.total_flos) or None
+            tokens = state.num_input_tokens_seen if tokens_per_step is None else step * tokens_per_step
+            # C stays 6 N D: the Trainer brings its total_flos up to date only when it logs or saves
             with _evaluating(model):
-                scores.attempt(lambda: make(model), step=step, tokens=tokens, flops=flops)
+                scores.attempt(lambda: make(model), step=step, tokens=float(tokens))
 
     return ScoreCheckpoints()
 
 
 def lightning_callback(
-    scores: CheckpointScores, make: Callable[[Any], Any], *, every: int, tokens_per_step: float = 1.0
+    scores: CheckpointScores, make: Callable[[Any], Any], *, every: int, tokens_per_step: float
 ) -> Any:
     """Return a callback for the `Trainer` of Lightning; values go to the loggers of that trainer.
 

@@ -80,7 +80,7 @@ def test_transformers_trainer_scores_without_disturbing_the_training(scores, tmp
     pytest.importorskip("accelerate")
     from transformers import GPT2Config, GPT2LMHeadModel, Trainer, TrainingArguments
 
-    def train(folder, callbacks):
+    def train(folder, callbacks, counted="all"):
         torch.manual_seed(0)
         config = GPT2Config(vocab_size=16, n_positions=8, n_embd=8, n_layer=1, n_head=1, bos_token_id=0, eos_token_id=0)
         data = [{"input_ids": torch.arange(i, i + 8) % 16, "labels": torch.arange(i, i + 8) % 16} for i in range(8)]
@@ -88,7 +88,7 @@ def test_transformers_trainer_scores_without_disturbing_the_training(scores, tmp
             str(folder),
             max_steps=4,
             per_device_train_batch_size=2,
-            include_num_input_tokens_seen="all",
+            include_num_input_tokens_seen=counted,
             report_to=[],
             save_strategy="no",
             use_cpu=True,
@@ -112,6 +112,10 @@ def test_transformers_trainer_scores_without_disturbing_the_training(scores, tmp
     rows = scores.rows()
     assert [float(row["step"]) for row in rows] == [2, 4]
     assert [float(row["D"]) for row in rows] == [2 * 2 * 8, 4 * 2 * 8]
+    assert [float(row["C"]) for row in rows] == [6 * 1000 * 2 * 2 * 8, 6 * 1000 * 4 * 2 * 8]
+    # steps must not pass for tokens
+    with pytest.raises(UsageError, match="counts no tokens"):
+        train(tmp_path / "c", [trainer_callback(scores, make, every=2)], counted="no")
 
 
 # Lightning's own use of torch

@@ -26,7 +26,7 @@ def export_rows(store: Store, folder: Path) -> dict[str, int]:
     the path of each digest. Rows are streamed: memory does not grow with the store.
 
     Returns:
-        Rows written by metric, and "files".
+        Rows written by metric, "damaged rows left out" where there are some, and "files".
 
     Raises:
         UsageError: The folder holds something, or pyarrow is not installed.
@@ -53,6 +53,9 @@ def export_rows(store: Store, folder: Path) -> dict[str, int]:
                 records = [_record(subject, outcome, columns) for subject, outcome in batch]
                 writer.write_table(pa.Table.from_pylist(records, schema))
                 written[metric] = written.get(metric, 0) + len(records)
+    ((total,),) = store.query("SELECT count(*) FROM rows")
+    if damaged := total - sum(written.values()):
+        written["damaged rows left out"] = damaged
     written["files"] = _write_files(store, folder, pa, pq)
     return written
 
@@ -145,7 +148,7 @@ def _as_json(value: Any) -> str:
 _ENCODERS: Mapping[str, Callable[[Any], Any]] = {
     "number": lambda value: None if value is None else float(value),
     "vector": lambda value: None if value is None else value.tolist(),
-    "json": _as_json,
+    "json": lambda value: None if value is None else _as_json(value),
 }
 
 

@@ -208,7 +208,8 @@ class Host:
         sentences = []
         for plugin in broken:
             fix = f" Fix: {plugin.fix}" if plugin.fix else ""
-            sentences.append(f"The plugin {plugin.name} may provide it, but is broken: {plugin.problems[0]}.{fix}")
+            problem = plugin.problems[0].rstrip(".")
+            sentences.append(f"The plugin {plugin.name} may provide it, but is broken: {problem}.{fix}")
         return " ".join(sentences)
 
     def make(self, kind: str, spec: str) -> Any:

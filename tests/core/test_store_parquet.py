@@ -71,3 +71,13 @@ def test_nothing_is_written_outside_the_folder_or_over_another_export(store, tmp
     }
     with pytest.raises(UsageError, match="holds something already"):
         store_parquet.export_rows(store, folder)
+
+
+def test_damaged_rows_are_counted_and_columns_without_a_value_are_empty(store, tmp_path):
+    with store.writing():
+        store.put_row("id3", "g", Outcome("ok", "", {"unknown": None}))
+    store.query("INSERT INTO rows VALUES ('id3', 'h', 'ok', '', '{broken')")
+    written = store_parquet.export_rows(store, tmp_path / "out")
+    assert written["damaged rows left out"] == 1
+    own = dataset.dataset(tmp_path / "out" / "rows" / "metric=unknown" / "identity=id3").to_table()
+    assert own.select(["subject", "unknown"]).to_pylist() == [{"subject": "g", "unknown": None}]
