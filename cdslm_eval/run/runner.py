@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.progress import Progress
 from cdslm_eval.core.store import FileFacts, Outcome, Store
 from cdslm_eval.plugin.contract import Measurer, Metric, Recognizer, Transcriber
@@ -197,8 +198,13 @@ class Runner:
         _logger.info("%d clips in %d sets, %d of them to measure", len(flat), len(requests), len(pending))
         if pending and self._announce:
             left = [flat[uid] for uid in pending]
-            rates = RateBook().rates()
-            if text := forecast(rates, clip_states, left, self._config.jobs, self._config.device):
+            try:
+                rates = RateBook().rates()
+                text = forecast(rates, clip_states, left, self._config.jobs, self._config.device)
+            except UsageError as error:
+                # a damaged file of rates costs the forecast, and not the measurement
+                text = str(error)
+            if text:
                 self._announce(text)
         starts = [0, *itertools.accumulate(len(group) for group in states)]
         seconds: Mapping[tuple[int, int], float] = {}

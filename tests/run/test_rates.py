@@ -76,6 +76,16 @@ def test_without_a_rate_a_large_run_says_how_to_measure_one_and_a_small_one_says
     assert "no rate of channel was measured here; Use: cdslm-eval bench" in note
 
 
+def test_a_damaged_book_costs_a_run_its_forecast_only(book, tmp_path):
+    book.path.parent.mkdir(parents=True)
+    book.path.write_text("{")
+    notes = []
+    options = {"jobs": 1, "store": tmp_path / "s.cdslm", "executor": InProcess}
+    result = cdslm_eval.score(tones(3), metrics="channel", note=notes.append, **options)
+    assert result.estimates[0].n_scored == 3
+    assert any("not readable as measured rates" in note for note in notes)
+
+
 def test_rates_replace_their_own_and_leave_other_machines_alone(book):
     book.add([RATE])
     other = {"another machine": [dataclasses.asdict(RATE)]}
