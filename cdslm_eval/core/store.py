@@ -175,6 +175,10 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; everything that was written is in it."""
         self._db.close()
 
     @contextmanager

@@ -53,12 +53,11 @@ def merge_stores(target: Store, parts: Sequence[Path]) -> list[dict[str, int]]:
 
 
 def _opened(part: Path) -> Store:
-    with Store(part, read_only=True) as store:
-        old = store.query("PRAGMA user_version")[0][0] < SCHEMA
-    if old:
-        with Store(part):  # opening it for writing brings it up to date
-            pass
     store = Store(part, read_only=True)
+    if store.query("PRAGMA user_version")[0][0] < SCHEMA:
+        store.close()
+        Store(part).close()  # opening it for writing brings it up to date
+        store = Store(part, read_only=True)
     store.query(f"PRAGMA cache_size = -{_CACHE_KB}")
     return store
 
