@@ -29,7 +29,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (plugins, metrics, recognizers, transcribers, generators, pairs, doctor):
+    for command in (plugins, metrics, recognizers, transcribers, generators, executors, pairs, doctor):
         app.command(name=command.__name__)(command)
 
 
@@ -229,6 +229,14 @@ def generators(as_json: JsonOption = False) -> None:
         for name, registered in Host().registered("generator").items()
     ]
     _show(rows, ("name", "version", "owner", "prompts", "options", "summary"), as_json)
+
+
+def executors(as_json: JsonOption = False) -> None:
+    """List executors (where metrics and generators run) and their options."""
+    from cdslm_eval.plugin.host import Host
+
+    rows = [_describe(name, registered) for name, registered in Host().registered("executor").items()]
+    _show(rows, ("name", "version", "owner", "options", "works", "summary"), as_json)
 
 
 def pairs(
