@@ -1,4 +1,4 @@
-"""Writes the pages of the site that follow from the code: quick start, plugin directory, command line, Python names.
+"""Writes the pages of the site that follow from the code: first page, plugins, metrics, command line, Python, gallery.
 
 Run by the gen-files plugin of mkdocs at every build, so that none of them can be out of date.
 """
@@ -6,6 +6,7 @@ Run by the gen-files plugin of mkdocs at every build, so that none of them can b
 from __future__ import annotations
 
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -21,6 +22,9 @@ from cdslm_eval.plugin.host import Host
 from cdslm_model.cli import app as model_app
 
 ROOT = Path(__file__).parents[2]
+sys.path.insert(0, str(Path(__file__).parent))  # gen-files runs this file, it does not import it
+
+from gallery import CACHE, page_and_files  # noqa: E402
 
 
 def write(name: str, text: str) -> None:
@@ -128,3 +132,8 @@ write("choosing.md", metric_page())
 write("plugins.md", plugin_page())
 write("reference/cli.md", command_page())
 write("reference/python.md", python_page())
+gallery, linked = page_and_files(CACHE)
+write("gallery.md", gallery)
+for name, source in linked.items():
+    with mkdocs_gen_files.open(name, "wb") as file:
+        file.write(source.read_bytes())
