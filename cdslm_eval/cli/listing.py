@@ -182,6 +182,7 @@ def metrics(as_json: JsonOption = False) -> None:
                 "unit": component.unit,
                 "better": component.better,
                 "direction": arrows[component.better],
+                "limits": component.limits,
                 "needs": sorted(component.needs),
                 "uses": sorted(component.wants),
                 "rate_hz": component.rate_hz,

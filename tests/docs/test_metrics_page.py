@@ -6,6 +6,8 @@ import importlib.util
 import json
 from pathlib import Path
 
+from cdslm_eval.plugin.host import Host
+
 ROOT = Path(__file__).parents[2]
 
 
@@ -33,3 +35,12 @@ def test_word_error_rates_of_the_page_are_those_recorded():
     assert f"{learners['wer']:.3f} ({learners['low']:.3f} to {learners['high']:.3f})".replace("0.", ".") in page
     assert f"{reader['wer']:.3f} on {reader['words']} words".replace("0.", ".") in page
     assert f"at {learners['real_time_factor']:.2f} of real time".replace("0.", ".") in page
+
+
+def test_each_of_our_metrics_states_its_limits_and_its_cost_or_why_there_is_none():
+    rates = json.loads((ROOT / "benchmarks" / "results" / "rates.json").read_text(encoding="utf-8"))
+    known = {entry["name"] for entry in (*rates["rates"], *rates["unmeasured"])}
+    for name, registered in Host().registered("metric").items():
+        if registered.owner.distribution.startswith("cdslm-eval"):
+            assert registered.component.limits, name
+            assert name in known
