@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -54,7 +55,13 @@ def test_a_gate_each_way_gives_exit_code_4_and_what_ci_reads(suite_file, cli, tm
     html = MarkdownIt("commonmark").enable("table").render((tmp_path / "m.md").read_text())
     assert html.count("<tr>") > 3 + len(result["estimates"]) / 2
     assert "2 of 3 gates failed" in html
-    assert (tmp_path / "out" / "index.html").is_file()
+    board = (tmp_path / "out" / "index.html").read_text()
+    real = {entry["name"]: entry for entry in result["real"]}
+    assert set(real) == {"duration", "level", "silence_share", "clipping_share", "speech_rate"}
+    level = real["level"]["value"]
+    assert re.search(rf'<tr class="real">.*<td>{level:.0f}', board)
+    assert board.count('class="take"') == 8
+    assert "All values next to real speech" in board
     assert (tmp_path / "out" / "scores" / "index.html").is_file()
     # an undecided gate that counts as passed, and none that fails
     lenient = suite_file(
