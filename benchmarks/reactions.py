@@ -131,6 +131,7 @@ def measure_job(job: Job, sets: dict[str, ClipSet], options: argparse.Namespace)
     return table
 
 
+_OPINIONS = ("dnsmos_", "distillmos", "nisqa_")
 _MARKS = {1: "▲", -1: "▼", 0: "·", None: "?"}
 
 
@@ -183,6 +184,22 @@ def whole(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def standing(results: dict[str, Any]) -> list[str]:
+    """Return the table of predicted opinions: how far from real speech towards noise at 20 dB each condition lies."""
+    conditions = ("resynthesis", "shuffled words", *AXES["models"])
+    lines = ["| value | real | noise 20 dB | " + " | ".join(conditions) + " |", "|" + "---|" * (len(conditions) + 3)]
+    for name, values in results["values"].items():
+        if not name.startswith(_OPINIONS):
+            continue
+        clean, noisy = values["real"]["value"], values["noise 20 dB"]["value"]
+        cells = [f"{clean:.2f}", f"{noisy:.2f}"]
+        for condition in conditions:
+            share = (clean - values[condition]["value"]) / (clean - noisy)
+            cells.append(f"{share:.2f}" + ("" if shifted(values, condition) else " ·"))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def blind(results: dict[str, Any]) -> str:
     """Return the names of directed values that rank no published model below real speech."""
     names = []
@@ -196,7 +213,12 @@ def blind(results: dict[str, Any]) -> str:
 
 def printed(page: str, results: dict[str, Any]) -> str:
     """Return a page with the tables between its marks as the results have them."""
-    parts = {"glance": glance(results), "values": whole(results), "blind": [blind(results)]}
+    parts = {
+        "glance": glance(results),
+        "values": whole(results),
+        "standing": standing(results),
+        "blind": [blind(results)],
+    }
     for name, lines in parts.items():
         start, end = f"<!-- reactions: {name} -->\n", f"<!-- end of {name} -->"
         head, _, rest = page.partition(start)
