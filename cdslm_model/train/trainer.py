@@ -224,9 +224,10 @@ class Trainer:
         # Where writing failed half way, the other processes still wait to hand over the rest
         for _ in parts:
             pass
-        # the others must raise too: training on, they would wait for the first process
+        # the others must raise too: training on, they would wait for the first process. All give the reason, because
+        # torchrun ends the rest as soon as one process left, and the first might not get to print it
         if self.any(failure is not None):
-            raise failure or TrainingError(f"{folder}: the first process could not write the checkpoint")
+            raise TrainingError(self.world.first_text(str(failure))) from failure
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""

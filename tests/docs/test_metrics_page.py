@@ -6,6 +6,7 @@ import json
 from pathlib import Path
 
 from benchmarks import reactions
+from cdslm_eval.plugin.host import Host
 
 ROOT = Path(__file__).parents[2]
 
@@ -63,3 +64,12 @@ def test_opinions_stand_between_real_and_noisy_speech():
     values |= {"200ms-tGSLM": {"value": 4.0, "shift": [0, -1, 1]}, "GSLM": {"value": 1.0, "shift": [-3, -4, -2]}}
     results = {"values": {"nisqa_mos": values, "pjsd_1": values}}
     assert reactions.standing(results)[2:] == ["| nisqa_mos | 4.00 | 2.00 | 0.25 | 0.50 | 0.00 · | 1.50 |"]
+
+
+def test_each_of_our_metrics_states_its_limits_and_its_cost_or_why_there_is_none():
+    rates = json.loads((ROOT / "benchmarks" / "results" / "rates.json").read_text(encoding="utf-8"))
+    known = {entry["name"] for entry in (*rates["rates"], *rates["unmeasured"])}
+    for name, registered in Host().registered("metric").items():
+        if registered.owner.distribution.startswith("cdslm-eval"):
+            assert registered.component.limits, name
+            assert name in known

@@ -56,6 +56,7 @@ class Activity(Metric):
     """
 
     name = "activity"
+    limits = "whether what lies between the pauses can be understood"
     version = "1"
     citation = (SILERO,)
     weights_licence = "MIT"
