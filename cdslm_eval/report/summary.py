@@ -110,10 +110,10 @@ def _headline_names(by_name: dict[str, list[Estimate]]) -> list[str]:
     return sorted(
         chosen,
         key=lambda name: (
-            by_name[name][0].better == "neither",
-            not _is_calibrated(by_name[name]),
             # what is one number for all systems tells nothing
             len({estimate.value for estimate in by_name[name]}) == 1 < len(by_name[name]),
+            by_name[name][0].better == "neither",
+            not _is_calibrated(by_name[name]),
         ),
     )
 

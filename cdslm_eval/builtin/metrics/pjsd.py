@@ -22,6 +22,7 @@ class PJSD(Metric):
     """
 
     name = "pjsd"
+    limits = "whether a voice sounds natural, or a sentence makes sense: it counts phones in a row"
     version = "3"
     citation = (
         Citation(
