@@ -33,7 +33,6 @@ __all__ = [
     "Plan",
     "Precision",
     "Probe",
-    "Quiet",
     "Recipe",
     "RotaryBase",
     "SaveEvery",
@@ -122,5 +121,4 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N
 CompileNetwork = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="Let torch compile the network (default: on a GPU).")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

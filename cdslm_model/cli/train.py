@@ -67,7 +67,6 @@ def train(
     device: options.Device = "auto",
     compile_network: options.CompileNetwork = None,
     plan: options.Plan = False,
-    quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Train a model; interrupted at any moment, the same command resumes, bit for bit on a CPU.
@@ -77,6 +76,7 @@ def train(
     values = dict(locals())
     from cdslm_model.data.windows import read_spec
     from cdslm_model.diffusion import Process
+    from cdslm_model.plugin.verbosity import is_quiet
     from cdslm_model.sample.probe import probe as run_probe
     from cdslm_model.sample.vocoder import find_vocoder
     from cdslm_model.train.jobs import Length, find_splits
@@ -107,7 +107,7 @@ def train(
         out=out,
         lengths=lengths,
         device=device,
-        quiet=quiet,
+        quiet=is_quiet(),
         compile=compile_network,
         probe=(lambda saved: run_probe(saved, train_on, held_out, min(128, max(2, valid_windows)), device))
         if probe

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from cdslm_model.train.trainer import Trainer
 __all__ = ["TrainingJob", "train"]
 
 BRANCHES = "branches"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -173,6 +175,9 @@ class _Runs:
         trainer = Trainer(settings, self.world, self.windows, self.normalizer, self.validation, compiled)
         if last is not None:
             trainer.restore(last)
+            _LOG.info("resumed from %s", last.folder)
+        precise = precision(settings.precision, self.world.device)
+        _LOG.info("device %s, precision %s, compiled: %s", self.world.device, precise, compiled)
         # one log is enough: loss and norm are the same in all processes
         journal = self._journal(folder, trainer, schedule) if self.world.rank == 0 else None
         facts = {**self.facts, "schedule": dataclasses.asdict(schedule)}
