@@ -59,7 +59,8 @@ def train(job: TrainingJob) -> dict[str, Any]:
     """Train or resume a job, and return its `result.json`.
 
     With several lengths the learning rate stays at its peak up to the longest one's decay, and each shorter one is a
-    branch of that main run with a decay of its own, in `branches/`; the result of the longest contains theirs.
+    branch of that main run with a decay of its own, in `branches/`; the result of the longest contains theirs. A length
+    of less than ten warm-ups rises faster than the main run and is trained from its first step on.
 
     Raises:
         ModelError: A problem with the job, the data, the disk or the loss.
@@ -102,11 +103,10 @@ class _Runs:
         }
         # lengths that round to the same number of steps are one run
         steps = sorted({length.steps(self.per_step) for length in job.lengths})
-        self.schedules = [
-            WarmupStableDecay.plan(count, settings.warmup_steps, settings.decay_share, steps[0]) for count in steps
-        ]
+        self.schedules = [WarmupStableDecay.plan(count, settings.warmup_steps, settings.decay_share) for count in steps]
         # kept beyond the latest two checkpoints: a repeated command starts its branches from them
-        self._branch_starts = frozenset(schedule.decay_start for schedule in self.schedules[:-1])
+        *shorter, longest = self.schedules
+        self._branch_starts = frozenset(schedule.decay_start for schedule in shorter if schedule.shares(longest))
 
     def train_all(self) -> dict[str, Any]:
         """Train the main run and its branches, each from its latest checkpoint."""
@@ -120,7 +120,8 @@ class _Runs:
         for schedule in shorter:
             folder = self.job.out / BRANCHES / f"steps-{schedule.steps:09d}"
             start = None
-            if schedule.decay_start:  # a run whose rate falls from its first step on shares nothing
+            # a run whose rate falls from its first step on, or rises over fewer steps, shares nothing
+            if schedule.shares(longest):
                 self._segment(self.job.out, longest, schedule.decay_start, None)
                 # by its step: in a repeated command the main run may be far beyond it
                 shared = self.job.out / checkpoint.FOLDER / f"step-{schedule.decay_start:09d}"

@@ -48,7 +48,7 @@ def train(
     decay_share: shared.DecayShare = 0.2,
     clip_norm: shared.ClipNorm = 1.0,
     seed: shared.Seed = 0,
-    valid_windows: shared.ValidWindows = 64,
+    valid_windows: shared.ValidWindows = 512,
     valid_every: shared.ValidEvery = 250,
     save_every: shared.SaveEvery = 250,
     vocoder: shared.Vocoder = "griffin-lim",
