@@ -6,11 +6,12 @@ import csv
 import io
 import math
 from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
 
 from cdslm_eval.ladder.points import TrainedPoint
 from cdslm_eval.results.estimate import Estimate
 
-__all__ = ["as_csv", "estimate_columns", "run_rows"]
+__all__ = ["as_csv", "estimate_columns", "probe_columns", "run_rows"]
 
 _PARTS = ("low", "high", "corrected", "corrected_low", "corrected_high", "held_out_common")
 _COUNTS = ("steps", "epochs", "unique_tokens", "six_nd", "val_loss_se")
@@ -45,6 +46,7 @@ def run_rows(trained: Sequence[TrainedPoint], estimates: Iterable[Estimate]) -> 
             "val_loss": result["val_loss"],
         }
         row |= {name: float(result[name]) for name in _COUNTS if isinstance(result.get(name), int | float)}
+        row |= probe_columns(result.get("probe"))
         rows.append(row | estimate_columns(by_system.get(point.name, [])))
     return rows
 
@@ -58,6 +60,28 @@ def estimate_columns(estimates: Iterable[Estimate]) -> dict[str, str | float]:
             value = getattr(estimate, part)
             if isinstance(value, float) and math.isfinite(value):
                 columns[f"{estimate.name}_{part}"] = value
+    return columns
+
+
+def probe_columns(probe: Any) -> dict[str, float]:
+    """Return the numbers of a training result's probe: `probe_NAME`, or `probe_NAME_FRAME` for a list over frames.
+
+    Args:
+        probe: "frames", the frames of a continuation at which it was measured, and numbers or lists of as many numbers
+            under any other name; anything else in it is no column.
+    """
+    if not isinstance(probe, Mapping):
+        return {}
+    frames = probe.get("frames", [])
+    columns: dict[str, float] = {}
+    for name, value in probe.items():
+        if name == "frames":
+            continue
+        if isinstance(value, int | float):
+            columns[f"probe_{name}"] = float(value)
+        elif isinstance(value, list) and len(value) == len(frames):
+            pairs = zip(frames, value, strict=True)
+            columns |= {f"probe_{name}_{frame}": float(own) for frame, own in pairs if isinstance(own, int | float)}
     return columns
 
 

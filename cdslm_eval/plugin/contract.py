@@ -248,8 +248,10 @@ class Metric(Measurer):
         unit: Unit of its values: "bits", "MOS", "s".
         better: "lower", "higher" or "neither".
         statistics: Name of each value -> the statistic over rows that computes it.
+        limits: What its values cannot tell, for listings: "whether the words make sense".
     """
 
+    limits: ClassVar[str] = ""
     unit: ClassVar[str] = ""
     better: ClassVar[Better] = "neither"
     statistics: ClassVar[Mapping[str, Statistic]]

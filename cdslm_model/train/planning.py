@@ -40,13 +40,13 @@ def schedules(job: Job[Settings]) -> list[WarmupStableDecay]:
     # lengths that round to the same number of steps are one run
     counts = sorted({length.steps(costs) for length in job.lengths})
     settings = job.settings
-    return [WarmupStableDecay.plan(count, settings.warmup_steps, settings.decay_share, counts[0]) for count in counts]
+    return [WarmupStableDecay.plan(count, settings.warmup_steps, settings.decay_share) for count in counts]
 
 
 def training_steps(runs: Sequence[WarmupStableDecay]) -> int:
     """Return the steps of a main run, the last one, and of what its branches do not share with it."""
     *branches, main = runs
-    shared = [branch.decay_start if branch.warmup == main.warmup else 0 for branch in branches]
+    shared = [branch.decay_start if branch.shares(main) else 0 for branch in branches]
     return main.steps + sum(branch.steps - start for branch, start in zip(branches, shared, strict=True))
 
 

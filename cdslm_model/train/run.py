@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -38,6 +39,7 @@ from cdslm_model.train.trainer import Trainer
 __all__ = ["TrainingJob", "train"]
 
 BRANCHES = "branches"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,8 @@ def train(job: TrainingJob) -> dict[str, Any]:
     """Train or resume a job, and return its `result.json`.
 
     With several lengths the learning rate stays at its peak up to the longest one's decay, and each shorter one is a
-    branch of that main run with a decay of its own, in `branches/`; the result of the longest contains theirs.
+    branch of that main run with a decay of its own, in `branches/`; the result of the longest contains theirs. A length
+    of less than ten warm-ups rises faster than the main run and is trained from its first step on.
 
     Raises:
         ModelError: A problem with the job, the data, the disk or the loss.
@@ -100,7 +103,8 @@ class _Runs:
         }
         self.schedules = schedules(job)
         # kept beyond the latest two checkpoints: a repeated command starts its branches from them
-        self._branch_starts = frozenset(schedule.decay_start for schedule in self.schedules[:-1])
+        *shorter, longest = self.schedules
+        self._branch_starts = frozenset(schedule.decay_start for schedule in shorter if schedule.shares(longest))
 
     def train_all(self) -> dict[str, Any]:
         """Train the main run and its branches, each from its latest checkpoint."""
@@ -114,7 +118,8 @@ class _Runs:
         for schedule in shorter:
             folder = self.job.out / BRANCHES / f"steps-{schedule.steps:09d}"
             start = None
-            if schedule.decay_start:  # a run whose rate falls from its first step on shares nothing
+            # a run whose rate falls from its first step on, or rises over fewer steps, shares nothing
+            if schedule.shares(longest):
                 self._segment(self.job.out, longest, schedule.decay_start, None)
                 # by its step: in a repeated command the main run may be far beyond it
                 shared = self.job.out / checkpoint.FOLDER / f"step-{schedule.decay_start:09d}"
@@ -168,6 +173,9 @@ class _Runs:
         trainer = Trainer(settings, self.world, self.windows, self.normalizer, self.validation, compiled)
         if last is not None:
             trainer.restore(last)
+            _LOG.info("resumed from %s", last.folder)
+        precise = precision(settings.precision, self.world.device)
+        _LOG.info("device %s, precision %s, compiled: %s", self.world.device, precise, compiled)
         # one log is enough: loss and norm are the same in all processes
         journal = self._journal(folder, trainer, schedule) if self.world.rank == 0 else None
         facts = {**self.facts, "schedule": dataclasses.asdict(schedule)}

@@ -37,12 +37,13 @@ def test_a_plan_needs_no_prepared_speech(inside, tmp_path):
 
 
 def test_branches_count_only_the_steps_that_they_do_not_share(inside, shards, tmp_path):
-    """The branch of 20 steps leaves the run of 40 where its own decay starts, at step 16."""
-    plans = []
-    for lengths in (("--steps", "40"), ("--steps", "20", "--steps", "40")):
+    """The branch of 20 steps leaves the run of 40 where its own decay starts, at step 16; none with another warm-up."""
+    plans, two = [], ("--steps", "20", "--steps", "40")
+    for lengths in (("--steps", "40"), (*two, "--warmup-steps", "2"), (*two, "--warmup-steps", "4")):
         done = inside("train", "--data", shards, "--out", tmp_path / "none", *SMALL, *lengths, "--plan")
         assert done.returncode == 0, done.stderr
         plans.append(json.loads(done.stdout))
-    alone, branched = plans
+    alone, branched, apart = plans
     assert alone["training_flops"] == alone["flops"] == branched["flops"]
     assert branched["training_flops"] == pytest.approx(alone["flops"] * (40 + 4) / 40)
+    assert apart["training_flops"] == pytest.approx(alone["flops"] * (40 + 20) / 40)
