@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ import numpy.typing as npt
 from cdslm_eval.core.completeness import truncation
 from cdslm_eval.core.descriptors import silenced
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.extents import Extent
 from cdslm_eval.core.spans import OVERSHOOT_S, Span
 
 __all__ = [
@@ -138,7 +140,12 @@ class Decoded:
 
 
 def read_audio(
-    path: Path | str, max_seconds: float = MAX_SECONDS, *, allow_truncated: bool = False, span: Span | None = None
+    path: Path | str,
+    max_seconds: float = MAX_SECONDS,
+    *,
+    allow_truncated: bool = False,
+    span: Span | None = None,
+    extent: Extent | None = None,
 ) -> Decoded:
     """Decode a file to mono float32, whatever libsndfile can read.
 
@@ -147,6 +154,7 @@ def read_audio(
         max_seconds: Longest audio that is accepted, in seconds.
         allow_truncated: Whether a file that ends before its header says is read as far as it goes.
         span: The part of it that is read; None for all of it.
+        extent: The bytes of it that are the audio file, where it is an archive.
 
     Returns:
         The samples (channels averaged) and what the file was.
@@ -155,7 +163,7 @@ def read_audio(
         AudioError: The file is missing, unreadable, cut short, longer than `max_seconds`, or outside the channel or
             rate limits; or the span ends after it.
     """
-    blocks = list(read_blocks(path, max_seconds, allow_truncated=allow_truncated, span=span))
+    blocks = list(read_blocks(path, max_seconds, allow_truncated=allow_truncated, span=span, extent=extent))
     return dataclasses.replace(
         blocks[0],
         samples=np.concatenate([block.samples for block in blocks]),
@@ -166,7 +174,12 @@ def read_audio(
 
 
 def read_blocks(
-    path: Path | str, max_seconds: float = MAX_SECONDS, *, allow_truncated: bool = False, span: Span | None = None
+    path: Path | str,
+    max_seconds: float = MAX_SECONDS,
+    *,
+    allow_truncated: bool = False,
+    span: Span | None = None,
+    extent: Extent | None = None,
 ) -> Iterator[Decoded]:
     """Yield what `read_audio` returns in pieces of 65536 samples; a file without samples is one empty piece.
 
@@ -178,14 +191,15 @@ def read_blocks(
     """
     import soundfile as sf
 
-    truncated = truncation(path)
+    content = None if extent is None else extent.read(path)
+    truncated = truncation(path, content)
     if truncated and not allow_truncated:
         raise AudioError(truncated)
     frames = 0
     try:
         # As bytes: a name need not be UTF-8
         with silenced():
-            file = sf.SoundFile(os.fsencode(path))
+            file = sf.SoundFile(os.fsencode(path) if content is None else io.BytesIO(content))
         with file:
             if not 1 <= file.channels <= MAX_CHANNELS:
                 raise AudioError(f"{file.channels} channels; 1 to {MAX_CHANNELS} are read")
