@@ -14,6 +14,7 @@ from cdslm_eval.core.audio import Clip, as_samples, checked_rate, content_digest
 from cdslm_eval.core.errors import AudioError, UsageError, did_you_mean
 from cdslm_eval.core.kaldi import from_scp
 from cdslm_eval.core.manifests import from_directory, from_records, json_lines, table_rows
+from cdslm_eval.core.parquet_tables import from_parquet
 from cdslm_eval.core.sources import Source, decode
 from cdslm_eval.core.tar_shards import from_tar
 
@@ -40,6 +41,7 @@ READERS: Mapping[str, Reader] = {
     ".tsv": _of_records(partial(table_rows, delimiter="\t")),
     ".scp": lambda path, _: from_scp(path),
     ".tar": lambda path, _: from_tar(path),
+    ".parquet": from_parquet,
 }
 """End of a file's name -> what reads it."""
 
@@ -66,7 +68,7 @@ class ClipSet(Sequence[Clip]):
 
     @classmethod
     def open(cls, path: Path | str, name: str | None = None, *, ignore_columns: Sequence[str] = ()) -> ClipSet:
-        """Open a directory, a manifest (`.jsonl`, `.csv`, `.tsv`), a Kaldi `wav.scp`, or a WebDataset shard (`.tar`).
+        """Open a directory, a manifest (`.jsonl`, `.csv`, `.tsv`), a Kaldi `wav.scp`, or a shard (`.tar`, `.parquet`).
 
         A directory that holds a `manifest.jsonl`, as `cdslm-eval generate` writes it, is read through that. Manifests
         of NeMo and cuts of Lhotse are read too, `.json` and `.jsonl.gz` as they write them.
@@ -98,7 +100,8 @@ class ClipSet(Sequence[Clip]):
         reader = next((suffix for suffix in READERS if path.name.lower().endswith(suffix)), None)
         if reader is None:
             raise UsageError(
-                f"{path}: not a directory, nor a manifest (.jsonl .csv .tsv), nor a Kaldi wav.scp, nor a .tar shard"
+                f"{path}: not a directory, nor a manifest (.jsonl .csv .tsv), nor a Kaldi wav.scp, "
+                "nor a shard (.tar .parquet)"
             )
         sources = tuple(READERS[reader](path, ignore_columns))
         if not sources:

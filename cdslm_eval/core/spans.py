@@ -7,7 +7,7 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from cdslm_eval.core.extents import Extent
+from cdslm_eval.core.packed import Packed
 
 __all__ = ["OVERSHOOT_S", "Address", "Span"]
 
@@ -75,7 +75,8 @@ class Address(NamedTuple):
 
     Attributes:
         path: The file.
-        part: The extent and the span of it, as `str` of each writes them; "" for the whole file.
+        part: Where in it the audio file lies (`Packed`), and the span of that, as `str` of each writes them; "" for
+            the whole file.
     """
 
     path: str
@@ -84,12 +85,12 @@ class Address(NamedTuple):
     @property
     def span(self) -> Span | None:
         """The span, or None for the whole file."""
-        return Span.parse(Extent.split(self.part)[1])
+        return Span.parse(Packed.split(self.part)[1])
 
     @property
-    def extent(self) -> Extent | None:
-        """The bytes of an archive that are the file, or None for a file of its own."""
-        return Extent.split(self.part)[0]
+    def packed(self) -> Packed | None:
+        """Where in an archive or table the audio file lies, or None for a file of its own."""
+        return Packed.split(self.part)[0]
 
     def __str__(self) -> str:
         """Return both as one text, for tables and pages."""
@@ -104,6 +105,6 @@ class Address(NamedTuple):
         path, mark, fragment = text.rpartition("#t=")
         span = mark + fragment if mark and Span.parse(mark + fragment) is not None else ""
         path = path if span else text
-        archive, mark, fragment = path.rpartition("#bytes=")
-        extent, rest = Extent.split(mark + fragment)
-        return cls(path, span) if extent is None or rest else cls(archive, f"{extent}{span}")
+        archive, mark, fragment = path.rpartition("#")
+        packed, rest = Packed.split(mark + fragment)
+        return cls(path, span) if packed is None or rest else cls(archive, f"{packed}{span}")

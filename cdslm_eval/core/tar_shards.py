@@ -12,9 +12,9 @@ from typing import Any, BinaryIO
 
 from cdslm_eval.core.audio import AUDIO_SUFFIXES
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.core.extents import Extent
 from cdslm_eval.core.languages import check_language
 from cdslm_eval.core.manifest_fields import text_of
+from cdslm_eval.core.packed import Extent
 from cdslm_eval.core.printable import printable
 from cdslm_eval.core.sources import Source
 
@@ -65,7 +65,7 @@ def from_tar(path: Path) -> Iterator[Source]:
             text=own.get("text"),
             speaker=own.get("speaker"),
             language=own.get("language"),
-            extent=extent,
+            packed=extent,
         )
 
 

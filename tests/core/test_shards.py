@@ -53,7 +53,7 @@ def test_clips_of_a_shard_are_those_of_files(tmp_path):
         assert rate_hz == clip.rate_hz
     for source in clips.sources:
         assert Address.parse(str(source.address)) == source.address
-        assert source.address.extent == source.extent
+        assert source.address.packed == source.packed
 
 
 def test_rows_of_a_shard_are_kept_by_content_and_files_give_the_same(tmp_path):
@@ -73,7 +73,7 @@ def test_rows_of_a_shard_are_kept_by_content_and_files_give_the_same(tmp_path):
 def test_a_shard_that_is_cut_loses_the_clip_that_is_cut_and_no_other(tmp_path, caplog):
     path = shard(tmp_path / "a.tar")
     third = ClipSet.open(path).sources[2]
-    path.write_bytes(path.read_bytes()[: third.extent.start + third.extent.length // 2])
+    path.write_bytes(path.read_bytes()[: third.packed.start + third.packed.length // 2])
     result = score(path, metrics="signal", recognizer="sidecar", store=tmp_path / "s.cdslm", jobs=1)
     assert [(f.clip, f.status) for f in result.failures if f.metric == "signal"] == [("set/002", "failed")]
     assert "archive is cut" in result.failures[0].reason
@@ -84,7 +84,7 @@ def test_a_shard_that_is_cut_loses_the_clip_that_is_cut_and_no_other(tmp_path, c
 @pytest.mark.parametrize("damage", ["cut behind a member", "a damaged header"])
 def test_a_shard_without_its_end_keeps_what_is_there(tmp_path, caplog, damage):
     path = shard(tmp_path / "a.tar")
-    third = ClipSet.open(path).sources[2].extent
+    third = ClipSet.open(path).sources[2].packed
     content = path.read_bytes()
     start = third.start + -(-third.length // 512) * 512
     path.write_bytes(content[:start] if damage.startswith("cut") else content[:start] + b"x" * 512 + content[start:])
@@ -109,6 +109,35 @@ def test_names_that_lead_elsewhere_links_and_packed_archives(tmp_path):
         ClipSet.open(write_tar(tmp_path / "c.tar", [("x.wav", audio(0)), ("x.json", b'{"text": []}')]))
     with pytest.raises(AudioError, match="not readable as audio"):
         ClipSet.open(write_tar(tmp_path / "d.tar", [("x.wav", b"RIFF")]))[0]
+
+
+def test_a_parquet_table_with_audio_bytes_is_read_by_row_groups(tmp_path):
+    pa = pytest.importorskip("pyarrow")
+    pq = pytest.importorskip("pyarrow.parquet")
+    rows = [
+        {"audio": {"bytes": audio(number), "path": f"{number}.wav"}, "text": f"word {number}", "mood": "x"}
+        for number in range(5)
+    ]
+    rows[3]["audio"]["bytes"] = None
+    path = tmp_path / "train-00000.parquet"
+    pq.write_table(pa.Table.from_pylist(rows), path, row_group_size=2)
+    with pytest.raises(UsageError, match="--ignore-columns mood"):
+        ClipSet.open(path)
+    clips = ClipSet.open(path, ignore_columns=["mood"])
+    assert [(source.key, source.text) for source in clips.sources] == [(str(n), f"word {n}") for n in range(5)]
+    for number in (4, 0, 1):
+        expected, _ = sf.read(io.BytesIO(audio(number)), dtype="float32")
+        np.testing.assert_array_equal(clips[number].samples, expected)
+        address = clips.sources[number].address
+        assert Address.parse(str(address)) == address
+    with pytest.raises(AudioError, match="no bytes in the column 'audio'"):
+        clips[3]
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UsageError, match="not readable as Parquet"):
+        ClipSet.open(path)
+    pq.write_table(pa.table({"text": ["a"]}), path)
+    with pytest.raises(UsageError, match="the table has none"):
+        ClipSet.open(path)
 
 
 def nemo(folder: Path) -> Path:
