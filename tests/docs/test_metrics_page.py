@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks import reactions
 from cdslm_eval.plugin.host import Host
 
@@ -73,3 +75,20 @@ def test_each_of_our_metrics_states_its_limits_and_its_cost_or_why_there_is_none
         if registered.owner.distribution.startswith("cdslm-eval"):
             assert registered.component.limits, name
             assert name in known
+
+
+def signed(value):
+    return f"{value:+.3f}".replace("0.", ".", 1)
+
+
+@pytest.mark.parametrize("kind", ["phones", "words"])
+def test_rates_of_long_clips_are_those_recorded(kind):
+    page = (ROOT / "docs" / "recognizers.md").read_text(encoding="utf-8")
+    results = recorded("long-clips")[kind]
+    for condition, ways in results["rates"].items():
+        first, *others = ways.values()
+        cells = [f"{first['rate']:.3f}".removeprefix("0")]
+        for way in others:
+            low, high = way["interval"]
+            cells.append(f"{signed(way['difference'])} [{signed(low)}, {signed(high)}]")
+        assert f"| {condition} | {' | '.join(cells)} |" in page
