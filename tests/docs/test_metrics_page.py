@@ -92,3 +92,11 @@ def test_rates_of_long_clips_are_those_recorded(kind):
             low, high = way["interval"]
             cells.append(f"{signed(way['difference'])} [{signed(low)}, {signed(high)}]")
         assert f"| {condition} | {' | '.join(cells)} |" in page
+
+
+def test_phone_errors_of_transcribed_words_are_those_recorded():
+    page = " ".join((ROOT / "docs" / "recognizers.md").read_text(encoding="utf-8").split())
+    reader, learners = (recorded("transcribers")[f"{name}, phones"] for name in ("librivox", "speechocean762"))
+    rates = [f"{rates[name]:.3f}"[1:] for name in ("asr-phonemes", "phone-ctc") for rates in (reader, learners)]
+    assert f"{rates[0]} on the LibriVox clips and {rates[1]} on 240 clips" in page
+    assert f"`phone-ctc` has {rates[2]} and {rates[3]} (" in page
