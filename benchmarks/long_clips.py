@@ -1,6 +1,6 @@
 """Phone and word error rates of clips of 60 to 120 s by how they are cut: overlapping windows, quiet places, pauses.
 
-    python -m benchmarks.long_clips DATA --speakers 40 --word-speakers 120
+    python -m benchmarks.long_clips DATA --speakers 40 --word-speakers 40
 
 Writes benchmarks/results/long-clips.json, which docs/recognizers.md states. DATA is the folder of development data.
 Each clip joins utterances of one adult of speechocean762: as they are, without the silence around them (so that
@@ -182,7 +182,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path)
     parser.add_argument("--speakers", type=int, default=40)
-    parser.add_argument("--word-speakers", type=int, default=120)
+    parser.add_argument("--word-speakers", type=int, default=40)
     options = parser.parse_args()
     results = {
         "measured": time.strftime("%Y-%m-%d"),
