@@ -16,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -117,13 +116,11 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     for job in jobs(options):
         for name, values in measure_job(job, sets[job.clips], references[job.reference], options).items():
             table[f"{name} ({job.label})" if job.label else name] = values
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "measured": time.strftime("%Y-%m-%d"),
         "clips": conditions.CLIPS,
         "seconds": conditions.CLIP_S,
         "readers": conditions.READERS,
-        "cpu_minutes": round((used.ru_utime + used.ru_stime + time.process_time()) / 60, 1),
         "values": table,
     }
 
