@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["MetricLike", "Note", "compare", "fit", "generate", "plan_suite", "run_suite", "score"]
 
 MetricLike = str | Metric | type[Metric]
+ExecutorLike = str | Executor | type[Executor]
 _logger = logging.getLogger("cdslm_eval")
 
 
@@ -64,7 +65,7 @@ def score(
     keep_failures: bool = False,
     rehash: bool = False,
     allow_truncated: bool = False,
-    executor: str | Executor | type[Executor] = "local",
+    executor: ExecutorLike | None = None,
     channel: bool | None = None,
     speakers_from: str | None = None,
     real_row: bool = True,
@@ -95,7 +96,7 @@ def score(
         keep_failures: Do not measure again what failed before.
         rehash: Decode every file again, whatever its size, times and inode say.
         allow_truncated: Score files that end before their header says as far as they go; else these clips fail.
-        executor: Where metrics run.
+        executor: Where metrics run, such as "ray:address=auto"; None is "local".
         channel: Measure the channel next to divergences of phones: profiles, and the reference put through each
             system's channel (acoustic floor, matched value). None does so where the recognizer declares a real-time
             factor of at most .01: up to 20 minutes of the reference are recognized again for each system.
@@ -120,6 +121,7 @@ def score(
         1.0
     """
     host = Host()
+    runs_on = host.resolve("executor", executor or "local")
     path = _store_path(store)
     measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
     _logger.info(measuring.choices(path))
@@ -141,7 +143,7 @@ def score(
     }
     settings = {**measuring.settings(host, real), **choices}
     with Store(path) as rows, shown_progress(progress, "scoring") as bar:
-        execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
+        execution = Execution(runs_on, jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, keep_failures=keep_failures, note=note)
         result = _scoring.score(
             runner,
@@ -179,7 +181,7 @@ def compare(
     time_limit_s: float = defaults.TIME_LIMIT_S,
     rehash: bool = False,
     allow_truncated: bool = False,
-    executor: str | Executor | type[Executor] = "local",
+    executor: ExecutorLike | None = None,
     speakers_from: str | None = None,
     channel: bool | None = None,
     ignore_columns: Sequence[str] = (),
@@ -203,6 +205,7 @@ def compare(
         UsageError: A system, metric or option cannot be used, or a metric needs a reference and there is none.
     """
     host = Host()
+    runs_on = host.resolve("executor", executor or "local")
     measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
     _logger.info(measuring.choices(_store_path(store)))
     real = open_reference(host, reference, ignore_columns)
@@ -210,7 +213,7 @@ def compare(
     opened, real = with_choices(opened, real, speakers_from, allow_truncated=allow_truncated)
     studies = measuring.studies(host, real, channel, seed)
     with Store(_store_path(store)) as rows, shown_progress(progress, "measuring") as bar:
-        execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
+        execution = Execution(runs_on, jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, note=note)
         result, measured = _comparison.compare(
             runner,
@@ -250,6 +253,7 @@ def generate(
     recognizer: str | Recognizer | type[Recognizer] = defaults.RECOGNIZER,
     ignore_columns: Sequence[str] = (),
     progress: Progress | bool = False,
+    keep_prompts: bool = False,
 ) -> ClipSet:
     """Write the clips of a generator as FLAC with a manifest; an interrupted call continues where it stopped.
 
@@ -264,6 +268,8 @@ def generate(
         recognizer: Recognizes the phones of prompts that carry none, where the generator needs phones.
         ignore_columns: Of a manifest of prompts, as for `score`.
         progress: True shows a bar on stderr; or a function called with (clips written, clips to write).
+        keep_prompts: Write each clip behind the prompt that it continues, with the prompt's length in the manifest
+            (`prompt_seconds`, which `join_jump` reads); `continuations.jsonl` is the manifest of the clips alone.
 
     Returns:
         The set that was written.
@@ -282,7 +288,7 @@ def generate(
         label = f"{generator}:" + ",".join(f"{name}={value}" for name, value in options.items())
         generator = host.build("generator", generator, options, label)
     source = open_set(host, prompts, None, None, ignore_columns) if prompts is not None else None
-    request = GenerationRequest(generator, source, count, seconds, seed, recognizer, label)
+    request = GenerationRequest(generator, source, count, seconds, seed, recognizer, label, keep_prompts)
     with shown_progress(progress, request.name) as bar:
         generate_into(host, request, folder, bar)
     return ClipSet.open(folder)
@@ -294,6 +300,7 @@ def run_suite(
     store: Path | str | None = None,
     jobs: int = 0,
     device: str = "",
+    executor: ExecutorLike | None = None,
     only: Sequence[str] = (),
     against: str | None = None,
     shard: str | None = None,
@@ -311,6 +318,7 @@ def run_suite(
         store: File of the rows; None is the user's own.
         jobs: Worker processes; 0 is what the suite names, else one per processor.
         device: Overrides the suite's.
+        executor: Overrides the suite's.
         only: Patterns of the systems and metrics to run.
         against: Name or file of a recorded run to compare with.
         shard: Measure part I of N only, such as "1/3", into this store; its result has no estimates and no judgements.
@@ -333,6 +341,7 @@ def run_suite(
     part = _suite.Shard.parse(shard) if shard else None
     record = find_record(against, records_folder(path)) if against else None
     plan = plan_suite(loaded, only=only, recorded=record is not None, allow_outside=allow_outside)
+    chosen = executor or loaded.limited_executor(memory_gb)
     if planned is not None:
         planned(plan)
     with shown_progress(progress, "measuring") as bar:
@@ -340,7 +349,7 @@ def run_suite(
             store=path,
             jobs=jobs or loaded.spec.run.jobs or defaults.default_jobs(),
             device=device,
-            executor=loaded.limited_executor(memory_gb),
+            executor=plan.host.resolve("executor", chosen) if chosen else None,
             only=tuple(only),
             shard=part,
             against=record,

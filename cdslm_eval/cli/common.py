@@ -20,8 +20,8 @@ from cdslm_eval.core.verbosity import is_quiet
 
 __all__ = [
     "default_jobs",
+    "executor_spec",
     "listed",
-    "local_executor",
     "named_system",
     "named_systems",
     "note",
@@ -98,9 +98,18 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(entry.strip() for entry in text.split(",") if entry.strip())
 
 
-def local_executor(memory_gb: float | None) -> str:
-    """Return the local executor as a spec, with a memory limit in GiB for each worker; None is its default."""
-    return "local" if memory_gb is None else f"local:memory_gb={memory_gb}"
+def executor_spec(executor: str | None, memory_gb: float | None) -> str | None:
+    """Return the executor of `--executor` with the limit of `--memory-limit`, in GiB for each worker; None: neither.
+
+    Raises:
+        UsageError: The limit is for another executor than "local".
+    """
+    if memory_gb is None:
+        return executor
+    name, colon, _ = (executor or "local").partition(":")
+    if name != "local":
+        raise UsageError(f"--memory-limit is for the executor 'local'; {name!r} has none: leave one of them out")
+    return f"{executor or name}{',' if colon else ':'}memory_gb={memory_gb}"
 
 
 def _is_documentation(path: Path) -> bool:

@@ -28,6 +28,7 @@ EXAMPLES: Mapping[str, str] = {
     "recognizers": "cdslm-eval recognizers",
     "transcribers": "cdslm-eval transcribers",
     "generators": "cdslm-eval generators",
+    "executors": "cdslm-eval executors",
     "pairs": "cdslm-eval pairs samples/model-a",
     "doctor": "cdslm-eval doctor --strict",
     "cite": "cdslm-eval cite pjsd",

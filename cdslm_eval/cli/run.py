@@ -11,6 +11,7 @@ import typer
 from cdslm_eval.cli import common, completion
 from cdslm_eval.cli.score import (
     AllowOutsideOption,
+    ExecutorOption,
     JobsOption,
     KeepFailuresOption,
     MemoryLimitOption,
@@ -66,6 +67,7 @@ def run(
     keep_failures: KeepFailuresOption = False,
     allow_outside: AllowOutsideOption = False,
     memory_limit: MemoryLimitOption = None,
+    executor: ExecutorOption = None,
 ) -> None:
     """Run a suite: systems x metrics, judged by gates on confidence bounds.
 
@@ -102,7 +104,8 @@ def run(
         device=device,
         keep_failures=keep_failures,
         allow_outside=allow_outside,
-        memory_gb=memory_limit,
+        executor=common.executor_spec(executor, memory_limit) if executor else None,
+        memory_gb=None if executor else memory_limit,
         progress=True,
         planned=lambda plan: common.show(grid(plan)),
         note=common.note,

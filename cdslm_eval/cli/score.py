@@ -40,6 +40,15 @@ TranscriberOption = Annotated[
     ),
 ]
 
+ExecutorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        autocompletion=completion.of_kind("executor"),
+        help="Where it runs: NAME or NAME:key=value, such as ray:address=auto; see `cdslm-eval executors`.",
+    ),
+]
+
 PathsArgument = Annotated[
     list[str],
     typer.Argument(
@@ -169,6 +178,7 @@ def score(
     real_row: RealRowOption = True,
     ignore_columns: IgnoreColumnsOption = "",
     memory_limit: MemoryLimitOption = None,
+    executor: ExecutorOption = None,
     csv_raw: CsvRawOption = False,
 ) -> None:
     """Score systems: how far is their speech from real speech, and how does it sound?
@@ -203,7 +213,7 @@ def score(
         speakers_from=speakers_from,
         real_row=real_row,
         ignore_columns=common.listed(ignore_columns),
-        executor=common.local_executor(memory_limit),
+        executor=common.executor_spec(executor, memory_limit),
         progress=True,
         note=common.note,
     )

@@ -154,6 +154,7 @@ def _in_memory(clip: Clip) -> Source:
         speaker=clip.speaker,
         language=clip.language,
         phones=clip.phones,
+        prompt_seconds=clip.prompt_seconds,
         decoded=dataclasses.replace(clip, samples=samples, digest=digest),
     )
 

@@ -7,7 +7,7 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["UNKNOWN", "decimals_of", "format_interval", "format_number", "format_value", "to_json"]
+__all__ = ["UNKNOWN", "decimals_of", "format_interval", "format_number", "format_p", "format_value", "to_json"]
 
 UNKNOWN = "—"
 _MAX_DECIMALS = 6
@@ -57,6 +57,16 @@ def format_number(value: float | None, decimals: int | None = None) -> str:
         text = f"{value:.{decimals}f}"
         return text.removeprefix("-") if float(text) == 0 else text
     return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
+def format_p(value: float) -> str:
+    """Format a p value with two digits; below a ten-thousandth no digit of it is worth quoting.
+
+    Example:
+        >>> format_p(0.04706), format_p(6.5e-7), format_p(float("nan"))
+        ('0.047', '<0.0001', '—')
+    """
+    return "<0.0001" if value < 1e-4 else format_number(float(f"{value:.2g}"))
 
 
 def format_value(value: float, low: float, high: float) -> str:
