@@ -253,6 +253,7 @@ def generate(
     recognizer: str | Recognizer | type[Recognizer] = defaults.RECOGNIZER,
     ignore_columns: Sequence[str] = (),
     progress: Progress | bool = False,
+    keep_prompts: bool = False,
 ) -> ClipSet:
     """Write the clips of a generator as FLAC with a manifest; an interrupted call continues where it stopped.
 
@@ -267,6 +268,8 @@ def generate(
         recognizer: Recognizes the phones of prompts that carry none, where the generator needs phones.
         ignore_columns: Of a manifest of prompts, as for `score`.
         progress: True shows a bar on stderr; or a function called with (clips written, clips to write).
+        keep_prompts: Write each clip behind the prompt that it continues, with the prompt's length in the manifest
+            (`prompt_seconds`, which `join_jump` reads); `continuations.jsonl` is the manifest of the clips alone.
 
     Returns:
         The set that was written.
@@ -285,7 +288,7 @@ def generate(
         label = f"{generator}:" + ",".join(f"{name}={value}" for name, value in options.items())
         generator = host.build("generator", generator, options, label)
     source = open_set(host, prompts, None, None, ignore_columns) if prompts is not None else None
-    request = GenerationRequest(generator, source, count, seconds, seed, recognizer, label)
+    request = GenerationRequest(generator, source, count, seconds, seed, recognizer, label, keep_prompts)
     with shown_progress(progress, request.name) as bar:
         generate_into(host, request, folder, bar)
     return ClipSet.open(folder)

@@ -38,6 +38,14 @@ def generate(
         str, typer.Option("--recognizer", help="Recognizes the prompts' phones where the generator needs them.")
     ] = defaults.RECOGNIZER,
     ignore_columns: IgnoreColumnsOption = "",
+    keep_prompts: Annotated[
+        bool,
+        typer.Option(
+            "--keep-prompts",
+            help="Write each clip behind the prompt that it continues, for join_jump; "
+            "continuations.jsonl names the clips without.",
+        ),
+    ] = False,
 ) -> None:
     """Write clips of a generator as FLAC with a manifest; an interrupted call continues where it stopped."""
     from cdslm_eval import api
@@ -53,5 +61,6 @@ def generate(
         recognizer=recognizer,
         ignore_columns=common.listed(ignore_columns),
         progress=True,
+        keep_prompts=keep_prompts,
     )
     typer.echo(str(out / MANIFEST))

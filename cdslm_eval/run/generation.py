@@ -11,6 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cdslm_eval.core import defaults
 from cdslm_eval.core.admission import Levels, fault
 from cdslm_eval.core.audio import Clip, write_flac
@@ -21,8 +23,10 @@ from cdslm_eval.plugin.contract import Failed, Generator, Recognizer, Skipped
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.recognition import default_recognizer
 
-__all__ = ["GenerationRequest", "generate_into", "generate_set", "prompts_for"]
+__all__ = ["CONTINUATIONS", "GenerationRequest", "generate_into", "generate_set", "prompts_for"]
 
+CONTINUATIONS = "continuations.jsonl"
+"""Manifest of the clips without their prompts, where these were kept in front of them."""
 _PARTIAL = "manifest.part.jsonl"
 
 
@@ -38,6 +42,7 @@ class GenerationRequest:
         seed: The same seed gives the same clips.
         recognizer: Recognizes the phones of prompts that carry none, where the generator needs phones.
         label: What the generator is called in the manifest; its spec or its name by default.
+        keep_prompts: Write each clip behind the prompt that it continues, and where the prompt ends.
     """
 
     generator: str | Generator | type[Generator]
@@ -47,6 +52,7 @@ class GenerationRequest:
     seed: int = 0
     recognizer: str | Recognizer | type[Recognizer] = defaults.RECOGNIZER
     label: str = ""
+    keep_prompts: bool = False
 
     @property
     def name(self) -> str:
@@ -79,6 +85,8 @@ def generate_set(host: Host, request: GenerationRequest, folder: Path, note: Cal
         facts["options"] = generator.options.model_dump(mode="json")
     if generator.code:
         facts["code"] = generator.code
+    if request.keep_prompts:
+        facts["keep_prompts"] = True
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", request.name)[:60]
     target = folder / f"{name}-{digest}"
@@ -130,12 +138,22 @@ def generate_into(host: Host, request: GenerationRequest, folder: Path, progress
     """
     generator = host.resolve("generator", request.generator)
     prompts = prompts_for(host, request, generator)
+    if request.keep_prompts:
+        generator.check_continues()
+    prompt_of = _PromptOf(request.prompts, prompts) if request.keep_prompts else None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be made: {error.strerror}") from error
     partial = folder / _PARTIAL
-    facts = {"spec": request.name, "seconds": request.seconds, "seed": request.seed, "version": generator.version}
+    facts: dict[str, Any] = {
+        "spec": request.name,
+        "seconds": request.seconds,
+        "seed": request.seed,
+        "version": generator.version,
+    }
+    if request.keep_prompts:
+        facts["keep_prompts"] = True
     header = {"order": facts}  # the key under which folders of earlier versions hold it
     done = _resume(partial, header)
     with partial.open("a", encoding="utf-8") as file:
@@ -143,13 +161,17 @@ def generate_into(host: Host, request: GenerationRequest, folder: Path, progress
             file.write(json.dumps(header) + "\n")
         for number, clip in enumerate(generator.clips(prompts, request.count, request.seconds, request.seed)):
             if number >= done:
-                file.write(json.dumps(_write(folder, number, clip), ensure_ascii=False) + "\n")
+                record = _write(folder, number, clip, prompt_of(clip) if prompt_of else None)
+                file.write(json.dumps(record, ensure_ascii=False) + "\n")
                 file.flush()
             if progress:
                 progress(number + 1, request.count)
     lines = partial.read_text(encoding="utf-8").splitlines()[1:]
     if not lines:
         raise EvalError(f"{request.name}: the generator yielded no clip")
+    if request.keep_prompts:
+        lines, continuations = _without_prompts(lines)
+        (folder / CONTINUATIONS).write_text("\n".join(continuations) + "\n", encoding="utf-8")
     (folder / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
     info = {**facts, "count": len(lines), "info": dataclasses.asdict(generator.info())}
     (folder / "generator.json").write_text(json.dumps(info, indent=1, default=str) + "\n", encoding="utf-8")
@@ -170,19 +192,54 @@ def _resume(partial: Path, header: Mapping[str, Any]) -> int:
     return max(0, len(lines) - 1)
 
 
-def _write(folder: Path, number: int, clip: Clip) -> dict[str, Any]:
+class _PromptOf:
+    """Finds the prompt that a clip continues by its key: the prompt's own, with a number where prompts repeat."""
+
+    def __init__(self, clips: ClipSet | None, prompts: Sequence[Clip]) -> None:
+        self._prompts = prompts
+        self._rows = {source.key: row for row, source in enumerate(clips.sources if clips is not None else ())}
+
+    def __call__(self, clip: Clip) -> Clip:
+        """Return the prompt at the clip's rate.
+
+        Raises:
+            UsageError: No prompt has such a key.
+        """
+        base, _, turn = clip.key.rpartition("-")
+        row = self._rows.get(clip.key, self._rows.get(base) if turn.isdigit() else None)
+        if row is None:
+            raise UsageError(f"clip {clip.key!r}: no prompt has this key; generate without --keep-prompts")
+        return self._prompts[row].at_rate(clip.rate_hz)
+
+
+def _without_prompts(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the manifest lines of clips that begin with their prompts, and those of the continuations in them."""
+    whole, continuations = [], []
+    for record in map(json.loads, lines):
+        prompt_seconds = record.pop("prompt_seconds")
+        continuations.append(json.dumps({**record, "offset": prompt_seconds}, ensure_ascii=False))
+        # words and phones are those of what was generated
+        known = {name: value for name, value in record.items() if name not in ("text", "phones")}
+        whole.append(json.dumps({**known, "prompt_seconds": prompt_seconds}, ensure_ascii=False))
+    return whole, continuations
+
+
+def _write(folder: Path, number: int, clip: Clip, prompt: Clip | None = None) -> dict[str, Any]:
     name = f"{number:05d}.flac"
     # checked before it is written: FLAC would clip samples of another scale into a square wave
     if reason := fault(Levels.of(clip.samples).peak):
         raise EvalError(f"clip {clip.key!r} of the generator: {reason}")
     try:
-        write_flac(folder / name, clip.samples, clip.rate_hz)
+        samples = clip.samples if prompt is None else np.concatenate([prompt.samples, clip.samples])
+        write_flac(folder / name, samples, clip.rate_hz)
     except AudioError as error:
         raise EvalError(f"clip {clip.key!r} of the generator: {error}") from error
     record: dict[str, Any] = {"path": name, "key": clip.key}
     for field in ("text", "speaker", "language"):
         if getattr(clip, field) is not None:
             record[field] = getattr(clip, field)
+    if prompt is not None:
+        record["prompt_seconds"] = prompt.seconds
     if clip.phones is not None:
         record["phones"] = " ".join(clip.phones)
     return record

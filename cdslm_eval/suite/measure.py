@@ -127,7 +127,7 @@ def measure(plan: Plan, options: RunOptions, store: Store, sets: Mapping[SetKey,
     keys: list[SetKey] = []
     for reference, systems in reference_groups(plan).items():
         real = clips(("references", reference)) if reference else None
-        group = requests_for([clips(("systems", name)) for name in systems], real, metrics, profiler)
+        group = requests_for([clips(("systems", name)) for name in systems], real, metrics, profiler, real_row=True)
         requests += group
         keys += [("systems", name) for name in systems]
         if reference and len(group) > len(systems):

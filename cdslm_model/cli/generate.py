@@ -26,6 +26,11 @@ def generate(
     guidance: Annotated[float, typer.Option("--guidance", help="Weight of the context against silence.")] = 1.0,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the sampler.")] = 32,
     sampler: Annotated[str, typer.Option("--sampler", help="dpm-solver-2m, heun, ddim or euler.")] = "dpm-solver-2m",
+    silence: Annotated[str, typer.Option("--silence", help="quiet (as in the training speech) or digital.")] = "quiet",
+    rescale: Annotated[
+        float, typer.Option("--rescale", help="Share by which guided speech returns to its unguided level, 0..1.")
+    ] = 0.7,
+    overlap: Annotated[int, typer.Option("--overlap", min=0, help="Frames that each round generates once more.")] = 0,
     vocoder: Annotated[str | None, typer.Option("--vocoder", help="Instead of the run's own.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     pictures: Annotated[int, typer.Option("--pictures", min=0, help="Clips to draw in spectrograms.png.")] = 8,
@@ -39,6 +44,9 @@ def generate(
         "guidance": guidance,
         "steps": steps,
         "sampler": sampler,
+        "silence": silence,
+        "rescale": rescale,
+        "overlap": overlap,
         "device": device,
         **({"vocoder": vocoder} if vocoder else {}),
     }

@@ -165,8 +165,9 @@ class Trainer:
             raise NotANumberError(f"step {self.step + 1}: the {what} is not a number ({loss_value}, norm {norm_value})")
         self.optimizer.step()
         self.step += 1
-        # a constant decay would hold the random initial weights in the average for thousands of steps
-        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        # a constant decay would hold the random initial weights in the average for thousands of steps, and lag the
+        # learning rate's fall in a short run
+        decay = min(self.settings.ema, 1.0 - 1.0 / (1.0 + self.settings.ema_share * (1 + self.step)))
         torch._foreach_lerp_(self._ema, [local(p) for p in self._named.values()], 1.0 - decay)
         return {"loss": loss_value, "grad_norm": norm_value, "lr": self.settings.lr * share}
 

@@ -28,7 +28,17 @@ class PJSD(Metric):
         Citation(
             key="ramapuram2026scaling",
             title="Scaling Properties of Continuous Diffusion Spoken Language Models",
-            authors=("Ramapuram, Jason", "others"),
+            authors=(
+                "Ramapuram, Jason",
+                "Dhekane, Eeshan Gunesh",
+                "Shidani, Amitis",
+                "Busbridge, Dan",
+                "Mazoure, Bogdan",
+                "Gu, Zijin",
+                "Webb, Russ",
+                "Likhomanenko, Tatiana",
+                "Jaitly, Navdeep",
+            ),
             year=2026,
             kind="inproceedings",
             venue="Interspeech 2026",

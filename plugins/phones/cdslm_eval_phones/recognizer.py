@@ -16,6 +16,7 @@ from pydantic import BaseModel, SerializerFunctionWrapHandler, model_serializer
 
 from cdslm_eval.builtin.recognizers.fold import arpabet, is_phone
 from cdslm_eval.core.audio import Clip, Samples
+from cdslm_eval.core.citation import Citation
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import Failed, Options, Recognition, Recognizer, Skipped, located
 from cdslm_eval.plugin.models import (
@@ -81,6 +82,27 @@ class PhoneCtc(Recognizer):
     version = "2"
     weights_licence = "Apache-2.0"
     attribution = "hama 1.3.10, Seongmin Park"
+    citation = (
+        Citation(
+            key="park2025hama",
+            title="hama: grapheme-to-phoneme and phoneme recognition with ONNX",
+            authors=("Park, Seongmin",),
+            year=2025,
+            kind="software",
+            version="1.3.10",
+            url="https://pypi.org/project/hama/1.3.10/",
+        ),
+        Citation(
+            key="graves2006ctc",
+            title="Connectionist Temporal Classification: Labelling Unsegmented Sequence Data with Recurrent Neural "
+            "Networks",
+            authors=("Graves, Alex", "Fernández, Santiago", "Gomez, Faustino", "Schmidhuber, Jürgen"),
+            year=2006,
+            kind="inproceedings",
+            venue="ICML 2006",
+            doi="10.1145/1143844.1143891",
+        ),
+    )
     requires: ClassVar[Mapping[str, str]] = {"onnxruntime": "onnxruntime>=1.17", "hama": "hama==1.3.10"}
     inventory = "arpabet"
     languages = frozenset({"en"})
