@@ -37,11 +37,13 @@ _ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 def _cells(one: Estimate) -> list[str]:
     digits = decimals_of(one.low, one.high)
     interval = format_interval(one.low, one.high)
-    corrected = Quantity("corrected", one.corrected, one.corrected_low, one.corrected_high)
+    corrected = str(Quantity("corrected", one.corrected, one.corrected_low, one.corrected_high))
+    if not (math.isfinite(one.corrected_low) or math.isfinite(one.corrected_high)):
+        corrected = format_number(one.corrected, digits)  # an estimate without an interval has no digits of its own
     counts = f"{one.n_scored}/{one.n_failed}/{one.n_skipped}"
     held_out = format_number(max(0.0, one.lower_bound) if math.isfinite(one.lower_bound) else None, digits)
     value, floor = format_number(one.value, digits), format_number(one.floor, digits)
-    return [one.system, value, interval, floor, str(corrected), held_out, one.trust, counts]
+    return [one.system, value, interval, floor, corrected, held_out, one.trust, counts]
 
 
 _HEADINGS = ("system", "value", "low … high", "floor", "corrected (95 %)", "held-out", "trust", "ok/failed/skipped")
@@ -84,7 +86,9 @@ def table(result: ScoreResult) -> str:
         shown = shown_columns(group)
         there = (True, True, True, shown.floor, shown.trust, shown.held_out, shown.trust, True)
         chosen = [index for index, used in enumerate(there) if used]
-        view = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+        # a table's own title is wrapped at the width of the table
+        console.print(Text(title), soft_wrap=True)
+        view = Table(box=None, pad_edge=False)
         for column in chosen:
             view.add_column(_HEADINGS[column], justify="left" if column in (0, 6) else "right", no_wrap=column != 0)
         if real := _real_cells(group, result.real):

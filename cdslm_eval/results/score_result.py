@@ -266,7 +266,11 @@ def grids(result: ScoreResult, names: Sequence[str] | None = None) -> list[expor
         units = sorted({e.unit for e in own if e.unit})
         cells = {(e.system, e.name): str(e.headline()) for e in own}
         rows = tuple((system, *(cells.get((system, name), "—") for name in columns)) for system in result.systems)
-        real = [_real_speech([e for e in own if e.name == name]) for name in columns]
+        measured = {e.name: e for e in result.real}
+        real = [
+            str(measured[name].headline()) if name in measured else _real_speech([e for e in own if e.name == name])
+            for name in columns
+        ]
         if any(cell != UNKNOWN for cell in real):
             rows = (("real speech", *real), *rows)
         counts = "; ".join(f"{e.system}: {e.n_scored} clips" for e in {e.system: e for e in own}.values())
