@@ -283,7 +283,7 @@ def as_samples(array: object) -> Samples:
     values = np.asarray(array)
     values = values.squeeze() if values.size != 1 else values.reshape(1)
     if values.ndim != 1:
-        raise AudioError(f"an array of shape {np.shape(array)}; give one channel, [samples]")
+        raise AudioError(f"an array of shape {np.asarray(array).shape}; give one channel, [samples]")
     if values.dtype == np.int16:
         return (values / np.float32(32768)).astype(np.float32)
     if values.dtype.kind != "f":
