@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cdslm_eval.cli import common, completion
-from cdslm_eval.cli.score import IgnoreColumnsOption
+from cdslm_eval.cli.score import ExecutorOption, IgnoreColumnsOption
 from cdslm_eval.core import defaults
 
 __all__ = ["add_to"]
@@ -38,6 +38,10 @@ def generate(
         str, typer.Option("--recognizer", help="Recognizes the prompts' phones where the generator needs them.")
     ] = defaults.RECOGNIZER,
     ignore_columns: IgnoreColumnsOption = "",
+    executor: ExecutorOption = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=0, help="Worker processes; 0: none, or one per processor of --executor.")
+    ] = 0,
 ) -> None:
     """Write clips of a generator as FLAC with a manifest; an interrupted call continues where it stopped."""
     from cdslm_eval import api
@@ -53,5 +57,7 @@ def generate(
         recognizer=recognizer,
         ignore_columns=common.listed(ignore_columns),
         progress=True,
+        executor=executor,
+        jobs=jobs,
     )
     typer.echo(str(out / MANIFEST))
