@@ -24,6 +24,7 @@ from cdslm_eval.run import scoring as _scoring
 from cdslm_eval.run import unscored
 from cdslm_eval.run.components import Components, Execution, Note
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set, with_options
+from cdslm_eval.run.over_time import check_window
 from cdslm_eval.run.systems import GeneratorLike, open_reference, open_set, open_systems, pair_of, with_choices
 
 if TYPE_CHECKING:
@@ -69,6 +70,7 @@ def score(
     speakers_from: str | None = None,
     real_row: bool = True,
     ignore_columns: Sequence[str] = (),
+    windows: float | None = None,
     note: Note = _warn,
 ) -> ScoreResult:
     """Score systems against real speech.
@@ -102,6 +104,8 @@ def score(
         speakers_from: Where speakers are read from: a pattern of file names such as "spk-chapter-utt", or "folder".
         real_row: Measure the reference under every metric that it can be measured by, for the row of real speech.
         ignore_columns: Patterns of manifest columns that are passed over, such as "meta_*"; others not read are errors.
+        windows: Length in seconds of windows in which every value is measured too, to follow it from the beginning of
+            clips to their end (`over_time` of the result); None measures whole clips only.
         note: Called with sentences that the user is to see; by default they are logged as warnings.
 
     Returns:
@@ -117,6 +121,8 @@ def score(
         >>> result.estimate("duration").value
         1.0
     """
+    if windows is not None:
+        check_window(windows)
     host = Host()
     runs_on = host.resolve("executor", executor or "local")
     path = _store_path(store)
@@ -154,6 +160,7 @@ def score(
             studies=studies,
             real_row=real_row,
             prompts=source if prompts is not None else None,
+            window_s=windows,
         )
         warnings = (*measuring.cautions(host, opened, real), *result.warnings)
         result = dataclasses.replace(result, warnings=warnings, citations=measuring.citations())
@@ -251,6 +258,7 @@ def generate(
     progress: Progress | bool = False,
     executor: ExecutorLike | None = None,
     jobs: int = 0,
+    keep_prompts: bool = False,
 ) -> ClipSet:
     """Write a generator's clips as FLAC with a manifest, and return the set; an interrupted call continues.
 
@@ -267,6 +275,8 @@ def generate(
         progress: True shows a bar on stderr; or a function called with (clips written, clips to write).
         executor: Where clips are generated, such as "ray:address=auto"; None is this process, or "local" with `jobs`.
         jobs: Worker processes; 0 is one per processor where an executor is named.
+        keep_prompts: Write each clip behind the prompt that it continues, with the prompt's length in the manifest
+            (`prompt_seconds`, which `join_jump` reads); `continuations.jsonl` is the manifest of the clips alone.
 
     Raises:
         UsageError: The folder holds a finished set, or the generator, an option or the prompts cannot be used.
@@ -280,7 +290,7 @@ def generate(
     runs_on = host.resolve("executor", named) if named is not None else None
     made, label = with_options(host, generator, options)
     source = open_set(host, prompts, None, None, ignore_columns) if prompts is not None else None
-    request = GenerationRequest(made, source, count, seconds, seed, recognizer, label)
+    request = GenerationRequest(made, source, count, seconds, seed, recognizer, label, keep_prompts)
     with shown_progress(progress, request.name) as bar:
         generate_into(host, request, folder, bar, executor=runs_on, jobs=jobs or defaults.default_jobs())
     return ClipSet.open(folder)

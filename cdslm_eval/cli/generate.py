@@ -42,6 +42,14 @@ def generate(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=0, help="Worker processes; 0: none, or one per processor of --executor.")
     ] = 0,
+    keep_prompts: Annotated[
+        bool,
+        typer.Option(
+            "--keep-prompts",
+            help="Write each clip behind the prompt that it continues, for join_jump; "
+            "continuations.jsonl names the clips without.",
+        ),
+    ] = False,
 ) -> None:
     """Write clips of a generator as FLAC with a manifest; an interrupted call continues where it stopped."""
     from cdslm_eval import api
@@ -59,5 +67,6 @@ def generate(
         progress=True,
         executor=executor,
         jobs=jobs,
+        keep_prompts=keep_prompts,
     )
     typer.echo(str(out / MANIFEST))

@@ -85,6 +85,7 @@ class Clip:
         phones: Phone symbols in order, from a recognizer or a sidecar.
         transcript: Output of a transcriber; "" where there is no speech.
         reference: The real clip that this one is paired with, where there is one.
+        prompt_seconds: Length of the prompt at its beginning, where it holds one and its continuation.
     """
 
     key: str
@@ -97,6 +98,7 @@ class Clip:
     phones: tuple[str, ...] | None = None
     transcript: str | None = None
     reference: Clip | None = None
+    prompt_seconds: float | None = None
 
     @property
     def seconds(self) -> float:

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.citation import Citation
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.gpu import has_gpu
 from cdslm_eval.results.estimate import Better
 from cdslm_eval.stats.statistic import Statistic
@@ -206,8 +207,9 @@ class Measurer(Component):
     """What turns clips into rows, one row per clip: a metric, a recognizer or a transcriber.
 
     Attributes:
-        needs: What a clip must carry: "audio", "text", "speaker", "reference_audio", "reference_text"; or be provided
-            by an upstream measurer: "phones" by the recognizer, "transcript" by the transcriber.
+        needs: What a clip must carry: "audio", "text", "speaker", "reference_audio", "reference_text",
+            "prompt_seconds"; or be provided by an upstream measurer: "phones" by the recognizer, "transcript" by the
+            transcriber.
         wants: What it uses where a clip has it, and does without where not: a subset of the same names.
         rate_hz: Rate at which clips arrive; None leaves each at its own. An instance may set its own, from an option.
         min_seconds: A shorter clip is skipped by the host.
@@ -372,6 +374,15 @@ class Generator(Component):
             seed: As for `clips`.
         """
         yield from itertools.islice(self.clips(prompts, numbers.stop, seconds, seed), numbers.start, None)
+
+    def check_continues(self) -> None:
+        """Refuse to have prompts put in front of its clips; by default each clip follows the end of its prompt.
+
+        Raises:
+            UsageError: Its clips do not follow the ends of their prompts, with what to use instead.
+        """
+        if "audio" not in self.prompts:
+            raise UsageError(f"{self.name}: continues no prompts, so that there are none to keep in front of its clips")
 
 
 class RangeGenerator(Generator):

@@ -7,14 +7,17 @@ from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from cdslm_eval.core.admission import Levels, fault
 from cdslm_eval.core.audio import Clip, flac_bytes
+from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import AudioError, EvalError, UsageError
 from cdslm_eval.plugin.contract import Generator
 from cdslm_eval.plugin.execution import Executor, Finished, Lost, Produced, Task, Worker
 from cdslm_eval.plugin.failures import describe
 
-__all__ = ["EncodedClip", "InProcess", "RangeWorker", "generated", "missing_ranges"]
+__all__ = ["EncodedClip", "InProcess", "PromptOf", "RangeWorker", "generated", "missing_ranges"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +32,7 @@ class EncodedClip:
 
     number: int
     flac: bytes
-    record: dict[str, str]
+    record: dict[str, Any]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,26 @@ class _Failure:
 
     reason: str
     usage: bool
+
+
+class PromptOf:
+    """Finds the prompt that a clip continues by its key: the prompt's own, with a number where prompts repeat."""
+
+    def __init__(self, clips: ClipSet | None, prompts: Sequence[Clip]) -> None:
+        self._prompts = prompts
+        self._rows = {source.key: row for row, source in enumerate(clips.sources if clips is not None else ())}
+
+    def __call__(self, clip: Clip) -> Clip:
+        """Return the prompt at the clip's rate.
+
+        Raises:
+            UsageError: No prompt has such a key.
+        """
+        base, _, turn = clip.key.rpartition("-")
+        row = self._rows.get(clip.key, self._rows.get(base) if turn.isdigit() else None)
+        if row is None:
+            raise UsageError(f"clip {clip.key!r}: no prompt has this key; generate without --keep-prompts")
+        return self._prompts[row].at_rate(clip.rate_hz)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,12 +72,14 @@ class RangeWorker:
         prompts: What it works from; decoded when indexed.
         seconds: Wanted duration of each clip, in seconds.
         seed: Seed of the request.
+        prompt_of: Finds the prompt that is kept in front of each clip, where prompts are kept.
     """
 
     generator: Generator
     prompts: Sequence[Clip]
     seconds: float
     seed: int
+    prompt_of: PromptOf | None = None
 
     @contextmanager
     def open(self) -> Iterator[Callable[[range], Iterator[EncodedClip | _Failure]]]:
@@ -66,7 +91,7 @@ class RangeWorker:
         try:
             clips = self.generator.clip_range(self.prompts, numbers, self.seconds, self.seed)
             for number, clip in zip(numbers, clips, strict=False):  # a finite set may end before
-                yield _encoded(number, clip)
+                yield _encoded(number, clip, self.prompt_of(clip) if self.prompt_of else None)
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the other ranges are generated
             reason = describe(error, type(self.generator).__module__)
             yield _Failure(reason, isinstance(error, UsageError))
@@ -146,16 +171,20 @@ def _closable(events: Iterator[Any]) -> Any:
     yield from events
 
 
-def _encoded(number: int, clip: Clip) -> EncodedClip:
+def _encoded(number: int, clip: Clip, prompt: Clip | None) -> EncodedClip:
     # checked before it is encoded: FLAC would clip samples of another scale into a square wave
     if reason := fault(Levels.of(clip.samples).peak):
         raise EvalError(f"clip {clip.key!r} of the generator: {reason}")
     try:
-        flac = flac_bytes(clip.samples, clip.rate_hz)
+        samples = clip.samples if prompt is None else np.concatenate([prompt.samples, clip.samples])
+        flac = flac_bytes(samples, clip.rate_hz)
     except AudioError as error:
         raise EvalError(f"clip {clip.key!r} of the generator: {error}") from error
     fields = ("text", "speaker", "language")
-    record = {"key": clip.key, **{name: value for name in fields if (value := getattr(clip, name)) is not None}}
+    record: dict[str, Any] = {"key": clip.key}
+    record |= {name: value for name in fields if (value := getattr(clip, name)) is not None}
+    if prompt is not None:
+        record["prompt_seconds"] = prompt.seconds
     if clip.phones is not None:
         record["phones"] = " ".join(clip.phones)
     return EncodedClip(number, flac, record)

@@ -21,10 +21,12 @@ from cdslm_eval.plugin.contract import Failed, Generator, Recognizer, Skipped
 from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.recognition import default_recognizer
-from cdslm_eval.run.clip_ranges import EncodedClip, InProcess, RangeWorker, generated, missing_ranges
+from cdslm_eval.run.clip_ranges import EncodedClip, InProcess, PromptOf, RangeWorker, generated, missing_ranges
 
-__all__ = ["GenerationRequest", "generate_into", "generate_set", "prompts_for", "with_options"]
+__all__ = ["CONTINUATIONS", "GenerationRequest", "generate_into", "generate_set", "prompts_for", "with_options"]
 
+CONTINUATIONS = "continuations.jsonl"
+"""Manifest of the clips without their prompts, where these were kept in front of them."""
 _PARTIAL = "manifest.part.jsonl"
 
 
@@ -40,6 +42,7 @@ class GenerationRequest:
         seed: The same seed gives the same clips.
         recognizer: Recognizes the phones of prompts that carry none, where the generator needs phones.
         label: What the generator is called in the manifest; its spec or its name by default.
+        keep_prompts: Write each clip behind the prompt that it continues, and where the prompt ends.
     """
 
     generator: str | Generator | type[Generator]
@@ -49,6 +52,7 @@ class GenerationRequest:
     seed: int = 0
     recognizer: str | Recognizer | type[Recognizer] = defaults.RECOGNIZER
     label: str = ""
+    keep_prompts: bool = False
 
     @property
     def name(self) -> str:
@@ -106,6 +110,8 @@ def generate_set(
         facts["options"] = generator.options.model_dump(mode="json")
     if generator.code:
         facts["code"] = generator.code
+    if request.keep_prompts:
+        facts["keep_prompts"] = True
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", request.name)[:60]
     target = folder / f"{name}-{digest}"
@@ -168,15 +174,25 @@ def generate_into(
     """
     generator = host.resolve("generator", request.generator)
     prompts = prompts_for(host, request, generator)
+    if request.keep_prompts:
+        generator.check_continues()
+    prompt_of = PromptOf(request.prompts, prompts) if request.keep_prompts else None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be made: {error.strerror}") from error
     partial = folder / _PARTIAL
-    facts = {"spec": request.name, "seconds": request.seconds, "seed": request.seed, "version": generator.version}
+    facts: dict[str, Any] = {
+        "spec": request.name,
+        "seconds": request.seconds,
+        "seed": request.seed,
+        "version": generator.version,
+    }
+    if request.keep_prompts:
+        facts["keep_prompts"] = True
     header = {"order": facts}  # the key under which folders of earlier versions hold it
     records = _resume(partial, header)
-    worker = RangeWorker(generator, prompts, request.seconds, request.seed)
+    worker = RangeWorker(generator, prompts, request.seconds, request.seed, prompt_of)
     ranges = missing_ranges(generator, request.count, records, 4 * jobs if executor else 1)
     with partial.open("a", encoding="utf-8") as file:
         if partial.stat().st_size == 0:
@@ -191,6 +207,9 @@ def generate_into(
     if not records:
         raise EvalError(f"{request.name}: the generator yielded no clip")
     lines = [json.dumps(records[number], ensure_ascii=False) for number in sorted(records)]
+    if request.keep_prompts:
+        lines, continuations = _without_prompts(lines)
+        (folder / CONTINUATIONS).write_text("\n".join(continuations) + "\n", encoding="utf-8")
     (folder / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
     info = {**facts, "count": len(lines), "info": dataclasses.asdict(generator.info())}
     (folder / "generator.json").write_text(json.dumps(info, indent=1, default=str) + "\n", encoding="utf-8")
@@ -209,6 +228,18 @@ def _resume(partial: Path, header: Mapping[str, Any]) -> dict[int, dict[str, Any
         raise UsageError(f"{partial.parent}: holds clips of another request; name an empty folder")
     partial.write_text(complete, encoding="utf-8")
     return {int(record["path"].partition(".")[0]): record for record in lines[1:]}
+
+
+def _without_prompts(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the manifest lines of clips that begin with their prompts, and those of the continuations in them."""
+    whole, continuations = [], []
+    for record in map(json.loads, lines):
+        prompt_seconds = record.pop("prompt_seconds")
+        continuations.append(json.dumps({**record, "offset": prompt_seconds}, ensure_ascii=False))
+        # words and phones are those of what was generated
+        known = {name: value for name, value in record.items() if name not in ("text", "phones")}
+        whole.append(json.dumps({**known, "prompt_seconds": prompt_seconds}, ensure_ascii=False))
+    return whole, continuations
 
 
 def _write(folder: Path, clip: EncodedClip) -> dict[str, Any]:

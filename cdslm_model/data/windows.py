@@ -155,6 +155,7 @@ class Windows:
 
     Attributes:
         left_out_frames: Frames in stretches that are too short for a window.
+        usable_frames: Frames in the others.
         per_epoch: Windows of one epoch.
 
     Raises:
@@ -177,7 +178,7 @@ class Windows:
                 f"{lengths.max() / second:.2f} s); shorten --context-seconds and --continuation-seconds"
                 + ("" if join_speakers else ", or join the clips of each speaker with --join-speakers")
             )
-        self.left_out_frames = int(lengths[~fits].sum())
+        self.left_out_frames, self.usable_frames = int(lengths[~fits].sum()), int(lengths[fits].sum())
         self._starts = stretches[fits, 0]
         self._positions = np.cumsum(lengths[fits] - self.frames + 1)
         self._counts, self._slack = lengths[fits] // self.frames, lengths[fits] % self.frames

@@ -68,6 +68,12 @@ class ContinuingGenerator(RangeGenerator):
             # Without a context it needs no prompts; the host reads this from the instance.
             self.prompts = frozenset()  # type: ignore[misc]  # narrows the class's value for this instance
 
+    def check_continues(self) -> None:
+        """Refuse to have prompts put in front of clips that continue the beginnings of their prompts."""
+        super().check_continues()
+        if self.options.context == "start":
+            raise UsageError(f"{self.name}: with context=start clips do not follow the end of their prompts; use end")
+
     @abstractmethod
     def load(self, seed: int) -> Any:
         """Return the loaded model, which `generate_batch` gets."""

@@ -30,7 +30,7 @@ from cdslm_model.train.jobs import (
 from cdslm_model.train.journal import Journal
 from cdslm_model.train.loop import run
 from cdslm_model.train.objective import Validation
-from cdslm_model.train.planning import per_step
+from cdslm_model.train.planning import data_use, per_step, schedules, training_steps
 from cdslm_model.train.schedule import WarmupStableDecay
 from cdslm_model.train.settings import Settings
 from cdslm_model.train.stopping import noted_signals
@@ -101,9 +101,7 @@ class _Runs:
             "flops": "exact training FLOPs (3 x forward), validation not counted",
             **{f"tokens, {name}": f"{count * settings.batch_size} a step" for name, count in tokens.items()},
         }
-        # lengths that round to the same number of steps are one run
-        steps = sorted({length.steps(self.per_step) for length in job.lengths})
-        self.schedules = [WarmupStableDecay.plan(count, settings.warmup_steps, settings.decay_share) for count in steps]
+        self.schedules = schedules(job)
         # kept beyond the latest two checkpoints: a repeated command starts its branches from them
         *shorter, longest = self.schedules
         self._branch_starts = frozenset(schedule.decay_start for schedule in shorter if schedule.shares(longest))
@@ -230,8 +228,11 @@ class _Runs:
             "constant_loss": self.facts["constant_loss"],
             "conventions": self.conventions,
             "checkpoint": f"{checkpoint.FOLDER}/step-{schedule.steps:09d}",
+            **data_use(self.job.settings, schedule.steps, self.windows.usable_frames),
             "branches": [{**branch, "folder": f"{BRANCHES}/steps-{branch['steps']:09d}"} for branch in branches],
         }
+        if folder == self.job.out:
+            result["training_flops"] = training_steps(self.schedules) * self.per_step["flops"]
         if self.world.rank == 0:
             if self.job.probe is not None:
                 result["probe"] = dict(self.job.probe(folder / result["checkpoint"]))
