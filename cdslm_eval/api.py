@@ -24,6 +24,7 @@ from cdslm_eval.run import scoring as _scoring
 from cdslm_eval.run import unscored
 from cdslm_eval.run.components import Components, Execution, Note
 from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
+from cdslm_eval.run.over_time import check_window
 from cdslm_eval.run.set_notes import set_notes, unnamed_speakers
 from cdslm_eval.run.systems import GeneratorLike, open_reference, open_set, open_systems, pair_of, with_choices
 
@@ -70,6 +71,7 @@ def score(
     speakers_from: str | None = None,
     real_row: bool = True,
     ignore_columns: Sequence[str] = (),
+    windows: float | None = None,
     note: Note = _warn,
 ) -> ScoreResult:
     """Score systems against real speech.
@@ -105,6 +107,8 @@ def score(
         real_row: Measure the reference under every metric that it can be measured by, for the row of real speech.
         ignore_columns: Patterns of columns of manifests that are passed over, such as "gender" or "meta_*"; any other
             column that is not read is an error.
+        windows: Length in seconds of windows in which every value is measured too, to follow it from the beginning of
+            clips to their end (`over_time` of the result); None measures whole clips only.
         note: Called with sentences that the user is to see; by default they are logged as warnings.
 
     Returns:
@@ -120,6 +124,8 @@ def score(
         >>> result.estimate("duration").value
         1.0
     """
+    if windows is not None:
+        check_window(windows)
     host = Host()
     runs_on = host.resolve("executor", executor or "local")
     path = _store_path(store)
@@ -156,6 +162,7 @@ def score(
             studies=studies,
             real_row=real_row,
             prompts=source if prompts is not None else None,
+            window_s=windows,
         )
         warnings = (*measuring.cautions(host, opened, real), *result.warnings)
         result = dataclasses.replace(result, warnings=warnings, citations=measuring.citations())

@@ -34,6 +34,7 @@ EXAMPLES: Mapping[str, str] = {
     "cite": "cdslm-eval cite pjsd",
     "new-plugin": "cdslm-eval new-plugin breathiness",
     "store info": "cdslm-eval store info",
+    "store estimate": "cdslm-eval store estimate --metrics signal",
     "store prune": "cdslm-eval store prune --older-than 90 --dry-run",
     "store verify": "cdslm-eval store verify",
     "fit law": "cdslm-eval fit law runs.csv --metric loss --C 1e23",

@@ -16,7 +16,7 @@ from cdslm_eval.report.page import TRUST
 from cdslm_eval.report.provenance import publishable
 from cdslm_eval.report.summary import SummaryCell, real_cell
 from cdslm_eval.results.estimate import Estimate
-from cdslm_eval.results.numbers import decimals_of, format_interval, format_number, format_value
+from cdslm_eval.results.numbers import decimals_beside, decimals_of, format_interval, format_number, format_value
 from cdslm_eval.results.suite_result import PastValue, SuiteResult
 from cdslm_eval.stats.standing import Standing, standings
 
@@ -96,6 +96,7 @@ def write_leaderboard(result: SuiteResult, folder: Path, *, private_paths: bool 
             matrix=matrix_of(result.scores, result.scores.systems),
             takes=takes,
             decimals_of=decimals_of,
+            decimals_beside=decimals_beside,
             interval=format_interval,
             **own_script("leaderboard.js", *(["listen.js"] if takes else [])),
             settings=json.dumps(settings, indent=1, ensure_ascii=False, default=str),

@@ -7,7 +7,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["UNKNOWN", "decimals_of", "format_interval", "format_number", "format_p", "format_value", "to_json"]
+__all__ = [
+    "UNKNOWN",
+    "decimals_beside",
+    "decimals_of",
+    "format_interval",
+    "format_number",
+    "format_p",
+    "format_value",
+    "to_json",
+]
 
 UNKNOWN = "—"
 _MAX_DECIMALS = 6
@@ -42,6 +51,23 @@ def decimals_of(low: float, high: float) -> int | None:
     if not math.isfinite(half) or half <= 0:
         return None
     return min(_MAX_DECIMALS, max(0, 1 - math.floor(math.log10(half))))
+
+
+def decimals_beside(low: float, high: float, bound: float) -> int | None:
+    """Return the decimals of an interval that is read against a bound: enough that neither end looks like the bound.
+
+    Example:
+        >>> decimals_beside(0.0196, 0.0604, 0.02), decimals_beside(0.0112, 0.0604, 0.02)
+        (4, 3)
+    """
+    decimals = decimals_of(low, high)
+    if decimals is None or not math.isfinite(bound):
+        return decimals
+    while decimals < _MAX_DECIMALS and any(
+        end != bound and round(end, decimals) == round(bound, decimals) for end in (low, high)
+    ):
+        decimals += 1
+    return decimals
 
 
 def format_number(value: float | None, decimals: int | None = None) -> str:

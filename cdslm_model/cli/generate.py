@@ -30,7 +30,7 @@ def generate(
     rescale: Annotated[
         float, typer.Option("--rescale", help="Share by which guided speech returns to its unguided level, 0..1.")
     ] = 0.7,
-    overlap: Annotated[int, typer.Option("--overlap", min=0, help="Frames that each round generates once more.")] = 16,
+    overlap: Annotated[int, typer.Option("--overlap", min=0, help="Frames that each round generates once more.")] = 0,
     vocoder: Annotated[str | None, typer.Option("--vocoder", help="Instead of the run's own.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     pictures: Annotated[int, typer.Option("--pictures", min=0, help="Clips to draw in spectrograms.png.")] = 8,
