@@ -9,18 +9,16 @@ import numpy as np
 from pydantic import Field
 
 from cdslm_eval.builtin.generators.espeak import RATE_HZ, open_espeak
-from cdslm_eval.builtin.generators.making import clip_rng, made_clip
+from cdslm_eval.builtin.generators.making import PHONES_PER_SECOND, clip_rng, made_clip
 from cdslm_eval.builtin.generators.mnemonics import spelled, utterance
 from cdslm_eval.builtin.generators.speak import drawn_manner, engine, read_lines
 from cdslm_eval.builtin.recognizers.phonemize import SPEECH_EXTRA, phonemize
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options, text_file
+from cdslm_eval.plugin.contract import GeneratorInfo, Options, RangeGenerator, text_file
 
 __all__ = ["BabbleGenerator", "BabbleOptions", "PhoneModel"]
 
-_PHONES_PER_SECOND = 12.0 / 160.0
-"""Phones that espeak-ng speaks in a second, per word a minute of its rate (measured: 11 to 13 at 160)."""
 _END = ""
 
 
@@ -36,7 +34,7 @@ class BabbleOptions(Options):
     text: str | None = text_file(None)
 
 
-class BabbleGenerator(Generator):
+class BabbleGenerator(RangeGenerator):
     """Phones drawn from an n-gram model and spoken by espeak-ng; the clips carry the phones that were drawn."""
 
     name = "babble"
@@ -57,14 +55,14 @@ class BabbleGenerator(Generator):
         model = f"{self.options.order}-gram of phones, unsmoothed, shorter contexts where one was never seen"
         return GeneratorInfo(rate_hz=RATE_HZ, conventions={"engine": engine(), "model": model})
 
-    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
+    def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
         """Yield babble of about the wanted duration."""
         model = PhoneModel(self._sentences(prompts), self.options.order)
         with open_espeak() as espeak:
-            for index in range(count):
+            for index in numbers:
                 rng = clip_rng(seed, index)
                 variant, rate, pitch = drawn_manner(rng)
-                sentences = model.draw(max(1, round(seconds * rate * _PHONES_PER_SECOND)), rng)
+                sentences = model.draw(max(1, round(seconds * rate * PHONES_PER_SECOND)), rng)
                 spoken = " ".join(utterance(sentence, rng) for sentence in sentences)
                 samples = espeak.synthesize(spoken, voice=f"en-us+{variant}", rate=rate, pitch=pitch, phonemes=True)
                 phones = tuple(phone for sentence in sentences for phone in sentence)
