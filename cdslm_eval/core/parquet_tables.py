@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.core.languages import check_language
+from cdslm_eval.core.languages import language_tag
 from cdslm_eval.core.manifest_fields import text_of
 from cdslm_eval.core.packed import ParquetCell
 from cdslm_eval.core.sources import Source
@@ -53,7 +53,7 @@ def from_parquet(path: Path, ignored: Sequence[str] = ()) -> Iterator[Source]:
         try:
             fields = {field: text_of(field, record.get(field)) for field in _FIELDS}
             if fields["language"]:
-                check_language(fields["language"])
+                fields["language"] = language_tag(fields["language"])
         except ValueError as error:
             raise UsageError(f"{path}, row {number}: {error}") from error
         stem = str(Path(name).with_suffix("")) if telling and name else f"{number:07d}"

@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 
 from cdslm_eval.core.audio import AUDIO_SUFFIXES
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.core.languages import check_language
+from cdslm_eval.core.languages import language_tag
 from cdslm_eval.core.manifest_fields import text_of
 from cdslm_eval.core.packed import Extent
 from cdslm_eval.core.printable import printable
@@ -121,7 +121,7 @@ def _fields(archive: tarfile.TarFile, member: tarfile.TarInfo, where: str) -> di
             return {}
         values = {name: text_of(name, record.get(name)) for name in _FIELDS if record.get(name) is not None}
         if values.get("language"):
-            check_language(str(values["language"]))
+            values["language"] = language_tag(str(values["language"]))
     except tarfile.ReadError:
         return {}
     except (ValueError, RecursionError) as error:
