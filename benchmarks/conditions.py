@@ -35,6 +35,18 @@ def real(data: Path) -> dict[str, tuple[Samples, Samples, str]]:
     return dict(sorted(clips.items())[:CLIPS])
 
 
+def equally_long(data: Path, folder: Path) -> ClipSet:
+    """Return real speech of other speakers, cut as the clips are: an embedding may hold the length of a clip."""
+    source, entries = data / "speech" / "librispeech_mini", {}
+    with (source / "manifest.tsv").open(encoding="utf-8") as file:
+        for row in csv.DictReader(file, delimiter="\t"):
+            if row["split"] == "train" and float(row["seconds"]) >= PROMPT_S + CLIP_S:
+                samples = soundfile.read(source / row["path"], dtype="float32")[0]
+                start, end = PROMPT_S * RATE_HZ, (PROMPT_S + CLIP_S) * RATE_HZ
+                entries[row["id"]] = {"samples": samples[start:end], "speaker": row["speaker"]}
+    return write_set(folder / "reference", entries)
+
+
 def resynthesis() -> Callable[[Samples], Samples]:
     """Return analysis into 80 log-mels at 24 kHz and synthesis by Griffin-Lim, as the offline vocoder does."""
     import torch

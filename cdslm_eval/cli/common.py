@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -96,6 +97,18 @@ def named_system(text: str) -> str | tuple[str, str]:
 def listed(text: str) -> tuple[str, ...]:
     """Return the entries of an option that takes several, separated by commas."""
     return tuple(entry.strip() for entry in text.split(",") if entry.strip())
+
+
+def duration_s(text: str, option: str) -> float:
+    """Return a length of time such as "10s", "500ms", "2m" or "10" in seconds.
+
+    Raises:
+        UsageError: It is none.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min)?\s*", text)
+    if match is None:
+        raise UsageError(f"{option} {text!r}: a length of time, such as 10s, 500ms or 2m")
+    return float(match[1]) * {"ms": 1e-3, "m": 60.0, "min": 60.0}.get(match[2] or "s", 1.0)
 
 
 def executor_spec(executor: str | None, memory_gb: float | None) -> str | None:

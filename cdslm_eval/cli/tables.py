@@ -15,6 +15,7 @@ from cdslm_eval.results.channel_grid import channel_grids
 from cdslm_eval.results.estimate import Estimate, Quantity
 from cdslm_eval.results.export import Grid
 from cdslm_eval.results.numbers import decimals_of, format_interval, format_number
+from cdslm_eval.results.over_time import track_lines
 from cdslm_eval.results.ranking import ranked, shown_columns
 from cdslm_eval.results.recognition_gain import RecognitionGain, gain_lines
 from cdslm_eval.results.score_result import Failure, ScoreResult
@@ -100,6 +101,8 @@ def table(result: ScoreResult) -> str:
         console.print()
     for line in context_lines(result.channel, result.estimates, result.recognition_gain):
         console.print(Text(line), soft_wrap=True)
+    for line in track_lines(result.over_time):
+        console.print(Text(printable(line)), soft_wrap=True)
     lost = len(result.failures)
     if lost:
         console.print(Text(f"{lost} clip results failed or were skipped (see --json or the report):"))

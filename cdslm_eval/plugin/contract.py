@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -29,6 +30,7 @@ __all__ = [
     "Metric",
     "NoOptions",
     "Options",
+    "RangeGenerator",
     "Recognition",
     "Recognizer",
     "Row",
@@ -337,9 +339,12 @@ class Generator(Component):
 
     Attributes:
         prompts: What each prompt must carry ("audio", "text", "phones"); empty when it needs none.
+        batch_clips: Clips that are generated together; ranges that workers get start at multiples of it, so that each
+            batch holds the same clips for any number of workers. An instance may set its own, from an option.
     """
 
     prompts: ClassVar[frozenset[str] | set[str]] = frozenset()
+    batch_clips: int = 1
 
     @abstractmethod
     def info(self) -> GeneratorInfo:
@@ -356,6 +361,20 @@ class Generator(Component):
             seed: The same seed gives the same clips.
         """
 
+    def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
+        """Yield the clips of `clips` with some numbers.
+
+        By default those before are generated too, and dropped. A class whose clips can be generated one without the
+        other overrides it (see `RangeGenerator`): workers then share its clips, and a resumed run repeats none.
+
+        Args:
+            prompts: As for `clips`.
+            numbers: Numbers of the clips, with step 1; it starts at a multiple of `batch_clips`.
+            seconds: As for `clips`.
+            seed: As for `clips`.
+        """
+        yield from itertools.islice(self.clips(prompts, numbers.stop, seconds, seed), numbers.start, None)
+
     def check_continues(self) -> None:
         """Refuse to have prompts put in front of its clips; by default each clip follows the end of its prompt.
 
@@ -364,3 +383,15 @@ class Generator(Component):
         """
         if "audio" not in self.prompts:
             raise UsageError(f"{self.name}: continues no prompts, so that there are none to keep in front of its clips")
+
+
+class RangeGenerator(Generator):
+    """A generator whose clips do not depend on those before: it defines `clip_range` in place of `clips`."""
+
+    @abstractmethod
+    def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
+        """Yield the clips with these numbers; see `Generator.clip_range`."""
+
+    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
+        """Yield the first `count` clips."""
+        yield from self.clip_range(prompts, range(count), seconds, seed)

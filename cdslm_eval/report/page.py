@@ -13,6 +13,7 @@ from cdslm_eval.report import figures
 from cdslm_eval.report.html import environment, file_name, inline, own_script, write_files
 from cdslm_eval.report.listen import Player, Players, takes_of
 from cdslm_eval.report.matrix import matrix_of
+from cdslm_eval.report.over_time import over_time_figures
 from cdslm_eval.report.provenance import publishable
 from cdslm_eval.report.summary import summarise_page
 from cdslm_eval.results.channel_grid import channel_grids
@@ -54,6 +55,7 @@ def write_report(result: ScoreResult, folder: Path, *, private_paths: bool = Fal
     groups = _groups(result, summary.systems if summary else result.systems)
     real = {estimate.name: estimate for estimate in result.real}
     drawn = _figures(groups, real, summary.main if summary else "")
+    tracked = over_time_figures(result.over_time)
     players = Players()
     takes = takes_of(result)
     exemplars = [(exemplar, _players_of(exemplar, players)) for exemplar in result.exemplars]
@@ -85,12 +87,15 @@ def write_report(result: ScoreResult, folder: Path, *, private_paths: bool = Fal
         channel=channel_grids(result.channel, result.estimates),
         trust=TRUST,
         max_failures=_MAX_FAILURES,
+        tracks=result.over_time,
+        track_figures=[(name, inline(svg, len(drawn) + number)) for number, (name, svg) in enumerate(tracked.items())],
         settings=json.dumps(settings, indent=1, ensure_ascii=False, default=str),
         isfinite=math.isfinite,
         decimals_of=decimals_of,
         interval=format_interval,
     )
-    pictures = {f"figures/{number:02d}-{file_name(name)}.svg": svg for number, (name, svg) in enumerate(drawn.items())}
+    saved = {**drawn, **{f"{name} over time": svg for name, svg in tracked.items()}}
+    pictures = {f"figures/{number:02d}-{file_name(name)}.svg": svg for number, (name, svg) in enumerate(saved.items())}
     document = json.dumps({**result.as_json(), "settings": settings}, indent=1, allow_nan=False)
     write_files(folder, {**pictures, "result.json": document, "index.html": page})
     return folder / "index.html"

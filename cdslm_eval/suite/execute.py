@@ -63,7 +63,10 @@ def run_suite(plan: Plan, options: RunOptions) -> SuiteResult:
             record = Record.of(stack.enter_context(Store(options.against, read_only=True)))
             refuse_other_identities(plan, record)
         folder = options.store.with_suffix(".clips")
-        sets = write_sets(plan.sets, plan.host, plan.recognizer_spec, folder, options.log)
+        executor, run = options.executor, plan.suite.spec.run
+        if executor is None and "executor" in run.model_fields_set:
+            executor = plan.host.make("executor", run.executor)
+        sets = write_sets(plan.sets, plan.host, plan.recognizer_spec, folder, options.log, executor, options.jobs)
         store = stack.enter_context(Store(options.store))
         rows = measure(plan, options, store, sets)
         cells = tuple(

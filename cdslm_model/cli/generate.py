@@ -30,9 +30,16 @@ def generate(
     rescale: Annotated[
         float, typer.Option("--rescale", help="Share by which guided speech returns to its unguided level, 0..1.")
     ] = 0.7,
-    overlap: Annotated[int, typer.Option("--overlap", min=0, help="Frames that each round generates once more.")] = 16,
+    overlap: Annotated[int, typer.Option("--overlap", min=0, help="Frames that each round generates once more.")] = 0,
     vocoder: Annotated[str | None, typer.Option("--vocoder", help="Instead of the run's own.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    executor: Annotated[
+        str | None,
+        typer.Option("--executor", help="Where clips are generated: local, or a plugin's such as ray."),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=0, help="Worker processes; 0: none, or one per processor of --executor.")
+    ] = 0,
     pictures: Annotated[int, typer.Option("--pictures", min=0, help="Clips to draw in spectrograms.png.")] = 8,
 ) -> None:
     """Write continuations as FLAC with a manifest, and a picture of the first ones; an interrupted call continues."""
@@ -50,7 +57,18 @@ def generate(
         "device": device,
         **({"vocoder": vocoder} if vocoder else {}),
     }
-    typer.echo(str(write_clips("cdslm", out, options, prompts=prompts, count=count, seconds=seconds, seed=seed)))
+    manifest = write_clips(
+        "cdslm",
+        out,
+        options,
+        prompts=prompts,
+        count=count,
+        seconds=seconds,
+        seed=seed,
+        executor=executor,
+        jobs=jobs,
+    )
+    typer.echo(str(manifest))
     if pictures:
         from cdslm_model.sample.pictures import draw_set
 

@@ -31,7 +31,7 @@ class CdslmOptions(ContinuationOptions):
         sampler: "dpm-solver-2m", "heun", "ddim", or "euler" for flow matching.
         silence: What stands for an absent context: the "quiet" frame of the training speech, or "digital" silence.
         rescale: Share by which guided speech returns to the level and spread that it has without guidance.
-        overlap: Last frames of what is continued that each round generates once more, so that it joins.
+        overlap: Last frames of what is continued that each round generates once more, as known speech.
     """
 
     guidance: float = Field(1.0, ge=0.0, le=100.0)
@@ -39,7 +39,7 @@ class CdslmOptions(ContinuationOptions):
     sampler: str = "dpm-solver-2m"
     silence: Literal["quiet", "digital"] = "quiet"
     rescale: float = Field(0.7, ge=0.0, le=1.0)
-    overlap: int = Field(16, ge=0, le=10_000)
+    overlap: int = Field(0, ge=0, le=10_000)
 
 
 class CdslmGenerator(ContinuingGenerator):

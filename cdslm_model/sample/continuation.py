@@ -25,7 +25,8 @@ from cdslm_model.seeding import clip_noise
 __all__ = ["GRID_POWER", "SILENCES", "Continuer", "SamplingConfig"]
 
 SILENCES = ("quiet", "digital")
-GRID_POWER = 1.0
+GRID_POWER = 2.0
+"""Of the time grid: with it 16 steps have the spread of 64, with even angles 64 steps lack 4 % of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +40,8 @@ class SamplingConfig:
         seed: The same seed gives the same continuations.
         silence: What stands for an absent context: the "quiet" frame of the training speech, or "digital" silence.
         rescale: Share, in 0..1, by which guided speech returns to the level and spread that it has without guidance.
-        overlap_frames: Last frames of what is continued that are generated once more, as known speech, in each round.
+        overlap_frames: Last frames of what is continued that each round generates once more, as known speech. The
+            context then lacks them, and the rounds of our small models join worse than with none.
     """
 
     sampler: str = "dpm-solver-2m"
@@ -48,7 +50,7 @@ class SamplingConfig:
     seed: int = 0
     silence: str = "quiet"
     rescale: float = 0.7
-    overlap_frames: int = 16
+    overlap_frames: int = 0
 
     def __post_init__(self) -> None:
         find_sampler(self.sampler)
@@ -115,9 +117,8 @@ class Continuer:
     def continuations(self, contexts: Sequence[Tensor], clips: Sequence[int | str], frames: int) -> list[Tensor]:
         """Return the continuation of each context; it does not depend on the rest of the batch, but for rounding.
 
-        Frames are generated in rounds of a whole window, each continuing the one before. A round's first frames are the
-        last ones of what it continues, noised to each step's time (`SamplingConfig.overlap_frames`): without them a
-        round begins with a jump.
+        Frames are generated in rounds of a whole window, each continuing the one before. On request a round's first
+        frames are the last ones of what it continues, noised to each step's time (`SamplingConfig.overlap_frames`).
 
         Args:
             contexts: Log-mels `[frames_i, mels]`; the last frames up to the trained length and the overlap are used.

@@ -5,6 +5,8 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks import reactions
 from cdslm_eval.plugin.host import Host
 
@@ -73,3 +75,28 @@ def test_each_of_our_metrics_states_its_limits_and_its_cost_or_why_there_is_none
         if registered.owner.distribution.startswith("cdslm-eval"):
             assert registered.component.limits, name
             assert name in known
+
+
+def signed(value):
+    return f"{value:+.3f}".replace("0.", ".", 1)
+
+
+@pytest.mark.parametrize("kind", ["phones", "words"])
+def test_rates_of_long_clips_are_those_recorded(kind):
+    page = (ROOT / "docs" / "recognizers.md").read_text(encoding="utf-8")
+    results = recorded("long-clips")[kind]
+    for condition, ways in results["rates"].items():
+        first, *others = ways.values()
+        cells = [f"{first['rate']:.3f}".removeprefix("0")]
+        for way in others:
+            low, high = way["interval"]
+            cells.append(f"{signed(way['difference'])} [{signed(low)}, {signed(high)}]")
+        assert f"| {condition} | {' | '.join(cells)} |" in page
+
+
+def test_phone_errors_of_transcribed_words_are_those_recorded():
+    page = " ".join((ROOT / "docs" / "recognizers.md").read_text(encoding="utf-8").split())
+    reader, learners = (recorded("transcribers")[f"{name}, phones"] for name in ("librivox", "speechocean762"))
+    rates = [f"{rates[name]:.3f}"[1:] for name in ("asr-phonemes", "phone-ctc") for rates in (reader, learners)]
+    assert f"{rates[0]} on the LibriVox clips and {rates[1]} on 240 clips" in page
+    assert f"`phone-ctc` has {rates[2]} and {rates[3]} (" in page
