@@ -142,7 +142,7 @@ def fit_isoflops(
         metric: Name of the metric.
         degree: 2 (parabola) or 3 (cubic) in ln N; None takes the cubic where its corrected Akaike criterion is less.
         curve: "skewed" (the law's shape, its two exponents from the budgets' curves alone, level, depth and place from
-            each; a cubic where its criterion is less), "polynomial", "akima" (interpolation of the sizes' means), or
+            each), "polynomial", "akima" (interpolation of the sizes' means), or
             "law" (the shape, its exponents from a fitted chinchilla law). None is skewed, or with a degree polynomial.
         window: Use only rows within this share of their budget's least metric, such as 0.05; None uses all.
         tolerance: Width of a budget in ln C, where the table declares none.

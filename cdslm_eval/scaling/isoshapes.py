@@ -249,8 +249,8 @@ def fit_curves(
         u: The oriented metric, `[rows]`.
         weight: `[rows]`.
         degree: Of the chosen polynomial; None takes the better by its criterion.
-        kind: "polynomial", "akima", the two exponents of the law's shape, or a curve that all budgets share, which the
-            cubic replaces where its criterion is less; None is a shared curve that this budget has too few sizes for.
+        kind: "polynomial", "akima", the two exponents of the law's shape, or a curve fitted to all budgets (None
+            where this budget has too few sizes for one).
     """
     parabola, cubic = fit_curve(log_n, u, weight, 2), fit_curve(log_n, u, weight, 3)
     chosen: IsoCurve | None
@@ -262,18 +262,18 @@ def fit_curves(
         chosen = fit_shape(log_n, u, weight, *kind)
     else:
         assert kind is None or isinstance(kind, IsoCurve)
-        chosen = _better(kind, cubic, None)
+        chosen = kind
     return BudgetCurves(parabola, cubic, chosen)
 
 
-def _better(simple: IsoCurve | None, cubic: IsoCurve | None, degree: int | None) -> IsoCurve | None:
+def _better(parabola: IsoCurve | None, cubic: IsoCurve | None, degree: int | None) -> IsoCurve | None:
     if degree is not None:
-        return simple if degree == 2 else cubic
-    if simple is None or cubic is None:
-        return simple
-    # a cubic must not lose a minimum that a curve of three coefficients has among the sampled sizes
-    better = cubic.criterion < simple.criterion and (cubic.inside or not simple.inside)
-    return cubic if better else simple
+        return parabola if degree == 2 else cubic
+    if parabola is None or cubic is None:
+        return parabola
+    # a cubic must not lose a minimum that the parabola has among the sampled sizes
+    better = cubic.criterion < parabola.criterion and (cubic.inside or not parabola.inside)
+    return cubic if better else parabola
 
 
 def pooled_noise(curves: Sequence[BudgetCurves], scales: Sequence[float]) -> tuple[float, int]:
