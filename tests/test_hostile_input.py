@@ -24,6 +24,7 @@ from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import StoreError, UsageError
 from cdslm_eval.core.printable import printable
 from cdslm_eval.core.store import Outcome, Store
+from cdslm_eval.core.store_merge import merge_stores
 from cdslm_eval.core.verbosity import set_up_logging
 from cdslm_eval.plugin.execution import Finished, Produced, Task
 from cdslm_eval.plugin.host import Host
@@ -169,7 +170,7 @@ def test_a_damaged_row_is_absent_measured_again_and_not_merged(tone_set, tmp_pat
         row = "(SELECT min(subject) FROM rows)"
         store._db.execute(f"UPDATE rows SET {damage} WHERE subject = {row}")
     with Store(tmp_path / "target.cdslm") as target:
-        assert target.absorb(path)["rows"] == 2
+        assert merge_stores(target, [path])[0]["rows"] == 2
     with Store(path) as store:
         assert measured(store, folder) == (1, whole)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -20,8 +21,8 @@ from cdslm_eval.core.verbosity import is_quiet
 
 __all__ = [
     "default_jobs",
+    "executor_spec",
     "listed",
-    "local_executor",
     "named_system",
     "named_systems",
     "note",
@@ -98,9 +99,30 @@ def listed(text: str) -> tuple[str, ...]:
     return tuple(entry.strip() for entry in text.split(",") if entry.strip())
 
 
-def local_executor(memory_gb: float | None) -> str:
-    """Return the local executor as a spec, with a memory limit in GiB for each worker; None is its default."""
-    return "local" if memory_gb is None else f"local:memory_gb={memory_gb}"
+def duration_s(text: str, option: str) -> float:
+    """Return a length of time such as "10s", "500ms", "2m" or "10" in seconds.
+
+    Raises:
+        UsageError: It is none.
+    """
+    match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*(ms|s|m|min)?\s*", text)
+    if match is None:
+        raise UsageError(f"{option} {text!r}: a length of time, such as 10s, 500ms or 2m")
+    return float(match[1]) * {"ms": 1e-3, "m": 60.0, "min": 60.0}.get(match[2] or "s", 1.0)
+
+
+def executor_spec(executor: str | None, memory_gb: float | None) -> str | None:
+    """Return the executor of `--executor` with the limit of `--memory-limit`, in GiB for each worker; None: neither.
+
+    Raises:
+        UsageError: The limit is for another executor than "local".
+    """
+    if memory_gb is None:
+        return executor
+    name, colon, _ = (executor or "local").partition(":")
+    if name != "local":
+        raise UsageError(f"--memory-limit is for the executor 'local'; {name!r} has none: leave one of them out")
+    return f"{executor or name}{',' if colon else ':'}memory_gb={memory_gb}"
 
 
 def _is_documentation(path: Path) -> bool:

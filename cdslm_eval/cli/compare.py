@@ -14,6 +14,7 @@ from cdslm_eval.cli.score import (
     AllowTruncatedOption,
     ChannelOption,
     CsvRawOption,
+    ExecutorOption,
     FormatAsOption,
     IgnoreColumnsOption,
     JobsOption,
@@ -64,6 +65,7 @@ def compare(
     channel: ChannelOption = None,
     ignore_columns: IgnoreColumnsOption = "",
     memory_limit: MemoryLimitOption = None,
+    executor: ExecutorOption = None,
     csv_raw: CsvRawOption = False,
 ) -> None:
     """Compare two systems: differences with intervals, Holm-corrected tests, smallest detectable difference.
@@ -91,7 +93,7 @@ def compare(
         speakers_from=speakers_from,
         channel=channel,
         ignore_columns=common.listed(ignore_columns),
-        executor=common.local_executor(memory_limit),
+        executor=common.executor_spec(executor, memory_limit),
         progress=True,
         note=common.note,
     )

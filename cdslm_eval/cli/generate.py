@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cdslm_eval.cli import common, completion
-from cdslm_eval.cli.score import IgnoreColumnsOption
+from cdslm_eval.cli.score import ExecutorOption, IgnoreColumnsOption
 from cdslm_eval.core import defaults
 
 __all__ = ["add_to"]
@@ -38,6 +38,18 @@ def generate(
         str, typer.Option("--recognizer", help="Recognizes the prompts' phones where the generator needs them.")
     ] = defaults.RECOGNIZER,
     ignore_columns: IgnoreColumnsOption = "",
+    executor: ExecutorOption = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=0, help="Worker processes; 0: none, or one per processor of --executor.")
+    ] = 0,
+    keep_prompts: Annotated[
+        bool,
+        typer.Option(
+            "--keep-prompts",
+            help="Write each clip behind the prompt that it continues, for join_jump; "
+            "continuations.jsonl names the clips without.",
+        ),
+    ] = False,
 ) -> None:
     """Write clips of a generator as FLAC with a manifest; an interrupted call continues where it stopped."""
     from cdslm_eval import api
@@ -53,5 +65,8 @@ def generate(
         recognizer=recognizer,
         ignore_columns=common.listed(ignore_columns),
         progress=True,
+        executor=executor,
+        jobs=jobs,
+        keep_prompts=keep_prompts,
     )
     typer.echo(str(out / MANIFEST))

@@ -6,7 +6,7 @@ import shlex
 import subprocess
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -15,8 +15,9 @@ from cdslm_eval.cli.score import JobsOption
 from cdslm_eval.core.printable import printable, printable_lines
 
 if TYPE_CHECKING:
-    from cdslm_eval.ladder import LadderRun
+    from cdslm_eval.ladder import LadderRun, TrainedPoint
     from cdslm_eval.ladder.plan import Fit
+    from cdslm_eval.results.estimate import Estimate
     from cdslm_eval.results.score_result import ScoreResult
 
 __all__ = ["add_to"]
@@ -33,6 +34,10 @@ def ladder(
     path: Annotated[
         list[str] | None, typer.Option("--path", help="NAME=PLACE in place of an entry of the plan's [paths].")
     ] = None,
+    devices: Annotated[
+        str,
+        typer.Option("--devices", help="What {device} takes, by commas: models are trained side by side, one on each."),
+    ] = "",
     jobs: JobsOption = 0,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="Show the steps, which are done, and what they cost; do nothing.")
@@ -45,24 +50,37 @@ def ladder(
 ) -> None:
     """Train sizes x budgets, generate from each model, score the clips, and fit how the metrics scale.
 
-    Every step is skipped when its output is there: the same command continues after whatever ended it. A plan runs the
-    commands that it names: read a third party's before you run it.
+    Every step is skipped when its output is there: the same command continues after whatever ended it. A model is
+    scored as soon as it is trained; one that fails does not stop the others, and is tried again by the same command. A
+    plan runs the commands that it names: read a third party's before you run it.
     """
+    from cdslm_eval.core.errors import EvalError
     from cdslm_eval.ladder import LadderRun, read_plan
+    from cdslm_eval.ladder.costs import check_bounds
     from cdslm_eval.plugin.host import Host
 
-    run = LadderRun(read_plan(plan, _places(path or [])), out, Host(), common.note)
+    names = [name.strip() for name in devices.split(",") if name.strip()]
+    run = LadderRun(read_plan(plan, _places(path or []), names), out, Host(), common.note)
     if dry_run:
         _show_costs(run, tflops)
         return
     run.prepare()
-    results = run.train()
-    result = _score(run, jobs)
-    table = _write(run, results, result, as_json)
+    check_bounds(run)
+    metrics = run.metrics()
+    trained, failures = _train(run, metrics, jobs)
+    if not trained:
+        raise EvalError(f"{run.plan.name}: no model was trained: {failures[0]}")
+    result = _score(run, trained, metrics, jobs)
+    table = _write(run, trained, result, as_json)
     fits = [_fit(table, family.name, fit, out / "fit") for fit in run.plan.fit for family in run.plan.systems]
     typer.echo(f"table: {table}\nscores: {out / 'scores.json'}\nreport: {out / 'report' / 'index.html'}")
     for line in filter(None, fits):
         typer.echo(printable_lines(line))
+    if failures:
+        raise EvalError(
+            f"{run.plan.name}: {len(failures)} of {len(run.trainings)} trainings failed and are not in the table; the "
+            f"same command tries them again. {'; '.join(failures)}"
+        )
 
 
 def _show_costs(run: LadderRun, tflops: float | None) -> None:
@@ -90,15 +108,50 @@ def _places(options: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _score(run: LadderRun, jobs: int) -> ScoreResult:
+def _train(run: LadderRun, metrics: list[str], jobs: int) -> tuple[list[TrainedPoint], list[str]]:
+    """Train every model, and score each as soon as it is there; return them, and why each failed training failed."""
+    from cdslm_eval import api
+    from cdslm_eval.ladder import train
+    from cdslm_eval.ladder.rows import as_csv, run_rows
+
+    reference = run.reference()
+    trained: list[TrainedPoint] = []
+    estimates: list[Estimate] = []
+    failures: list[str] = []
+    for outcome in train(run):
+        failures += [outcome.error] if outcome.error else []
+        for model in outcome.trained:
+            early = api.score(
+                [run.generate(model)],
+                reference,
+                metrics,
+                recognizer=run.plan.score.recognizer,
+                store=run.out / "store.cdslm",
+                jobs=jobs,
+                seed=run.plan.seed,
+                # neither is a column, and warnings come with the whole table
+                channel=False,
+                real_row=False,
+                note=lambda _: None,
+            )
+            trained.append(model)
+            estimates += early.estimates
+            values = [f"{estimate.name} {estimate.headline()}" for estimate in early.estimates[:6]]
+            common.note(f"{model.point.name}: val_loss {model.result['val_loss']:.5g}, {', '.join(values)}")
+            # so that the table can be looked at while the rest is trained
+            common.write_text(str(run.out / "runs.csv"), as_csv(run_rows(trained, estimates)))
+    return trained, failures
+
+
+def _score(run: LadderRun, trained: list[TrainedPoint], metrics: list[str], jobs: int) -> ScoreResult:
+    """Score all models beside each other and the controls: what was measured before comes from the store."""
     from cdslm_eval import api
     from cdslm_eval.report import write_report
 
-    reference = run.reference()
     result = api.score(
-        run.generate(),
-        reference,
-        run.metrics(),
+        [*(run.generate(model) for model in trained), *run.generate_controls()],
+        run.reference(),
+        metrics,
         recognizer=run.plan.score.recognizer,
         store=run.out / "store.cdslm",
         jobs=jobs,
@@ -110,16 +163,15 @@ def _score(run: LadderRun, jobs: int) -> ScoreResult:
     return result
 
 
-def _write(run: LadderRun, results: list[dict[str, Any]], result: ScoreResult, as_json: str) -> Path:
-    from cdslm_eval.ladder import ladder_points
+def _write(run: LadderRun, trained: list[TrainedPoint], result: ScoreResult, as_json: str) -> Path:
     from cdslm_eval.ladder.rows import as_csv, run_rows
 
     table = run.out / "runs.csv"
-    rows = run_rows(ladder_points(run.plan), results, result)
-    common.write_text(str(table), as_csv(rows))
+    common.write_text(str(table), as_csv(run_rows(trained, result.estimates)))
     common.write_json(str(run.out / "scores.json"), result.as_json())
     if as_json:
-        common.write_json(as_json, {"plan": run.plan.name, "runs": results, "scores": result.as_json()})
+        runs = [{"run": model.point.name, **model.result} for model in trained]
+        common.write_json(as_json, {"plan": run.plan.name, "runs": runs, "scores": result.as_json()})
     return table
 
 
@@ -131,7 +183,10 @@ def _fit(table: Path, system: str, fit: Fit, out: Path) -> str:
     """
     folder, what = out / system / fit.metric, f"fit of {fit.metric}, {system}"
     command = [sys.executable, "-m", "cdslm_eval", "fit", str(table), "--metric", fit.metric, "--out", str(folder)]
-    command += ["--where", f"system={system}", *shlex.split(fit.arguments)]
+    command += ["--where", f"system={system}"]
+    if fit.held_out_from is not None:
+        command += ["--test", f"budget>={fit.held_out_from!r}"]
+    command += shlex.split(fit.arguments)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         return f"{what}: {(done.stderr.strip() or 'no answer').splitlines()[-1]}"

@@ -29,7 +29,7 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 
 def add_to(app: typer.Typer) -> None:
     """Add the commands."""
-    for command in (plugins, metrics, recognizers, transcribers, generators, pairs, doctor):
+    for command in (plugins, metrics, recognizers, transcribers, generators, executors, pairs, doctor):
         app.command(name=command.__name__)(command)
 
 
@@ -182,6 +182,7 @@ def metrics(as_json: JsonOption = False) -> None:
                 "unit": component.unit,
                 "better": component.better,
                 "direction": arrows[component.better],
+                "limits": component.limits,
                 "needs": sorted(component.needs),
                 "uses": sorted(component.wants),
                 "rate_hz": component.rate_hz,
@@ -229,6 +230,14 @@ def generators(as_json: JsonOption = False) -> None:
         for name, registered in Host().registered("generator").items()
     ]
     _show(rows, ("name", "version", "owner", "prompts", "options", "summary"), as_json)
+
+
+def executors(as_json: JsonOption = False) -> None:
+    """List executors (where metrics and generators run) and their options."""
+    from cdslm_eval.plugin.host import Host
+
+    rows = [_describe(name, registered) for name, registered in Host().registered("executor").items()]
+    _show(rows, ("name", "version", "owner", "options", "works", "summary"), as_json)
 
 
 def pairs(

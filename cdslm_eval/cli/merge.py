@@ -28,6 +28,7 @@ def merge(
     """
     from cdslm_eval.core.errors import UsageError
     from cdslm_eval.core.store import Store
+    from cdslm_eval.core.store_merge import merge_stores
     from cdslm_eval.plugin.host import Host
     from cdslm_eval.run.row_checks import drop_unsound_rows
 
@@ -40,8 +41,7 @@ def merge(
                 if shard := run["settings"].get("shard"):
                     seen.setdefault((run["settings"]["suite"]["digest"], shard["of"]), set()).add(shard["number"])
     with Store(target) as store:
-        for part in parts:
-            gained = store.absorb(part)
+        for part, gained in zip(parts, merge_stores(store, parts), strict=True):
             common.note(f"{part}: {gained['rows']} rows, {gained['files']} files")
         if dropped := drop_unsound_rows(store, Host()):
             common.note(f"note: {dropped} rows lack what their metric reads; they are dropped, and measured again")

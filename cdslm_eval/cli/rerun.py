@@ -60,7 +60,7 @@ def rerun(
     elif suite is not None:
         raise UsageError(f"{result}: a result of `score`, which has no suite; leave out --suite")
     else:
-        again = _score(settings, result, store, jobs, common.local_executor(memory_limit))
+        again = _score(settings, result, store, jobs, common.executor_spec(None, memory_limit))
     if json_to is not None:
         common.write_json(json_to, again.as_json())
     sentences = _differences(then, again.as_json())
@@ -142,7 +142,9 @@ def _suite(
     return done.scores
 
 
-def _score(settings: Mapping[str, Any], result: Path, store: Path | None, jobs: int, executor: str) -> ScoreResult:
+def _score(
+    settings: Mapping[str, Any], result: Path, store: Path | None, jobs: int, executor: str | None
+) -> ScoreResult:
     from cdslm_eval import api
     from cdslm_eval.core.errors import UsageError
     from cdslm_eval.run.scoring import REFERENCE

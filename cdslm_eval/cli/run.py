@@ -11,6 +11,7 @@ import typer
 from cdslm_eval.cli import common, completion
 from cdslm_eval.cli.score import (
     AllowOutsideOption,
+    ExecutorOption,
     JobsOption,
     KeepFailuresOption,
     MemoryLimitOption,
@@ -66,6 +67,7 @@ def run(
     keep_failures: KeepFailuresOption = False,
     allow_outside: AllowOutsideOption = False,
     memory_limit: MemoryLimitOption = None,
+    executor: ExecutorOption = None,
 ) -> None:
     """Run a suite: systems x metrics, judged by gates on confidence bounds.
 
@@ -102,7 +104,8 @@ def run(
         device=device,
         keep_failures=keep_failures,
         allow_outside=allow_outside,
-        memory_gb=memory_limit,
+        executor=common.executor_spec(executor, memory_limit) if executor else None,
+        memory_gb=None if executor else memory_limit,
         progress=True,
         planned=lambda plan: common.show(grid(plan)),
         note=common.note,
@@ -145,6 +148,7 @@ def deliver(
     from cdslm_eval.cli.tables import FORMATS
     from cdslm_eval.report.junit import junit as as_junit
     from cdslm_eval.report.markdown import suite_markdown
+    from cdslm_eval.results.numbers import format_p, format_value
 
     if json_to is not None:
         common.write_json(json_to, result.as_json())
@@ -158,7 +162,7 @@ def deliver(
         common.problem(f"over the failure budget: {sentence}")
     for change in result.changes:
         if change.verdict in ("better", "worse", "changed"):
-            numbers = f"{change.difference:+.4g} ({change.low:+.4g} … {change.high:+.4g}), p {change.p_holm:.2g}"
+            numbers = f"{format_value(change.difference, change.low, change.high)}, p {format_p(change.p_holm)}"
             common.note(f"{change.verdict}: {change.system}, {change.name}: {numbers}")
     if result.changes and not any(change.verdict in ("better", "worse", "changed") for change in result.changes):
         same = len({change.system for change in result.changes if change.same_clips})
@@ -187,7 +191,9 @@ def grid(plan: Plan) -> str:
     spec = plan.suite.spec
     gates = f"{len(plan.gates)} judgements by {len(spec.gates)} gates"
     title = f"{spec.name}: {len(plan.systems)} systems x {len(plan.metrics)} metrics, {gates}"
-    view = Table(title=Text(title), box=None, title_justify="left", pad_edge=False)
+    # a table's own title is wrapped at the width of the table
+    console.print(Text(printable(title)), soft_wrap=True)
+    view = Table(box=None, pad_edge=False)
     for heading in ("system", "clips", *plan.metrics):
         view.add_column(heading)
     cells = {(cell.system, cell.metric): cell for cell in plan.cells}

@@ -40,6 +40,15 @@ TranscriberOption = Annotated[
     ),
 ]
 
+ExecutorOption = Annotated[
+    str | None,
+    typer.Option(
+        "--executor",
+        autocompletion=completion.of_kind("executor"),
+        help="Where it runs: NAME or NAME:key=value, such as ray:address=auto; see `cdslm-eval executors`.",
+    ),
+]
+
 PathsArgument = Annotated[
     list[str],
     typer.Argument(
@@ -135,6 +144,13 @@ RealRowOption = Annotated[
 ]
 SecondsOption = Annotated[float, typer.Option("--seconds", min=0.1, help="Their length.")]
 
+WindowsOption = Annotated[
+    str | None,
+    typer.Option(
+        "--windows", help="Measure every value in windows of this length too, such as 10s: does it drift over time?"
+    ),
+]
+
 
 def add_to(app: typer.Typer) -> None:
     """Add the command."""
@@ -168,7 +184,9 @@ def score(
     speakers_from: SpeakersFromOption = None,
     real_row: RealRowOption = True,
     ignore_columns: IgnoreColumnsOption = "",
+    windows: WindowsOption = None,
     memory_limit: MemoryLimitOption = None,
+    executor: ExecutorOption = None,
     csv_raw: CsvRawOption = False,
 ) -> None:
     """Score systems: how far is their speech from real speech, and how does it sound?
@@ -203,7 +221,8 @@ def score(
         speakers_from=speakers_from,
         real_row=real_row,
         ignore_columns=common.listed(ignore_columns),
-        executor=common.local_executor(memory_limit),
+        windows=None if windows is None else common.duration_s(windows, "--windows"),
+        executor=common.executor_spec(executor, memory_limit),
         progress=True,
         note=common.note,
     )

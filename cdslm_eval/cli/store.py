@@ -18,7 +18,7 @@ StoreArgument = Annotated[Path | None, typer.Argument(help="The store; default: 
 def add_to(app: typer.Typer) -> None:
     """Add the group of commands."""
     group = typer.Typer(name="store", help="Show, shrink and check a store.", no_args_is_help=True)
-    for command in (info, prune, verify):
+    for command in (info, estimate, prune, verify):
         group.command(name=command.__name__)(command)
     app.add_typer(group)
 
@@ -47,6 +47,43 @@ def info(
         subject = f"{row['name']} {row['version']}".strip()
         counts = ", ".join(f"{count} {status}" for status, count in row["rows"].items())
         typer.echo(printable(f"{row['identity']}  {subject}: {counts}"))
+
+
+def estimate(
+    store: StoreArgument = None,
+    metric: Annotated[str, typer.Option("--metrics", help="The metric, as for `score`.")] = "signal",
+    system: Annotated[
+        str | None,
+        typer.Option("--system", metavar="START", help="What the paths of the system start with; default: all rows."),
+    ] = None,
+    reference: Annotated[
+        str | None, typer.Option("--reference", metavar="START", help="What the paths of real speech start with.")
+    ] = None,
+    identity: Annotated[
+        str | None, typer.Option("--identity", help="Of the rows, where the store has several (see `store info`).")
+    ] = None,
+    seed: Annotated[int, typer.Option("--seed", help="Of every interval, draw and fold.")] = 0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
+) -> None:
+    """Estimate one metric from the rows of a store alone, without audio or manifest, however many they are.
+
+    Speakers are not in a store: clips count as independent, so that intervals are too short where speakers recur.
+    """
+    from cdslm_eval.cli.tables import table
+    from cdslm_eval.core.store import Store, default_store_path
+    from cdslm_eval.plugin.host import Host
+    from cdslm_eval.results.score_result import ScoreResult
+    from cdslm_eval.run.stored import estimate_stored
+
+    chosen = Host().resolve("metric", metric)
+    with Store(store or default_store_path(), read_only=True) as opened:
+        estimates = estimate_stored(opened, chosen, system=system, reference=reference, identity=identity, seed=seed)
+    result = ScoreResult(estimates=tuple(estimates), failures=(), settings={"store": str(opened.path), "seed": seed})
+    if as_json:
+        common.write_json("-", result.as_json())
+        return
+    typer.echo(table(result), nl=False)
+    common.note("note: speakers are not in a store; each clip counts as independent")
 
 
 def prune(

@@ -15,6 +15,7 @@ from cdslm_eval.results.channel_grid import channel_grids
 from cdslm_eval.results.estimate import Estimate, Quantity
 from cdslm_eval.results.export import Grid
 from cdslm_eval.results.numbers import decimals_of, format_interval, format_number
+from cdslm_eval.results.over_time import track_lines
 from cdslm_eval.results.ranking import ranked, shown_columns
 from cdslm_eval.results.recognition_gain import RecognitionGain, gain_lines
 from cdslm_eval.results.score_result import Failure, ScoreResult
@@ -36,11 +37,13 @@ _ARROWS = {"lower": "↓", "higher": "↑", "neither": ""}
 def _cells(one: Estimate) -> list[str]:
     digits = decimals_of(one.low, one.high)
     interval = format_interval(one.low, one.high)
-    corrected = Quantity("corrected", one.corrected, one.corrected_low, one.corrected_high)
+    corrected = str(Quantity("corrected", one.corrected, one.corrected_low, one.corrected_high))
+    if not (math.isfinite(one.corrected_low) or math.isfinite(one.corrected_high)):
+        corrected = format_number(one.corrected, digits)  # an estimate without an interval has no digits of its own
     counts = f"{one.n_scored}/{one.n_failed}/{one.n_skipped}"
     held_out = format_number(max(0.0, one.lower_bound) if math.isfinite(one.lower_bound) else None, digits)
     value, floor = format_number(one.value, digits), format_number(one.floor, digits)
-    return [one.system, value, interval, floor, str(corrected), held_out, one.trust, counts]
+    return [one.system, value, interval, floor, corrected, held_out, one.trust, counts]
 
 
 _HEADINGS = ("system", "value", "low … high", "floor", "corrected (95 %)", "held-out", "trust", "ok/failed/skipped")
@@ -83,7 +86,9 @@ def table(result: ScoreResult) -> str:
         shown = shown_columns(group)
         there = (True, True, True, shown.floor, shown.trust, shown.held_out, shown.trust, True)
         chosen = [index for index, used in enumerate(there) if used]
-        view = Table(title=Text(title), title_justify="left", box=None, pad_edge=False)
+        # a table's own title is wrapped at the width of the table
+        console.print(Text(title), soft_wrap=True)
+        view = Table(box=None, pad_edge=False)
         for column in chosen:
             view.add_column(_HEADINGS[column], justify="left" if column in (0, 6) else "right", no_wrap=column != 0)
         if real := _real_cells(group, result.real):
@@ -96,6 +101,8 @@ def table(result: ScoreResult) -> str:
         console.print()
     for line in context_lines(result.channel, result.estimates, result.recognition_gain):
         console.print(Text(line), soft_wrap=True)
+    for line in track_lines(result.over_time):
+        console.print(Text(printable(line)), soft_wrap=True)
     lost = len(result.failures)
     if lost:
         console.print(Text(f"{lost} clip results failed or were skipped (see --json or the report):"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import hashlib
+import io
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -30,6 +31,7 @@ __all__ = [
     "checked_rate",
     "content_digest",
     "content_hash",
+    "flac_bytes",
     "frame_levels_dbfs",
     "is_silent",
     "level_dbfs",
@@ -83,6 +85,7 @@ class Clip:
         phones: Phone symbols in order, from a recognizer or a sidecar.
         transcript: Output of a transcriber; "" where there is no speech.
         reference: The real clip that this one is paired with, where there is one.
+        prompt_seconds: Length of the prompt at its beginning, where it holds one and its continuation.
     """
 
     key: str
@@ -95,6 +98,7 @@ class Clip:
     phones: tuple[str, ...] | None = None
     transcript: str | None = None
     reference: Clip | None = None
+    prompt_seconds: float | None = None
 
     @property
     def seconds(self) -> float:
@@ -370,17 +374,29 @@ def is_silent(samples: Samples, threshold_dbfs: float = SILENCE_DBFS) -> bool:
     return level_dbfs(samples) < threshold_dbfs
 
 
-def write_flac(path: Path, samples: Samples, rate_hz: int) -> None:
-    """Write mono 16-bit FLAC; samples outside [-1, 1] are clipped to it.
+def flac_bytes(samples: Samples, rate_hz: int) -> bytes:
+    """Return mono 16-bit FLAC; samples outside [-1, 1] are clipped to it.
 
     Raises:
-        AudioError: The samples are not finite or the file cannot be written.
+        AudioError: The samples are not finite or cannot be encoded.
     """
     import soundfile as sf
 
     if not np.isfinite(samples).all():
-        raise AudioError(f"{path}: samples that are not finite cannot be written")
+        raise AudioError("samples that are not finite cannot be written")
+    file = io.BytesIO()
     try:
-        sf.write(str(path), np.clip(samples, -1.0, 1.0), rate_hz, subtype="PCM_16", format="FLAC")
-    except (sf.LibsndfileError, OSError, RuntimeError) as error:
-        raise AudioError(f"{path}: cannot be written: {_brief(error, path)}") from error
+        sf.write(file, np.clip(samples, -1.0, 1.0), rate_hz, subtype="PCM_16", format="FLAC")
+    except (sf.LibsndfileError, RuntimeError) as error:
+        raise AudioError(f"cannot be encoded as FLAC: {error}") from error
+    return file.getvalue()
+
+
+def write_flac(path: Path, samples: Samples, rate_hz: int) -> None:
+    """Write what `flac_bytes` returns; AudioError where it does not, or the file cannot be written."""
+    try:
+        path.write_bytes(flac_bytes(samples, rate_hz))
+    except AudioError as error:
+        raise AudioError(f"{path}: {error}") from error
+    except OSError as error:
+        raise AudioError(f"{path}: cannot be written: {error.strerror}") from error

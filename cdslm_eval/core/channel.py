@@ -13,13 +13,27 @@ import numpy.typing as npt
 from cdslm_eval.core.audio import Samples
 from cdslm_eval.core.degradation import active_level, active_seconds, band_limit, clip_rng, reverberate
 
-__all__ = ["BANDS", "EMPTY_DB", "RATE_HZ", "Channel", "ChannelProfile", "decibels", "pooled", "profile"]
+__all__ = [
+    "BANDS",
+    "EMPTY_DB",
+    "FRAME",
+    "HOP",
+    "RATE_HZ",
+    "Channel",
+    "ChannelProfile",
+    "band_powers",
+    "decibels",
+    "pooled",
+    "profile",
+]
 
 Floats = npt.NDArray[np.float64]
 
 RATE_HZ = 16_000
 BANDS = 40
-_FRAME, _HOP = 512, 256
+FRAME, HOP = 512, 256
+"""Samples of a frame, and from one frame to the next."""
+_BLOCK_FRAMES = 4096
 EMPTY_DB = -100.0
 """Level of a band without sound."""
 _EDGE_DB = 60.0
@@ -94,7 +108,7 @@ class Channel:
     @classmethod
     def noise(cls, snr_db: float) -> Channel:
         """Return a channel that adds white noise at an SNR over active speech."""
-        share = _bank().sum(axis=1) / (_FRAME // 2 + 1)
+        share = _bank().sum(axis=1) / (FRAME // 2 + 1)
         return replace(cls.neutral(), noise_db=decibels(share) - snr_db)
 
     @classmethod
@@ -181,20 +195,34 @@ def pooled(profiles: Sequence[ChannelProfile]) -> ChannelProfile:
     )
 
 
+def band_powers(samples: npt.NDArray[np.floating]) -> Floats:
+    """Return the power in each band of each frame, float64 `[frames, BANDS]`, with memory of that size only.
+
+    Args:
+        samples: `[samples]` at 16 kHz, at least one frame of 512.
+    """
+    count = 1 + (len(samples) - FRAME) // HOP
+    blocks = [
+        _power(samples[start * HOP : (min(start + _BLOCK_FRAMES, count) - 1) * HOP + FRAME]) @ _bank().T
+        for start in range(0, count, _BLOCK_FRAMES)
+    ]
+    return np.concatenate(blocks)
+
+
 def _power(samples: npt.NDArray[np.floating]) -> Floats:
     """Return the power of each frame and bin, float64 `[frames, 257]`, summing over bins to a frame's mean square."""
-    window = np.hanning(_FRAME)
-    frames = np.lib.stride_tricks.sliding_window_view(samples, _FRAME)[::_HOP]
+    window = np.hanning(FRAME)
+    frames = np.lib.stride_tricks.sliding_window_view(samples, FRAME)[::HOP]
     spectrum = np.abs(np.fft.rfft(frames * window, axis=1)) ** 2
     spectrum[:, 1:-1] *= 2
-    power: Floats = spectrum / (_FRAME * np.sum(window**2))
+    power: Floats = spectrum / (FRAME * np.sum(window**2))
     return power
 
 
 @cache
 def _bank() -> Floats:
     """Return triangular bands, evenly spaced in mel, that share the power of each bin, float64 `[BANDS, 257]`."""
-    bins_mel = 2595 * np.log10(1 + np.fft.rfftfreq(_FRAME, 1 / RATE_HZ) / 700)
+    bins_mel = 2595 * np.log10(1 + np.fft.rfftfreq(FRAME, 1 / RATE_HZ) / 700)
     centres = np.linspace(bins_mel[1], bins_mel[-1], BANDS)
     weights = np.maximum(0, 1 - np.abs(bins_mel[None] - centres[:, None]) / (centres[1] - centres[0]))
     weights[0, 0] = 1.0
@@ -220,7 +248,7 @@ def _smooth(power: Floats) -> Floats:
 def _bandwidth_hz(power: Floats) -> float:
     """Return the highest frequency that lies within 60 dB of the loudest bin."""
     loud = np.flatnonzero(power >= power.max() * 10 ** (-_EDGE_DB / 10))
-    return float(loud[-1] * RATE_HZ / _FRAME)
+    return float(loud[-1] * RATE_HZ / FRAME)
 
 
 def _decay_db_s(power: Floats) -> float:
@@ -232,7 +260,7 @@ def _decay_db_s(power: Floats) -> float:
     levels = 10 * np.log10(np.maximum(power, power.max() * 1e-6))
     falls = levels[:-_DECAY_FRAMES] - levels[_DECAY_FRAMES:]
     loud = levels[:-_DECAY_FRAMES] >= levels.max() - _DECAY_FROM_DB
-    return float(np.quantile(falls[loud], 0.9)) / (_DECAY_FRAMES * _HOP / RATE_HZ)
+    return float(np.quantile(falls[loud], 0.9)) / (_DECAY_FRAMES * HOP / RATE_HZ)
 
 
 def _filtered(samples: Samples, gain_db: Floats) -> Samples:
@@ -246,7 +274,7 @@ def _filtered(samples: Samples, gain_db: Floats) -> Samples:
 
 def _shaped_noise(count: int, noise_db: Floats, rng: np.random.Generator) -> Floats:
     """Return noise whose power per band is the wanted one, float64 `[count]`."""
-    density = noise_db - decibels(_bank().sum(axis=1) / (_FRAME // 2 + 1))
+    density = noise_db - decibels(_bank().sum(axis=1) / (FRAME // 2 + 1))
     white = np.fft.rfft(rng.standard_normal(count))
     noise: Floats = np.fft.irfft(white * _per_bin(density, count), count)
     return noise
@@ -254,7 +282,7 @@ def _shaped_noise(count: int, noise_db: Floats, rng: np.random.Generator) -> Flo
 
 def _per_bin(values_db: Floats, count: int) -> Floats:
     """Return amplitude gains for the bins of a transform of `count` samples, interpolated between band centres."""
-    bins_hz = np.fft.rfftfreq(_FRAME, 1 / RATE_HZ)
+    bins_hz = np.fft.rfftfreq(FRAME, 1 / RATE_HZ)
     per_frame_bin = values_db @ (_bank() / _bank().sum(axis=0))
     gains: Floats = 10 ** (np.interp(np.fft.rfftfreq(count, 1 / RATE_HZ), bins_hz, per_frame_bin) / 20)
     return gains

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
-import operator
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ from cdslm_eval.core.audio import Clip, as_samples, checked_rate, content_digest
 from cdslm_eval.core.errors import AudioError, UsageError, did_you_mean
 from cdslm_eval.core.kaldi import from_scp
 from cdslm_eval.core.manifests import from_directory, from_records, json_lines, table_rows
+from cdslm_eval.core.packed_sources import PackedSources
 from cdslm_eval.core.sources import Source, decode
 
 __all__ = ["IN_MEMORY", "ClipSet", "Source", "decode"]
@@ -34,9 +34,9 @@ class ClipSet(Sequence[Clip]):
 
     def __init__(self, name: str, sources: Iterable[Source], origin: str = "") -> None:
         self.name = name
-        self.sources = tuple(sources)
+        self.sources = sources if isinstance(sources, PackedSources) else PackedSources(sources)
         self.origin = origin
-        if not _ascending(self.sources):
+        if not self.sources.keys_ascend:
             # sorted, because a set of a million keys takes ten times the memory
             keys = sorted(source.key for source in self.sources)
             for key, following in itertools.pairwise(keys):
@@ -67,7 +67,7 @@ class ClipSet(Sequence[Clip]):
             if manifest.is_file():
                 sources = from_records(json_lines(manifest), manifest, ignore_columns)
             else:
-                sources = tuple(from_directory(path))
+                sources = PackedSources(from_directory(path))
             if not sources:
                 raise UsageError(
                     f"{path}: no audio in it (nor below it); suffixes such as .wav .flac .ogg .mp3 are read"
@@ -81,7 +81,7 @@ class ClipSet(Sequence[Clip]):
         if path.suffix.lower() in readers:
             sources = from_records(readers[path.suffix.lower()](path), path, ignore_columns)
         elif path.suffix == ".scp":
-            sources = tuple(from_scp(path))
+            sources = PackedSources(from_scp(path))
         else:
             raise UsageError(f"{path}: not a directory, nor a manifest (.jsonl .csv .tsv), nor a Kaldi wav.scp")
         if not sources:
@@ -118,12 +118,11 @@ class ClipSet(Sequence[Clip]):
 
     def allowing_truncated(self) -> ClipSet:
         """Return the set with files that end before their header says read as far as they go, instead of refused."""
-        sources = [source._replace(allow_truncated=True) for source in self.sources]
-        return ClipSet(self.name, sources, self.origin)
+        return ClipSet(self.name, (source._replace(allow_truncated=True) for source in self.sources), self.origin)
 
     def offers(self) -> frozenset[str]:
         """Return what at least one clip of the set can give."""
-        return frozenset().union(*(source.offers() for source in self.sources)) if self.sources else frozenset()
+        return frozenset(itertools.chain.from_iterable(source.offers() for source in self.sources))
 
     def __len__(self) -> int:
         return len(self.sources)
@@ -144,12 +143,6 @@ class ClipSet(Sequence[Clip]):
         return f"<ClipSet {self.name}: {len(self)} clips from {self.origin or 'memory'}>"
 
 
-def _ascending(sources: Sequence[Source]) -> bool:
-    """Return whether each key is greater than the one before, as they are in most manifests: then none is a double."""
-    keys, following = (map(operator.attrgetter("key"), sources) for _ in range(2))
-    return all(map(operator.lt, keys, itertools.islice(following, 1, None)))
-
-
 def _in_memory(clip: Clip) -> Source:
     samples = as_samples(clip.samples)
     # the label holds the digest, so that equal labels are equal audio
@@ -161,6 +154,7 @@ def _in_memory(clip: Clip) -> Source:
         speaker=clip.speaker,
         language=clip.language,
         phones=clip.phones,
+        prompt_seconds=clip.prompt_seconds,
         decoded=dataclasses.replace(clip, samples=samples, digest=digest),
     )
 

@@ -88,6 +88,7 @@ class Source(NamedTuple):
             "phones": self.phones,
             "reference_audio": self.reference,
             "reference_text": self.reference_text,
+            "prompt_seconds": self.prompt_seconds,
         }
         return frozenset({"audio"} | {name for name, value in features.items() if value is not None})
 
@@ -122,5 +123,6 @@ def decode(source: Source, *, with_reference: bool = False) -> Clip:
             language=source.language,
             phones=source.phones,
             reference=reference,
+            prompt_seconds=source.prompt_seconds,
         )
     )

@@ -16,7 +16,7 @@ from cdslm_eval.core.errors import StoreError, UsageError
 from cdslm_eval.core.packing import pack, unpack
 from cdslm_eval.core.provenance import host_id
 from cdslm_eval.core.spans import Address
-from cdslm_eval.core.store_schema import ABSORB, APPLICATION_ID, SCHEMA, SOUND_ROW, create, sound_columns, upgrade
+from cdslm_eval.core.store_schema import APPLICATION_ID, SCHEMA, SOUND_ROW, create, sound_columns, upgrade
 
 __all__ = ["FileFacts", "Outcome", "Store", "default_store_path"]
 
@@ -175,6 +175,10 @@ class Store:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the file; everything that was written is in it."""
         self._db.close()
 
     @contextmanager
@@ -299,25 +303,23 @@ class Store:
                 result = source._db.execute(query, [identity, *chunk]).fetchall()
             self._db.executemany("INSERT OR REPLACE INTO rows VALUES (?,?,?,?,?)", result)
 
-    def absorb(self, other: Path) -> dict[str, int]:
-        """Take over the digests, identities, rows and notes of another store; return how many rows each table gained.
+    def take_over(self, statement: str, rows: Iterable[tuple[int, Sequence[object]]]) -> dict[int, int]:
+        """Run one statement for each row, inside `writing`; return how many rows it changed by the number beside it."""
+        changed: dict[int, int] = {}
+        execute = self._db.cursor().execute
+        for number, row in rows:
+            changed[number] = changed.get(number, 0) + execute(statement, row).rowcount
+        return changed
 
-        Raises:
-            UsageError: The other file is not a store, or of a newer schema.
+    def stream(self, sql: str, values: Sequence[object] = ()) -> Iterator[tuple[Any, ...]]:
+        """Yield the rows of one statement as they are read: for whole tables, which may not fit in memory.
+
+        Do not write to the store meanwhile: a long read keeps its write-ahead log from being emptied.
         """
-        with Store(other) as source, source._told():  # upgrades an older one, and refuses what is not a store
-            source._db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-        gained = {}
         with self._told():
-            self._db.execute("ATTACH ? AS theirs", [f"{other.absolute().as_uri()}?mode=ro"])
-            try:
-                with self.writing():
-                    for table, query in ABSORB.items():
-                        gained[table] = self._db.execute(query).rowcount
-                    self._db.execute("INSERT OR IGNORE INTO notes SELECT * FROM theirs.notes")
-            finally:
-                self._db.execute("DETACH theirs")
-        return gained
+            # not `yield from`, which would close the cursor of a store that was closed meanwhile
+            for row in self._db.execute(sql, values):  # noqa: UP028
+                yield row
 
     def query(self, sql: str, values: Sequence[object] = ()) -> list[tuple[Any, ...]]:
         """Run one statement and return its rows: for the care of a store, which reads every table."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Sequence
 
-__all__ = ["ABSORB", "APPLICATION_ID", "SCHEMA", "SOUND_ROW", "create", "sound_columns", "upgrade"]
+__all__ = ["APPLICATION_ID", "PARTS", "SCHEMA", "SOUND_ROW", "TAKE_OVER", "create", "sound_columns", "upgrade"]
 
 SCHEMA = 4
 APPLICATION_ID = 0x4344534C  # "CDSL"
@@ -50,15 +50,29 @@ def sound_columns(columns: Sequence[str]) -> tuple[str, list[str]]:
     return f"(status != 'ok' OR ({' AND '.join(checks) or 'TRUE'}))", paths
 
 
-ABSORB = {
-    "files": "INSERT OR IGNORE INTO files SELECT * FROM theirs.files",
-    "identities": "INSERT OR IGNORE INTO identities SELECT * FROM theirs.identities WHERE CASE WHEN json_valid(parts) "
-    "THEN json_type(parts) = 'object' ELSE 0 END",
+_OBJECT_PARTS = "typeof(id) = 'text' AND CASE WHEN json_valid(parts) THEN json_type(parts) = 'object' ELSE 0 END"
+_TEXT_KEYS = "typeof(identity) = 'text' AND typeof(subject) = 'text'"
+# what a store takes over from others, sorted by the columns that come first, and how many these are; names of files
+# that are no UTF-8 are bytes, which sort behind texts and are not compared with them
+PARTS = {
+    "files": ("SELECT typeof(path) = 'blob', * FROM files ORDER BY path, part, host", 4),
+    "identities": (f"SELECT * FROM identities WHERE {_OBJECT_PARTS} ORDER BY id", 1),  # noqa: S608 - a constant
+    "rows": (
+        f"SELECT * FROM rows WHERE {_TEXT_KEYS} AND {SOUND_ROW} ORDER BY identity, subject",  # noqa: S608 - constants
+        2,
+    ),
+    "notes": ("SELECT * FROM notes WHERE typeof(key) = 'text' ORDER BY key", 1),
+}
+TAKE_OVER = {
+    # without the first value, which is there to sort by
+    "files": f"INSERT OR IGNORE INTO files VALUES ({','.join(f'?{n}' for n in range(2, 20))})",  # noqa: S608 - marks
+    "identities": "INSERT OR IGNORE INTO identities VALUES (?, ?)",
     # a row that was measured wins over one that failed, whichever store it comes from
-    "rows": f"INSERT INTO rows SELECT * FROM theirs.rows WHERE {SOUND_ROW} "  # noqa: S608 - a constant
+    "rows": "INSERT INTO rows VALUES (?, ?, ?, ?, ?) "
     "ON CONFLICT (identity, subject) DO UPDATE SET status = excluded.status, reason = excluded.reason, "
     "data = excluded.data "
     "WHERE rows.status = 'failed' AND excluded.status != 'failed'",
+    "notes": "INSERT OR IGNORE INTO notes VALUES (?, ?)",
 }
 
 

@@ -27,12 +27,18 @@ class _Printable(logging.Formatter):
         return printable_lines(super().format(record))
 
 
-def set_up_logging() -> None:
-    """Print the log of this package on stderr where `--verbose` asks for it."""
-    logger = logging.getLogger("cdslm_eval")
-    if os.environ.get(VERBOSITY, "") != "verbose" or logger.handlers:
+def set_up_logging(*packages: str) -> None:
+    """Print the log of packages on stderr where `--verbose` asks for it.
+
+    Args:
+        packages: Whose log; this package's by default.
+    """
+    if os.environ.get(VERBOSITY, "") != "verbose":
         return
     handler = logging.StreamHandler(sys.stderr)
     handler.setFormatter(_Printable("%(relativeCreated)8.0f ms  %(message)s"))
-    logger.addHandler(handler)
-    logger.setLevel(logging.INFO)
+    for package in packages or ("cdslm_eval",):
+        logger = logging.getLogger(package)
+        if not logger.handlers:
+            logger.addHandler(handler)
+            logger.setLevel(logging.INFO)

@@ -11,53 +11,19 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
-from typing import IO, Any
+from typing import IO
 
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.ladder.plan import Family, Plan
+from cdslm_eval.ladder.points import LadderPoint, TrainedPoint, Training, ladder_trainings
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.run.generation import GenerationRequest, generate_into
 
-__all__ = ["PREPARED", "RESULT", "TIMING", "LadderPoint", "LadderRun", "find_program", "ladder_points"]
+__all__ = ["PREPARED", "LadderRun", "find_program", "run_command"]
 
-RESULT = "result.json"
 PREPARED = "ladder.json"
-TIMING = "train.json"
-_FACTS = ("parameters", "tokens", "flops", "val_loss")
-
-
-@dataclass(frozen=True, slots=True)
-class LadderPoint:
-    """One model to train: a size of a family at a budget.
-
-    Attributes:
-        family: The family.
-        size: Its size, as the plan writes it.
-        budget: FLOPs.
-    """
-
-    family: Family
-    size: int | str
-    budget: float
-
-    @property
-    def name(self) -> str:
-        """Its name in the table: "cdslm-2-4e+13"."""
-        return f"{self.family.name}-{self.size}-{self.budget:.3g}"
-
-
-def ladder_points(plan: Plan) -> list[LadderPoint]:
-    """Return the models of a plan, the cheapest first."""
-    points = [
-        LadderPoint(family, size, budget)
-        for family in plan.systems
-        for size in family.sizes
-        for budget in family.budgets
-    ]
-    return sorted(points, key=lambda point: point.budget)
 
 
 class LadderRun:
@@ -71,6 +37,7 @@ class LadderRun:
 
     Attributes:
         plan: The ladder without the systems marked `if_installed` that are not installed.
+        trainings: The training commands, the cheapest first.
 
     Raises:
         UsageError: A required system is not installed, or none is.
@@ -85,6 +52,18 @@ class LadderRun:
         self.plan = plan.model_copy(update={"systems": tuple(filter(self._installed, plan.systems))})
         if not self.plan.systems:
             raise UsageError(f"{plan.name}: none of its systems is installed here")
+        self.trainings = ladder_trainings(self.plan)
+        self._note_shared_reference()
+
+    def omit(self, names: frozenset[str]) -> None:
+        """Leave models out.
+
+        Raises:
+            UsageError: None is left.
+        """
+        self.trainings = ladder_trainings(self.plan, names)
+        if not self.trainings:
+            raise UsageError(f"{self.plan.name}: no model is left to train")
 
     def preparations(self) -> list[tuple[str, Path]]:
         """Return the name and folder of what all runs share; a finished one holds `ladder.json`."""
@@ -98,47 +77,21 @@ class LadderRun:
                 continue
             self.log(f"prepare {step.name}")
             log = folder.parent / f"{step.name}.log"
-            seconds = self._command(self._filled(step.command, {"out": str(folder)}), log)
+            seconds = run_command(self._filled(step.command, {"out": str(folder)}), log, show=True)
             folder.mkdir(parents=True, exist_ok=True)
             (folder / PREPARED).write_text(json.dumps({"seconds": seconds}) + "\n", encoding="utf-8")
 
-    def train(self) -> list[dict[str, Any]]:
-        """Train every model that is not trained yet; return the results in the order of `ladder_points`.
+    def generate(self, trained: TrainedPoint) -> ClipSet:
+        """Generate from a model, or open what it generated before."""
+        spec = self._one(trained.point.family.generator, {"run": str(trained.folder)})
+        return self._generated(spec, trained.point.name, self.clips_folder(trained.point))
 
-        Raises:
-            EvalError: A command failed, or left no `result.json`; what was trained before is kept.
-        """
-        points = ladder_points(self.plan)
-        spent, used = 0.0, 0.0
-        results = []
-        for number, point in enumerate(points, 1):
-            run = self.run_folder(point)
-            if not (run / RESULT).is_file():
-                left = sum(later.budget for later in points[number - 1 :]) * spent / used if used else None
-                hint = "" if left is None else f", about {left / 60:.0f} min of training left"
-                self.log(f"train {point.name} ({number} of {len(points)}{hint})")
-                run.parent.mkdir(parents=True, exist_ok=True)
-                is_new = not run.exists()
-                seconds = self._command(self.train_command(point, str(run)), run.parent / "train.log")
-                if is_new:  # of a resumed run, only the rest was timed
-                    record = json.dumps({"seconds": seconds}) + "\n"
-                    (run.parent / TIMING).write_text(record, encoding="utf-8")
-                spent, used = spent + seconds, used + point.budget
-            results.append(_result(run))
-        return results
-
-    def generate(self) -> list[ClipSet]:
-        """Generate from every model; return the sets in the order of `ladder_points`, then the controls."""
-        spec_of_clips = self.plan.generate
-        prompts = ClipSet.open(self._place(spec_of_clips.prompts)) if spec_of_clips.prompts else None
-        sets = []
-        for point in ladder_points(self.plan):
-            spec = self._one(point.family.generator, {"run": str(self.run_folder(point))})
-            sets.append(self._generated(spec, point.name, self.clips_folder(point), prompts))
-        for control in spec_of_clips.controls:
-            spec = self._one(control, {})
-            sets.append(self._generated(spec, control.partition(",")[0], self.control_folder(control), prompts))
-        return sets
+    def generate_controls(self) -> list[ClipSet]:
+        """Generate from the controls."""
+        return [
+            self._generated(self._one(control, {}), control.partition(",")[0], self.control_folder(control))
+            for control in self.plan.generate.controls
+        ]
 
     def reference(self) -> ClipSet | None:
         """Return the reference set."""
@@ -157,7 +110,7 @@ class LadderRun:
 
     def _installed(self, family: Family) -> bool:
         """Return whether a family can be trained and generated from here; checked before anything starts."""
-        command = self.train_command(LadderPoint(family, family.sizes[0], family.budgets[0]), "RUN")[0]
+        command = self.train_command(Training((LadderPoint(family, family.sizes[0], family.budgets[0], 0),)), "RUN")[0]
         lacking = f"there is no command {command!r} here" if find_program(command) is None else ""
         if why := lacking or self._lacking("generator", family.generator):
             if not family.if_installed:
@@ -175,44 +128,68 @@ class LadderRun:
             return "not installed" if kind == "metric" else f"the {kind} {name!r} is not installed"
         return registered.component.missing() or ""
 
-    def _generated(self, spec: str, name: str, folder: Path, prompts: ClipSet | None) -> ClipSet:
+    def _generated(self, spec: str, name: str, folder: Path) -> ClipSet:
         clips = self.plan.generate
         if not (folder / MANIFEST).is_file():
             self.log(f"generate {name}: {clips.count} clips of {clips.seconds:g} s")
+            prompts = ClipSet.open(self._place(clips.prompts)) if clips.prompts else None
             request = GenerationRequest(
                 spec, prompts, clips.count, clips.seconds, self.plan.seed, self.plan.score.recognizer
             )
             generate_into(self.host, request, folder)
         return ClipSet.open(folder, name=name)
 
-    def run_folder(self, point: LadderPoint) -> Path:
-        """Return the folder of a model's training run."""
-        key = _digest(self.train_command(point, "RUN"))
-        return self.out / "runs" / f"{point.name}-{key}" / "run"
+    def _note_shared_reference(self) -> None:
+        """Say so where the reference is speech that training watches: what is chosen by it looks better on it."""
+        reference = self.plan.score.reference
+        if not reference:
+            return
+        place = self._place(reference)
+        commands = [step.command for step in self.plan.prepare] + [family.train for family in self.plan.systems]
+        for command in commands:
+            if place in [self._one(word, _Unfilled(self._places)) for word in shlex.split(command)]:
+                self.log(f"the reference, {place}, is also given to {shlex.split(command)[0]!r}; use speech of its own")
+                return
+
+    def run_folder(self, training: Training) -> Path:
+        """Return the folder of a training run."""
+        key = _digest(self.train_command(training, "RUN"))
+        return self.out / "runs" / f"{training.name}-{key}" / "run"
 
     def clips_folder(self, point: LadderPoint) -> Path:
         """Return the folder of what a model generates."""
         clips = self.plan.generate
         key = _digest([point.family.generator, str(clips.prompts), str(clips.count), str(clips.seconds)])
-        return self.run_folder(point).parent / f"clips-{key}"
+        branch = f"-{point.budget:.3g}" if point.family.is_branched else ""
+        return self.run_folder(self._training_of(point)).parent / f"clips{branch}-{key}"
+
+    def _training_of(self, point: LadderPoint) -> Training:
+        return next(training for training in self.trainings if point in training.points)
 
     def control_folder(self, control: str) -> Path:
         """Return the folder of what a control generates."""
         spec = self._one(control, {})
         return self.out / "controls" / f"{spec.partition(':')[0]}-{_digest([spec, str(self.plan.generate)])}"
 
-    def train_command(self, point: LadderPoint, run: str) -> list[str]:
-        """Return the words of a model's training command, with the folder of its run."""
-        facts = {"size": str(point.size), "budget": f"{point.budget:g}", "seed": str(self.plan.seed), "run": run}
-        return self._filled(point.family.train, facts)
+    def train_command(self, training: Training, run: str, device: str = "DEVICE") -> list[str]:
+        """Return the words of a training command, with the folder of its run and its device."""
+        values = {**training.values(), "run": run, "device": device}
+        return self._filled(training.points[0].family.train, values, training.budgets)
 
-    def _filled(self, command: str, facts: Mapping[str, str]) -> list[str]:
-        """Split a command, then fill it in, so that a path with blanks stays one argument."""
+    def _filled(self, command: str, facts: Mapping[str, str], budgets: Sequence[float] = ()) -> list[str]:
+        """Split a command, then fill it in, so that a path with blanks stays one argument.
+
+        A word with `{budgets}` is repeated, once per budget.
+        """
         try:
             words = shlex.split(command)
         except ValueError as error:
             raise UsageError(f"{command!r} is not a command: {error}") from error
-        return [self._one(word, facts) for word in words]
+        filled = []
+        for word in words:
+            each = [{**facts, "budgets": f"{budget:g}"} for budget in budgets] if "{budgets}" in word else [facts]
+            filled += [self._one(word, values) for values in each]
+        return filled
 
     def _one(self, template: str, facts: Mapping[str, str]) -> str:
         return template.format_map({**self._places, **facts})
@@ -220,28 +197,52 @@ class LadderRun:
     def _place(self, template: str) -> str:
         return self._one(template, {})
 
-    def _command(self, words: Sequence[str], log: Path) -> float:
-        """Run a command, its output on our stderr and in a log; return its seconds."""
-        program = find_program(words[0])
-        if program is None:
-            raise UsageError(f"there is no command {words[0]!r} here; install what provides it")
-        log.parent.mkdir(parents=True, exist_ok=True)
-        start = time.monotonic()
-        guarded = [sys.executable, "-m", "cdslm_eval.ladder.watchdog", program, *words[1:]]
-        with log.open("ab") as file:
-            child = subprocess.Popen(guarded, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
-            try:
-                _copy(child, (file, sys.stderr.buffer))
-                code = child.wait()
-            except BaseException:
-                child.terminate()
-                child.wait()
-                raise
-        if code:
-            raise EvalError(
-                f"{shlex.join(words)} ended with exit code {code}; its output is in {log}; what is done is kept"
-            )
-        return time.monotonic() - start
+
+class _Unfilled(dict[str, str]):
+    """Values of placeholders, in which an unknown one stays as it is."""
+
+    def __missing__(self, name: str) -> str:
+        return f"{{{name}}}"
+
+
+def run_command(
+    words: Sequence[str], log: Path, started: Callable[[subprocess.Popen[bytes]], None] | None = None, *, show: bool
+) -> float:
+    """Run a command, its output in a log; return its seconds.
+
+    Args:
+        words: The command.
+        log: File that its output is added to.
+        started: Called with the process.
+        show: Whether its output also appears on stderr.
+
+    Raises:
+        UsageError: There is no such command.
+        EvalError: It failed.
+    """
+    program = find_program(words[0])
+    if program is None:
+        raise UsageError(f"there is no command {words[0]!r} here; install what provides it")
+    log.parent.mkdir(parents=True, exist_ok=True)
+    start = time.monotonic()
+    guarded = [sys.executable, "-m", "cdslm_eval.ladder.watchdog", program, *words[1:]]
+    with (
+        log.open("ab") as file,
+        subprocess.Popen(guarded, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as child,
+    ):
+        if started:
+            started(child)
+        try:
+            _copy(child, (file, sys.stderr.buffer) if show else (file,))
+            code = child.wait()
+        except BaseException:
+            child.terminate()
+            raise
+    if code:
+        raise EvalError(
+            f"{shlex.join(words)} ended with exit code {code}; its output is in {log}; what is done is kept"
+        )
+    return time.monotonic() - start
 
 
 def _copy(child: subprocess.Popen[bytes], targets: Sequence[IO[bytes]]) -> None:
@@ -260,18 +261,6 @@ def find_program(name: str) -> str | None:
 
 def _finished(folder: Path) -> bool:
     return (folder / PREPARED).is_file()
-
-
-def _result(run: Path) -> dict[str, Any]:
-    path = run / RESULT
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise EvalError(f"{path}: the training command must leave it, as JSON, when it is done: {error}") from error
-    lacking = [name for name in _FACTS if not isinstance(record, dict) or name not in record]
-    if lacking:
-        raise EvalError(f"{path}: lacks {', '.join(lacking)}")
-    return dict(record)
 
 
 def _digest(words: Sequence[str]) -> str:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import string
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
@@ -37,15 +37,25 @@ class Family(_Table):
 
     Attributes:
         name: Its name in the table.
-        train: The command; `{size}`, `{budget}` (FLOPs), `{seed}` and `{run}` (its folder) are filled in. The same
-            command again must continue where it stopped, and at its end there must be `{run}/result.json` with
-            `parameters`, `tokens`, `flops` and `val_loss`.
+        train: The command; `{size}`, `{budget}` (FLOPs), `{seed}`, `{device}` and `{run}` (its folder) are filled in.
+            The same command again must continue where it stopped, and at its end there must be `{run}/result.json` with
+            `parameters`, `tokens`, `flops` and `val_loss`; `steps`, `epochs`, `unique_tokens` and `six_nd` are copied
+            into the table where it has them.
+            With `{budgets}` instead of `{budget}` one command trains a size at all budgets, as branches of one run: its
+            word is repeated per budget (`--target-flops={budgets}`), and `result.json` is that of the largest, with a
+            list `branches` of the others, each with its `folder` relative to `{run}`.
         plan_option: The option that makes `train` print, as JSON, what it would cost, and train nothing: an object with
-            `parameters`, `tokens`, `flops`, `steps`, `epochs`, `bytes` (on disk, at its end) and `rate_hz` (of what it
-            will generate), each a number, or null or absent where not known. "" where there is none.
-        generator: Name of the generator with options; `{run}` is filled in.
+            `parameters`, `tokens`, `flops`, `steps`, `epochs`, `bytes` (on disk, at its end), `rate_hz` (of what it
+            will generate) and, with branches, `training_flops` (all of them), each a number, or null or absent where
+            not known. "" where there is none.
+        generator: Name of the generator with options; `{run}` (the folder of the run or branch) is filled in.
         sizes: What `{size}` takes.
         budgets: What `{budget}` takes, in FLOPs.
+        seeds: What `{seed}` takes: as many models of each size and budget; the plan's seed where empty.
+        by_size, by_budget: Further placeholders, each with a value per size or per budget: a batch size, a rate.
+        min_steps, max_epochs: A model of fewer training steps, or that sees its speech more often, says nothing about
+            scaling. Checked where `plan_option` reports them.
+        out_of_bounds: What happens to such a model: the ladder is refused, it is left out with a note, or trained.
         if_installed: Whether it is left out, with a note, where its command or its generator is not installed;
             otherwise the ladder is refused.
     """
@@ -55,8 +65,19 @@ class Family(_Table):
     generator: str
     sizes: tuple[int | str, ...] = Field(min_length=1)
     budgets: tuple[float, ...] = Field(min_length=1)
+    seeds: tuple[int, ...] = ()
+    by_size: Mapping[str, tuple[int | float | str, ...]] = Field(default_factory=dict)
+    by_budget: Mapping[str, tuple[int | float | str, ...]] = Field(default_factory=dict)
     if_installed: bool = False
     plan_option: str = ""
+    min_steps: int = Field(default=500, ge=0)
+    max_epochs: float = Field(default=4.0, gt=0)
+    out_of_bounds: Literal["refuse", "omit", "train"] = "refuse"
+
+    @property
+    def is_branched(self) -> bool:
+        """Whether one run of a size serves all budgets."""
+        return "budgets" in _fields(self.train)
 
     @field_validator("budgets")
     @classmethod
@@ -64,6 +85,20 @@ class Family(_Table):
         if any(not 0 < budget < float("inf") for budget in budgets):
             raise ValueError("budgets are FLOPs, above 0")
         return budgets
+
+    @model_validator(mode="after")
+    def _distinct(self) -> Family:
+        for what in ("sizes", "budgets", "seeds"):
+            values = getattr(self, what)
+            if len(set(values)) < len(values):
+                raise ValueError(f"{what}: a value stands there twice")
+        for what, count in (("by_size", len(self.sizes)), ("by_budget", len(self.budgets))):
+            for name, values in getattr(self, what).items():
+                if len(values) != count:
+                    raise ValueError(f"{what}.{name}: {len(values)} values for {count} {what[3:]}s")
+        if self.is_branched and (self.by_budget or "budget" in _fields(self.train)):
+            raise ValueError(f"{self.name}.train: with {{budgets}} one run serves all; no value can differ by budget")
+        return self
 
 
 class Generation(_Table):
@@ -86,7 +121,7 @@ class Scoring(_Table):
     """How the clips are judged.
 
     Attributes:
-        reference: Real speech that no model was trained on.
+        reference: Real speech that no model was trained on, nor chosen by.
         metrics: Names with options.
         if_installed: Further ones, left out with a note where they cannot be used.
         recognizer: The recognizer of phones.
@@ -103,10 +138,12 @@ class Fit(_Table):
 
     Attributes:
         metric: A column: "val_loss", "pjsd_2".
+        held_out_from: Budgets from this one on are not fitted but predicted.
         arguments: Further arguments of the command.
     """
 
     metric: str
+    held_out_from: float | None = Field(default=None, gt=0)
     arguments: str = ""
 
 
@@ -115,12 +152,14 @@ class Plan(_Table):
 
     Attributes:
         name: Its name.
-        seed: Of training, generation and intervals.
+        seed: Of generation and intervals, and of training where a system names no seeds.
+        devices: What `{device}` takes; models are trained side by side, one per device.
         paths: Names for places; `{NAME}` in commands and sets. Relative to the plan's folder.
     """
 
     name: str
     seed: int = 0
+    devices: tuple[str, ...] = ()
     paths: Mapping[str, str] = Field(default_factory=dict)
     prepare: tuple[Preparation, ...] = ()
     systems: tuple[Family, ...] = Field(min_length=1)
@@ -140,20 +179,23 @@ class Plan(_Table):
         for step in self.prepare:
             _demand_fields(step.command, known | {"out"}, f"prepare {step.name}")
             known.add(step.name)
+        given = {"size", "budget", "budgets", "seed", "run"} | ({"device"} if self.devices else set())
         for family in self.systems:
-            _demand_fields(family.train, known | {"size", "budget", "seed", "run"}, f"{family.name}.train")
+            values = given | {*family.by_size, *family.by_budget}
+            _demand_fields(family.train, known | values, f"{family.name}.train")
             _demand_fields(family.generator, known | {"run"}, f"{family.name}.generator")
         for template in (self.generate.prompts, self.score.reference, *self.generate.controls):
             _demand_fields(template or "", set(self.paths), "generate and score")
         return self
 
 
-def read_plan(path: Path, places: Mapping[str, str] | None = None) -> Plan:
+def read_plan(path: Path, places: Mapping[str, str] | None = None, devices: Sequence[str] = ()) -> Plan:
     """Read a plan.
 
     Args:
         path: The TOML file.
         places: Replace entries of its `paths`; relative to the working directory.
+        devices: Replace its `devices`.
 
     Raises:
         UsageError: The file cannot be read, is not TOML, or has a key or value that cannot stand there.
@@ -172,6 +214,8 @@ def read_plan(path: Path, places: Mapping[str, str] | None = None) -> Plan:
     if own:
         resolved = {name: str((path.parent / str(folder)).resolve()) for name, folder in own.items()}
         data["paths"] = resolved | {name: str(Path(folder).resolve()) for name, folder in (places or {}).items()}
+    if devices:
+        data["devices"] = list(devices)
     try:
         return Plan(**data)
     except ValidationError as error:
@@ -201,9 +245,14 @@ def _problem(error: ValidationError) -> str:
 
 def _demand_fields(template: str, known: set[str], where: str) -> None:
     """Refuse a placeholder that nothing fills."""
-    for _, name, _, _ in string.Formatter().parse(template):
-        if name is not None and name not in known:
+    for name in _fields(template):
+        if name not in known:
             raise ValueError(
                 f"{where}: nothing fills {{{name}}}.{did_you_mean(name, sorted(known))} "
                 f"Known: {', '.join(sorted(known)) or 'none'}"
             )
+
+
+def _fields(template: str) -> list[str]:
+    """Return the placeholders of a template."""
+    return [name for _, name, _, _ in string.Formatter().parse(template) if name is not None]

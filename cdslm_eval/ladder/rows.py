@@ -8,44 +8,45 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cdslm_eval.ladder.execute import LadderPoint
+from cdslm_eval.ladder.points import TrainedPoint
 from cdslm_eval.results.estimate import Estimate
-from cdslm_eval.results.score_result import ScoreResult
 
-__all__ = ["as_csv", "estimate_columns", "run_rows"]
+__all__ = ["as_csv", "estimate_columns", "probe_columns", "run_rows"]
 
 _PARTS = ("low", "high", "corrected", "corrected_low", "corrected_high", "held_out_common")
+_COUNTS = ("steps", "epochs", "unique_tokens", "six_nd", "val_loss_se")
+"""Columns of what a training result has beyond the required facts."""
 
 
-def run_rows(
-    points: Sequence[LadderPoint], results: Sequence[Mapping[str, Any]], scores: ScoreResult
-) -> list[dict[str, str | float]]:
-    """Return the rows of the run table, in the order of the ladder_points.
+def run_rows(trained: Sequence[TrainedPoint], estimates: Iterable[Estimate]) -> list[dict[str, str | float]]:
+    """Return the rows of the run table, in the order of the models.
 
     N, D, C and val_loss are in the conventions of each row's own `system`: a frame and a unit are not one token, and
-    losses of two systems are of two kinds, so that a fit is one of each system alone.
+    their losses are of different kinds. Systems are never to be pooled into one fit.
 
     Args:
-        points: The models.
-        results: The training result of each.
-        scores: Estimates whose systems are the points' names; controls are no rows, having no N, D and C.
+        trained: The models.
+        estimates: Of their clips; systems are the models' names. Controls are no rows, having no N, D and C.
     """
     by_system: dict[str, list[Estimate]] = {}
-    for estimate in scores.estimates:
+    for estimate in estimates:
         by_system.setdefault(estimate.system, []).append(estimate)
     rows = []
-    for point, result in zip(points, results, strict=True):
+    for model in trained:
+        point, result = model.point, model.result
         row: dict[str, str | float] = {
             "run": point.name,
             "system": point.family.name,
             "size": str(point.size),
             "budget": point.budget,
+            "seed": point.seed,
             "N": result["parameters"],
             "D": result["tokens"],
             "C": result["flops"],
             "val_loss": result["val_loss"],
         }
-        row |= {name: float(result[name]) for name in ("six_nd",) if isinstance(result.get(name), int | float)}
+        row |= {name: float(result[name]) for name in _COUNTS if isinstance(result.get(name), int | float)}
+        row |= probe_columns(result.get("probe"))
         rows.append(row | estimate_columns(by_system.get(point.name, [])))
     return rows
 
@@ -59,6 +60,28 @@ def estimate_columns(estimates: Iterable[Estimate]) -> dict[str, str | float]:
             value = getattr(estimate, part)
             if isinstance(value, float) and math.isfinite(value):
                 columns[f"{estimate.name}_{part}"] = value
+    return columns
+
+
+def probe_columns(probe: Any) -> dict[str, float]:
+    """Return the numbers of a training result's probe: `probe_NAME`, or `probe_NAME_FRAME` for a list over frames.
+
+    Args:
+        probe: "frames", the frames of a continuation at which it was measured, and numbers or lists of as many numbers
+            under any other name; anything else in it is no column.
+    """
+    if not isinstance(probe, Mapping):
+        return {}
+    frames = probe.get("frames", [])
+    columns: dict[str, float] = {}
+    for name, value in probe.items():
+        if name == "frames":
+            continue
+        if isinstance(value, int | float):
+            columns[f"probe_{name}"] = float(value)
+        elif isinstance(value, list) and len(value) == len(frames):
+            pairs = zip(frames, value, strict=True)
+            columns |= {f"probe_{name}_{frame}": float(own) for frame, own in pairs if isinstance(own, int | float)}
     return columns
 
 

@@ -30,7 +30,10 @@ KINDS: Mapping[str, tuple[str, type[Component]]] = {
     "executor": ("cdslm_executors", Executor),
     "law": ("cdslm_laws", LawForm),
 }
-CLIP_PARTS = ("audio", "text", "phones", "transcript", "speaker", "language", "reference_audio", "reference_text")
+CLIP_PARTS = (
+    *("audio", "text", "phones", "transcript", "speaker", "language"),
+    *("reference_audio", "reference_text", "prompt_seconds"),
+)
 """What `needs`, `wants` and a generator's `prompts` may name."""
 
 _NAME = re.compile(r"[a-z][a-z0-9_-]*")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import itertools
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -14,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.citation import Citation
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.gpu import has_gpu
 from cdslm_eval.results.estimate import Better
 from cdslm_eval.stats.statistic import Statistic
@@ -28,6 +30,7 @@ __all__ = [
     "Metric",
     "NoOptions",
     "Options",
+    "RangeGenerator",
     "Recognition",
     "Recognizer",
     "Row",
@@ -204,8 +207,9 @@ class Measurer(Component):
     """What turns clips into rows, one row per clip: a metric, a recognizer or a transcriber.
 
     Attributes:
-        needs: What a clip must carry: "audio", "text", "speaker", "reference_audio", "reference_text"; or be provided
-            by an upstream measurer: "phones" by the recognizer, "transcript" by the transcriber.
+        needs: What a clip must carry: "audio", "text", "speaker", "reference_audio", "reference_text",
+            "prompt_seconds"; or be provided by an upstream measurer: "phones" by the recognizer, "transcript" by the
+            transcriber.
         wants: What it uses where a clip has it, and does without where not: a subset of the same names.
         rate_hz: Rate at which clips arrive; None leaves each at its own. An instance may set its own, from an option.
         min_seconds: A shorter clip is skipped by the host.
@@ -248,8 +252,10 @@ class Metric(Measurer):
         unit: Unit of its values: "bits", "MOS", "s".
         better: "lower", "higher" or "neither".
         statistics: Name of each value -> the statistic over rows that computes it.
+        limits: What its values cannot tell, for listings: "whether the words make sense".
     """
 
+    limits: ClassVar[str] = ""
     unit: ClassVar[str] = ""
     better: ClassVar[Better] = "neither"
     statistics: ClassVar[Mapping[str, Statistic]]
@@ -333,9 +339,12 @@ class Generator(Component):
 
     Attributes:
         prompts: What each prompt must carry ("audio", "text", "phones"); empty when it needs none.
+        batch_clips: Clips that are generated together; ranges that workers get start at multiples of it, so that each
+            batch holds the same clips for any number of workers. An instance may set its own, from an option.
     """
 
     prompts: ClassVar[frozenset[str] | set[str]] = frozenset()
+    batch_clips: int = 1
 
     @abstractmethod
     def info(self) -> GeneratorInfo:
@@ -351,3 +360,38 @@ class Generator(Component):
             seconds: Wanted duration of each in seconds, where the generator can choose it.
             seed: The same seed gives the same clips.
         """
+
+    def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
+        """Yield the clips of `clips` with some numbers.
+
+        By default those before are generated too, and dropped. A class whose clips can be generated one without the
+        other overrides it (see `RangeGenerator`): workers then share its clips, and a resumed run repeats none.
+
+        Args:
+            prompts: As for `clips`.
+            numbers: Numbers of the clips, with step 1; it starts at a multiple of `batch_clips`.
+            seconds: As for `clips`.
+            seed: As for `clips`.
+        """
+        yield from itertools.islice(self.clips(prompts, numbers.stop, seconds, seed), numbers.start, None)
+
+    def check_continues(self) -> None:
+        """Refuse to have prompts put in front of its clips; by default each clip follows the end of its prompt.
+
+        Raises:
+            UsageError: Its clips do not follow the ends of their prompts, with what to use instead.
+        """
+        if "audio" not in self.prompts:
+            raise UsageError(f"{self.name}: continues no prompts, so that there are none to keep in front of its clips")
+
+
+class RangeGenerator(Generator):
+    """A generator whose clips do not depend on those before: it defines `clip_range` in place of `clips`."""
+
+    @abstractmethod
+    def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
+        """Yield the clips with these numbers; see `Generator.clip_range`."""
+
+    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
+        """Yield the first `count` clips."""
+        yield from self.clip_range(prompts, range(count), seconds, seed)

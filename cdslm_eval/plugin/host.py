@@ -10,6 +10,7 @@ from copy import copy
 from dataclasses import dataclass, field
 from importlib import import_module
 from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
 from typing import Any
 
 import pluggy
@@ -322,16 +323,25 @@ def _options(component: type[Component], spec: str, rest: str) -> dict[str, Any]
     """Split "value,key=value"; what is not key=value belongs to the positional option, commas and all."""
     options: dict[str, Any] = {}
     loose: list[str] = []
+    unknown: list[str] = []
     for part in rest.split(",") if rest else ():
         match = _OPTION.fullmatch(part)
         if match and (match[1] in component.Options.model_fields or not component.positional):
             options[match[1]] = match[2].strip()
-        else:
-            loose.append(part)
+            continue
+        loose.append(part)
+        if match:
+            unknown.append(match[1])
     if loose:
         if not component.positional:
-            raise UsageError(f"{spec!r}: options are given as key=value, {loose[0]!r} is not")
-        options[component.positional] = ",".join(loose)
+            raise UsageError(f"{spec!r}: options are written as key=value, {loose[0]!r} is not")
+        value = ",".join(loose)
+        # a file may be called "a=b"; what names no file is a misspelt option
+        if unknown and not Path(value).exists():
+            known = component.Options.model_fields
+            hint = did_you_mean(unknown[0], known) or f" Options: {', '.join(known)}."
+            raise UsageError(f"{spec!r}: {unknown[0]}: is not an option.{hint}")
+        options[component.positional] = value
     return options
 
 

@@ -150,6 +150,7 @@ def subject(needs: frozenset[str], source: Source, digest: str | None, reference
         "speaker": source.speaker or "",
         "language": source.language or "",
         "reference_text": source.reference_text or "",
+        "prompt_seconds": "" if source.prompt_seconds is None else repr(source.prompt_seconds),
     }
     parts = {name: values[name] for name in sorted(needs)}
     if None in parts.values():

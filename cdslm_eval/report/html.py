@@ -14,7 +14,7 @@ from markupsafe import Markup, escape
 
 from cdslm_eval.core.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
 from cdslm_eval.core.errors import StoreError, UsageError
-from cdslm_eval.results.numbers import format_number
+from cdslm_eval.results.numbers import format_number, format_p
 
 __all__ = ["environment", "file_name", "inline", "own_script", "raised", "write_files"]
 
@@ -44,6 +44,7 @@ def environment() -> Environment:
         lstrip_blocks=True,
     )
     templates.filters["number"] = format_number
+    templates.filters["p"] = format_p
     templates.filters["raised"] = raised
     return templates
 
@@ -74,9 +75,14 @@ def inline(svg: str, number: int) -> Markup:
     return Markup(svg.replace("<svg ", '<svg fill="currentColor" ', 1))  # noqa: S704 - our own SVG, text escaped by matplotlib
 
 
-def own_script(name: str) -> dict[str, Markup | str]:
-    """Return one of our own scripts for a template: its text, and the hash that the page's policy allows."""
-    text = (files("cdslm_eval.report") / "templates" / name).read_text(encoding="utf-8")
+def own_script(*names: str) -> dict[str, Markup | str]:
+    """Return our own scripts as one for a template: their text, and the hash that the page's policy allows.
+
+    Args:
+        names: Files beside the templates; each keeps its names in a block of its own.
+    """
+    folder = files("cdslm_eval.report") / "templates"
+    text = "".join((folder / name).read_text(encoding="utf-8") for name in names)
     digest = base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
     return {"script": Markup(text), "script_hash": digest}  # noqa: S704 - our own file
 

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from cdslm_eval.report.html import environment, own_script, write_files
-from cdslm_eval.report.listen import Players
+from cdslm_eval.report.listen import Players, takes_of
+from cdslm_eval.report.matrix import matrix_of
 from cdslm_eval.report.page import TRUST
 from cdslm_eval.report.provenance import publishable
+from cdslm_eval.report.summary import SummaryCell, real_cell
 from cdslm_eval.results.estimate import Estimate
-from cdslm_eval.results.numbers import format_value
+from cdslm_eval.results.numbers import decimals_beside, decimals_of, format_interval, format_number, format_value
 from cdslm_eval.results.suite_result import PastValue, SuiteResult
 from cdslm_eval.stats.standing import Standing, standings
 
@@ -73,6 +75,7 @@ def write_leaderboard(result: SuiteResult, folder: Path, *, private_paths: bool 
         if exemplar.rank == "worst":
             is_new = exemplar.path not in players
             worst.append((exemplar, players.get(exemplar.path, f"{exemplar.system}, {exemplar.key}"), is_new))
+    takes = takes_of(result.scores)
     settings = dict(result.settings) if private_paths else publishable(dict(result.settings))
     page = (
         environment()
@@ -89,7 +92,13 @@ def write_leaderboard(result: SuiteResult, folder: Path, *, private_paths: bool 
             traces=_traces(result),
             worst=worst,
             trust=TRUST,
-            **own_script("leaderboard.js"),
+            real=_real_row(result, names),
+            matrix=matrix_of(result.scores, result.scores.systems),
+            takes=takes,
+            decimals_of=decimals_of,
+            decimals_beside=decimals_beside,
+            interval=format_interval,
+            **own_script("leaderboard.js", *(["listen.js"] if takes else [])),
             settings=json.dumps(settings, indent=1, ensure_ascii=False, default=str),
             width=_WIDTH,
             height=_HEIGHT,
@@ -112,7 +121,17 @@ def _cell(estimate: Estimate | None, places: dict[tuple[str, str], Standing]) ->
         "kind": estimate.interval if headline.kind == "value" else headline.kind,
         "standing": standing,
         "sort": standing.key if standing else math.inf,
+        "floor": format_number(estimate.floor, headline.decimals),
     }
+
+
+def _real_row(result: SuiteResult, names: Sequence[str]) -> list[SummaryCell]:
+    """Return the cells of real speech; none where systems have different references."""
+    real = {estimate.name: estimate for estimate in result.scores.real}
+    if not real and len(set((result.settings.get("references") or {}).values())) != 1:
+        return []
+    estimates = result.scores.estimates
+    return [real_cell([estimate for estimate in estimates if estimate.name == name], real.get(name)) for name in names]
 
 
 def _traces(result: SuiteResult) -> list[_Trace]:

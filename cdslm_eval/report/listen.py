@@ -5,22 +5,24 @@ from __future__ import annotations
 import base64
 import io
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from cdslm_eval.core.audio import read_audio, resample
 from cdslm_eval.core.errors import AudioError
 from cdslm_eval.core.spans import Address
+from cdslm_eval.results.score_result import ScoreResult, Take
 
 if TYPE_CHECKING:
     from cdslm_eval.core.audio import Samples
 
-__all__ = ["MAX_SECONDS", "Player", "Players"]
+__all__ = ["MAX_SECONDS", "Player", "Players", "takes_of"]
 
 MAX_SECONDS = 12.0
 _MAX_RATE_HZ = 24_000
 _MAX_EMBEDDED = 80
+_MAX_TAKES = 40
 _HEIGHT, _MAX_WIDTH = 72, 480
 _RANGE_DB = 70.0
 """Levels below the loudest by more than this are drawn as silence."""
@@ -73,6 +75,18 @@ class Players:
     def all(self) -> list[Player]:
         """Return the players, in the order in which they were added."""
         return list(self._by_path.values())
+
+
+def takes_of(result: ScoreResult) -> list[tuple[str, list[tuple[Take, Player]]]]:
+    """Return the shared keys, each with its clips; a prompt is marked as one over its whole length."""
+    players = Players("take", _MAX_TAKES)
+    takes: dict[str, list[tuple[Take, Player]]] = {}
+    for take in result.takes:
+        player = players.get(take.path, f"{take.system or 'prompt'}, {take.key}")
+        if player is not None:
+            marked = take if take.system else replace(take, prompt_seconds=player.seconds)
+            takes.setdefault(take.key, []).append((marked, player))
+    return list(takes.items())
 
 
 def _player(anchor: str, label: str, path: str) -> Player:

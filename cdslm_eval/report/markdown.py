@@ -6,7 +6,7 @@ import math
 from collections.abc import Sequence
 
 from cdslm_eval.results.estimate import Estimate
-from cdslm_eval.results.numbers import format_number, format_value
+from cdslm_eval.results.numbers import format_number, format_p, format_value
 from cdslm_eval.results.suite_result import Judgement, SuiteResult
 
 __all__ = ["escape", "suite_markdown"]
@@ -78,7 +78,7 @@ def _changes(result: SuiteResult) -> list[str]:
             escape(change.system),
             escape(change.name),
             format_value(change.difference, change.low, change.high),
-            format_number(change.p_holm),
+            format_p(change.p_holm),
         ]
         for change in order
     ]

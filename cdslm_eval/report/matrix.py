@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -13,6 +14,8 @@ from cdslm_eval.results.score_result import ScoreResult
 __all__ = ["Matrix", "MatrixCell", "distance", "matrix_of"]
 
 _LEVELS = (1.0, 2.0, 4.0, 8.0)
+_FEWEST_VALUES = 4
+_ORDER = re.compile(r"_\d+$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,8 +72,8 @@ class Matrix:
         return list(zip(self.columns, self.real, cells, strict=True))
 
 
-def matrix_of(result: ScoreResult, systems: Sequence[str]) -> Matrix:
-    """Return the matrix of a result.
+def matrix_of(result: ScoreResult, systems: Sequence[str]) -> Matrix | None:
+    """Return the matrix of a result; None where it has too few values for one.
 
     Args:
         result: What was scored.
@@ -78,6 +81,9 @@ def matrix_of(result: ScoreResult, systems: Sequence[str]) -> Matrix:
     """
     first = {estimate.name: estimate for estimate in reversed(result.estimates)}
     names = list(dict.fromkeys(estimate.name for estimate in result.estimates))
+    # the orders of one divergence count once
+    if len({_ORDER.sub("", name) for name in names}) < _FEWEST_VALUES:
+        return None
     estimates = {(estimate.system, estimate.name): estimate for estimate in result.estimates}
     real = {estimate.name: estimate for estimate in result.real}
     arrows = {"lower": "↓", "higher": "↑", "neither": ""}

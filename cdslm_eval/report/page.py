@@ -6,28 +6,26 @@ import json
 import math
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from cdslm_eval.report import figures
 from cdslm_eval.report.html import environment, file_name, inline, own_script, write_files
-from cdslm_eval.report.listen import Player, Players
+from cdslm_eval.report.listen import Player, Players, takes_of
 from cdslm_eval.report.matrix import matrix_of
+from cdslm_eval.report.over_time import over_time_figures
 from cdslm_eval.report.provenance import publishable
 from cdslm_eval.report.summary import summarise_page
 from cdslm_eval.results.channel_grid import channel_grids
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import decimals_of, format_interval
 from cdslm_eval.results.ranking import shown_columns
-from cdslm_eval.results.score_result import Exemplar, NgramContribution, ScoreResult, Take
+from cdslm_eval.results.score_result import Exemplar, NgramContribution, ScoreResult
 
 __all__ = ["TRUST", "write_report"]
 
 _MAX_FAILURES = 200
 _MAX_NGRAMS = 6
-_MAX_TAKES = 40
-_MATRIX_FROM = 4
 _ORDER = re.compile(r"(.*)_(\d+)")
 TRUST = {
     "ok": "floor under 0.05 (of a bit, or of a distance's scale): the corrected value can be quoted",
@@ -57,8 +55,9 @@ def write_report(result: ScoreResult, folder: Path, *, private_paths: bool = Fal
     groups = _groups(result, summary.systems if summary else result.systems)
     real = {estimate.name: estimate for estimate in result.real}
     drawn = _figures(groups, real, summary.main if summary else "")
+    tracked = over_time_figures(result.over_time)
     players = Players()
-    takes = _takes(result, Players("take", _MAX_TAKES))
+    takes = takes_of(result)
     exemplars = [(exemplar, _players_of(exemplar, players)) for exemplar in result.exemplars]
     in_cards = {player.anchor for player in players.all()}
     ngrams = {system: _ngrams(result, system, players) for system in result.systems}
@@ -72,7 +71,7 @@ def write_report(result: ScoreResult, folder: Path, *, private_paths: bool = Fal
         reference=settings.get("reference"),
         groups=groups,
         real=real,
-        matrix=matrix_of(result, summary.systems) if summary and len(summary.columns) >= _MATRIX_FROM else None,
+        matrix=matrix_of(result, summary.systems) if summary else None,
         takes=takes,
         **own_script("listen.js"),
         columns={name: shown_columns(estimates) for name, estimates in groups.items()},
@@ -88,12 +87,15 @@ def write_report(result: ScoreResult, folder: Path, *, private_paths: bool = Fal
         channel=channel_grids(result.channel, result.estimates),
         trust=TRUST,
         max_failures=_MAX_FAILURES,
+        tracks=result.over_time,
+        track_figures=[(name, inline(svg, len(drawn) + number)) for number, (name, svg) in enumerate(tracked.items())],
         settings=json.dumps(settings, indent=1, ensure_ascii=False, default=str),
         isfinite=math.isfinite,
         decimals_of=decimals_of,
         interval=format_interval,
     )
-    pictures = {f"figures/{number:02d}-{file_name(name)}.svg": svg for number, (name, svg) in enumerate(drawn.items())}
+    saved = {**drawn, **{f"{name} over time": svg for name, svg in tracked.items()}}
+    pictures = {f"figures/{number:02d}-{file_name(name)}.svg": svg for number, (name, svg) in enumerate(saved.items())}
     document = json.dumps({**result.as_json(), "settings": settings}, indent=1, allow_nan=False)
     write_files(folder, {**pictures, "result.json": document, "index.html": page})
     return folder / "index.html"
@@ -106,17 +108,6 @@ def _groups(result: ScoreResult, systems: Sequence[str]) -> dict[str, list[Estim
         groups.setdefault(estimate.name, []).append(estimate)
     names = dict.fromkeys(estimate.name for estimate in result.estimates)
     return {name: groups[name] for name in names}
-
-
-def _takes(result: ScoreResult, players: Players) -> list[tuple[str, list[tuple[Take, Player]]]]:
-    """Return the shared keys, each with its clips; a prompt is marked as one over its whole length."""
-    takes: dict[str, list[tuple[Take, Player]]] = {}
-    for take in result.takes:
-        player = players.get(take.path, f"{take.system or 'prompt'}, {take.key}")
-        if player is not None:
-            marked = take if take.system else replace(take, prompt_seconds=player.seconds)
-            takes.setdefault(take.key, []).append((marked, player))
-    return list(takes.items())
 
 
 def _players_of(exemplar: Exemplar, players: Players) -> list[tuple[Player, bool]]:

@@ -16,7 +16,7 @@ from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.stats.resampling import pooled_error, t_half_width
 from cdslm_eval.stats.standing import Standing, standings
 
-__all__ = ["Summary", "SummaryCell", "sentences", "summarise_page"]
+__all__ = ["Summary", "SummaryCell", "real_cell", "sentences", "summarise_page"]
 
 _ORDER = re.compile(r"(.*)_(\d+)")
 _MAIN_ORDER = 2
@@ -91,7 +91,7 @@ def summarise_page(result: ScoreResult) -> Summary | None:
         systems=tuple(order),
         sentences=(*sentences(by_name[main]), *(f"{_capital(line)}." for line in gain_lines(result.recognition_gain))),
         columns=tuple((name, first[name].unit, _arrow(first[name])) for name in names),
-        real=tuple(_real(by_name[name], real.get(name)) for name in names),
+        real=tuple(real_cell(by_name[name], real.get(name)) for name in names),
         rows=tuple(rows),
     )
 
@@ -110,10 +110,10 @@ def _headline_names(by_name: dict[str, list[Estimate]]) -> list[str]:
     return sorted(
         chosen,
         key=lambda name: (
-            by_name[name][0].better == "neither",
-            not _is_calibrated(by_name[name]),
             # what is one number for all systems tells nothing
             len({estimate.value for estimate in by_name[name]}) == 1 < len(by_name[name]),
+            by_name[name][0].better == "neither",
+            not _is_calibrated(by_name[name]),
         ),
     )
 
@@ -133,7 +133,7 @@ def _clips(estimates: Sequence[Estimate]) -> str:
     return f"{most.n_scored}/{most.n_failed}/{most.n_skipped}"
 
 
-def _real(estimates: Sequence[Estimate], real: Estimate | None) -> SummaryCell:
+def real_cell(estimates: Sequence[Estimate], real: Estimate | None) -> SummaryCell:
     """Return what real speech scores: itself, or against real speech, which is the floor at this sample size."""
     if real is not None:
         return _cell(real)

@@ -15,7 +15,7 @@ from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.channel_grid import channel_grids
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Estimate
-from cdslm_eval.results.numbers import decimals_of, format_interval, format_number, format_value, to_json
+from cdslm_eval.results.numbers import decimals_of, format_interval, format_number, format_p, format_value, to_json
 from cdslm_eval.results.quotation import quotation, recorded_citations
 from cdslm_eval.results.recognition_gain import RecognitionGain
 
@@ -103,7 +103,7 @@ class ComparisonResult:
         for difference in self.differences:
             digits = decimals_of(difference.low, difference.high)
             interval = format_interval(difference.low, difference.high)
-            numbers = [format_number(difference.difference, digits), interval, format_number(difference.p_holm)]
+            numbers = [format_number(difference.difference, digits), interval, format_p(difference.p_holm)]
             last = [format_number(difference.detectable, digits), self.verdict(difference)]
             rows.append((difference.name, difference.quantity, *numbers, *last))
         return export.Grid(self.title, _COLUMNS, tuple(rows), left=(0, 1, 6), notes=tuple(self._identities()))
@@ -131,7 +131,7 @@ class ComparisonResult:
     def _sentence(self, difference: Difference) -> str:
         value = format_value(difference.difference, difference.low, difference.high)
         unit = f" {difference.unit}" if difference.unit else ""
-        p = f", p = {format_number(difference.p_holm, None)} (Holm)" if math.isfinite(difference.p_holm) else ""
+        p = f", p {_relation(difference.p_holm)} (Holm)" if math.isfinite(difference.p_holm) else ""
         how = "paired" if difference.paired else "two samples"
         subject = f"{self.a} - {self.b}: {difference.name} ({difference.quantity})"
         program = f"cdslm-eval {self.version}".strip()
@@ -171,3 +171,8 @@ class ComparisonResult:
             raise UsageError(f"{path}: estimates: {error}; the file is damaged or of another version") from error
         estimates = [dataclasses.asdict(estimate) for estimate in records]
         return export.build(cls, {**fields, "estimates": estimates, "citations": citations}, path)
+
+
+def _relation(p: float) -> str:
+    text = format_p(p)
+    return text.replace("<", "< ") if text.startswith("<") else f"= {text}"

@@ -7,7 +7,16 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-__all__ = ["UNKNOWN", "decimals_of", "format_interval", "format_number", "format_value", "to_json"]
+__all__ = [
+    "UNKNOWN",
+    "decimals_beside",
+    "decimals_of",
+    "format_interval",
+    "format_number",
+    "format_p",
+    "format_value",
+    "to_json",
+]
 
 UNKNOWN = "—"
 _MAX_DECIMALS = 6
@@ -44,6 +53,23 @@ def decimals_of(low: float, high: float) -> int | None:
     return min(_MAX_DECIMALS, max(0, 1 - math.floor(math.log10(half))))
 
 
+def decimals_beside(low: float, high: float, bound: float) -> int | None:
+    """Return the decimals of an interval that is read against a bound: enough that neither end looks like the bound.
+
+    Example:
+        >>> decimals_beside(0.0196, 0.0604, 0.02), decimals_beside(0.0112, 0.0604, 0.02)
+        (4, 3)
+    """
+    decimals = decimals_of(low, high)
+    if decimals is None or not math.isfinite(bound):
+        return decimals
+    while decimals < _MAX_DECIMALS and any(
+        end != bound and round(end, decimals) == round(bound, decimals) for end in (low, high)
+    ):
+        decimals += 1
+    return decimals
+
+
 def format_number(value: float | None, decimals: int | None = None) -> str:
     """Format a number with its decimals, by default with four significant digits.
 
@@ -57,6 +83,16 @@ def format_number(value: float | None, decimals: int | None = None) -> str:
         text = f"{value:.{decimals}f}"
         return text.removeprefix("-") if float(text) == 0 else text
     return f"{value:.0f}" if 1e4 <= abs(value) < 1e15 else f"{value:.4g}"
+
+
+def format_p(value: float) -> str:
+    """Format a p value with two digits; below a ten-thousandth no digit of it is worth quoting.
+
+    Example:
+        >>> format_p(0.04706), format_p(6.5e-7), format_p(float("nan"))
+        ('0.047', '<0.0001', '—')
+    """
+    return "<0.0001" if value < 1e-4 else format_number(float(f"{value:.2g}"))
 
 
 def format_value(value: float, low: float, high: float) -> str:

@@ -15,6 +15,7 @@ from cdslm_eval.results import export
 from cdslm_eval.results.channel import ChannelReport
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.numbers import UNKNOWN, format_number, to_json
+from cdslm_eval.results.over_time import Track
 from cdslm_eval.results.quotation import quotation, quoted, recorded_citations
 from cdslm_eval.results.recognition_gain import RecognitionGain
 
@@ -121,6 +122,7 @@ class ScoreResult:
         real: What the reference itself scores under metrics that compare with nothing.
         takes: Clips of the keys that all systems share, key by key.
         recognition_gain: What recognition leaves of divergences inside the reference, where that has texts.
+        over_time: Values by position in the clip, where windows were measured.
         citations: Papers and programs behind the metrics and what they read.
         clip_paths: (set, key) -> audio file of the clips that contributions name; the reference is "reference".
     """
@@ -135,6 +137,7 @@ class ScoreResult:
     real: tuple[Estimate, ...] = ()
     takes: tuple[Take, ...] = ()
     recognition_gain: tuple[RecognitionGain, ...] = ()
+    over_time: tuple[Track, ...] = ()
     citations: tuple[Citation, ...] = ()
     clip_paths: Mapping[tuple[str, str], str] = field(default_factory=dict)
 
@@ -178,6 +181,7 @@ class ScoreResult:
             **({"real": [estimate.as_json() for estimate in self.real]} if self.real else {}),
             **({"channel": self.channel.as_json()} if self.channel is not None else {}),
             **({"recognition_gain": to_json(self.recognition_gain)} if self.recognition_gain else {}),
+            **({"over_time": to_json(self.over_time)} if self.over_time else {}),
             "quote": self.quote(),
             "settings": dict(self.settings),
         }
@@ -262,7 +266,11 @@ def grids(result: ScoreResult, names: Sequence[str] | None = None) -> list[expor
         units = sorted({e.unit for e in own if e.unit})
         cells = {(e.system, e.name): str(e.headline()) for e in own}
         rows = tuple((system, *(cells.get((system, name), "—") for name in columns)) for system in result.systems)
-        real = [_real_speech([e for e in own if e.name == name]) for name in columns]
+        measured = {e.name: e for e in result.real}
+        real = [
+            str(measured[name].headline()) if name in measured else _real_speech([e for e in own if e.name == name])
+            for name in columns
+        ]
         if any(cell != UNKNOWN for cell in real):
             rows = (("real speech", *real), *rows)
         counts = "; ".join(f"{e.system}: {e.n_scored} clips" for e in {e.system: e for e in own}.values())

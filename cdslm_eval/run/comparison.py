@@ -19,10 +19,11 @@ from cdslm_eval.run.channel import sees_channel, study_channels
 from cdslm_eval.run.components import NO_STUDIES, Studies
 from cdslm_eval.run.recognition_gain import gains_of, measure_texts
 from cdslm_eval.run.samples import context_of, sample_of
-from cdslm_eval.run.scoring import summarise
+from cdslm_eval.run.scoring import set_digest, summarise
+from cdslm_eval.run.set_notes import set_notes, unnamed_speakers
 from cdslm_eval.stats.sample import Sample
 
-__all__ = ["compare", "differences"]
+__all__ = ["compare", "differences", "doubts_of"]
 
 _LEAST_CLUSTERS = 5
 
@@ -174,3 +175,10 @@ def _aligned(sides: tuple[Sample, Sample], keys: Sequence[str]) -> tuple[Sample,
     a, b = (side.take(np.array([own[key] for key in both], np.int64)) for side, own in zip(sides, rows, strict=True))
     clusters = a.clusters.joined(b.clusters)
     return dataclasses.replace(a, clusters=clusters), dataclasses.replace(b, clusters=clusters)
+
+
+def doubts_of(measured: Sequence[Measurement], metrics: Sequence[Metric]) -> list[str]:
+    """Return what the user must know of the sets of a comparison before quoting it, in sentences."""
+    doubts = [doubt for measurement in measured for doubt in set_notes(measurement, metrics)]
+    facts = {measurement.request.clips.name: set_digest(measurement) for measurement in measured}
+    return [*doubts, *unnamed_speakers(facts)]

@@ -13,16 +13,20 @@ from typing import Any
 
 from cdslm_eval.core import defaults
 from cdslm_eval.core.admission import Levels, fault
-from cdslm_eval.core.audio import Clip, write_flac
+from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.clips import MANIFEST, ClipSet
-from cdslm_eval.core.errors import AudioError, EvalError, UsageError
+from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.core.progress import Progress
 from cdslm_eval.plugin.contract import Failed, Generator, Recognizer, Skipped
+from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.recognition import default_recognizer
+from cdslm_eval.run.clip_ranges import EncodedClip, InProcess, PromptOf, RangeWorker, generated, missing_ranges
 
-__all__ = ["GenerationRequest", "generate_into", "generate_set", "prompts_for"]
+__all__ = ["CONTINUATIONS", "GenerationRequest", "generate_into", "generate_set", "prompts_for", "with_options"]
 
+CONTINUATIONS = "continuations.jsonl"
+"""Manifest of the clips without their prompts, where these were kept in front of them."""
 _PARTIAL = "manifest.part.jsonl"
 
 
@@ -38,6 +42,7 @@ class GenerationRequest:
         seed: The same seed gives the same clips.
         recognizer: Recognizes the phones of prompts that carry none, where the generator needs phones.
         label: What the generator is called in the manifest; its spec or its name by default.
+        keep_prompts: Write each clip behind the prompt that it continues, and where the prompt ends.
     """
 
     generator: str | Generator | type[Generator]
@@ -47,6 +52,7 @@ class GenerationRequest:
     seed: int = 0
     recognizer: str | Recognizer | type[Recognizer] = defaults.RECOGNIZER
     label: str = ""
+    keep_prompts: bool = False
 
     @property
     def name(self) -> str:
@@ -54,7 +60,30 @@ class GenerationRequest:
         return self.label or (self.generator if isinstance(self.generator, str) else self.generator.name)
 
 
-def generate_set(host: Host, request: GenerationRequest, folder: Path, note: Callable[[str], None]) -> ClipSet:
+def with_options(
+    host: Host, generator: str | Generator | type[Generator], options: Mapping[str, Any] | None
+) -> tuple[str | Generator | type[Generator], str]:
+    """Return a generator that is named without options with those that are passed by name, and its label.
+
+    Raises:
+        UsageError: An option cannot be used, or the generator is not a bare name.
+    """
+    if options is None:
+        return generator, ""
+    if not isinstance(generator, str) or ":" in generator:
+        raise UsageError("options go with the bare name of a generator")
+    label = f"{generator}:" + ",".join(f"{name}={value}" for name, value in options.items())
+    return host.build("generator", generator, options, label), label
+
+
+def generate_set(
+    host: Host,
+    request: GenerationRequest,
+    folder: Path,
+    note: Callable[[str], None],
+    executor: Executor | None = None,
+    jobs: int = 1,
+) -> ClipSet:
     """Return the set that a request describes, written under `folder` unless it lies there already.
 
     Args:
@@ -62,6 +91,8 @@ def generate_set(host: Host, request: GenerationRequest, folder: Path, note: Cal
         request: What to make.
         folder: Holds one folder per request.
         note: Called with a sentence before clips are made.
+        executor: Where clips are generated; None is this process.
+        jobs: Worker processes of the executor.
     """
     generator = host.resolve("generator", request.generator)
     facts = {
@@ -79,12 +110,14 @@ def generate_set(host: Host, request: GenerationRequest, folder: Path, note: Cal
         facts["options"] = generator.options.model_dump(mode="json")
     if generator.code:
         facts["code"] = generator.code
+    if request.keep_prompts:
+        facts["keep_prompts"] = True
     digest = hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:12]
     name = re.sub(r"[^A-Za-z0-9._-]+", "_", request.name)[:60]
     target = folder / f"{name}-{digest}"
     if not (target / MANIFEST).is_file():
         note(f"{request.name}: generating {request.count} clips into {target}")
-        generate_into(host, request, target)
+        generate_into(host, request, target, executor=executor, jobs=jobs)
     return ClipSet.open(target, name=request.name)
 
 
@@ -112,7 +145,15 @@ def _prompts_key(prompts: ClipSet | None) -> str:
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
-def generate_into(host: Host, request: GenerationRequest, folder: Path, progress: Progress | None = None) -> Path:
+def generate_into(
+    host: Host,
+    request: GenerationRequest,
+    folder: Path,
+    progress: Progress | None = None,
+    *,
+    executor: Executor | None = None,
+    jobs: int = 1,
+) -> Path:
     """Write clips as 16-bit FLAC and a `manifest.jsonl`; clips that an interrupted call left are kept.
 
     Args:
@@ -120,6 +161,8 @@ def generate_into(host: Host, request: GenerationRequest, folder: Path, progress
         request: What to make.
         folder: Made when absent.
         progress: Called with (clips written, clips to write).
+        executor: Where clips are generated, in ranges where the generator can; None is this process.
+        jobs: Worker processes of the executor.
 
     Returns:
         The manifest.
@@ -127,29 +170,46 @@ def generate_into(host: Host, request: GenerationRequest, folder: Path, progress
     Raises:
         UsageError: The generator needs prompts that the set does not carry, or the folder holds the clips of another
             request.
+        EvalError: Clips could not be generated; the others are kept, and the same call continues.
     """
     generator = host.resolve("generator", request.generator)
     prompts = prompts_for(host, request, generator)
+    if request.keep_prompts:
+        generator.check_continues()
+    prompt_of = PromptOf(request.prompts, prompts) if request.keep_prompts else None
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be made: {error.strerror}") from error
     partial = folder / _PARTIAL
-    facts = {"spec": request.name, "seconds": request.seconds, "seed": request.seed, "version": generator.version}
+    facts: dict[str, Any] = {
+        "spec": request.name,
+        "seconds": request.seconds,
+        "seed": request.seed,
+        "version": generator.version,
+    }
+    if request.keep_prompts:
+        facts["keep_prompts"] = True
     header = {"order": facts}  # the key under which folders of earlier versions hold it
-    done = _resume(partial, header)
+    records = _resume(partial, header)
+    worker = RangeWorker(generator, prompts, request.seconds, request.seed, prompt_of)
+    ranges = missing_ranges(generator, request.count, records, 4 * jobs if executor else 1)
     with partial.open("a", encoding="utf-8") as file:
-        if not done and partial.stat().st_size == 0:
+        if partial.stat().st_size == 0:
             file.write(json.dumps(header) + "\n")
-        for number, clip in enumerate(generator.clips(prompts, request.count, request.seconds, request.seed)):
-            if number >= done:
-                file.write(json.dumps(_write(folder, number, clip), ensure_ascii=False) + "\n")
+        for clip in generated(executor or InProcess(), worker, ranges, jobs):
+            if clip.number not in records:
+                records[clip.number] = _write(folder, clip)
+                file.write(json.dumps(records[clip.number], ensure_ascii=False) + "\n")
                 file.flush()
             if progress:
-                progress(number + 1, request.count)
-    lines = partial.read_text(encoding="utf-8").splitlines()[1:]
-    if not lines:
+                progress(len(records), request.count)
+    if not records:
         raise EvalError(f"{request.name}: the generator yielded no clip")
+    lines = [json.dumps(records[number], ensure_ascii=False) for number in sorted(records)]
+    if request.keep_prompts:
+        lines, continuations = _without_prompts(lines)
+        (folder / CONTINUATIONS).write_text("\n".join(continuations) + "\n", encoding="utf-8")
     (folder / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
     info = {**facts, "count": len(lines), "info": dataclasses.asdict(generator.info())}
     (folder / "generator.json").write_text(json.dumps(info, indent=1, default=str) + "\n", encoding="utf-8")
@@ -157,35 +217,38 @@ def generate_into(host: Host, request: GenerationRequest, folder: Path, progress
     return folder / MANIFEST
 
 
-def _resume(partial: Path, header: Mapping[str, Any]) -> int:
-    """Return how many clips an interrupted call of the same request wrote; drop a line that it did not finish."""
+def _resume(partial: Path, header: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
+    """Return the records of the clips that an interrupted call of the same request wrote, by number."""
     if not partial.is_file():
-        return 0
+        return {}
     text = partial.read_text(encoding="utf-8")
-    complete = text[: text.rfind("\n") + 1]
-    lines = complete.splitlines()
-    if lines and json.loads(lines[0]) != header:
+    complete = text[: text.rfind("\n") + 1]  # without a line that was not finished
+    lines = [json.loads(line) for line in complete.splitlines()]
+    if lines and lines[0] != header:
         raise UsageError(f"{partial.parent}: holds clips of another request; name an empty folder")
     partial.write_text(complete, encoding="utf-8")
-    return max(0, len(lines) - 1)
+    return {int(record["path"].partition(".")[0]): record for record in lines[1:]}
 
 
-def _write(folder: Path, number: int, clip: Clip) -> dict[str, Any]:
-    name = f"{number:05d}.flac"
-    # checked before it is written: FLAC would clip samples of another scale into a square wave
-    if reason := fault(Levels.of(clip.samples).peak):
-        raise EvalError(f"clip {clip.key!r} of the generator: {reason}")
+def _without_prompts(lines: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Return the manifest lines of clips that begin with their prompts, and those of the continuations in them."""
+    whole, continuations = [], []
+    for record in map(json.loads, lines):
+        prompt_seconds = record.pop("prompt_seconds")
+        continuations.append(json.dumps({**record, "offset": prompt_seconds}, ensure_ascii=False))
+        # words and phones are those of what was generated
+        known = {name: value for name, value in record.items() if name not in ("text", "phones")}
+        whole.append(json.dumps({**known, "prompt_seconds": prompt_seconds}, ensure_ascii=False))
+    return whole, continuations
+
+
+def _write(folder: Path, clip: EncodedClip) -> dict[str, Any]:
+    name = f"{clip.number:05d}.flac"
     try:
-        write_flac(folder / name, clip.samples, clip.rate_hz)
-    except AudioError as error:
-        raise EvalError(f"clip {clip.key!r} of the generator: {error}") from error
-    record: dict[str, Any] = {"path": name, "key": clip.key}
-    for field in ("text", "speaker", "language"):
-        if getattr(clip, field) is not None:
-            record[field] = getattr(clip, field)
-    if clip.phones is not None:
-        record["phones"] = " ".join(clip.phones)
-    return record
+        (folder / name).write_bytes(clip.flac)
+    except OSError as error:
+        raise EvalError(f"{folder / name}: cannot be written: {error.strerror}") from error
+    return {"path": name, **clip.record}
 
 
 def prompts_for(host: Host, request: GenerationRequest, generator: Generator) -> Sequence[Clip]:

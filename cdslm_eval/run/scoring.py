@@ -15,11 +15,13 @@ from cdslm_eval.core.store import Outcome
 from cdslm_eval.plugin.contract import Metric
 from cdslm_eval.results.channel import ChannelEffect, ChannelReport
 from cdslm_eval.results.estimate import Estimate
+from cdslm_eval.results.over_time import Track
 from cdslm_eval.results.recognition_gain import RecognitionGain
 from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
 from cdslm_eval.run import Measurement, Progress, Request, Runner
 from cdslm_eval.run.channel import ChannelStudy, inaudible, sees_channel, study_channels
 from cdslm_eval.run.components import NO_STUDIES, Studies
+from cdslm_eval.run.over_time import follow
 from cdslm_eval.run.real_row import measurable, real_estimates
 from cdslm_eval.run.recognition_gain import TextRows, gains_of, measure_texts
 from cdslm_eval.run.samples import context_of, sample_of
@@ -46,6 +48,7 @@ def score(
     studies: Studies = NO_STUDIES,
     real_row: bool = True,
     prompts: ClipSet | None = None,
+    window_s: float | None = None,
 ) -> ScoreResult:
     """Score systems with metrics.
 
@@ -60,6 +63,7 @@ def score(
         studies: What is measured next to divergences: channels, and the reference's texts.
         real_row: Measure the reference under metrics that compare with nothing too.
         prompts: What the systems continued, to be listened to next to the clips of its keys.
+        window_s: Length in seconds of windows that values are followed through; None measures whole clips only.
 
     Raises:
         UsageError: A metric needs a reference and there is none, or two systems have one name.
@@ -88,7 +92,12 @@ def score(
     )
     warnings = (*result.warnings, *unnamed_speakers(result.settings["sets"]))
     row = real_estimates(real, metrics, seed) if real is not None and real_row else ()
-    return dataclasses.replace(result, warnings=warnings, real=row, takes=shared_takes(systems, prompts))
+    takes = shared_takes(systems, prompts)
+    tracks: list[Track] = []
+    if window_s is not None:
+        tracks, notes = follow(runner, systems, real, metrics, window_s, seed=seed, progress=progress)
+        warnings = (*warnings, *notes)
+    return dataclasses.replace(result, warnings=warnings, real=row, takes=takes, over_time=tuple(tracks))
 
 
 def requests_for(

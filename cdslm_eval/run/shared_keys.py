@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.spans import Address
 from cdslm_eval.results.score_result import Take
 
 __all__ = ["shared_takes"]
@@ -28,15 +29,20 @@ def shared_takes(systems: Sequence[ClipSet], prompts: ClipSet | None = None) -> 
     by_key = [{source.key: source for source in system.sources} for system in systems]
     keys = [key for key in by_key[0] if all(key in sources for sources in by_key)]
     prompt_of = {source.key: source for source in prompts.sources} if prompts is not None else {}
-    if any(sources[key].span for sources in by_key for key in keys[:_MOST_KEYS]):
-        return ()  # a page plays files, not parts of recordings
     takes = []
     for key in keys[:_MOST_KEYS]:
         if key in prompt_of:
-            takes.append(Take(key=key, system="", path=prompt_of[key].path))
+            takes.append(Take(key=key, system="", path=str(prompt_of[key].address)))
         takes += [
-            Take(key=key, system=system.name, path=sources[key].path, prompt_seconds=sources[key].prompt_seconds)
+            Take(
+                key=key, system=system.name, path=str(sources[key].address), prompt_seconds=sources[key].prompt_seconds
+            )
             for system, sources in zip(systems, by_key, strict=True)
         ]
     # clips in memory have no file that a page could play
-    return tuple(takes) if all(Path(take.path).is_file() for take in takes) else ()
+    return tuple(takes) if all(_is_file(take.path) for take in takes) else ()
+
+
+def _is_file(address: str) -> bool:
+    """Return whether an address lies in a file that is there; a file may have a name that ends like a span."""
+    return Path(address).is_file() or Path(Address.parse(address).path).is_file()

@@ -193,6 +193,7 @@ class Worker:
             language=source.language,
             phones=source.phones,
             reference=reference,
+            prompt_seconds=source.prompt_seconds,
         )
         return source.derived(clip) if len(samples) else clip, peak, reads, problem
 
@@ -347,6 +348,7 @@ def _has(clip: Clip, need: str) -> bool:
         # a paired clip of which only the text was needed has no digest
         "reference_audio": clip.reference.digest or None if clip.reference else None,
         "reference_text": clip.reference.text if clip.reference else None,
+        "prompt_seconds": clip.prompt_seconds,
     }
     return values.get(need) is not None
 

@@ -240,7 +240,7 @@ class RunTable:
                 f"{', '.join(self.metric_names) or 'none'}"
             )
         if name not in self.metrics:
-            raise UnknownNameError("metric in the table", name, self.metric_names, self._nearest(name))
+            raise UnknownNameError("metric column", name, self.metric_names, self._nearest(name))
         return self.metrics[name]
 
     @property

@@ -34,6 +34,7 @@ POWER = 0.8
 GROUPS = 200
 MIN_CLUSTERS = 3
 _CHUNK = 64
+_CHUNK_CLIPS = 100_000
 _EQUAL = 1e-10  # values within this share of their size are equal but for rounding
 Floats = npt.NDArray[np.float64]
 
@@ -133,9 +134,11 @@ def jackknife(
     else:
         # t of 199 degrees is all but normal: more groups would cost evaluations and gain next to nothing
         groups, count = clusters.deal(GROUPS, rng), GROUPS
+    # 51 MB of weights at once, or one group's: those of 64 groups of ten million clips would be 5 GB
+    step = max(1, min(_CHUNK, _CHUNK * _CHUNK_CLIPS // len(groups)))
     parts = [
-        statistic.evaluate(columns, (groups != np.arange(start, min(start + _CHUNK, count))[:, None]).astype(float))
-        for start in range(0, count, _CHUNK)
+        statistic.evaluate(columns, (groups != np.arange(start, min(start + step, count))[:, None]).astype(float))
+        for start in range(0, count, step)
     ]
     return Jackknife(float(statistic.evaluate(columns, np.ones((1, len(groups))))[0]), np.concatenate(parts))
 

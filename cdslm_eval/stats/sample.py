@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from array import array
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -15,7 +17,7 @@ from cdslm_eval.core.store import Outcome
 from cdslm_eval.stats.clusters import Clusters, Ints
 from cdslm_eval.stats.jsd.ngrams import PhoneSequences
 
-__all__ = ["ClipLabel", "Sample", "gather"]
+__all__ = ["ClipLabel", "Sample", "SampleBuilder", "gather"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -118,33 +120,69 @@ def gather(
         clusters: What each clip is resampled with: its speaker, or something of its own.
         labels: Names of the clips, one per clip of the set; None where nothing names them.
     """
-    numbers: dict[str, list[float]] = {}
-    sequences: dict[str, _Encoder] = {}
-    vectors: dict[str, dict[int, npt.NDArray[np.float32]]] = {}
-    sample = Sample(labels=() if labels is None else labels)
-    scored: list[int] = []
-    for clip, outcome in enumerate(outcomes):
-        if outcome.status != "ok":
-            sample.n_failed += outcome.status == "failed"
-            sample.n_skipped += outcome.status == "skipped"
-            sample.reasons[outcome.reason] = sample.reasons.get(outcome.reason, 0) + 1
-            continue
-        for name, value in outcome.row.items():
-            if isinstance(value, list):
-                sequences.setdefault(name, _Encoder()).add(value)
-            elif isinstance(value, np.ndarray):
-                vectors.setdefault(name, {})[len(scored)] = value
-            elif value is None or isinstance(value, int | float):
-                numbers.setdefault(name, []).append(math.nan if value is None else float(value))
-        scored.append(clip)
-    # None in a vector column was taken for a number above
-    sample.numbers = {name: np.array(values) for name, values in numbers.items() if name not in vectors}
-    sample.sequences = {name: encoder.done() for name, encoder in sequences.items()}
-    sample.vectors = {name: _stacked(name, values, len(scored)) for name, values in vectors.items()}
-    sample.scored = np.array(scored, np.int64)
+    builder = SampleBuilder()
+    for outcome in outcomes:
+        if outcome.status == "ok":
+            builder.add_row(outcome.row)
+        else:
+            builder.add_missing(outcome.status, outcome.reason)
+    sample = builder.done()
+    sample.labels = () if labels is None else labels
     # of scored clips only: a speaker without any would be drawn and count as evidence
-    sample.clusters = Clusters.of(clusters[clip] for clip in scored)
+    sample.clusters = Clusters.of(clusters[clip] for clip in sample.scored)
     return sample
+
+
+class SampleBuilder:
+    """Collects rows into columns, so that ten million clips need arrays and not objects."""
+
+    def __init__(self) -> None:
+        self._numbers: dict[str, array[float]] = {}
+        self._sequences: dict[str, _Encoder] = {}
+        self._vectors: dict[str, dict[int, npt.NDArray[np.float32]]] = {}
+        self._scored: array[int] = array("q")
+        self._clips = 0
+        self._sample = Sample()
+
+    def add_missing(self, status: str, reason: str) -> None:
+        """Add a clip that was not scored: "failed" or "skipped", and why."""
+        self._clips += 1
+        self._sample.n_failed += status == "failed"
+        self._sample.n_skipped += status == "skipped"
+        self._sample.reasons[reason] = self._sample.reasons.get(reason, 0) + 1
+
+    def add_row(self, row: Mapping[str, Any]) -> None:
+        """Add a clip that was scored."""
+        for name, value in row.items():
+            if isinstance(value, list):
+                self._sequences.setdefault(name, _Encoder()).add(value)
+            elif isinstance(value, np.ndarray):
+                self._vectors.setdefault(name, {})[len(self._scored)] = value
+            elif value is None or isinstance(value, int | float):
+                self._numbers.setdefault(name, array("d")).append(math.nan if value is None else float(value))
+        self._scored.append(self._clips)
+        self._clips += 1
+
+    def add_numbers(self, columns: Mapping[str, Sequence[float | None]], rows: int) -> None:
+        """Add clips that were scored and whose rows hold numbers alone, column by column."""
+        for name, values in columns.items():
+            filled = values if None not in values else (math.nan if value is None else value for value in values)
+            self._numbers.setdefault(name, array("d")).extend(filled)  # type: ignore[arg-type]
+        self._scored.extend(range(self._clips, self._clips + rows))
+        self._clips += rows
+
+    def done(self) -> Sample:
+        """Return the sample, each clip a cluster of its own, without labels."""
+        sample = self._sample
+        # None in a vector column was taken for a number above
+        sample.numbers = {
+            name: np.frombuffer(values) for name, values in self._numbers.items() if name not in self._vectors
+        }
+        sample.sequences = {name: encoder.done() for name, encoder in self._sequences.items()}
+        sample.vectors = {name: _stacked(name, values, len(self._scored)) for name, values in self._vectors.items()}
+        sample.scored = np.frombuffer(self._scored, np.int64) if self._scored else np.zeros(0, np.int64)
+        sample.clusters = Clusters.alone(len(self._scored))
+        return sample
 
 
 def _stacked(name: str, values: Mapping[int, npt.NDArray[np.float32]], rows: int) -> npt.NDArray[np.float32]:
@@ -158,18 +196,25 @@ def _stacked(name: str, values: Mapping[int, npt.NDArray[np.float32]], rows: int
     return stacked
 
 
+class _Codes(dict[str, int]):
+    """Numbers symbols in the order in which they are first looked up."""
+
+    def __missing__(self, symbol: str) -> int:
+        return self.setdefault(symbol, len(self))
+
+
 class _Encoder:
-    """Encodes sequences one by one, so that a hundred thousand clips need arrays, not strings."""
+    """Encodes sequences one by one, so that a million clips need 4 bytes a symbol."""
 
     def __init__(self) -> None:
-        self._known: dict[str, int] = {}
-        self._codes: list[npt.NDArray[np.int32]] = []
+        self._known = _Codes()
+        self._codes: array[int] = array("i")
+        self._ends: array[int] = array("q", [0])
 
     def add(self, symbols: Sequence[str]) -> None:
-        known = self._known
-        self._codes.append(np.fromiter((known.setdefault(s, len(known)) for s in symbols), np.int32, len(symbols)))
+        self._codes.extend(map(self._known.__getitem__, symbols))
+        self._ends.append(len(self._codes))
 
     def done(self) -> PhoneSequences:
-        offsets = np.zeros(len(self._codes) + 1, np.int64)
-        np.cumsum([len(codes) for codes in self._codes], out=offsets[1:])
-        return PhoneSequences(np.concatenate(self._codes), offsets, tuple(self._known))
+        codes = np.frombuffer(self._codes, np.int32) if self._codes else np.zeros(0, np.int32)
+        return PhoneSequences(codes, np.frombuffer(self._ends, np.int64), tuple(self._known))

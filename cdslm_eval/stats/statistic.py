@@ -247,6 +247,17 @@ class Statistic(ABC):
         del sample, reference, estimation, context
         return Diagnostics()
 
+    def change(self, windows: int) -> Statistic | None:
+        """Return the statistic of the change over the windows of clips; by default None: it is not estimated.
+
+        Its samples have the column `window`, the number of the window of each row.
+
+        Args:
+            windows: How many windows each clip has, at least 2.
+        """
+        del windows
+        return None
+
     def on_common_scale(
         self, estimations: Mapping[str, Estimation], samples: Mapping[str, Sample], reference: Sample, context: Context
     ) -> Mapping[str, Sequence[Estimate]]:

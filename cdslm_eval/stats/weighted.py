@@ -147,6 +147,12 @@ class WeightedStatistic(Statistic):
         method = f"{'jackknife' if self.smooth else 'bootstrap'} over clips (or speakers), t"
         return [context.difference(test, method=method, paired=paired, sides=values, reason=reason)]
 
+    def change(self, windows: int) -> Statistic:
+        """Return the statistic of the change over the windows of clips."""
+        from cdslm_eval.stats.change import Change, RoughChange  # they are weighted statistics themselves
+
+        return (Change if self.smooth else RoughChange)(self, windows)
+
     def _why_untested(self, sides: Sequence[Sample], context: Context) -> str:
         """Return why two sides of enough clips cannot be compared; by default they can: ""."""
         del sides, context

@@ -24,7 +24,7 @@ from cdslm_eval.run.contents import read_contents
 
 __all__ = ["cache_key", "cached_differences", "cached_scores", "read_copies"]
 
-_STATISTICS = 2
+_STATISTICS = 3
 """Raised where intervals, errors or warnings change under identities that stay."""
 
 
@@ -65,6 +65,7 @@ def _plain_scores(result: ScoreResult) -> dict[str, Any]:
     lists = ("failures", "contributions", "exemplars", "recognition_gain")
     return {
         "estimates": [estimate.as_json() for estimate in result.estimates],
+        "real": [estimate.as_json() for estimate in result.real],
         **{name: [dataclasses.asdict(entry) for entry in getattr(result, name)] for name in lists},
         "warnings": list(result.warnings),
         "paths": [[owner, key, path] for (owner, key), path in result.clip_paths.items()],
@@ -76,6 +77,7 @@ def _plain_scores(result: ScoreResult) -> dict[str, Any]:
 def _read_scores(data: Mapping[str, Any]) -> ScoreResult:
     return ScoreResult(
         estimates=tuple(Estimate.from_json(entry) for entry in data["estimates"]),
+        real=tuple(Estimate.from_json(entry) for entry in data["real"]),
         failures=tuple(Failure(**entry) for entry in data["failures"]),
         contributions=tuple(
             NgramContribution(**{**entry, "ngram": tuple(entry["ngram"]), "clips": tuple(entry["clips"])})

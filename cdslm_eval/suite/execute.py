@@ -20,9 +20,11 @@ from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.results.suite_result import Cell, Judgement, SuiteResult
 from cdslm_eval.run.comparison import differences
+from cdslm_eval.run.real_row import real_estimates
 from cdslm_eval.run.samples import sample_of
 from cdslm_eval.run.scoring import REFERENCE, over_budget, set_digest, summarise
 from cdslm_eval.run.set_notes import unnamed_speakers
+from cdslm_eval.run.shared_keys import shared_takes
 from cdslm_eval.stats.sample import Sample
 from cdslm_eval.suite.cache import cache_key, cached_differences, cached_scores
 from cdslm_eval.suite.gates import judge, quantity_of_difference, quantity_of_estimate
@@ -61,7 +63,10 @@ def run_suite(plan: Plan, options: RunOptions) -> SuiteResult:
             record = Record.of(stack.enter_context(Store(options.against, read_only=True)))
             refuse_other_identities(plan, record)
         folder = options.store.with_suffix(".clips")
-        sets = write_sets(plan.sets, plan.host, plan.recognizer_spec, folder, options.log)
+        executor, run = options.executor, plan.suite.spec.run
+        if executor is None and "executor" in run.model_fields_set:
+            executor = plan.host.make("executor", run.executor)
+        sets = write_sets(plan.sets, plan.host, plan.recognizer_spec, folder, options.log, executor, options.jobs)
         store = stack.enter_context(Store(options.store))
         rows = measure(plan, options, store, sets)
         cells = tuple(
@@ -136,9 +141,12 @@ def _summary(plan: Plan, store: Store, rows: Rows, reference: str | None, system
     clips = real.request.clips if real else None
 
     def compute() -> ScoreResult:
-        return summarise(measured, real, metrics, reference=clips, seed=seed, channel=channel, texts=texts)
+        scores = summarise(measured, real, metrics, reference=clips, seed=seed, channel=channel, texts=texts)
+        return dataclasses.replace(scores, real=real_estimates(real, metrics, seed) if real else ())
 
-    return cached_scores(store, key, compute)
+    # clips to listen to are looked for each time: files may have moved since the numbers were computed
+    takes = shared_takes([measurement.request.clips for measurement in measured])
+    return dataclasses.replace(cached_scores(store, key, compute), takes=takes)
 
 
 def _differences_to_baselines(plan: Plan, store: Store, rows: Rows) -> dict[tuple[str, str, str], list[Difference]]:
@@ -333,6 +341,8 @@ def _joined(
         # two references may have clips of one key, and a wrong one must not be played
         paths |= {key: path for key, path in group.clip_paths.items() if len(groups) == 1 or key[0] != REFERENCE}
     estimates = (estimate for group in groups for estimate in group.estimates)
+    # one row of real speech cannot stand for two references
+    real = groups[0].real if len(groups) == 1 else ()
     return ScoreResult(
         estimates=tuple(sorted(estimates, key=lambda estimate: position[estimate.system])),
         failures=tuple(failure for group in groups for failure in group.failures),
@@ -340,6 +350,8 @@ def _joined(
         exemplars=tuple(exemplar for group in groups for exemplar in group.exemplars),
         warnings=tuple(dict.fromkeys([*warnings, *(warning for group in groups for warning in group.warnings)])),
         settings=settings,
+        real=real,
+        takes=tuple(take for group in groups for take in group.takes),
         channel=ChannelReport.joined([group.channel for group in groups if group.channel is not None]),
         recognition_gain=tuple(gain for group in groups for gain in group.recognition_gain),
         citations=citations,

@@ -23,7 +23,7 @@ from typing import Literal
 from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Estimate
-from cdslm_eval.results.numbers import format_number
+from cdslm_eval.results.numbers import UNKNOWN, decimals_beside, format_interval, format_number
 from cdslm_eval.results.sample_size import Needed, clips_for_width
 from cdslm_eval.results.suite_result import Judgement
 
@@ -362,11 +362,12 @@ def _status(gate: Gate, quantity: GatedQuantity) -> tuple[Literal["pass", "fail"
 
 
 def _sentence(gate: Gate, system: str, quantity: GatedQuantity, status: str) -> str:
-    ends = [format_number(end) if math.isfinite(end) else "open" for end in (quantity.low, quantity.high)]
-    interval = "" if quantity.is_exact or ends == ["open", "open"] else f" ({' … '.join(ends)})"
+    decimals = decimals_beside(quantity.low, quantity.high, gate.number)
+    ends = format_interval(quantity.low, quantity.high, decimals)
+    interval = "" if quantity.is_exact or ends == UNKNOWN else f" ({ends})"
     verb = {"pass": "holds", "fail": "does not hold", "undecided": "is undecided"}[status]
     label = f" [{quantity.label}]" if gate.against or gate.part != "value" else ""
-    measured = f"{quantity.value:.4g}{interval}{label}"
+    measured = f"{format_number(quantity.value, decimals)}{interval}{label}"
     return f"{system}: {gate.text} {verb}: {measured}, bound {gate.number:.4g}, {quantity.clips} clips"
 
 

@@ -11,6 +11,7 @@ from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.contract import Metric
+from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.run import Measurement, Progress, Request, Runner
 from cdslm_eval.run.channel import ChannelStudy, study_channels
 from cdslm_eval.run.recognition_gain import TextRows, measure_texts, phones_of_texts
@@ -56,7 +57,7 @@ class RunOptions:
         store: The file of rows.
         jobs: Worker processes.
         device: Of metrics with a model; "" takes the suite's.
-        executor: Where metrics run; "" takes the suite's.
+        executor: Where metrics run; None takes the suite's.
         only: Patterns of systems and metrics, as they were typed.
         shard: Measure only this part, and judge nothing.
         against: The recorded run to compare with.
@@ -68,7 +69,7 @@ class RunOptions:
     store: Path
     jobs: int = 1
     device: str = ""
-    executor: str = ""
+    executor: Executor | None = None
     only: tuple[str, ...] = ()
     shard: Shard | None = None
     against: Path | None = None
@@ -109,7 +110,7 @@ def measure(plan: Plan, options: RunOptions, store: Store, sets: Mapping[SetKey,
     spec, metrics, profiler = plan.suite.spec, list(plan.metrics.values()), plan.profiler
     runner = Runner(
         store,
-        plan.host.make("executor", options.executor or spec.run.executor),
+        options.executor or plan.host.make("executor", spec.run.executor),
         plan.recognizer,
         jobs=options.jobs,
         time_limit_s=spec.budget.clip_seconds,
@@ -126,7 +127,7 @@ def measure(plan: Plan, options: RunOptions, store: Store, sets: Mapping[SetKey,
     keys: list[SetKey] = []
     for reference, systems in reference_groups(plan).items():
         real = clips(("references", reference)) if reference else None
-        group = requests_for([clips(("systems", name)) for name in systems], real, metrics, profiler)
+        group = requests_for([clips(("systems", name)) for name in systems], real, metrics, profiler, real_row=True)
         requests += group
         keys += [("systems", name) for name in systems]
         if reference and len(group) > len(systems):

@@ -12,6 +12,7 @@ from cdslm_eval.core.errors import EvalError, UsageError, did_you_mean
 from cdslm_eval.core.speakers import speakers_from
 from cdslm_eval.core.toml import Problems
 from cdslm_eval.plugin.contract import text_files
+from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.run.generation import GenerationRequest, generate_set
 from cdslm_eval.suite.schema import SetSpec, Suite, SuiteSpec
@@ -94,7 +95,13 @@ def plan_sets(
 
 
 def write_sets(
-    sets: Sequence[PlannedSet], host: Host, recognizer: str, folder: Path, log: Callable[[str], None]
+    sets: Sequence[PlannedSet],
+    host: Host,
+    recognizer: str,
+    folder: Path,
+    log: Callable[[str], None],
+    executor: Executor | None = None,
+    jobs: int = 1,
 ) -> dict[SetKey, ClipSet]:
     """Return the clips of every set; generators write theirs under `folder` unless they are there already.
 
@@ -104,6 +111,8 @@ def write_sets(
         recognizer: Recognizes the phones of prompts where a generator needs them.
         folder: Where generated sets are written.
         log: Receives one line for each set that is generated.
+        executor: Where generators run; None is this process.
+        jobs: Worker processes of the executor.
     """
     clips: dict[SetKey, ClipSet] = {}
     for entry in sets:
@@ -118,7 +127,7 @@ def write_sets(
         if isinstance(call.prompts, tuple):
             prompts = clips[call.prompts]
         request = GenerationRequest(call.spec, prompts, call.count, call.seconds, call.seed, recognizer)
-        written = generate_set(host, request, folder, log)
+        written = generate_set(host, request, folder, log, executor, jobs)
         clips[entry.key] = ClipSet(entry.key[1], written.sources, written.origin)
     return clips
 

@@ -26,6 +26,8 @@ _SENTENCES = (
 def spoken() -> tuple[Clip, ...]:
     """Return five spoken sentences at 16 kHz, of 0.7 to 6 s, each with everything that a metric may need.
 
+    The first half of each counts as its prompt.
+
     The samples are the caller's own: what one check's subject does to them, the next check does not see.
     """
     return tuple(dataclasses.replace(clip, samples=clip.samples.copy()) for clip in _spoken())
@@ -47,7 +49,9 @@ def _spoken() -> tuple[Clip, ...]:
             clips.append(dataclasses.replace(_clip(f"clip{number}", noisy, text), reference=real))
     phones = phonemize([clip.text or "" for clip in clips])
     return tuple(
-        dataclasses.replace(clip, phones=tuple(row), transcript=clip.text, speaker=f"s{number % 2}")
+        dataclasses.replace(
+            clip, phones=tuple(row), transcript=clip.text, speaker=f"s{number % 2}", prompt_seconds=clip.seconds / 2
+        )
         for number, (clip, row) in enumerate(zip(clips, phones, strict=True))
     )
 
@@ -99,6 +103,7 @@ def written(clips: tuple[Clip, ...], folder: Path) -> list[Source]:
                 phones=clip.phones,
                 reference=None if reference is None else str(reference),
                 reference_text=clip.reference.text if clip.reference else None,
+                prompt_seconds=clip.prompt_seconds,
             )
         )
     return sources

@@ -74,6 +74,18 @@ def _prefix(generator: Generator) -> None:
     _demand_equal(_made(generator, _COUNT)[:1], _made(generator, 1), "made alone: a clip must not depend on the count")
 
 
+def _ranges(generator: Generator) -> None:
+    first = generator.batch_clips
+    demand(isinstance(first, int) and first >= 1, f"batch_clips is {first!r}, not a whole number from 1 on")
+    first = first if first < _COUNT else 0  # a batch more of a costly model would show no more than the whole does
+    numbers = range(first, _COUNT)
+    apart = in_time(
+        lambda: list(generator.clip_range(_prompts(generator), numbers, _SECONDS, _SEED)), _HANG_S, f"making {numbers}"
+    )
+    demand(len(apart) == len(numbers), f"{len(numbers)} clips from {first} on were requested, it made {len(apart)}")
+    _demand_equal(_made(generator, _COUNT)[first:], apart, f"made by clip_range from {first} on")
+
+
 def _lazy(generator: Generator) -> None:
     """Demand that the first clip comes before the last is made, so that a run can be resumed and watched."""
     stream = generator.clips(_prompts(generator), 1_000_000, _SECONDS, _SEED)
@@ -143,6 +155,7 @@ GENERATOR_CHECKS = (
     Check("generates none when none is requested", _none),
     Check("same seed, same clips", _same_seed),
     Check("a clip does not depend on the count", _prefix),
+    Check("a range holds the clips of the whole", _ranges),
     Check("yields as it goes", _lazy),
     Check("names what it needs", _without_prompts),
     Check("leaves prompts alone", _hands_off),

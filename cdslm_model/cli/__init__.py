@@ -14,7 +14,7 @@ app = typer.Typer(
     help="The continuous diffusion spoken language model: prepare speech, train, generate.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="--debug, allowed anywhere, shows the traceback of an error.",
+    epilog="-q prints no progress, -v more of what is done, --debug the traceback of an error; all may stand anywhere.",
 )
 for group in (prepare, train, generate, facts):
     group.add_to(app)

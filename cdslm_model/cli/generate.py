@@ -26,8 +26,20 @@ def generate(
     guidance: Annotated[float, typer.Option("--guidance", help="Weight of the context against silence.")] = 1.0,
     steps: Annotated[int, typer.Option("--steps", min=1, help="Steps of the sampler.")] = 32,
     sampler: Annotated[str, typer.Option("--sampler", help="dpm-solver-2m, heun, ddim or euler.")] = "dpm-solver-2m",
+    silence: Annotated[str, typer.Option("--silence", help="quiet (as in the training speech) or digital.")] = "quiet",
+    rescale: Annotated[
+        float, typer.Option("--rescale", help="Share by which guided speech returns to its unguided level, 0..1.")
+    ] = 0.7,
+    overlap: Annotated[int, typer.Option("--overlap", min=0, help="Frames that each round generates once more.")] = 0,
     vocoder: Annotated[str | None, typer.Option("--vocoder", help="Instead of the run's own.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    executor: Annotated[
+        str | None,
+        typer.Option("--executor", help="Where clips are generated: local, or a plugin's such as ray."),
+    ] = None,
+    jobs: Annotated[
+        int, typer.Option("--jobs", "-j", min=0, help="Worker processes; 0: none, or one per processor of --executor.")
+    ] = 0,
     pictures: Annotated[int, typer.Option("--pictures", min=0, help="Clips to draw in spectrograms.png.")] = 8,
 ) -> None:
     """Write continuations as FLAC with a manifest, and a picture of the first ones; an interrupted call continues."""
@@ -39,10 +51,24 @@ def generate(
         "guidance": guidance,
         "steps": steps,
         "sampler": sampler,
+        "silence": silence,
+        "rescale": rescale,
+        "overlap": overlap,
         "device": device,
         **({"vocoder": vocoder} if vocoder else {}),
     }
-    typer.echo(str(write_clips("cdslm", out, options, prompts=prompts, count=count, seconds=seconds, seed=seed)))
+    manifest = write_clips(
+        "cdslm",
+        out,
+        options,
+        prompts=prompts,
+        count=count,
+        seconds=seconds,
+        seed=seed,
+        executor=executor,
+        jobs=jobs,
+    )
+    typer.echo(str(manifest))
     if pictures:
         from cdslm_model.sample.pictures import draw_set
 

@@ -9,6 +9,7 @@ import typer
 
 __all__ = [
     "Accumulate",
+    "AnchorFrames",
     "AsJson",
     "AttentionBias",
     "BatchSize",
@@ -21,6 +22,7 @@ __all__ = [
     "Depth",
     "Device",
     "Ema",
+    "EmaShare",
     "EndShare",
     "Gamma",
     "JoinSpeakers",
@@ -31,7 +33,6 @@ __all__ = [
     "Plan",
     "Precision",
     "Probe",
-    "Quiet",
     "Recipe",
     "RotaryBase",
     "SaveEvery",
@@ -79,7 +80,7 @@ ZeroTerminalSnr = Annotated[
 Gamma = Annotated[float, typer.Option("--gamma", help="Cap of the SNR in the loss weight.")]
 WeightFloor = Annotated[float | None, typer.Option("--weight-floor", help="Least loss weight in noise.")]
 Recipe = Annotated[
-    str, typer.Option("--recipe", help="continue (ours) or paper: defaults of the five options that follow.")
+    str, typer.Option("--recipe", help="continue (ours) or paper: defaults of the six options that follow.")
 ]
 EndShare = Annotated[float | None, typer.Option("--end-share", help="Share of training times at pure noise.")]
 OnsetWeight = Annotated[
@@ -95,7 +96,14 @@ Lr = Annotated[float, typer.Option("--lr", help="Peak learning rate at the base 
 WeightDecay = Annotated[float, typer.Option("--weight-decay", help="At the base size.")]
 WarmupSteps = Annotated[int, typer.Option("--warmup-steps", min=0, help="At most; a tenth of a short run.")]
 DecayShare = Annotated[float, typer.Option("--decay-share", help="Share of the run with a falling rate.")]
-Ema = Annotated[float, typer.Option("--ema", help="Decay of the averaged weights.")]
+AnchorFrames = Annotated[
+    float | None,
+    typer.Option("--anchor-frames", help="Frames over which the last context frame, as a first guess, falls by e."),
+]
+Ema = Annotated[float, typer.Option("--ema", help="Largest decay of the averaged weights.")]
+EmaShare = Annotated[
+    float, typer.Option("--ema-share", help="Horizon of the averaged weights as a share of the steps so far.")
+]
 ClipNorm = Annotated[float, typer.Option("--clip-norm", help="Largest norm of the gradient.")]
 Seed = Annotated[int, typer.Option("--seed", min=0, help="Of weights, windows, noise and times.")]
 ValidWindows = Annotated[int, typer.Option("--valid-windows", min=1, help="Held-out windows.")]
@@ -113,5 +121,4 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N
 CompileNetwork = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="Let torch compile the network (default: on a GPU).")
 ]
-Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="Print no progress.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

@@ -62,12 +62,16 @@ def prepare(
 
 def _progress(what: str) -> Callable[[int, int], None]:
     """Return a function that prints the progress, at most every five seconds."""
+    from cdslm_model.plugin.verbosity import is_quiet
+
     start = printed = time.monotonic()
 
     def line(done: int, total: int) -> None:
         """Print clips done and the time left."""
         nonlocal printed
         now = time.monotonic()
+        if is_quiet():
+            return
         if now - printed < 5 and not (done == total and now - start > 5):
             return
         printed = now

@@ -23,6 +23,9 @@ if TYPE_CHECKING:
 
 __all__ = ["named_settings", "run_app", "run_until_stopped"]
 
+_QUIET, _VERBOSE = {"--quiet", "-q"}, {"--verbose", "-v"}
+_GENERAL = {"--debug", *_QUIET, *_VERBOSE}
+
 J = TypeVar("J", bound="Job[Any]")
 
 
@@ -30,7 +33,8 @@ def run_app(app: typer.Typer, program: str) -> NoReturn:
     """Run a command line and exit; an error is printed as one sentence.
 
     Exit codes: 0 done, 2 the command or the data was wrong, 3 an error of the environment or of the program,
-    128 + N stopped by signal N with a checkpoint written. `--debug`, anywhere, shows the traceback of an error.
+    128 + N stopped by signal N with a checkpoint written. `--debug` (the traceback of an error), `-q` and `-v` may
+    stand anywhere.
     """
     for stream in (sys.stdout, sys.stderr):
         # A file name need not be UTF-8 and is printed all the same
@@ -52,9 +56,11 @@ def _exit_code(app: typer.Typer, program: str) -> int:
     """Return the exit code of a command line, having printed the sentence of its error."""
     resumes = "all written files are complete, the same command resumes from them"
     code, message = 0, ""
-    arguments = [argument for argument in sys.argv[1:] if argument != "--debug"]
-    is_debugging = len(arguments) < len(sys.argv) - 1
+    general = {argument for argument in sys.argv[1:] if argument in _GENERAL}
+    arguments = [argument for argument in sys.argv[1:] if argument not in _GENERAL]
+    is_debugging = "--debug" in general
     try:
+        _set_verbosity(app, quiet=bool(general & _QUIET), verbose=bool(general & _VERBOSE))
         app(arguments)
     except SystemExit as end:
         code, message = (1, end.code) if isinstance(end.code, str) else (end.code or 0, "")
@@ -79,6 +85,18 @@ def _exit_code(app: typer.Typer, program: str) -> int:
 
         typer.echo(printable_lines(message), err=True)
     return code
+
+
+def _set_verbosity(app: typer.Typer, *, quiet: bool, verbose: bool) -> None:
+    """Hand `--quiet` and `--verbose` to this process and to those it starts."""
+    from cdslm_model.plugin.verbosity import VERBOSITY, set_up_logging
+
+    if quiet and verbose:
+        raise ModelError("--quiet and --verbose: use one of them")
+    if quiet or verbose:
+        os.environ[VERBOSITY] = "quiet" if quiet else "verbose"
+    own = [command.callback.__module__.partition(".")[0] for command in app.registered_commands if command.callback]
+    set_up_logging("cdslm_eval", "cdslm_model", *own)
 
 
 def _show_traceback(is_debugging: bool) -> None:

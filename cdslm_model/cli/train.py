@@ -46,6 +46,7 @@ def train(
     end_share: options.EndShare = None,
     onset_weight: options.OnsetWeight = None,
     attention_bias: options.AttentionBias = None,
+    anchor_frames: options.AnchorFrames = None,
     rotary_base: options.RotaryBase = None,
     batch_size: options.BatchSize = 16,
     accumulate: options.Accumulate = 1,
@@ -53,10 +54,11 @@ def train(
     weight_decay: options.WeightDecay = 0.03,
     warmup_steps: options.WarmupSteps = 100,
     decay_share: options.DecayShare = 0.2,
-    ema: options.Ema = 0.999,
+    ema: options.Ema = 0.9999,
+    ema_share: options.EmaShare = 0.05,
     clip_norm: options.ClipNorm = 1.0,
     seed: options.Seed = 0,
-    valid_windows: options.ValidWindows = 64,
+    valid_windows: options.ValidWindows = 512,
     valid_every: options.ValidEvery = 250,
     save_every: options.SaveEvery = 250,
     probe: options.Probe = True,
@@ -65,7 +67,6 @@ def train(
     device: options.Device = "auto",
     compile_network: options.CompileNetwork = None,
     plan: options.Plan = False,
-    quiet: options.Quiet = False,
     as_json: options.AsJson = False,
 ) -> None:
     """Train a model; interrupted at any moment, the same command resumes, bit for bit on a CPU.
@@ -75,6 +76,7 @@ def train(
     values = dict(locals())
     from cdslm_model.data.windows import read_spec
     from cdslm_model.diffusion import Process
+    from cdslm_model.plugin.verbosity import is_quiet
     from cdslm_model.sample.probe import probe as run_probe
     from cdslm_model.sample.vocoder import find_vocoder
     from cdslm_model.train.jobs import Length, find_splits
@@ -93,7 +95,9 @@ def train(
     chosen |= {name: values[name] for name in chosen if values[name] is not None}
     settings = Settings(
         config=_config(depth, patch, context_seconds, continuation_seconds, chosen["rotary_base"]),
-        process=Process(schedule, target, zero_terminal_snr, gamma, chosen["weight_floor"]),
+        process=Process(
+            schedule, target, zero_terminal_snr, gamma, chosen["weight_floor"], anchor_frames=chosen["anchor_frames"]
+        ),
         **named_settings(Settings, {**values, **chosen}),
     )
     job = TrainingJob(
@@ -103,7 +107,7 @@ def train(
         out=out,
         lengths=lengths,
         device=device,
-        quiet=quiet,
+        quiet=is_quiet(),
         compile=compile_network,
         probe=(lambda saved: run_probe(saved, train_on, held_out, min(128, max(2, valid_windows)), device))
         if probe

@@ -77,6 +77,10 @@ class MelSpec:
         """Return the number of frames of a number of samples: one per whole hop."""
         return samples // self.hop
 
+    def complete_frames(self, samples: int) -> int:
+        """Return the number of frames whose whole window lies before the end of a number of samples."""
+        return max(0, min(self.frames(samples), (samples - self.window // 2) // self.hop + 1))
+
     def samples(self, frames: int) -> int:
         """Return the number of samples of a number of frames."""
         return frames * self.hop
@@ -188,12 +192,15 @@ class Normalizer:
     Args:
         mean: `[mels]`.
         std: `[mels]`, above 0.
+        quiet: Log-mel of a quiet moment of the speech, `[mels]`; None where it is not known.
 
     Raises:
         ModelError: Shapes differ, or a value is not finite or not above 0.
     """
 
-    def __init__(self, mean: Tensor, std: Tensor) -> None:
+    def __init__(self, mean: Tensor, std: Tensor, quiet: Tensor | None = None) -> None:
+        if quiet is not None and (quiet.shape != mean.shape or not quiet.isfinite().all()):
+            raise ModelError(f"a quiet frame of shape {list(quiet.shape)}; give one finite value per band")
         if mean.ndim != 1 or mean.shape != std.shape:
             raise ModelError(f"mean of shape {list(mean.shape)} and std of {list(std.shape)}; give one value per band")
         if not (mean.isfinite().all() and std.isfinite().all() and (std > 0).all()):
@@ -201,6 +208,7 @@ class Normalizer:
                 "mean and std of the mel bands must be finite, and std above 0: is the speech all silence?"
             )
         self.mean, self.std = mean.float(), std.float()
+        self.quiet = None if quiet is None else quiet.float()
 
     @classmethod
     def fit(cls, log_mels: Iterable[Tensor]) -> Self:
@@ -242,11 +250,14 @@ class Normalizer:
     @property
     def digest(self) -> str:
         """Identity of the values, 16 hex digits: losses compare if and only if it is equal."""
-        return hashlib.sha256(json.dumps(self.as_dict(), sort_keys=True).encode()).hexdigest()[:16]
+        # without the quiet frame, which moves no loss
+        scale = {"mean": self.mean.tolist(), "std": self.std.tolist()}
+        return hashlib.sha256(json.dumps(scale, sort_keys=True).encode()).hexdigest()[:16]
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {"mean": self.mean.tolist(), "std": self.std.tolist()}
+        quiet = {} if self.quiet is None else {"quiet": self.quiet.tolist()}
+        return {"mean": self.mean.tolist(), "std": self.std.tolist(), **quiet}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
@@ -256,6 +267,8 @@ class Normalizer:
             ModelError: The values are not a normalizer.
         """
         try:
-            return cls(torch.tensor(values["mean"]), torch.tensor(values["std"]))
+            # checkpoints of earlier versions have no quiet frame
+            quiet = torch.tensor(values["quiet"]) if "quiet" in values else None
+            return cls(torch.tensor(values["mean"]), torch.tensor(values["std"]), quiet)
         except (KeyError, TypeError, ValueError, RuntimeError) as error:
             raise ModelError(f"mean and std of the mel bands cannot be read: {error}") from error

@@ -78,6 +78,10 @@ class Shard:
         """Return the frames start..stop, `[stop - start, mels]`."""
         return self.storage.decode(self.stored[start:stop], self.scale)
 
+    def every(self, stride: int) -> npt.NDArray[np.float32]:
+        """Return every stride-th frame, `[frames / stride, mels]`."""
+        return self.storage.decode(self.stored[::stride], self.scale)
+
 
 class Draft:
     """A shard that is being filled.

@@ -21,6 +21,11 @@ from cdslm_model.seeding import random_source
 
 __all__ = ["Shards", "Windows", "read_spec"]
 
+_QUIET_QUANTILE = 0.02
+"""Of each mel band: the background of the recordings in their pauses."""
+_QUIET_FRAMES = 20_000
+"""Frames from which the quantile is estimated, 4 minutes of speech."""
+
 
 def read_spec(folder: Path) -> MelSpec:
     """Return the mel spec of a folder that `cdslm prepare` wrote, reading its first shard's record only.
@@ -96,12 +101,18 @@ class Shards:
         return [self.clips.name(int(clip)) for clip in both]
 
     def normalizer(self) -> Normalizer:
-        """Return the mean and standard deviation of each mel band over all frames."""
+        """Return the mean and standard deviation of each mel band over all frames, and the corpus' quiet frame."""
         mean = self._sums / self.frames
         variance = np.maximum(self._squares / self.frames - mean**2, 0.0)
         # A band that never moves has no deviation to divide by
         deviation = np.where(variance > 1e-6, np.sqrt(variance), 1.0)
-        return Normalizer(torch.from_numpy(mean).float(), torch.from_numpy(deviation).float())
+        return Normalizer(torch.from_numpy(mean).float(), torch.from_numpy(deviation).float(), self._quiet_frame())
+
+    def _quiet_frame(self) -> Tensor:
+        """Return a low quantile of each mel band, over frames spread evenly over the folder, `[mels]`."""
+        stride = -(-self.frames // _QUIET_FRAMES)
+        sample = np.concatenate([shard.every(stride) for shard in self._shards])
+        return torch.from_numpy(np.quantile(sample, _QUIET_QUANTILE, axis=0)).float()
 
     def read(self, start: int, stop: int) -> Tensor:
         """Return frames start..stop of the whole folder, across shards, float32 `[stop - start, mels]`."""
@@ -132,7 +143,9 @@ class Shards:
 class Windows:
     """Windows of context and continuation, each determined by a seed, a step and its position in the batch.
 
-    Every position in every stretch that is long enough is equally likely.
+    Training draws without replacement: in an epoch each stretch is cut into as many disjoint windows as fit, from a
+    random start that is new in every epoch, and all of them are used once, in random order. With replacement a third
+    of the speech would be missing from what counts as one epoch.
 
     Args:
         shards: Prepared speech.
@@ -142,6 +155,8 @@ class Windows:
 
     Attributes:
         left_out_frames: Frames in stretches that are too short for a window.
+        usable_frames: Frames in the others.
+        per_epoch: Windows of one epoch.
 
     Raises:
         DataError: No stretch is as long as a window.
@@ -163,22 +178,48 @@ class Windows:
                 f"{lengths.max() / second:.2f} s); shorten --context-seconds and --continuation-seconds"
                 + ("" if join_speakers else ", or join the clips of each speaker with --join-speakers")
             )
-        self.left_out_frames = int(lengths[~fits].sum())
+        self.left_out_frames, self.usable_frames = int(lengths[~fits].sum()), int(lengths[fits].sum())
         self._starts = stretches[fits, 0]
         self._positions = np.cumsum(lengths[fits] - self.frames + 1)
+        self._counts, self._slack = lengths[fits] // self.frames, lengths[fits] % self.frames
+        self.per_epoch = int(self._counts.sum())
+        self._epochs: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
 
     def window(self, position: float) -> tuple[Tensor, Tensor]:
         """Return context and continuation at a position in [0, 1) of all windows, float32 `[frames, mels]` each."""
         index = int(position * self._positions[-1])
         stretch = int(np.searchsorted(self._positions, index, "right"))
         before = int(self._positions[stretch - 1]) if stretch else 0
-        start = int(self._starts[stretch]) + index - before
+        return self._read(int(self._starts[stretch]) + index - before)
+
+    def batch(self, seed: int, step: int, rows: Sequence[int], size: int) -> tuple[Tensor, Tensor]:
+        """Return the windows in some rows of a step's batch, `[rows, frames, mels]` each.
+
+        Args:
+            seed: The run's.
+            step: Counts from 0.
+            rows: Of 0 .. size - 1.
+            size: Windows in the whole batch.
+        """
+        # by their number in the whole run: a resumed run, or one on more processes, draws the same windows
+        places = [divmod(step * size + row, self.per_epoch) for row in rows]
+        drawn = [self._read(int(self._epoch(seed, epoch)[place])) for epoch, place in places]
+        contexts, continuations = zip(*drawn, strict=True)
+        return torch.stack(contexts), torch.stack(continuations)
+
+    def _read(self, start: int) -> tuple[Tensor, Tensor]:
         mels = self.shards.read(start, start + self.frames)
         return mels[: self.context_frames], mels[self.context_frames :]
 
-    def batch(self, seed: int, step: int, rows: Sequence[int]) -> tuple[Tensor, Tensor]:
-        """Return the windows in some rows of a step's batch, `[rows, frames, mels]` each."""
-        # keyed by step and row: a resumed run, or one on more processes, draws the same windows
-        drawn = [self.window(random_source(seed, "window", step, row).random()) for row in rows]
-        contexts, continuations = zip(*drawn, strict=True)
-        return torch.stack(contexts), torch.stack(continuations)
+    def _epoch(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
+        """Return the first frames of an epoch's windows, in its random order."""
+        if (seed, epoch) not in self._epochs:
+            source = random_source(seed, "epoch", epoch)
+            phases = (source.random(len(self._starts)) * (self._slack + 1)).astype(np.int64)
+            first = np.cumsum(self._counts) - self._counts
+            within = np.arange(self.per_epoch) - np.repeat(first, self._counts)
+            starts = np.repeat(self._starts + phases, self._counts) + within * self.frames
+            # a batch lies in two epochs at most, and they follow each other
+            self._epochs = {key: order for key, order in self._epochs.items() if key == (seed, epoch - 1)}
+            self._epochs[seed, epoch] = starts[np.argsort(source.random(self.per_epoch), kind="stable")]
+        return self._epochs[seed, epoch]

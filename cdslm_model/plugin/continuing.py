@@ -13,7 +13,7 @@ from pydantic import Field
 
 from cdslm_eval.core.audio import Clip, content_digest
 from cdslm_eval.core.errors import EvalError, UsageError
-from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options
+from cdslm_eval.plugin.contract import GeneratorInfo, Options, RangeGenerator
 from cdslm_model.errors import ModelError
 
 __all__ = [
@@ -52,7 +52,7 @@ class ContinuationOptions(CheckpointOptions):
     batch: int = Field(8, ge=1)
 
 
-class ContinuingGenerator(Generator):
+class ContinuingGenerator(RangeGenerator):
     """Continues prompts in batches; a subclass loads the checkpoint and generates one batch."""
 
     positional = "checkpoint"
@@ -61,9 +61,18 @@ class ContinuingGenerator(Generator):
 
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
+        self.batch_clips = self.options.batch
+        # seed -> model, while a worker holds it open from range to range
+        self._opened: dict[int, Any] | None = None
         if self.options.context == "none":
             # Without a context it needs no prompts; the host reads this from the instance.
             self.prompts = frozenset()  # type: ignore[misc]  # narrows the class's value for this instance
+
+    def check_continues(self) -> None:
+        """Refuse to have prompts put in front of clips that continue the beginnings of their prompts."""
+        super().check_continues()
+        if self.options.context == "start":
+            raise UsageError(f"{self.name}: with context=start clips do not follow the end of their prompts; use end")
 
     @abstractmethod
     def load(self, seed: int) -> Any:
@@ -82,7 +91,24 @@ class ContinuingGenerator(Generator):
             seconds: Duration of each.
         """
 
-    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
+    @contextmanager
+    def open(self, device: str) -> Iterator[None]:
+        """Keep the model from range to range; where it runs is an option of the generator."""
+        del device
+        self._opened = {}
+        try:
+            yield
+        finally:
+            self._opened = None
+
+    def _model(self, seed: int) -> Any:
+        if self._opened is None:
+            return self.load(seed)
+        if seed not in self._opened:
+            self._opened[seed] = self.load(seed)
+        return self._opened[seed]
+
+    def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
         """Yield continuations of about the given duration; prompts repeat where there are too few."""
         options = self.options
         alone = options.context == "none"
@@ -92,12 +118,12 @@ class ContinuingGenerator(Generator):
             )
         rate_hz = self.info().rate_hz
         with reraised():
-            model = self.load(seed)
-            for start in range(0, count, options.batch):
-                numbers = range(start, min(start + options.batch, count))
-                batch = [None if alone else prompts[number % len(prompts)] for number in numbers]
-                generated = self.generate_batch(model, batch, numbers, seconds)
-                for prompt, number, samples in zip(batch, numbers, generated, strict=True):
+            model = self._model(seed)
+            for start in range(numbers.start, numbers.stop, options.batch):
+                own = range(start, min(start + options.batch, numbers.stop))
+                batch = [None if alone else prompts[number % len(prompts)] for number in own]
+                generated = self.generate_batch(model, batch, own, seconds)
+                for prompt, number, samples in zip(batch, own, generated, strict=True):
                     key = f"{number:05d}" if prompt is None else prompt_key(prompt, number, len(prompts))
                     yield generated_clip(key, samples, rate_hz)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -14,6 +14,8 @@ from cdslm_eval.plugin.contract import GeneratorInfo
 from cdslm_model.plugin.continuing import ContinuationOptions, ContinuingGenerator, reraised
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from cdslm_model.checkpoint import Checkpoint
     from cdslm_model.sample.continuation import Continuer
 
@@ -27,18 +29,24 @@ class CdslmOptions(ContinuationOptions):
         guidance: Weight of the context against silence; 1 is the model as trained, 0 ignores the context.
         steps: Steps of the sampler.
         sampler: "dpm-solver-2m", "heun", "ddim", or "euler" for flow matching.
+        silence: What stands for an absent context: the "quiet" frame of the training speech, or "digital" silence.
+        rescale: Share by which guided speech returns to the level and spread that it has without guidance.
+        overlap: Last frames of what is continued that each round generates once more, as known speech.
     """
 
     guidance: float = Field(1.0, ge=0.0, le=100.0)
     steps: int = Field(32, ge=1, le=10_000)
     sampler: str = "dpm-solver-2m"
+    silence: Literal["quiet", "digital"] = "quiet"
+    rescale: float = Field(0.7, ge=0.0, le=1.0)
+    overlap: int = Field(0, ge=0, le=10_000)
 
 
 class CdslmGenerator(ContinuingGenerator):
     """Continues prompts with a continuous diffusion spoken language model."""
 
     name = "cdslm"
-    version = "2"
+    version = "3"
     Options = CdslmOptions
 
     def fingerprint(self) -> Mapping[str, str]:
@@ -53,7 +61,8 @@ class CdslmGenerator(ContinuingGenerator):
             "mel": ", ".join(f"{name} {value}" for name, value in spec.items()),
             "vocoder": options.vocoder or settings["vocoder"],
             "diffusion": ", ".join(f"{name} {value}" for name, value in settings["process"].items()),
-            "sampling": f"{options.sampler}, {options.steps} steps, guidance {options.guidance:g}, "
+            "sampling": f"{options.sampler}, {options.steps} steps, guidance {options.guidance:g} against "
+            f"{options.silence} silence, rescale {options.rescale:g}, overlap {options.overlap}, "
             f"context {options.context}",
         }
         return self.counted(latest.facts, latest.step, conventions)
@@ -63,25 +72,40 @@ class CdslmGenerator(ContinuingGenerator):
         from cdslm_model.sample.continuation import Continuer, SamplingConfig
 
         options = self.options
-        sampling = SamplingConfig(options.sampler, options.steps, options.guidance, seed)
+        sampling = SamplingConfig(
+            options.sampler,
+            options.steps,
+            options.guidance,
+            seed,
+            silence=options.silence,
+            rescale=options.rescale,
+            overlap_frames=options.overlap,
+        )
         return Continuer(options.checkpoint, sampling, options.device, options.vocoder)
 
     def generate_batch(
         self, model: Continuer, prompts: Sequence[Clip | None], numbers: Sequence[int], seconds: float
     ) -> Iterator[npt.NDArray[np.float32]]:
         """Yield the samples of one batch of continuations."""
+        frames = round(seconds * model.spec.frame_rate)
+        # The last frame of a prompt has zeros in its window, where speech went on: it is generated and cut off
+        cut = 1 if self.options.context == "end" else 0
+        contexts = [self._context(model, prompt) for prompt in prompts]
+        for log_mel in model.continuations(contexts, numbers, cut + frames):
+            yield model.speak(log_mel[cut:])
+
+    def _context(self, model: Continuer, prompt: Clip | None) -> Tensor:
+        """Return the log-mel of the part of a prompt that is continued."""
         import torch
 
-        contexts = []
-        for prompt in prompts:
-            if prompt is None:
-                contexts.append(torch.empty(0, model.config.mels))
-                continue
-            log_mel = model.log_mel(prompt.at_rate(model.spec.rate_hz).samples)
-            frames = model.config.context_frames
-            contexts.append(log_mel[:frames] if self.options.context == "start" else log_mel[-frames:])
-        for log_mel in model.continuations(contexts, numbers, round(seconds * model.spec.frame_rate)):
-            yield model.speak(log_mel)
+        if prompt is None:
+            return torch.empty(0, model.config.mels)
+        samples = prompt.at_rate(model.spec.rate_hz).samples
+        log_mel = model.log_mel(samples)
+        if self.options.context == "start":
+            return log_mel[: model.config.context_frames]
+        # at least one frame: none would stand for no prompt at all
+        return log_mel[: max(1, model.spec.complete_frames(len(samples)))]
 
     def _checkpoint(self) -> Checkpoint:
         from cdslm_model import checkpoint

@@ -23,6 +23,8 @@ def write_clips(
     count: int,
     seconds: float,
     seed: int = 0,
+    executor: str | None = None,
+    jobs: int = 0,
 ) -> Path:
     """Write clips as FLAC with a manifest; an interrupted call continues where it stopped.
 
@@ -34,6 +36,8 @@ def write_clips(
         count: How many clips.
         seconds: Their length in seconds.
         seed: The same seed gives the same clips.
+        executor: Where they are generated, by name with options; None is this process, or "local" with `jobs`.
+        jobs: Worker processes; 0 is one per processor where an executor is named.
 
     Returns:
         The manifest.
@@ -43,7 +47,16 @@ def write_clips(
     """
     try:
         generate(
-            generator, out, options=options, prompts=prompts, count=count, seconds=seconds, seed=seed, progress=True
+            generator,
+            out,
+            options=options,
+            prompts=prompts,
+            count=count,
+            seconds=seconds,
+            seed=seed,
+            progress=True,
+            executor=executor,
+            jobs=jobs,
         )
     except EvalError as error:
         raise _as_model_error(error) from error

@@ -18,11 +18,15 @@ from cdslm_model.diffusion import Process
 from cdslm_model.errors import CheckpointError, ModelError
 from cdslm_model.net.config import Config
 from cdslm_model.net.mmdit import MMDiT
-from cdslm_model.sample.sampling import find_sampler, guided, times
+from cdslm_model.sample.sampling import find_sampler, guided, held, times
 from cdslm_model.sample.vocoder import find_vocoder
 from cdslm_model.seeding import clip_noise
 
-__all__ = ["Continuer", "SamplingConfig"]
+__all__ = ["GRID_POWER", "SILENCES", "Continuer", "SamplingConfig"]
+
+SILENCES = ("quiet", "digital")
+GRID_POWER = 2.0
+"""Of the time grid: with it 16 steps have the spread of 64, with even angles 64 steps lack 4 % of it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,17 +38,28 @@ class SamplingConfig:
         steps: Steps of the sampler.
         guidance: Weight of the context against silence; 1 is the model as trained.
         seed: The same seed gives the same continuations.
+        silence: What stands for an absent context: the "quiet" frame of the training speech, or "digital" silence.
+        rescale: Share, in 0..1, by which guided speech returns to the level and spread that it has without guidance.
+        overlap_frames: Last frames of what is continued that each round generates once more, as known speech. The
+            context then lacks them, and the rounds of our small models join worse than with none.
     """
 
     sampler: str = "dpm-solver-2m"
     steps: int = 32
     guidance: float = 1.0
     seed: int = 0
+    silence: str = "quiet"
+    rescale: float = 0.7
+    overlap_frames: int = 0
 
     def __post_init__(self) -> None:
         find_sampler(self.sampler)
         if self.steps < 1 or not np.isfinite(self.guidance):
             raise ModelError(f"{self.steps} steps, guidance {self.guidance}: at least one step, a finite guidance")
+        if self.silence not in SILENCES:
+            raise ModelError(f"There is no silence {self.silence!r}; use {' or '.join(SILENCES)}")
+        if not 0 <= self.rescale <= 1 or self.overlap_frames < 0:
+            raise ModelError(f"rescale {self.rescale}, overlap of {self.overlap_frames} frames: 0..1, and 0 or more")
 
 
 class Continuer:
@@ -69,7 +84,7 @@ class Continuer:
     ) -> None:
         saved = checkpoint.find_checkpoint(path)
         settings = saved.facts["settings"]
-        self.sampling = sampling
+        self.sampling, self.folder = sampling, saved.folder
         self.device = pick_device(device)
         self.config = Config.from_dict(settings["config"])
         self.process = Process(**settings["process"])
@@ -102,11 +117,12 @@ class Continuer:
     def continuations(self, contexts: Sequence[Tensor], clips: Sequence[int | str], frames: int) -> list[Tensor]:
         """Return the continuation of each context; it does not depend on the rest of the batch, but for rounding.
 
-        More frames than the model was trained on are generated in rounds, each continuing the one before.
+        Frames are generated in rounds of a whole window, each continuing the one before. On request a round's first
+        frames are the last ones of what it continues, noised to each step's time (`SamplingConfig.overlap_frames`).
 
         Args:
-            contexts: Log-mels `[frames_i, mels]`; the last frames up to the trained length are used. A context
-                of no frames means none: silence of the trained length.
+            contexts: Log-mels `[frames_i, mels]`; the last frames up to the trained length and the overlap are used.
+                A context of no frames means none: silence of the trained length.
             clips: Key of each continuation's noise.
             frames: Frames to generate.
 
@@ -114,59 +130,105 @@ class Continuer:
             Log-mels `[frames, mels]`.
         """
         trimmed = [self._context(context) for context in contexts]
-        # Whole windows are generated and cut: the model was trained on no shorter ones
-        whole = -(-frames // self.config.continuation_frames) * self.config.continuation_frames
-        noise = [clip_noise(self.sampling.seed, clip, whole, self.config.mels) for clip in clips]
+        overlaps = [self._overlap(context) for context in contexts]
         continuations: list[Tensor] = [torch.empty(0)] * len(trimmed)
         # Contexts of one length make a batch without padding
-        for length in sorted({len(context) for context in trimmed}):
-            rows = [row for row, context in enumerate(trimmed) if len(context) == length]
-            batch = self._in_rounds(
-                torch.stack([trimmed[row] for row in rows]), torch.stack([noise[row] for row in rows])
-            )
+        groups = sorted({(len(context), overlap) for context, overlap in zip(trimmed, overlaps, strict=True)})
+        for length, overlap in groups:
+            rows = [
+                row for row, own in enumerate(zip(map(len, trimmed), overlaps, strict=True)) if own == (length, overlap)
+            ]
+            past = torch.stack([trimmed[row] for row in rows])
+            batch = self._in_rounds(past, overlap, [clips[row] for row in rows], frames)
             for row, generated in zip(rows, batch, strict=True):
-                continuations[row] = self.normalizer.denormalize(generated[:frames])
+                continuations[row] = self.normalizer.denormalize(generated)
         return continuations
 
     def _context(self, context: Tensor) -> Tensor:
+        """Return what a clip continues: its own last frames, or silence."""
         if not self.config.context_frames:
             return torch.empty(0, self.config.mels)
         if not len(context):
             return self._silence(self.config.context_frames)
-        return self.normalizer.normalize(context[-self.config.context_frames :])
+        return self.normalizer.normalize(context[-self._past_frames :])
+
+    def _overlap(self, context: Tensor) -> int:
+        """Return how many frames of a context the first round generates once more: none of silence."""
+        if not self.config.context_frames or self.sampling.guidance == 0:
+            return 0
+        # at least one frame stays in the context itself
+        return min(self._most_overlap, max(0, len(context) - 1))
+
+    @property
+    def _most_overlap(self) -> int:
+        """Frames that a round generates once more, less than all."""
+        return min(self.sampling.overlap_frames, self.config.continuation_frames - 1)
+
+    @property
+    def _past_frames(self) -> int:
+        """Frames that a round looks back: its context, and those that it generates once more."""
+        return self.config.context_frames + self._most_overlap
 
     def _silence(self, frames: int) -> Tensor:
-        return self.normalizer.normalize(torch.full((frames, self.config.mels), self.spec.silence))
+        """Return normalised silence, `[frames, mels]`."""
+        if self.sampling.silence == "digital":
+            return self.normalizer.normalize(torch.full((frames, self.config.mels), self.spec.silence))
+        if self.normalizer.quiet is None:
+            raise CheckpointError(
+                f"{self.folder}: an earlier version trained it and did not keep a quiet frame of its speech; "
+                "Use: silence=digital"
+            )
+        return self.normalizer.normalize(self.normalizer.quiet).expand(frames, -1)
 
     @torch.inference_mode()
     def predict(self, contexts: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
         """Return the network's prediction for normalised contexts and x_t, `[batch, frames, mels]` on the CPU."""
-        streams = (contexts.to(self.device), noisy.to(self.device))
-        predicted: Tensor = self._model(streams, time.to(self.device).float())
-        return predicted.cpu()
+        return self._predicted((contexts.to(self.device), noisy.to(self.device)), time.to(self.device)).cpu()
 
     @torch.inference_mode()
     def sample(self, contexts: Tensor, noise: Tensor) -> Tensor:
         """Return normalised continuations `[batch, frames, mels]` of normalised contexts, in one round."""
-        return self._round(contexts, noise)
+        return self._round(contexts, noise, noise[:, :0])
 
-    def _in_rounds(self, contexts: Tensor, noise: Tensor) -> Tensor:
+    def _in_rounds(self, past: Tensor, overlap: int, clips: Sequence[int | str], frames: int) -> Tensor:
         """Return continuations `[batch, frames, mels]`, round by round; the context grows up to the trained length."""
-        past, rounds = contexts, []
-        for piece in torch.split(noise, self.config.continuation_frames, dim=1):
-            rounds.append(self._round(past, piece))
-            past = torch.cat((past, rounds[-1]), 1)
-            past = past[:, max(0, past.shape[1] - self.config.context_frames) :]
-        return torch.cat(rounds, 1)
+        whole, mels = self.config.continuation_frames, self.config.mels
+        # Whole windows are generated and cut: the model was trained on no shorter ones
+        noise = torch.stack([clip_noise(self.sampling.seed, clip, frames + whole, mels) for clip in clips])
+        rounds: list[Tensor] = []
+        done = 0
+        while done < frames:
+            # drawn anew: the noise that known frames were generated from is not independent of them
+            key = f"overlap {len(rounds)} of"
+            lead = [clip_noise(self.sampling.seed, f"{key} {clip}", overlap, mels) for clip in clips]
+            known = past[:, past.shape[1] - overlap :]
+            own = torch.cat((torch.stack(lead), noise[:, done : done + whole - overlap]), 1)
+            context = past[:, max(0, past.shape[1] - overlap - self.config.context_frames) : past.shape[1] - overlap]
+            rounds.append(self._round(context, own, known)[:, overlap:])
+            past = torch.cat((past, rounds[-1]), 1)[:, -self._past_frames :]
+            done += whole - overlap
+            overlap = self._most_overlap
+        return torch.cat(rounds, 1)[:, :frames]
 
-    def _round(self, contexts: Tensor, noise: Tensor) -> Tensor:
-        silence = self._silence(contexts.shape[1]).expand_as(contexts)
+    def _round(self, contexts: Tensor, noise: Tensor, known: Tensor) -> Tensor:
+        """Return one window `[batch, frames, mels]`, whose first frames stand for known ones."""
+        contexts, noise, known = (value.to(self.device) for value in (contexts, noise, known))
+        silence = contexts
+        if self.sampling.guidance != 1:
+            silence = self._silence(contexts.shape[1]).to(self.device).expand_as(contexts)
         predict = guided(
-            lambda streams, time: self._model(streams, time.float()),
-            (contexts.to(self.device),),
-            (silence.to(self.device),),
+            self._predicted,
+            (contexts,),
+            (silence,),
             self.sampling.guidance,
             one_batch=self.device.type != "cpu",
+            process=self.process,
+            rescale=self.sampling.rescale,
         )
-        grid = times(self.process, self.sampling.steps)
-        return find_sampler(self.sampling.sampler)(predict, noise.to(self.device), grid, self.process).cpu()
+        predict = held(predict, known, noise[:, : known.shape[1]], self.process)
+        grid = times(self.process, self.sampling.steps, GRID_POWER)
+        return find_sampler(self.sampling.sampler)(predict, noise, grid, self.process).cpu()
+
+    def _predicted(self, streams: tuple[Tensor, ...], time: Tensor) -> Tensor:
+        """Return the prediction for context and x_t on the device."""
+        return self.process.anchored(self._model(streams, time.float()), streams[0], time)

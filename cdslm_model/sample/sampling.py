@@ -1,4 +1,4 @@
-"""Samplers as pure functions of one signature, their time grid, and guidance by silence.
+"""Samplers as pure functions of one signature, their time grid, guidance by silence, and known first frames.
 
 Every sampler is `sampler(predict, noise, times, process) -> x0`, where `predict(x_t, time)` is a network's prediction
 at `time` `[batch]`, and `times` falls from the process's last time to 0.
@@ -27,6 +27,7 @@ __all__ = [
     "euler",
     "find_sampler",
     "guided",
+    "held",
     "heun",
     "times",
 ]
@@ -38,16 +39,23 @@ Network = Callable[[tuple[Tensor, ...], Tensor], Tensor]
 Sampler = Callable[[Predict, Tensor, Sequence[float], Process], Tensor]
 
 
-def times(process: Process, steps: int) -> list[float]:
-    """Return `steps` + 1 times from the process's last time to 0, evenly spaced in the angle between example and noise.
+def times(process: Process, steps: int, power: float = 1.0) -> list[float]:
+    """Return `steps` + 1 times from the process's last time to 0, spaced in the angle between example and noise.
 
     The path from noise to speech depends on a schedule only through that angle, atan(sigma / alpha): steps that are
     even in it take every schedule along the same points, and keep second order where sigma grows as a root of time.
     Sampling starts where the example is gone, as zero terminal SNR wants it (Lin et al. 2024, section 3.3).
+
+    Args:
+        process: Its schedule and last time.
+        steps: At least 1.
+        power: 1 makes the angles even. Above 1 step i ends at the share 1 - (i / steps)^power of the largest angle: the
+            steps are finer near time 1, where the first one can only be of first order.
     """
     if steps < 1:
         raise ModelError(f"{steps} sampling steps: at least 1 is needed")
-    angles = _angle(process, torch.tensor([process.last_time])) * torch.arange(steps, 0, -1) / steps
+    shares = 1.0 - (torch.arange(steps, dtype=torch.float64) / steps) ** power
+    angles = _angle(process, torch.tensor([process.last_time])) * shares
     low, high = torch.zeros(steps, dtype=torch.float64), torch.full((steps,), process.last_time, dtype=torch.float64)
     # bisection to the precision of float64: the schedules share no closed inverse
     for _ in range(60):
@@ -154,6 +162,8 @@ def guided(
     guidance: float,
     *,
     one_batch: bool = True,
+    process: Process | None = None,
+    rescale: float = 0.0,
 ) -> Predict:
     """Return a prediction guided towards its conditions: p(silence) + guidance (p(conditions) - p(silence)).
 
@@ -166,17 +176,29 @@ def guided(
         guidance: 0 ignores the conditions, 1 is the model as trained, more exaggerates them.
         one_batch: Whether both predictions are made in one batch, which fills a GPU. A processor is as fast on two
             batches, whose buffers are half the size, and faster where the large ones are given back to the system.
+        process: Needed to rescale.
+        rescale: Share, in 0..1, by which mean and deviation of each clip's x0 return to those without guidance, which
+            would otherwise make speech louder.
 
     Source:
-        Ho & Salimans 2022; silence at inference without dropout in training: Ramapuram et al. 2026.
+        Ho & Salimans 2022; silence at inference without dropout in training: Ramapuram et al. 2026; rescaling: Lin et
+        al. 2024, section 3.4, here of x0 and with its mean, as the mean of a log-mel is its level.
     """
     alone = {0.0: silence, 1.0: conditions}.get(guidance)
     if alone is not None:
         return lambda x, time: network((*alone, x), time)
 
+    def mixed(x: Tensor, time: Tensor, towards: Tensor, without: Tensor) -> Tensor:
+        """Return the guided prediction, rescaled."""
+        prediction = torch.lerp(without, towards, guidance)
+        if process is None or not rescale:
+            return prediction
+        clean, plain = (process.denoised(x, own, time)[0] for own in (prediction, towards))
+        return process.prediction(x, _like(clean, plain, rescale), time)
+
     def in_turn(x: Tensor, time: Tensor) -> Tensor:
         """Evaluate one after the other and mix them."""
-        return torch.lerp(network((*silence, x), time), network((*conditions, x), time), guidance)
+        return mixed(x, time, network((*conditions, x), time), network((*silence, x), time))
 
     if not one_batch:
         return in_turn
@@ -185,9 +207,39 @@ def guided(
     def at_once(x: Tensor, time: Tensor) -> Tensor:
         """Evaluate both in one batch and mix them."""
         towards, without = network((*both, torch.cat((x, x))), torch.cat((time, time))).chunk(2)
-        return torch.lerp(without, towards, guidance)
+        return mixed(x, time, towards, without)
 
     return at_once
+
+
+def held(predict: Predict, known: Tensor, noise: Tensor, process: Process) -> Predict:
+    """Return a prediction for x_t whose first frames are known speech, noised to each time.
+
+    The frames after them are then generated as their continuation within the same stream. What the sampler makes of
+    the known frames themselves has no effect and is to be cut off.
+
+    Args:
+        predict: The prediction.
+        known: x0 of the first frames, `[batch, known frames, mels]`.
+        noise: Theirs, independent of `known`.
+        process: Noises them.
+
+    Source:
+        Song et al. 2021, "Score-Based Generative Modeling through SDEs", appendix I.2 (imputation).
+    """
+
+    def replaced(x: Tensor, time: Tensor) -> Tensor:
+        """Evaluate with the known frames in place."""
+        return predict(torch.cat((process.noised(known, noise, time), x[:, known.shape[1] :]), 1), time)
+
+    return replaced if known.shape[1] else predict
+
+
+def _like(clean: Tensor, plain: Tensor, share: float) -> Tensor:
+    """Return x0 with each clip's mean and deviation moved towards those of another x0."""
+    mean, deviation = clean.mean((1, 2), keepdim=True), clean.std((1, 2), keepdim=True)
+    matched = (clean - mean) * (plain.std((1, 2), keepdim=True) / deviation) + plain.mean((1, 2), keepdim=True)
+    return torch.lerp(clean, matched, share)
 
 
 def _angle(process: Process, time: Tensor) -> Tensor:

@@ -57,6 +57,19 @@ class World:
         # decided together: a process that left alone would leave the others waiting in their next collective call
         return bool(self.sum(torch.tensor(float(flag), device=self.device)).item()) if self.size > 1 else flag
 
+    def first_text(self, text: str) -> str:
+        """Return the text that the first process passed; a collective call."""
+        if self.size == 1:
+            return text
+        content = text.encode()
+        size = torch.tensor(len(content), device=self.device)
+        dist.broadcast(size, 0)
+        # the others pass texts of other lengths, and a broadcast needs one shape
+        values = list(content) if self.rank == 0 else [0] * int(size)
+        codes = torch.tensor(values, dtype=torch.uint8, device=self.device)
+        dist.broadcast(codes, 0)
+        return bytes(codes.tolist()).decode()
+
 
 @contextmanager
 def open_world(device: str) -> Iterator[World]:

@@ -60,7 +60,7 @@ def losses(network: Network, process: Process, batch: Batch, onset_weight: float
             frames best, and in the mean over a whole continuation they hardly count.
     """
     noisy = process.noised(batch.clean, batch.noise, batch.time)
-    prediction = network((batch.context, noisy), batch.time)
+    prediction = process.anchored(network((batch.context, noisy), batch.time), batch.context, batch.time)
     target = process.predicted(batch.clean, batch.noise, batch.time)
     # float32: with 8 significant bits the squares of small errors would be mostly rounding
     squares = (prediction.float() - target).square()
@@ -93,7 +93,7 @@ def training_batch(
         size: Windows in the whole batch.
         end_share: Share of the times that are 1, pure noise; the others are even over [0, 1).
     """
-    context, clean = windows.batch(seed, step, rows)
+    context, clean = windows.batch(seed, step, rows, size)
     # keyed by the row in the whole batch, so that the number of processes does not change it
     noise = torch.stack([clip_noise(seed, f"step {step} place {row}", *clean.shape[1:]) for row in rows])
     # Kingma et al. 2021: evenly spread times under one random offset lower the variance of the loss

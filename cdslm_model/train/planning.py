@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -10,9 +11,10 @@ from cdslm_model.data.mel import MelSpec
 from cdslm_model.data.windows import Shards, read_spec
 from cdslm_model.net import flops
 from cdslm_model.train.jobs import Job, result_counts
+from cdslm_model.train.schedule import WarmupStableDecay
 from cdslm_model.train.settings import Settings
 
-__all__ = ["per_step", "planned"]
+__all__ = ["data_use", "per_step", "planned", "schedules", "training_steps"]
 
 _BYTES_A_PARAMETER = 16
 """Of one checkpoint: weights, their average and AdamW's two moments, float32."""
@@ -32,6 +34,38 @@ def per_step(settings: Settings) -> dict[str, float]:
     }
 
 
+def schedules(job: Job[Settings]) -> list[WarmupStableDecay]:
+    """Return the learning-rate schedule of each length of a job, the shortest first."""
+    costs = per_step(job.settings)
+    # lengths that round to the same number of steps are one run
+    counts = sorted({length.steps(costs) for length in job.lengths})
+    settings = job.settings
+    return [WarmupStableDecay.plan(count, settings.warmup_steps, settings.decay_share) for count in counts]
+
+
+def training_steps(runs: Sequence[WarmupStableDecay]) -> int:
+    """Return the steps of a main run, the last one, and of what its branches do not share with it."""
+    *branches, main = runs
+    shared = [branch.decay_start if branch.shares(main) else 0 for branch in branches]
+    return main.steps + sum(branch.steps - start for branch, start in zip(branches, shared, strict=True))
+
+
+def data_use(settings: Settings, steps: int, frames: int) -> dict[str, float]:
+    """Return the epochs of a run and its distinct tokens.
+
+    Args:
+        settings: Of the run.
+        steps: Training steps.
+        frames: Frames in stretches as long as a window.
+
+    Returns:
+        "epochs": frames drawn over those frames; "unique_tokens": the run's tokens, at most one epoch's.
+    """
+    config = settings.config
+    epochs = steps * settings.batch_size * (config.context_frames + config.continuation_frames) / frames
+    return {"epochs": epochs, "unique_tokens": steps * per_step(settings)["tokens"] / max(1.0, epochs)}
+
+
 def planned(job: Job[Settings]) -> dict[str, Any]:
     """Return N, D, C, 6ND and steps of a job's longest run, its epochs and its bytes on disk.
 
@@ -40,19 +74,21 @@ def planned(job: Job[Settings]) -> dict[str, Any]:
 
     Returns:
         "parameters", "tokens", "flops", "six_nd" and "steps" as `result.json` has them; "epochs", the frames drawn over
-        the frames in stretches as long as a window; "bytes" of the checkpoints that stay; "rate_hz" of what the model
-        will generate.
+        the frames in stretches as long as a window; "training_flops" of the longest run and its branches together;
+        "bytes" of the checkpoints that stay; "rate_hz" of what the model will generate.
     """
     settings, config = job.settings, job.settings.config
     costs = per_step(settings)
-    steps = max(length.steps(costs) for length in job.lengths)
-    kept = min(_KEPT, max(1, math.ceil(steps / settings.save_every)))
+    runs = schedules(job)
+    steps = runs[-1].steps
+    # of each branch the checkpoint where it leaves the main run stays too
+    kept = sum(min(_KEPT, max(1, math.ceil(plan.steps / settings.save_every))) for plan in runs) + len(runs) - 1
     frames = _usable_frames(job.data, config.context_frames + config.continuation_frames, settings.join_speakers)
-    drawn = steps * settings.batch_size * (config.context_frames + config.continuation_frames)
     spec = MelSpec() if frames is None else read_spec(job.data)
     return {
         **result_counts(config.parameters(), steps, costs),
-        "epochs": drawn / frames if frames else None,
+        **(data_use(settings, steps, frames) if frames else {"epochs": None}),
+        "training_flops": training_steps(runs) * costs["flops"],
         "bytes": kept * _BYTES_A_PARAMETER * config.parameters(),
         "rate_hz": spec.rate_hz,
     }

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import logging
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,7 +30,7 @@ from cdslm_model.train.jobs import (
 from cdslm_model.train.journal import Journal
 from cdslm_model.train.loop import run
 from cdslm_model.train.objective import Validation
-from cdslm_model.train.planning import per_step
+from cdslm_model.train.planning import data_use, per_step, schedules, training_steps
 from cdslm_model.train.schedule import WarmupStableDecay
 from cdslm_model.train.settings import Settings
 from cdslm_model.train.stopping import noted_signals
@@ -38,6 +39,7 @@ from cdslm_model.train.trainer import Trainer
 __all__ = ["TrainingJob", "train"]
 
 BRANCHES = "branches"
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -57,7 +59,8 @@ def train(job: TrainingJob) -> dict[str, Any]:
     """Train or resume a job, and return its `result.json`.
 
     With several lengths the learning rate stays at its peak up to the longest one's decay, and each shorter one is a
-    branch of that main run with a decay of its own, in `branches/`; the result of the longest contains theirs.
+    branch of that main run with a decay of its own, in `branches/`; the result of the longest contains theirs. A length
+    of less than ten warm-ups rises faster than the main run and is trained from its first step on.
 
     Raises:
         ModelError: A problem with the job, the data, the disk or the loss.
@@ -98,13 +101,10 @@ class _Runs:
             "flops": "exact training FLOPs (3 x forward), validation not counted",
             **{f"tokens, {name}": f"{count * settings.batch_size} a step" for name, count in tokens.items()},
         }
-        # lengths that round to the same number of steps are one run
-        steps = sorted({length.steps(self.per_step) for length in job.lengths})
-        self.schedules = [
-            WarmupStableDecay.plan(count, settings.warmup_steps, settings.decay_share, steps[0]) for count in steps
-        ]
+        self.schedules = schedules(job)
         # kept beyond the latest two checkpoints: a repeated command starts its branches from them
-        self._branch_starts = frozenset(schedule.decay_start for schedule in self.schedules[:-1])
+        *shorter, longest = self.schedules
+        self._branch_starts = frozenset(schedule.decay_start for schedule in shorter if schedule.shares(longest))
 
     def train_all(self) -> dict[str, Any]:
         """Train the main run and its branches, each from its latest checkpoint."""
@@ -118,7 +118,8 @@ class _Runs:
         for schedule in shorter:
             folder = self.job.out / BRANCHES / f"steps-{schedule.steps:09d}"
             start = None
-            if schedule.decay_start:  # a run whose rate falls from its first step on shares nothing
+            # a run whose rate falls from its first step on, or rises over fewer steps, shares nothing
+            if schedule.shares(longest):
                 self._segment(self.job.out, longest, schedule.decay_start, None)
                 # by its step: in a repeated command the main run may be far beyond it
                 shared = self.job.out / checkpoint.FOLDER / f"step-{schedule.decay_start:09d}"
@@ -172,6 +173,9 @@ class _Runs:
         trainer = Trainer(settings, self.world, self.windows, self.normalizer, self.validation, compiled)
         if last is not None:
             trainer.restore(last)
+            _LOG.info("resumed from %s", last.folder)
+        precise = precision(settings.precision, self.world.device)
+        _LOG.info("device %s, precision %s, compiled: %s", self.world.device, precise, compiled)
         # one log is enough: loss and norm are the same in all processes
         journal = self._journal(folder, trainer, schedule) if self.world.rank == 0 else None
         facts = {**self.facts, "schedule": dataclasses.asdict(schedule)}
@@ -224,8 +228,11 @@ class _Runs:
             "constant_loss": self.facts["constant_loss"],
             "conventions": self.conventions,
             "checkpoint": f"{checkpoint.FOLDER}/step-{schedule.steps:09d}",
+            **data_use(self.job.settings, schedule.steps, self.windows.usable_frames),
             "branches": [{**branch, "folder": f"{BRANCHES}/steps-{branch['steps']:09d}"} for branch in branches],
         }
+        if folder == self.job.out:
+            result["training_flops"] = training_steps(self.schedules) * self.per_step["flops"]
         if self.world.rank == 0:
             if self.job.probe is not None:
                 result["probe"] = dict(self.job.probe(folder / result["checkpoint"]))

@@ -32,17 +32,19 @@ class WarmupStableDecay:
             raise ModelError(f"a run of {self.steps} steps: the target is less than one step's worth")
 
     @classmethod
-    def plan(cls, steps: int, warmup_steps: int, decay_share: float, shortest: int | None = None) -> WarmupStableDecay:
+    def plan(cls, steps: int, warmup_steps: int, decay_share: float) -> WarmupStableDecay:
         """Return the schedule of a run.
 
         Args:
             steps: Steps of the run.
-            warmup_steps: Longest warm-up; a tenth of the shortest run is not exceeded.
+            warmup_steps: Longest warm-up; a tenth of the run is not exceeded.
             decay_share: Share of the run over which the rate falls.
-            shortest: Steps of the shortest run that shares this warm-up; None is `steps`.
         """
-        warmup = min(warmup_steps, max(1, (steps if shortest is None else shortest) // 10))
-        return cls(steps, warmup, round(decay_share * steps))
+        return cls(steps, min(warmup_steps, max(1, steps // 10)), round(decay_share * steps))
+
+    def shares(self, other: WarmupStableDecay) -> bool:
+        """Return whether this run and a longer one are identical up to `decay_start`."""
+        return self.decay_start > 0 and self.warmup == other.warmup
 
     @property
     def decay_start(self) -> int:

@@ -47,7 +47,7 @@ class RunSettings:
     clip_norm: float = 1.0
     seed: int = 0
     join_speakers: bool = False
-    valid_windows: int = 64
+    valid_windows: int = 512
     valid_every: int = 250
     save_every: int = 250
     vocoder: str = "griffin-lim"
@@ -109,7 +109,9 @@ class Settings(RunSettings):
         process: Schedule, target and loss weight.
         accumulate: Pieces of each process's share of a step, to save memory.
         beta2: Second beta of AdamW.
-        ema: Decay of the averaged weights, which are validated and generate.
+        ema_share: Horizon of the averaged weights, which are validated and generate, as a share of the steps so far: of
+            the run at its end, and the same in a branch and in a run of its own.
+        ema: Largest decay of that average.
         end_share, onset_weight, attention_bias: See `cdslm_model.train.recipes`; 0 is the paper's.
         precision: Of matrix products and attention in training: "float32", "bfloat16" (weights, averages and moments
             stay float32), or "auto", bfloat16 on a GPU that has it and float32 elsewhere.
@@ -122,6 +124,7 @@ class Settings(RunSettings):
     accumulate: int = 1
     beta2: float = 0.95
     ema: float = 0.999
+    ema_share: float = 1 / 9
     end_share: float = 0.0
     onset_weight: float = 0.0
     attention_bias: float = 0.0
@@ -139,6 +142,8 @@ class Settings(RunSettings):
             )
         if not 0 <= self.ema < 1:
             raise ModelError(f"ema = {self.ema} lies outside 0..1; 1 would never learn")
+        if not 0 < self.ema_share <= 1:
+            raise ModelError(f"ema_share = {self.ema_share} lies outside 0..1, or is 0")
         if not 0 <= self.end_share < 1:
             raise ModelError(f"end_share = {self.end_share} lies outside 0..1; 1 would train on nothing but noise")
         if not 0 <= self.onset_weight < math.inf:

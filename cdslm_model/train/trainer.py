@@ -165,8 +165,9 @@ class Trainer:
             raise NotANumberError(f"step {self.step + 1}: the {what} is not a number ({loss_value}, norm {norm_value})")
         self.optimizer.step()
         self.step += 1
-        # a constant decay would hold the random initial weights in the average for thousands of steps
-        decay = min(self.settings.ema, (1 + self.step) / (10 + self.step))
+        # a constant decay would hold the random initial weights in the average for thousands of steps, and lag the
+        # learning rate's fall in a short run
+        decay = min(self.settings.ema, 1.0 - 1.0 / (1.0 + self.settings.ema_share * (1 + self.step)))
         torch._foreach_lerp_(self._ema, [local(p) for p in self._named.values()], 1.0 - decay)
         return {"loss": loss_value, "grad_norm": norm_value, "lr": self.settings.lr * share}
 
@@ -224,9 +225,10 @@ class Trainer:
         # Where writing failed half way, the other processes still wait to hand over the rest
         for _ in parts:
             pass
-        # the others must raise too: training on, they would wait for the first process
+        # the others must raise too: training on, they would wait for the first process. All give the reason, because
+        # torchrun ends the rest as soon as one process left, and the first might not get to print it
         if self.any(failure is not None):
-            raise failure or TrainingError(f"{folder}: the first process could not write the checkpoint")
+            raise TrainingError(self.world.first_text(str(failure))) from failure
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process."""

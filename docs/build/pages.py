@@ -1,11 +1,13 @@
-"""Writes the pages of the site that follow from the code: quick start, plugin directory, command line, Python names.
+"""Writes the pages of the site that follow from the code: first page, plugins, metrics, command line, Python, gallery.
 
 Run by the gen-files plugin of mkdocs at every build, so that none of them can be out of date.
 """
 
 from __future__ import annotations
 
+import json
 import re
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,11 +18,16 @@ import typer
 import cdslm_eval
 from cdslm_eval.cli import app as eval_app
 from cdslm_eval.cli.examples import EXAMPLES
-from cdslm_eval.plugin.directory import plugin_directory
+from cdslm_eval.plugin.directory import declared_licence, plugin_directory
 from cdslm_eval.plugin.host import Host
 from cdslm_model.cli import app as model_app
 
 ROOT = Path(__file__).parents[2]
+# what recognizes phones and words where it is installed, as `cdslm-eval bench` measures it
+UPSTREAM = {"phones": "phone-ctc", "transcript": "faster-whisper"}
+sys.path.insert(0, str(Path(__file__).parent))  # gen-files runs this file, it does not import it
+
+from gallery import CACHE, page_and_files  # noqa: E402
 
 
 def write(name: str, text: str) -> None:
@@ -97,22 +104,46 @@ def plugin_page() -> str:
 
 
 def metric_page() -> str:
-    """Return a table of the metrics of the package and of its plugins, from what each declares."""
+    """Return a table of our metrics, from what each declares and from recorded rates."""
     parts = [
-        "# Which metric for what\n\nFrom what each metric declares; arrows point to the better side.\n",
-        "What a value of sound quality cannot tell is whether the words make sense, and what ",
-        "[pJSD](reading-pjsd.md) cannot tell is whether the voice sounds natural: report one of each.\n",
-        "\n| metric | what it measures | unit | needs | licence |\n|---|---|---|---|---|\n",
+        "# Which metric for what\n\nFrom what each metric declares; arrows point to the better side. ",
+        "A value of sound quality cannot tell whether the words make sense, and ",
+        "[pJSD](reading-pjsd.md) cannot tell whether the voice sounds natural: report one of each. ",
+        "[Metrics](metrics.md) shows what each value reacts to on real speech.\n\n",
+        "Cost: seconds of one CPU core for a clip of 10 s (`cdslm-eval bench`, `benchmarks/results/rates.json`), ",
+        "with default options. What reads phones or words has the cost of recognizing them besides, once for all ",
+        "metrics of a run.\n\n| metric | what it measures | what it cannot tell | unit | cost | needs | licence |\n",
+        "|---|---|---|---|---|---|---|\n",
     ]
+    costs, reasons = recorded_costs()
     for name, registered in sorted(Host().registered("metric").items()):
         metric = registered.component
         arrow = {"lower": " ↓", "higher": " ↑"}.get(metric.better, "")
         summary = (metric.__doc__ or "").strip().splitlines()[0] if metric.__doc__ else ""
-        licence = metric.licence or "that of its plugin"
+        licence = metric.licence or declared_licence(registered.owner.distribution)
         weights = f", weights {metric.weights_licence}" if metric.weights_licence else ""
-        cells = (f"`{name}`{arrow}", summary, metric.unit, ", ".join(sorted(metric.needs)), licence + weights)
+        needs = ", ".join(sorted(metric.needs))
+        upstream = "".join(
+            f" + {provider} {cost_text(costs[provider])}"
+            for feature, provider in UPSTREAM.items()
+            if feature in metric.needs
+        )
+        cost = cost_text(costs[name]) + upstream if name in costs else f"not measured: {reasons.get(name, 'unknown')}"
+        cells = (f"`{name}`{arrow}", summary, metric.limits, metric.unit, cost, needs, licence + weights)
         parts.append("| " + " | ".join(cell.replace("|", "\\|").replace("<", "&lt;") for cell in cells) + " |\n")
     return "".join(parts)
+
+
+def recorded_costs() -> tuple[dict[str, float], dict[str, str]]:
+    """Return seconds of a core per clip by metric, recognizer and transcriber, and why others have none."""
+    recorded = json.loads((ROOT / "benchmarks" / "results" / "rates.json").read_text(encoding="utf-8"))
+    costs = {rate["name"]: rate["cpu_s_per_clip"] for rate in recorded["rates"] if rate["device"] == "cpu"}
+    return costs, {entry["name"]: entry["reason"] for entry in recorded["unmeasured"]}
+
+
+def cost_text(seconds: float) -> str:
+    """Return a cost with two digits, without a long tail of zeros."""
+    return "under 0.001 s" if seconds < 0.001 else f"{float(f'{seconds:.2g}'):g} s"
 
 
 def first_page() -> str:
@@ -128,3 +159,8 @@ write("choosing.md", metric_page())
 write("plugins.md", plugin_page())
 write("reference/cli.md", command_page())
 write("reference/python.md", python_page())
+gallery, linked = page_and_files(CACHE)
+write("gallery.md", gallery)
+for name, source in linked.items():
+    with mkdocs_gen_files.open(name, "wb") as file:
+        file.write(source.read_bytes())

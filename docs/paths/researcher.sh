@@ -21,3 +21,5 @@ cdslm-eval score ours=ours theirs=theirs --reference real --metrics pjsd,signal 
 cdslm-eval compare ours=ours theirs=theirs --reference real --metrics pjsd
 # a table for the paper; what was measured is read from the store
 cdslm-eval score ours=ours theirs=theirs --reference real --metrics pjsd --format md > table.md
+# what to cite with its numbers
+cdslm-eval cite pjsd signal > references.bib

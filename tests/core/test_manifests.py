@@ -112,7 +112,7 @@ def test_tables_of_runs_are_read_as_strictly(tmp_path):
 
 
 def test_decimal_commas_are_named_with_their_line():
-    """A column of decimal commas counted as labels ("no metric in the table"), and a count of 1,5B as 15B."""
+    """A column of decimal commas counted as labels ("no metric column"), and a count of 1,5B as 15B."""
     rows = [{"N": "1e6", "D": "2e7", "loss": "2,5"}, {"N": "2e6", "D": "3e7", "loss": "2,4"}]
     with pytest.raises(UsageError, match="line 1: loss: '2,5' is not a number; write a point for decimals"):
         RunTable.from_records(rows)

@@ -9,9 +9,9 @@ import textwrap
 
 import pytest
 
-from cdslm_eval.core.errors import EvalError
+from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.ladder import LadderRun, read_plan
-from cdslm_eval.ladder.costs import cost_grid, measured_rate, step_costs
+from cdslm_eval.ladder.costs import check_bounds, cost_grid, measured_rate, step_costs
 from cdslm_eval.plugin.host import Host
 
 PLAN = """
@@ -62,17 +62,11 @@ def test_what_a_trainer_announces_is_summed_over_what_is_left(ladder):
     *_, last = cost_grid(costs, 1e12, "--tflops").rows
     assert last[1:] == ("left to do", "", "7.2e+15", "", "", "2", "640 kB")
     # one that is done costs nothing more
-    folder = run.run_folder(next(iter(_points(run))))
+    folder = run.run_folder(run.trainings[0])
     folder.mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps({"flops": 3.6e15}))
     *_, last = cost_grid(step_costs(run), 1e12, "--tflops").rows
     assert last[6] == "1"
-
-
-def _points(run):
-    from cdslm_eval.ladder import ladder_points
-
-    return ladder_points(run.plan)
 
 
 def test_without_an_announcement_the_budget_is_what_is_known(ladder):
@@ -85,8 +79,8 @@ def test_the_rate_is_that_of_finished_runs_trained_in_one_go(ladder):
     run = ladder()
     assert math.isnan(measured_rate(run)[0])
     assert "name a rate with --tflops" in cost_grid(step_costs(run), math.nan, "").notes[0]
-    for point, seconds in zip(_points(run), (10, 30), strict=True):
-        folder = run.run_folder(point)
+    for training, seconds in zip(run.trainings, (10, 30), strict=True):
+        folder = run.run_folder(training)
         folder.mkdir(parents=True)
         (folder / "result.json").write_text(json.dumps({"flops": 2e15}))
         (folder.parent / "train.json").write_text(json.dumps({"seconds": seconds}))
@@ -101,3 +95,41 @@ def test_the_rate_is_that_of_finished_runs_trained_in_one_go(ladder):
 def test_a_plan_that_cannot_be_read_is_an_error(ladder, trainer, why):
     with pytest.raises(EvalError, match=why):
         step_costs(ladder(trainer=trainer))
+
+
+BOUNDED = """
+import json, sys
+assert sys.argv[-1] == "--plan", "this must not train"
+size, budget = float(sys.argv[1]), float(sys.argv[2])
+print(json.dumps({"parameters": size, "flops": budget, "steps": 8000 / size, "epochs": 30 / size, "bytes": 1}))
+"""
+
+
+def test_models_of_too_few_steps_or_too_many_epochs_are_refused_or_left_out(ladder):
+    """Size 10: 800 steps, 3 epochs; size 20: 400 steps, 1.5 epochs."""
+    with pytest.raises(UsageError, match=r"1 models say nothing .*: toy-20-3.6e\+15 \(400 steps, under 500\)"):
+        check_bounds(ladder(trainer=BOUNDED))
+    option = 'plan_option = "--plan"\nmax_epochs = 2\nout_of_bounds = "omit"\nmin_steps = 300'
+    run = ladder(option, BOUNDED)
+    check_bounds(run)
+    assert [training.points[0].size for training in run.trainings] == [20]
+    check_bounds(run := ladder(option.replace("omit", "train"), BOUNDED))
+    assert len(run.trainings) == 2
+    notes = cost_grid(step_costs(run), 1e12, "--tflops").notes
+    assert "train toy-10-3.6e+15: 3 epochs, over 2." in notes
+    with pytest.raises(UsageError, match="no model is left"):
+        check_bounds(ladder(option.replace("300", "900"), BOUNDED))
+
+
+def test_branches_cost_what_they_add_to_the_shorter_ones(ladder, tmp_path):
+    trainer = """
+    import json, sys
+    budgets = [float(word[4:]) for word in sys.argv if word.startswith("--f=")]
+    print(json.dumps({"flops": max(budgets), "training_flops": sum(budgets) * 0.8, "steps": 1000}))
+    """
+    run = ladder(trainer=trainer)
+    text = (tmp_path / "plan.toml").read_text().replace("{budget}", "--f={budgets}").replace("[3.6e15]", "[1e15, 2e15]")
+    (tmp_path / "plan.toml").write_text(text.replace("sizes = [10, 20]", "sizes = [10]"))
+    run = LadderRun(read_plan(tmp_path / "plan.toml"), tmp_path / "out", Host(pinned=()), print)
+    costs = [cost for cost in step_costs(run) if cost.step.startswith("train")]
+    assert [cost.flops for cost in costs] == pytest.approx([0.8e15, 1.6e15])

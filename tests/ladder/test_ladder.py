@@ -16,7 +16,8 @@ from pathlib import Path
 import pytest
 
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.ladder import read_plan
+from cdslm_eval.ladder import LadderRun, read_plan, train
+from cdslm_eval.plugin.host import Host
 
 ROOT = Path(__file__).parents[2]
 
@@ -55,7 +56,7 @@ name = "law"
 train = "{python} {{here}}/trainer.py {{size}} {{budget}} {{run}}"
 generator = "babble:{{here}}"
 sizes = [100, 400]
-budgets = [1e6, 4e6]
+budgets = [1e6]
 [generate]
 count = 3
 seconds = 1.0
@@ -82,7 +83,8 @@ def plan(tmp_path):
 
 
 def run_ladder(plan, *more, check=True):
-    command = [sys.executable, "-m", "cdslm_eval", "ladder", str(plan), "--out", str(plan.parent / "out"), *more]
+    command = [sys.executable, "-m", "cdslm_eval", "ladder", str(plan), "--jobs", "1", *more]
+    command += ["--out", str(plan.parent / "out")]
     done = subprocess.run(
         command, capture_output=True, text=True, check=False, env={**os.environ, "PYTHONPATH": str(ROOT)}
     )
@@ -91,31 +93,31 @@ def run_ladder(plan, *more, check=True):
     return done
 
 
+def table(path):
+    return list(csv.DictReader((path.parent / "out" / "runs.csv").read_text().splitlines()))
+
+
 def test_a_ladder_gives_one_row_per_model_and_does_nothing_twice(plan):
     path = plan()
     first = run_ladder(path)
-    table = path.parent / "out" / "runs.csv"
-    rows = list(csv.DictReader(table.read_text().splitlines()))
-    assert {row["run"] for row in rows} == {
-        f"law-{size}-{budget}" for size in (100, 400) for budget in ("1e+06", "4e+06")
-    }
+    rows = table(path)
+    assert {row["run"] for row in rows} == {"law-100-1e+06", "law-400-1e+06"}
     for row in rows:
         n, d = float(row["N"]), float(row["D"])
         assert float(row["val_loss"]) == pytest.approx(1.0 + 5 * n**-0.3 + 7 * d**-0.4, rel=1e-12)
         assert float(row["duration"]) == pytest.approx(1.0, abs=0.01)
     assert "not_installed_anywhere is left out: not installed" in first.stderr
-    before = table.read_bytes()
     again = run_ladder(path)
-    assert table.read_bytes() == before
+    assert table(path) == rows
     assert "train" not in again.stderr
-    assert [p.read_text() for p in (path.parent / "out").glob("runs/*/run/starts")] == ["x"] * 4
+    assert [p.read_text() for p in (path.parent / "out").glob("runs/*/run/starts")] == ["x"] * 2
     dry = run_ladder(path, "--dry-run").stdout.splitlines()
     steps = [line.strip() for line in dry if re.match(r" *(done|to do) ", line)]
     made = [step for step in steps if re.search(r" (prepare|train|generate) ", step)]
-    assert len(made) == 10
+    assert len(made) == 6
     assert all(step.startswith("done") for step in made)
     assert any(step.startswith("to do  score signal") for step in steps)
-    assert "measured on 4 runs" in dry[-2]
+    assert "measured on 2 runs" in dry[-2]
 
 
 def wait_until(condition, seconds=120):
@@ -148,25 +150,33 @@ def test_a_killed_ladder_takes_its_trainer_with_it_and_goes_on_where_it_was(plan
     hold.unlink()
     assert sum(len(p.read_text()) for p in runs.glob("*/run/steps")) == 3
     run_ladder(path)
-    assert sorted(len(p.read_text()) for p in runs.glob("*/run/steps")) == [10] * 4
-    assert sorted(p.read_text() for p in runs.glob("*/run/starts")) == ["x", "x", "x", "xx"]
+    assert sorted(len(p.read_text()) for p in runs.glob("*/run/steps")) == [10] * 2
+    assert sorted(p.read_text() for p in runs.glob("*/run/starts")) == ["x", "xx"]
 
 
 def test_a_new_budget_trains_only_what_is_new(plan):
     run_ladder(plan())
-    path = plan(**{"budgets = [1e6, 4e6]": "budgets = [1e6, 4e6, 9e6]"})
+    path = plan(**{"budgets = [1e6]": "budgets = [1e6, 9e6]"})
     done = run_ladder(path)
     assert done.stderr.count("train law") == 2
-    assert len(list(csv.DictReader((path.parent / "out" / "runs.csv").read_text().splitlines()))) == 6
+    assert len(table(path)) == 4
 
 
-def test_a_trainer_that_fails_is_named_with_its_log(plan):
-    path = plan(**{"trainer.py {size}": "no_such_trainer.py {size}"})
+def test_a_training_that_fails_is_named_with_its_log_and_stops_no_other(plan):
+    path = plan(**{"400": '"fault"'})
     done = run_ladder(path, check=False)
     assert done.returncode == 3
-    assert "exit code 2" in done.stderr
-    (log,) = (path.parent / "out").glob("runs/*/train.log")
-    assert "no_such_trainer.py" in log.read_text()
+    assert "1 of 2 trainings failed" in done.stderr
+    (log,) = (path.parent / "out").glob("runs/law-fault*/train.log")
+    assert f"exit code 1; its output is in {log}" in done.stderr
+    assert "could not convert string to float: 'fault'" in log.read_text()
+    assert [row["run"] for row in table(path)] == ["law-100-1e+06"]
+
+
+def test_a_ladder_of_which_nothing_can_be_trained_says_why(plan):
+    done = run_ladder(plan(**{"trainer.py {size}": "no_such_trainer.py {size}"}), check=False)
+    assert done.returncode == 3
+    assert "no model was trained" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -174,7 +184,7 @@ def test_a_trainer_that_fails_is_named_with_its_log(plan):
     [
         ("sizes =", "sises =", "Did you mean 'sizes'?"),
         ("{run}", "{runn}", "Did you mean 'run'?"),
-        ("budgets = [1e6, 4e6]", "budgets = [0]", "budgets are FLOPs"),
+        ("budgets = [1e6]", "budgets = [0]", "budgets are FLOPs"),
         ('name = "test"', "name = ", "not TOML"),
         ("[[systems]]", "[[systms]]", "systems"),
     ],
@@ -204,8 +214,8 @@ SECOND = f"""
 name = "other"
 train = "{sys.executable} {{here}}/trainer.py {{size}} {{budget}} {{run}} 0"
 generator = "silence"
-sizes = [1000, 4000]
-budgets = [1e6, 4e6]
+sizes = [1000]
+budgets = [1e6]
 """
 
 
@@ -219,9 +229,9 @@ def with_second(path, old="", new=""):
 
 
 def test_losses_of_two_systems_are_fitted_each_alone(plan):
-    done = run_ladder(with_second(plan()))
-    rows = list(csv.DictReader((plan().parent / "out" / "runs.csv").read_text().splitlines()))
-    assert [row["system"] for row in rows].count("other") == 4
+    done = run_ladder(with_second(path := plan()))
+    rows = table(path)
+    assert [row["system"] for row in rows].count("other") == 1
     lines = [line for line in done.stdout.splitlines() if line.startswith("fit of")]
     assert [line.partition(":")[0] for line in lines] == ["fit of val_loss, law", "fit of val_loss, other"]
 
@@ -249,5 +259,102 @@ def test_a_system_that_is_not_installed_is_known_before_anything_is_trained(plan
 
 def test_json_has_the_table_and_the_scores(plan):
     result = json.loads(run_ladder(plan(), "--json", "-").stdout.partition("\ntable:")[0])
-    assert len(result["runs"]) == 4
+    assert len(result["runs"]) == 2
     assert {estimate["system"] for estimate in result["scores"]["estimates"]} >= {"law-100-1e+06", "silence"}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"sizes = [100, 400]": "sizes = [100, 100]"}, "a value stands there twice"),
+        ({"budgets = [1e6]": "budgets = [1e6]\nby_size = { batch = [8] }"}, "1 values for 2 sizes"),
+        ({"{budget}": "{budgets}", "budgets = [1e6]": "budgets = [1e6]\nby_budget = { b = [8] }"}, "differ by budget"),
+        ({"{size} ": "{size} {device} "}, "nothing fills {device}"),
+        ({"budgets = [1e6]": 'budgets = [1e6]\nout_of_bounds = "skip"'}, "out_of_bounds"),
+    ],
+)
+def test_placeholders_of_sizes_budgets_and_devices_must_fit(plan, change, message):
+    with pytest.raises(UsageError, match=re.escape(message)):
+        read_plan(plan(**change))
+
+
+def ladder_of(path, out="out"):
+    return LadderRun(read_plan(path), path.parent / out, Host(pinned=()), print)
+
+
+def test_values_by_size_and_seeds_reach_the_command(plan):
+    path = plan(**{"budgets = [1e6]": "budgets = [1e6]\nseeds = [0, 7]\nby_size = { batch = [8, 16] }"})
+    path.write_text(path.read_text().replace("{run}", "{run} {batch} {seed}"))
+    run = ladder_of(path)
+    words = {training.name: run.train_command(training, "RUN")[-2:] for training in run.trainings}
+    assert words == {
+        "law-100-1e+06-seed0": ["8", "0"],
+        "law-100-1e+06-seed7": ["8", "7"],
+        "law-400-1e+06-seed0": ["16", "0"],
+        "law-400-1e+06-seed7": ["16", "7"],
+    }
+
+
+BRANCHED = """
+import json, pathlib, sys
+*budgets, run = sys.argv[1:]
+budgets = [float(word.removeprefix("--flops=")) for word in budgets if word.startswith("--flops=")]
+run = pathlib.Path(run)
+results = []
+for budget in sorted(budgets):
+    # whole steps of 1000 FLOPs: what is trained is not quite the budget
+    flops = round(budget / 1000) * 1000
+    folder = f"branches/{flops}"
+    results.append({"parameters": 5, "tokens": 9, "flops": flops, "val_loss": 1 / flops, "folder": folder})
+    (run / folder).mkdir(parents=True, exist_ok=True)
+*shorter, longest = results
+(run / "result.json").write_text(json.dumps({**longest, "branches": shorter}))
+"""
+
+
+def branched(plan, budgets="[2.6e3, 9e3, 1.2e4]"):
+    path = plan(**{"{size} {budget} {run}": "--flops={budgets} {run}", "[1e6]": budgets, "[100, 400]": "[5]"})
+    (path.parent / "trainer.py").write_text(BRANCHED)
+    return path
+
+
+def test_one_run_with_branches_serves_all_budgets(plan):
+    run = ladder_of(branched(plan))
+    (outcome,) = train(run)
+    assert [model.point.name for model in outcome.trained] == ["law-5-2.6e+03", "law-5-9e+03", "law-5-1.2e+04"]
+    assert [model.result["flops"] for model in outcome.trained] == [3000, 9000, 12000]
+    folder = run.run_folder(outcome.training)
+    assert [model.folder for model in outcome.trained] == [folder / "branches/3000", folder / "branches/9000", folder]
+    assert len({run.clips_folder(model.point) for model in outcome.trained}) == 3
+
+
+def test_budgets_that_are_one_branch_are_refused(plan):
+    (outcome,) = train(ladder_of(branched(plan, "[2.6e3, 2.7e3, 9e3]")))
+    assert "the budgets 2600 and 2700 are the same run of 3000 FLOPs" in outcome.error
+
+
+def test_several_devices_train_side_by_side_each_one_at_a_time(plan):
+    """Each trainer holds its device's lock until both devices were held: one after the other would never end."""
+    trainer = """
+        import json, pathlib, sys, time
+        device, budget, run = sys.argv[1], float(sys.argv[2]), pathlib.Path(sys.argv[3])
+        here = pathlib.Path(__file__).parent
+        lock = here / f"{device}.lock"
+        lock.mkdir()
+        (here / f"{device}.seen").touch()
+        end = time.monotonic() + 120
+        while len(list(here.glob("*.seen"))) < 2:
+            assert time.monotonic() < end
+            time.sleep(0.01)
+        run.mkdir(parents=True)
+        lock.rmdir()
+        (run / "result.json").write_text(json.dumps({"parameters": 1, "tokens": 1, "flops": budget, "val_loss": 1}))
+    """
+    path = plan(
+        **{"{size} {budget}": "{device} {budget}", "budgets = [1e6]": "budgets = [1e6, 2e6]", "[100, 400]": "[1]"}
+    )
+    path.write_text(path.read_text().replace('name = "test"', 'name = "test"\ndevices = ["d0", "d1"]'))
+    (path.parent / "trainer.py").write_text(textwrap.dedent(trainer))
+    outcomes = list(train(ladder_of(path)))
+    assert [outcome.error for outcome in outcomes] == ["", ""]
+    assert {model.point.budget for outcome in outcomes for model in outcome.trained} == {1e6, 2e6}

@@ -98,7 +98,9 @@ def test_every_distribution_names_licence_authors_and_description(built):
         classifiers = metadata.get_all("Classifier", [])
         assert {f"Programming Language :: Python :: 3.{minor}" for minor in (11, 12, 13)} <= set(classifiers), name
         # an address that answers nothing would be worse than none
-        assert not [line for line in metadata.get_all("Project-URL", []) if "example" in line or "TODO" in line]
+        addresses = metadata.get_all("Project-URL", [])
+        assert addresses, name
+        assert not [line for line in addresses if "example" in line or "TODO" in line]
         requirements = metadata.get_all("Requires-Dist", [])
         # GPL-3.0: never a requirement of the base, nor of a plugin
         assert not [

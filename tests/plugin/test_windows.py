@@ -7,7 +7,7 @@ import itertools
 import numpy as np
 import pytest
 
-from cdslm_eval.plugin.models import join_windows, window_starts
+from cdslm_eval.plugin.models import VOICE_FRAME, join_windows, pause_cuts, window_starts
 
 HOP = 320
 BLANK = 9
@@ -59,3 +59,25 @@ def test_without_a_pause_the_seam_is_the_middle_of_the_overlap():
     clip = np.ones(300 * HOP, np.float32)
     path = joined(clip, lambda window: np.ones(len(window) // HOP, int), BLANK, window=200 * HOP, overlap=30 * HOP)
     assert len(path) == 300
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_pieces_between_pauses_cover_a_clip_and_none_is_too_long(seed):
+    rng = np.random.default_rng(seed)
+    frames, longest = 2000, 300 * VOICE_FRAME
+    samples = frames * VOICE_FRAME - int(rng.integers(VOICE_FRAME))
+    speech = np.repeat(rng.random(400) > 0.2, 5) * 0.9
+    bounds = np.array(pause_cuts(speech, samples, longest))
+    assert (bounds[0], bounds[-1]) == (0, samples)
+    lengths = np.diff(bounds)
+    assert lengths.max() <= longest
+    assert lengths[:-1].min() >= longest // 2 - VOICE_FRAME
+    # with this much silence every cut is in a pause
+    assert not speech[bounds[1:-1] // VOICE_FRAME].any()
+
+
+def test_where_nobody_pauses_the_cut_is_where_speech_is_least_probable():
+    speech = np.full(40, 0.9)
+    speech[23] = 0.6
+    assert pause_cuts(speech, 40 * VOICE_FRAME, 30 * VOICE_FRAME) == [0, 23 * VOICE_FRAME, 40 * VOICE_FRAME]
+    assert pause_cuts(speech[:30], 30 * VOICE_FRAME, 30 * VOICE_FRAME) == [0, 30 * VOICE_FRAME]

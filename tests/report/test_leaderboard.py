@@ -196,3 +196,23 @@ def test_it_ends_with_what_to_quote_escaped(result, tmp_path):
     assert "a: mos 2.000 (1.950 … 2.050) MOS" in quote
     assert "@software{cdslm_eval" in quote
     assert "<script>alert" not in quote
+
+
+def test_a_gate_has_the_digits_of_its_interval_and_no_end_that_looks_like_its_bound(result, tmp_path):
+    judged = [
+        dataclasses.replace(result.judgements[0], value=0.15904, low=low, high=high, bound=0.02)
+        for low, high in ((0.10961, 0.20851), (0.0196, 0.2985))
+    ]
+    page = write_leaderboard(dataclasses.replace(result, judgements=tuple(judged)), tmp_path).read_text()
+    assert "<td>0.159</td><td>0.110 … 0.209</td><td>0.02</td>" in page
+    assert "<td>0.1590</td><td>0.0196 … 0.2985</td><td>0.02</td>" in page
+
+
+def test_the_row_of_real_speech_stays_first_and_is_no_system(result, tmp_path):
+    real = (mos("real speech", 4.5, better="neither"),)
+    scores = dataclasses.replace(result.scores, real=real)
+    page = write_leaderboard(dataclasses.replace(result, scores=scores), tmp_path).read_text()
+    board = page[page.index('id="board"') :]
+    row = re.search(r'<tbody><tr class="real">.*?</tbody>', board, re.DOTALL)[0]
+    assert "<td>4.500<small>4.450 … 4.550</small></td>" in row
+    assert board.index(row) < board.index('data-sort="b"')

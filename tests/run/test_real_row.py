@@ -9,6 +9,7 @@ import pytest
 import cdslm_eval
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.report.listen import Players
 from cdslm_eval.results.score_result import ScoreResult
 from cdslm_eval.run.shared_keys import shared_takes
 
@@ -50,3 +51,15 @@ def test_shared_keys_come_with_their_prompts_and_marks(tone_set, tmp_path):
         UsageError, match=r"ours.jsonl, line 1: 'prompt_seconds' must be a number of seconds, not 'soon'"
     ):
         ClipSet.open(manifest)
+
+
+def test_parts_of_recordings_are_played_as_parts(tone_set, tmp_path):
+    tone_set("ours", 1)
+    rows = [{"path": "ours/c00.wav", "key": f"k{n}", "offset": 0.1 * n, "duration": 0.1 + 0.1 * n} for n in range(2)]
+    for name in ("a", "b"):
+        (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    takes = shared_takes([ClipSet.open(tmp_path / "a.jsonl"), ClipSet.open(tmp_path / "b.jsonl")])
+    assert [(take.key, take.system) for take in takes] == [("k0", "a"), ("k0", "b"), ("k1", "a"), ("k1", "b")]
+    players = Players()
+    lengths = [players.get(take.path, take.key).seconds for take in takes]
+    assert lengths == pytest.approx([0.1, 0.1, 0.2, 0.2], abs=1e-3)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import subprocess
 import sys
@@ -54,7 +55,13 @@ def test_a_gate_each_way_gives_exit_code_4_and_what_ci_reads(suite_file, cli, tm
     html = MarkdownIt("commonmark").enable("table").render((tmp_path / "m.md").read_text())
     assert html.count("<tr>") > 3 + len(result["estimates"]) / 2
     assert "2 of 3 gates failed" in html
-    assert (tmp_path / "out" / "index.html").is_file()
+    board = (tmp_path / "out" / "index.html").read_text()
+    real = {entry["name"]: entry for entry in result["real"]}
+    assert set(real) == {"duration", "level", "silence_share", "clipping_share", "speech_rate"}
+    level = real["level"]["value"]
+    assert re.search(rf'<tr class="real">.*<td>{level:.0f}', board)
+    assert board.count('class="take"') == 8
+    assert "All values next to real speech" in board
     assert (tmp_path / "out" / "scores" / "index.html").is_file()
     # an undecided gate that counts as passed, and none that fails
     lenient = suite_file(
@@ -119,7 +126,7 @@ def test_systems_that_share_clips_measure_them_once(suite_file, tmp_path):
         done = run(path, tmp_path / "s.cdslm")
         ident = next(estimate.identity for estimate in done.scores.estimates if estimate.metric == "signal")
         rows = store._db.execute("SELECT count(*) FROM rows WHERE identity = ?", [ident]).fetchone()[0]
-    assert rows == 48
+    assert rows == 72  # near, far and the row of real speech
     value = {(estimate.system, estimate.name): estimate.value for estimate in done.scores.estimates}
     assert value["twin", "level"] == value["near", "level"]
     # what was summarised once is the same when it is read back

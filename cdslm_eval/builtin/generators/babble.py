@@ -15,7 +15,7 @@ from cdslm_eval.builtin.generators.speak import drawn_manner, engine, read_lines
 from cdslm_eval.builtin.recognizers.phonemize import SPEECH_EXTRA, phonemize
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options, text_file
+from cdslm_eval.plugin.contract import GeneratorInfo, Options, RangeGenerator, text_file
 
 __all__ = ["BabbleGenerator", "BabbleOptions", "PhoneModel"]
 
@@ -36,7 +36,7 @@ class BabbleOptions(Options):
     text: str | None = text_file(None)
 
 
-class BabbleGenerator(Generator):
+class BabbleGenerator(RangeGenerator):
     """Phones drawn from an n-gram model and spoken by espeak-ng; the clips carry the phones that were drawn."""
 
     name = "babble"
@@ -57,11 +57,11 @@ class BabbleGenerator(Generator):
         model = f"{self.options.order}-gram of phones, unsmoothed, shorter contexts where one was never seen"
         return GeneratorInfo(rate_hz=RATE_HZ, conventions={"engine": engine(), "model": model})
 
-    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
+    def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
         """Yield babble of about the wanted duration."""
         model = PhoneModel(self._sentences(prompts), self.options.order)
         with open_espeak() as espeak:
-            for index in range(count):
+            for index in numbers:
                 rng = clip_rng(seed, index)
                 variant, rate, pitch = drawn_manner(rng)
                 sentences = model.draw(max(1, round(seconds * rate * _PHONES_PER_SECOND)), rng)

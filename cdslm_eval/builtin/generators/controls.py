@@ -11,7 +11,7 @@ from pydantic import Field
 
 from cdslm_eval.builtin.generators.making import clip_rng, made_clip, prompt_at, prompt_key
 from cdslm_eval.core.audio import Clip, Samples
-from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options
+from cdslm_eval.plugin.contract import GeneratorInfo, Options, RangeGenerator
 
 __all__ = [
     "NoiseGenerator",
@@ -35,7 +35,7 @@ class SilenceOptions(Options):
     rate_hz: int = Field(16_000, ge=1_000, le=768_000)
 
 
-class SilenceGenerator(Generator):
+class SilenceGenerator(RangeGenerator):
     """Digital silence."""
 
     name = "silence"
@@ -46,15 +46,15 @@ class SilenceGenerator(Generator):
         """Return the rate; nothing was trained."""
         return GeneratorInfo(rate_hz=self.options.rate_hz)
 
-    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
+    def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
         """Yield zeros of the wanted duration."""
         del prompts, seed
         zeros = np.zeros(round(seconds * self.options.rate_hz), np.float32)
-        for index in range(count):
+        for index in numbers:
             yield made_clip(f"{index:05d}", zeros, self.options.rate_hz)
 
 
-class _Altered(Generator):
+class _Altered(RangeGenerator):
     """One clip per prompt, of the prompt's duration, rate and key; prompts start over when there are too few."""
 
     prompts = frozenset({"audio"})
@@ -63,10 +63,10 @@ class _Altered(Generator):
         """Return nothing known: the rate is each prompt's own."""
         return GeneratorInfo()
 
-    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
+    def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
         """Yield altered prompts; duration is each prompt's own."""
         del seconds
-        for index in range(count):
+        for index in numbers:
             prompt = prompt_at(prompts, index, self.name)
             samples = self.alter(prompt, clip_rng(seed, index))
             yield made_clip(prompt_key(prompt, prompts, index), samples, prompt.rate_hz, speaker=prompt.speaker)
@@ -129,7 +129,7 @@ class ShuffledGenerator(_Altered):
         return shuffled(prompt.samples, segment, fade, rng)
 
 
-class ResampleGenerator(Generator):
+class ResampleGenerator(RangeGenerator):
     """Real clips drawn with replacement: a system that is the reference itself, so its distance is the floor."""
 
     name = "resample"
@@ -140,10 +140,10 @@ class ResampleGenerator(Generator):
         """Return nothing known: the rate is each prompt's own."""
         return GeneratorInfo()
 
-    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
+    def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
         """Yield prompts as they are, under new keys, since one may be drawn twice."""
         del seconds
-        for index in range(count):
+        for index in numbers:
             drawn = int(clip_rng(seed, index).integers(max(1, len(prompts))))
             yield dataclasses.replace(prompt_at(prompts, drawn, self.name), key=f"{index:05d}", reference=None)
 

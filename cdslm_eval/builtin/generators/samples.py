@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import AudioError
-from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options
+from cdslm_eval.plugin.contract import GeneratorInfo, Options, RangeGenerator
 
 __all__ = ["SamplesGenerator", "SamplesOptions"]
 
@@ -22,7 +22,7 @@ class SamplesOptions(Options):
     path: str
 
 
-class SamplesGenerator(Generator):
+class SamplesGenerator(RangeGenerator):
     """Yields the clips of a set in their order; `count` takes the first of them."""
 
     name = "samples"
@@ -38,7 +38,7 @@ class SamplesGenerator(Generator):
             rate_hz = None
         return GeneratorInfo(rate_hz=rate_hz)
 
-    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
-        """Yield up to `count` clips as they are; their number and duration are what the set holds."""
+    def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
+        """Yield clips as they are; their number and duration are what the set holds."""
         del prompts, seconds, seed
-        yield from ClipSet.open(self.options.path)[:count]
+        yield from ClipSet.open(self.options.path)[numbers.start : numbers.stop]

@@ -14,7 +14,7 @@ from cdslm_eval.builtin.generators.making import clip_rng, made_clip
 from cdslm_eval.builtin.recognizers.phonemize import SPEECH_EXTRA
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options, text_file
+from cdslm_eval.plugin.contract import GeneratorInfo, Options, RangeGenerator, text_file
 
 __all__ = ["SpeakGenerator", "SpeakOptions", "drawn_manner", "engine", "read_lines"]
 
@@ -31,7 +31,7 @@ class SpeakOptions(Options):
     voice: str = "en-us"
 
 
-class SpeakGenerator(Generator):
+class SpeakGenerator(RangeGenerator):
     """Reads a text aloud; speaker, rate and pitch vary from clip to clip with the seed."""
 
     name = "speak"
@@ -44,12 +44,12 @@ class SpeakGenerator(Generator):
         """Return rate and engine."""
         return GeneratorInfo(rate_hz=RATE_HZ, conventions={"engine": engine()})
 
-    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
+    def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
         """Yield the lines in order, starting over at the end; the text decides the duration."""
         del prompts, seconds
         lines = read_lines(self.options.path, "speak")
         with open_espeak() as espeak:
-            for index in range(count):
+            for index in numbers:
                 variant, rate, pitch = drawn_manner(clip_rng(seed, index))
                 text = lines[index % len(lines)]
                 samples = espeak.synthesize(text, voice=f"{self.options.voice}+{variant}", rate=rate, pitch=pitch)

@@ -12,7 +12,8 @@ __all__ = ["cdslm_metrics"]
 def cdslm_metrics() -> list[type[Metric]]:
     """Return the built-in metrics."""
     from cdslm_eval.builtin.metrics.channel import ChannelMetric
+    from cdslm_eval.builtin.metrics.join import JoinJump
     from cdslm_eval.builtin.metrics.pjsd import PJSD
     from cdslm_eval.builtin.metrics.signal import Signal
 
-    return [ChannelMetric, PJSD, Signal]
+    return [ChannelMetric, JoinJump, PJSD, Signal]

@@ -24,6 +24,7 @@ class ChannelMetric(Metric):
     """
 
     name = "channel"
+    limits = "whether what is recorded is speech, let alone language"
     version = "2"
     rate_hz = channel.RATE_HZ
     min_seconds = 0.25

@@ -22,12 +22,23 @@ class PJSD(Metric):
     """
 
     name = "pjsd"
+    limits = "whether a voice sounds natural, or a sentence makes sense: it counts phones in a row"
     version = "3"
     citation = (
         Citation(
             key="ramapuram2026scaling",
             title="Scaling Properties of Continuous Diffusion Spoken Language Models",
-            authors=("Ramapuram, Jason", "others"),
+            authors=(
+                "Ramapuram, Jason",
+                "Dhekane, Eeshan Gunesh",
+                "Shidani, Amitis",
+                "Busbridge, Dan",
+                "Mazoure, Bogdan",
+                "Gu, Zijin",
+                "Webb, Russ",
+                "Likhomanenko, Tatiana",
+                "Jaitly, Navdeep",
+            ),
             year=2026,
             kind="inproceedings",
             venue="Interspeech 2026",

@@ -28,6 +28,7 @@ class Signal(Metric):
     """
 
     name = "signal"
+    limits = "whether anything is good: natural and unintelligible clips may agree in all of it"
     version = "1"
     needs = frozenset({"audio"})
     wants = frozenset({"phones"})

@@ -26,11 +26,22 @@ from cdslm_eval.plugin.models.pretrained import (
     precision_of,
     quiet,
 )
+from cdslm_eval.plugin.models.voice import (
+    SILERO_INSTALL,
+    SILERO_SHA256,
+    VOICE_FRAME,
+    pause_cuts,
+    silero_path,
+    speech_probabilities,
+)
 from cdslm_eval.plugin.models.windows import Frames, join_windows, window_starts
 
 __all__ = [
     "PICKLED",
     "SAFE",
+    "SILERO_INSTALL",
+    "SILERO_SHA256",
+    "VOICE_FRAME",
     "Checkpoint",
     "Frames",
     "Pretrained",
@@ -45,10 +56,13 @@ __all__ = [
     "join_windows",
     "length_batches",
     "padded_batch",
+    "pause_cuts",
     "precision_of",
     "quiet",
     "read_json",
     "sha256_of",
+    "silero_path",
+    "speech_probabilities",
     "unusable_reason",
     "window_starts",
 ]

@@ -22,6 +22,7 @@ from cdslm_eval.stats.jsd.corrected import (
 from cdslm_eval.stats.jsd.held_out import MIN_CLIPS, HeldOut, held_out
 from cdslm_eval.stats.jsd.ngrams import Ints, NgramTable, PhoneSequences
 from cdslm_eval.stats.jsd.plug_in import Floats, clustered_variance, jsd, plug_in
+from cdslm_eval.stats.jsd.streamed import streamed_plug_in
 from cdslm_eval.stats.resampling import TTest, t_test
 
 __all__ = [
@@ -132,18 +133,17 @@ def phoneme_jsd(
     joint = np.concatenate([clusters[0], clusters[1] + (clusters[0].max(initial=-1) + 1)])
     large = max(counts) > max_phones
     highest = max(*orders, COPY_ORDER)  # copies are recognized by 5-grams, whatever orders are wanted
-    # orders of a large set are walked and dropped, as all of them at once may not fit in memory
-    full = NgramTable(sides[0], sides[1], orders=0 if large else highest)
-    walked = full.walk(max(orders)) if large else iter(full.orders)
-    plain = {order.n: plug_in(full, order, joint) for order in walked if order.n in orders}
     scores_of = np.arange(len(sides[0]))
-    table, capped = full, joint
-    if large:
+    if not large:
+        table, capped = NgramTable(sides[0], sides[1], orders=highest), joint
+        plain = {n: plug_in(table, table.orders[n - 1], joint) for n in orders}
+    else:
+        # the n-grams of a large set may not fit in memory
+        plain = streamed_plug_in(sides[0], sides[1], orders, (clusters[0], clusters[1]))
         drawn = [sequences.draw(max_phones, rng) for sequences in sides]
         table = NgramTable(drawn[0][0], drawn[1][0], orders=highest)
         capped = np.concatenate([joint[drawn[0][1]], joint[len(sides[0]) + drawn[1][1]]])
         scores_of = drawn[0][1]
-        del full
     fixed = corrected(table, orders, rng, clusters=capped)
     intervals = {n: interval(fixed[n], table.side, capped) for n in orders}
     shares = {n: variance_share(fixed[n], table.side, capped) for n in orders}

@@ -117,7 +117,7 @@ class NgramTable:
 
     Args:
         generated, reference: The two sides.
-        orders: Highest order that is kept; 0 keeps none, for a `walk` over sets that are large.
+        orders: Highest order, at least 1.
 
     Attributes:
         clip: int32 `[phones]`, clip of each phone; generated clips first, then the reference's.
@@ -141,10 +141,10 @@ class NgramTable:
         self.clip = np.repeat(np.arange(len(self.lengths), dtype=np.int32), self.lengths)
         starts = np.cumsum(self.lengths) - self.lengths
         self.place = (np.arange(len(self.codes)) - starts[self.clip]).astype(np.int32)
-        self.orders = tuple(self.walk(orders)) if orders else ()
+        self.orders = tuple(self._walk(orders))
 
-    def walk(self, highest: int) -> Iterator[Order]:
-        """Yield orders 1 to `highest`, each from the one before, keeping no other."""
+    def _walk(self, highest: int) -> Iterator[Order]:
+        """Yield orders 1 to `highest`, each from the one before."""
         count = len(self.inventory)
         types, first, gram = np.unique(self.codes, return_index=True, return_inverse=True)
         none = np.zeros(0, np.int64)
@@ -172,7 +172,7 @@ class NgramTable:
         return self.counts_of(self.orders[n - 1], limits)
 
     def counts_of(self, order: Order, limits: Ints) -> Ints:
-        """Return the same for an order that `walk` gave."""
+        """Return the same for an `Order` of the table."""
         chosen = limits[self.clip] - self.place >= order.n
         return np.bincount(order.gram[chosen], minlength=order.types)
 

@@ -9,7 +9,7 @@ import numpy.typing as npt
 
 from cdslm_eval.stats.jsd.ngrams import Ints, NgramTable, Order
 
-__all__ = ["Floats", "clustered_se", "clustered_variance", "group_clips", "influences", "jsd", "plug_in"]
+__all__ = ["Floats", "clustered_se", "clustered_variance", "group_clips", "influences", "jsd", "plug_in", "slopes"]
 
 Floats = npt.NDArray[np.float64]
 
@@ -70,13 +70,10 @@ def influences(table: NgramTable, order: Order) -> tuple[float, Floats]:
     influence = np.zeros(len(table.lengths))
     if np.isnan(value):
         return value, influence
-    p, q = a / a.sum(), b / b.sum()
-    # log 0 is of types that a side has not, whose slope no window of that side looks up
-    with np.errstate(divide="ignore"):
-        slopes = np.log2(2 * p / (p + q)) / 2, np.log2(2 * q / (p + q)) / 2
+    generated, reference = slopes(a, b)
     chosen = order.gram >= 0
     clips, grams = table.clip[chosen], order.gram[chosen]
-    slope = np.where(table.side[clips], slopes[1][grams], slopes[0][grams])
+    slope = np.where(table.side[clips], reference[grams], generated[grams])
     sums = np.bincount(clips, weights=slope, minlength=len(table.lengths))
     windows = np.bincount(clips, minlength=len(table.lengths)).astype(float)
     for side in (False, True):
@@ -84,6 +81,18 @@ def influences(table: NgramTable, order: Order) -> tuple[float, Floats]:
         total = windows[here].sum()
         influence[here] = (sums[here] - sums[here].sum() / total * windows[here]) / total
     return value, influence
+
+
+def slopes(a: npt.NDArray[np.integer], b: npt.NDArray[np.integer]) -> tuple[Floats, Floats]:
+    """Return what an n-gram of each type adds to the plug-in divergence to first order, of both sides, `[types]`.
+
+    Args:
+        a, b: Counts `[types]` of the same types, neither empty.
+    """
+    p, q = a / a.sum(), b / b.sum()
+    # log 0 is of types that a side has not, whose slope no window of that side looks up
+    with np.errstate(divide="ignore"):
+        return np.log2(2 * p / (p + q)) / 2, np.log2(2 * q / (p + q)) / 2
 
 
 def clustered_variance(influence: Floats, clusters: Ints) -> float:

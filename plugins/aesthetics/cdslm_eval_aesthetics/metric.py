@@ -46,6 +46,7 @@ class Aesthetics(Metric):
     """
 
     name = "aesthetics"
+    limits = "whether the words make sense: its axes judge music and sounds alike"
     version = "1"
     citation = (
         Citation(

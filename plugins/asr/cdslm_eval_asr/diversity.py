@@ -59,6 +59,7 @@ class VertMetric(_Words):
     """
 
     name = "vert"
+    limits = "whether words that differ make sense"
     statistics: ClassVar[Mapping[str, Statistic]] = {
         "vert": Vert("words", ORDER, "auto_bleu"),
         "self_bleu": SelfBleu("words", ORDER),
@@ -72,4 +73,5 @@ class AutoBleu(_Words):
     """
 
     name = "auto_bleu"
+    limits = "whether words that differ make sense"
     statistics: ClassVar[Mapping[str, Statistic]] = {"auto_bleu": Mean("auto_bleu")}

@@ -71,6 +71,7 @@ class Wer(_ErrorRate):
     """Word error rate of the transcript against the text: edits over reference words, summed over clips."""
 
     name = "wer"
+    limits = "anything of clips without a text; errors of the transcriber are in it"
     of = "words"
     statistics: ClassVar[Mapping[str, Statistic]] = {"wer": RatioOfSums("errors", "words")}
 
@@ -79,5 +80,6 @@ class Cer(_ErrorRate):
     """Character error rate of the transcript against the text: edits over reference characters, summed over clips."""
 
     name = "cer"
+    limits = "anything of clips without a text; errors of the transcriber are in it"
     of = "characters"
     statistics: ClassVar[Mapping[str, Statistic]] = {"cer": RatioOfSums("errors", "characters")}

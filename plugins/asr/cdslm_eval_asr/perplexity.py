@@ -56,6 +56,7 @@ class GenPpl(Metric):
     """
 
     name = "gen_ppl"
+    limits = "whether it sounds natural; dull text that repeats itself scores well"
     version = "1"
     citation = (GSLM,)
     unit = "perplexity"

@@ -8,8 +8,9 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from cdslm_eval_asr import FasterWhisper
+from cdslm_eval_asr import FasterWhisper, Whisper
 from cdslm_eval_asr.faster_whisper import FasterWhisperOptions, _Window, compression_ratio
+from cdslm_eval_asr.whisper import WhisperOptions
 from pydantic import ValidationError
 
 from cdslm_eval.core.audio import Clip
@@ -81,6 +82,17 @@ def test_samples_that_are_not_finite_fail():
     bad = dataclasses.replace(spoken()[1], samples=np.full(16_000, np.nan, np.float32))
     (result,) = transcribed([bad])
     assert "finite" in result.reason
+
+
+def test_both_engines_write_the_same_text_with_the_same_weights(tmp_path):
+    from benchmarks.wheel_weights import write_whisper
+
+    clips = [spoken()[1].reference]
+    other = Whisper(WhisperOptions(model=str(write_whisper(tmp_path)), precision="float32"))
+    with other.open("cpu"):
+        (text,) = other.transcribe(clips)
+    assert text
+    assert transcribed(clips, compute="float32") == [text]
 
 
 @pytest.mark.parametrize("check", TRANSCRIBER_CHECKS, ids=str)

@@ -89,6 +89,7 @@ class Fad(_EmbeddingMetric):
     """
 
     name = "fad"
+    limits = "what moved it, sound or content: that is the encoder's choice"
     version = "3"
     citation = (FAD,)
     better: ClassVar[Better] = "lower"
@@ -103,6 +104,7 @@ class Kad(_EmbeddingMetric):
     """
 
     name = "kad"
+    limits = "what moved it, sound or content: that is the encoder's choice"
     version = "4"
     citation = (KAD,)
     better: ClassVar[Better] = "lower"
@@ -116,6 +118,7 @@ class Diversity(_EmbeddingMetric):
     """
 
     name = "diversity"
+    limits = "whether what varies is any good: noise varies too"
     version = "1"
     unit = "cosine distance"
     better: ClassVar[Better] = "higher"

@@ -51,6 +51,7 @@ class SpeakerSimilarity(Metric):
     """
 
     name = "speaker_similarity"
+    limits = "whether it sounds natural; noise and reverberation lower it as another voice does"
     version = "1"
     citation = (GE2E,)
     unit = "cosine"

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from cdslm_eval import LawForm
+from cdslm_eval_laws.papers import BROKEN
 
 __all__ = ["Broken"]
 
@@ -37,6 +38,7 @@ class Broken(LawForm):
     """
 
     name = "broken"
+    citation = (BROKEN,)
     positional = "breaks"
     Options: ClassVar[type[BaseModel]] = BrokenOptions
     linear = ("b",)

@@ -10,6 +10,7 @@ import numpy.typing as npt
 from pydantic import BaseModel, ConfigDict, Field
 
 from cdslm_eval import LawForm
+from cdslm_eval_laws.papers import LOSS_TO_LOSS, REPETITION, ROUTED
 
 __all__ = ["LossToLoss", "Mixture", "Repetition", "effective_tokens"]
 
@@ -53,6 +54,7 @@ class Repetition(LawForm):
     """
 
     name = "repetition"
+    citation = (REPETITION,)
     positional = "unique"
     Options: ClassVar[type[BaseModel]] = UniqueOptions
     parameters = ("A", "alpha", "B", "beta", "R")
@@ -111,6 +113,7 @@ class Mixture(LawForm):
     """
 
     name = "moe"
+    citation = (ROUTED,)
     positional = "total"
     Options: ClassVar[type[BaseModel]] = TotalOptions
     parameters = ("A", "alpha", "tau", "B", "beta")
@@ -164,6 +167,7 @@ class LossToLoss(LawForm):
     """
 
     name = "loss-to-loss"
+    citation = (LOSS_TO_LOSS,)
     positional = "of"
     Options: ClassVar[type[BaseModel]] = OtherOptions
     parameters = ("K", "E0", "kappa")

@@ -8,6 +8,7 @@ import numpy as np
 import numpy.typing as npt
 
 from cdslm_eval import LawForm
+from cdslm_eval_laws.papers import RECONCILING
 
 __all__ = ["Shifted"]
 
@@ -23,6 +24,7 @@ class Shifted(LawForm):
     """
 
     name = "shifted"
+    citation = (RECONCILING,)
     formula = "E + A (N + M)^-alpha + B D^-beta"
     latex = r"E + A (N + M)^{-\alpha} + B D^{-\beta}"
     template = "{A:.4g} (N + {M:.4g})^-{alpha:.4f} + {B:.4g} D^-{beta:.4f}"

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from importlib.metadata import version
 from importlib.util import find_spec
-from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
@@ -14,20 +13,21 @@ import numpy.typing as npt
 from pydantic import Field
 
 from cdslm_eval import Mean, RatioOfSums, Statistic
-from cdslm_eval.core.audio import Clip, Samples
+from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped
-from cdslm_eval.plugin.models import distribution_file, unusable_reason
+from cdslm_eval.plugin.models import (
+    SILERO_INSTALL,
+    SILERO_SHA256,
+    VOICE_FRAME,
+    silero_path,
+    speech_probabilities,
+    unusable_reason,
+)
 from cdslm_eval_perceptual.papers import SILERO
 
-__all__ = ["Activity", "ActivityOptions", "segments", "speech_probabilities"]
+__all__ = ["Activity", "ActivityOptions", "segments"]
 
 RATE_HZ = 16_000
-FRAME = 512
-"""Samples of a frame, 32 ms; the network accepts no other length at 16 kHz."""
-_CONTEXT = 64  # samples of the frame before, which the network sees again
-_STATE = (2, 1, 128)
-_SHA256 = "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3"
-_INSTALL = "pip install --no-deps silero-vad==6.2.3"
 _RELEASE = 0.15  # speech ends this far under the threshold that starts it, as in the published detector
 
 
@@ -56,6 +56,7 @@ class Activity(Metric):
     """
 
     name = "activity"
+    limits = "whether what lies between the pauses can be understood"
     version = "1"
     citation = (SILERO,)
     weights_licence = "MIT"
@@ -79,12 +80,12 @@ class Activity(Metric):
         """Return the install command that leaves out what the network does not use."""
         if find_spec("silero_vad") is None:
             # its own requirements bring torch
-            return f"needs {_INSTALL}"
+            return f"needs {SILERO_INSTALL}"
         return super().missing()
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return the digest of the network and the version of onnxruntime."""
-        return {"silero_vad.onnx": _SHA256, "onnxruntime": version("onnxruntime")}
+        return {"silero_vad.onnx": SILERO_SHA256, "onnxruntime": version("onnxruntime")}
 
     @contextmanager
     def open(self, device: str) -> Iterator[None]:
@@ -96,7 +97,7 @@ class Activity(Metric):
         del device
         from cdslm_eval_perceptual.p835 import session
 
-        self._session: Any = session(str(network_path()))
+        self._session: Any = session(str(silero_path()))
         try:
             yield
         finally:
@@ -116,7 +117,9 @@ class Activity(Metric):
             return Failed("the network gives no finite probability; are the samples in -1..1?")
         speech = segments(probabilities, self.options)
         # the last frame is padded; the clip ends where its samples do
-        bounds = [(start * FRAME / RATE_HZ, min(end * FRAME / RATE_HZ, clip.seconds)) for start, end in speech]
+        bounds = [
+            (start * VOICE_FRAME / RATE_HZ, min(end * VOICE_FRAME / RATE_HZ, clip.seconds)) for start, end in speech
+        ]
         edges = [0.0, *(edge for bound in bounds for edge in bound), clip.seconds]
         silences = [end - start for start, end in zip(edges[::2], edges[1::2], strict=True)]
         pauses = silences[1:-1]
@@ -129,30 +132,6 @@ class Activity(Metric):
             "pause_p90_s": float(np.quantile(pauses, 0.9)) if pauses else None,
             "longest_silence_s": max(silences),
         }
-
-
-def network_path() -> Path:
-    """Return the verified path of the network; the code of silero-vad, which needs torch, is not imported."""
-    return distribution_file("silero-vad==6.2.3", "silero_vad/data/silero_vad.onnx", _SHA256, install=_INSTALL)
-
-
-def speech_probabilities(session: Any, samples: Samples) -> npt.NDArray[np.float64]:
-    """Return the probability of speech in each frame, `[frames]`; the last frame is padded with zeros.
-
-    Args:
-        session: onnxruntime session of the network.
-        samples: float32 `[samples]` at 16 kHz.
-    """
-    frames = -(-len(samples) // FRAME)
-    padded = np.zeros(_CONTEXT + frames * FRAME, np.float32)
-    padded[_CONTEXT : _CONTEXT + len(samples)] = samples
-    state, rate = np.zeros(_STATE, np.float32), np.array(RATE_HZ, np.int64)
-    probabilities = np.empty(frames)
-    for index in range(frames):
-        window = padded[None, index * FRAME : (index + 1) * FRAME + _CONTEXT]
-        output, state = session.run(None, {"input": window, "state": state, "sr": rate})
-        probabilities[index] = output[0, 0]
-    return probabilities
 
 
 def segments(probabilities: npt.NDArray[np.float64], options: ActivityOptions) -> list[tuple[int, int]]:
@@ -174,7 +153,7 @@ def segments(probabilities: npt.NDArray[np.float64], options: ActivityOptions) -
         elif active and probability < options.threshold - _RELEASE:
             active = False
             runs.append((start, index))
-    second = RATE_HZ / FRAME
+    second = RATE_HZ / VOICE_FRAME
     joined: list[tuple[int, int]] = []
     for start, end in runs:
         if joined and start - joined[-1][1] < options.min_pause_s * second:

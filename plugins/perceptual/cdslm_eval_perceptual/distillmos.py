@@ -39,6 +39,7 @@ class DistillMosMetric(Metric):
     """
 
     name = "distillmos"
+    limits = "whether the words make sense, and what is at fault: it is one number"
     version = "1"
     citation = (DISTILLMOS,)
     unit = "MOS"

@@ -55,6 +55,7 @@ class Dnsmos(Metric):
     """
 
     name = "dnsmos"
+    limits = "whether the words make sense: words in random order score nearly as well"
     version = "1"
     citation = (DNSMOS, DNSMOS_P835)
     unit = "MOS"

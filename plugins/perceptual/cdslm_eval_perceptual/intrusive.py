@@ -50,6 +50,7 @@ class Pesq(PairedMetric):
     """
 
     name = "pesq"
+    limits = "anything without the same sentence aligned in time; a continuation is not one"
     version = "1"
     citation = (PESQ,)
     unit = "MOS-LQO"
@@ -104,6 +105,7 @@ class Stoi(PairedMetric):
     """
 
     name = "stoi"
+    limits = "anything without the same sentence aligned in time; a continuation is not one"
     version = "1"
     citation = (STOI,)
     unit = "correlation"
@@ -139,6 +141,7 @@ class Estoi(Stoi):
     """
 
     name = "estoi"
+    limits = "anything without the same sentence aligned in time; a continuation is not one"
     version = "1"
     citation = (ESTOI,)
     statistics: ClassVar[dict[str, Statistic]] = {"estoi": Mean("estoi")}

@@ -44,6 +44,7 @@ class NisqaMetric(Metric):
     """
 
     name = "nisqa"
+    limits = "whether the words make sense; it learned the faults of calls, not those of generated speech"
     version = "1"
     citation = (NISQA,)
     unit = "MOS"

@@ -112,6 +112,7 @@ class SiSdr(PairedMetric):
     """
 
     name = "si_sdr"
+    limits = "anything without the same samples aligned in time: a delay alone ruins it"
     version = "1"
     citation = (SI_SDR,)
     unit = "dB"

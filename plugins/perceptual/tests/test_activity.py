@@ -8,17 +8,11 @@ from importlib.util import find_spec
 
 import numpy as np
 import pytest
-from cdslm_eval_perceptual.activity import (
-    FRAME,
-    Activity,
-    ActivityOptions,
-    network_path,
-    segments,
-    speech_probabilities,
-)
+from cdslm_eval_perceptual.activity import Activity, ActivityOptions, segments
 from cdslm_eval_perceptual.p835 import session
 
 from cdslm_eval.core.audio import Clip
+from cdslm_eval.plugin.models import VOICE_FRAME, silero_path, speech_probabilities
 from cdslm_eval.testing import check_metric
 from cdslm_eval.testing.clips import spoken
 
@@ -41,15 +35,15 @@ def test_probabilities_are_those_of_the_packages_torchscript_network():
         warnings.simplefilter("ignore", DeprecationWarning)
         network = torch.jit.load(str(path)).eval()
     for clip in spoken()[1:3]:
-        samples = clip.samples[: len(clip.samples) // FRAME * FRAME]
+        samples = clip.samples[: len(clip.samples) // VOICE_FRAME * VOICE_FRAME]
         network.reset_states()
         with torch.no_grad():
-            expected = [float(network(torch.from_numpy(frame), 16_000)) for frame in samples.reshape(-1, FRAME)]
-        np.testing.assert_allclose(speech_probabilities(session(str(network_path())), samples), expected, atol=1e-3)
+            expected = [float(network(torch.from_numpy(frame), 16_000)) for frame in samples.reshape(-1, VOICE_FRAME)]
+        np.testing.assert_allclose(speech_probabilities(session(str(silero_path())), samples), expected, atol=1e-3)
 
 
 def test_segments_by_hand():
-    second = 16_000 / FRAME
+    second = 16_000 / VOICE_FRAME
     assert segments(np.zeros(20), ActivityOptions()) == []
     blip = np.zeros(40)
     blip[5:9] = 0.9  # 0.128 s

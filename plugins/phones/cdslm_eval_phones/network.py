@@ -25,6 +25,7 @@ __all__ = [
     "digest",
     "metadata_vocabulary",
     "read_vocabulary",
+    "session",
 ]
 
 _REQUIREMENT = "hama==1.3.10"
@@ -108,7 +109,7 @@ def metadata_vocabulary(model: Path) -> Vocabulary:
     Raises:
         EvalError: The file is no ONNX model, or carries none.
     """
-    held = json.loads(_session(model, "cpu").get_modelmeta().custom_metadata_map.get(METADATA_KEY, "{}"))
+    held = json.loads(session(model, "cpu").get_modelmeta().custom_metadata_map.get(METADATA_KEY, "{}"))
     if "symbols" not in held:
         raise EvalError(f"{model}: carries no vocabulary; Use: phone-ctc:model={model},vocab=FILE")
     return _vocabulary(held["symbols"], str(model), tuple(held.get("languages", ())))
@@ -143,7 +144,7 @@ class Network:
     """
 
     def __init__(self, model: Path, vocabulary: Vocabulary, device: str) -> None:
-        self._session = _session(model, device)
+        self._session = session(model, device)
         self._vocabulary = vocabulary
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
         scores = next((output for output in outputs if len(output.shape) == 3), None)
@@ -194,8 +195,16 @@ def _vocabulary(symbols: list[str], where: str, languages: tuple[str, ...] = ())
     return Vocabulary(tuple(symbols), blank, languages)
 
 
-def _session(model: Path, device: str) -> Any:
-    """Return an onnxruntime session on one thread: worker processes are what runs in parallel."""
+def session(model: Path, device: str) -> Any:
+    """Return an onnxruntime session on one thread: worker processes are what runs in parallel.
+
+    Args:
+        model: ONNX file.
+        device: "auto", "cpu", "cuda" or "cuda:N".
+
+    Raises:
+        UsageError, EvalError: No such device or provider, or no ONNX model.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from importlib.util import find_spec
 
 import numpy as np
 import onnx
@@ -13,6 +14,7 @@ from cdslm_eval_phones import network
 from cdslm_eval_phones.per import try_recognizer
 from cdslm_eval_phones.recognizer import PhoneCtc, PhoneCtcOptions
 from onnx import TensorProto, helper
+from rapidfuzz.distance import Levenshtein
 
 from cdslm_eval.builtin.recognizers.fold import arpabet, is_phone
 from cdslm_eval.builtin.recognizers.inventory import ARPABET
@@ -65,6 +67,28 @@ def test_a_gain_moves_no_phone(librivox):
     samples = librivox[0].samples
     quiet, plain = recognized([clip(samples * 0.003), clip(samples)])
     assert quiet == plain
+
+
+@pytest.mark.skipif(find_spec("silero_vad") is None, reason="silero-vad is not installed")
+def test_a_long_clip_is_cut_in_its_longest_pause(librivox):
+    sentences = [one.samples for one in librivox]
+    left, right, pause = np.concatenate(sentences[:2]), np.concatenate(sentences[2:]), np.zeros(RATE_HZ, np.float32)
+    halves = [np.concatenate([left, pause]), np.concatenate([pause, right])]
+    assert 10 * RATE_HZ < len(halves[0]) < 20 * RATE_HZ < sum(map(len, halves))
+    (whole,) = recognized([clip(np.concatenate(halves))], cuts="pauses")
+    parts = [phone for phones in recognized([clip(half) for half in halves]) for phone in phones]
+    assert Levenshtein.distance(whole, parts) <= 2
+    # a clip of one window is cut nowhere
+    assert recognized([clip(halves[0])], cuts="pauses") == recognized([clip(halves[0])])
+
+
+@pytest.mark.skipif(find_spec("silero_vad") is None, reason="silero-vad is not installed")
+def test_cuts_are_in_the_identity_only_where_they_are_chosen():
+    plain, pauses = identify(PhoneCtc()), identify(PhoneCtc(PhoneCtcOptions(cuts="pauses")))
+    assert set(plain.parts["options"]) == {"inventory"}
+    assert pauses.parts["options"]["cuts"] == "pauses"
+    assert "silero_vad.onnx" in pauses.parts["fingerprint"]
+    assert plain.ident != pauses.ident
 
 
 def test_ipa_keeps_more_symbols_than_arpabet(librivox):

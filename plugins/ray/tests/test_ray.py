@@ -16,6 +16,7 @@ import hostile_metrics as hostile  # noqa: E402
 from cdslm_eval_ray.executor import RayExecutor, RayOptions  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
+from cdslm_eval import api  # noqa: E402
 from cdslm_eval.builtin.metrics.signal import Signal  # noqa: E402
 from cdslm_eval.builtin.recognizers.sidecar import SidecarRecognizer  # noqa: E402
 from cdslm_eval.core.clips import ClipSet  # noqa: E402
@@ -95,6 +96,17 @@ def test_the_clips_of_a_killed_node_are_measured_on_another(cluster, driver_on_h
     assert killed
     assert distributed == outcomes(tmp_path / "local", LocalExecutor(), folder, hostile.Slow())
     assert {outcome.status for (rows,) in [distributed] for outcome in rows} == {"ok"}
+
+
+def test_two_nodes_generate_the_files_of_this_process(cluster, second_node, tmp_path, tone_set):
+    arguments = {"prompts": tone_set("real", 3), "count": 9, "seconds": 0.5, "seed": 3}
+    api.generate("noise", tmp_path / "here", **arguments)
+    api.generate("noise", tmp_path / "there", **arguments, executor=RayExecutor(RayOptions(address=cluster.address)))
+    written, expected = (
+        {path.name: path.read_bytes() for path in (tmp_path / name).iterdir()} for name in ("there", "here")
+    )
+    assert written == expected
+    assert len(expected) == 9 + 2
 
 
 def test_a_node_that_is_lost_after_the_last_event_of_a_task_repeats_nothing():

@@ -19,7 +19,7 @@ app = typer.Typer(
     help="A discrete autoregressive spoken language model: k-means units and a causal language model.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    epilog="--debug, allowed anywhere, shows the traceback of an error.",
+    epilog="-q prints no progress, -v more of what is done, --debug the traceback of an error; all may stand anywhere.",
 )
 
 
@@ -48,13 +48,12 @@ def train(
     decay_share: shared.DecayShare = 0.2,
     clip_norm: shared.ClipNorm = 1.0,
     seed: shared.Seed = 0,
-    valid_windows: shared.ValidWindows = 64,
+    valid_windows: shared.ValidWindows = 512,
     valid_every: shared.ValidEvery = 250,
     save_every: shared.SaveEvery = 250,
     vocoder: shared.Vocoder = "griffin-lim",
     device: shared.Device = "auto",
     plan: shared.Plan = False,
-    quiet: shared.Quiet = False,
     as_json: shared.AsJson = False,
 ) -> None:
     """Cluster speech into units and train a language model on them; interrupted, the same command resumes."""
@@ -62,6 +61,7 @@ def train(
     from cdslm_eval_unit_lm.settings import Settings
     from cdslm_eval_unit_lm.train import train as run
     from cdslm_model import Job, Length, find_splits, find_vocoder, read_spec
+    from cdslm_model.plugin.verbosity import is_quiet
 
     lengths = Length.from_options({"flops": target_flops, "tokens": tokens, "steps": steps})
     settings = Settings(**{**named_settings(Settings, values), "encoder": _absolute(encoder)})
@@ -74,7 +74,9 @@ def train(
     train_on, held_out = find_splits(data, valid)
     # Before the run, so that it does not end with log-mels that no vocoder can turn into samples
     find_vocoder(vocoder, read_spec(train_on))
-    job = Job(settings=settings, data=train_on, valid=held_out, out=out, lengths=lengths, device=device, quiet=quiet)
+    job = Job(
+        settings=settings, data=train_on, valid=held_out, out=out, lengths=lengths, device=device, quiet=is_quiet()
+    )
     result = run_until_stopped(run, job, "unit-lm")
     text = (
         f"{out}: validation loss {result['val_loss']:.5f} nats a unit (entropy of the units "

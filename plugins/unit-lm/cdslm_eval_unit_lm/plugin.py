@@ -11,7 +11,7 @@ from pydantic import Field
 
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.plugin.contract import Generator, GeneratorInfo
+from cdslm_eval.plugin.contract import GeneratorInfo, RangeGenerator
 from cdslm_model.plugin import (
     CheckpointOptions,
     ContinuationOptions,
@@ -48,7 +48,7 @@ class UnitLmOptions(ContinuationOptions):
     top_k: int = Field(0, ge=0)
 
 
-class UnitResynthesis(Generator):
+class UnitResynthesis(RangeGenerator):
     """Resynthesises its prompts from units, without a language model: the ceiling of what `unit-lm` can generate."""
 
     name = "unit-resynthesis"
@@ -70,7 +70,7 @@ class UnitResynthesis(Generator):
             conventions={**_unit_conventions(facts, self.options.vocoder), "seconds": "as long as each prompt is"},
         )
 
-    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
+    def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
         """Yield prompts resynthesised from their units, each as long as it is; they repeat where there are too few."""
         from cdslm_eval_unit_lm.codec import UnitCodec
 
@@ -80,7 +80,7 @@ class UnitResynthesis(Generator):
         with reraised():
             options = self.options
             codec = UnitCodec(_checkpoint(options.checkpoint), options.device, options.vocoder)
-            for number in range(count):
+            for number in numbers:
                 prompt = prompts[number % len(prompts)]
                 units = codec.encode(prompt)
                 if not len(units):

@@ -34,14 +34,40 @@ def test_reading_across_shards_is_reading_them_joined(corpus, tmp_path, monkeypa
 
 def test_windows_are_determined_by_seed_step_and_place(shards):
     windows = Windows(Shards(shards / "train"), 20, 40)
-    whole = windows.batch(3, 17, range(8))
+    whole = windows.batch(3, 17, range(8), 8)
     assert whole[0].shape == (8, 20, 80)
     assert whole[1].shape == (8, 40, 80)
+    fresh = Windows(Shards(shards / "train"), 20, 40)
     for index in (0, 5):
-        for part, window in zip(whole, windows.batch(3, 17, [index]), strict=True):
+        for part, window in zip(whole, fresh.batch(3, 17, [index], 8), strict=True):
             assert torch.equal(part[index : index + 1], window)
-    assert not torch.equal(whole[0], windows.batch(3, 18, range(8))[0])
-    assert not torch.equal(whole[0], windows.batch(4, 17, range(8))[0])
+    assert not torch.equal(whole[0], windows.batch(3, 18, range(8), 8)[0])
+    assert not torch.equal(whole[0], windows.batch(4, 17, range(8), 8)[0])
+
+
+def test_an_epoch_holds_every_disjoint_window_once(shards):
+    """Found back by content: an epoch repeats no frame, and two epochs are cut and ordered differently."""
+    held = Shards(shards / "train")
+    windows = Windows(held, 10, 25)
+    everything = held.read(0, held.frames)
+    lengths = [end - start for start, end in held.stretches(False)]
+    assert windows.per_epoch == sum(length // 35 for length in lengths)
+    epochs = []
+    for epoch in range(2):
+        starts = []
+        for number in range(epoch * windows.per_epoch, (epoch + 1) * windows.per_epoch):
+            step, row = divmod(number, 4)
+            context, continuation = windows.batch(5, step, [row], 4)
+            window = torch.cat((context[0], continuation[0]))
+            (start,) = [s for s in range(held.frames - 34) if torch.equal(everything[s], window[0])]
+            assert torch.equal(everything[start : start + 35], window)
+            starts.append(start)
+        epochs.append(starts)
+        frames = {frame for start in starts for frame in range(start, start + 35)}
+        assert len(frames) == 35 * windows.per_epoch, "no frame twice"
+        assert starts != sorted(starts)
+        assert all(any(low <= s and s + 35 <= high for low, high in held.stretches(False)) for s in starts)
+    assert sorted(epochs[0]) != sorted(epochs[1]), "each epoch starts its windows anew"
 
 
 def test_windows_never_cross_clips_unless_speakers_are_joined(corpus, tmp_path):
@@ -65,7 +91,7 @@ def test_windows_never_cross_clips_unless_speakers_are_joined(corpus, tmp_path):
     assert Windows(shards, 1, longest, join_speakers=True).left_out_frames == sum(np.diff(ends)[-2:])
 
 
-def test_every_position_is_equally_likely(shards):
+def test_positions_spread_over_all_windows(shards):
     held = Shards(shards / "train")
     windows = Windows(held, 10, 50)
     # The first frame of each window, found back by its content, over a grid of all positions

@@ -21,7 +21,9 @@ from cdslm_eval.plugin.host import Host  # noqa: E402
 from cdslm_model import checkpoint  # noqa: E402
 from cdslm_model.data.windows import Shards  # noqa: E402
 from cdslm_model.errors import ModelError  # noqa: E402
-from cdslm_model.sample.continuation import Continuer, SamplingConfig  # noqa: E402
+from cdslm_model.sample.continuation import GRID_POWER, Continuer, SamplingConfig  # noqa: E402
+from cdslm_model.sample.sampling import times  # noqa: E402
+from cdslm_model.seeding import clip_noise  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -61,8 +63,10 @@ def test_seed_clip_and_context_each_matter(model, contexts):
 
 
 def test_only_the_trained_length_of_a_context_matters(model, contexts):
-    whole, end = contexts[1], contexts[1][-20:]
-    assert torch.equal(*(model(steps=2).continuations([context], [0], 10)[0] for context in (whole, end)))
+    for overlap in (0, 16):
+        whole, end = contexts[1], contexts[1][-20 - overlap :]
+        continuer = model(steps=2, overlap_frames=overlap)
+        assert torch.equal(*(continuer.continuations([context], [0], 10)[0] for context in (whole, end)))
 
 
 def test_longer_than_trained_is_generated_in_rounds(model, contexts):
@@ -74,10 +78,70 @@ def test_longer_than_trained_is_generated_in_rounds(model, contexts):
     assert (long[40:80] - long[:40]).abs().max() > 0.1
 
 
+def test_rounds_join_through_the_frames_that_both_hold(model, contexts, monkeypatch):
+    """The first frames of a round are the last ones of the round before, noised to each step's time."""
+    continuer = model(steps=3, overlap_frames=8)
+    inner = continuer._predicted
+    shown = []
+    monkeypatch.setattr(continuer, "_predicted", lambda streams, time: shown.append(streams) or inner(streams, time))
+    long = continuer.continuations(contexts[:1], [4], 60)[0]
+    # 32 new frames a round: two rounds of three steps
+    assert [tuple(part.shape[1] for part in streams) for streams in shown] == [(12, 40)] * 3 + [(20, 40)] * 3
+    values = continuer.normalizer.normalize(long)
+    context = shown[3][0][0]
+    # the second round hears what lies before its overlap, and its own first frames are noised from the last 8
+    torch.testing.assert_close(context, values[4:24], rtol=0, atol=1e-5)
+    noisy, time = shown[-1][1][0, :8], torch.tensor([times(continuer.process, 3, GRID_POWER)[2]])
+    alpha, _ = continuer.process.scales(time)
+    lead = clip_noise(0, "overlap 1 of 4", 8, 80)
+    expected = continuer.process.noised(values[None, 24:32], lead[None], time)[0]
+    torch.testing.assert_close(noisy, expected, rtol=0, atol=1e-5)
+    assert 0 < float(alpha) < 1
+
+
 def test_guidance_of_zero_ignores_the_context(model, contexts):
     continuer = model(steps=3, guidance=0.0)
     clips = [continuer.continuations([context], [0], 40)[0] for context in contexts[:2]]
     torch.testing.assert_close(*clips, rtol=0, atol=1e-4)
+
+
+def test_silence_is_the_corpus_own_unless_digital_is_chosen(model, shards, trained, tmp_path):
+    held = Shards(shards / "train")
+    frames = held.read(0, held.frames)
+    quiet = frames.quantile(0.02, dim=0)
+    own = model(guidance=2.0)
+    torch.testing.assert_close(
+        own.normalizer.denormalize(own._context(frames[:0])), quiet.expand(20, -1), rtol=0, atol=0.02
+    )
+    digital = model(guidance=2.0, silence="digital")
+    torch.testing.assert_close(digital.normalizer.denormalize(digital._silence(3)), torch.full((3, 80), -10.0))
+    with pytest.raises(ModelError, match="quiet or digital"):
+        model(silence="none")
+    # A checkpoint of an earlier version has no quiet frame: it generates where none is needed
+    shutil.copytree(trained, tmp_path / "run")
+    path = checkpoint.find_checkpoint(tmp_path / "run").folder / "checkpoint.json"
+    facts = json.loads(path.read_text())
+    facts.pop("digest")
+    del facts["normalizer"]["quiet"]
+    path.write_text(json.dumps({**facts, "digest": checkpoint._digest(facts)}))
+    old = Continuer(tmp_path / "run", SamplingConfig(steps=2), "cpu")
+    assert len(old.continuations([frames[:20]], [0], 10)[0]) == 10
+    with pytest.raises(ModelError, match="silence=digital"):
+        old.continuations([frames[:0]], [0], 10)
+
+
+def test_the_end_of_a_prompt_is_read_as_far_as_its_windows_are_whole(model, corpus):
+    """Frames of a cut prompt are those of the whole recording, but for the last one, whose window the cut shortens."""
+    continuer = model()
+    samples = ClipSet.open(corpus / "valid")[0].at_rate(24_000).samples
+    whole = continuer.log_mel(samples)
+    for cut in (12_000, 12_077):
+        complete = continuer.spec.complete_frames(cut)
+        assert complete == cut // 300 - 1
+        part = continuer.log_mel(samples[:cut])
+        torch.testing.assert_close(part[:complete], whole[:complete], rtol=0, atol=1e-4)
+        assert (part[complete] - whole[complete]).abs().max() > 0.01
+    assert continuer.spec.complete_frames(400) == 0
 
 
 def test_values_lie_where_speech_lies(model, contexts, shards):

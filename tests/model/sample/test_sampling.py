@@ -131,6 +131,39 @@ def test_guidance_mixes_both_predictions_in_one_batch():
     assert batches[4:] == [2, 2]
 
 
+def test_rescaled_guidance_keeps_level_and_spread():
+    """Guidance against silence scales x0 up; in full, rescaling returns each clip's own mean and deviation."""
+    process, generator = Process(), torch.Generator().manual_seed(0)
+    speech, x = (torch.randn(2, frames, 4, generator=generator) + 1 for frames in (6, 5))
+    time = torch.tensor([1.0, 0.4], dtype=torch.float64)
+
+    def network(streams, time):
+        """Return the prediction whose x0 is three times the context's mean, plus a part of x_t."""
+        context, x = streams
+        return process.prediction(x, 3 * context.mean(1, keepdim=True) + 0.5 * x, time)
+
+    def clean(guidance, **named):
+        predict = guided(network, (speech,), (speech - 2,), guidance, process=process, **named)
+        return process.denoised(x, predict(x, time), time)[0]
+
+    plain, loud = clean(1.0), clean(2.0)
+    assert (loud.mean((1, 2)) - plain.mean((1, 2)) > 3).all()
+    back = clean(2.0, rescale=1.0)
+    torch.testing.assert_close(back.mean((1, 2)), plain.mean((1, 2)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(back.std((1, 2)), plain.std((1, 2)), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(clean(2.0, rescale=0.5), (loud + back) / 2, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("process", PROCESSES, ids=str)
+def test_a_prediction_and_the_x0_that_it_determines_are_one(process):
+    noisy, clean = torch.randn(2, 3, 5, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(3))
+    time = torch.tensor([0.1, 0.6, process.last_time], dtype=torch.float64)
+    if process.target == "epsilon":
+        time[2] = 0.9  # at its last time x0 hangs on the last digits of the prediction
+    actual, _ = process.denoised(noisy, process.prediction(noisy, clean, time), time)
+    torch.testing.assert_close(actual, clean, rtol=0, atol=1e-5)
+
+
 @given(st.integers(0, 2**40), st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 40))
 @settings(max_examples=30, deadline=None)
 def test_noise_belongs_to_seed_clip_and_frame(seed, clip, frames, more):
@@ -162,6 +195,13 @@ def test_times_are_even_in_the_angle(process):
     alpha, sigma = process.scales(torch.tensor(grid, dtype=torch.float64))
     gaps = torch.atan2(sigma, alpha).diff()
     torch.testing.assert_close(gaps, gaps.mean().expand(9), rtol=1e-6, atol=0)
+
+
+def test_a_power_above_one_makes_the_first_steps_finer():
+    process = Process("linear")
+    alpha, sigma = process.scales(torch.tensor(times(process, 8, 2.0), dtype=torch.float64))
+    shares = torch.atan2(sigma, alpha) / torch.atan2(sigma, alpha)[0]
+    torch.testing.assert_close(shares, 1 - (torch.arange(9) / 8.0).double() ** 2, rtol=0, atol=1e-6)
 
 
 def test_schedules_that_keep_variance_sample_alike():

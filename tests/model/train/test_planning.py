@@ -19,9 +19,8 @@ def test_the_plan_agrees_with_the_run(inside, shards, trained, tmp_path):
     assert not (tmp_path / "none").exists()
     plan = json.loads(done.stdout)
     result = json.loads((trained / "result.json").read_text())
-    assert {name: plan[name] for name in ("parameters", "tokens", "flops", "six_nd", "steps")} == {
-        name: result[name] for name in ("parameters", "tokens", "flops", "six_nd", "steps")
-    }
+    names = ("parameters", "tokens", "flops", "six_nd", "steps", "epochs", "unique_tokens", "training_flops")
+    assert {name: plan[name] for name in names} == {name: result[name] for name in names}
     size = sum(path.stat().st_size for path in (trained / "checkpoints").rglob("*") if path.is_file())
     assert plan["bytes"] == pytest.approx(size, rel=0.02)
     # 40 steps x 4 windows x 60 frames, over the frames of clips that hold a window: all are over 1.5 s
@@ -35,3 +34,16 @@ def test_a_plan_needs_no_prepared_speech(inside, tmp_path):
     plan = json.loads(done.stdout)
     assert plan["epochs"] is None
     assert plan["parameters"] > 0
+
+
+def test_branches_count_only_the_steps_that_they_do_not_share(inside, shards, tmp_path):
+    """The branch of 20 steps leaves the run of 40 where its own decay starts, at step 16; none with another warm-up."""
+    plans, two = [], ("--steps", "20", "--steps", "40")
+    for lengths in (("--steps", "40"), (*two, "--warmup-steps", "2"), (*two, "--warmup-steps", "4")):
+        done = inside("train", "--data", shards, "--out", tmp_path / "none", *SMALL, *lengths, "--plan")
+        assert done.returncode == 0, done.stderr
+        plans.append(json.loads(done.stdout))
+    alone, branched, apart = plans
+    assert alone["training_flops"] == alone["flops"] == branched["flops"]
+    assert branched["training_flops"] == pytest.approx(alone["flops"] * (40 + 4) / 40)
+    assert apart["training_flops"] == pytest.approx(alone["flops"] * (40 + 20) / 40)

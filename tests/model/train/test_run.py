@@ -114,15 +114,30 @@ def test_pieces_of_a_step_give_the_same_curve(inside, shards, trained, tmp_path)
 
 def test_one_run_serves_several_lengths(inside, shards, tmp_path):
     """A branch is, bit for bit, what a run of its own length would have been."""
+    options = (*SMALL, "--warmup-steps", "1")
     lengths = ("--steps", "10", "--steps", "20")
-    done = inside("train", "--data", shards, "--out", tmp_path / "both", *SMALL, *lengths, "--json")
+    done = inside("train", "--data", shards, "--out", tmp_path / "both", *options, *lengths, "--json")
     assert done.returncode == 0, done.stderr
     whole = json.loads(done.stdout)
     assert [branch["steps"] for branch in whole["branches"]] == [10]
-    assert inside("train", "--data", shards, "--out", tmp_path / "alone", *SMALL, "--steps", "10").returncode == 0
+    assert not (tmp_path / "both" / "branches" / "steps-000000010" / "checkpoints" / "step-000000001").exists()
+    assert (tmp_path / "both" / "checkpoints" / "step-000000008").is_dir(), "the branch started from the main run"
+    assert inside("train", "--data", shards, "--out", tmp_path / "alone", *options, "--steps", "10").returncode == 0
     branch = tmp_path / "both" / whole["branches"][0]["folder"]
     assert_same_checkpoint(branch, tmp_path / "alone")
     assert result(branch)["val_loss"] == result(tmp_path / "alone")["val_loss"] != whole["val_loss"]
+
+
+def test_each_length_has_a_warm_up_of_its_own(inside, shards, tmp_path):
+    """A length of less than ten warm-ups rises faster, and must not shorten the warm-up of the longest."""
+    options = (*SMALL, "--warmup-steps", "2", "--steps", "10", "--steps", "30", "--no-probe", "--json")
+    done = inside("train", "--data", shards, "--out", tmp_path / "both", *options)
+    assert done.returncode == 0, done.stderr
+    folders = [tmp_path / "both" / "branches" / "steps-000000010", tmp_path / "both"]
+    schedules = [checkpoint.find_checkpoint(folder).facts["schedule"] for folder in folders]
+    assert [schedule["warmup"] for schedule in schedules] == [1, 2]
+    first = [json.loads((folder / "log.jsonl").read_text().splitlines()[1])["lr"] for folder in folders]
+    assert first == pytest.approx([2e-3, 1e-3])
 
 
 def test_the_three_ways_to_say_how_long_agree(inside, shards, tmp_path):
