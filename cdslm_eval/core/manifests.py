@@ -12,7 +12,7 @@ from typing import Any
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.folders import audio_files
 from cdslm_eval.core.json_text import parse_json
-from cdslm_eval.core.languages import check_language
+from cdslm_eval.core.languages import language_tag
 from cdslm_eval.core.manifest_fields import check_names, phones_of, prompt_seconds_of, span_of, text_of
 from cdslm_eval.core.packed_sources import PackedSources
 from cdslm_eval.core.separated import separated_rows
@@ -141,7 +141,7 @@ class _Rows:
             text = text_of(name, value)
             text = text if text is None or text.isascii() else unicodedata.normalize("NFC", text)
             if name == "language" and text is not None:
-                check_language(text)
+                text = language_tag(text)
             return self._shared[name].setdefault(value if isinstance(value, str) else text, text)
 
     def _located(self, path: str) -> str:

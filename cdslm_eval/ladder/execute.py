@@ -95,8 +95,10 @@ class LadderRun:
 
     def reference(self) -> ClipSet | None:
         """Return the reference set."""
-        path = self.plan.score.reference
-        return ClipSet.open(self._place(path), name="reference") if path else None
+        score = self.plan.score
+        if not score.reference:
+            return None
+        return ClipSet.open(self._place(score.reference), "reference", ignore_columns=score.ignore_columns)
 
     def metrics(self) -> list[str]:
         """Return the required metrics, and the optional ones that can be used here."""
@@ -132,7 +134,9 @@ class LadderRun:
         clips = self.plan.generate
         if not (folder / MANIFEST).is_file():
             self.log(f"generate {name}: {clips.count} clips of {clips.seconds:g} s")
-            prompts = ClipSet.open(self._place(clips.prompts)) if clips.prompts else None
+            prompts = None
+            if clips.prompts:
+                prompts = ClipSet.open(self._place(clips.prompts), ignore_columns=clips.ignore_columns)
             request = GenerationRequest(
                 spec, prompts, clips.count, clips.seconds, self.plan.seed, self.plan.score.recognizer
             )
@@ -147,7 +151,7 @@ class LadderRun:
         place = self._place(reference)
         commands = [step.command for step in self.plan.prepare] + [family.train for family in self.plan.systems]
         for command in commands:
-            if place in [self._one(word, _Unfilled(self._places)) for word in shlex.split(command)]:
+            if place in [word.format_map(_Unfilled(self._places)) for word in shlex.split(command)]:
                 self.log(f"the reference, {place}, is also given to {shlex.split(command)[0]!r}; use speech of its own")
                 return
 

@@ -106,12 +106,15 @@ class Generation(_Table):
 
     Attributes:
         prompts: Set of held-out contexts, or None.
+        ignore_columns: Columns of its manifest that are passed over, or patterns of them.
         count: Clips of each model.
         seconds: Length of each in seconds.
         controls: Generators that are scored next to the models: "noise", "babble:2,text=FILE".
     """
 
     prompts: str | None = None
+    # no part of the text that names the folders of controls: what is not read changes no clip
+    ignore_columns: tuple[str, ...] = Field(default=(), repr=False)
     count: int = Field(default=50, ge=1)
     seconds: float = Field(default=10.0, gt=0)
     controls: tuple[str, ...] = ()
@@ -122,12 +125,14 @@ class Scoring(_Table):
 
     Attributes:
         reference: Real speech that no model was trained on, nor chosen by.
+        ignore_columns: Columns of its manifest that are passed over, or patterns of them.
         metrics: Names with options.
         if_installed: Further ones, left out with a note where they cannot be used.
         recognizer: The recognizer of phones.
     """
 
     reference: str | None = None
+    ignore_columns: tuple[str, ...] = ()
     metrics: tuple[str, ...] = ("pjsd", "signal")
     if_installed: tuple[str, ...] = ()
     recognizer: str = defaults.RECOGNIZER

@@ -13,8 +13,10 @@ import textwrap
 import time
 from pathlib import Path
 
+import numpy as np
 import pytest
 
+from cdslm_eval.core.audio import write_flac
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.ladder import LadderRun, read_plan, train
 from cdslm_eval.plugin.host import Host
@@ -202,6 +204,22 @@ def test_places_are_relative_to_the_plan_and_can_be_replaced(plan, tmp_path):
     assert read_plan(path, {"here": "/somewhere"}).paths["here"] == "/somewhere"
     with pytest.raises(UsageError, match="Did you mean 'here'"):
         read_plan(path, {"heer": "/somewhere"})
+
+
+def test_columns_of_prompts_and_reference_can_be_passed_over(plan, tmp_path):
+    write_flac(tmp_path / "a.flac", np.full(8000, 0.1, np.float32), 8000)
+    (tmp_path / "m.csv").write_text("path,mood\na.flac,glad\n")
+    changes = {"[generate]": '[generate]\nprompts = "{here}/m.csv"', "[score]": '[score]\nreference = "{here}/m.csv"'}
+    strict = LadderRun(read_plan(plan(**changes)), tmp_path / "out", Host(), print)
+    for use in (strict.reference, strict.generate_controls):
+        with pytest.raises(UsageError, match="--ignore-columns mood"):
+            use()
+    meant = {key: f'{value}\nignore_columns = ["mo*"]' for key, value in changes.items()}
+    ladder = LadderRun(read_plan(plan(**meant)), tmp_path / "out", Host(), print)
+    assert [source.key for source in ladder.reference().sources] == ["a"]
+    assert [len(clips) for clips in ladder.generate_controls()] == [3]
+    # what is not read changes no clip, so the folders of controls stay
+    assert ladder.control_folder("silence") == strict.control_folder("silence")
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "benchmarks" / "ladders").glob("*.toml")), ids=lambda path: path.name)

@@ -10,6 +10,7 @@ from cdslm_eval.builtin.generators.controls import (
     ShuffledGenerator,
     SilenceGenerator,
 )
+from cdslm_eval.builtin.generators.grammar import GrammarGenerator
 from cdslm_eval.builtin.generators.samples import SamplesGenerator
 from cdslm_eval.builtin.generators.speak import SpeakGenerator
 from cdslm_eval.plugin.contract import Generator
@@ -23,6 +24,7 @@ def cdslm_generators() -> list[type[Generator]]:
     """Return the built-in generators."""
     return [
         BabbleGenerator,
+        GrammarGenerator,
         NoiseGenerator,
         ResampleGenerator,
         ReversedGenerator,

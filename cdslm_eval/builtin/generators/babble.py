@@ -9,7 +9,7 @@ import numpy as np
 from pydantic import Field
 
 from cdslm_eval.builtin.generators.espeak import RATE_HZ, open_espeak
-from cdslm_eval.builtin.generators.making import clip_rng, made_clip
+from cdslm_eval.builtin.generators.making import PHONES_PER_SECOND, clip_rng, made_clip
 from cdslm_eval.builtin.generators.mnemonics import spelled, utterance
 from cdslm_eval.builtin.generators.speak import drawn_manner, engine, read_lines
 from cdslm_eval.builtin.recognizers.phonemize import SPEECH_EXTRA, phonemize
@@ -19,8 +19,6 @@ from cdslm_eval.plugin.contract import GeneratorInfo, Options, RangeGenerator, t
 
 __all__ = ["BabbleGenerator", "BabbleOptions", "PhoneModel"]
 
-_PHONES_PER_SECOND = 12.0 / 160.0
-"""Phones that espeak-ng speaks in a second, per word a minute of its rate (measured: 11 to 13 at 160)."""
 _END = ""
 
 
@@ -64,7 +62,7 @@ class BabbleGenerator(RangeGenerator):
             for index in numbers:
                 rng = clip_rng(seed, index)
                 variant, rate, pitch = drawn_manner(rng)
-                sentences = model.draw(max(1, round(seconds * rate * _PHONES_PER_SECOND)), rng)
+                sentences = model.draw(max(1, round(seconds * rate * PHONES_PER_SECOND)), rng)
                 spoken = " ".join(utterance(sentence, rng) for sentence in sentences)
                 samples = espeak.synthesize(spoken, voice=f"en-us+{variant}", rate=rate, pitch=pitch, phonemes=True)
                 phones = tuple(phone for sentence in sentences for phone in sentence)

@@ -9,7 +9,10 @@ import numpy as np
 from cdslm_eval.core.audio import Clip, Samples, content_digest
 from cdslm_eval.core.errors import UsageError
 
-__all__ = ["clip_rng", "made_clip", "prompt_at", "prompt_key"]
+__all__ = ["PHONES_PER_SECOND", "clip_rng", "made_clip", "prompt_at", "prompt_key"]
+
+PHONES_PER_SECOND = 12.0 / 160.0
+"""Phones that espeak-ng speaks in a second, per word a minute of its rate (measured: 11 to 13 at 160)."""
 
 
 def clip_rng(seed: int, index: int) -> np.random.Generator:

@@ -17,9 +17,11 @@ class SamplesOptions(Options):
 
     Attributes:
         path: Directory, manifest or `wav.scp`.
+        ignore_columns: Columns of the manifest that are passed over, or patterns of them, with blanks between.
     """
 
     path: str
+    ignore_columns: str = ""
 
 
 class SamplesGenerator(RangeGenerator):
@@ -33,7 +35,7 @@ class SamplesGenerator(RangeGenerator):
     def info(self) -> GeneratorInfo:
         """Return the rate of the first clip; nothing else is known."""
         try:
-            rate_hz = ClipSet.open(self.options.path)[0].rate_hz
+            rate_hz = self._opened()[0].rate_hz
         except AudioError:
             rate_hz = None
         return GeneratorInfo(rate_hz=rate_hz)
@@ -41,4 +43,7 @@ class SamplesGenerator(RangeGenerator):
     def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
         """Yield clips as they are; their number and duration are what the set holds."""
         del prompts, seconds, seed
-        yield from ClipSet.open(self.options.path)[numbers.start : numbers.stop]
+        yield from self._opened()[numbers.start : numbers.stop]
+
+    def _opened(self) -> ClipSet:
+        return ClipSet.open(self.options.path, ignore_columns=self.options.ignore_columns.split())

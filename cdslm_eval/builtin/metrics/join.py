@@ -34,6 +34,7 @@ class JoinJump(Metric):
 
     name = "join_jump"
     version = "1"
+    limits = "whether the continuation fits the prompt: any sound that begins smoothly passes"
     needs = frozenset({"audio", "prompt_seconds"})
     better: ClassVar[Better] = "lower"
     rate_hz = RATE_HZ

@@ -19,6 +19,7 @@ from cdslm_eval.builtin.generators.controls import (
 from cdslm_eval.builtin.generators.samples import SamplesGenerator, SamplesOptions
 from cdslm_eval.core.audio import Clip, content_digest, level_dbfs, write_flac
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.plugin.host import Host
 
 ALTERED = [NoiseGenerator, ReversedGenerator, ShuffledGenerator]
 
@@ -130,6 +131,15 @@ def test_samples_are_the_set_on_disk(tmp_path, prompts):
     assert generator.info().rate_hz == 16_000
     with pytest.raises(UsageError, match="no such file or directory"):
         list(SamplesGenerator(SamplesOptions(path=str(tmp_path / "no"))).clips([], 1, 1.0, 0))
+
+
+def test_columns_of_a_manifest_of_samples_can_be_passed_over(tmp_path, prompts):
+    write_flac(tmp_path / "a.flac", prompts[0].samples, prompts[0].rate_hz)
+    (manifest := tmp_path / "m.csv").write_text("path,mood,meta_age\na.flac,glad,3\n")
+    with pytest.raises(UsageError, match="--ignore-columns mood,meta_age"):
+        list(Host().make("generator", f"samples:{manifest}").clips([], 1, 1.0, 0))
+    generator = Host().make("generator", f"samples:{manifest},ignore_columns=mood meta_*")
+    assert [clip.key for clip in generator.clips([], 1, 1.0, 0)] == ["a"]
 
 
 def test_hook_names_the_generators():

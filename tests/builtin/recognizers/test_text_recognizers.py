@@ -8,7 +8,7 @@ import pytest
 
 from cdslm_eval.builtin.recognizers import cdslm_recognizers
 from cdslm_eval.builtin.recognizers.inventory import ARPABET, ARPABET_TO_IPA, to_ipa
-from cdslm_eval.builtin.recognizers.phonemize import LanguageOptions
+from cdslm_eval.builtin.recognizers.phonemize import LanguageOptions, voice_of
 from cdslm_eval.builtin.recognizers.sidecar import SidecarRecognizer
 from cdslm_eval.builtin.recognizers.transcript import TranscriptRecognizer
 from cdslm_eval.core.audio import Clip
@@ -94,6 +94,16 @@ def test_the_language_is_part_of_what_a_row_belongs_to(tmp_path):
     (tmp_path / "m.jsonl").write_text(json.dumps({**rows[0], "language": "english"}) + "\n")
     with pytest.raises(UsageError, match="line 1: the language 'english' is unknown; write an ISO 639 code"):
         ClipSet.open(tmp_path / "m.jsonl")
+
+
+def test_codes_of_three_letters_name_the_same_language_as_those_of_two(tmp_path):
+    """Codes of ISO 639-2 and 639-3, as corpora write them, choose the voice and the row of the shorter code."""
+    codes = {"eng": "en", "deu": "de", "ger": "de", "zho": "zh", "chi-Hant": "zh-Hant", "ENG-GB": "en-GB", "cmn": "cmn"}
+    rows = [{"path": f"{code}.wav", "text": "x", "language": code} for code in codes]
+    (tmp_path / "m.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    languages = [source.language for source in ClipSet.open(tmp_path / "m.jsonl").sources]
+    assert languages == list(codes.values())
+    assert [voice_of(language) for language in languages] == ["en-us", "de", "de", "cmn", "cmn", "en-gb", "cmn"]
 
 
 def test_sidecar_hands_out_the_phones_of_the_clip():
