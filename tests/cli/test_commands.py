@@ -133,7 +133,7 @@ def test_generate_writes_a_set_that_scores_and_the_seed_decides(cli, tmp_path):
 
 
 def test_listings_answer_in_json(cli):
-    assert {"channel", "join_jump", "pjsd", "signal"} == {
+    assert {"channel", "join_jump", "pjsd", "repetition", "signal"} == {
         entry["name"] for entry in json.loads(cli("metrics", "--json").stdout)
     }
     assert {"pocketsphinx", "sidecar", "transcript"} <= {

@@ -14,6 +14,7 @@ def cdslm_metrics() -> list[type[Metric]]:
     from cdslm_eval.builtin.metrics.channel import ChannelMetric
     from cdslm_eval.builtin.metrics.join import JoinJump
     from cdslm_eval.builtin.metrics.pjsd import PJSD
+    from cdslm_eval.builtin.metrics.repetition import Repetition
     from cdslm_eval.builtin.metrics.signal import Signal
 
-    return [ChannelMetric, JoinJump, PJSD, Signal]
+    return [ChannelMetric, JoinJump, PJSD, Repetition, Signal]

@@ -92,6 +92,51 @@ class UnitContinuer:
                 continuations[row] = generated
         return continuations
 
+    @torch.inference_mode()
+    def log_probabilities(self, tokens: Ints) -> npt.NDArray[np.float64]:
+        """Return ln p of each token given those before it, float64 `[tokens]`, among units as they are drawn.
+
+        NaN for the first where the model has no opening token. Beyond the window, half of it remains as the past.
+        """
+        known = np.full(len(tokens), np.nan)
+        done = 0
+        while done < len(tokens):
+            first = max(0, done - self._window // 2)
+            opened = done == 0 and self._opening is not None
+            piece = tokens[first : first + self._window - opened]
+            logits = self._model(self._ids(piece[None], opened=done == 0)).logits[0, :, self._known]
+            logs = torch.log_softmax(logits.double(), dim=-1).cpu().numpy()
+            targets = np.arange(len(logs)) + first + 1 - opened
+            rows = np.flatnonzero((targets >= done) & (targets < len(tokens)))
+            if not len(rows):  # a lone first token that nothing precedes
+                break
+            known[targets[rows]] = logs[rows, tokens[targets[rows]]]
+            done = int(targets[rows[-1]]) + 1
+        return known
+
+    def score(self, clip: Clip, context_s: float) -> tuple[float, int]:
+        """Return ln p of the units of a clip after its context, and how many tokens that are.
+
+        Where runs are one token, the lengths of runs are scored by their table, half a count added to each.
+
+        Raises:
+            ModelError: The clip is no longer than its context.
+        """
+        units = self.codec.encode(clip)
+        context = round(context_s * self.codec.units.rate_hz)
+        tokens, starts, extra = units, np.arange(len(units)), np.zeros(len(units))
+        if self.codec.settings.run_length:
+            tokens, lengths = runs(units)
+            starts = np.cumsum(lengths) - lengths
+            counts = self.codec.units.durations[tokens].astype(np.float64) + 0.5
+            rows = np.minimum(lengths, counts.shape[1]) - 1
+            extra = np.log(counts[np.arange(len(tokens)), rows] / counts.sum(axis=1))
+        logs = self.log_probabilities(tokens) + extra
+        scored = (starts >= context) & np.isfinite(logs)
+        if not scored.any():
+            raise ModelError(f"{clip.key}: no unit after its context of {context_s:g} s; use longer clips")
+        return float(logs[scored].sum()), int(scored.sum())
+
     def _decode(self, past: Ints, sources: list[np.random.Generator], count: int) -> list[Ints]:
         """Return `count` units after each row of tokens; a full window restarts from its second half."""
         generated: list[list[int]] = [[] for _ in sources]

@@ -12,6 +12,7 @@ from pydantic import Field
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import GeneratorInfo, RangeGenerator
+from cdslm_eval.plugin.scorer import Score, Scorer
 from cdslm_model.plugin import (
     CheckpointOptions,
     ContinuationOptions,
@@ -90,13 +91,14 @@ class UnitResynthesis(RangeGenerator):
                 yield generated_clip(prompt_key(prompt, number, len(prompts)), samples, codec.spec.rate_hz)
 
 
-class UnitLmGenerator(ContinuingGenerator):
+class UnitLmGenerator(ContinuingGenerator, Scorer):
     """Continues prompts with a discrete autoregressive language model over k-means units."""
 
     name = "unit-lm"
     version = "1"
     requires: ClassVar[Mapping[str, str]] = _REQUIRES
     Options = UnitLmOptions
+    _scoring: UnitContinuer | None = None  # the model that `scores` loads once
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return the digests of the weights and of the units."""
@@ -132,6 +134,16 @@ class UnitLmGenerator(ContinuingGenerator):
         frames = max(1, round(seconds * model.codec.spec.frame_rate))
         for units in model.continuations(contexts, numbers, frames):
             yield model.codec.decode(units, frames)
+
+    def scores(self, clips: Sequence[Clip], *, context_s: float = 0.0, seed: int = 0) -> Iterator[Score]:
+        """Yield the exact log-probability of the units of each clip after its context, in nats."""
+        with reraised():
+            if self._scoring is None:
+                self._scoring = self.load(seed)
+            for clip in clips:
+                total, tokens = self._scoring.score(clip, context_s)
+                seconds = clip.seconds - context_s
+                yield Score(total=total, per_second=total / seconds, frames=tokens, std_error=0.0, kind="nats")
 
 
 def _checkpoint(path: str) -> Checkpoint:
