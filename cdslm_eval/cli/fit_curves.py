@@ -21,12 +21,13 @@ class Curves:
     """Which curve is fitted to each budget, and to which of its rows."""
 
     curve: Annotated[
-        str,
+        str | None,
         typer.Option(
             "--curve",
-            help="polynomial in ln N, akima (interpolation), or law (the law's shape, its exponents from all budgets).",
+            help="skewed (default: a law's shape, its exponents from the budgets' curves), polynomial in ln N, akima "
+            "(interpolation), or law (the shape of the fitted law).",
         ),
-    ] = "polynomial"
+    ] = None
     degree: Annotated[
         int | None, typer.Option("--degree", help="2 or 3 of the polynomial; default: the better by AICc.")
     ] = None

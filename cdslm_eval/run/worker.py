@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store import FileFacts, Outcome
 from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Failed, Measurer, Skipped
 from cdslm_eval.plugin.failures import describe
+from cdslm_eval.run.batch_sizes import BatchSizes, is_out_of_memory
 from cdslm_eval.run.row_checks import required_columns
 
 __all__ = ["DECODING", "Measured", "Read", "Started", "Unit", "Worker", "read_with_facts"]
@@ -107,9 +109,11 @@ class Worker:
                         opened[number] = describe(error, type(measurer).__module__)
                 return opened[number]
 
-            yield lambda units: self._measure(units, ready)
+            yield partial(self._measure, ready=ready, sizes=BatchSizes())
 
-    def _measure(self, units: Sequence[Unit], ready: Callable[[int], str]) -> Iterator[Read | Started | Measured]:
+    def _measure(
+        self, units: Sequence[Unit], ready: Callable[[int], str], sizes: BatchSizes
+    ) -> Iterator[Read | Started | Measured]:
         clips: dict[int, Clip] = {}
         faults: dict[int, str] = {}
         unpaired: dict[int, str] = {}
@@ -140,7 +144,7 @@ class Worker:
                 for uid in (uid for uid in waiting if uid in unpaired):
                     yield Measured(uid, number, Outcome("failed", unpaired[uid], {}), lasting=False)
                 waiting = [uid for uid in waiting if uid not in unpaired]
-            for uid, outcome in _outcomes(measurer, waiting, chunk):
+            for uid, outcome in _outcomes(measurer, waiting, chunk, sizes):
                 lasting = not chunk.failed_upstream(measurer, uid)
                 if measurer.provides:
                     chunk.upstream[uid].setdefault(measurer.provides, outcome)
@@ -242,7 +246,9 @@ def _not_opened(
         yield Measured(uid, number, outcome, lasting=False)
 
 
-def _outcomes(measurer: Measurer, uids: Sequence[int], chunk: _Chunk) -> Iterator[tuple[int, Outcome]]:
+def _outcomes(
+    measurer: Measurer, uids: Sequence[int], chunk: _Chunk, sizes: BatchSizes
+) -> Iterator[tuple[int, Outcome]]:
     admitted: list[tuple[int, Clip]] = []
     for uid in uids:
         if missing := _missing_upstream(measurer, chunk.upstream[uid]):
@@ -255,16 +261,15 @@ def _outcomes(measurer: Measurer, uids: Sequence[int], chunk: _Chunk) -> Iterato
             yield uid, Outcome("skipped", refused, {})
         else:
             admitted.append((uid, chunk.at_rate(uid, clip, measurer.rate_hz)))
-    size = max(1, measurer.batch_clips)
-    for start in range(0, len(admitted), size):
-        batch = admitted[start : start + size]
-        yield from zip((uid for uid, _ in batch), _rows(measurer, [clip for _, clip in batch]), strict=True)
+    while admitted:
+        size = sizes.largest(measurer)
+        batch, admitted = admitted[:size], admitted[size:]
+        yield from zip((uid for uid, _ in batch), _rows(measurer, [clip for _, clip in batch], sizes), strict=True)
 
 
 def _features(measurer: Measurer) -> list[str]:
     """Return the upstream features that a measurer reads: not the one it provides itself (from sidecars)."""
-    read = {*measurer.needs, *measurer.wants} - {measurer.provides}
-    return [feature for feature in UPSTREAM_FEATURES if feature in read]
+    return [name for name in UPSTREAM_FEATURES if name in {*measurer.needs, *measurer.wants} - {measurer.provides}]
 
 
 def _missing_upstream(measurer: Measurer, upstream: Mapping[str, Outcome]) -> Outcome | None:
@@ -298,7 +303,7 @@ def read_with_facts(address: Address, *, allow_truncated: bool = False) -> tuple
         stat = Path(address.path).stat()
     except OSError as error:
         raise AudioError(f"cannot be read: {error.strerror}") from error
-    audio = read_audio(address.path, allow_truncated=allow_truncated, span=address.span)
+    audio = read_audio(address.path, allow_truncated=allow_truncated, span=address.span, packed=address.packed)
     levels = Levels.of(audio.samples, audio.channel_energy)
     finite = math.isfinite(levels.peak)
     facts = FileFacts(
@@ -353,14 +358,27 @@ def _has(clip: Clip, need: str) -> bool:
     return values.get(need) is not None
 
 
-def _rows(measurer: Measurer, clips: list[Clip]) -> list[Outcome]:
-    """Measure a batch; when it raises, clip by clip, so that only the failing clip fails."""
-    try:
-        rows = list(measurer.measure(clips))
-    except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the clip gets the reason
-        if len(clips) == 1:
-            return [Outcome("failed", describe(error, type(measurer).__module__), {})]
-        return [outcome for clip in clips for outcome in _rows(measurer, [clip])]
+def _rows(measurer: Measurer, clips: list[Clip], sizes: BatchSizes) -> list[Outcome]:
+    """Measure a batch; when it raises, half by half if memory is short, else clip by clip: only that clip fails."""
+    size = sizes.largest(measurer)
+    if len(clips) <= size:
+        try:
+            rows = list(measurer.measure(clips))
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the clip gets the reason
+            if len(clips) == 1:
+                return [Outcome("failed", describe(error, type(measurer).__module__), {})]
+            is_short = is_out_of_memory(error)
+        else:
+            return _all_checked(measurer, rows, clips)
+        # after the handler: the traceback of the error holds the tensors of the batch
+        if is_short:
+            sizes.halve(measurer, len(clips))
+        size = sizes.largest(measurer) if is_short else 1
+    parts = (clips[start : start + size] for start in range(0, len(clips), size))
+    return [outcome for part in parts for outcome in _rows(measurer, part, sizes)]
+
+
+def _all_checked(measurer: Measurer, rows: Sequence[Any], clips: Sequence[Clip]) -> list[Outcome]:
     if len(rows) != len(clips):
         reason = f"{measurer.name} gave {len(rows)} rows for {len(clips)} clips"
         return [Outcome("failed", reason, {}) for _ in clips]

@@ -169,7 +169,13 @@ class Bootstrap:
 def resampling_weights(
     table: RunTable, by: str, replicates: int, seed: int, tolerance: float = 0.15
 ) -> tuple[Floats, int]:
-    """Return how often each row counts in each replicate, `[replicates, rows]`, and how many units were drawn from.
+    """Return how much each row counts in each replicate, `[replicates, rows]`, and how many units were weighted.
+
+    Units have exponential weights, not counts of a draw with replacement: their mean and variance are the same, but no
+    replicate loses a unit. Counts leave a third of the rows out, which makes intervals of few runs a tenth too wide.
+
+    Source: Rubin, "The Bayesian bootstrap" (1981); Chatterjee & Bose, "Generalized bootstrap for estimating equations"
+    (2005).
 
     Raises:
         UsageError: There are fewer than three units.
@@ -181,9 +187,9 @@ def resampling_weights(
     units = int(label.max()) + 1
     if units < 3:
         raise UsageError(f"{table.source}: {units} {by}(s) are too few to resample; bootstrap by row instead")
-    # drawing with replacement only changes weights, so that all replicates share one table and one batch
-    counts = np.random.default_rng(seed).multinomial(units, np.full(units, 1 / units), replicates).astype(float)
-    return counts[:, label] * table.weight, units
+    # only weights change, so that all replicates share one table and one batch
+    draws = np.random.default_rng(seed).standard_exponential((replicates, units))
+    return (draws / draws.mean(axis=1, keepdims=True))[:, label] * table.weight, units
 
 
 def _units(table: RunTable, by: str, tolerance: float) -> npt.NDArray[np.intp]:
@@ -202,14 +208,14 @@ def _units(table: RunTable, by: str, tolerance: float) -> npt.NDArray[np.intp]:
 def bootstrap(
     fit: LawFit, by: str = "row", replicates: int = 1000, seed: int = 0, tolerance: float = 0.15
 ) -> Bootstrap:
-    """Fit resampled tables, each to its own polished optimum, from the fit's own.
+    """Fit tables whose rows are weighted at random, each to its own polished optimum, from the fit's own.
 
     A replicate whose search ends without an optimum is searched again through the homotopy.
 
     Args:
         fit: The fit.
-        by: What is drawn with replacement: "row", "run" (rows of one run together), "isoflop" (whole budgets), or a
-            column of the table, whose equal values are drawn together.
+        by: What is weighted: each "row", "run" (rows of one run alike), "isoflop" (whole budgets), or a column of the
+            table, whose equal values are weighted alike.
         replicates: How many.
         seed: The same seed gives the same replicates.
         tolerance: Width of an isoFLOP in ln C, where the table declares none.

@@ -185,7 +185,7 @@ def _member(table: RunTable, name: str, metric: str, spec: LawSpec, how: Resampl
     except UsageError as error:
         missing.append(str(error))
     try:
-        isoflops = fit_isoflops(table, metric, bounds=spec.bounds, better=spec.better, seed=how.seed)
+        isoflops = fit_isoflops(table, metric, bounds=spec.bounds, better=spec.better, link=spec.link, seed=how.seed)
     except UsageError as error:
         missing.append(str(error))
     return Member(name, table, fit, draws, isoflops, "; ".join(missing))

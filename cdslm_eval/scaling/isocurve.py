@@ -11,10 +11,10 @@ from scipy.stats import t as student
 
 from cdslm_eval.core.errors import UsageError
 
-__all__ = ["CurveDraws", "IsoCurve", "PowerLaw", "criterion_of", "fit_curve", "fit_power_law"]
+__all__ = ["OWN_FREEDOM", "CurveDraws", "IsoCurve", "PowerLaw", "criterion_of", "fit_curve", "fit_power_law"]
 
 Floats = npt.NDArray[np.float64]
-_OWN_FREEDOM = 6  # with fewer degrees of freedom of its own, a budget takes the noise of all of them
+OWN_FREEDOM = 6  # with fewer degrees of freedom of its own, a budget takes the noise of all of them
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,7 +101,7 @@ class IsoCurve:
             count: How many.
             rng: Source of randomness.
         """
-        variance, free = (self.variance, self.free) if self.free >= _OWN_FREEDOM else pooled
+        variance, free = (self.variance, self.free) if self.free >= OWN_FREEDOM else pooled
         if not (free and np.isfinite(variance)):
             return CurveDraws(np.empty(0), np.empty(0), np.empty(0))
         root = np.linalg.cholesky(self.covariance * max(variance, 1e-300))

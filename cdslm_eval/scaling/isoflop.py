@@ -1,8 +1,9 @@
-"""isoFLOPs: each budget by itself, as a parabola or cubic in ln N; optima, curvature, and how they grow with C."""
+"""isoFLOPs: each budget by a curve of its own in ln N; optima, curvature, and how they grow with C."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -13,8 +14,10 @@ from cdslm_eval.scaling.adequacy import Residuals, families
 from cdslm_eval.scaling.axis import Axis, make_axis
 from cdslm_eval.scaling.fit import fit_law
 from cdslm_eval.scaling.flags import Flag
+from cdslm_eval.scaling.isobudget import BudgetOptions, IsoFlop, fit_budget
 from cdslm_eval.scaling.isocurve import IsoCurve, PowerLaw, fit_power_law
-from cdslm_eval.scaling.isoshapes import BudgetCurves, check_curve, fit_curves, pooled_noise
+from cdslm_eval.scaling.isoshapes import check_curve, fit_curves, pooled_noise
+from cdslm_eval.scaling.isoskew import BudgetRows, fit_skewed
 from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.rows import find_budgets, usable_rows
 from cdslm_eval.scaling.table import Excluded, RunTable
@@ -25,56 +28,6 @@ Floats = npt.NDArray[np.float64]
 Interval = tuple[float, float]
 _UNKNOWN = (np.nan, np.nan)
 _LEAST_ROWS = 4
-
-
-@dataclass(frozen=True, eq=False)
-class IsoFlop:
-    """One budget.
-
-    Attributes:
-        C: Its FLOPs (geometric mean of its rows).
-        rows: Its rows in the table that was fitted.
-        C_spread: Largest |ln(C of a row / C)|.
-        parabola, cubic: The curves in ln N, in the oriented metric; None where there are too few rows.
-        chosen: The curve from which the numbers below come; None where there is none.
-        N, D, ratio: The optimum; NaN with a `reason`.
-        loss: The metric there, in its own units.
-        kappa: Curvature of the chosen curve in ln N at its minimum.
-        N_interval, D_interval, ratio_interval, loss_interval, kappa_interval: 95 % intervals.
-        log_std: Standard deviation of ln N*.
-        reason: Why there is no optimum, or "".
-    """
-
-    C: float
-    rows: npt.NDArray[np.intp]
-    C_spread: float
-    parabola: IsoCurve | None
-    cubic: IsoCurve | None
-    chosen: IsoCurve | None
-    N: float = np.nan
-    D: float = np.nan
-    ratio: float = np.nan
-    loss: float = np.nan
-    kappa: float = np.nan
-    N_interval: Interval = _UNKNOWN
-    D_interval: Interval = _UNKNOWN
-    ratio_interval: Interval = _UNKNOWN
-    loss_interval: Interval = _UNKNOWN
-    kappa_interval: Interval = _UNKNOWN
-    log_std: float = np.nan
-    reason: str = ""
-
-    @property
-    def kappa_log_std(self) -> float:
-        """Standard deviation of ln kappa, from its interval; NaN where that is unknown or holds 0."""
-        low, high = self.kappa_interval
-        # the interval is taken as a normal one of ln kappa, in which the power law is fitted
-        return float(np.log(high / low) / (2 * 1.96)) if low > 0 else np.nan
-
-    @property
-    def has_optimum(self) -> bool:
-        """Whether the curve has a minimum within the sampled sizes."""
-        return not self.reason
 
 
 @dataclass(frozen=True, eq=False)
@@ -168,26 +121,17 @@ class IsoFlops:
         return f"{text}; r* = D*/N* as C^{self.ratio_law.exponent:.4f} [{low:.4f}, {high:.4f}] ({sign})"
 
 
-@dataclass(frozen=True)
-class _Options:
-    """Arguments of `fit_isoflops`."""
-
-    replicates: int
-    seed: int
-    axis: Axis
-    exact: bool = field(default=True)
-
-
 def fit_isoflops(
     table: RunTable,
     metric: str,
     *,
     degree: int | None = None,
-    curve: str = "polynomial",
+    curve: str | None = None,
     window: float | None = None,
     tolerance: float = 0.15,
     bounds: tuple[float, float] | None = None,
     better: str = "lower",
+    link: str = "",
     replicates: int = 2000,
     seed: int = 0,
 ) -> IsoFlops:
@@ -197,12 +141,14 @@ def fit_isoflops(
         table: The runs.
         metric: Name of the metric.
         degree: 2 (parabola) or 3 (cubic) in ln N; None takes the cubic where its corrected Akaike criterion is less.
-        curve: "polynomial", "akima" (interpolation of the sizes' means), or "law" (the chinchilla law's shape, with its
-            exponents fitted to all budgets, level and place to each).
+        curve: "skewed" (the law's shape, its two exponents from the budgets' curves alone, level, depth and place from
+            each), "polynomial", "akima" (interpolation of the sizes' means), or
+            "law" (the shape, its exponents from a fitted chinchilla law). None is skewed, or with a degree polynomial.
         window: Use only rows within this share of their budget's least metric, such as 0.05; None uses all.
         tolerance: Width of a budget in ln C, where the table declares none.
         bounds: (low, high) that the metric cannot leave.
         better: "lower" or "higher".
+        link: The scale on which all budgets have the same noise: "log", "identity" or "logit"; "" as for a law.
         replicates: Draws of the curves' coefficients, from which the intervals come.
         seed: Of the draws.
 
@@ -211,7 +157,7 @@ def fit_isoflops(
 
     Source: Hoffmann et al., arXiv 2203.15556, approach 2; Porian et al., arXiv 2406.19146 (Akima).
     """
-    check_curve(curve, degree, window)
+    curve = check_curve(curve, degree, window)
     values = table.metric(metric)
     # the metric itself, since kappa and widths are in its units
     axis = make_axis("identity", values[np.isfinite(values)], better, bounds)
@@ -222,17 +168,26 @@ def fit_isoflops(
     exponents = _exponents(rows, metric, LawSpec(better=better, bounds=bounds)) if curve == "law" else None
     rows = rows if window is None else _within(rows, axis.orient(rows.metric(metric)), window, tolerance)
     check = rows.compute_check()
-    options = _Options(replicates, seed, axis, bool(check.derived) or check.spread < 0.01)
+    options = BudgetOptions(replicates, seed, axis, bool(check.derived) or check.spread < 0.01)
     groups = find_budgets(rows, tolerance)
     log_n, u = np.log(rows.N), axis.orient(rows.metric(metric))
     members = [groups.rows(i) for i in range(len(groups.C))]
+    scales = _noise_scales(rows.metric(metric), members, LawSpec(better=better, bounds=bounds, link=link))
+    parts = [
+        BudgetRows(log_n[own], u[own], rows.weight[own], scale) for own, scale in zip(members, scales, strict=True)
+    ]
+    kinds: Sequence[str | tuple[float, float] | IsoCurve | None] = [exponents or curve] * len(parts)
+    if curve == "skewed":
+        kinds = fit_skewed(parts)
     curves = [
-        fit_curves(log_n[own], u[own], rows.weight[own], degree, exponents if curve == "law" else curve)
-        for own in members
+        fit_curves(part.log_n, part.u, part.weight, degree, kind) for part, kind in zip(parts, kinds, strict=True)
     ]
     # a budget with as many sizes as coefficients has no residuals of its own
-    noise = pooled_noise(curves)
-    budgets = tuple(_budget(rows, members[i], float(c), curves[i], noise, options) for i, c in enumerate(groups.C))
+    variance, free = pooled_noise(curves, scales)
+    budgets = tuple(
+        fit_budget(rows, members[i], float(C), curves[i], (variance * scales[i] ** 2, free), options)
+        for i, C in enumerate(groups.C)
+    )
     laws = _laws(budgets, seed)
     return IsoFlops(
         metric,
@@ -251,88 +206,22 @@ def _exponents(rows: RunTable, metric: str, spec: LawSpec) -> tuple[float, float
     return law.parameters["alpha"], law.parameters["beta"] * law.cost.p / law.cost.q
 
 
+def _noise_scales(values: Floats, members: Sequence[npt.NDArray[np.intp]], spec: LawSpec) -> list[float]:
+    """Return the size of the noise of each budget's rows, relative to each other, if it is equal on the law's scale."""
+    axis = make_axis(spec.linked(), values, spec.better, spec.bounds)
+    medians = np.array([np.median(values[own]) for own in members])
+    # relative errors are for positive values, logits for those within bounds
+    if not axis.link.admits(axis.orient(medians)).all():
+        return [1.0] * len(members)
+    return [float(scale) for scale in 1 / axis.link.forward(axis.orient(medians))[1]]
+
+
 def _within(rows: RunTable, u: Floats, window: float, tolerance: float) -> RunTable:
     """Return the rows near the best of their budget; the others are listed in `excluded`."""
     label = find_budgets(rows, tolerance).label
     least = np.array([u[label == group].min() for group in range(int(label.max()) + 1)])[label]
     near = u <= least + window * np.abs(least)
     return rows.select(near, f"over {window:g} above the least of its budget")
-
-
-def _budget(
-    table: RunTable,
-    rows: npt.NDArray[np.intp],
-    C: float,
-    curves: BudgetCurves,
-    noise: tuple[float, int],
-    options: _Options,
-) -> IsoFlop:
-    spread = float(np.max(np.abs(np.log(table.C[rows] / C))))
-    chosen, polynomials = curves.chosen, (curves.parabola, curves.cubic)
-    if chosen is None:
-        sizes = len(np.unique(table.N[rows]))
-        return IsoFlop(C, rows, spread, *polynomials, None, reason=f"{sizes} sizes are too few for a curve")
-    if not np.isfinite(chosen.minimum):
-        return IsoFlop(C, rows, spread, *polynomials, chosen, reason="the curve has no minimum")
-    if not chosen.inside:
-        # an extrapolated minimum is no measurement, so N* stays unknown
-        where = "below" if chosen.minimum < chosen.low else "above"
-        reason = f"the curve's minimum lies {where} the sampled sizes"
-        return IsoFlop(C, rows, spread, *polynomials, chosen, kappa=chosen.kappa, reason=reason)
-    # seeded by the budget itself, so that leaving another out does not redraw it
-    draws = chosen.draws(
-        noise, options.replicates, np.random.default_rng([options.seed, len(rows), int(np.log(C) * 1e6)])
-    )
-    log_d = _log_tokens(table, rows, C, options)
-    log_n = draws.minimum
-    # the axis turns the order round where higher is better
-    loss = np.sort(options.axis.restore(np.quantile(draws.value, [0.025, 0.975]))) if len(log_n) else np.full(2, np.nan)
-    here = chosen.minimum
-    return IsoFlop(
-        C,
-        rows,
-        spread,
-        *polynomials,
-        chosen,
-        float(np.exp(here)),
-        float(np.exp(log_d(here))),
-        float(np.exp(log_d(here) - here)),
-        float(options.axis.restore(chosen.least)),
-        chosen.kappa,
-        _interval(np.exp(log_n)),
-        _interval(np.exp(log_d(log_n))),
-        _interval(np.exp(log_d(log_n) - log_n)),
-        (float(loss[0]), float(loss[1])),
-        _interval(draws.kappa),
-        # a plain standard deviation would follow the few draws whose curve is almost flat
-        float(np.diff(np.quantile(log_n, [0.16, 0.84]))[0] / 2) if len(log_n) else np.nan,
-    )
-
-
-class _log_tokens:  # noqa: N801 - a function with a memory
-    """ln D of a model of a budget as a function of ln N: by the cost where that holds, else as the rows have it."""
-
-    def __init__(self, table: RunTable, rows: npt.NDArray[np.intp], C: float, options: _Options) -> None:
-        if options.exact or len(rows) < 3:
-            cost = table.cost
-            self.slope, self.level = -cost.p / cost.q, float(cost.log_tokens(np.log(C), np.array(0.0)))
-        else:
-            x = np.log(table.N[rows])
-            centre = float(x.mean())
-            design = np.column_stack([np.ones(len(x)), x - centre])
-            level, slope = np.linalg.lstsq(design, np.log(table.D[rows]), rcond=None)[0]
-            self.slope, self.level = float(slope), float(level - slope * centre)
-
-    def __call__(self, log_n: npt.ArrayLike) -> Floats:
-        """Return ln D."""
-        return np.asarray(self.level + self.slope * np.asarray(log_n))
-
-
-def _interval(draws: Floats) -> Interval:
-    if not len(draws):
-        return _UNKNOWN
-    low, high = np.quantile(draws, [0.025, 0.975])
-    return float(low), float(high)
 
 
 def _laws(budgets: tuple[IsoFlop, ...], seed: int) -> dict[str, PowerLaw | None]:

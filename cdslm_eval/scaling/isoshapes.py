@@ -22,12 +22,14 @@ __all__ = [
     "fit_akima",
     "fit_curves",
     "fit_shape",
+    "minima_of",
     "pooled_noise",
+    "shape_design",
 ]
 
 Floats = npt.NDArray[np.float64]
 _GRID = 512
-_CURVES = ("polynomial", "akima", "law")
+_CURVES = ("skewed", "polynomial", "akima", "law")
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,7 +53,7 @@ class LawShape(IsoCurve):
     def value(self, N: npt.ArrayLike) -> Floats:
         """Return u for models of N parameters."""
         x = np.log(np.asarray(N, float)) - self.centre
-        return np.asarray(_design(x, self.alpha, self.beta) @ self.coefficients)
+        return np.asarray(shape_design(x, self.alpha, self.beta) @ self.coefficients)
 
     def width(self, epsilon: float) -> tuple[float, float]:
         """Return ln N on either side of the minimum where u is `epsilon` above it."""
@@ -69,18 +71,24 @@ class LawShape(IsoCurve):
 
     def minima(self, coefficients: Floats) -> tuple[Floats, Floats, Floats]:
         """Return x of the minimum, u there and the curvature, for coefficients `[S, 3]`; NaN without a minimum."""
-        _, down, up = coefficients.T
-        convex = (down > 0) & (up > 0)
-        with np.errstate(all="ignore"):
-            x = np.log(self.alpha * down / (self.beta * up)) / (self.alpha + self.beta)
-            terms = down * np.exp(-self.alpha * x), up * np.exp(self.beta * x)
-        kappa = self.alpha**2 * terms[0] + self.beta**2 * terms[1]
-        values = (x, coefficients[:, 0] + terms[0] + terms[1], kappa)
-        return tuple(np.where(convex, column, np.nan) for column in values)  # type: ignore[return-value]
+        return minima_of(coefficients, np.asarray(self.alpha), np.asarray(self.beta))
 
 
-def _design(x: Floats, alpha: float, beta: float) -> Floats:
-    return np.stack([np.ones_like(x), np.exp(-alpha * x), np.exp(beta * x)], axis=-1)
+def minima_of(coefficients: Floats, alpha: Floats, beta: Floats) -> tuple[Floats, Floats, Floats]:
+    """Return x of the minimum of a law's shape, u there and the curvature, for coefficients `[S, 3]`, or NaN."""
+    _, down, up = coefficients.T
+    convex = (down > 0) & (up > 0)
+    with np.errstate(all="ignore"):
+        x = np.log(alpha * down / (beta * up)) / (alpha + beta)
+        terms = down * np.exp(-alpha * x), up * np.exp(beta * x)
+    values = (x, coefficients[:, 0] + terms[0] + terms[1], alpha**2 * terms[0] + beta**2 * terms[1])
+    return tuple(np.where(convex, column, np.nan) for column in values)  # type: ignore[return-value]
+
+
+def shape_design(x: Floats, alpha: npt.ArrayLike, beta: npt.ArrayLike) -> Floats:
+    """Return the columns 1, e^(-alpha x), e^(beta x) of a law's shape, in a last axis."""
+    down, up = np.exp(-np.asarray(alpha) * x), np.exp(np.asarray(beta) * x)
+    return np.stack([np.ones_like(down), down, up], axis=-1)
 
 
 def fit_shape(log_n: Floats, u: Floats, weight: Floats, alpha: float, beta: float) -> LawShape | None:
@@ -96,7 +104,7 @@ def fit_shape(log_n: Floats, u: Floats, weight: Floats, alpha: float, beta: floa
         return None
     centre = float(np.average(log_n, weights=weight))
     root = np.sqrt(weight / weight.mean())
-    design = _design(log_n - centre, alpha, beta) * root[:, None]
+    design = shape_design(log_n - centre, alpha, beta) * root[:, None]
     coefficients = np.linalg.lstsq(design, u * root, rcond=None)[0]
     squares = float(np.sum((u * root - design @ coefficients) ** 2))
     free = len(u) - 3
@@ -208,13 +216,14 @@ class BudgetCurves:
     chosen: IsoCurve | None
 
 
-def check_curve(curve: str, degree: int | None, window: float | None) -> None:
-    """Refuse what no budget can be fitted by.
+def check_curve(curve: str | None, degree: int | None, window: float | None) -> str:
+    """Refuse what no budget can be fitted by, and return the curve: by default a polynomial where its degree is named.
 
     Raises:
         UnknownNameError: No such curve.
         UsageError: The degree is neither 2, 3 nor None, is named with another curve, or the window is not above 0.
     """
+    curve = curve or ("skewed" if degree is None else "polynomial")
     if curve not in _CURVES:
         raise UnknownNameError("isoFLOP curve", curve, _CURVES)
     if degree not in {None, 2, 3}:
@@ -223,10 +232,15 @@ def check_curve(curve: str, degree: int | None, window: float | None) -> None:
         raise UsageError(f"a degree belongs to a polynomial, not to {curve!r}")
     if window is not None and not (math.isfinite(window) and window > 0):
         raise UsageError(f"a window is a share above 0 of the least metric, such as 0.05, not {window}")
+    return curve
 
 
 def fit_curves(
-    log_n: Floats, u: Floats, weight: Floats, degree: int | None, kind: str | tuple[float, float] | None
+    log_n: Floats,
+    u: Floats,
+    weight: Floats,
+    degree: int | None,
+    kind: str | tuple[float, float] | IsoCurve | None,
 ) -> BudgetCurves:
     """Fit the curves of one budget.
 
@@ -235,16 +249,20 @@ def fit_curves(
         u: The oriented metric, `[rows]`.
         weight: `[rows]`.
         degree: Of the chosen polynomial; None takes the better by its criterion.
-        kind: "polynomial", "akima", or the two exponents of the law's shape.
+        kind: "polynomial", "akima", the two exponents of the law's shape, or a curve fitted to all budgets (None
+            where this budget has too few sizes for one).
     """
     parabola, cubic = fit_curve(log_n, u, weight, 2), fit_curve(log_n, u, weight, 3)
     chosen: IsoCurve | None
     if kind == "polynomial":
         chosen = _better(parabola, cubic, degree)
+    elif kind == "akima":
+        chosen = fit_akima(log_n, u, weight)
     elif isinstance(kind, tuple):
         chosen = fit_shape(log_n, u, weight, *kind)
     else:
-        chosen = fit_akima(log_n, u, weight)
+        assert kind is None or isinstance(kind, IsoCurve)
+        chosen = kind
     return BudgetCurves(parabola, cubic, chosen)
 
 
@@ -258,12 +276,17 @@ def _better(parabola: IsoCurve | None, cubic: IsoCurve | None, degree: int | Non
     return cubic if better else parabola
 
 
-def pooled_noise(curves: Sequence[BudgetCurves]) -> tuple[float, int]:
+def pooled_noise(curves: Sequence[BudgetCurves], scales: Sequence[float]) -> tuple[float, int]:
     """Return the residual variance over all budgets and its degrees of freedom, for those with few of their own.
 
     It is that of polynomials, whatever curve was chosen: an interpolation leaves no residuals.
+
+    Args:
+        curves: Of each budget.
+        scales: Size of each budget's noise relative to the others'; the variance is in units of their squares.
     """
-    best = [curve for pair in curves if (curve := _better(pair.parabola, pair.cubic, None))]
-    free = sum(curve.free for curve in best)
-    squares = sum(curve.free * curve.variance for curve in best if curve.free)
+    pairs = [(_better(pair.parabola, pair.cubic, None), scale) for pair, scale in zip(curves, scales, strict=True)]
+    best = [(curve, scale) for curve, scale in pairs if curve]
+    free = sum(curve.free for curve, _ in best)
+    squares = sum(curve.free * curve.variance / scale**2 for curve, scale in best if curve.free)
     return (squares / free if free else math.nan), free

@@ -262,7 +262,13 @@ def _influence(fit: LawFit) -> Influence | None:
 def _isoflops(table: RunTable, metric: str, settings: Settings) -> IsoFlops:
     spec = settings.spec
     done = fit_isoflops(
-        table, metric, bounds=spec.bounds, better=spec.better, seed=settings.resampling.seed, **settings.isoflop
+        table,
+        metric,
+        bounds=spec.bounds,
+        better=spec.better,
+        link=spec.link,
+        seed=settings.resampling.seed,
+        **settings.isoflop,
     )
     if not done.designed:
         raise UsageError(

@@ -11,6 +11,7 @@ import pytest
 from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling import Law, Plan, fit_isoflops, simulate
 from cdslm_eval.scaling.isoshapes import fit_akima, fit_shape
+from cdslm_eval.scaling.isoskew import BudgetRows, fit_skewed
 from cdslm_eval.scaling.table import RunTable
 
 LAW = Law.of("chinchilla", E=1.8, A=480.0, B=2100.0, alpha=0.25, beta=0.5)
@@ -19,7 +20,13 @@ WIDE = Plan((1e18, 1e19, 1e20, 1e21), 15, 400.0)
 
 @pytest.mark.parametrize(
     ("options", "tolerance"),
-    [({"curve": "law"}, 1e-3), ({"curve": "akima"}, 0.03), ({"window": 0.05, "degree": 2}, 0.1), ({"degree": 2}, 2.0)],
+    [
+        ({"curve": "skewed"}, 1e-3),
+        ({"curve": "law"}, 1e-3),
+        ({"curve": "akima"}, 0.03),
+        ({"window": 0.05, "degree": 2}, 0.1),
+        ({"degree": 2}, 2.0),
+    ],
 )
 def test_every_curve_finds_the_minimum_of_the_law(options, tolerance):
     isoflops = fit_isoflops(simulate(LAW, WIDE, 0.0), "loss", **options)
@@ -40,7 +47,7 @@ def test_the_law_shape_knows_curvature_and_width():
         assert budget.chosen.name == "law"
 
 
-@pytest.mark.parametrize("curve", ["law", "akima"])
+@pytest.mark.parametrize("curve", ["skewed", "law", "akima"])
 def test_intervals_of_the_optimum_hold_the_truth(curve):
     held = total = 0
     for seed in range(8):
@@ -50,6 +57,41 @@ def test_intervals_of_the_optimum_hold_the_truth(curve):
             held += low <= float(LAW.optimum(budget.C).N) <= high
             total += 1
     assert held >= 0.8 * total
+
+
+def test_the_shared_skew_is_within_its_interval_where_a_parabola_misses():
+    # five sizes a budget: no budget by itself could tell the skew
+    plan = Plan(tuple(np.geomspace(1e18, 1e21, 8)), 5, 16.0)
+    held = {"skewed": 0, "polynomial": 0}
+    for seed in range(6):
+        table = simulate(LAW, plan, 0.003, seed)
+        for curve in held:
+            for budget in fit_isoflops(table, "loss", curve=curve, replicates=500).optima:
+                low, high = budget.N_interval
+                held[curve] += low <= float(LAW.optimum(budget.C).N) <= high
+    # of 48 at .95 fewer than 42 have a chance of .02, were they independent
+    assert held["skewed"] >= 40
+    assert held["polynomial"] < 36
+
+
+def test_noise_is_relative_where_a_law_would_take_it_so():
+    # the loss halves over these budgets, and so does the noise in its units
+    table = simulate(LAW, Plan((1e17, 1e22), 5, 16.0), 0.003, 1)
+    widths = {}
+    for link in ("", "identity"):
+        first, last = fit_isoflops(table, "loss", link=link, curve="law", replicates=500).optima
+        widths[link] = np.ptp(first.loss_interval) / np.ptp(last.loss_interval)
+    assert widths[""] > 1.2 * widths["identity"]
+
+
+def test_exact_rows_and_too_few_of_them():
+    exact = fit_isoflops(simulate(LAW, Plan((1e18, 1e19), 5, 16.0), 0.0), "loss")
+    for budget in exact.optima:
+        assert np.log(budget.N / float(LAW.optimum(budget.C).N)) == pytest.approx(0, abs=1e-3)
+    # three sizes leave no noise to see: an optimum without an interval
+    bare = fit_isoflops(simulate(LAW, Plan((1e18, 1e19), 3, 16.0), 0.003), "loss")
+    assert all(budget.chosen.name == "skewed" and np.isnan(budget.N_interval[0]) for budget in bare.optima)
+    assert fit_skewed([BudgetRows(np.zeros(2), np.ones(2), np.ones(2), 1.0)]) == [None]
 
 
 def test_an_interpolation_has_no_curvature_and_no_optimum_at_an_end():

@@ -89,9 +89,9 @@ def test_bootstrap_standard_errors_and_the_sign_of_the_ratio(huber):
 
 def test_each_replicate_is_the_optimum_of_its_sample(huber):
     draws = bootstrap(huber, replicates=20, seed=5)
-    counts = np.random.default_rng(5).multinomial(240, np.full(240, 1 / 240), 20)
+    weights = np.random.default_rng(5).standard_exponential((20, 240))
     for i in (0, 7, 19):
-        alone = fit_law(huber.table.select(np.repeat(np.arange(240), counts[i])), "loss")
+        alone = fit_law(replace(huber.table, weight=weights[i] / weights[i].mean()), "loss")
         assert draws.parameters["alpha"][i] == pytest.approx(alone.parameters["alpha"], abs=1e-6)
 
 
@@ -109,7 +109,7 @@ def test_profile_and_sandwich_agree_with_the_bootstrap(huber):
     for name in ("E", "alpha", "beta"):
         along = profile(huber, name)
         low, high = draws.interval(name)
-        assert along.interval[1] - along.interval[0] == pytest.approx(high - low, rel=0.45)
+        assert along.interval[1] - along.interval[0] == pytest.approx(high - low, rel=0.55)
         assert along.interval[0] < huber.parameters[name] < along.interval[1]
     sandwich = predict(huber, 7e9, 1.4e12)
     percentile = predict(huber, 7e9, 1.4e12, draws=draws)
