@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from cdslm_eval.cli import common
+from cdslm_eval.core.errors import UsageError
 
 __all__ = ["add_to"]
 
@@ -36,11 +36,11 @@ def new_plugin(
     from cdslm_eval.plugin.scaffold import Plan, write_plugin
 
     plan = Plan(name, kind.value, into or Path(name))
-    taken = Host().registered(kind.value).get(name)
+    if (taken := Host().registered(kind.value).get(name)) is not None:
+        # two of one name would each shut the other out
+        raise UsageError(f"there is a {kind.value} {name!r} already, from {taken.owner.name}; choose another name")
     for path in write_plugin(plan):
         typer.echo(f"wrote {path}")
-    if taken is not None:
-        common.note(f"{kind.value} {name!r} is there already, from {taken.owner.name}: rename one, or pin one")
     use = {
         "metric": f"cdslm-eval score SAMPLES --metrics {name}",
         "generator": f"cdslm-eval generate {name} --out clips",

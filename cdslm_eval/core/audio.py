@@ -17,6 +17,7 @@ import numpy.typing as npt
 from cdslm_eval.core.completeness import truncation
 from cdslm_eval.core.descriptors import silenced
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.packed import Packed
 from cdslm_eval.core.spans import OVERSHOOT_S, Span
 
 __all__ = [
@@ -140,7 +141,12 @@ class Decoded:
 
 
 def read_audio(
-    path: Path | str, max_seconds: float = MAX_SECONDS, *, allow_truncated: bool = False, span: Span | None = None
+    path: Path | str,
+    max_seconds: float = MAX_SECONDS,
+    *,
+    allow_truncated: bool = False,
+    span: Span | None = None,
+    packed: Packed | None = None,
 ) -> Decoded:
     """Decode a file to mono float32, whatever libsndfile can read.
 
@@ -149,6 +155,7 @@ def read_audio(
         max_seconds: Longest audio that is accepted, in seconds.
         allow_truncated: Whether a file that ends before its header says is read as far as it goes.
         span: The part of it that is read; None for all of it.
+        packed: Where in it the audio file lies, where it is an archive or a table.
 
     Returns:
         The samples (channels averaged) and what the file was.
@@ -157,7 +164,7 @@ def read_audio(
         AudioError: The file is missing, unreadable, cut short, longer than `max_seconds`, or outside the channel or
             rate limits; or the span ends after it.
     """
-    blocks = list(read_blocks(path, max_seconds, allow_truncated=allow_truncated, span=span))
+    blocks = list(read_blocks(path, max_seconds, allow_truncated=allow_truncated, span=span, packed=packed))
     return dataclasses.replace(
         blocks[0],
         samples=np.concatenate([block.samples for block in blocks]),
@@ -168,7 +175,12 @@ def read_audio(
 
 
 def read_blocks(
-    path: Path | str, max_seconds: float = MAX_SECONDS, *, allow_truncated: bool = False, span: Span | None = None
+    path: Path | str,
+    max_seconds: float = MAX_SECONDS,
+    *,
+    allow_truncated: bool = False,
+    span: Span | None = None,
+    packed: Packed | None = None,
 ) -> Iterator[Decoded]:
     """Yield what `read_audio` returns in pieces of 65536 samples; a file without samples is one empty piece.
 
@@ -180,14 +192,15 @@ def read_blocks(
     """
     import soundfile as sf
 
-    truncated = truncation(path)
+    content = None if packed is None else packed.read(path)
+    truncated = truncation(path, content)
     if truncated and not allow_truncated:
         raise AudioError(truncated)
     frames = 0
     try:
         # As bytes: a name need not be UTF-8
         with silenced():
-            file = sf.SoundFile(os.fsencode(path))
+            file = sf.SoundFile(os.fsencode(path) if content is None else io.BytesIO(content))
         with file:
             if not 1 <= file.channels <= MAX_CHANNELS:
                 raise AudioError(f"{file.channels} channels; 1 to {MAX_CHANNELS} are read")
@@ -253,8 +266,7 @@ def _mono(block: npt.NDArray[np.float32]) -> Samples:
 def _brief(error: Exception, path: Path | str) -> str:
     """Return the cause without the path, which the caller names already."""
     text = str(getattr(error, "error_string", "") or error).strip().rstrip(".")
-    text = text.replace(f"Error opening {str(path)!r}: ", "")
-    return text or type(error).__name__
+    return text.replace(f"Error opening {str(path)!r}: ", "") or type(error).__name__
 
 
 def as_samples(array: object) -> Samples:
@@ -270,10 +282,9 @@ def as_samples(array: object) -> Samples:
     if hasattr(array, "detach"):  # torch refuses numpy a tensor that needs a gradient or lies on a GPU
         array = array.detach().cpu()
     values = np.asarray(array)
-    shape = values.shape
     values = values.squeeze() if values.size != 1 else values.reshape(1)
     if values.ndim != 1:
-        raise AudioError(f"an array of shape {shape}; give one channel, [samples]")
+        raise AudioError(f"an array of shape {np.asarray(array).shape}; give one channel, [samples]")
     if values.dtype == np.int16:
         return (values / np.float32(32768)).astype(np.float32)
     if values.dtype.kind != "f":

@@ -14,13 +14,36 @@ from cdslm_eval.core.errors import AudioError, UsageError, did_you_mean
 from cdslm_eval.core.kaldi import from_scp
 from cdslm_eval.core.manifests import from_directory, from_records, json_lines, table_rows
 from cdslm_eval.core.packed_sources import PackedSources
+from cdslm_eval.core.parquet_tables import from_parquet
 from cdslm_eval.core.sources import Source, decode
+from cdslm_eval.core.tar_shards import from_tar
 
 __all__ = ["IN_MEMORY", "ClipSet", "Source", "decode"]
 
 MANIFEST = "manifest.jsonl"
 IN_MEMORY = "memory"
 """Origin of a set that came from no file."""
+
+
+Reader = Callable[[Path, Sequence[str]], Iterable[Source]]
+"""Returns the clips of a file, given patterns of columns that are passed over."""
+
+
+def _of_records(rows: Callable[[Path], Iterator[tuple[int, Mapping[str, Any]]]]) -> Reader:
+    return lambda path, ignored: from_records(rows(path), path, ignored)
+
+
+READERS: Mapping[str, Reader] = {
+    ".jsonl.gz": _of_records(json_lines),
+    ".jsonl": _of_records(json_lines),
+    ".json": _of_records(json_lines),
+    ".csv": _of_records(partial(table_rows, delimiter=",")),
+    ".tsv": _of_records(partial(table_rows, delimiter="\t")),
+    ".scp": lambda path, _: from_scp(path),
+    ".tar": lambda path, _: from_tar(path),
+    ".parquet": from_parquet,
+}
+"""End of a file's name -> what reads it."""
 
 
 class ClipSet(Sequence[Clip]):
@@ -45,9 +68,10 @@ class ClipSet(Sequence[Clip]):
 
     @classmethod
     def open(cls, path: Path | str, name: str | None = None, *, ignore_columns: Sequence[str] = ()) -> ClipSet:
-        """Open a directory, a `.jsonl`, `.csv` or `.tsv` manifest, or a Kaldi `wav.scp`.
+        """Open a directory, a manifest (`.jsonl`, `.csv`, `.tsv`), a Kaldi `wav.scp`, or a shard (`.tar`, `.parquet`).
 
-        A directory that holds a `manifest.jsonl`, as `cdslm-eval generate` writes it, is read through that.
+        A directory that holds a `manifest.jsonl`, as `cdslm-eval generate` writes it, is read through that. Manifests
+        of NeMo and cuts of Lhotse are read too, `.json` and `.jsonl.gz` as they write them.
 
         Args:
             path: What to open.
@@ -73,20 +97,17 @@ class ClipSet(Sequence[Clip]):
                     f"{path}: no audio in it (nor below it); suffixes such as .wav .flac .ogg .mp3 are read"
                 )
             return cls(name or path.resolve().name, sources, str(path))
-        readers: dict[str, Callable[[Path], Iterator[tuple[int, Mapping[str, Any]]]]] = {
-            ".jsonl": json_lines,
-            ".csv": partial(table_rows, delimiter=","),
-            ".tsv": partial(table_rows, delimiter="\t"),
-        }
-        if path.suffix.lower() in readers:
-            sources = from_records(readers[path.suffix.lower()](path), path, ignore_columns)
-        elif path.suffix == ".scp":
-            sources = PackedSources(from_scp(path))
-        else:
-            raise UsageError(f"{path}: not a directory, nor a manifest (.jsonl .csv .tsv), nor a Kaldi wav.scp")
+        reader = next((suffix for suffix in READERS if path.name.lower().endswith(suffix)), None)
+        if reader is None:
+            raise UsageError(
+                f"{path}: not a directory, nor a manifest (.jsonl .csv .tsv), nor a Kaldi wav.scp, "
+                "nor a shard (.tar .parquet)"
+            )
+        clips = READERS[reader](path, ignore_columns)
+        sources = clips if isinstance(clips, PackedSources) else PackedSources(clips)
         if not sources:
-            raise UsageError(f"{path}: the manifest names no clip")
-        return cls(name or path.stem, sources, str(path))
+            raise UsageError(f"{path}: it names no clip")
+        return cls(name or path.name[: -len(reader)], sources, str(path))
 
     @classmethod
     def from_clips(cls, clips: Iterable[Clip], name: str = "clips") -> ClipSet:

@@ -11,6 +11,7 @@ from typing import Any
 
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.folders import audio_files
+from cdslm_eval.core.foreign_manifests import FOREIGN, ForeignManifest
 from cdslm_eval.core.json_text import parse_json
 from cdslm_eval.core.languages import language_tag
 from cdslm_eval.core.manifest_fields import check_names, phones_of, prompt_seconds_of, span_of, text_of
@@ -76,11 +77,16 @@ def from_records(
     checked: set[tuple[str, ...]] = set()
 
     def read() -> Iterator[Source]:
-        for number, record in records:
-            if (names := tuple(record)) not in checked:
-                check_names(names, ignored, f"{manifest}, line {number}")
-                checked.add(names)
+        kinds: dict[tuple[str, ...], ForeignManifest | None] = {}
+        for number, row in records:
+            if (names := tuple(row)) not in kinds:
+                kinds[names] = next((foreign for foreign in FOREIGN if foreign.reads(row)), None)
+            kind = kinds[names]
             try:
+                record = row if kind is None else kind.translated(row)
+                if (names := tuple(record)) not in checked:
+                    check_names(names, ignored, f"{manifest}, line {number}")
+                    checked.add(names)
                 yield rows.source(record)
             except ValueError as error:
                 raise UsageError(f"{manifest}, line {number}: {error}") from error

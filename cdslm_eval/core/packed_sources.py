@@ -6,8 +6,9 @@ import itertools
 import marshal
 import operator
 from collections.abc import Iterable, Iterator, Sequence
-from typing import overload
+from typing import Any, overload
 
+from cdslm_eval.core.packed import Packed
 from cdslm_eval.core.sources import Source
 from cdslm_eval.core.spans import Span
 
@@ -15,7 +16,7 @@ __all__ = ["PackedSources"]
 
 _ROWS = 256
 """Clips of a block: what an access at random decodes, some .1 ms."""
-_SPAN = Source._fields.index("span")
+_SPAN, _PACKED = Source._fields.index("span"), Source._fields.index("packed")
 
 
 class PackedSources(Sequence[Source]):
@@ -76,10 +77,12 @@ def _packed(block: Sequence[Source]) -> bytes | tuple[Source, ...]:
 
 
 def _row(source: Source) -> tuple[object, ...]:
-    row = tuple(source)
-    if source.span is None:
-        return row
-    return (*row[:_SPAN], (source.span.start_s, source.span.end_s), *row[_SPAN + 1 :])
+    if source.span is None and source.packed is None:
+        return tuple(source)
+    row: list[object] = list(source)
+    row[_SPAN] = source.span and (source.span.start_s, source.span.end_s)
+    row[_PACKED] = source.packed and str(source.packed)
+    return tuple(row)
 
 
 def _unpacked(block: bytes | tuple[Source, ...]) -> Sequence[Source]:
@@ -87,6 +90,11 @@ def _unpacked(block: bytes | tuple[Source, ...]) -> Sequence[Source]:
         return block
     # bytes that this process packed itself: the format of marshal is neither stable nor safe for any others
     rows = marshal.loads(block)  # noqa: S302
-    return [
-        Source._make(row) if row[_SPAN] is None else Source._make(row)._replace(span=Span(*row[_SPAN])) for row in rows
-    ]
+    return [Source._make(row) if row[_SPAN] is row[_PACKED] is None else _with_place(row) for row in rows]
+
+
+def _with_place(row: Sequence[Any]) -> Source:
+    """Return the source of a row that is a part of its file, or lies inside it."""
+    span = None if row[_SPAN] is None else Span(*row[_SPAN])
+    packed = None if row[_PACKED] is None else Packed.split(row[_PACKED])[0]
+    return Source._make(row)._replace(span=span, packed=packed)

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import unicodedata
+import zlib
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import TextIO
 
 from cdslm_eval.core.errors import UsageError
 
 __all__ = ["Sidecars", "sidecar_text", "text_lines"]
 
 _SIDECAR_BYTES = 1 << 20
+_LINE_CHARACTERS = 1 << 24
 
 
 class Sidecars:
@@ -65,9 +69,25 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
         UsageError: It cannot be read, or is not UTF-8.
     """
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            yield from enumerate(file, 1)
+        if path.suffix == ".gz":
+            with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as packed:
+                yield from _lines(packed, path)
+        else:
+            with path.open(encoding="utf-8-sig", newline="") as file:
+                yield from enumerate(file, 1)
+    except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+        raise UsageError(f"{path}: damaged, or cut in the middle ({error})") from error
     except UnicodeDecodeError as error:
         raise UsageError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     except OSError as error:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
+
+
+def _lines(file: TextIO, path: Path) -> Iterator[tuple[int, str]]:
+    """Yield numbered lines of packed text; without a limit, a small file could unpack to a line that fills memory."""
+    number = 0
+    while line := file.readline(_LINE_CHARACTERS):
+        number += 1
+        if len(line) == _LINE_CHARACTERS:
+            raise UsageError(f"{path}, line {number}: over 16 million characters; one clip a line is wanted")
+        yield number, line

@@ -7,6 +7,7 @@ from typing import NamedTuple
 
 from cdslm_eval.core.audio import Clip, content_digest, read_audio
 from cdslm_eval.core.derivation import Derivation
+from cdslm_eval.core.packed import Packed
 from cdslm_eval.core.spans import Address, Span
 
 __all__ = ["Source", "decode"]
@@ -32,6 +33,7 @@ class Source(NamedTuple):
         allow_truncated: Whether a file that ends before its header says is read as far as it goes.
         prompt_seconds: Length of the prompt at the beginning of the clip, where it holds both; the rest continues it.
         derivation: What is done to the audio after decoding; None for the clip as it is.
+        packed: Where in `path` its audio file lies, where that is an archive or a table; None for a file of its own.
     """
 
     key: str
@@ -47,11 +49,12 @@ class Source(NamedTuple):
     allow_truncated: bool = False
     prompt_seconds: float | None = None
     derivation: Derivation | None = None
+    packed: Packed | None = None
 
     @property
     def address(self) -> Address:
         """Where its audio lies."""
-        return Address(self.path, str(self.span) if self.span else "")
+        return Address(self.path, f"{self.packed or ''}{self.span or ''}")
 
     @property
     def addresses(self) -> tuple[Address, ...]:
@@ -64,7 +67,7 @@ class Source(NamedTuple):
         if self.decoded is not None:
             return self.decoded.samples.nbytes
         try:
-            size = Path(self.path).stat().st_size
+            size = Path(self.path).stat().st_size if self.packed is None else self.packed.length
         except (OSError, ValueError):  # ValueError: a name that no file can have
             return 0
         if self.span is None or self.span.end_s is None:
@@ -101,7 +104,7 @@ def decode(source: Source, *, with_reference: bool = False) -> Clip:
     """
     if source.decoded is not None:
         return source.derived(source.decoded)
-    audio = read_audio(source.path, allow_truncated=source.allow_truncated, span=source.span)
+    audio = read_audio(source.path, allow_truncated=source.allow_truncated, span=source.span, packed=source.packed)
     reference = None
     if with_reference and source.reference is not None:
         reference = decode(

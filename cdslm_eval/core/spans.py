@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cdslm_eval.core.packed import Packed
+
 __all__ = ["OVERSHOOT_S", "Address", "Span"]
 
 OVERSHOOT_S = 0.01
@@ -73,7 +75,8 @@ class Address(NamedTuple):
 
     Attributes:
         path: The file.
-        part: The span of it, as `str` of a `Span` writes it; "" for the whole file.
+        part: Where in it the audio file lies (`Packed`), and the span of that, as `str` of each writes them; "" for
+            the whole file.
     """
 
     path: str
@@ -82,7 +85,12 @@ class Address(NamedTuple):
     @property
     def span(self) -> Span | None:
         """The span, or None for the whole file."""
-        return Span.parse(self.part)
+        return Span.parse(Packed.split(self.part)[1])
+
+    @property
+    def packed(self) -> Packed | None:
+        """Where in an archive or table the audio file lies, or None for a file of its own."""
+        return Packed.split(self.part)[0]
 
     def __str__(self) -> str:
         """Return both as one text, for tables and pages."""
@@ -95,6 +103,8 @@ class Address(NamedTuple):
         A file whose own name ends like a span is its whole self only under `Address(path)`.
         """
         path, mark, fragment = text.rpartition("#t=")
-        if mark and Span.parse(mark + fragment) is not None:
-            return cls(path, mark + fragment)
-        return cls(text)
+        span = mark + fragment if mark and Span.parse(mark + fragment) is not None else ""
+        path = path if span else text
+        archive, mark, fragment = path.rpartition("#")
+        packed, rest = Packed.split(mark + fragment)
+        return cls(path, span) if packed is None or rest else cls(archive, f"{packed}{span}")

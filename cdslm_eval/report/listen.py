@@ -115,7 +115,7 @@ def _first_seconds(path: str) -> tuple[Samples, int]:
     address = Address(path) if os.path.lexists(path) else Address.parse(path)
     if not Path(address.path).is_file():  # a pipe would never end
         raise AudioError("not a file any more")
-    audio = read_audio(address.path, span=address.span)
+    audio = read_audio(address.path, span=address.span, packed=address.packed)
     samples = audio.samples[: int(MAX_SECONDS * audio.rate_hz)]
     if not len(samples) or not np.isfinite(samples).all():
         raise AudioError("nothing to play: no samples, or samples that are not finite")

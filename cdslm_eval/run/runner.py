@@ -85,8 +85,8 @@ class Measurement:
             source = state.source
             line = (source.key, source.speaker, source.path, key, known.get(key or ""), problem and problem.reason)
             own.update(repr(line).encode("utf-8", "surrogatepass"))
-            if source.span is not None:
-                own.update(str(source.span).encode())
+            if part := source.address.part:
+                own.update(part.encode())
         return own.hexdigest()
 
     def seconds(self, metric: Metric) -> float:

@@ -384,7 +384,7 @@ def _copied(measured: Sequence[Measurement], real: Measurement | None) -> dict[s
 
 
 def _paths(clips: ClipSet) -> list[str]:
-    return sorted(f"{Path(source.path).resolve()}{source.span or ''}" for source in clips.sources)
+    return sorted(f"{Path(source.path).resolve()}{source.address.part}" for source in clips.sources)
 
 
 def _same_sets(digests: Mapping[str, Mapping[str, Any]], same_files: Sequence[str]) -> list[str]:

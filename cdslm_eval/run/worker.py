@@ -303,7 +303,7 @@ def read_with_facts(address: Address, *, allow_truncated: bool = False) -> tuple
         stat = Path(address.path).stat()
     except OSError as error:
         raise AudioError(f"cannot be read: {error.strerror}") from error
-    audio = read_audio(address.path, allow_truncated=allow_truncated, span=address.span)
+    audio = read_audio(address.path, allow_truncated=allow_truncated, span=address.span, packed=address.packed)
     levels = Levels.of(audio.samples, audio.channel_energy)
     finite = math.isfinite(levels.peak)
     facts = FileFacts(

@@ -54,7 +54,7 @@ class ClipRecording:
         return RecordingFacts(digest.hexdigest(), self.source.speaker)
 
     def _blocks(self) -> Iterator[Decoded]:
-        return read_blocks(self.source.path, span=self.source.span)
+        return read_blocks(self.source.path, span=self.source.span, packed=self.source.packed)
 
     def _inspect(self) -> tuple[list[Decoded], int, int]:
         """Return its pieces where they are few, its sample count and its rate; raise where it is silent or invalid."""

@@ -12,6 +12,9 @@ from pathlib import Path
 
 import pytest
 
+from cdslm_eval.cli.new_plugin import Kind, new_plugin
+from cdslm_eval.core.errors import UsageError
+
 ROOT = Path(__file__).parents[2]
 KINDS = {"loudness": "metric", "hum": "generator", "zero-crossings": "recognizer"}
 
@@ -147,3 +150,10 @@ def test_a_tutorial_ends_in_a_plugin_whose_tests_pass(tutorial, name, kind, tmp_
         environment=environment,
     )
     assert "failed" not in done.stdout
+
+
+def test_a_name_that_is_taken_is_refused_before_anything_is_written(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="a metric 'pjsd' already, from cdslm-eval:metrics; choose another name"):
+        new_plugin("pjsd", Kind.metric)
+    assert not list(tmp_path.iterdir())
