@@ -12,6 +12,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+from cdslm_eval.core.verbosity import VERBOSITY
+
 try:
     import torch
 except ImportError:
@@ -73,6 +75,8 @@ def inside(capsys, monkeypatch):
         from cdslm_model.cli import main
 
         monkeypatch.setattr(sys, "argv", ["cdslm", *map(str, arguments)])
+        # --quiet reaches other processes by the environment, and is not to reach the next test
+        monkeypatch.setenv(VERBOSITY, "")
         code = 0
         try:
             main()

@@ -36,6 +36,7 @@ class Repetition(Metric):
 
     name = "repetition"
     version = "1"
+    limits = "whether what is said makes sense: nonsense that never recurs has the lowest value"
     positional = "n"
     needs = frozenset({"phones"})
     batch_clips = 4
