@@ -77,9 +77,10 @@ def ladder(
     for line in filter(None, fits):
         typer.echo(printable_lines(line))
     if failures:
+        count = len(run.points())
         raise EvalError(
-            f"{run.plan.name}: {len(failures)} of {len(run.trainings)} trainings failed and are not in the table; the "
-            f"same command tries them again. {'; '.join(failures)}"
+            f"{run.plan.name}: {count - len(trained)} of {count} models are not in the table; the same command tries "
+            f"them again. {'; '.join(failures)}"
         )
 
 
@@ -109,8 +110,9 @@ def _places(options: list[str]) -> dict[str, str]:
 
 
 def _train(run: LadderRun, metrics: list[str], jobs: int) -> tuple[list[TrainedPoint], list[str]]:
-    """Train every model, and score each as soon as it is there; return them, and why each failed training failed."""
+    """Train every model, and score each as soon as it is there; return them in the plan's order, and what failed."""
     from cdslm_eval import api
+    from cdslm_eval.core.errors import EvalError, UsageError
     from cdslm_eval.ladder import train
     from cdslm_eval.ladder.rows import as_csv, run_rows
 
@@ -121,8 +123,16 @@ def _train(run: LadderRun, metrics: list[str], jobs: int) -> tuple[list[TrainedP
     for outcome in train(run):
         failures += [outcome.error] if outcome.error else []
         for model in outcome.trained:
+            try:
+                clips = run.generate(model)
+            except UsageError:
+                raise  # the plan is at fault, and every model would fail
+            except EvalError as error:
+                failures.append(f"{model.point.name}: {error}")
+                common.note(f"{model.point.name} failed: {error}")
+                continue
             early = api.score(
-                [run.generate(model)],
+                [clips],
                 reference,
                 metrics,
                 recognizer=run.plan.score.recognizer,
@@ -140,7 +150,8 @@ def _train(run: LadderRun, metrics: list[str], jobs: int) -> tuple[list[TrainedP
             common.note(f"{model.point.name}: val_loss {model.result['val_loss']:.5g}, {', '.join(values)}")
             # so that the table can be looked at while the rest is trained
             common.write_text(str(run.out / "runs.csv"), as_csv(run_rows(trained, estimates)))
-    return trained, failures
+    places = {point: place for place, point in enumerate(run.points())}
+    return sorted(trained, key=lambda model: places[model.point.name]), failures
 
 
 def _score(run: LadderRun, trained: list[TrainedPoint], metrics: list[str], jobs: int) -> ScoreResult:
@@ -185,10 +196,13 @@ def _fit(table: Path, system: str, fit: Fit, out: Path) -> str:
     command = [sys.executable, "-m", "cdslm_eval", "fit", str(table), "--metric", fit.metric, "--out", str(folder)]
     command += ["--where", f"system={system}"]
     if fit.held_out_from is not None:
-        command += ["--test", f"budget>={fit.held_out_from!r}"]
+        # the fit reads the column "budget" as the isoFLOP of a row
+        command += ["--test", f"isoflop>={fit.held_out_from!r}"]
     command += shlex.split(fit.arguments)
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
-        return f"{what}: {(done.stderr.strip() or 'no answer').splitlines()[-1]}"
+        # a table without a law has its reason on the first line of the text, and ends with 1
+        reason = done.stdout.strip().partition("\n")[0] or (done.stderr.strip() or "no answer").splitlines()[-1]
+        return f"{what}: {reason}"
     first = (done.stdout.strip() or done.stderr.strip()).partition("\n")[0]
     return f"{what}: {first} ({folder})"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import io
 import math
 import os
 from collections.abc import Iterator
@@ -19,6 +20,9 @@ from cdslm_eval.core.sources import Source
 from cdslm_eval.core.spans import Span
 
 __all__ = ["WindowedSet", "windowed"]
+
+_LONGEST_S = 24 * 3600.0
+"""Longest recording that is cut."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,17 +100,15 @@ def _seconds(source: Source) -> float:
 
     check_regular(source.path)
     try:
-        info = sf.info(os.fsencode(source.path))
+        # of one inside an archive or a table, the header is its own
+        content = None if source.packed is None else io.BytesIO(source.packed.read(source.path))
+        info = sf.info(os.fsencode(source.path) if content is None else content)
     except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
         raise AudioError(f"not readable as audio: {type(error).__name__}") from error
     whole_s = info.frames / info.samplerate if info.samplerate else 0.0
-    # a header may claim any length: windows beyond the hour that is decoded at most would all fail
+    # a header may claim any length, and each window is a clip of the set
     whole_s = min(whole_s, _LONGEST_S)
     if source.span is None:
         return whole_s
     end_s = math.inf if source.span.end_s is None else source.span.end_s
     return max(0.0, min(end_s, whole_s) - source.span.start_s)
-
-
-_LONGEST_S = 24 * 3600.0
-"""Longest recording that is cut; a header may claim any length."""

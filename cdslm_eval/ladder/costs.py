@@ -66,7 +66,9 @@ def step_costs(run: LadderRun) -> list[StepCost]:
         before: Mapping[str, float] = {"flops": 0.0, "bytes": 0.0}
         done = (run.run_folder(training) / RESULT).is_file()
         for count, point in enumerate(training.points, 1):
-            facts = _facts(run, Training(training.points[:count]), run.run_folder(training), done=done)
+            # the result of a run is that of its largest budget
+            is_whole = done and count == len(training.points)
+            facts = _facts(run, Training(training.points[:count]), run.run_folder(training), done=is_whole)
             numbers = {name: _number(facts, name) for name in ("parameters", "flops", "steps", "epochs", "bytes")}
             so_far = {**numbers, "flops": _number(facts, "training_flops", numbers["flops"])}
             shares = {name: so_far[name] - before[name] for name in before}
@@ -97,17 +99,23 @@ def check_bounds(run: LadderRun) -> None:
         EvalError: A command fails, or prints something else.
     """
     refused, omitted = [], set()
+    unchecked: dict[str, set[str]] = {}
     for training in run.trainings:
         family = training.points[0].family
         if not family.plan_option or family.out_of_bounds == "train":
             continue
         for point in training.points:
-            problem = _problem(point, planned_facts(run, point))
+            facts = planned_facts(run, point)
+            unchecked.setdefault(family.name, set()).update(name for name in facts if not math.isfinite(facts[name]))
+            problem = _problem(point, facts)
             if problem and family.out_of_bounds == "omit":
                 run.log(f"{point.name} is left out: {problem}")
                 omitted.add(point.name)
             elif problem:
                 refused.append(f"{point.name} ({problem})")
+    for system, names in unchecked.items():
+        if names:
+            run.log(f"{system}: its training command reports no {' and no '.join(sorted(names))}, and none is checked")
     if refused:
         raise UsageError(
             f"{run.plan.name}: {len(refused)} models say nothing about scaling: {', '.join(refused[:6])}"
@@ -177,7 +185,7 @@ def cost_grid(costs: Sequence[StepCost], rate: float, rate_from: str) -> Grid:
     problems = [f"{cost.step}: {cost.problem}." for cost in costs if cost.problem]
     sums = (_sum(cost.flops for cost in left), _sum(cost.hours(rate) for cost in left), _sum(c.bytes for c in left))
     rows.append(("", "left to do", "", _short(sums[0]), "", "", _short(sums[1]), _size(sums[2])))
-    note = f"Hours: training alone, at {rate / 1e12:.3g} TFLOP/s ({rate_from})."
+    note = f"Hours of one device: training alone, at {rate / 1e12:.3g} TFLOP/s ({rate_from})."
     if not rate > 0:
         note = "Hours: not known before a model is trained here; name a rate with --tflops."
     return Grid(

@@ -65,6 +65,10 @@ class LadderRun:
         if not self.trainings:
             raise UsageError(f"{self.plan.name}: no model is left to train")
 
+    def points(self) -> list[str]:
+        """Return the names of the models, in the order of their trainings."""
+        return [point.name for training in self.trainings for point in training.points]
+
     def preparations(self) -> list[tuple[str, Path]]:
         """Return the name and folder of what all runs share; a finished one holds `ladder.json`."""
         return [(step.name, Path(self._places[step.name])) for step in self.plan.prepare]

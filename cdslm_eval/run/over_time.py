@@ -61,6 +61,11 @@ def follow(
         for clips, parts in cut
         if not parts.positions.any() and clips.name != REAL_SPEECH
     ]
+    notes += [
+        f"{clips.name}: {parts.n_unread} of {len(clips.sources)} clips cannot be read, and have no window"
+        for clips, parts in cut
+        if parts.n_unread
+    ]
     measured = runner.run([Request(parts.clips, tuple(metrics)) for _, parts in long_enough], progress)
     tracks = [
         track

@@ -288,11 +288,21 @@ def matches(columns: Arrays, rule: str) -> Bools:
         return _lines(columns["line"], wanted, rule)
     values = _column(columns, name, rule)
     if values.dtype.kind == "U":
-        return np.asarray(_COMPARISONS[sign](values, wanted), bool)
+        if sign in ("=", "!="):
+            return np.asarray(_COMPARISONS[sign](values, wanted), bool)
+        values = _numbers(values, rule)
     try:
         return np.asarray(_COMPARISONS[sign](values, parse_quantity(wanted)), bool)
     except ValueError as error:
         raise UsageError(f"{rule!r}: {error}") from error
+
+
+def _numbers(texts: npt.NDArray[Any], rule: str) -> npt.NDArray[np.float64]:
+    """Return the numbers that a column of texts holds: as texts, "9e15" would be above "1e17"."""
+    try:
+        return np.array([parse_quantity(str(text)) for text in texts], float)
+    except ValueError as error:
+        raise UsageError(f"{rule!r}: compares by size a column of texts; {error}") from error
 
 
 def _lines(lines: npt.NDArray[Any], wanted: str, rule: str) -> Bools:

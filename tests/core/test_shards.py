@@ -15,6 +15,7 @@ import soundfile as sf
 from cdslm_eval import ClipSet, score
 from cdslm_eval.core.errors import AudioError, UsageError
 from cdslm_eval.core.spans import Address
+from cdslm_eval.core.windows import windowed
 
 RATE_HZ = 16000
 
@@ -54,6 +55,14 @@ def test_clips_of_a_shard_are_those_of_files(tmp_path):
     for source in clips.sources:
         assert Address.parse(str(source.address)) == source.address
         assert source.address.packed == source.packed
+
+
+def test_windows_of_a_shard_are_those_of_its_clips(tmp_path):
+    parts = windowed(ClipSet.open(shard(tmp_path / "a.tar", 2)), 0.4)
+    assert parts.positions.tolist() == [0, 1, 0, 1]
+    assert parts.n_unread == 0
+    expected, _ = sf.read(io.BytesIO(audio(1)), dtype="float32")
+    np.testing.assert_array_equal(parts.clips[3].samples, expected[int(0.4 * RATE_HZ) : int(0.8 * RATE_HZ)])
 
 
 def test_rows_of_a_shard_are_kept_by_content_and_files_give_the_same(tmp_path):

@@ -121,6 +121,13 @@ def test_models_of_too_few_steps_or_too_many_epochs_are_refused_or_left_out(ladd
         check_bounds(ladder(option.replace("300", "900"), BOUNDED))
 
 
+def test_what_a_training_command_does_not_report_is_noted_as_unchecked(ladder, tmp_path):
+    notes = []
+    ladder(trainer=BOUNDED.replace('"epochs": 30 / size', '"epochs": None').replace("8000", "80000"))
+    check_bounds(LadderRun(read_plan(tmp_path / "plan.toml"), tmp_path / "out", Host(pinned=()), notes.append))
+    assert notes == ["toy: its training command reports no epochs, and none is checked"]
+
+
 def test_branches_cost_what_they_add_to_the_shorter_ones(ladder, tmp_path):
     trainer = """
     import json, sys

@@ -16,9 +16,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cdslm_eval.cli.ladder import _fit as fit_table
 from cdslm_eval.core.audio import write_flac
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.ladder import LadderRun, read_plan, train
+from cdslm_eval.ladder.plan import Fit
 from cdslm_eval.plugin.host import Host
 
 ROOT = Path(__file__).parents[2]
@@ -168,7 +170,7 @@ def test_a_training_that_fails_is_named_with_its_log_and_stops_no_other(plan):
     path = plan(**{"400": '"fault"'})
     done = run_ladder(path, check=False)
     assert done.returncode == 3
-    assert "1 of 2 trainings failed" in done.stderr
+    assert "1 of 2 models are not in the table" in done.stderr
     (log,) = (path.parent / "out").glob("runs/law-fault*/train.log")
     assert f"exit code 1; its output is in {log}" in done.stderr
     assert "could not convert string to float: 'fault'" in log.read_text()
@@ -376,3 +378,46 @@ def test_several_devices_train_side_by_side_each_one_at_a_time(plan):
     outcomes = list(train(ladder_of(path)))
     assert [outcome.error for outcome in outcomes] == ["", ""]
     assert {model.point.budget for outcome in outcomes for model in outcome.trained} == {1e6, 2e6}
+
+
+def test_a_held_out_budget_is_predicted_and_not_fitted(tmp_path):
+    """The table is that of a ladder; its law is exact, and the fit names how many rows it saw."""
+    rows = ["run,system,budget,seed,N,D,C,val_loss"]
+    for budget in (1e15, 3e15, 1e16, 3e16, 1e17):
+        for factor in (0.25, 0.5, 1, 2, 4):
+            n = 0.05 * budget**0.5 * factor
+            d = budget / 6 / n
+            loss = 1.7 + 400 * n**-0.34 + 410 * d**-0.28
+            rows.append(f"law-{n:.3g}-{budget:.3g},law,{budget!r},0,{n!r},{d!r},{budget!r},{loss!r}")
+    (tmp_path / "runs.csv").write_text("\n".join(rows) + "\n")
+    line = fit_table(tmp_path / "runs.csv", "law", Fit(metric="val_loss", held_out_from=1e17), tmp_path / "fit")
+    assert "over 20 rows" in line
+    assert (tmp_path / "fit" / "law" / "val_loss" / "fit.json").is_file()
+    none = fit_table(tmp_path / "runs.csv", "law", Fit(metric="val_loss", held_out_from=3e15), tmp_path / "none")
+    assert "NO LAW" in none
+    assert "5 usable train rows" in none
+
+
+def test_a_model_that_cannot_be_generated_from_stops_no_other(plan):
+    path = plan(**{'generator = "silence"': 'generator = "samples:{run}/clips"'})
+    trainer = path.with_name("trainer.py")
+    trainer.write_text(
+        trainer.read_text()
+        + textwrap.dedent(
+            """
+            import wave
+            (run / "clips").mkdir()
+            if size == 400:
+                (run / "clips" / "a.wav").write_bytes(b"RIFF")
+            else:
+                with wave.open(str(run / "clips" / "a.wav"), "wb") as file:
+                    file.setparams((1, 2, 16000, 0, "NONE", ""))
+                    file.writeframes(bytes(range(250)) * 128)
+            """
+        )
+    )
+    done = run_ladder(path, check=False)
+    assert done.returncode == 3, done.stderr
+    assert "1 of 2 models are not in the table" in done.stderr
+    assert "law-400-1e+06: " in done.stderr
+    assert [row["run"] for row in table(path)] == ["law-100-1e+06"]

@@ -163,6 +163,16 @@ def test_rules_choose_rows():
         table.excluding("loss")
 
 
+def test_sizes_of_budgets_are_compared_as_numbers():
+    """A budget is a label of its rows, and as texts 9e15 is above 1e17."""
+    rows = [{"N": 1e6, "D": 1e9, "loss": 1.0, "budget": budget, "kind": "a"} for budget in ("9e15", "1e17", "3e+17")]
+    table = RunTable.from_records(rows)
+    assert table.only("isoflop>=1e17").line.tolist() == [2, 3]
+    assert table.only("isoflop<1e17").line.tolist() == [1]
+    with pytest.raises(UsageError, match="'kind<b': compares by size a column of texts; 'a' is not a count"):
+        table.only("kind<b")
+
+
 def test_records_go_round():
     table = RunTable.from_records(ROWS)
     again = RunTable.from_records(table.to_records())

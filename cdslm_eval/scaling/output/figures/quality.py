@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
@@ -149,7 +150,7 @@ def bootstrap_pairs(study: Study) -> Figure | None:
                 axes.set_visible(False)
                 continue
             if row == column:
-                axes.hist(drawn[:, column], bins=24, color=BLUE, alpha=0.55, lw=0)
+                axes.hist(drawn[:, column], bins=24, range=_span(drawn[:, column]), color=BLUE, alpha=0.55, lw=0)
                 axes.axvline(at[column], color=INK, lw=0.9)
                 axes.spines["left"].set_visible(False)
                 axes.set_yticks([])
@@ -166,6 +167,14 @@ def bootstrap_pairs(study: Study) -> Figure | None:
                 if wanted:
                     put(_SHOWN[name])
     return figure
+
+
+def _span(values: npt.NDArray[np.float64]) -> tuple[float, float]:
+    """Return the range of a histogram: without noise the replicates differ by rounding alone, too little for bins."""
+    low, high = float(values.min()), float(values.max())
+    least = 1e-6 * max(abs(low), abs(high), 1e-300)
+    middle, half = (low + high) / 2, max(high - low, least) / 2
+    return middle - half, middle + half
 
 
 def _bottom(axes: Axes, wanted: bool) -> None:
