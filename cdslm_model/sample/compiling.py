@@ -57,7 +57,7 @@ class CompiledStep:
             # a graph writes each step's output over the one before
             return self._compiled(conditions, generated, modulation, layout).clone()
         except self._refusal as error:
-            reason = str(error).strip().partition("\n")[0]
+            reason = " ".join(str(error).split())[:300]
             _log.warning("sampling steps run uncompiled: torch cannot compile them here (%s)", reason)
             self._compiled, self.shapes = None, set()
             return self._step(conditions, generated, modulation, layout)

@@ -13,8 +13,9 @@ from cdslm_model.diffusion import Process  # noqa: E402
 from cdslm_model.net.config import Config  # noqa: E402
 from cdslm_model.net.mmdit import MMDiT  # noqa: E402
 from cdslm_model.net.parametrization import initialise  # noqa: E402
+from cdslm_model.sample import compiling  # noqa: E402
 from cdslm_model.sample import denoiser as module  # noqa: E402
-from cdslm_model.sample.compiling import MOST_SHAPES, CompiledStep  # noqa: E402
+from cdslm_model.sample.compiling import CompiledStep  # noqa: E402
 from cdslm_model.sample.continuation import Continuer, SamplingConfig  # noqa: E402
 from cdslm_model.sample.denoiser import Denoiser  # noqa: E402
 
@@ -53,6 +54,8 @@ def test_a_step_of_shared_parts_is_a_forward_pass(shape):
     assert (predict(x, torch.tensor(0.3)) - predict(x, torch.tensor(0.7))).abs().max() > 0.01
 
 
+# torch's own, in what it imports to trace linear layers
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
 def test_all_steps_of_all_batches_are_one_graph(monkeypatch):
     graphs = []
 
@@ -77,26 +80,28 @@ def test_all_steps_of_all_batches_are_one_graph(monkeypatch):
     assert compiled.batch(2, 6, 9) == plain.batch(2, 7, 9) == 2
 
 
-def test_what_is_not_compiled_is_logged_with_its_reason(caplog):
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
+def test_what_is_not_compiled_is_logged_with_its_reason(caplog, monkeypatch):
     def refuse(graph, inputs):
         raise ValueError("no compiler here")
 
     model = network()
     *conditions, x = streams(model.config)
-    modulation = model.modulations(torch.tensor([0.5]))[0]
     with torch.inference_mode(), caplog.at_level(logging.WARNING, "cdslm_model"):
+        modulation = model.modulations(torch.tensor([0.5]))[0]
         tokens, layout = model.tokens(conditions), model.layout([7, 9], torch.device("cpu"))
         plain = model.step(tokens, x, modulation, layout)
         assert torch.equal(CompiledStep(model.step, refuse)(tokens, x, modulation, layout), plain)
         assert "no compiler here" in caplog.text
         caplog.clear()
+        monkeypatch.setattr(compiling, "MOST_SHAPES", 1)
         step = CompiledStep(model.step, "eager")
-        for batch in range(1, MOST_SHAPES + 2):
+        for batch in (1, 2):
             assert not caplog.text
             rows = x[:1].expand(batch, -1, -1)
             out = step([own[:1].expand(batch, -1, -1) for own in tokens], rows, modulation, layout)
             torch.testing.assert_close(out, plain[:1].expand(batch, -1, -1), rtol=0, atol=5e-5)
-        assert f"batch {batch}" in caplog.text
+        assert "batch 2" in caplog.text
 
 
 def test_bfloat16_changes_a_sample_by_its_rounding_and_the_identity(trained, shards):
