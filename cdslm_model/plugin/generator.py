@@ -52,7 +52,7 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
     """Continues prompts with a continuous diffusion spoken language model."""
 
     name = "cdslm"
-    version = "3"
+    version = "4"
     Options = CdslmOptions
     _scoring: Continuer | None = None  # the model that `scores` loads once
 
