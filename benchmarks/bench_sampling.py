@@ -18,10 +18,10 @@ from cdslm_model.diffusion import Process  # noqa: E402
 from cdslm_model.net.config import Config  # noqa: E402
 from cdslm_model.net.mmdit import MMDiT  # noqa: E402
 from cdslm_model.net.parametrization import initialise  # noqa: E402
+from cdslm_model.noise import clip_noise  # noqa: E402
 from cdslm_model.sample.denoiser import Denoiser  # noqa: E402
 from cdslm_model.sample.sampling import SAMPLERS, guided, times  # noqa: E402
 from cdslm_model.sample.vocoder import GriffinLim  # noqa: E402
-from cdslm_model.seeding import clip_noise  # noqa: E402
 
 CPU = torch.device("cpu")
 SIZES = {
@@ -61,7 +61,7 @@ def test_guided_step_against_two_forward_passes(benchmark):
     size = "depth 2, 2.5 s + 7.5 s, 2 clips"
     _, _, context_frames, frames, clips, steps = SIZES[size]
     model, process = network(size), Process()
-    noise = torch.stack([clip_noise(0, clip, frames, 80) for clip in range(clips)])
+    noise = clip_noise(0, range(clips), frames, 80)
     context, silence = torch.randn(clips, context_frames, 80), torch.full((clips, context_frames, 80), -3.0)
     grid = times(process, steps)
     whole = whole_passes(model)
@@ -92,7 +92,7 @@ def test_steps_with_shared_parts_against_whole_passes(benchmark, size):
     """Before: modulations, positions and context are computed in every step, in float32."""
     _, _, context_frames, frames, clips, steps = SIZES[size]
     process = Process()
-    noise = torch.stack([clip_noise(0, clip, frames, 80) for clip in range(clips)])
+    noise = clip_noise(0, range(clips), frames, 80)
     context = torch.randn(clips, context_frames, 80, generator=torch.Generator().manual_seed(0))
     grid = times(process, steps)
     exact, half = network(size), network(size, torch.bfloat16)

@@ -12,7 +12,7 @@ from pydantic import Field, model_validator
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import GeneratorInfo
 from cdslm_eval.plugin.scorer import Score, Scorer
-from cdslm_model.plugin.continuing import ContinuationOptions, ContinuingGenerator, reraised
+from cdslm_model.plugin.continuing import ContinuationOptions, ContinuingGenerator, reraised, vocoder_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -66,14 +66,16 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
     """Continues prompts with a continuous diffusion spoken language model."""
 
     name = "cdslm"
-    version = "3"
+    version = "4"
     Options = CdslmOptions
     _scoring: Continuer | None = None  # the model that `scores` loads once
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Return the digest of the weights that generate, and their precision where it is not float32."""
+        """Return the digests of the weights that generate, a trained vocoder's too, and a precision below float32."""
+        facts = self._checkpoint().facts
         rounded = {} if self.options.precision == "float32" else {"precision": self.options.precision}
-        return {"weights": self._checkpoint().facts["files"]["ema.safetensors"], **rounded}
+        weights = {"weights": facts["files"]["ema.safetensors"], **rounded}
+        return weights | vocoder_weights(self.options.vocoder or facts["settings"]["vocoder"])
 
     def info(self) -> GeneratorInfo:
         """Return N, D and C of the checkpoint, and how each is counted; reads no weights."""
