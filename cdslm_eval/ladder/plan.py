@@ -190,7 +190,7 @@ class Plan(_Table):
             _demand_fields(family.train, known | values, f"{family.name}.train")
             _demand_fields(family.generator, known | {"run"}, f"{family.name}.generator")
         for template in (self.generate.prompts, self.score.reference, *self.generate.controls):
-            _demand_fields(template or "", set(self.paths), "generate and score")
+            _demand_fields(template or "", known, "generate and score")
         return self
 
 
