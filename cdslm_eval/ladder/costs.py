@@ -79,9 +79,9 @@ def step_costs(run: LadderRun) -> list[StepCost]:
             size = clips.count * clips.seconds * _number(facts, "rate_hz") * _BYTES_A_SAMPLE
             made = (run.clips_folder(point) / MANIFEST).is_file()
             costs.append(StepCost(step=f"generate {point.name}", done=made, bytes=size))
-    for control in clips.controls:
+    for name, control in run.controls().items():
         made = (run.control_folder(control) / MANIFEST).is_file()
-        costs.append(StepCost(step=f"generate {control.partition(',')[0]}", done=made))
+        costs.append(StepCost(step=f"generate {name}", done=made))
     costs.append(StepCost(step=f"score {', '.join(plan.score.metrics)}", done=False))
     for fit in plan.fit:
         costs += [StepCost(step=f"fit {fit.metric}, {family.name}", done=False) for family in plan.systems]

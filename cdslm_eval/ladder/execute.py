@@ -93,9 +93,15 @@ class LadderRun:
     def generate_controls(self) -> list[ClipSet]:
         """Generate from the controls."""
         return [
-            self._generated(self._one(control, {}), control.partition(",")[0], self.control_folder(control))
-            for control in self.plan.generate.controls
+            self._generated(self._one(control, {}), name, self.control_folder(control))
+            for name, control in self.controls().items()
         ]
+
+    def controls(self) -> dict[str, str]:
+        """Return the controls by name: without options where that tells them apart."""
+        specs = self.plan.generate.controls
+        short = [spec.partition(",")[0] for spec in specs]
+        return {name if short.count(name) == 1 else spec: spec for name, spec in zip(short, specs, strict=True)}
 
     def reference(self) -> ClipSet | None:
         """Return the reference set."""
