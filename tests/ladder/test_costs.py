@@ -11,7 +11,8 @@ import pytest
 
 from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.ladder import LadderRun, read_plan
-from cdslm_eval.ladder.costs import check_bounds, cost_grid, measured_rate, step_costs
+from cdslm_eval.ladder.costs import cost_grid, measured_rate, step_costs
+from cdslm_eval.ladder.planned import check_bounds
 from cdslm_eval.plugin.host import Host
 
 PLAN = """
@@ -58,15 +59,15 @@ def test_what_a_trainer_announces_is_summed_over_what_is_left(ladder):
     assert (first.parameters, first.steps, first.bytes) == (10, 7, 160)
     assert math.isnan(first.epochs)
     assert costs[1].bytes == 10 * 2.0 * 8000 * 2
-    assert first.hours(1e12) == pytest.approx(1.0)
+    assert first.minutes(1e12) == pytest.approx(60)
     *_, last = cost_grid(costs, 1e12, "--tflops").rows
-    assert last[1:] == ("left to do", "", "7.2e+15", "", "", "2", "640 kB")
+    assert last[1:] == ("left to do", "", "7.2e+15", "", "", "120", "640 kB")
     # one that is done costs nothing more
     folder = run.run_folder(run.trainings[0])
     folder.mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps({"flops": 3.6e15}))
     *_, last = cost_grid(step_costs(run), 1e12, "--tflops").rows
-    assert last[6] == "1"
+    assert last[6] == "60"
 
 
 def test_without_an_announcement_the_budget_is_what_is_known(ladder):
