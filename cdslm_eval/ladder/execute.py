@@ -16,7 +16,7 @@ from typing import IO, Any
 
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import EvalError, UsageError
-from cdslm_eval.ladder.plan import Family, Plan
+from cdslm_eval.ladder.plan import Family, Plan, Preparation
 from cdslm_eval.ladder.points import (
     LadderPoint,
     SampledPoint,
@@ -59,7 +59,9 @@ class LadderRun:
         for step in plan.prepare:
             command = self._filled(step.command, {"out": "OUT"})
             self._places[step.name] = str(out / "prepared" / f"{step.name}-{_digest(command)}")
-        self.plan = plan.model_copy(update={"systems": tuple(filter(self._installed, plan.systems))})
+        systems = tuple(filter(self._installed, plan.systems))
+        prepare = tuple(step for step in plan.prepare if not self._is_omitted(step))
+        self.plan = plan.model_copy(update={"systems": systems, "prepare": prepare})
         if not self.plan.systems:
             raise UsageError(f"{plan.name}: none of its systems is installed here")
         self.trainings = ladder_trainings(self.plan)
@@ -144,6 +146,9 @@ class LadderRun:
         """Return whether a family can be trained and generated from here; checked before anything starts."""
         command = self.train_command(Training((LadderPoint(family, family.sizes[0], family.budgets[0], 0),)), "RUN")[0]
         lacking = f"there is no command {command!r} here" if find_program(command) is None else ""
+        for step in self.plan.prepare:
+            if not lacking and step.name in family.places and self._is_omitted(step):
+                lacking = f"there is no command for the step {step.name}"
         if why := lacking or self._lacking("generator", family.generator):
             if not family.if_installed:
                 raise UsageError(
@@ -151,6 +156,10 @@ class LadderRun:
                 )
             self.log(f"system {family.name} is left out: {why}")
         return not why
+
+    def _is_omitted(self, step: Preparation) -> bool:
+        """Return whether a preparation is left out, as its command is not installed."""
+        return step.if_installed and find_program(shlex.split(step.command)[0]) is None
 
     def _lacking(self, kind: str, spec: str) -> str:
         """Return what a component lacks to be used here, or nothing."""

@@ -35,6 +35,7 @@ class Preparation(_Table):
         command: What makes it; `{out}` is its folder.
         minutes, gigabytes: What it is expected to take, for the costs of what is not made yet.
         speech_hours: Hours of speech in it: epochs of what is trained on it, before it is made.
+        if_installed: Whether it is left out where there is no such command.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
@@ -42,6 +43,7 @@ class Preparation(_Table):
     minutes: float | None = Field(default=None, ge=0)
     gigabytes: float | None = Field(default=None, ge=0)
     speech_hours: float | None = Field(default=None, gt=0)
+    if_installed: bool = False
 
 
 class Family(_Table):
@@ -92,6 +94,11 @@ class Family(_Table):
     minutes: float = Field(default=0.0, ge=0)
 
     @property
+    def places(self) -> list[str]:
+        """Placeholders of its training command, in order."""
+        return _fields(self.train)
+
+    @property
     def axes(self) -> frozenset[str]:
         """Placeholders of its generator, the axes of generation among them."""
         return frozenset(_fields(self.generator))
@@ -99,7 +106,7 @@ class Family(_Table):
     @property
     def is_branched(self) -> bool:
         """Whether one run of a size serves all budgets."""
-        return "budgets" in _fields(self.train)
+        return "budgets" in self.places
 
     @field_validator("budgets")
     @classmethod

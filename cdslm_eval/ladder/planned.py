@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import math
 import shlex
-import string
 import subprocess
 from collections.abc import Mapping
 from pathlib import Path
@@ -149,9 +148,8 @@ def _with_epochs(run: LadderRun, point: LadderPoint, facts: Mapping[str, Any]) -
     hours = number(facts, "speech_hours")
     if math.isfinite(number(facts, "epochs")) or not math.isfinite(hours):
         return facts
-    named = [name for _, name, _, _ in string.Formatter().parse(point.family.train)]
     # the first that the command names is what it trains on
-    stated = [step.speech_hours for name in named for step in run.plan.prepare if step.name == name]
+    stated = [step.speech_hours for name in point.family.places for step in run.plan.prepare if step.name == name]
     return {**facts, "epochs": hours / stated[0]} if stated and stated[0] else facts
 
 
