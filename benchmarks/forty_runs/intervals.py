@@ -5,11 +5,10 @@ from __future__ import annotations
 import math
 from collections import defaultdict
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import numpy as np
 
-from benchmarks.forty_runs.truths import BASELINES, LAWS, NOISE, PLAN, ladder
+from benchmarks.forty_runs.truths import BASELINES, NOISE, PLAN, ladder
 from cdslm_eval.scaling import Law, LawFit, LawSpec, bootstrap, fit_isoflops, fit_law, judge, predict
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.curvature import curvature
@@ -17,7 +16,7 @@ from cdslm_eval.scaling.isoflop import IsoFlops
 from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.validation import roll_out, widening
 
-__all__ = ["Coverage", "coverage"]
+__all__ = ["held_of"]
 
 _BUDGETS = np.array([1e18, 1e19, 1e20, 1e21])
 _EPSILONS = ((0.001, True), (0.01, True), (0.05, True), (0.01, False))
@@ -26,39 +25,22 @@ _KEYS = ("N", "D", "ratio", "loss", "kappa")
 Held = tuple[str, float, float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """How often one kind of interval held the truth, of how many."""
-
-    name: str
-    share: float
-    count: int
-
-    @property
-    def holds(self) -> bool:
-        """Whether the share is near its nominal .95."""
-        return 0.92 <= self.share <= 0.99
-
-
-def coverage(law: Law, tables: int, replicates: int = 500) -> list[Coverage]:
-    """Return the coverage over ladders that follow a law."""
+def held_of(law: Law, seed: int, replicates: int) -> dict[str, tuple[int, int]]:
+    """Return how often each kind of interval of one ladder holds the truth, and of how many."""
     inside: dict[str, list[bool]] = defaultdict(list)
-    for seed in range(tables):
-        # laws are simulated apart, so that their rates are independent
-        table = ladder(law, 1000 * list(LAWS.values()).index(law) + seed)
-        fit = fit_law(table, "loss")
-        draws = bootstrap(fit, replicates=replicates, seed=seed)
-        budgets = fit_isoflops(table, "loss", seed=seed)
-        for held in (
-            *_of_law(law, fit, draws),
-            *_of_budgets(law, budgets),
-            *_of_curvature(law, budgets, fit, draws),
-            *_of_verdicts(law, table, seed),
-        ):
-            name, truth, low, high = held
-            if math.isfinite(truth) and not math.isnan(low):
-                inside[name].append(low <= truth <= high)
-    return [Coverage(name, float(np.mean(values)), len(values)) for name, values in inside.items()]
+    table = ladder(law, seed)
+    fit = fit_law(table, "loss")
+    draws = bootstrap(fit, replicates=replicates, seed=seed)
+    budgets = fit_isoflops(table, "loss", seed=seed)
+    for name, truth, low, high in (
+        *_of_law(law, fit, draws),
+        *_of_budgets(law, budgets),
+        *_of_curvature(law, budgets, fit, draws),
+        *_of_verdicts(law, table, seed, replicates),
+    ):
+        if math.isfinite(truth) and not math.isnan(low):
+            inside[name].append(low <= truth <= high)
+    return {name: (sum(values), len(values)) for name, values in inside.items()}
 
 
 def _of_law(law: Law, fit: LawFit, draws: Bootstrap) -> Iterator[Held]:
@@ -126,14 +108,13 @@ def _of_curvature(law: Law, budgets: IsoFlops, fit: LawFit, draws: Bootstrap) ->
             yield f"growth of width {name}, {width.source}", float(np.diff(truth)[0]) / steps, *growth.interval
 
 
-def _of_verdicts(law: Law, table: RunTable, seed: int) -> Iterator[Held]:
+def _of_verdicts(law: Law, table: RunTable, seed: int, replicates: int) -> Iterator[Held]:
     """Yield intervals of gains, limits and the budget that reaches a baseline."""
     slope, floor_of_loss = 0.3, law.parameters["E"]
     ends = law.optimum(np.array([1e18, 1e21, 1e22])).loss
     for metric, (floor, baseline) in BASELINES.items():
-        verdict = judge(
-            table, metric, LawSpec(link="identity"), baseline=baseline, noise=NOISE, replicates=500, seed=seed
-        )
+        spec = LawSpec(link="identity")
+        verdict = judge(table, metric, spec, baseline=baseline, noise=NOISE, replicates=replicates, seed=seed)
         yield "verdict: gain", slope * float(ends[0] - ends[1]), *verdict.gain_interval
         yield "verdict: gain of ten times more", slope * float(ends[1] - ends[2]), *verdict.next_interval
         yield "verdict: limit", floor, *verdict.limit_interval
