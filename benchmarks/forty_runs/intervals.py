@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import numpy as np
 
@@ -16,7 +16,7 @@ from cdslm_eval.scaling.isoflop import IsoFlops
 from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.validation import roll_out, widening
 
-__all__ = ["held_of"]
+__all__ = ["held_by_fits", "held_by_verdicts"]
 
 _BUDGETS = np.array([1e18, 1e19, 1e20, 1e21])
 _EPSILONS = ((0.001, True), (0.01, True), (0.05, True), (0.01, False))
@@ -25,19 +25,23 @@ _KEYS = ("N", "D", "ratio", "loss", "kappa")
 Held = tuple[str, float, float, float]
 
 
-def held_of(law: Law, seed: int, replicates: int) -> dict[str, tuple[int, int]]:
-    """Return how often each kind of interval of one ladder holds the truth, and of how many."""
-    inside: dict[str, list[bool]] = defaultdict(list)
+def held_by_fits(law: Law, seed: int, replicates: int) -> dict[str, tuple[int, int]]:
+    """Return how often each interval of law and budgets of one ladder holds the truth, and of how many."""
     table = ladder(law, seed)
     fit = fit_law(table, "loss")
     draws = bootstrap(fit, replicates=replicates, seed=seed)
     budgets = fit_isoflops(table, "loss", seed=seed)
-    for name, truth, low, high in (
-        *_of_law(law, fit, draws),
-        *_of_budgets(law, budgets),
-        *_of_curvature(law, budgets, fit, draws),
-        *_of_verdicts(law, table, seed, replicates),
-    ):
+    return _counted([*_of_law(law, fit, draws), *_of_budgets(law, budgets), *_of_curvature(law, budgets, fit, draws)])
+
+
+def held_by_verdicts(law: Law, seed: int, replicates: int) -> dict[str, tuple[int, int]]:
+    """Return how often each interval of the verdicts about one ladder holds the truth, and of how many."""
+    return _counted(_of_verdicts(law, ladder(law, seed), seed, replicates))
+
+
+def _counted(rows: Iterable[Held]) -> dict[str, tuple[int, int]]:
+    inside: dict[str, list[bool]] = defaultdict(list)
+    for name, truth, low, high in rows:
         if math.isfinite(truth) and not math.isnan(low):
             inside[name].append(low <= truth <= high)
     return {name: (sum(values), len(values)) for name, values in inside.items()}

@@ -5,15 +5,17 @@ from __future__ import annotations
 import hashlib
 import json
 import sys
+import time
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from scipy.stats import beta
 
-__all__ = ["Share", "code_digest", "read", "share_of", "shares", "simulate_missing"]
+__all__ = ["Share", "code_digest", "core_seconds", "read", "share_of", "shares", "simulate_missing"]
 
 _DECIDING = ("cdslm_eval.scaling", *(f"benchmarks.forty_runs.{part}" for part in ("claims", "intervals", "truths")))
 # (name, how often it held or was claimed, of how many)
@@ -87,21 +89,30 @@ def simulate_missing(
     done = {seed for seed, _ in read(path, part, truth, digest)}
     for seed in seeds:
         if seed not in done:
-            line = {"code": digest, "part": part, "truth": truth, "seed": seed, "counts": count(seed)}
+            line: dict[str, Any] = {"code": digest, "part": part, "truth": truth, "seed": seed}
+            begin = time.process_time()
+            line |= {"counts": count(seed), "core_s": round(time.process_time() - begin, 3)}
             with path.open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
 
 
 def read(path: Path, part: str, truth: str, digest: str) -> list[tuple[int, Counts]]:
     """Return (seed, counts) of each ladder in a record that this code has simulated."""
-    if not path.is_file():
-        return []
-    rows = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        entry = json.loads(line)
-        if (entry["code"], entry["part"], entry["truth"]) == (digest, part, truth):
-            rows.append((entry["seed"], {name: tuple(pair) for name, pair in entry["counts"].items()}))
-    return rows
+    return [
+        (entry["seed"], {name: tuple(pair) for name, pair in entry["counts"].items()})
+        for entry in _entries(path, digest)
+        if (entry["part"], entry["truth"]) == (part, truth)
+    ]
+
+
+def core_seconds(path: Path, digest: str) -> float:
+    """Return how long the ladders in a record took that this code has simulated."""
+    return sum(entry["core_s"] for entry in _entries(path, digest))
+
+
+def _entries(path: Path, digest: str) -> list[dict[str, Any]]:
+    lines = path.read_text(encoding="utf-8").splitlines() if path.is_file() else []
+    return [entry for entry in map(json.loads, lines) if entry["code"] == digest]
 
 
 def shares(rows: Iterable[tuple[int, Counts]]) -> dict[str, Share]:
