@@ -9,17 +9,15 @@ from __future__ import annotations
 import argparse
 import functools
 import tempfile
-from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
-from benchmarks.forty_runs.claims import approach_of, claims_of, wanted_of
+from benchmarks.forty_runs.claims import approach_of, claims_of, verdicts_of, wanted_of
 from benchmarks.forty_runs.intervals import held_by_fits, held_by_verdicts
 from benchmarks.forty_runs.record import Share, code_digest, core_seconds, read, shares, simulate_missing
 from benchmarks.forty_runs.truths import LAWS, SHAPES
 
-# parts of which the intervals of the laws consist
-_HELD = {"fits": held_by_fits, "verdicts": held_by_verdicts}
+_PARTS = ("fits", "verdicts")
 _CLAIM_REPLICATES, _INTERVAL_REPLICATES = 200, 500
 # of a nominal coverage of .95
 _LEAST, _MOST = 0.92, 0.99
@@ -32,14 +30,17 @@ def _seeds(truth: str, tables: int) -> range:
 
 
 def _count(part: str, truth: str, seed: int) -> dict[str, tuple[int, int]]:
-    """Return how often each interval of a ladder holds, of how many; or whether each claim is made, of one."""
-    if part in _HELD:
-        return _HELD[part](LAWS[truth], seed, _INTERVAL_REPLICATES)
+    """Return how often each interval of a ladder holds, of how many, and whether each claim is made, of one."""
+    held: dict[str, tuple[int, int]] = {}
+    if part == "fits":
+        return held_by_fits(LAWS[truth], seed, _INTERVAL_REPLICATES)
     if truth in LAWS:
-        made = Counter(claims_of(LAWS[truth], seed, _CLAIM_REPLICATES))
+        verdicts = verdicts_of(LAWS[truth], seed, _INTERVAL_REPLICATES)
+        held = held_by_verdicts(LAWS[truth], verdicts)
+        made = claims_of(LAWS[truth], seed, _CLAIM_REPLICATES, verdicts)
     else:
-        made = Counter(approach_of(truth, seed, _CLAIM_REPLICATES))
-    return {wanted.claim: (min(made[wanted.claim], 1), 1) for wanted in wanted_of(truth)}
+        made = approach_of(truth, seed, _CLAIM_REPLICATES)
+    return held | {wanted.claim: (int(wanted.claim in made), 1) for wanted in wanted_of(truth)}
 
 
 def claim_lines(record: Path, truths: list[str], digest: str) -> Iterator[str]:
@@ -47,7 +48,7 @@ def claim_lines(record: Path, truths: list[str], digest: str) -> Iterator[str]:
     yield "| truth | claim | wanted | rate | 95 % interval | tables | |"
     yield "|---|---|---|---|---|---|---|"
     for truth in truths:
-        rates = shares(read(record, "claims", truth, digest))
+        rates = shares(read(record, "verdicts", truth, digest))
         for wanted in wanted_of(truth) if rates else ():
             rate = rates[wanted.claim]
             bound = f"≥ {wanted.least:.2f}" if wanted.least else f"≤ {wanted.most:.2f}"
@@ -60,10 +61,11 @@ def claim_lines(record: Path, truths: list[str], digest: str) -> Iterator[str]:
 
 def coverage_lines(record: Path, truths: list[str], digest: str) -> Iterator[str]:
     """Yield a table of coverages, one column a law."""
-    columns = {
-        truth: {name: share for part in _HELD for name, share in shares(read(record, part, truth, digest)).items()}
-        for truth in truths
-    }
+    columns = {}
+    for truth in truths:
+        every = {name: share for part in _PARTS for name, share in shares(read(record, part, truth, digest)).items()}
+        claims = {wanted.claim for wanted in wanted_of(truth)}
+        columns[truth] = {name: share for name, share in every.items() if name not in claims}
     yield f"| interval | tables | {' | '.join(columns)} |"
     yield f"|---|---|{'---|' * len(columns)}"
     # the names in the order in which a ladder has them
@@ -95,7 +97,7 @@ def main() -> None:
     """Simulate, print and write the tables."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tables", type=int, default=100)
-    parser.add_argument("--only", choices=("claims", *_HELD), action="append")
+    parser.add_argument("--only", choices=_PARTS, action="append")
     parser.add_argument("--truth", choices=(*LAWS, *SHAPES), action="append")
     parser.add_argument("--record", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=None)
@@ -104,8 +106,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         record = options.record or Path(folder) / "record.jsonl"
         for truth in options.truth or (*LAWS, *SHAPES):
-            for part in options.only or ("claims", *_HELD):
-                if part == "claims" or truth in LAWS:
+            for part in options.only or _PARTS:
+                if part == "verdicts" or truth in LAWS:
                     count = functools.partial(_count, part, truth)
                     simulate_missing(record, part, truth, _seeds(truth, options.tables), count, digest)
         lines = list(report_lines(record, digest))

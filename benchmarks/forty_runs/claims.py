@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from benchmarks.forty_runs.truths import (
@@ -15,10 +16,10 @@ from benchmarks.forty_runs.truths import (
     ladder,
     mos_ladder,
 )
-from cdslm_eval.scaling import Law, LawSpec, bootstrap, fit_isoflops, fit_law, judge
+from cdslm_eval.scaling import Law, LawSpec, Verdict, bootstrap, fit_isoflops, fit_law, judge
 from cdslm_eval.scaling.curvature import curvature
 
-__all__ = ["Wanted", "approach_of", "claims_of", "wanted_of"]
+__all__ = ["Wanted", "approach_of", "claims_of", "verdicts_of", "wanted_of"]
 
 _IDENTITY = LawSpec(link="identity")
 
@@ -54,23 +55,38 @@ def wanted_of(truth: str) -> list[Wanted]:
     ]
 
 
-def claims_of(law: Law, seed: int, replicates: int) -> list[str]:
-    """Return the claims that are made about one ladder."""
+def verdicts_of(law: Law, seed: int, replicates: int) -> dict[str, Verdict]:
+    """Return the verdicts about the metrics of one ladder for which there is a baseline."""
     table = ladder(law, seed)
-    made = []
+    return {
+        metric: judge(table, metric, _IDENTITY, baseline=baseline, noise=NOISE, replicates=replicates, seed=seed)
+        for metric, (_, baseline) in BASELINES.items()
+    }
+
+
+def claims_of(law: Law, seed: int, replicates: int, verdicts: Mapping[str, Verdict] | None = None) -> list[str]:
+    """Return the claims that are made about one ladder.
+
+    Args:
+        law: That it follows.
+        seed: Of the ladder.
+        replicates: Of each bootstrap.
+        verdicts: By `verdicts_of`; None judges here.
+    """
+    table = ladder(law, seed)
     loss = judge(table, "loss", LawSpec(link="log"), replicates=replicates, seed=seed)
-    made += [f"loss {loss.label}", f"r* {loss.ratio}"]
+    made = [f"loss {loss.label}", f"r* {loss.ratio}"]
     budgets = fit_isoflops(table, "loss")
     if budgets.ratio_law is not None:
         low, high = budgets.ratio_law.interval
         made += ["r* falls, by the budgets"] * (high < 0) + ["r* rises, by the budgets"] * (low > 0)
     fit = fit_law(table, "loss")
     made += [flag.name for flag in curvature(budgets, fit, bootstrap(fit, replicates=replicates), []).flags]
-    for metric, (_, baseline) in BASELINES.items():
-        verdict = judge(table, metric, _IDENTITY, baseline=baseline, noise=NOISE, replicates=replicates, seed=seed)
+    verdicts = verdicts_of(law, seed, replicates) if verdicts is None else verdicts
+    for metric, verdict in verdicts.items():
         assert verdict.reach is not None
         made += [f"{metric} baseline is {verdict.reach.label}"]
-        made += [f"metric {verdict.label}"] * (metric == "reachable")
+    made += [f"metric {verdicts['reachable'].label}"]
     flat = judge(table, "flat", _IDENTITY, noise=NOISE, replicates=replicates, seed=seed)
     return [*made, f"flat metric is {flat.label}"]
 

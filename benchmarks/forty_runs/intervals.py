@@ -4,16 +4,15 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
 from benchmarks.forty_runs.truths import BASELINES, NOISE, PLAN, ladder
-from cdslm_eval.scaling import Law, LawFit, LawSpec, bootstrap, fit_isoflops, fit_law, judge, predict
+from cdslm_eval.scaling import Law, LawFit, Verdict, bootstrap, fit_isoflops, fit_law, predict
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.curvature import curvature
 from cdslm_eval.scaling.isoflop import IsoFlops
-from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.validation import roll_out, widening
 
 __all__ = ["held_by_fits", "held_by_verdicts"]
@@ -34,9 +33,9 @@ def held_by_fits(law: Law, seed: int, replicates: int) -> dict[str, tuple[int, i
     return _counted([*_of_law(law, fit, draws), *_of_budgets(law, budgets), *_of_curvature(law, budgets, fit, draws)])
 
 
-def held_by_verdicts(law: Law, seed: int, replicates: int) -> dict[str, tuple[int, int]]:
+def held_by_verdicts(law: Law, verdicts: Mapping[str, Verdict]) -> dict[str, tuple[int, int]]:
     """Return how often each interval of the verdicts about one ladder holds the truth, and of how many."""
-    return _counted(_of_verdicts(law, ladder(law, seed), seed, replicates))
+    return _counted(_of_verdicts(law, verdicts))
 
 
 def _counted(rows: Iterable[Held]) -> dict[str, tuple[int, int]]:
@@ -112,13 +111,12 @@ def _of_curvature(law: Law, budgets: IsoFlops, fit: LawFit, draws: Bootstrap) ->
             yield f"growth of width {name}, {width.source}", float(np.diff(truth)[0]) / steps, *growth.interval
 
 
-def _of_verdicts(law: Law, table: RunTable, seed: int, replicates: int) -> Iterator[Held]:
+def _of_verdicts(law: Law, verdicts: Mapping[str, Verdict]) -> Iterator[Held]:
     """Yield intervals of gains, limits and the budget that reaches a baseline."""
     slope, floor_of_loss = 0.3, law.parameters["E"]
     ends = law.optimum(np.array([1e18, 1e21, 1e22])).loss
-    for metric, (floor, baseline) in BASELINES.items():
-        spec = LawSpec(link="identity")
-        verdict = judge(table, metric, spec, baseline=baseline, noise=NOISE, replicates=replicates, seed=seed)
+    for metric, verdict in verdicts.items():
+        floor, baseline = BASELINES[metric]
         yield "verdict: gain", slope * float(ends[0] - ends[1]), *verdict.gain_interval
         yield "verdict: gain of ten times more", slope * float(ends[1] - ends[2]), *verdict.next_interval
         yield "verdict: limit", floor, *verdict.limit_interval
