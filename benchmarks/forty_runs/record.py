@@ -17,7 +17,7 @@ from scipy.stats import beta
 
 __all__ = ["Share", "code_digest", "core_seconds", "read", "share_of", "shares", "simulate_missing"]
 
-_DECIDING = ("cdslm_eval.scaling", *(f"benchmarks.forty_runs.{part}" for part in ("claims", "intervals", "truths")))
+_DECIDING = ("cdslm_eval.scaling", "benchmarks.forty_runs.truths")
 # (name, how often it held or was claimed, of how many)
 Counts = dict[str, tuple[int, int]]
 
@@ -66,7 +66,7 @@ def share_of(counts: Iterable[tuple[int, int]]) -> Share:
 
 
 def code_digest() -> str:
-    """Return a digest of the source of the loaded modules that decide what a ladder shows."""
+    """Return a digest of the source of the loaded modules that draw a ladder and fit it."""
     digest = hashlib.sha256()
     for name, module in sorted(sys.modules.items()):
         if name.startswith(_DECIDING) and getattr(module, "__file__", None):
