@@ -12,7 +12,7 @@ from pydantic import Field
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import GeneratorInfo
 from cdslm_eval.plugin.scorer import Score, Scorer
-from cdslm_model.plugin.continuing import ContinuationOptions, ContinuingGenerator, reraised
+from cdslm_model.plugin.continuing import ContinuationOptions, ContinuingGenerator, reraised, vocoder_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -52,13 +52,15 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
     """Continues prompts with a continuous diffusion spoken language model."""
 
     name = "cdslm"
-    version = "3"
+    version = "4"
     Options = CdslmOptions
     _scoring: Continuer | None = None  # the model that `scores` loads once
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Return the digest of the weights that generate."""
-        return {"weights": self._checkpoint().facts["files"]["ema.safetensors"]}
+        """Return the digests of the weights that generate, those of a trained vocoder among them."""
+        facts = self._checkpoint().facts
+        weights = {"weights": facts["files"]["ema.safetensors"]}
+        return weights | vocoder_weights(self.options.vocoder or facts["settings"]["vocoder"])
 
     def info(self) -> GeneratorInfo:
         """Return N, D and C of the checkpoint, and how each is counted; reads no weights."""
