@@ -16,7 +16,8 @@ from torch import Tensor
 
 from cdslm_model.diffusion import Process
 from cdslm_model.errors import CheckpointError, ModelError
-from cdslm_model.seeding import clip_noise, random_source
+from cdslm_model.noise import clip_noise
+from cdslm_model.seeding import random_source
 
 if TYPE_CHECKING:
     from cdslm_model.sample.continuation import Continuer
@@ -168,8 +169,8 @@ class Draws:
 
     def noise(self, first: int, frames: int, mels: int) -> Tensor:
         """Return the noise of frames from number `first` on, `[evaluations, frames, mels]`."""
-        keys = (f"score {number}" for number in range(self.config.evaluations // 2))
-        noise = torch.stack([clip_noise(self._seed, key, first + frames, mels)[first:] for key in keys])
+        keys = [f"score {number}" for number in range(self.config.evaluations // 2)]
+        noise = clip_noise(self._seed, keys, frames, mels, first=first)
         return torch.cat((noise, -noise))
 
 
@@ -204,7 +205,7 @@ def clip_windows(model: Continuer, samples: npt.NDArray[np.float32], context_s: 
         ModelError: No frame follows the context, or one that a window needs is not known.
     """
     spec, config = model.spec, model.config
-    log_mel = model.normalizer.normalize(model.log_mel(samples)[: spec.complete_frames(len(samples))])
+    log_mel = model.normalizer.normalize(model.log_mel(samples)[: spec.complete_frames(len(samples))].cpu())
     prefix = spec.complete_frames(round(context_s * spec.rate_hz))
     if len(log_mel) <= prefix:
         raise ModelError(f"{key}: no frame after its context of {context_s:g} s; use longer clips")
