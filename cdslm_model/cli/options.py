@@ -38,6 +38,7 @@ __all__ = [
     "SaveEvery",
     "Schedule",
     "Seed",
+    "StaticContext",
     "Steps",
     "Target",
     "TargetFlops",
@@ -90,6 +91,12 @@ AttentionBias = Annotated[
     float | None, typer.Option("--attention-bias", help="Initial bias of queries and keys: attend to near frames.")
 ]
 RotaryBase = Annotated[float | None, typer.Option("--rotary-base", help="Base of the rotary embedding, in frames.")]
+StaticContext = Annotated[
+    bool,
+    typer.Option(
+        "--static-context", help="Context at time 0 and blind to the continuation; computed once in generation."
+    ),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Windows a step, over all processes.")]
 Accumulate = Annotated[int, typer.Option("--accumulate", min=1, help="Pieces of a step, to save memory.")]
 Lr = Annotated[float, typer.Option("--lr", help="Peak learning rate at the base size.")]

@@ -48,6 +48,7 @@ def train(
     attention_bias: options.AttentionBias = None,
     anchor_frames: options.AnchorFrames = None,
     rotary_base: options.RotaryBase = None,
+    static_context: options.StaticContext = False,
     batch_size: options.BatchSize = 16,
     accumulate: options.Accumulate = 1,
     lr: options.Lr = 1e-3,
@@ -94,7 +95,7 @@ def train(
     chosen = dataclasses.asdict(find_recipe(recipe))
     chosen |= {name: values[name] for name in chosen if values[name] is not None}
     settings = Settings(
-        config=_config(depth, patch, context_seconds, continuation_seconds, chosen["rotary_base"]),
+        config=_config(depth, patch, context_seconds, continuation_seconds, chosen["rotary_base"], static_context),
         process=Process(
             schedule, target, zero_terminal_snr, gamma, chosen["weight_floor"], anchor_frames=chosen["anchor_frames"]
         ),
@@ -126,7 +127,14 @@ def _split_to_be(data: Path) -> Path:
     return data / "train" if (data / "train").is_dir() else data
 
 
-def _config(depth: int, patch: int, context_seconds: float, continuation_seconds: float, rotary_base: float) -> Config:
+def _config(
+    depth: int,
+    patch: int,
+    context_seconds: float,
+    continuation_seconds: float,
+    rotary_base: float,
+    static_context: bool,
+) -> Config:
     from cdslm_model.data.mel import MelSpec
     from cdslm_model.net.config import Config
 
@@ -134,7 +142,12 @@ def _config(depth: int, patch: int, context_seconds: float, continuation_seconds
         round(seconds * MelSpec().frame_rate) for seconds in (context_seconds, continuation_seconds)
     )
     return Config.from_depth(
-        depth, patch=patch, context_frames=context, continuation_frames=continuation, rotary_base=rotary_base
+        depth,
+        patch=patch,
+        context_frames=context,
+        continuation_frames=continuation,
+        rotary_base=rotary_base,
+        static_context=static_context,
     )
 
 
