@@ -15,7 +15,9 @@ __all__ = [
     "BatchSize",
     "ClipNorm",
     "CompileNetwork",
+    "ContextBuckets",
     "ContextSeconds",
+    "ContinuationBuckets",
     "ContinuationSeconds",
     "Data",
     "DecayShare",
@@ -65,6 +67,14 @@ Steps = Annotated[list[int] | None, typer.Option("--steps", help="Train for this
 ContextSeconds = Annotated[float, typer.Option("--context-seconds", min=0.0, max=3600.0, help="Context of a window.")]
 ContinuationSeconds = Annotated[
     float, typer.Option("--continuation-seconds", min=0.0125, max=3600.0, help="Continuation of a window.")
+]
+ContextBuckets = Annotated[
+    list[float] | None,
+    typer.Option("--context-buckets", help="Seconds of shorter contexts that steps draw too; repeat for several."),
+]
+ContinuationBuckets = Annotated[
+    list[float] | None,
+    typer.Option("--continuation-buckets", help="Seconds of shorter continuations that steps draw too."),
 ]
 JoinSpeakers = Annotated[
     bool, typer.Option("--join-speakers", help="Let windows run over adjacent clips of one speaker.")

@@ -35,6 +35,8 @@ def train(
     steps: options.Steps = None,
     context_seconds: options.ContextSeconds = 10.0,
     continuation_seconds: options.ContinuationSeconds = 30.0,
+    context_buckets: options.ContextBuckets = None,
+    continuation_buckets: options.ContinuationBuckets = None,
     join_speakers: options.JoinSpeakers = False,
     patch: options.Patch = 1,
     schedule: options.Schedule = "cosine",
@@ -94,12 +96,16 @@ def train(
         find_vocoder(vocoder, read_spec(train_on))
     chosen = dataclasses.asdict(find_recipe(recipe))
     chosen |= {name: values[name] for name in chosen if values[name] is not None}
+    config = _config(depth, patch, context_seconds, continuation_seconds, chosen["rotary_base"], static_context)
+    buckets = {
+        "context_buckets": _buckets(context_buckets, config.context_frames),
+        "continuation_buckets": _buckets(continuation_buckets, config.continuation_frames),
+    }
     settings = Settings(
-        config=_config(depth, patch, context_seconds, continuation_seconds, chosen["rotary_base"], static_context),
         process=Process(
             schedule, target, zero_terminal_snr, gamma, chosen["weight_floor"], anchor_frames=chosen["anchor_frames"]
         ),
-        **named_settings(Settings, {**values, **chosen}),
+        **named_settings(Settings, {**values, **chosen, **buckets, "config": config}),
     )
     job = TrainingJob(
         settings=settings,
@@ -149,6 +155,14 @@ def _config(
         rotary_base=rotary_base,
         static_context=static_context,
     )
+
+
+def _buckets(seconds: list[float] | None, whole: int) -> tuple[int, ...]:
+    """Return lengths in frames, the whole one among them; none where there are no shorter ones."""
+    from cdslm_model.data.mel import MelSpec
+
+    frames = {round(own * MelSpec().frame_rate) for own in seconds or ()}
+    return tuple(sorted(frames | {whole})) if frames else ()
 
 
 def _show(result: dict[str, object], out: Path, as_json: bool) -> None:
