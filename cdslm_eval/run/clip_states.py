@@ -131,9 +131,11 @@ class ClipStates:
             return state.unstored[number]
         key = self.subject(state, number)
         outcome = next(self.store.outcomes(self.graph.identities[number].ident, [key]), None) if key else None
-        if outcome is None or outcome.status not in self.kept:
-            return None
-        return outcome if row_check(self.graph.measurers[number])(outcome) else None
+        return outcome if outcome is not None and self.is_usable(outcome, number) else None
+
+    def is_usable(self, outcome: Outcome, number: int) -> bool:
+        """Return whether an outcome of a measurer that the store holds is not measured again."""
+        return outcome.status in self.kept and row_check(self.graph.measurers[number])(outcome)
 
     def outcomes(self, states: Sequence[ClipState], number: int) -> Iterator[Outcome]:
         """Yield the outcome of each clip under a measurer; rows are read from the store."""

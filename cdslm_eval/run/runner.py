@@ -123,7 +123,7 @@ class Runner:
         recognizer: Provides phones to the metrics that need them.
         jobs: Worker processes.
         time_limit_s: Longest time for one clip under one metric, in seconds.
-        device: "auto", "cpu", "cuda".
+        device: "auto", "cpu", "cuda", or devices by name: "cuda:0,cuda:1".
         keep_failures: Trust failures of earlier runs instead of trying again.
         transcriber: Provides transcripts to the metrics (and the recognizer) that need them.
         rehash: Decode every file again, whatever the store knows of it.
@@ -200,7 +200,8 @@ class Runner:
             left = [flat[uid] for uid in pending]
             try:
                 rates = RateBook().rates()
-                text = forecast(rates, clip_states, left, self._config.jobs, self._config.device)
+                n_devices = len(self.executor.devices(self._config.device))
+                text = forecast(rates, clip_states, left, self._config.jobs, self._config.device, n_devices)
             except UsageError as error:
                 # a damaged file of rates costs the forecast, and not the measurement
                 text = str(error)

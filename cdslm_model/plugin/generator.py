@@ -81,7 +81,7 @@ class CdslmGenerator(ContinuingGenerator):
             rescale=options.rescale,
             overlap_frames=options.overlap,
         )
-        return Continuer(options.checkpoint, sampling, options.device, options.vocoder)
+        return Continuer(options.checkpoint, sampling, self.device, options.vocoder)
 
     def generate_batch(
         self, model: Continuer, prompts: Sequence[Clip | None], numbers: Sequence[int], seconds: float

@@ -11,6 +11,7 @@ import pytest
 
 ray = pytest.importorskip("ray")
 
+import cdslm_eval_ray.crew as crew_module  # noqa: E402
 import cdslm_eval_ray.executor as executor_module  # noqa: E402
 import hostile_metrics as hostile  # noqa: E402
 from cdslm_eval_ray.executor import RayExecutor, RayOptions  # noqa: E402
@@ -148,8 +149,8 @@ def test_a_node_that_is_lost_after_the_last_event_of_a_task_repeats_nothing():
 
 def test_a_distribution_that_a_node_lacks_is_named(cluster, tmp_path, tone_set, monkeypatch):
     # the nodes here share this machine's packages, so the driver is the one that claims to have more
-    here = executor_module.installed_versions
-    monkeypatch.setattr(executor_module, "installed_versions", lambda names: {**here(names), "cdslm-eval-x": "3.1"})
+    here = crew_module.installed_versions
+    monkeypatch.setattr(crew_module, "installed_versions", lambda names: {**here(names), "cdslm-eval-x": "3.1"})
     executor = RayExecutor(RayOptions(address=cluster.address))
     with pytest.raises(EvalError, match=r"other versions: cdslm-eval-x 3\.1 here, not installed there"):
         outcomes(tmp_path / "ray", executor, tone_set("t", 2), Signal())
