@@ -16,11 +16,14 @@ import argparse
 import itertools
 import json
 import os
+import resource
 import statistics
 import tempfile
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
@@ -32,12 +35,13 @@ from ray.cluster_utils import Cluster
 
 from cdslm_eval.core.audio import Clip, read_audio, write_flac
 from cdslm_eval.core.clips import ClipSet
-from cdslm_eval.core.store import Outcome, Store
-from cdslm_eval.plugin.execution import Executor
+from cdslm_eval.core.sources import Source
+from cdslm_eval.core.store import FileFacts, Outcome, Store
+from cdslm_eval.plugin.execution import Executor, Finished, Lost, Produced, Task, Worker
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.run import Request, Runner
 from cdslm_eval.run.benchmark import spoken_clips
-from cdslm_eval.run.decoding import Unit
+from cdslm_eval.run.decoding import Read, Unit
 from cdslm_eval.run.executors.local import LocalExecutor
 from cdslm_eval.run.worker import Measured
 
@@ -181,22 +185,75 @@ def nodes(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     }
 
 
-class Nothing:
-    """A worker that answers each clip with a row and measures nothing: what is left is the executor's own cost."""
+@dataclass(frozen=True)
+class Answers:
+    """A worker that measures nothing, so that the cost of handing out and of taking back is what is left.
+
+    Attributes:
+        rows: Whether it answers each clip with its facts and a row, which the driver stores.
+    """
+
+    rows: bool
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Any], Iterator[Any]]]:
         """Provide the function that answers."""
 
         def answer(units: tuple[Unit, ...]) -> Iterator[Any]:
-            for unit in units:
+            for unit in units if self.rows else ():
+                digest = sha256(unit.source.path.encode()).hexdigest()
+                facts = FileFacts(
+                    "", 1, 1, 1, 1, digest, 10.0, 16000, 1, "FLAC PCM_16", "none", 0.5, 0.0, -20.0, 0.0, ""
+                )
+                yield Read(unit.uid, unit.source.address, facts)
                 for number in unit.wanted:
-                    yield Measured(unit.uid, number, Outcome("ok", "", {"x": 1.0}))
+                    yield Measured(unit.uid, number, Outcome("ok", "", {"phones": ["AH0"] * 100}))
 
         yield answer
 
 
-MODES: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {"overhead": overhead, "nodes": nodes}
+class Answering(RayExecutor):
+    """`ray`, with workers that measure nothing."""
+
+    rows = False
+
+    def run(
+        self, worker: Worker, next_task: Callable[[], Task | None], jobs: int
+    ) -> Iterator[Produced | Finished | Lost]:
+        """Run tasks as `ray` does."""
+        del worker
+        yield from super().run(Answers(self.rows), next_task, jobs)
+
+
+def schedule(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
+    """Hand a million references out to two workers through a whole run, without and with a row each taken back."""
+    result: dict[str, Any] = {}
+    host = Host()
+    metric, recognizer = host.make("metric", "pjsd"), host.make("recognizer", "phone-ctc")
+    paths = (str(folder / f"{number:07d}.flac") for number in range(arguments.clips))
+    clips = ClipSet("references", tuple(Source(f"{number:07d}", path) for number, path in enumerate(paths)), "")
+    with cluster_of(2) as address:
+        for name, rows in (("handed out", False), ("handed out and a row each stored", True)):
+            executor = Answering(RayOptions(address=address))
+            executor.rows = rows
+            start, cpu = time.perf_counter(), time.process_time()
+            with Store(folder / f"{rows}.cdslm") as store:
+                Runner(store, executor, recognizer).run([Request(clips, (metric,))])
+            result[name] = {
+                "wall_s": round(time.perf_counter() - start, 1),
+                "driver_cpu_s": round(time.process_time() - cpu, 1),
+                "driver_peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
+                "load": round(os.getloadavg()[0], 1),
+            }
+            print(name, result[name], flush=True)
+    return result
+
+
+MODES: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {
+    "overhead": overhead,
+    "nodes": nodes,
+    "schedule": schedule,
+}
 
 
 def main() -> None:
@@ -210,7 +267,8 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name) / "clips"
         folder.mkdir()
-        what = write_clips(arguments.audio, arguments.clips, folder)
+        references = arguments.mode == "schedule"
+        what = "no audio" if references else write_clips(arguments.audio, arguments.clips, folder)
         result = MODES[arguments.mode](arguments, folder)
     result = {"clips": arguments.clips, "audio": what, "cores": os.cpu_count(), "ray": ray.__version__, **result}
     print(json.dumps({key: value for key, value in result.items() if key != "runs"}, indent=1))

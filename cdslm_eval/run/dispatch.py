@@ -117,7 +117,7 @@ class Dispatch:
     def _next(self, lane: int) -> Task | None:
         """Return the next task of a lane, or None when nothing waits for it."""
         queue = self._lanes.queues[lane]
-        while uids := queue.take(lambda uid: self._states[uid].source.bytes):
+        while uids := queue.take():
             if self._lanes.exported:
                 self._commit()  # upstream outcomes of another lane are read from the store
             units = []
@@ -154,23 +154,23 @@ class Dispatch:
             self.seconds[number, value.measurer] += now - self._marks.get(ident, now)
             self._marks[ident] = now
             if value.measurer in state.left:
-                state.left.discard(value.measurer)
-                self._done += not state.left
+                state.discard(value.measurer)
+                self._done += state.is_done
             if not value.lasting or self._clip_states.subject(state, value.measurer) is None:
-                state.unstored[value.measurer] = value.outcome
+                state.hold(value.measurer, value.outcome)
                 return
             if value.measurer in self._lanes.exported and not self._clip_states.is_usable(
                 value.outcome, value.measurer
             ):
                 # those of another lane that read it look into the store, which does not vouch for this one
-                state.unstored[value.measurer] = value.outcome
+                state.hold(value.measurer, value.outcome)
         self._events.append(value)
 
     def _fail(self, state: ClipState, numbers: Iterable[int], reason: str) -> None:
         """Charge a failure that the store shall not keep to measurers, which are done with the clip."""
-        was_left = bool(state.left)
+        was_done = state.is_done
         state.fail(numbers, reason)
-        self._done += was_left and not state.left
+        self._done += state.is_done and not was_done
 
     def _close(self, lane: int, uids: Sequence[int]) -> None:
         """End a task: its clips wait for other lanes, or are done."""

@@ -18,7 +18,6 @@ DEVICE_BATCHES = 4
 """Batches in one task of a device: while it works on one, the next is decoded."""
 _TAIL = 4
 """Tasks that each worker should still get: the last ones of a run keep every worker busy."""
-_TASK_BYTES = 64 << 20
 
 
 def runs_on_device(measurer: Measurer) -> bool:
@@ -46,22 +45,14 @@ class ClipQueue:
     waiting: deque[int] = field(default_factory=deque)
     retries: deque[tuple[int, ...]] = field(default_factory=deque)
 
-    def take(self, bytes_of: Callable[[int], int]) -> tuple[int, ...]:
-        """Take the clips of the next task, so that batches fill, but neither memory nor the tail of the run grows."""
+    def take(self) -> tuple[int, ...]:
+        """Take the clips of the next task, so that batches fill, and the last tasks of a run keep all workers busy."""
         if self.retries:
             return self.retries.popleft()
         tasks = _TAIL * max(1, self.n_workers())
         batch = max(1, min(-(-self.total // tasks), self.batch))
         size = max(batch, min(self.task_clips, len(self.waiting) // tasks) // batch * batch)
-        most = _TASK_BYTES * (size // batch)
-        uids: list[int] = []
-        weight = 0
-        while self.waiting and len(uids) < size:
-            weight += bytes_of(self.waiting[0])
-            if uids and weight > most:
-                break
-            uids.append(self.waiting.popleft())
-        return tuple(uids)
+        return tuple(self.waiting.popleft() for _ in range(min(size, len(self.waiting))))
 
     def retry(self, uids: Sequence[int]) -> None:
         """Put clips of a lost task back: in batches, and those of one batch one by one, to find which is at fault."""
@@ -102,7 +93,7 @@ class Lanes:
         )
         starts: dict[frozenset[int], list[int]] = {}
         for uid in pending:
-            left = frozenset(states[uid].left) if by_device else frozenset()
+            left = states[uid].left if by_device else frozenset()
             if left not in starts:
                 wanted = self._with_providers(set(left), lambda _: False)
                 starts[left] = [lane for lane in range(len(queues)) if not by_device or self._ready(wanted, {}, lane)]
@@ -151,7 +142,7 @@ class Lanes:
     def release(self, uid: int, lane: int) -> None:
         """Note that a lane is done with a clip, and queue it where something more can be measured of it now."""
         self._held[lane][uid] = 0
-        if len(self.queues) == 1 or not self._states[uid].left:
+        if len(self.queues) == 1 or self._states[uid].is_done:
             return
         for other, queue in enumerate(self.queues):
             if other != lane and not self._held[other][uid] and self.unit(uid, other) is not None:

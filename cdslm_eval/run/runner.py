@@ -193,7 +193,7 @@ class Runner:
         read = read_contents(self.store, self.executor, doubtful, self._config.jobs, progress)
         clip_states.look_up(flat, distrusted=set(doubtful) - read)
         duplicates = clip_states.duplicates(flat)
-        pending = [uid for uid, state in enumerate(flat) if state.left]
+        pending = [uid for uid, state in enumerate(flat) if not state.is_done]
         self.measured = len(pending)
         _logger.info("%d clips in %d sets, %d of them to measure", len(flat), len(requests), len(pending))
         if pending and self._announce:
@@ -216,7 +216,7 @@ class Runner:
             _logger.info("measured")
         for state, number, first in duplicates:
             if number in first.unstored:
-                state.unstored[number] = first.unstored[number]
+                state.hold(number, first.unstored[number])
         self.measurements = [
             Measurement(
                 request,
