@@ -105,6 +105,21 @@ class CannotOpen(_Plain):
         yield
 
 
+class Weighted(_Plain):
+    """Has weights where it is made, and nowhere else."""
+
+    name = "weighted"
+
+    def __init__(self, options=None):
+        super().__init__(options)
+        self._made_in = os.getpid()
+
+    def fingerprint(self):
+        if os.getpid() != self._made_in:
+            raise EvalError(f"process {os.getpid()} has no weights")
+        return {"weights": "0123"}
+
+
 class Choosy(_Plain):
     """Wants a quarter of a second of sound."""
 
