@@ -12,8 +12,8 @@ from cdslm_model.diffusion import Process  # noqa: E402
 from cdslm_model.net.config import Config  # noqa: E402 - torch may be absent
 from cdslm_model.net.mmdit import MMDiT  # noqa: E402
 from cdslm_model.net.parametrization import initialise  # noqa: E402
+from cdslm_model.noise import clip_noise  # noqa: E402
 from cdslm_model.sample.sampling import SAMPLERS, guided, times  # noqa: E402
-from cdslm_model.seeding import clip_noise  # noqa: E402
 
 BATCH, CONTEXT, FRAMES, STEPS = 2, 200, 600, 6
 
@@ -24,7 +24,7 @@ def test_guided_step_against_two_forward_passes(benchmark):
     model = MMDiT(config).eval()
     initialise(model, config, torch.Generator().manual_seed(0))
     process = Process()
-    noise = torch.stack([clip_noise(0, clip, FRAMES, 80) for clip in range(BATCH)])
+    noise = clip_noise(0, range(BATCH), FRAMES, 80)
     context, silence = torch.randn(BATCH, CONTEXT, 80), torch.full((BATCH, CONTEXT, 80), -3.0)
     grid = times(process, STEPS)
     predict = guided(lambda streams, time: model(streams, time.float()), (context,), (silence,), 2.0, one_batch=False)

@@ -11,7 +11,8 @@ from pydantic import Field
 
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import GeneratorInfo
-from cdslm_model.plugin.continuing import ContinuationOptions, ContinuingGenerator, reraised
+from cdslm_eval.plugin.scorer import Score, Scorer
+from cdslm_model.plugin.continuing import ContinuationOptions, ContinuingGenerator, reraised, vocoder_weights
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -32,6 +33,9 @@ class CdslmOptions(ContinuationOptions):
         silence: What stands for an absent context: the "quiet" frame of the training speech, or "digital" silence.
         rescale: Share by which guided speech returns to the level and spread that it has without guidance.
         overlap: Last frames of what is continued that each round generates once more, as known speech.
+        score: Of given speech after a context: "gain" is how much the context adds to its bound, against a quiet one;
+            "bound" is the bound itself, as it is without a context.
+        draws: Of all noise levels in a score, 16 evaluations of the network each; their spread is its standard error.
     """
 
     guidance: float = Field(1.0, ge=0.0, le=100.0)
@@ -40,18 +44,23 @@ class CdslmOptions(ContinuationOptions):
     silence: Literal["quiet", "digital"] = "quiet"
     rescale: float = Field(0.7, ge=0.0, le=1.0)
     overlap: int = Field(0, ge=0, le=10_000)
+    score: Literal["gain", "bound"] = "gain"
+    draws: int = Field(4, ge=2, le=10_000)
 
 
-class CdslmGenerator(ContinuingGenerator):
+class CdslmGenerator(ContinuingGenerator, Scorer):
     """Continues prompts with a continuous diffusion spoken language model."""
 
     name = "cdslm"
-    version = "3"
+    version = "4"
     Options = CdslmOptions
+    _scoring: Continuer | None = None  # the model that `scores` loads once
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Return the digest of the weights that generate."""
-        return {"weights": self._checkpoint().facts["files"]["ema.safetensors"]}
+        """Return the digests of the weights that generate, those of a trained vocoder among them."""
+        facts = self._checkpoint().facts
+        weights = {"weights": facts["files"]["ema.safetensors"]}
+        return weights | vocoder_weights(self.options.vocoder or facts["settings"]["vocoder"])
 
     def info(self) -> GeneratorInfo:
         """Return N, D and C of the checkpoint, and how each is counted; reads no weights."""
@@ -93,6 +102,34 @@ class CdslmGenerator(ContinuingGenerator):
         contexts = [self._context(model, prompt) for prompt in prompts]
         for log_mel in model.continuations(contexts, numbers, cut + frames):
             yield model.speak(log_mel[cut:])
+
+    def scores(self, clips: Sequence[Clip], *, context_s: float = 0.0, seed: int = 0) -> Iterator[Score]:
+        """Yield a lower bound of the log-density of each clip after its context, or what the context adds to it.
+
+        All clips share noise levels and noise, so that differences are far more certain than scores.
+        """
+        from cdslm_model.sample import likelihood
+
+        with reraised():
+            model = self._scoring = self._scoring or self.load(seed)
+            config = likelihood.ScoringConfig(draws=self.options.draws, batch=4 * self.options.batch)
+            draws = likelihood.Draws(model.process, config, seed)
+            for clip in clips:
+                windows = likelihood.clip_windows(model, clip.at_rate(model.spec.rate_hz).samples, context_s, clip.key)
+                with_gain = self.options.score == "gain" and any(window.prefix for window in windows)
+                if with_gain:
+                    score = likelihood.gain(model.predict, model.process, windows, likelihood.quiet_frame(model), draws)
+                else:
+                    score = likelihood.bound(model.predict, model.process, windows, draws)
+                yield Score(
+                    total=score.total,
+                    per_second=score.total / (clip.seconds - context_s),
+                    frames=sum(len(window.clean) for window in windows),
+                    std_error=score.std_error,
+                    kind="gain" if with_gain else "bound",
+                    levels=score.levels,
+                    edges=score.edges,
+                )
 
     def _context(self, model: Continuer, prompt: Clip | None) -> Tensor:
         """Return the log-mel of the part of a prompt that is continued."""

@@ -18,9 +18,9 @@ from cdslm_model.diffusion import Process
 from cdslm_model.errors import CheckpointError, ModelError
 from cdslm_model.net.config import Config
 from cdslm_model.net.mmdit import MMDiT
+from cdslm_model.noise import clip_noise
 from cdslm_model.sample.sampling import find_sampler, guided, held, times
 from cdslm_model.sample.vocoder import find_vocoder
-from cdslm_model.seeding import clip_noise
 
 __all__ = ["GRID_POWER", "SILENCES", "Continuer", "SamplingConfig"]
 
@@ -194,15 +194,15 @@ class Continuer:
         """Return continuations `[batch, frames, mels]`, round by round; the context grows up to the trained length."""
         whole, mels = self.config.continuation_frames, self.config.mels
         # Whole windows are generated and cut: the model was trained on no shorter ones
-        noise = torch.stack([clip_noise(self.sampling.seed, clip, frames + whole, mels) for clip in clips])
+        noise = clip_noise(self.sampling.seed, clips, frames + whole, mels)
         rounds: list[Tensor] = []
         done = 0
         while done < frames:
             # drawn anew: the noise that known frames were generated from is not independent of them
             key = f"overlap {len(rounds)} of"
-            lead = [clip_noise(self.sampling.seed, f"{key} {clip}", overlap, mels) for clip in clips]
+            lead = clip_noise(self.sampling.seed, [f"{key} {clip}" for clip in clips], overlap, mels)
             known = past[:, past.shape[1] - overlap :]
-            own = torch.cat((torch.stack(lead), noise[:, done : done + whole - overlap]), 1)
+            own = torch.cat((lead, noise[:, done : done + whole - overlap]), 1)
             context = past[:, max(0, past.shape[1] - overlap - self.config.context_frames) : past.shape[1] - overlap]
             rounds.append(self._round(context, own, known)[:, overlap:])
             past = torch.cat((past, rounds[-1]), 1)[:, -self._past_frames :]

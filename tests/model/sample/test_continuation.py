@@ -21,9 +21,9 @@ from cdslm_eval.plugin.host import Host  # noqa: E402
 from cdslm_model import checkpoint  # noqa: E402
 from cdslm_model.data.windows import Shards  # noqa: E402
 from cdslm_model.errors import ModelError  # noqa: E402
+from cdslm_model.noise import clip_noise  # noqa: E402
 from cdslm_model.sample.continuation import GRID_POWER, Continuer, SamplingConfig  # noqa: E402
 from cdslm_model.sample.sampling import times  # noqa: E402
-from cdslm_model.seeding import clip_noise  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_rounds_join_through_the_frames_that_both_hold(model, contexts, monkeypa
     torch.testing.assert_close(context, values[4:24], rtol=0, atol=1e-5)
     noisy, time = shown[-1][1][0, :8], torch.tensor([times(continuer.process, 3, GRID_POWER)[2]])
     alpha, _ = continuer.process.scales(time)
-    lead = clip_noise(0, "overlap 1 of 4", 8, 80)
+    lead = clip_noise(0, ["overlap 1 of 4"], 8, 80)[0]
     expected = continuer.process.noised(values[None, 24:32], lead[None], time)[0]
     torch.testing.assert_close(noisy, expected, rtol=0, atol=1e-5)
     assert 0 < float(alpha) < 1

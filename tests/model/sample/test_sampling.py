@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import math
 
-import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `model` is not installed")
 
-from hypothesis import given, settings  # noqa: E402 - torch may be absent
-from hypothesis import strategies as st  # noqa: E402
 
 from cdslm_model.diffusion import SCHEDULES, TARGETS, Process  # noqa: E402
 from cdslm_model.errors import ModelError  # noqa: E402
 from cdslm_model.sample.sampling import SAMPLERS, find_sampler, guided, times  # noqa: E402
-from cdslm_model.seeding import clip_noise  # noqa: E402
 
 PROCESSES = [
     *(Process(schedule, "v", zero) for schedule in SCHEDULES for zero in (True, False) if zero or schedule != "flow"),
@@ -162,25 +158,6 @@ def test_a_prediction_and_the_x0_that_it_determines_are_one(process):
         time[2] = 0.9  # at its last time x0 hangs on the last digits of the prediction
     actual, _ = process.denoised(noisy, process.prediction(noisy, clean, time), time)
     torch.testing.assert_close(actual, clean, rtol=0, atol=1e-5)
-
-
-@given(st.integers(0, 2**40), st.integers(0, 10**6), st.integers(1, 40), st.integers(1, 40))
-@settings(max_examples=30, deadline=None)
-def test_noise_belongs_to_seed_clip_and_frame(seed, clip, frames, more):
-    short, long = clip_noise(seed, clip, frames, 80), clip_noise(seed, clip, frames + more, 80)
-    assert torch.equal(short, long[:frames])
-    for other in (clip_noise(seed + 1, clip, frames, 80), clip_noise(seed, clip + 1, frames, 80)):
-        assert not torch.isclose(short, other).any(1).all()
-
-
-def test_noise_is_standard_normal_and_independent_across_clips():
-    from scipy import stats
-
-    noise = torch.stack([clip_noise(7, clip, 50, 80) for clip in range(50)]).numpy()
-    assert stats.kstest(noise.ravel(), "norm").pvalue > 1e-3
-    flat = noise.reshape(50, -1)
-    correlations = np.corrcoef(flat)[np.triu_indices(50, 1)]
-    assert np.abs(correlations).max() < 5 / math.sqrt(flat.shape[1])
 
 
 def test_unknown_sampler_names_the_known_ones():
