@@ -76,6 +76,13 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
         }
         return self.counted(latest.facts, latest.step, conventions)
 
+    def evaluations(self) -> int:
+        """Return the evaluations of the network for each window: by step, and by guidance once more without context."""
+        options = self.options
+        # the second evaluation of heun's last step is left out, as its end is x0 itself
+        once: int = 2 * options.steps - 1 if options.sampler == "heun" else options.steps
+        return once if options.guidance in (0, 1) else 2 * once
+
     def load(self, seed: int) -> Continuer:
         """Return the model of the checkpoint, with the sampling configuration of the options."""
         from cdslm_model.sample.continuation import Continuer, SamplingConfig
