@@ -58,6 +58,7 @@ class GriffinLim:
         self._spec = spec
         self._iterations, self._momentum = iterations, momentum
         self._filters = mel_filters(spec)
+        self._inverse = torch.linalg.pinv(self._filters)
         self._window = torch.hann_window(spec.window)
 
     @property
@@ -87,7 +88,7 @@ class GriffinLim:
         filters = self._filters.to(log_mel.device)
         # the log-mels of a model that diverged would overflow the power
         mel = torch.pow(10.0, log_mel.clamp(self._spec.silence, _LOUDEST))
-        magnitudes: Tensor = (mel @ torch.linalg.pinv(filters)).clamp_(min=1e-8)
+        magnitudes: Tensor = (mel @ self._inverse.to(log_mel.device)).clamp_(min=1e-8)
         target = mel @ filters.T
         for _ in range(30):
             # Lee & Seung 2001: a multiplicative step of non-negative least squares never raises the error
