@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from itertools import count
 
 from cdslm_eval.core.progress import Progress
+from cdslm_eval.core.remote.addresses import is_remote
 from cdslm_eval.core.store import Outcome
 from cdslm_eval.plugin.contract import UPSTREAM_FEATURES
 from cdslm_eval.plugin.execution import Executor, Finished, Lost, Produced, Task
@@ -20,6 +21,7 @@ __all__ = ["Dispatch", "RunnerConfig"]
 
 _CHUNK_BYTES = 64 << 20
 _COMMIT_S = 0.1
+_BATCHES_AHEAD = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +82,10 @@ class Dispatch:
         """Group clips so that batches fill, but neither memory nor the tail of the run grows."""
         # the last chunks of a run should keep every process busy, so none is more than a small share of the whole
         share = -(-len(pending) // (4 * self._config.jobs))
-        most = min(share, max(measurer.batch_clips for measurer in self._clip_states.graph.measurers))
+        batch = max(measurer.batch_clips for measurer in self._clip_states.graph.measurers)
+        # several batches of objects, so that a worker reads the next one while it measures
+        is_far = any(is_remote(self._states[uid].source.path) for uid in pending)
+        most = min(share, batch * (_BATCHES_AHEAD if is_far else 1))
         chunk: list[int] = []
         size = 0
         for uid in pending:

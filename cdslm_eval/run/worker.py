@@ -8,7 +8,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,10 +15,12 @@ import numpy as np
 from cdslm_eval.core.admission import Levels, fault
 from cdslm_eval.core.audio import Clip, Decoded, content_digest, is_silent, read_audio
 from cdslm_eval.core.clips import Source
-from cdslm_eval.core.errors import AudioError
-from cdslm_eval.core.provenance import host_id
+from cdslm_eval.core.errors import AudioError, UsageError
 from cdslm_eval.core.regular import check_regular
+from cdslm_eval.core.remote.addresses import is_remote
+from cdslm_eval.core.remote.prefetch import Fetched, Prefetch
 from cdslm_eval.core.spans import Address
+from cdslm_eval.core.storage import storage_of
 from cdslm_eval.core.store import FileFacts, Outcome
 from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Failed, Measurer, Skipped
 from cdslm_eval.plugin.failures import describe
@@ -114,13 +115,36 @@ class Worker:
     def _measure(
         self, units: Sequence[Unit], ready: Callable[[int], str], sizes: BatchSizes
     ) -> Iterator[Read | Started | Measured]:
+        with Prefetch(address for unit in units for address in self._read_by(unit)) as ahead:
+            # objects of the next part are read while this one is measured
+            for first in range(0, len(units), part := self._clips_a_part(units)):
+                yield from self._measure_part(units[first : first + part], ready, sizes, ahead)
+
+    def _clips_a_part(self, units: Sequence[Unit]) -> int:
+        """Return how many clips are decoded at once: those of the largest batch, or all where nothing is read ahead."""
+        wanted = {number for unit in units for number in unit.wanted}
+        if not wanted or not any(is_remote(unit.source.path) for unit in units):
+            return max(1, len(units))
+        return max(self.measurers[number].batch_clips for number in wanted)
+
+    def _read_by(self, unit: Unit) -> Iterator[Address]:
+        """Yield the addresses that `_decode` reads, in its order."""
+        needs = {need for number in unit.wanted for need in self.measurers[number].needs}
+        if "audio" in needs and unit.source.decoded is None:
+            yield unit.source.address
+        if "reference_audio" in needs and unit.source.reference is not None:
+            yield Address(unit.source.reference)
+
+    def _measure_part(
+        self, units: Sequence[Unit], ready: Callable[[int], str], sizes: BatchSizes, ahead: Prefetch
+    ) -> Iterator[Read | Started | Measured]:
         clips: dict[int, Clip] = {}
         faults: dict[int, str] = {}
         unpaired: dict[int, str] = {}
         for unit in units:
             yield Started(DECODING)
             try:
-                clip, peak, reads, problem = self._decode(unit)
+                clip, peak, reads, problem = self._decode(unit, ahead)
             except AudioError as error:
                 yield Read(unit.uid, unit.source.address, None, str(error))
                 continue
@@ -150,7 +174,7 @@ class Worker:
                     chunk.upstream[uid].setdefault(measurer.provides, outcome)
                 yield Measured(uid, number, outcome, lasting)
 
-    def _decode(self, unit: Unit) -> tuple[Clip, float, list[Read], str]:
+    def _decode(self, unit: Unit, ahead: Prefetch) -> tuple[Clip, float, list[Read], str]:
         """Decode a clip (and its reference) where a wanted measurer reads audio at all; its peak is the second value.
 
         A reference that cannot be read is a problem of the metrics that need it alone; the last value is its reason.
@@ -166,14 +190,18 @@ class Worker:
             samples, rate_hz, digest = source.decoded.samples, source.decoded.rate_hz, source.decoded.digest
             peak = Levels.of(samples).peak
         elif "audio" in needs:
-            audio, facts = read_with_facts(source.address, allow_truncated=source.allow_truncated)
+            audio, facts = read_with_facts(
+                source.address, allow_truncated=source.allow_truncated, fetched=ahead.take(source.address)
+            )
             reads.append(Read(unit.uid, source.address, facts))
             samples, rate_hz, digest = audio.samples, audio.rate_hz, facts.digest
             peak = math.nan if facts.peak is None else facts.peak
         if "reference_audio" in needs and source.reference is not None:
             paired = Address(source.reference)
             try:
-                audio, facts = read_with_facts(paired, allow_truncated=source.allow_truncated)
+                audio, facts = read_with_facts(
+                    paired, allow_truncated=source.allow_truncated, fetched=ahead.take(paired)
+                )
             except AudioError as error:
                 problem = f"its reference {source.reference}: {error}"
             else:
@@ -292,26 +320,38 @@ def _with_upstream(measurer: Measurer, clip: Clip, upstream: Mapping[str, Outcom
     return dataclasses.replace(clip, transcript=values["transcript"]) if "transcript" in values else clip
 
 
-def read_with_facts(address: Address, *, allow_truncated: bool = False) -> tuple[Decoded, FileFacts]:
+def read_with_facts(
+    address: Address, *, allow_truncated: bool = False, fetched: Fetched | None = None
+) -> tuple[Decoded, FileFacts]:
     """Decode a file, or a part of it, and describe its content.
+
+    Args:
+        address: The file.
+        allow_truncated: As of `read_audio`.
+        fetched: What was read of it ahead.
 
     Raises:
         AudioError: It cannot be read.
     """
     check_regular(address.path)
     try:
-        stat = Path(address.path).stat()
+        # from before it is read: where it changes meanwhile, its content is read anew next time
+        stamp = fetched.stamp if fetched is not None else storage_of(address.path).stamp(address.path)
     except OSError as error:
         raise AudioError(f"cannot be read: {error.strerror}") from error
-    audio = read_audio(address.path, allow_truncated=allow_truncated, span=address.span, packed=address.packed)
+    except UsageError as error:
+        raise AudioError(str(error)) from error
+    audio = read_audio(
+        address.path,
+        allow_truncated=allow_truncated,
+        span=address.span,
+        packed=address.packed,
+        content=None if fetched is None else fetched.content,
+    )
     levels = Levels.of(audio.samples, audio.channel_energy)
     finite = math.isfinite(levels.peak)
     facts = FileFacts(
-        host=host_id(),
-        size=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
-        ctime_ns=stat.st_ctime_ns,
-        inode=stat.st_ino,
+        **stamp._asdict(),
         digest=content_digest(audio.samples, audio.rate_hz),
         seconds=len(audio.samples) / audio.rate_hz,
         rate_hz=audio.rate_hz,
