@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO, cast
+from typing import Any, cast
 
 import numpy as np
 import numpy.typing as npt
@@ -17,9 +17,9 @@ import numpy.typing as npt
 from cdslm_eval.core.completeness import truncation
 from cdslm_eval.core.descriptors import silenced
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.opened import check_streamed, opened_audio
 from cdslm_eval.core.packed import Packed
 from cdslm_eval.core.spans import OVERSHOOT_S, Span
-from cdslm_eval.core.storage import check_streamed, storage_of
 
 __all__ = [
     "AUDIO_SUFFIXES",
@@ -37,7 +37,6 @@ __all__ = [
     "frame_levels_dbfs",
     "is_silent",
     "level_dbfs",
-    "opened_audio",
     "read_audio",
     "read_blocks",
     "resample",
@@ -234,18 +233,6 @@ def read_blocks(
     except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
         check_streamed(opened)
         raise AudioError(f"not readable as audio: {_brief(error, path)}") from error
-
-
-def opened_audio(path: str, span: Span | None, packed: Packed | None) -> BinaryIO | None:
-    """Return an open audio file that is no file of its own; None for one that its decoder opens by its path."""
-    if packed is not None:
-        return io.BytesIO(packed.read(path))
-    storage = storage_of(path)
-    try:
-        content = storage.content(path) if span is None else None
-        return storage.streamed(path) if content is None else io.BytesIO(content)
-    except OSError as error:
-        raise AudioError(f"cannot be read: {error.strerror}") from error
 
 
 def _read(file: Any, most: int | None = None) -> npt.NDArray[np.float32]:

@@ -8,11 +8,10 @@ from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import BinaryIO, NamedTuple
 
-from cdslm_eval.core.errors import AudioError
 from cdslm_eval.core.provenance import host_id
 from cdslm_eval.core.remote.addresses import is_remote
 
-__all__ = ["Disk", "Stamp", "Storage", "check_streamed", "storage_of"]
+__all__ = ["Disk", "Stamp", "Storage", "storage_of"]
 
 
 class Stamp(NamedTuple):
@@ -106,17 +105,6 @@ class Disk(Storage):
 
 
 _DISK = Disk()
-
-
-def check_streamed(file: object) -> None:
-    """Return where what a decoder has read of a streamed file is sound.
-
-    Raises:
-        AudioError: Reading failed, which decoders take for the end of the file, or the object is another one now.
-    """
-    raw = getattr(file, "raw", None)
-    if problem := getattr(raw, "problem", ""):
-        raise AudioError(f"cannot be read: {problem}")
 
 
 def storage_of(path: str) -> Storage:

@@ -11,13 +11,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
-from cdslm_eval.core.audio import content_digest, opened_audio
+from cdslm_eval.core.audio import content_digest
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.opened import check_streamed, opened_audio
 from cdslm_eval.core.regular import check_regular
 from cdslm_eval.core.sources import Source
 from cdslm_eval.core.spans import Span
-from cdslm_eval.core.storage import check_streamed
 
 __all__ = ["WindowedSet", "windowed"]
 

@@ -13,21 +13,20 @@ from typing import Any
 import numpy as np
 
 from cdslm_eval.core.admission import Levels, fault
-from cdslm_eval.core.audio import Clip, Decoded, content_digest, is_silent, read_audio
+from cdslm_eval.core.audio import Clip, is_silent
 from cdslm_eval.core.clips import Source
-from cdslm_eval.core.errors import AudioError, UsageError
-from cdslm_eval.core.regular import check_regular
+from cdslm_eval.core.errors import AudioError
 from cdslm_eval.core.remote.addresses import is_remote
-from cdslm_eval.core.remote.prefetch import Fetched, Prefetch
+from cdslm_eval.core.remote.prefetch import Prefetch
 from cdslm_eval.core.spans import Address
-from cdslm_eval.core.storage import storage_of
 from cdslm_eval.core.store import FileFacts, Outcome
 from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Failed, Measurer, Skipped
 from cdslm_eval.plugin.failures import describe
 from cdslm_eval.run.batch_sizes import BatchSizes, is_out_of_memory
+from cdslm_eval.run.reading import read_with_facts
 from cdslm_eval.run.row_checks import required_columns
 
-__all__ = ["DECODING", "Measured", "Read", "Started", "Unit", "Worker", "read_with_facts"]
+__all__ = ["DECODING", "Measured", "Read", "Started", "Unit", "Worker"]
 
 DECODING = -1
 """Number of the decoder where a measurer's number is expected."""
@@ -318,53 +317,6 @@ def _with_upstream(measurer: Measurer, clip: Clip, upstream: Mapping[str, Outcom
     if "phones" in values:
         clip = dataclasses.replace(clip, phones=None if values["phones"] is None else tuple(values["phones"]))
     return dataclasses.replace(clip, transcript=values["transcript"]) if "transcript" in values else clip
-
-
-def read_with_facts(
-    address: Address, *, allow_truncated: bool = False, fetched: Fetched | None = None
-) -> tuple[Decoded, FileFacts]:
-    """Decode a file, or a part of it, and describe its content.
-
-    Args:
-        address: The file.
-        allow_truncated: As of `read_audio`.
-        fetched: What was read of it ahead.
-
-    Raises:
-        AudioError: It cannot be read.
-    """
-    check_regular(address.path)
-    try:
-        # from before it is read: where it changes meanwhile, its content is read anew next time
-        stamp = fetched.stamp if fetched is not None else storage_of(address.path).stamp(address.path)
-    except OSError as error:
-        raise AudioError(f"cannot be read: {error.strerror}") from error
-    except UsageError as error:
-        raise AudioError(str(error)) from error
-    audio = read_audio(
-        address.path,
-        allow_truncated=allow_truncated,
-        span=address.span,
-        packed=address.packed,
-        content=None if fetched is None else fetched.content,
-    )
-    levels = Levels.of(audio.samples, audio.channel_energy)
-    finite = math.isfinite(levels.peak)
-    facts = FileFacts(
-        **stamp._asdict(),
-        digest=content_digest(audio.samples, audio.rate_hz),
-        seconds=len(audio.samples) / audio.rate_hz,
-        rate_hz=audio.rate_hz,
-        channels=audio.channels,
-        encoding=audio.encoding,
-        mixdown=audio.mixdown,
-        peak=levels.peak if finite else None,
-        dc_offset=levels.dc_offset if finite else None,
-        level_dbfs=levels.dbfs if finite else None,
-        cancelled=levels.cancelled if finite else None,
-        truncated=audio.truncated,
-    )
-    return audio, facts
 
 
 def _refusal(measurer: Measurer, clip: Clip) -> str:
