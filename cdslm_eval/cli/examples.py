@@ -19,6 +19,8 @@ EXAMPLES: Mapping[str, str] = {
     "merge": "cdslm-eval merge all.cdslm part1.cdslm part2.cdslm",
     "rerun": "cdslm-eval rerun report/result.json",
     "generate": "cdslm-eval generate noise --prompts real --out samples/noise --count 4",
+    "make-pairs": "cdslm-eval make-pairs real --prefix 200ms --out pairs",
+    "preference": "cdslm-eval preference stationary --pairs pairs",
     "export": "cdslm-eval export values.csv",
     "ladder": "cdslm-eval ladder plan.toml --dry-run --tflops 40",
     "demo": "cdslm-eval demo --out demo",
