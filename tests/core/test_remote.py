@@ -155,6 +155,18 @@ def test_each_kind_of_set_has_the_content_of_the_files(bucket, tmp_path):
     assert part.samples.tolist() == wanted[0][4000:].tolist()
 
 
+def test_listing_and_asking_give_one_stamp(bucket):
+    client, name = bucket
+    paths = [f"s3://{name}/x/c{number:02d}.flac" for number in range(24)]
+    for number in range(23):
+        put(client, name, f"x/c{number:02d}.flac", bytes(number))
+    store = objects.ObjectStore.of("s3")
+    stamps = dict(store.stamps(paths))
+    assert stamps == {path: store.stamp(path) for path in paths[:23]}
+    assert dict(store.stamps(paths[21:])) == {path: stamps[path] for path in paths[21:23]}
+    assert len(set(stamps.values())) == 23
+
+
 def test_tables_are_read_by_their_row_groups(bucket, monkeypatch):
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq

@@ -78,7 +78,10 @@ class ObjectStore(Storage):
                 continue
             wanted = set(members)
             try:
-                yield from ((path, stamp) for path, stamp in self.listed(folder, depth=1) if path in wanted)
+                names = [posixpath.basename(path) for path in members]
+                # a part of a large folder is listed alone
+                listed = self.listed(folder, posixpath.commonprefix([min(names), max(names)]))
+                yield from ((path, stamp) for path, stamp in listed if path in wanted)
             except RemoteError:
                 continue
         with ThreadPoolExecutor(THREADS) as pool:
@@ -92,9 +95,15 @@ class ObjectStore(Storage):
         except RemoteError:
             return None
 
-    def listed(self, folder: str, depth: int | None = None) -> Iterator[tuple[str, Stamp]]:
-        """Yield the address and the stamp of each object below a folder, in no order."""
-        found = self._ask(lambda: self._files.find(self._name(folder), maxdepth=depth, detail=True))
+    def listed(self, folder: str, prefix: str = "") -> Iterator[tuple[str, Stamp]]:
+        """Yield the address and the stamp of each object below a folder, in no order.
+
+        Args:
+            folder: Its address.
+            prefix: What names start with; others may come too.
+        """
+        options = {"prefix": prefix} if prefix and self._scheme != "hf" else {}
+        found = self._ask(lambda: self._files.find(self._name(folder), detail=True, **options))
         for name, facts in found.items():
             yield f"{self._scheme}://{name}", self._stamp(facts)
 
