@@ -6,6 +6,7 @@ import math
 from typing import Any
 
 from cdslm_eval.results.numbers import to_json
+from cdslm_eval.results.quotation import quotation
 from cdslm_eval.scaling.families import Families, Member, probability
 from cdslm_eval.scaling.isocurve import PowerLaw
 from cdslm_eval.scaling.joint import SHARING, JointFit
@@ -147,10 +148,20 @@ def families_document(families: Families, table: RunTable, options: dict[str, An
             "why": families.why,
             "multipliers": [_multiplier(multiplier) for multiplier in families.multipliers],
             "missing": families.missing,
+            "quote": _quote(families),
             "settings": settings_document(table, families.metric, options),
         }
     )
     return document
+
+
+def _quote(families: Families) -> dict[str, Any]:
+    """Return what can be pasted into a paper: the headline as a sentence, the law's citations, BibTeX."""
+    from cdslm_eval import __version__
+
+    fits = [member.fit for member in families.members if member.fit is not None]
+    citations = fits[0].problem.form.citation if fits else ()
+    return quotation([f"{families.headline.rstrip('.')}; cdslm-eval {__version__}."], citations, __version__)
 
 
 def _member(member: Member, level: float) -> dict[str, Any]:
