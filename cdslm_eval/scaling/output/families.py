@@ -17,7 +17,7 @@ from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["families_document", "families_views"]
 
-_EXPONENTS = {"N_exponent": "N* ~ C^", "ratio_exponent": "r* ~ C^"}
+_EXPONENTS = {"N_exponent": "exponent of N*", "ratio_exponent": "exponent of r*"}
 
 
 def families_views(families: Families) -> tuple[View, ...]:
@@ -84,7 +84,7 @@ def _budget_view(families: Families) -> View:
         laws = [getattr(isoflops, f"{name}_law") for name in ("N", "ratio", "kappa")]
         count = f"{len(isoflops.optima)} of {len(isoflops.budgets)}"
         rows.append((member.name, count, *("—" if law is None else _power(law) for law in laws)))
-    headings = (families.column, "budgets with an optimum", "N* ~ C^", "r* ~ C^", "kappa ~ C^")
+    headings = (families.column, "budgets with an optimum", "exponent of N*", "exponent of r*", "exponent of kappa")
     return View("Each budget of each group by itself", headings, tuple(rows))
 
 
@@ -117,7 +117,7 @@ def _multiplier_view(families: Families) -> View:
             budgets = (_flops(at.C), _flops(at.needed))
             rows.append((*pair, f"{at.metric:.6g}", *budgets, _share(at.value), between(*at.interval, 3)))
     interval = f"{100 * families.level:g} %"
-    headings = ("group", "against", f"{families.metric} at", "C of against", "C of group", "ratio", interval)
+    headings = ("group", "against", f"{families.metric} at", "against: C [FLOP]", "group: C [FLOP]", "ratio", interval)
     return View(f"Compute of a group over that of another for the same {families.metric}", headings, tuple(rows))
 
 
