@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping
 
 import numpy as np
 
-from benchmarks.forty_runs.truths import BASELINES, LAWS, NOISE, PLAN, ladder
-from cdslm_eval.scaling import Law, LawFit, LawSpec, bootstrap, fit_isoflops, fit_law, judge, predict
+from benchmarks.forty_runs.truths import BASELINES, NOISE, PLAN, ladder
+from cdslm_eval.scaling import Law, LawFit, Verdict, bootstrap, fit_isoflops, fit_law, predict
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.curvature import curvature
 from cdslm_eval.scaling.isoflop import IsoFlops
-from cdslm_eval.scaling.table import RunTable
 from cdslm_eval.scaling.validation import roll_out, widening
 
-__all__ = ["Coverage", "coverage"]
+__all__ = ["held_by_fits", "held_by_verdicts"]
 
 _BUDGETS = np.array([1e18, 1e19, 1e20, 1e21])
 _EPSILONS = ((0.001, True), (0.01, True), (0.05, True), (0.01, False))
@@ -26,39 +24,26 @@ _KEYS = ("N", "D", "ratio", "loss", "kappa")
 Held = tuple[str, float, float, float]
 
 
-@dataclass(frozen=True, slots=True)
-class Coverage:
-    """How often one kind of interval held the truth, of how many."""
-
-    name: str
-    share: float
-    count: int
-
-    @property
-    def holds(self) -> bool:
-        """Whether the share is near its nominal .95."""
-        return 0.92 <= self.share <= 0.99
+def held_by_fits(law: Law, seed: int, replicates: int) -> dict[str, tuple[int, int]]:
+    """Return how often each interval of law and budgets of one ladder holds the truth, and of how many."""
+    table = ladder(law, seed)
+    fit = fit_law(table, "loss")
+    draws = bootstrap(fit, replicates=replicates, seed=seed)
+    budgets = fit_isoflops(table, "loss", seed=seed)
+    return _counted([*_of_law(law, fit, draws), *_of_budgets(law, budgets), *_of_curvature(law, budgets, fit, draws)])
 
 
-def coverage(law: Law, tables: int, replicates: int = 500) -> list[Coverage]:
-    """Return the coverage over ladders that follow a law."""
+def held_by_verdicts(law: Law, verdicts: Mapping[str, Verdict]) -> dict[str, tuple[int, int]]:
+    """Return how often each interval of the verdicts about one ladder holds the truth, and of how many."""
+    return _counted(_of_verdicts(law, verdicts))
+
+
+def _counted(rows: Iterable[Held]) -> dict[str, tuple[int, int]]:
     inside: dict[str, list[bool]] = defaultdict(list)
-    for seed in range(tables):
-        # laws are simulated apart, so that their rates are independent
-        table = ladder(law, 1000 * list(LAWS.values()).index(law) + seed)
-        fit = fit_law(table, "loss")
-        draws = bootstrap(fit, replicates=replicates, seed=seed)
-        budgets = fit_isoflops(table, "loss", seed=seed)
-        for held in (
-            *_of_law(law, fit, draws),
-            *_of_budgets(law, budgets),
-            *_of_curvature(law, budgets, fit, draws),
-            *_of_verdicts(law, table, seed),
-        ):
-            name, truth, low, high = held
-            if math.isfinite(truth) and not math.isnan(low):
-                inside[name].append(low <= truth <= high)
-    return [Coverage(name, float(np.mean(values)), len(values)) for name, values in inside.items()]
+    for name, truth, low, high in rows:
+        if math.isfinite(truth) and not math.isnan(low):
+            inside[name].append(low <= truth <= high)
+    return {name: (sum(values), len(values)) for name, values in inside.items()}
 
 
 def _of_law(law: Law, fit: LawFit, draws: Bootstrap) -> Iterator[Held]:
@@ -126,14 +111,12 @@ def _of_curvature(law: Law, budgets: IsoFlops, fit: LawFit, draws: Bootstrap) ->
             yield f"growth of width {name}, {width.source}", float(np.diff(truth)[0]) / steps, *growth.interval
 
 
-def _of_verdicts(law: Law, table: RunTable, seed: int) -> Iterator[Held]:
+def _of_verdicts(law: Law, verdicts: Mapping[str, Verdict]) -> Iterator[Held]:
     """Yield intervals of gains, limits and the budget that reaches a baseline."""
     slope, floor_of_loss = 0.3, law.parameters["E"]
     ends = law.optimum(np.array([1e18, 1e21, 1e22])).loss
-    for metric, (floor, baseline) in BASELINES.items():
-        verdict = judge(
-            table, metric, LawSpec(link="identity"), baseline=baseline, noise=NOISE, replicates=500, seed=seed
-        )
+    for metric, verdict in verdicts.items():
+        floor, baseline = BASELINES[metric]
         yield "verdict: gain", slope * float(ends[0] - ends[1]), *verdict.gain_interval
         yield "verdict: gain of ten times more", slope * float(ends[1] - ends[2]), *verdict.next_interval
         yield "verdict: limit", floor, *verdict.limit_interval

@@ -11,6 +11,7 @@ import typer
 
 from cdslm_eval.cli import (
     bench,
+    channels,
     cite,
     compare,
     demo,
@@ -21,6 +22,7 @@ from cdslm_eval.cli import (
     listing,
     merge,
     new_plugin,
+    preference,
     record,
     rerun,
     run,
@@ -57,6 +59,8 @@ for group in (
     rerun,
     generate,
     export,
+    preference,
+    channels,
     ladder,
     demo,
     listing,

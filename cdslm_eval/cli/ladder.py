@@ -15,8 +15,11 @@ from cdslm_eval.cli.score import JobsOption
 from cdslm_eval.core.printable import printable, printable_lines
 
 if TYPE_CHECKING:
-    from cdslm_eval.ladder import LadderRun, TrainedPoint
+    from collections.abc import Iterator
+
+    from cdslm_eval.ladder import LadderRun, SampledPoint
     from cdslm_eval.ladder.plan import Fit
+    from cdslm_eval.ladder.points import Sampling
     from cdslm_eval.results.estimate import Estimate
     from cdslm_eval.results.score_result import ScoreResult
 
@@ -44,7 +47,11 @@ def ladder(
     ] = False,
     tflops: Annotated[
         float | None,
-        typer.Option("--tflops", min=1e-9, help="Rate for the hours of --dry-run; default: measured on finished runs."),
+        typer.Option(
+            "--tflops",
+            min=1e-9,
+            help="Rate for the minutes of --dry-run; default: that of finished runs, else the plan's.",
+        ),
     ] = None,
     as_json: Annotated[str, typer.Option("--json", help="Write the table and scores as JSON to a file, or - .")] = "",
 ) -> None:
@@ -56,7 +63,7 @@ def ladder(
     """
     from cdslm_eval.core.errors import EvalError
     from cdslm_eval.ladder import LadderRun, read_plan
-    from cdslm_eval.ladder.costs import check_bounds
+    from cdslm_eval.ladder.planned import check_bounds
     from cdslm_eval.plugin.host import Host
 
     names = [name.strip() for name in devices.split(",") if name.strip()]
@@ -67,19 +74,19 @@ def ladder(
     run.prepare()
     check_bounds(run)
     metrics = run.metrics()
-    trained, failures = _train(run, metrics, jobs)
-    if not trained:
+    sampled, failures = _train(run, metrics, jobs)
+    if not sampled:
         raise EvalError(f"{run.plan.name}: no model was trained: {failures[0]}")
-    result = _score(run, trained, metrics, jobs)
-    table = _write(run, trained, result, as_json)
-    fits = [_fit(table, family.name, fit, out / "fit") for fit in run.plan.fit for family in run.plan.systems]
+    result = _score(run, sampled, metrics, jobs)
+    table = _write(run, sampled, result, as_json)
+    fits = [_fit(table, *wanted, out / "fit") for wanted in _fits(run, result)]
     typer.echo(f"table: {table}\nscores: {out / 'scores.json'}\nreport: {out / 'report' / 'index.html'}")
     for line in filter(None, fits):
         typer.echo(printable_lines(line))
     if failures:
-        count = len(run.points())
+        count = len(run.rows())
         raise EvalError(
-            f"{run.plan.name}: {count - len(trained)} of {count} models are not in the table; the same command tries "
+            f"{run.plan.name}: {count - len(sampled)} of {count} models are not in the table; the same command tries "
             f"them again. {'; '.join(failures)}"
         )
 
@@ -88,12 +95,19 @@ def _show_costs(run: LadderRun, tflops: float | None) -> None:
     """Print what each step would cost, and the sum of what is left."""
     from cdslm_eval.cli.tables import grid_table
     from cdslm_eval.ladder.costs import cost_grid, measured_rate, step_costs
+    from cdslm_eval.ladder.planned import leave_out
 
     measured, count = measured_rate(run)
-    rate, source = (measured, f"measured on {count} runs") if tflops is None else (tflops * 1e12, "--tflops")
+    rate, source = measured, f"measured on {count} runs"
+    if tflops is not None:
+        rate, source = tflops * 1e12, "--tflops"
+    elif not count and run.plan.tflops is not None:
+        rate, source = run.plan.tflops * 1e12, "the plan's"
+    omitted, _ = leave_out(run)
     grid = cost_grid(step_costs(run), rate, source)
     typer.echo(grid_table(grid))
-    for note in grid.notes:
+    notes = [f"{name} is left out: {why}." for name, why in omitted.items()]
+    for note in (*grid.notes, *notes):
         typer.echo(printable(note))
 
 
@@ -109,27 +123,28 @@ def _places(options: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _train(run: LadderRun, metrics: list[str], jobs: int) -> tuple[list[TrainedPoint], list[str]]:
+def _train(run: LadderRun, metrics: list[str], jobs: int) -> tuple[list[SampledPoint], list[str]]:
     """Train every model, and score each as soon as it is there; return them in the plan's order, and what failed."""
     from cdslm_eval import api
     from cdslm_eval.core.errors import EvalError, UsageError
-    from cdslm_eval.ladder import train
+    from cdslm_eval.ladder import SampledPoint, train
     from cdslm_eval.ladder.rows import as_csv, run_rows
 
     reference = run.reference()
-    trained: list[TrainedPoint] = []
+    finished: list[SampledPoint] = []
     estimates: list[Estimate] = []
     failures: list[str] = []
     for outcome in train(run):
         failures += [outcome.error] if outcome.error else []
-        for model in outcome.trained:
+        wanted = [SampledPoint(model, axes) for model in outcome.trained for axes in run.samplings(model.point)]
+        for sampled in wanted:
             try:
-                clips = run.generate(model)
+                clips = run.generate(sampled)
             except UsageError:
                 raise  # the plan is at fault, and every model would fail
             except EvalError as error:
-                failures.append(f"{model.point.name}: {error}")
-                common.note(f"{model.point.name} failed: {error}")
+                failures.append(f"{sampled.name}: {error}")
+                common.note(f"{sampled.name} failed: {error}")
                 continue
             early = api.score(
                 [clips],
@@ -144,23 +159,24 @@ def _train(run: LadderRun, metrics: list[str], jobs: int) -> tuple[list[TrainedP
                 real_row=False,
                 note=lambda _: None,
             )
-            trained.append(model)
+            finished.append(sampled)
             estimates += early.estimates
             values = [f"{estimate.name} {estimate.headline()}" for estimate in early.estimates[:6]]
-            common.note(f"{model.point.name}: val_loss {model.result['val_loss']:.5g}, {', '.join(values)}")
+            loss = sampled.trained.result["val_loss"]
+            common.note(f"{sampled.name}: val_loss {loss:.5g}, {', '.join(values)}")
             # so that the table can be looked at while the rest is trained
-            common.write_text(str(run.out / "runs.csv"), as_csv(run_rows(trained, estimates)))
-    places = {point: place for place, point in enumerate(run.points())}
-    return sorted(trained, key=lambda model: places[model.point.name]), failures
+            common.write_text(str(run.out / "runs.csv"), as_csv(run_rows(finished, estimates)))
+    places = {name: place for place, name in enumerate(run.rows())}
+    return sorted(finished, key=lambda sampled: places[sampled.name]), failures
 
 
-def _score(run: LadderRun, trained: list[TrainedPoint], metrics: list[str], jobs: int) -> ScoreResult:
+def _score(run: LadderRun, finished: list[SampledPoint], metrics: list[str], jobs: int) -> ScoreResult:
     """Score all models beside each other and the controls: what was measured before comes from the store."""
     from cdslm_eval import api
     from cdslm_eval.report import write_report
 
     result = api.score(
-        [*(run.generate(model) for model in trained), *run.generate_controls()],
+        [*(run.generate(sampled) for sampled in finished), *run.generate_controls()],
         run.reference(),
         metrics,
         recognizer=run.plan.score.recognizer,
@@ -174,27 +190,42 @@ def _score(run: LadderRun, trained: list[TrainedPoint], metrics: list[str], jobs
     return result
 
 
-def _write(run: LadderRun, trained: list[TrainedPoint], result: ScoreResult, as_json: str) -> Path:
+def _write(run: LadderRun, finished: list[SampledPoint], result: ScoreResult, as_json: str) -> Path:
     from cdslm_eval.ladder.rows import as_csv, run_rows
 
     table = run.out / "runs.csv"
-    common.write_text(str(table), as_csv(run_rows(trained, result.estimates)))
+    common.write_text(str(table), as_csv(run_rows(finished, result.estimates)))
     common.write_json(str(run.out / "scores.json"), result.as_json())
     if as_json:
-        runs = [{"run": model.point.name, **model.result} for model in trained]
+        runs = [{"run": sampled.name, **dict(sampled.sampling), **sampled.trained.result} for sampled in finished]
         common.write_json(as_json, {"plan": run.plan.name, "runs": runs, "scores": result.as_json()})
     return table
 
 
-def _fit(table: Path, system: str, fit: Fit, out: Path) -> str:
-    """Fit one metric of one system in a process of its own, into OUT/SYSTEM/METRIC.
+def _fits(run: LadderRun, result: ScoreResult) -> Iterator[tuple[str, Fit, Sampling]]:
+    """Yield system, fit and values of the axes of every fit; what generation does not change is fitted once."""
+    from cdslm_eval.ladder.points import samplings
+
+    measured = {estimate.name for estimate in result.estimates}
+    for fit in run.plan.fit:
+        for family in run.plan.systems:
+            combinations = samplings(run.plan, family)
+            for sampling in combinations if fit.metric in measured else combinations[:1]:
+                yield family.name, fit, sampling
+
+
+def _fit(table: Path, system: str, fit: Fit, sampling: Sampling, out: Path) -> str:
+    """Fit one metric of one system in a process of its own, into OUT/SYSTEM/METRIC; with axes, for a value of each.
 
     A table that a law cannot be fitted to is no failure of the ladder. Systems are never pooled: their losses are of
     different kinds, and so are their tokens.
     """
-    folder, what = out / system / fit.metric, f"fit of {fit.metric}, {system}"
+    name = fit.metric + "".join(f"-{axis}{value}" for axis, value in sampling)
+    folder, what = out / system / name, f"fit of {name}, {system}"
     command = [sys.executable, "-m", "cdslm_eval", "fit", str(table), "--metric", fit.metric, "--out", str(folder)]
     command += ["--where", f"system={system}"]
+    for axis, value in sampling:
+        command += ["--where", f"{axis}={value}"]
     if fit.held_out_from is not None:
         # the fit reads the column "budget" as the isoFLOP of a row
         command += ["--test", f"isoflop>={fit.held_out_from!r}"]

@@ -2,7 +2,17 @@
 
 from cdslm_eval.ladder.execute import LadderRun
 from cdslm_eval.ladder.plan import Plan, read_plan
-from cdslm_eval.ladder.points import LadderPoint, TrainedPoint, Training
+from cdslm_eval.ladder.points import LadderPoint, SampledPoint, TrainedPoint, Training
 from cdslm_eval.ladder.training import Outcome, train
 
-__all__ = ["LadderPoint", "LadderRun", "Outcome", "Plan", "TrainedPoint", "Training", "read_plan", "train"]
+__all__ = [
+    "LadderPoint",
+    "LadderRun",
+    "Outcome",
+    "Plan",
+    "SampledPoint",
+    "TrainedPoint",
+    "Training",
+    "read_plan",
+    "train",
+]

@@ -1,27 +1,22 @@
-"""What each step of a ladder would cost: parameters, FLOPs, steps, epochs, hours, bytes; nothing is made."""
+"""What each step of a ladder would cost: parameters, FLOPs, steps, epochs, minutes, bytes; nothing is made."""
 
 from __future__ import annotations
 
-import json
 import math
-import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core.clips import MANIFEST
-from cdslm_eval.core.errors import EvalError, UsageError
-from cdslm_eval.ladder.execute import PREPARED, LadderRun, find_program
-from cdslm_eval.ladder.points import RESULT, LadderPoint, Training
+from cdslm_eval.ladder.execute import PREPARED, LadderRun
+from cdslm_eval.ladder.planned import announced, number, problem, read_record
+from cdslm_eval.ladder.points import RESULT, LadderPoint, Sampling, Training, sampled_name
 from cdslm_eval.ladder.training import TIMING
 from cdslm_eval.results.export import Grid
 from cdslm_eval.results.numbers import UNKNOWN
 
-__all__ = ["StepCost", "check_bounds", "cost_grid", "measured_rate", "planned_facts", "step_costs"]
+__all__ = ["StepCost", "cost_grid", "measured_rate", "step_costs"]
 
-_PLANNED = "plans"
-_PLAN_TIME_S = 300.0
 _BYTES_A_SAMPLE = 2
 
 
@@ -33,7 +28,8 @@ class StepCost:
         step: What is done: "train cdslm-2-4e+13".
         done: Whether it is done already: then it costs nothing more.
         parameters, steps, epochs: Of a model to train.
-        flops: Of its training; of a branch, those beyond the smaller budgets' of its run.
+        flops: Of its training, of a branch those beyond the smaller budgets' of its run; of the network in generation.
+        further_minutes: What the plan states beyond these FLOPs.
         bytes: On disk, at the step's end; of a branch likewise.
         problem: Why it says nothing about scaling: too few steps, too many epochs.
     """
@@ -44,12 +40,16 @@ class StepCost:
     flops: float = math.nan
     steps: float = math.nan
     epochs: float = math.nan
+    further_minutes: float = math.nan
     bytes: float = math.nan
     problem: str = ""
 
-    def hours(self, rate: float) -> float:
-        """Return the hours of a step at a rate in FLOP/s; NaN where either is not known."""
-        return self.flops / rate / 3600 if rate > 0 else math.nan
+    def minutes(self, rate: float) -> float:
+        """Return the minutes of a step at a rate in FLOP/s; NaN where they are not known."""
+        if math.isnan(self.flops):
+            return self.further_minutes
+        further = 0.0 if math.isnan(self.further_minutes) else self.further_minutes
+        return self.flops / rate / 60 + further if rate > 0 else math.nan
 
 
 def step_costs(run: LadderRun) -> list[StepCost]:
@@ -60,96 +60,69 @@ def step_costs(run: LadderRun) -> list[StepCost]:
     Raises:
         EvalError: Such a command fails, or prints something else.
     """
-    clips, plan = run.plan.generate, run.plan
-    costs = [StepCost(step=f"prepare {name}", done=(path / PREPARED).is_file()) for name, path in run.preparations()]
+    costs = list(_preparation_costs(run))
     for training in run.trainings:
-        before: Mapping[str, float] = {"flops": 0.0, "bytes": 0.0}
-        done = (run.run_folder(training) / RESULT).is_file()
-        for count, point in enumerate(training.points, 1):
-            # the result of a run is that of its largest budget
-            is_whole = done and count == len(training.points)
-            facts = _facts(run, Training(training.points[:count]), run.run_folder(training), done=is_whole)
-            numbers = {name: _number(facts, name) for name in ("parameters", "flops", "steps", "epochs", "bytes")}
-            so_far = {**numbers, "flops": _number(facts, "training_flops", numbers["flops"])}
-            shares = {name: so_far[name] - before[name] for name in before}
-            problem = _problem(point, numbers)
-            costs.append(StepCost(step=f"train {point.name}", done=done, problem=problem, **{**numbers, **shares}))
-            before = {name: so_far[name] for name in before}
-            # FLAC takes less: an upper bound
-            size = clips.count * clips.seconds * _number(facts, "rate_hz") * _BYTES_A_SAMPLE
-            made = (run.clips_folder(point) / MANIFEST).is_file()
-            costs.append(StepCost(step=f"generate {point.name}", done=made, bytes=size))
-    for control in clips.controls:
+        costs += _training_costs(run, training)
+    for name, control in run.controls().items():
         made = (run.control_folder(control) / MANIFEST).is_file()
-        costs.append(StepCost(step=f"generate {control.partition(',')[0]}", done=made))
-    costs.append(StepCost(step=f"score {', '.join(plan.score.metrics)}", done=False))
-    for fit in plan.fit:
-        costs += [StepCost(step=f"fit {fit.metric}, {family.name}", done=False) for family in plan.systems]
+        costs.append(StepCost(step=f"generate {name}", done=made))
+    score = run.plan.score
+    minutes = math.nan if score.minutes is None else score.minutes
+    costs.append(StepCost(step=f"score {', '.join(score.metrics)}", done=False, further_minutes=minutes))
+    for fit in run.plan.fit:
+        costs += [StepCost(step=f"fit {fit.metric}, {family.name}", done=False) for family in run.plan.systems]
     return costs
 
 
-def check_bounds(run: LadderRun) -> None:
-    """Find the models that say nothing about scaling; refuse the ladder or leave them out, as their family says.
+def _preparation_costs(run: LadderRun) -> Iterator[StepCost]:
+    """Yield the costs of the preparations: as the plan states them, and the disk of what is made."""
+    for step, (name, folder) in zip(run.plan.prepare, run.preparations(), strict=True):
+        done = (folder / PREPARED).is_file()
+        size = math.nan if step.gigabytes is None else step.gigabytes * 1e9
+        if done:
+            size = float(sum(path.stat().st_size for path in folder.rglob("*") if path.is_file()))
+        minutes = math.nan if step.minutes is None else step.minutes
+        yield StepCost(step=f"prepare {name}", done=done, further_minutes=minutes, bytes=size)
 
-    Checked is what the training command reports under the family's `plan_option`; the speech must be prepared, or
-    epochs are not known.
 
-    Raises:
-        UsageError: There are such models, and their family does not leave them out; or no model is left.
-        EvalError: A command fails, or prints something else.
-    """
-    refused, omitted = [], set()
-    unchecked: dict[str, set[str]] = {}
-    for training in run.trainings:
-        family = training.points[0].family
-        if not family.plan_option or family.out_of_bounds == "train":
-            continue
-        for point in training.points:
-            facts = planned_facts(run, point)
-            unchecked.setdefault(family.name, set()).update(name for name in facts if not math.isfinite(facts[name]))
-            problem = _problem(point, facts)
-            if problem and family.out_of_bounds == "omit":
-                run.log(f"{point.name} is left out: {problem}")
-                omitted.add(point.name)
-            elif problem:
-                refused.append(f"{point.name} ({problem})")
-    for system, names in unchecked.items():
-        if names:
-            run.log(f"{system}: its training command reports no {' and no '.join(sorted(names))}, and none is checked")
-    if refused:
-        raise UsageError(
-            f"{run.plan.name}: {len(refused)} models say nothing about scaling: {', '.join(refused[:6])}"
-            f"{', ...' if len(refused) > 6 else ''}; change sizes, budgets or batches, or write "
-            'out_of_bounds = "omit" or "train", min_steps or max_epochs under their system'
+def _training_costs(run: LadderRun, training: Training) -> Iterator[StepCost]:
+    """Yield the costs of the models of a training, and of generating from each."""
+    family = training.points[0].family
+    finished = read_record(run.run_folder(training) / RESULT)
+    before: Mapping[str, float] = {"flops": 0.0, "bytes": 0.0}
+    for count, (point, announcement) in enumerate(zip(training.points, announced(run, training), strict=True), 1):
+        # the result of a run is that of its largest budget
+        known = (finished or {}) if count == len(training.points) else {}
+        facts = announcement or {"flops": point.budget, **known}
+        own = {name: number(facts, name) for name in ("parameters", "flops", "steps", "epochs", "bytes")}
+        so_far = {"flops": number(facts, "training_flops", own["flops"]), "bytes": own["bytes"]}
+        yield StepCost(
+            step=f"train {point.name}",
+            done=finished is not None,
+            problem=problem(point, facts),
+            further_minutes=family.minutes if count == 1 else 0.0,
+            **{**own, **{name: so_far[name] - before[name] for name in before}},
         )
-    if omitted:
-        run.omit(frozenset(omitted))
+        before = so_far
+        for sampling in run.samplings(point):
+            yield _generation_cost(run, point, sampling, facts)
 
 
-def planned_facts(run: LadderRun, point: LadderPoint) -> dict[str, float]:
-    """Return the steps and epochs of a model as its training command reports them; NaN where it does not.
-
-    They are kept in the ladder's folder: a command takes seconds to report them.
-    """
-    alone = Training((point,))
-    folder = run.run_folder(alone)
-    path = run.out / _PLANNED / f"{folder.parent.name}.json"
-    facts = _read(path)
-    if facts is None:
-        facts = dict(_facts(run, alone, folder, done=False))
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-    return {name: _number(facts, name) for name in ("steps", "epochs")}
-
-
-def _problem(point: LadderPoint, facts: Mapping[str, float]) -> str:
-    """Return what is wrong with a model's steps and epochs, or nothing; what is not known is not wrong."""
-    family = point.family
-    if facts["steps"] < family.min_steps:
-        return f"{facts['steps']:.0f} steps, under {family.min_steps}"
-    if facts["epochs"] > family.max_epochs:
-        return f"{facts['epochs']:.3g} epochs, over {family.max_epochs:g}"
-    return ""
+def _generation_cost(run: LadderRun, point: LadderPoint, sampling: Sampling, facts: Mapping[str, Any]) -> StepCost:
+    """Return the cost of generating from a model once: the network's FLOPs over all windows of all clips."""
+    clips = run.plan.generate
+    generator = run.host.resolve("generator", run.generator_spec(point, sampling, "RUN"))
+    windows = math.nan
+    if (window_s := number(facts, "evaluation_seconds")) > 0:
+        windows = clips.count * math.ceil(clips.seconds / window_s - 1e-9)
+    return StepCost(
+        step=f"generate {sampled_name(point, sampling)}",
+        done=(run.clips_folder(point, sampling) / MANIFEST).is_file(),
+        flops=windows * number(facts, "evaluation_flops") * generator.evaluations(),
+        further_minutes=clips.minutes,
+        # FLAC takes less: an upper bound
+        bytes=clips.count * clips.seconds * number(facts, "rate_hz") * _BYTES_A_SAMPLE,
+    )
 
 
 def measured_rate(run: LadderRun) -> tuple[float, int]:
@@ -161,10 +134,10 @@ def measured_rate(run: LadderRun) -> tuple[float, int]:
     count = 0
     for training in run.trainings:
         folder = run.run_folder(training)
-        timing, result = _read(folder.parent / TIMING), _read(folder / RESULT)
+        timing, result = read_record(folder.parent / TIMING), read_record(folder / RESULT)
         if timing and result:
-            flops += _number(result, "training_flops", _number(result, "flops"))
-            seconds, count = seconds + _number(timing, "seconds"), count + 1
+            flops += number(result, "training_flops", number(result, "flops"))
+            seconds, count = seconds + number(timing, "seconds"), count + 1
     return (flops / seconds if seconds > 0 else math.nan), count
 
 
@@ -180,62 +153,32 @@ def cost_grid(costs: Sequence[StepCost], rate: float, rate_from: str) -> Grid:
     for cost in costs:
         state = "done" if cost.done else "to do"
         cells = (_short(cost.parameters), _short(cost.flops), _short(cost.steps), _short(cost.epochs))
-        rows.append((state, cost.step, *cells, _short(cost.hours(rate)), _size(cost.bytes)))
+        rows.append((state, cost.step, *cells, _short(cost.minutes(rate)), _size(cost.bytes)))
     left = [cost for cost in costs if not cost.done]
     problems = [f"{cost.step}: {cost.problem}." for cost in costs if cost.problem]
-    sums = (_sum(cost.flops for cost in left), _sum(cost.hours(rate) for cost in left), _sum(c.bytes for c in left))
-    rows.append(("", "left to do", "", _short(sums[0]), "", "", _short(sums[1]), _size(sums[2])))
-    note = f"Hours of one device: training alone, at {rate / 1e12:.3g} TFLOP/s ({rate_from})."
+    for what, steps in (*((f"{name}, in all", _of_kind(left, name)) for name in _KINDS), ("left to do", left)):
+        sums = (_sum(c.flops for c in steps), _sum(c.minutes(rate) for c in steps), _sum(c.bytes for c in steps))
+        rows.append(("", what, "", _short(sums[0]), "", "", _short(sums[1]), _size(sums[2])))
+    note = (
+        f"Minutes of one device: FLOPs of training and generating at {rate / 1e12:.3g} TFLOP/s ({rate_from}), and what "
+        "the plan states beyond them."
+    )
     if not rate > 0:
-        note = "Hours: not known before a model is trained here; name a rate with --tflops."
+        note = "Minutes: not known before a model is trained here; name a rate with --tflops."
     return Grid(
         "What it costs",
-        ("", "step", "N", "FLOPs", "steps", "epochs", "hours", "disk"),
+        ("", "step", "N", "FLOPs", "steps", "epochs", "minutes", "disk"),
         tuple(rows),
         left=(0, 1),
-        notes=(
-            note,
-            "Disk: the checkpoints that stay, and clips at most; prepared speech and the store are not counted.",
-            *problems,
-        ),
+        notes=(note, "Disk: the checkpoints that stay, and clips at most; the store is not counted.", *problems),
     )
 
 
-def _facts(run: LadderRun, training: Training, folder: Path, *, done: bool) -> Mapping[str, Any]:
-    """Return what is known of a training: what its command plans, else its result if it is done, else its budget."""
-    option = training.points[0].family.plan_option
-    device = next(iter(run.plan.devices), "DEVICE")
-    words = [*run.train_command(training, str(folder), device), *([option] if option else [])]
-    program = find_program(words[0])
-    if not option or program is None:
-        return {"flops": max(training.budgets), **((_read(folder / RESULT) if done else None) or {})}
-    try:
-        ended = subprocess.run([program, *words[1:]], capture_output=True, text=True, check=False, timeout=_PLAN_TIME_S)
-    except subprocess.TimeoutExpired as error:
-        raise EvalError(f"{' '.join(words)}: printed no plan within {_PLAN_TIME_S:.0f} s") from error
-    if ended.returncode:
-        last = (ended.stderr.strip() or "no message").splitlines()[-1]
-        raise EvalError(f"{' '.join(words)} ended with exit code {ended.returncode}: {last}")
-    try:
-        facts = json.loads(ended.stdout)
-    except ValueError as error:
-        raise EvalError(f"{' '.join(words)}: must print JSON: {error}") from error
-    if not isinstance(facts, dict):
-        raise EvalError(f"{' '.join(words)}: must print a JSON object, not {type(facts).__name__}")
-    return facts
+_KINDS = ("prepare", "train", "generate", "score")
 
 
-def _read(path: Path) -> dict[str, Any] | None:
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        return None
-    return record if isinstance(record, dict) else None
-
-
-def _number(facts: Mapping[str, Any], name: str, absent: float = math.nan) -> float:
-    value = facts.get(name)
-    return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else absent
+def _of_kind(costs: Sequence[StepCost], kind: str) -> list[StepCost]:
+    return [cost for cost in costs if cost.step.startswith(f"{kind} ")]
 
 
 def _sum(values: Iterator[float]) -> float:

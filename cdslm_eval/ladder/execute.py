@@ -12,12 +12,20 @@ import sys
 import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import EvalError, UsageError
-from cdslm_eval.ladder.plan import Family, Plan
-from cdslm_eval.ladder.points import LadderPoint, TrainedPoint, Training, ladder_trainings
+from cdslm_eval.ladder.plan import Family, Plan, Preparation
+from cdslm_eval.ladder.points import (
+    LadderPoint,
+    SampledPoint,
+    Sampling,
+    Training,
+    ladder_trainings,
+    sampled_name,
+    samplings,
+)
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.run.generation import GenerationRequest, generate_into
 
@@ -38,6 +46,7 @@ class LadderRun:
     Attributes:
         plan: The ladder without the systems marked `if_installed` that are not installed.
         trainings: The training commands, the cheapest first.
+        announcements: What training commands announced of themselves, by run folder.
 
     Raises:
         UsageError: A required system is not installed, or none is.
@@ -45,11 +54,14 @@ class LadderRun:
 
     def __init__(self, plan: Plan, out: Path, host: Host, log: Callable[[str], None]) -> None:
         self.plan, self.out, self.host, self.log = plan, out, host, log
+        self.announcements: dict[str, dict[str, Any]] = {}
         self._places: dict[str, str] = dict(plan.paths)
         for step in plan.prepare:
             command = self._filled(step.command, {"out": "OUT"})
             self._places[step.name] = str(out / "prepared" / f"{step.name}-{_digest(command)}")
-        self.plan = plan.model_copy(update={"systems": tuple(filter(self._installed, plan.systems))})
+        systems = tuple(filter(self._installed, plan.systems))
+        prepare = tuple(step for step in plan.prepare if not self._is_omitted(step))
+        self.plan = plan.model_copy(update={"systems": systems, "prepare": prepare})
         if not self.plan.systems:
             raise UsageError(f"{plan.name}: none of its systems is installed here")
         self.trainings = ladder_trainings(self.plan)
@@ -65,9 +77,10 @@ class LadderRun:
         if not self.trainings:
             raise UsageError(f"{self.plan.name}: no model is left to train")
 
-    def points(self) -> list[str]:
-        """Return the names of the models, in the order of their trainings."""
-        return [point.name for training in self.trainings for point in training.points]
+    def rows(self) -> list[str]:
+        """Return the names of the rows of the table, in the order of the trainings."""
+        points = [point for training in self.trainings for point in training.points]
+        return [sampled_name(point, sampling) for point in points for sampling in self.samplings(point)]
 
     def preparations(self) -> list[tuple[str, Path]]:
         """Return the name and folder of what all runs share; a finished one holds `ladder.json`."""
@@ -85,17 +98,32 @@ class LadderRun:
             folder.mkdir(parents=True, exist_ok=True)
             (folder / PREPARED).write_text(json.dumps({"seconds": seconds}) + "\n", encoding="utf-8")
 
-    def generate(self, trained: TrainedPoint) -> ClipSet:
+    def generate(self, sampled: SampledPoint) -> ClipSet:
         """Generate from a model, or open what it generated before."""
-        spec = self._one(trained.point.family.generator, {"run": str(trained.folder)})
-        return self._generated(spec, trained.point.name, self.clips_folder(trained.point))
+        spec = self.generator_spec(sampled.trained.point, sampled.sampling, str(sampled.trained.folder))
+        folder = self.clips_folder(sampled.trained.point, sampled.sampling)
+        return self._generated(spec, sampled.name, folder)
+
+    def samplings(self, point: LadderPoint) -> list[Sampling]:
+        """Return the values of the axes of generation that a model is generated with, each combination once."""
+        return samplings(self.plan, point.family)
+
+    def generator_spec(self, point: LadderPoint, sampling: Sampling, folder: str) -> str:
+        """Return the generator of a model with its options, for a folder of its run."""
+        return self._one(point.family.generator, {"run": folder, **{name: str(value) for name, value in sampling}})
 
     def generate_controls(self) -> list[ClipSet]:
         """Generate from the controls."""
         return [
-            self._generated(self._one(control, {}), control.partition(",")[0], self.control_folder(control))
-            for control in self.plan.generate.controls
+            self._generated(self._one(control, {}), name, self.control_folder(control))
+            for name, control in self.controls().items()
         ]
+
+    def controls(self) -> dict[str, str]:
+        """Return the controls by name: without options where that tells them apart."""
+        specs = self.plan.generate.controls
+        short = [spec.partition(",")[0] for spec in specs]
+        return {name if short.count(name) == 1 else spec: spec for name, spec in zip(short, specs, strict=True)}
 
     def reference(self) -> ClipSet | None:
         """Return the reference set."""
@@ -118,6 +146,9 @@ class LadderRun:
         """Return whether a family can be trained and generated from here; checked before anything starts."""
         command = self.train_command(Training((LadderPoint(family, family.sizes[0], family.budgets[0], 0),)), "RUN")[0]
         lacking = f"there is no command {command!r} here" if find_program(command) is None else ""
+        for step in self.plan.prepare:
+            if not lacking and step.name in family.places and self._is_omitted(step):
+                lacking = f"there is no command for the step {step.name}"
         if why := lacking or self._lacking("generator", family.generator):
             if not family.if_installed:
                 raise UsageError(
@@ -125,6 +156,10 @@ class LadderRun:
                 )
             self.log(f"system {family.name} is left out: {why}")
         return not why
+
+    def _is_omitted(self, step: Preparation) -> bool:
+        """Return whether a preparation is left out, as its command is not installed."""
+        return step.if_installed and find_program(shlex.split(step.command)[0]) is None
 
     def _lacking(self, kind: str, spec: str) -> str:
         """Return what a component lacks to be used here, or nothing."""
@@ -164,10 +199,11 @@ class LadderRun:
         key = _digest(self.train_command(training, "RUN"))
         return self.out / "runs" / f"{training.name}-{key}" / "run"
 
-    def clips_folder(self, point: LadderPoint) -> Path:
+    def clips_folder(self, point: LadderPoint, sampling: Sampling = ()) -> Path:
         """Return the folder of what a model generates."""
         clips = self.plan.generate
-        key = _digest([point.family.generator, str(clips.prompts), str(clips.count), str(clips.seconds)])
+        template = self.generator_spec(point, sampling, "{run}") if sampling else point.family.generator
+        key = _digest([template, str(clips.prompts), str(clips.count), str(clips.seconds)])
         branch = f"-{point.budget:.3g}" if point.family.is_branched else ""
         return self.run_folder(self._training_of(point)).parent / f"clips{branch}-{key}"
 

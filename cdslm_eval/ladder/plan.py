@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import string
 import tomllib
 from collections.abc import Mapping, Sequence
@@ -16,6 +17,12 @@ from cdslm_eval.core.errors import UsageError, did_you_mean
 __all__ = ["Family", "Fit", "Generation", "Plan", "Preparation", "Scoring", "read_plan"]
 
 
+_COLUMNS = frozenset(
+    {"run", "system", "size", "budget", "seed", "val_loss", "val_loss_se", "steps", "epochs", "unique_tokens", "six_nd"}
+)
+"""Columns of every table, whose names no axis may take."""
+
+
 class _Table(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -26,10 +33,17 @@ class Preparation(_Table):
     Attributes:
         name: Its folder is `{NAME}` in later commands.
         command: What makes it; `{out}` is its folder.
+        minutes, gigabytes: What it is expected to take, for the costs of what is not made yet.
+        speech_hours: Hours of speech in it: epochs of what is trained on it, before it is made.
+        if_installed: Whether it is left out where there is no such command.
     """
 
     name: str = Field(pattern=r"^[a-z][a-z0-9_]*$")
     command: str
+    minutes: float | None = Field(default=None, ge=0)
+    gigabytes: float | None = Field(default=None, ge=0)
+    speech_hours: float | None = Field(default=None, gt=0)
+    if_installed: bool = False
 
 
 class Family(_Table):
@@ -45,10 +59,13 @@ class Family(_Table):
             word is repeated per budget (`--target-flops={budgets}`), and `result.json` is that of the largest, with a
             list `branches` of the others, each with its `folder` relative to `{run}`.
         plan_option: The option that makes `train` print, as JSON, what it would cost, and train nothing: an object with
-            `parameters`, `tokens`, `flops`, `steps`, `epochs`, `bytes` (on disk, at its end), `rate_hz` (of what it
-            will generate) and, with branches, `training_flops` (all of them), each a number, or null or absent where
-            not known. "" where there is none.
-        generator: Name of the generator with options; `{run}` (the folder of the run or branch) is filled in.
+            `parameters`, `tokens`, `flops`, `steps`, `epochs`, `speech_hours` (that it draws), `bytes` (on disk, at its
+            end), `rate_hz` (of what it will generate), `evaluation_flops` (of the network, once, over one window) and
+            `evaluation_seconds` (of speech that a window generates), each a number, or null or absent where not known;
+            with branches `training_flops` (all of them) and optionally `branches`, such an object for each budget with
+            `training_flops` and `bytes` of all up to it. "" where there is none.
+        generator: Name of the generator with options; `{run}` (the folder of the run or branch) and the axes of
+            generation are filled in.
         sizes: What `{size}` takes.
         budgets: What `{budget}` takes, in FLOPs.
         seeds: What `{seed}` takes: as many models of each size and budget; the plan's seed where empty.
@@ -56,6 +73,7 @@ class Family(_Table):
         min_steps, max_epochs: A model of fewer training steps, or that sees its speech more often, says nothing about
             scaling. Checked where `plan_option` reports them.
         out_of_bounds: What happens to such a model: the ladder is refused, it is left out with a note, or trained.
+        minutes: What each training command is expected to take beyond its FLOPs: start, compilation, validation.
         if_installed: Whether it is left out, with a note, where its command or its generator is not installed;
             otherwise the ladder is refused.
     """
@@ -73,11 +91,22 @@ class Family(_Table):
     min_steps: int = Field(default=500, ge=0)
     max_epochs: float = Field(default=4.0, gt=0)
     out_of_bounds: Literal["refuse", "omit", "train"] = "refuse"
+    minutes: float = Field(default=0.0, ge=0)
+
+    @property
+    def places(self) -> list[str]:
+        """Placeholders of its training command, in order."""
+        return _fields(self.train)
+
+    @property
+    def axes(self) -> frozenset[str]:
+        """Placeholders of its generator, the axes of generation among them."""
+        return frozenset(_fields(self.generator))
 
     @property
     def is_branched(self) -> bool:
         """Whether one run of a size serves all budgets."""
-        return "budgets" in _fields(self.train)
+        return "budgets" in self.places
 
     @field_validator("budgets")
     @classmethod
@@ -109,6 +138,9 @@ class Generation(_Table):
         ignore_columns: Columns of its manifest that are passed over, or patterns of them.
         count: Clips of each model.
         seconds: Length of each in seconds.
+        axes: Further placeholders of generators, each with several values, such as guidance = [1, 2]: a system whose
+            generator names them generates with each combination, and each is a row of the table.
+        minutes: What each set of clips is expected to take beyond the network's FLOPs: start, vocoder, writing.
         controls: Generators that are scored next to the models: "noise", "babble:2,text=FILE".
     """
 
@@ -117,7 +149,20 @@ class Generation(_Table):
     ignore_columns: tuple[str, ...] = Field(default=(), repr=False)
     count: int = Field(default=50, ge=1)
     seconds: float = Field(default=10.0, gt=0)
+    # as for ignore_columns: controls have none
+    axes: Mapping[str, tuple[int | float | str, ...]] = Field(default_factory=dict, repr=False)
+    minutes: float = Field(default=0.0, ge=0, repr=False)
     controls: tuple[str, ...] = ()
+
+    @field_validator("axes")
+    @classmethod
+    def _columns(cls, axes: Mapping[str, tuple[int | float | str, ...]]) -> Mapping[str, tuple[int | float | str, ...]]:
+        for name, values in axes.items():
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in _COLUMNS:
+                raise ValueError(f"{name!r} names a column of the table, and cannot be a further one; use another name")
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"{name}: needs values, each once")
+        return axes
 
 
 class Scoring(_Table):
@@ -129,6 +174,7 @@ class Scoring(_Table):
         metrics: Names with options.
         if_installed: Further ones, left out with a note where they cannot be used.
         recognizer: The recognizer of phones.
+        minutes: What scoring all models is expected to take, and the fits.
     """
 
     reference: str | None = None
@@ -136,6 +182,7 @@ class Scoring(_Table):
     metrics: tuple[str, ...] = ("pjsd", "signal")
     if_installed: tuple[str, ...] = ()
     recognizer: str = defaults.RECOGNIZER
+    minutes: float | None = Field(default=None, ge=0)
 
 
 class Fit(_Table):
@@ -159,12 +206,14 @@ class Plan(_Table):
         name: Its name.
         seed: Of generation and intervals, and of training where a system names no seeds.
         devices: What `{device}` takes; models are trained side by side, one per device.
+        tflops: Rate of one device in training and generating, for the costs of what is not measured yet.
         paths: Names for places; `{NAME}` in commands and sets. Relative to the plan's folder.
     """
 
     name: str
     seed: int = 0
     devices: tuple[str, ...] = ()
+    tflops: float | None = Field(default=None, gt=0)
     paths: Mapping[str, str] = Field(default_factory=dict)
     prepare: tuple[Preparation, ...] = ()
     systems: tuple[Family, ...] = Field(min_length=1)
@@ -188,9 +237,14 @@ class Plan(_Table):
         for family in self.systems:
             values = given | {*family.by_size, *family.by_budget}
             _demand_fields(family.train, known | values, f"{family.name}.train")
-            _demand_fields(family.generator, known | {"run"}, f"{family.name}.generator")
+            _demand_fields(family.generator, known | {"run", *self.generate.axes}, f"{family.name}.generator")
+        for name in self.generate.axes:
+            if name in known or not any(name in family.axes for family in self.systems):
+                raise ValueError(
+                    f"generate.axes.{name}: {'is a path or a step too' if name in known else 'no generator names it'}"
+                )
         for template in (self.generate.prompts, self.score.reference, *self.generate.controls):
-            _demand_fields(template or "", set(self.paths), "generate and score")
+            _demand_fields(template or "", known, "generate and score")
         return self
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Iterator, Mapping, Sequence
@@ -12,7 +13,18 @@ from typing import Any
 from cdslm_eval.core.errors import EvalError
 from cdslm_eval.ladder.plan import Family, Plan
 
-__all__ = ["RESULT", "LadderPoint", "TrainedPoint", "Training", "ladder_trainings", "trained_points"]
+__all__ = [
+    "RESULT",
+    "LadderPoint",
+    "SampledPoint",
+    "Sampling",
+    "TrainedPoint",
+    "Training",
+    "ladder_trainings",
+    "sampled_name",
+    "samplings",
+    "trained_points",
+]
 
 RESULT = "result.json"
 _FACTS = ("parameters", "tokens", "flops", "val_loss")
@@ -88,6 +100,39 @@ class TrainedPoint:
     point: LadderPoint
     folder: Path
     result: Mapping[str, Any]
+
+
+Sampling = tuple[tuple[str, int | float | str], ...]
+"""A value of each axis of generation that a system has."""
+
+
+@dataclass(frozen=True, slots=True)
+class SampledPoint:
+    """A trained model and how it generates: a row of the table.
+
+    Attributes:
+        trained: The model.
+        sampling: Values of the axes of generation.
+    """
+
+    trained: TrainedPoint
+    sampling: Sampling = ()
+
+    @property
+    def name(self) -> str:
+        """Its name in the table: "cdslm-2-4e+13-guidance2"."""
+        return sampled_name(self.trained.point, self.sampling)
+
+
+def sampled_name(point: LadderPoint, sampling: Sampling) -> str:
+    """Return the name of a row of the table."""
+    return point.name + "".join(f"-{name}{value}" for name, value in sampling)
+
+
+def samplings(plan: Plan, family: Family) -> list[Sampling]:
+    """Return the combinations of the axes of generation that the generator of a family has; one, (), without any."""
+    axes = {name: values for name, values in plan.generate.axes.items() if name in family.axes}
+    return [tuple(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
 
 
 def ladder_trainings(plan: Plan, omitted: frozenset[str] = frozenset()) -> list[Training]:

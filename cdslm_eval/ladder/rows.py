@@ -8,7 +8,7 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cdslm_eval.ladder.points import TrainedPoint
+from cdslm_eval.ladder.points import SampledPoint
 from cdslm_eval.results.estimate import Estimate
 
 __all__ = ["as_csv", "estimate_columns", "probe_columns", "run_rows"]
@@ -18,28 +18,29 @@ _COUNTS = ("steps", "epochs", "unique_tokens", "six_nd", "val_loss_se")
 """Columns of what a training result has beyond the required facts."""
 
 
-def run_rows(trained: Sequence[TrainedPoint], estimates: Iterable[Estimate]) -> list[dict[str, str | float]]:
+def run_rows(sampled: Sequence[SampledPoint], estimates: Iterable[Estimate]) -> list[dict[str, str | float]]:
     """Return the rows of the run table, in the order of the models.
 
     N, D, C and val_loss are in the conventions of each row's own `system`: a frame and a unit are not one token, and
     their losses are of different kinds. Systems are never to be pooled into one fit.
 
     Args:
-        trained: The models.
-        estimates: Of their clips; systems are the models' names. Controls are no rows, having no N, D and C.
+        sampled: The models, each with how it generated.
+        estimates: Of their clips; systems are the names of rows. Controls are no rows, having no N, D and C.
     """
     by_system: dict[str, list[Estimate]] = {}
     for estimate in estimates:
         by_system.setdefault(estimate.system, []).append(estimate)
     rows = []
-    for model in trained:
-        point, result = model.point, model.result
+    for clips in sampled:
+        point, result = clips.trained.point, clips.trained.result
         row: dict[str, str | float] = {
-            "run": point.name,
+            "run": clips.name,
             "system": point.family.name,
             "size": str(point.size),
             "budget": point.budget,
             "seed": point.seed,
+            **dict(clips.sampling),
             "N": result["parameters"],
             "D": result["tokens"],
             "C": result["flops"],
@@ -47,7 +48,7 @@ def run_rows(trained: Sequence[TrainedPoint], estimates: Iterable[Estimate]) -> 
         }
         row |= {name: float(result[name]) for name in _COUNTS if isinstance(result.get(name), int | float)}
         row |= probe_columns(result.get("probe"))
-        rows.append(row | estimate_columns(by_system.get(point.name, [])))
+        rows.append(row | estimate_columns(by_system.get(clips.name, [])))
     return rows
 
 

@@ -375,6 +375,10 @@ class Generator(Component):
         """
         yield from itertools.islice(self.clips(prompts, numbers.stop, seconds, seed), numbers.start, None)
 
+    def evaluations(self) -> int:
+        """Return how often its network is evaluated on each window of speech that it generates, for planned costs."""
+        return 1
+
     def check_continues(self) -> None:
         """Refuse to have prompts put in front of its clips; by default each clip follows the end of its prompt.
 

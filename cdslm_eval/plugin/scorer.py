@@ -21,15 +21,20 @@ class Score:
         per_second: The same over its seconds.
         frames: Frames or tokens that were scored.
         std_error: Standard error of `total` where it is sampled; 0 where it is exact.
-        kind: "nats" (an exact log-probability), "bound" (a lower bound of one) or "denoising" (minus a denoising error,
-            which orders clips and is no probability). Scores of different kinds are never compared.
+        kind: "nats" (an exact log-probability), "bound" (a lower bound of one), "gain" (how much the context adds to a
+            bound: a difference of two, and no bound itself) or "denoising" (minus a denoising error, which orders clips
+            and is no probability). Scores of different kinds are never compared.
+        levels: Parts of `total` by noise level, the noisiest first, where the model has noise levels.
+        edges: Log-SNR at the borders of `levels`, one more than these.
     """
 
     total: float
     per_second: float
     frames: int
     std_error: float
-    kind: Literal["nats", "bound", "denoising"]
+    kind: Literal["nats", "bound", "gain", "denoising"]
+    levels: tuple[float, ...] = ()
+    edges: tuple[float, ...] = ()
 
 
 class Scorer(ABC):

@@ -28,7 +28,8 @@ class Track:
         clips: Clips that reach the last window: only these count, so that no window holds other clips than another.
         left_out: Clips that are too short for that.
         change, low, high: Change from the first to the last window by the slope of a straight line, and its interval.
-        margin: A change of this size does not count: half the spread between clips (or speakers) in the first window.
+        margin: A change of this size does not count: half the spread between clips (or speakers) in the first window;
+            of a divergence, half of its value there.
         verdict: "drifts" (the interval excludes 0 and reaches beyond the margin), "holds" (it lies within the margin),
             "unclear" (more clips are needed), or "" where the slope is not known.
         reason: Why it is not, or "".

@@ -18,11 +18,12 @@ from cdslm_eval.stats.sample import gather
 from cdslm_eval.stats.statistic import Context
 from cdslm_eval.stats.weighted import Mean
 
-__all__ = ["KINDS", "Pair", "made_pairs", "preference"]
+__all__ = ["KINDS", "Pair", "accuracy_of", "kinds_named", "made_pairs", "preference"]
 
 KINDS = ("wrong-continuation", "reversed", "shuffled", "speaker-switched")
 """What is made worse: the rest is another clip's, played backwards, or in pieces; or another speaker's."""
 _PIECES = 4
+_FADE_S = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +48,7 @@ def made_pairs(clips: Sequence[Clip], kind: str, context_s: float, seed: int = 0
     """Yield pairs made of real clips: each as it is, and with what follows its context made worse.
 
     Both clips of a pair have the same length and the same context, and what is put in place is at the level of what
-    it replaces, so that neither length nor loudness tells them apart.
+    it replaces, faded in over 10 ms of what really follows: neither length, loudness nor a click tells them apart.
 
     Args:
         clips: Real speech; clips shorter than twice the context, or without a fitting partner, make no pair.
@@ -81,12 +82,29 @@ def made_pairs(clips: Sequence[Clip], kind: str, context_s: float, seed: int = 0
         level = math.sqrt(float(np.square(rest, dtype=np.float64).mean()))
         own = math.sqrt(float(np.square(other, dtype=np.float64).mean()))
         scaled = other * (level / own if own > 0 else 1.0)
-        samples = np.concatenate([clip.samples[:border], scaled]).astype(np.float32).clip(-1, 1)
+        fade = np.minimum(np.arange(1, len(rest) + 1) / max(1, round(_FADE_S * clip.rate_hz)), 1.0)
+        faded = scaled * fade + rest * (1.0 - fade)
+        samples = np.concatenate([clip.samples[:border], faded]).astype(np.float32).clip(-1, 1)
         digest = content_digest(samples, clip.rate_hz)
         worse = dataclasses.replace(
             clip, key=f"{clip.key} {kind}", samples=samples, digest=digest, text=None, phones=None, reference=None
         )
         yield Pair(clip, worse, clip.speaker or clip.key, kind, context_s)
+
+
+def kinds_named(names: Iterable[str]) -> tuple[str, ...]:
+    """Return the kinds with these names; a word of a name stands for it, such as "speaker" for "speaker-switched".
+
+    Raises:
+        UsageError: A name stands for no kind.
+    """
+    kinds = []
+    for name in names:
+        kind = next((kind for kind in KINDS if name == kind or name in kind.split("-")), None)
+        if kind is None:
+            raise UsageError(f"There is no kind {name!r} of pairs. Known: {', '.join(KINDS)}.")
+        kinds.append(kind)
+    return tuple(dict.fromkeys(kinds))
 
 
 def _partner(
@@ -120,22 +138,47 @@ def preference(
     Raises:
         UsageError: There is no pair.
     """
-    outcomes, families, kinds = [], [], set()
+    differences: list[float | str] = []
+    families, kinds = [], set()
     for pair in pairs:
         better, worse = scorer.scores([pair.better, pair.worse], context_s=pair.context_s, seed=seed)
         kinds |= {better.kind, worse.kind}
         values = (better.per_second, worse.per_second) if normalised else (better.total, worse.total)
-        if not all(map(math.isfinite, values)):
-            outcomes.append(Outcome("failed", "a score that is not finite", {}))
-        else:
-            outcomes.append(Outcome("ok", "", {"won": float(np.heaviside(values[0] - values[1], 0.5))}))
+        finite = all(map(math.isfinite, values))
+        differences.append(values[0] - values[1] if finite else "a score that is not finite")
         families.append(pair.family)
-    if not outcomes:
+    if not differences:
         raise UsageError("no pair to compare: name clips of at least twice the context, and their speakers")
     if len(kinds) > 1:
         raise UsageError(f"scores of different kinds ({', '.join(sorted(kinds))}) cannot be compared")
+    return accuracy_of(differences, families, system=system, seed=seed)
+
+
+def accuracy_of(
+    differences: Sequence[float | str],
+    families: Sequence[str],
+    *,
+    name: str = "preference",
+    system: str = "",
+    identity: str = "",
+    seed: int = 0,
+) -> Estimate:
+    """Return the share of differences above 0, ties counting half, with an interval by family.
+
+    Args:
+        differences: Score of the better clip less that of the worse one; why it is not known, where it is not.
+        families: Of each pair.
+        name, system, identity: Of the estimate.
+        seed: Of the interval.
+    """
+    outcomes = [
+        Outcome("failed", difference, {})
+        if isinstance(difference, str)
+        else Outcome("ok", "", {"won": float(np.heaviside(difference, 0.5))})
+        for difference in differences
+    ]
     context = Context(
-        name="preference", metric="preference", system=system, unit="fraction", better="higher", seed=seed
+        name=name, metric="preference", identity=identity, system=system, unit="fraction", better="higher", seed=seed
     )
     estimate = Mean("won").estimate(gather(outcomes, families), None, context).estimates[0]
     # with ties it is a mean of 0, .5 and 1, whose interval may reach beyond what a share can be

@@ -361,6 +361,7 @@ def convex_root(near: Floats, far: Floats, log_level: Floats) -> Floats:
         slope = near * np.exp(up - value) - far * np.exp(down - value)
         step = (value - log_level) / np.where(slope > 0, slope, np.inf)
         t = t - step
-        if np.all(np.abs(step) <= 1e-14 * np.maximum(np.abs(t), 1e-300)):
+        # each step squares the error, and rounding leaves steps of 1e-13 that never end
+        if np.all(np.abs(step) <= 1e-8 * np.maximum(np.abs(t), 1e-300)):
             break
     return np.asarray(np.where(log_level > 0, t, 0.0))

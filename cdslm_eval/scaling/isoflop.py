@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -16,7 +16,7 @@ from cdslm_eval.scaling.fit import fit_law
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.isobudget import BudgetOptions, IsoFlop, fit_budget
 from cdslm_eval.scaling.isocurve import IsoCurve, PowerLaw, fit_power_law
-from cdslm_eval.scaling.isoshapes import check_curve, fit_curves, pooled_noise
+from cdslm_eval.scaling.isoshapes import BudgetCurves, check_curve, fit_curves, pooled_noise
 from cdslm_eval.scaling.isoskew import BudgetRows, fit_skewed
 from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.rows import find_budgets, usable_rows
@@ -141,9 +141,9 @@ def fit_isoflops(
         table: The runs.
         metric: Name of the metric.
         degree: 2 (parabola) or 3 (cubic) in ln N; None takes the cubic where its corrected Akaike criterion is less.
-        curve: "skewed" (the law's shape, its two exponents from the budgets' curves alone, level, depth and place from
-            each), "polynomial", "akima" (interpolation of the sizes' means), or
-            "law" (the shape, its exponents from a fitted chinchilla law). None is skewed, or with a degree polynomial.
+        curve: "skewed" (the law's shape, two exponents from all budgets' curves, level, depth and place from each),
+            "polynomial", "akima" (interpolation of the sizes' means), or "law" (the shape, its exponents from a fitted
+            chinchilla law). None is skewed, or with a degree polynomial.
         window: Use only rows within this share of their budget's least metric, such as 0.05; None uses all.
         tolerance: Width of a budget in ln C, where the table declares none.
         bounds: (low, high) that the metric cannot leave.
@@ -158,46 +158,54 @@ def fit_isoflops(
     Source: Hoffmann et al., arXiv 2203.15556, approach 2; Porian et al., arXiv 2406.19146 (Akima).
     """
     curve = check_curve(curve, degree, window)
+    spec = LawSpec(better=better, bounds=bounds, link=link)
+    axis, rows = _train_rows(table, metric, spec)
+    # the law's shape is that of all rows, whatever part of them each budget uses
+    exponents = _exponents(rows, metric, replace(spec, link="")) if curve == "law" else None
+    rows = rows if window is None else _within(rows, axis.orient(rows.metric(metric)), window, tolerance)
+    groups = find_budgets(rows, tolerance)
+    members = [groups.rows(i) for i in range(len(groups.C))]
+    parts = _parts(rows, metric, axis, members, spec)
+    curves = _curves(parts, exponents or curve, degree)
+    # a budget with as many sizes as coefficients has no residuals of its own
+    variance, free = pooled_noise(curves, [part.scale for part in parts])
+    check = rows.compute_check()
+    options = BudgetOptions(replicates, seed, axis, bool(check.derived) or check.spread < 0.01)
+    budgets = tuple(
+        fit_budget(rows, own, float(C), pair, (variance * part.scale**2, free), options)
+        for own, C, pair, part in zip(members, groups.C, curves, parts, strict=True)
+    )
+    flags = _flags(budgets, rows, axis.orient(rows.metric(metric)))
+    return IsoFlops(metric, axis, rows, budgets, **_laws(budgets, seed), excluded=rows.excluded, flags=flags)
+
+
+def _train_rows(table: RunTable, metric: str, spec: LawSpec) -> tuple[Axis, RunTable]:
+    """Return the axis of a metric, in its own units, and the train rows that have it."""
     values = table.metric(metric)
     # the metric itself, since kappa and widths are in its units
-    axis = make_axis("identity", values[np.isfinite(values)], better, bounds)
+    axis = make_axis("identity", values[np.isfinite(values)], spec.better, spec.bounds)
     rows = usable_rows(table, metric, axis)
     rows = rows.select(rows.split == "train")
     if not len(rows):
         raise UsageError(f"{table.source}: no train row has a value of {metric!r}")
-    exponents = _exponents(rows, metric, LawSpec(better=better, bounds=bounds)) if curve == "law" else None
-    rows = rows if window is None else _within(rows, axis.orient(rows.metric(metric)), window, tolerance)
-    check = rows.compute_check()
-    options = BudgetOptions(replicates, seed, axis, bool(check.derived) or check.spread < 0.01)
-    groups = find_budgets(rows, tolerance)
+    return axis, rows
+
+
+def _parts(
+    rows: RunTable, metric: str, axis: Axis, members: Sequence[npt.NDArray[np.intp]], spec: LawSpec
+) -> list[BudgetRows]:
+    """Return the rows of each budget as its curve reads them."""
     log_n, u = np.log(rows.N), axis.orient(rows.metric(metric))
-    members = [groups.rows(i) for i in range(len(groups.C))]
-    scales = _noise_scales(rows.metric(metric), members, LawSpec(better=better, bounds=bounds, link=link))
-    parts = [
-        BudgetRows(log_n[own], u[own], rows.weight[own], scale) for own, scale in zip(members, scales, strict=True)
-    ]
-    kinds: Sequence[str | tuple[float, float] | IsoCurve | None] = [exponents or curve] * len(parts)
-    if curve == "skewed":
+    scales = _noise_scales(rows.metric(metric), members, spec)
+    return [BudgetRows(log_n[own], u[own], rows.weight[own], scale) for own, scale in zip(members, scales, strict=True)]
+
+
+def _curves(parts: Sequence[BudgetRows], kind: str | tuple[float, float], degree: int | None) -> list[BudgetCurves]:
+    """Return the curves of each budget; a skewed one is fitted to all of them together."""
+    kinds: Sequence[str | tuple[float, float] | IsoCurve | None] = [kind] * len(parts)
+    if kind == "skewed":
         kinds = fit_skewed(parts)
-    curves = [
-        fit_curves(part.log_n, part.u, part.weight, degree, kind) for part, kind in zip(parts, kinds, strict=True)
-    ]
-    # a budget with as many sizes as coefficients has no residuals of its own
-    variance, free = pooled_noise(curves, scales)
-    budgets = tuple(
-        fit_budget(rows, members[i], float(C), curves[i], (variance * scales[i] ** 2, free), options)
-        for i, C in enumerate(groups.C)
-    )
-    laws = _laws(budgets, seed)
-    return IsoFlops(
-        metric,
-        axis,
-        rows,
-        budgets,
-        **laws,
-        excluded=rows.excluded,
-        flags=_flags(budgets, rows, u),
-    )
+    return [fit_curves(part.log_n, part.u, part.weight, degree, kind) for part, kind in zip(parts, kinds, strict=True)]
 
 
 def _exponents(rows: RunTable, metric: str, spec: LawSpec) -> tuple[float, float]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -18,7 +18,6 @@ from cdslm_eval.stats.statistic import Context, Statistic
 __all__ = ["common_windows", "tracks_of"]
 
 Ints = npt.NDArray[np.int64]
-_MARGIN = 0.5
 
 
 def common_windows(counts: Ints) -> int:
@@ -85,8 +84,13 @@ def tracks_of(
         left_out=left_out,
         reason="the slope of this kind of value is not estimated",
     )
+    change = statistic.change(windows)
+    # a change is no share, whatever the value is
+    changes: Sequence[Estimate | None] = [None] * len(statistic.names(context.name))
+    if change is not None:
+        changes = change.estimate(chosen, reference, dataclasses.replace(context, unit="")).estimates
     tracks = []
-    for name in statistic.names(context.name):
+    for name, changed in zip(statistic.names(context.name), changes, strict=True):
         headlines = [estimates[name].headline() for estimates in by_window]
         track = dataclasses.replace(
             common,
@@ -96,18 +100,17 @@ def tracks_of(
             highs=tuple(headline.high for headline in headlines),
             n_scored=tuple(estimates[name].n_scored for estimates in by_window),
         )
-        change = statistic.change(windows)
-        tracks.append(track if change is None else _with_change(track, change, chosen, by_window[0][name], context))
+        if changed is not None:
+            rows = own == 0
+            clusters = chosen.clusters.take(rows).count
+            margin = statistic.change_margin(by_window[0][name], clusters) if clusters else math.nan
+            track = _with_change(track, changed, margin)
+        tracks.append(track)
     return tracks
 
 
-def _with_change(track: Track, statistic: Statistic, sample: Sample, first: Estimate, context: Context) -> Track:
+def _with_change(track: Track, change: Estimate, margin: float) -> Track:
     """Return a track with the change of its value, its interval, and the verdict."""
-    own = dataclasses.replace(context, unit="")  # a change is no share, whatever the value is
-    change = statistic.estimate(sample, None, own).estimates[0]
-    rows = sample.numbers[POSITION] == 0
-    spread = first.se * math.sqrt(sample.clusters.take(rows).count) if rows.any() else math.nan
-    margin = _MARGIN * spread
     verdict = verdict_of(change.low, change.high, margin)
     reason = "" if verdict else change.reason or "the spread between clips in the first window is not known"
     return dataclasses.replace(

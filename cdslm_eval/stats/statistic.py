@@ -250,13 +250,22 @@ class Statistic(ABC):
     def change(self, windows: int) -> Statistic | None:
         """Return the statistic of the change over the windows of clips; by default None: it is not estimated.
 
-        Its samples have the column `window`, the number of the window of each row.
+        Its samples have the column `window`, the number of the window of each row; it gives as many values, in order.
 
         Args:
             windows: How many windows each clip has, at least 2.
         """
         del windows
         return None
+
+    def change_margin(self, first: Estimate, clusters: int) -> float:
+        """Return how large a change over time does not count: by default half the spread between clips.
+
+        Args:
+            first: The value in the first window.
+            clusters: Clips (or speakers) behind it.
+        """
+        return 0.5 * first.se * math.sqrt(clusters)
 
     def on_common_scale(
         self, estimations: Mapping[str, Estimation], samples: Mapping[str, Sample], reference: Sample, context: Context

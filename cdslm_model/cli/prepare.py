@@ -11,7 +11,7 @@ from typing import Annotated
 
 import typer
 
-__all__ = ["add_to"]
+__all__ = ["add_to", "progress_line"]
 
 
 def add_to(app: typer.Typer) -> None:
@@ -48,7 +48,7 @@ def prepare(
     ignored = [name.strip() for name in ignore_columns.split(",") if name.strip()]
     for split, clips in sorted(recordings(audio, ignored).items()):
         folder = out / split
-        report = make(clips, folder, MelSpec(), storage=storage, jobs=jobs, progress=_progress(str(folder)))
+        report = make(clips, folder, MelSpec(), storage=storage, jobs=jobs, progress=progress_line(str(folder)))
         hours = report.frames / MelSpec().frame_rate / 3600
         typer.echo(
             f"{folder}: {report.clips} clips, {hours:.2f} h ({report.added} clips added by this call); "
@@ -60,7 +60,7 @@ def prepare(
             typer.echo(f"  left out: {len(report.left_out)} clips in all", err=True)
 
 
-def _progress(what: str) -> Callable[[int, int], None]:
+def progress_line(what: str) -> Callable[[int, int], None]:
     """Return a function that prints the progress, at most every five seconds."""
     from cdslm_model.plugin.verbosity import is_quiet
 

@@ -9,7 +9,7 @@ import os
 import sys
 import traceback
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, Protocol, TypeVar
 
 import typer
 
@@ -19,14 +19,21 @@ from cdslm_model.files import missing_resource
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from cdslm_model.train.jobs import Job
-
 __all__ = ["named_settings", "run_app", "run_until_stopped"]
 
 _QUIET, _VERBOSE = {"--quiet", "-q"}, {"--verbose", "-v"}
 _GENERAL = {"--debug", *_QUIET, *_VERBOSE}
 
-J = TypeVar("J", bound="Job[Any]")
+
+class _InFolder(Protocol):
+    """A training job of any model."""
+
+    @property
+    def out(self) -> Path:
+        """The run's folder."""
+
+
+J = TypeVar("J", bound=_InFolder)
 
 
 def run_app(app: typer.Typer, program: str) -> NoReturn:
@@ -114,7 +121,7 @@ def run_until_stopped(train: Callable[[J], dict[str, Any]], job: J, program: str
     """Return the result of a training job; exit with 128 + N where signal N stopped it."""
     from cdslm_model.train.stopping import Interrupted
 
-    out: Path = job.out
+    out = job.out
     try:
         return train(job)
     except Interrupted as stop:

@@ -239,6 +239,11 @@ class Normalizer:
             raise ModelError("no frames to take mean and deviation of")
         return cls(mean.float(), (squares / count).sqrt().float())
 
+    def to(self, device: torch.device | str) -> Normalizer:
+        """Return it with its values on a device."""
+        quiet = None if self.quiet is None else self.quiet.to(device)
+        return Normalizer(self.mean.to(device), self.std.to(device), quiet)
+
     def normalize(self, log_mel: Tensor) -> Tensor:
         """Return `[..., mels]` with mean 0 and deviation 1 per band."""
         return (log_mel - self.mean.to(log_mel.device)) / self.std.to(log_mel.device)

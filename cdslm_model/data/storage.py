@@ -5,12 +5,15 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
 
 from cdslm_model.errors import DataError
+
+if TYPE_CHECKING:
+    from torch import Tensor
 
 __all__ = ["STORAGES", "Float16", "Int8", "Storage", "find_storage"]
 
@@ -39,6 +42,15 @@ class Storage(ABC):
     def decode(self, stored: Stored, scale: Mapping[str, Values]) -> Values:
         """Return the values of codes, float32 `[frames, mels]`."""
 
+    @abstractmethod
+    def decode_tensor(self, stored: Tensor, scale: Mapping[str, Tensor]) -> Tensor:
+        """Return the values of codes on any device, float32 of their shape, as `decode` does.
+
+        Args:
+            stored: `[..., mels]`.
+            scale: Name -> constant of the encoding for each code.
+        """
+
 
 class Float16(Storage):
     """Two bytes a value; values down to -10 are off by at most 0.004."""
@@ -53,6 +65,11 @@ class Float16(Storage):
         """Return the values."""
         del scale
         return stored.astype(np.float32)
+
+    def decode_tensor(self, stored: Tensor, scale: Mapping[str, Tensor]) -> Tensor:
+        """Return the values."""
+        del scale
+        return stored.float()
 
 
 class Int8(Storage):
@@ -84,6 +101,10 @@ class Int8(Storage):
         values *= scale["step"]
         values += scale["centre"]
         return values
+
+    def decode_tensor(self, stored: Tensor, scale: Mapping[str, Tensor]) -> Tensor:
+        """Return centre + code * step."""
+        return stored.float() * scale["step"] + scale["centre"]
 
 
 STORAGES: Mapping[str, Storage] = MappingProxyType({storage.name: storage for storage in (Float16(), Int8())})

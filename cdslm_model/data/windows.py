@@ -16,6 +16,7 @@ from cdslm_model.data.clip_table import ClipTable
 from cdslm_model.data.mel import MelSpec, Normalizer
 from cdslm_model.data.shard import Shard, shard_paths, shard_record
 from cdslm_model.data.storage import find_storage
+from cdslm_model.data.stored import Decoder, StoredWindows
 from cdslm_model.errors import DataError
 from cdslm_model.seeding import random_source
 
@@ -124,6 +125,24 @@ class Shards:
             parts.append(shard.read(max(0, start - first), stop - first))
         return torch.from_numpy(np.concatenate(parts))
 
+    def read_stored(self, start: int, stop: int) -> tuple[npt.NDArray[Any], npt.NDArray[np.int32]]:
+        """Return codes `[stop - start, mels]` and shard numbers `[stop - start]` of frames start..stop."""
+        codes = np.empty((stop - start, self.spec.mels), self.storage.dtype)
+        numbers = np.empty(stop - start, np.int32)
+        while start < stop:
+            number = int(np.searchsorted(self.starts, start, "right")) - 1
+            first, end = int(self.starts[number]), min(stop, int(self.starts[number + 1]))
+            rows = slice(len(codes) - (stop - start), len(codes) - (stop - end))
+            codes[rows], numbers[rows] = self._shards[number].stored[start - first : end - first], number
+            start = end
+        return codes, numbers
+
+    def decoder(self, normalizer: Normalizer, device: torch.device | str) -> Decoder:
+        """Return what decodes and normalises windows of this folder on a device."""
+        names = self._shards[0].scale
+        scale = {name: torch.from_numpy(np.stack([shard.scale[name] for shard in self._shards])) for name in names}
+        return Decoder(self.storage, scale, normalizer, device)
+
     def stretches(self, join_speakers: bool) -> npt.NDArray[np.int64]:
         """Return start and stop frames of the stretches in which windows may lie, `[stretches, 2]`.
 
@@ -187,13 +206,23 @@ class Windows:
 
     def window(self, position: float) -> tuple[Tensor, Tensor]:
         """Return context and continuation at a position in [0, 1) of all windows, float32 `[frames, mels]` each."""
+        start = self._start(position)
+        mels = self.shards.read(start, start + self.frames)
+        return mels[: self.context_frames], mels[self.context_frames :]
+
+    def _start(self, position: float) -> int:
+        """Return the first frame of the window at a position in [0, 1) of all windows."""
         index = int(position * self._positions[-1])
         stretch = int(np.searchsorted(self._positions, index, "right"))
         before = int(self._positions[stretch - 1]) if stretch else 0
-        return self._read(int(self._starts[stretch]) + index - before)
+        return int(self._starts[stretch]) + index - before
 
-    def batch(self, seed: int, step: int, rows: Sequence[int], size: int) -> tuple[Tensor, Tensor]:
-        """Return the windows in some rows of a step's batch, `[rows, frames, mels]` each.
+    def spread(self, count: int) -> StoredWindows:
+        """Return windows that lie evenly over the speech, as they are stored."""
+        return self._stored([self._start((index + 0.5) / count) for index in range(count)])
+
+    def batch(self, seed: int, step: int, rows: Sequence[int], size: int) -> StoredWindows:
+        """Return the windows in some rows of a step's batch, as they are stored.
 
         Args:
             seed: The run's.
@@ -203,23 +232,25 @@ class Windows:
         """
         # by their number in the whole run: a resumed run, or one on more processes, draws the same windows
         places = [divmod(step * size + row, self.per_epoch) for row in rows]
-        drawn = [self._read(int(self._epoch(seed, epoch)[place])) for epoch, place in places]
-        contexts, continuations = zip(*drawn, strict=True)
-        return torch.stack(contexts), torch.stack(continuations)
+        return self._stored([int(self._epoch(seed, epoch)[place]) for epoch, place in places])
 
-    def _read(self, start: int) -> tuple[Tensor, Tensor]:
-        mels = self.shards.read(start, start + self.frames)
-        return mels[: self.context_frames], mels[self.context_frames :]
+    def _stored(self, starts: Sequence[int]) -> StoredWindows:
+        read = [self.shards.read_stored(start, start + self.frames) for start in starts]
+        codes, numbers = (torch.from_numpy(np.stack(part)) for part in zip(*read, strict=True))
+        return StoredWindows(codes, numbers)
 
     def _epoch(self, seed: int, epoch: int) -> npt.NDArray[np.int64]:
         """Return the first frames of an epoch's windows, in its random order."""
-        if (seed, epoch) not in self._epochs:
+        order = self._epochs.get((seed, epoch))
+        if order is None:
             source = random_source(seed, "epoch", epoch)
             phases = (source.random(len(self._starts)) * (self._slack + 1)).astype(np.int64)
             first = np.cumsum(self._counts) - self._counts
             within = np.arange(self.per_epoch) - np.repeat(first, self._counts)
             starts = np.repeat(self._starts + phases, self._counts) + within * self.frames
-            # a batch lies in two epochs at most, and they follow each other
-            self._epochs = {key: order for key, order in self._epochs.items() if key == (seed, epoch - 1)}
-            self._epochs[seed, epoch] = starts[np.argsort(source.random(self.per_epoch), kind="stable")]
-        return self._epochs[seed, epoch]
+            order = starts[np.argsort(source.random(self.per_epoch), kind="stable")]
+            # a batch lies in two epochs at most, and they follow each other; replaced as a whole, as other threads read
+            self._epochs = {
+                key: kept for key, kept in self._epochs.items() if key in {(seed, epoch - 1), (seed, epoch + 1)}
+            } | {(seed, epoch): order}
+        return order

@@ -13,6 +13,7 @@ It knows no diffusion: it maps streams of frames and a time in 0..1 to frames of
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -60,6 +61,9 @@ class Stream(nn.Module):
     Args:
         config: The shape.
         context_pre_only: The stream provides keys and values in this block and is not updated by it.
+
+    Attributes:
+        vectors: adaLN vectors: shift, scale and, unless `context_pre_only`, gate, shift, scale, gate.
     """
 
     def __init__(self, config: Config, *, context_pre_only: bool) -> None:
@@ -67,7 +71,8 @@ class Stream(nn.Module):
         d = config.width
         self.context_pre_only = context_pre_only
         self._heads = (3, config.heads, config.head_dim)
-        self.modulation = Projection(d, (2 if context_pre_only else 6) * d, "modulation", "bias")
+        self.vectors = 2 if context_pre_only else 6
+        self.modulation = Projection(d, self.vectors * d, "modulation", "bias")
         self.qkv = Projection(d, 3 * d, "hidden", "bias")
         self.query_norm, self.key_norm = RMSNormScale(config.head_dim), RMSNormScale(config.head_dim)
         if not context_pre_only:
@@ -77,7 +82,7 @@ class Stream(nn.Module):
 
     def adaln(self, condition: Tensor) -> tuple[Tensor, ...]:
         """Return the adaLN parameters: shift, scale and, unless `context_pre_only`, gate, shift, scale, gate."""
-        return torch.chunk(self.modulation(condition), 2 if self.context_pre_only else 6, dim=-1)
+        return torch.chunk(self.modulation(condition), self.vectors, dim=-1)
 
     def project(self, tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         """Return queries, keys and values, `[..., tokens, 3, heads, head_dim]`."""
@@ -112,6 +117,9 @@ class Block(nn.Module):
         config: The shape.
         last: Every stream but the final one is `context_pre_only`.
         residual: Multiplier of each branch before it is added.
+
+    Attributes:
+        vectors: adaLN vectors of each stream.
     """
 
     def __init__(self, config: Config, *, last: bool, residual: float) -> None:
@@ -121,6 +129,7 @@ class Block(nn.Module):
         self.streams = nn.ModuleList(
             Stream(config, context_pre_only=last and index < conditions) for index in range(conditions + 1)
         )
+        self.vectors = [stream.vectors for stream in self._streams()]
 
     def forward(self, tokens: Sequence[Tensor], condition: Tensor, layout: Layout) -> list[Tensor]:
         """Return the tokens of each stream after the block.
@@ -130,18 +139,23 @@ class Block(nn.Module):
             condition: Embedding of the diffusion time, `[batch, d]`.
             layout: Positions of the tokens in time and in the batch.
         """
-        adaln = [
-            [layout.spread(parameter, index) for parameter in stream.adaln(condition)]
-            for index, stream in enumerate(self._streams())
-        ]
+        return self.modulated(tokens, self.adaln(condition), layout)
+
+    def adaln(self, condition: Tensor) -> list[tuple[Tensor, ...]]:
+        """Return the adaLN parameters of each stream, `[batch, d]` each."""
+        return [stream.adaln(condition) for stream in self._streams()]
+
+    def modulated(self, tokens: Sequence[Tensor], adaln: Sequence[Sequence[Tensor]], layout: Layout) -> list[Tensor]:
+        """Return the tokens of each stream after the block, from adaLN parameters that are there already."""
+        spread = [[layout.spread(vector, index) for vector in own] for index, own in enumerate(adaln)]
         projected = [
             stream.project(own, shift, scale)
-            for stream, own, (shift, scale, *_) in zip(self._streams(), tokens, adaln, strict=True)
+            for stream, own, (shift, scale, *_) in zip(self._streams(), tokens, spread, strict=True)
         ]
         attended = layout.attend(projected, [stream.norm_scales for stream in self._streams()])
         return [
-            own if stream.context_pre_only else stream.update(own, out, parameters[2:], self.residual)
-            for stream, own, out, parameters in zip(self._streams(), tokens, attended, adaln, strict=True)
+            own if stream.context_pre_only else stream.update(own, out, vectors[2:], self.residual)
+            for stream, own, out, vectors in zip(self._streams(), tokens, attended, spread, strict=True)
         ]
 
     def _streams(self) -> Iterator[Stream]:
@@ -203,13 +217,51 @@ class MMDiT(nn.Module):
             return self._dense(streams, time)
         return self._packed(streams, time, counts)
 
+    def modulations(self, time: Tensor) -> Tensor:
+        """Return the adaLN parameters of all blocks for each time `[times]`, one after the other, `[times, values]`.
+
+        They depend on the time only, and sampling uses the same times for every batch: a third of all parameters need
+        not be read again in its steps.
+        """
+        condition = self._condition(time)
+        return torch.cat([vector for block in self._blocks() for own in block.adaln(condition) for vector in own], -1)
+
+    def tokens(self, conditions: Sequence[Tensor]) -> list[Tensor]:
+        """Return the tokens of the streams before the generated one, `[batch, tokens, d]` each."""
+        return [self._embedded(self._patched(own, generated=False), index) for index, own in enumerate(conditions)]
+
+    def layout(self, counts: Sequence[int], device: torch.device) -> Dense:
+        """Return the dense layout of streams of these numbers of tokens."""
+        config = self.config
+        return Dense(
+            stream_times(counts, config.patch, device), config.head_dim, self.embed.weight.dtype, config.rotary_base
+        )
+
+    def step(self, conditions: Sequence[Tensor], generated: Tensor, modulation: Tensor, layout: Dense) -> Tensor:
+        """Return what `forward` returns, from parts that many steps share.
+
+        Args:
+            conditions: Of `tokens`.
+            generated: The generated stream, `[batch, frames, mels]`.
+            modulation: One row of `modulations`, `[values]`; all clips are at one time.
+            layout: Of `layout`.
+        """
+        frames = generated.shape[1]
+        hidden: Sequence[Tensor] = [*conditions, self._embedded(self._patched(generated, generated=True), -1)]
+        vectors = iter(modulation.view(1, -1, self.config.width).unbind(1))
+        for block in self._blocks():
+            hidden = block.modulated(hidden, [list(itertools.islice(vectors, n)) for n in block.vectors], layout)
+        return self._frames(self._projected(hidden[-1]), frames)
+
     def _dense(self, streams: Sequence[Tensor], time: Tensor) -> Tensor:
         """Return the output for clips of equal lengths."""
-        last = len(streams) - 1
-        tokens = [self._embedded(self._patched(own, index == last), index) for index, own in enumerate(streams)]
-        times = stream_times([own.shape[1] for own in tokens], self.config.patch, time.device)
-        out = self._run(tokens, time, Dense(times, self.config.head_dim, tokens[0].dtype, self.config.rotary_base))
-        return out.reshape(len(out), -1, self.config.mels)[:, : streams[-1].shape[1]]
+        tokens = [*self.tokens(streams[:-1]), self._embedded(self._patched(streams[-1], generated=True), -1)]
+        layout = self.layout([own.shape[1] for own in tokens], time.device)
+        return self._frames(self._run(tokens, time, layout), streams[-1].shape[1])
+
+    def _frames(self, out: Tensor, frames: int) -> Tensor:
+        """Return tokens as frames, without those that fill the last token."""
+        return out.reshape(len(out), -1, self.config.mels)[:, :frames]
 
     def _packed(self, streams: Sequence[Tensor], time: Tensor, counts: Sequence[Sequence[int]]) -> Tensor:
         """Return the output for clips of different lengths, without computing any padding."""
@@ -233,17 +285,31 @@ class MMDiT(nn.Module):
 
     def _run(self, tokens: Sequence[Tensor], time: Tensor, layout: Layout) -> Tensor:
         """Return the output projection of the last stream's tokens."""
-        # float32 until here: at the highest frequency bfloat16 would confuse near times
-        features = time_features(time).to(self.time_in.weight.dtype)
-        condition = functional.silu(self.time_out(functional.silu(self.time_in(features))))
+        condition = self._condition(time)
         hidden: Sequence[Tensor] = tokens
         for block in self.blocks:
             hidden = block(hidden, condition, layout)
+        return self._projected(hidden[-1])
+
+    def _condition(self, time: Tensor) -> Tensor:
+        """Return the embedding of the diffusion time, `[batch, d]`."""
+        # float32 until here: at the highest frequency bfloat16 would confuse near times
+        features = time_features(time).to(self.time_in.weight.dtype)
+        condition: Tensor = functional.silu(self.time_out(functional.silu(self.time_in(features))))
+        return condition
+
+    def _projected(self, hidden: Tensor) -> Tensor:
+        """Return the output projection of tokens."""
         # muP's multiplier scales the input, as the bias must stay unscaled
         out: Tensor = self.out(
-            functional.layer_norm(hidden[-1], (self.config.width,), eps=_NORM_EPS) * self._output_multiplier
+            functional.layer_norm(hidden, (self.config.width,), eps=_NORM_EPS) * self._output_multiplier
         )
         return out
+
+    def _blocks(self) -> Iterator[Block]:
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            yield block
 
     def _embedded(self, patches: Tensor, stream: int) -> Tensor:
         """Return a stream's tokens; context and generated speech share one projection."""

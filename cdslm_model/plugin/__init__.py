@@ -15,6 +15,7 @@ from cdslm_model.plugin.continuing import (
     generated_clip,
     prompt_key,
     reraised,
+    vocoder_weights,
 )
 from cdslm_model.plugin.generator import CdslmGenerator, CdslmOptions
 
@@ -28,6 +29,7 @@ __all__ = [
     "generated_clip",
     "prompt_key",
     "reraised",
+    "vocoder_weights",
 ]
 
 

@@ -23,6 +23,7 @@ __all__ = [
     "generated_clip",
     "prompt_key",
     "reraised",
+    "vocoder_weights",
 ]
 
 
@@ -157,6 +158,15 @@ def generated_clip(key: str, samples: npt.NDArray[np.float32], rate_hz: int | No
     """Return generated samples as a clip."""
     assert rate_hz is not None  # a checkpoint states its rate
     return Clip(key=key, samples=samples, rate_hz=rate_hz, digest=content_digest(samples, rate_hz))
+
+
+def vocoder_weights(name: str) -> dict[str, str]:
+    """Return the digest of a vocoder's weights, for the fingerprint of a generator; empty for one without weights."""
+    from cdslm_model.sample.vocoder import vocoder_digest
+
+    with reraised():
+        digest = vocoder_digest(name)
+    return {} if digest is None else {"vocoder": digest}
 
 
 @contextmanager

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from cdslm_model.data.windows import Shards, Windows
 from cdslm_model.errors import ModelError
+from cdslm_model.noise import clip_noise
 from cdslm_model.sample.continuation import Continuer
-from cdslm_model.seeding import clip_noise
 
 __all__ = ["FRAMES", "probe", "ridge_prediction", "text"]
 
@@ -59,7 +59,7 @@ def probe(run: Path | str, train: Path, valid: Path, windows: int = 128, device:
     # 16 frames of 80 bands are 1280 regressors: the windows of a probe are too few to fit them
     fitted = _windows(Windows(Shards(train), *shape), model, _RIDGE_WINDOWS_PER_PROBE * windows)
     ridge = ridge_prediction(fitted, context, frames)
-    noise = torch.stack([clip_noise(0, f"probe {number}", *clean.shape[1:]) for number in range(windows)])
+    noise = clip_noise(0, [f"probe {number}" for number in range(windows)], *clean.shape[1:])
     end = torch.full((windows,), model.process.last_time, dtype=torch.float64)
     # x_t is all noise there: what x0 explains can come from the context only
     x0, _ = model.process.denoised(noise, _predicted(model, context, noise, end), end)

@@ -1,7 +1,8 @@
 """Vocoders, from log-mels to samples: Griffin-Lim, or any vocoder of an installed distribution.
 
 A distribution provides one by an entry point in the group `cdslm_model.vocoders` whose object is called with the
-spec and the text after the colon of `name:argument`, and returns a `Vocoder`.
+spec and the text after the colon of `name:argument`, and returns a `Vocoder`. An object with weights has a method
+`digest(argument)` too, which returns their identity without loading them.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ from torch.nn import functional
 from cdslm_model.data.mel import LogMel, MelSpec, mel_filters
 from cdslm_model.errors import ModelError
 
-__all__ = ["DEFAULT", "GROUP", "GriffinLim", "Vocoder", "find_vocoder", "griffin_lim", "roundtrip"]
+__all__ = ["DEFAULT", "GROUP", "GriffinLim", "Vocoder", "find_vocoder", "griffin_lim", "roundtrip", "vocoder_digest"]
 
 GROUP = "cdslm_model.vocoders"
 DEFAULT = "griffin-lim"
@@ -57,6 +58,7 @@ class GriffinLim:
         self._spec = spec
         self._iterations, self._momentum = iterations, momentum
         self._filters = mel_filters(spec)
+        self._inverse = torch.linalg.pinv(self._filters)
         self._window = torch.hann_window(spec.window)
 
     @property
@@ -86,7 +88,7 @@ class GriffinLim:
         filters = self._filters.to(log_mel.device)
         # the log-mels of a model that diverged would overflow the power
         mel = torch.pow(10.0, log_mel.clamp(self._spec.silence, _LOUDEST))
-        magnitudes: Tensor = (mel @ torch.linalg.pinv(filters)).clamp_(min=1e-8)
+        magnitudes: Tensor = (mel @ self._inverse.to(log_mel.device)).clamp_(min=1e-8)
         target = mel @ filters.T
         for _ in range(30):
             # Lee & Seung 2001: a multiplicative step of non-negative least squares never raises the error
@@ -148,6 +150,17 @@ def find_vocoder(name: str, spec: MelSpec) -> Vocoder:
             "or a model of the same log-mels"
         )
     return vocoder
+
+
+def vocoder_digest(name: str) -> str | None:
+    """Return the identity of a vocoder's weights, None for one without weights.
+
+    Raises:
+        ModelError: There is no such vocoder, or its weights cannot be found.
+    """
+    name, _, argument = name.partition(":")
+    digest: Callable[[str], str] | None = getattr(_point(name).load(), "digest", None)
+    return digest(argument) if digest else None
 
 
 def _point(name: str) -> EntryPoint:

@@ -9,16 +9,20 @@ import torch
 from torch import Tensor
 
 from cdslm_model.data.mel import Normalizer
+from cdslm_model.data.stored import Decoder, StoredWindows
 from cdslm_model.data.windows import Windows
 from cdslm_model.diffusion import TARGETS, Process
-from cdslm_model.seeding import clip_noise, random_source
+from cdslm_model.noise import Noise, noise_keys
+from cdslm_model.seeding import random_source
 
-__all__ = ["Batch", "Validation", "losses", "training_batch"]
+__all__ = ["Batch", "Collator", "StoredBatch", "Validation", "losses", "training_batch"]
 
 Network = Callable[[tuple[Tensor, ...], Tensor], Tensor]
 ONSET_FRAMES = 8.0
 _VALIDATION_SEED = 0
 _GOLDEN = 0.6180339887498949
+_PIECE = 16
+"""Windows that are decoded at once for the loss of the best constant."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,16 +41,60 @@ class Batch:
     noise: Tensor
     time: Tensor
 
-    def to(self, device: torch.device) -> Batch:
-        """Return the batch on a device."""
-        moved = (value.to(device, non_blocking=True) for value in (self.context, self.clean, self.noise, self.time))
-        return Batch(*moved)
 
-    def split(self, size: int) -> Iterator[Batch]:
+@dataclass(frozen=True, slots=True)
+class StoredBatch:
+    """What a batch is made from on the device: 2 bytes a value with float16, and no noise.
+
+    Attributes:
+        windows: Context and continuation as they are stored.
+        keys: Of the noise, int64 `[batch, 4]`.
+        time: float64 `[batch]` in [0, 1].
+    """
+
+    windows: StoredWindows
+    keys: Tensor
+    time: Tensor
+
+    def pinned(self) -> StoredBatch:
+        """Return a copy in page-locked memory."""
+        return StoredBatch(self.windows.pinned(), self.keys.pin_memory(), self.time.pin_memory())
+
+    def to(self, device: torch.device) -> StoredBatch:
+        """Return the batch on a device; the copy may still be under way."""
+        keys, time = (value.to(device, non_blocking=True) for value in (self.keys, self.time))
+        return StoredBatch(self.windows.to(device), keys, time)
+
+    def split(self, size: int) -> Iterator[StoredBatch]:
         """Yield batches of at most `size` windows."""
-        pieces = (torch.split(value, size) for value in (self.context, self.clean, self.noise, self.time))
-        for piece in zip(*pieces, strict=True):
-            yield Batch(*piece)
+        keys, times = torch.split(self.keys, size), torch.split(self.time, size)
+        for piece in zip(self.windows.split(size), keys, times, strict=True):
+            yield StoredBatch(*piece)
+
+
+class Collator:
+    """Makes batches on one device from what is stored.
+
+    Args:
+        decoder: Of the windows.
+        context_frames: Frames of a window that are context.
+        noise: Source of the noise.
+    """
+
+    def __init__(self, decoder: Decoder, context_frames: int, noise: Noise) -> None:
+        self._decoder, self._context_frames, self._noise = decoder, context_frames, noise
+
+    @classmethod
+    def of(cls, windows: Windows, normalizer: Normalizer, device: torch.device | str) -> Collator:
+        """Return the collator of some windows."""
+        decoder = windows.shards.decoder(normalizer, device)
+        return cls(decoder, windows.context_frames, Noise(windows.frames, device))
+
+    def __call__(self, stored: StoredBatch) -> Batch:
+        """Return decoded, normalised windows with their noise and times."""
+        mels = self._decoder(stored.windows)
+        context, clean = mels[:, : self._context_frames], mels[:, self._context_frames :]
+        return Batch(context, clean, self._noise(stored.keys, *clean.shape[1:]), stored.time)
 
 
 def losses(network: Network, process: Process, batch: Batch, onset_weight: float = 0.0) -> Tensor:
@@ -72,37 +120,29 @@ def losses(network: Network, process: Process, batch: Batch, onset_weight: float
 
 
 def training_batch(
-    windows: Windows,
-    normalizer: Normalizer,
-    seed: int,
-    step: int,
-    rows: Sequence[int],
-    size: int,
-    end_share: float = 0.0,
-) -> Batch:
+    windows: Windows, seed: int, step: int, rows: Sequence[int], size: int, end_share: float = 0.0
+) -> StoredBatch:
     """Return some rows of a step's batch; the rows do not depend on which process computes which.
 
     Times are stratified over the whole batch: the step draws an offset, each row adds its share of [0, 1).
 
     Args:
         windows: Training speech.
-        normalizer: Scales log-mels to mean 0 and deviation 1.
         seed: The run's.
         step: Counts from 0.
         rows: Of 0 .. size - 1.
         size: Windows in the whole batch.
         end_share: Share of the times that are 1, pure noise; the others are even over [0, 1).
     """
-    context, clean = windows.batch(seed, step, rows, size)
     # keyed by the row in the whole batch, so that the number of processes does not change it
-    noise = torch.stack([clip_noise(seed, f"step {step} place {row}", *clean.shape[1:]) for row in rows])
+    keys = noise_keys(seed, [f"step {step} place {row}" for row in rows])
     # Kingma et al. 2021: evenly spread times under one random offset lower the variance of the loss
     offset = random_source(seed, "time", step).random()
     # stretched beyond 1 and cut there: a share of end_share falls on exactly 1, pure noise
     time = torch.tensor(
         [min(1.0, (offset + row / size) % 1.0 / (1.0 - end_share)) for row in rows], dtype=torch.float64
     )
-    return Batch(normalizer.normalize(context), normalizer.normalize(clean), noise, time)
+    return StoredBatch(windows.batch(seed, step, rows, size), keys, time)
 
 
 class Validation:
@@ -115,30 +155,41 @@ class Validation:
         windows: Held-out speech.
         normalizer: The model's.
         count: How many windows.
+
+    Attributes:
+        stored: All windows, with the keys of their noise and their times.
     """
 
     def __init__(self, windows: Windows, normalizer: Normalizer, count: int) -> None:
-        spread = [windows.window((index + 0.5) / count) for index in range(count)]
-        context, clean = (normalizer.normalize(torch.stack(part)) for part in zip(*spread, strict=True))
-        noise = torch.stack([clip_noise(_VALIDATION_SEED, f"valid {n}", *clean.shape[1:]) for n in range(count)])
+        self._windows, self._normalizer, self.count = windows, normalizer, count
+        keys = noise_keys(_VALIDATION_SEED, [f"valid {number}" for number in range(count)])
         # windows follow the order of the data: rising times would tie each noise level to a part of it
         time = torch.tensor([(0.5 + index * _GOLDEN) % 1.0 for index in range(count)], dtype=torch.float64)
-        self.batch = Batch(context, clean, noise, time)
+        self.stored = StoredBatch(windows.spread(count), keys, time)
+
+    def collator(self, device: torch.device | str) -> Collator:
+        """Return what makes batches of these windows on a device."""
+        return Collator.of(self._windows, self._normalizer, device)
 
     def constant_loss(self, process: Process) -> float:
         """Return the loss of the best constant prediction: the mean target of each time and mel band.
 
         The mean is that of these very windows, so that no constant has a lower loss.
         """
-        batch = self.batch
-        of_clean, _ = TARGETS[process.target](*process.scales(batch.time))
-        # the noise has mean 0: only the part of x0 in the target has a mean to predict
-        constant = of_clean[:, None, None] * batch.clean.double().mean((0, 1))
-        target = process.predicted(batch.clean, batch.noise, batch.time)
-        return float((process.weight(batch.time) * (target - constant).square().mean((1, 2))).mean())
+        collate, mean, loss = self.collator("cpu"), torch.zeros(()), 0.0
+        # in pieces: all windows in float32, with their noise, would be four times what is stored
+        for piece in self.stored.split(_PIECE):
+            mean = mean + collate(piece).clean.double().mean(1).sum(0) / self.count
+        for piece in self.stored.split(_PIECE):
+            batch = collate(piece)
+            of_clean, _ = TARGETS[process.target](*process.scales(batch.time))
+            # the noise has mean 0: only the part of x0 in the target has a mean to predict
+            errors = process.predicted(batch.clean, batch.noise, batch.time) - of_clean[:, None, None] * mean
+            loss += float((process.weight(batch.time) * errors.square().mean((1, 2))).sum())
+        return loss / self.count
 
-    def share(self, rank: int, world: int) -> Batch:
+    def share(self, rank: int, world: int) -> StoredBatch:
         """Return every `world`-th window from `rank` on."""
-        batch = self.batch
+        stored = self.stored
         # interleaved, so that shares differ by one window at most
-        return Batch(*(value[rank::world] for value in (batch.context, batch.clean, batch.noise, batch.time)))
+        return StoredBatch(stored.windows.every(world, rank), stored.keys[rank::world], stored.time[rank::world])

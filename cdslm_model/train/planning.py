@@ -74,24 +74,39 @@ def planned(job: Job[Settings]) -> dict[str, Any]:
 
     Returns:
         "parameters", "tokens", "flops", "six_nd" and "steps" as `result.json` has them; "epochs", the frames drawn over
-        the frames in stretches as long as a window; "training_flops" of the longest run and its branches together;
-        "bytes" of the checkpoints that stay; "rate_hz" of what the model will generate.
+        the frames in stretches as long as a window; "speech_hours", those that are drawn; "training_flops" of the
+        longest run and its branches together; "bytes" of the checkpoints that stay; of generation "rate_hz", and the
+        "evaluation_flops" of the network over one window and the "evaluation_seconds" that such a window generates;
+        "branches", all of this for each length of the job, each with "training_flops" and "bytes" of all up to it.
     """
     settings, config = job.settings, job.settings.config
-    costs = per_step(settings)
-    runs = schedules(job)
-    steps = runs[-1].steps
-    # of each branch the checkpoint where it leaves the main run stays too
-    kept = sum(min(_KEPT, max(1, math.ceil(plan.steps / settings.save_every))) for plan in runs) + len(runs) - 1
-    frames = _usable_frames(job.data, config.context_frames + config.continuation_frames, settings.join_speakers)
+    costs, runs = per_step(settings), schedules(job)
+    shape = (config.context_frames, config.continuation_frames)
+    frames = _usable_frames(job.data, sum(shape), settings.join_speakers)
     spec = MelSpec() if frames is None else read_spec(job.data)
-    return {
-        **result_counts(config.parameters(), steps, costs),
-        **(data_use(settings, steps, frames) if frames else {"epochs": None}),
-        "training_flops": training_steps(runs) * costs["flops"],
-        "bytes": kept * _BYTES_A_PARAMETER * config.parameters(),
+    generation = {
         "rate_hz": spec.rate_hz,
+        "evaluation_flops": float(flops.forward(config, *shape).total),
+        "evaluation_seconds": config.continuation_frames / spec.frame_rate,
     }
+    branches = [
+        {
+            **result_counts(config.parameters(), last.steps, costs),
+            **(data_use(settings, last.steps, frames) if frames else {"epochs": None}),
+            "speech_hours": last.steps * settings.batch_size * sum(shape) / spec.frame_rate / 3600,
+            "training_flops": training_steps(so_far) * costs["flops"],
+            "bytes": _checkpoints(so_far, settings.save_every) * _BYTES_A_PARAMETER * config.parameters(),
+            **generation,
+        }
+        for so_far, last in ((runs[:count], runs[count - 1]) for count in range(1, len(runs) + 1))
+    ]
+    return {**branches[-1], "branches": branches}
+
+
+def _checkpoints(runs: Sequence[WarmupStableDecay], save_every: int) -> int:
+    """Return the checkpoints that a main run and its branches leave."""
+    # of each branch the checkpoint where it leaves the main run stays too
+    return sum(min(_KEPT, max(1, math.ceil(plan.steps / save_every))) for plan in runs) + len(runs) - 1
 
 
 def _usable_frames(folder: Path, window: int, join_speakers: bool) -> int | None:

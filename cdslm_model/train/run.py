@@ -99,6 +99,7 @@ class _Runs:
             "parameters": "all trainable parameters",
             "tokens": "mel tokens of context and continuation that entered the network",
             "flops": "exact training FLOPs (3 x forward), validation not counted",
+            "noise": settings.noise,
             **{f"tokens, {name}": f"{count * settings.batch_size} a step" for name, count in tokens.items()},
         }
         self.schedules = schedules(job)

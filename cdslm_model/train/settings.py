@@ -15,6 +15,7 @@ from cdslm_model.net.config import Config
 __all__ = ["PRECISIONS", "RunSettings", "Settings"]
 
 PRECISIONS = ("auto", "float32", "bfloat16")
+_NOISE, _EARLIER_NOISE = "philox4x32", "numpy-philox4x64 (of an earlier version, which alone can continue it)"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -115,6 +116,7 @@ class Settings(RunSettings):
         end_share, onset_weight, attention_bias: See `cdslm_model.train.recipes`; 0 is the paper's.
         precision: Of matrix products and attention in training: "float32", "bfloat16" (weights, averages and moments
             stay float32), or "auto", bfloat16 on a GPU that has it and float32 elsewhere.
+        noise: Generator of the noise of training and validation; a run continues on its own only.
     """
 
     may_change: ClassVar[frozenset[str]] = frozenset({"valid_every", "save_every", "accumulate"})
@@ -129,6 +131,7 @@ class Settings(RunSettings):
     onset_weight: float = 0.0
     attention_bias: float = 0.0
     precision: str = "auto"
+    noise: str = _NOISE
 
     def check(self, processes: int = 1) -> None:
         """Check all values; see `RunSettings.check`."""
@@ -140,6 +143,8 @@ class Settings(RunSettings):
             raise ModelError(
                 f"batch_size = {self.batch_size} does not divide into {processes} processes x {self.accumulate} pieces"
             )
+        if self.noise != _NOISE:
+            raise ModelError(f"noise = {self.noise!r} is not that of this version, {_NOISE!r}")
         if not 0 <= self.ema < 1:
             raise ModelError(f"ema = {self.ema} lies outside 0..1; 1 would never learn")
         if not 0 < self.ema_share <= 1:
@@ -161,7 +166,7 @@ class Settings(RunSettings):
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the settings of the JSON values of `as_dict`."""
         config, process = Config.from_dict(values["config"]), Process(**values["process"])
-        return cls(**{**values, "config": config, "process": process})
+        return cls(**{"noise": _EARLIER_NOISE, **values, "config": config, "process": process})
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:

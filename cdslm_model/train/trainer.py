@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -20,11 +21,14 @@ from cdslm_model.errors import CheckpointError, NotANumberError, TrainingError
 from cdslm_model.net.mmdit import MMDiT
 from cdslm_model.net.parametrization import initialise, optimizer_groups
 from cdslm_model.train.distributed import World, like, local, spread, whole
-from cdslm_model.train.objective import Batch, Validation, losses, training_batch
+from cdslm_model.train.objective import Collator, StoredBatch, Validation, losses, training_batch
 from cdslm_model.train.schedule import WarmupStableDecay
 from cdslm_model.train.settings import Settings
 
 __all__ = ["Trainer"]
+
+_LOADERS = 4
+"""Threads that read windows for a GPU."""
 
 
 class Trainer:
@@ -48,8 +52,10 @@ class Trainer:
         validation: Validation,
         compile_model: bool = False,
     ) -> None:
-        self.settings, self.world, self.windows, self.normalizer = settings, world, windows, normalizer
+        self.settings, self.world, self.windows = settings, world, windows
         self.validation, self.process = validation, settings.process
+        self._collate = Collator.of(windows, normalizer, world.device)
+        self._collate_held_out = validation.collator(world.device)
         self.model = MMDiT(settings.config)
         # on the CPU and before sharding: a seed gives the same weights on any device and number of processes
         source = torch.Generator().manual_seed(settings.seed)
@@ -124,33 +130,40 @@ class Trainer:
         Raises:
             NotANumberError: The loss or the gradient is not finite.
         """
-        # a batch depends on its step only: made ahead, it is the one that a resumed run would make
-        with ThreadPoolExecutor(1) as ahead:
-            waiting: Future[Batch] = ahead.submit(self._batch, self.step)
-            while self.step < until:
-                batch = waiting.result()
-                if self.step + 1 < until:
-                    waiting = ahead.submit(self._batch, self.step + 1)
-                share = schedule.share(self.step)
-                for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
-                    group["lr"] = peak * share
-                yield self._update(batch, share)
+        for batch in self._batches(until):
+            share = schedule.share(self.step)
+            for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+                group["lr"] = peak * share
+            yield self._update(batch, share)
 
-    def _batch(self, step: int) -> Batch:
-        size = self.settings.batch_size
+    def _batches(self, until: int) -> Iterator[StoredBatch]:
+        """Yield the batch of each step, read ahead by threads; a batch depends on its step only."""
+        on_gpu = self.world.device.type == "cuda"
+        # on a CPU the network needs the cores, and a step takes far longer than its batch
+        threads = _LOADERS if on_gpu else 1
+        with ThreadPoolExecutor(threads) as ahead:
+            waiting: deque[Future[StoredBatch]] = deque()
+            for step in range(self.step, until):
+                last = min(until, step + threads + 1)
+                waiting.extend(ahead.submit(self._batch, later) for later in range(step + len(waiting), last))
+                yield waiting.popleft().result().to(self.world.device)
+
+    def _batch(self, step: int) -> StoredBatch:
+        settings, size = self.settings, self.settings.batch_size
         # equal shares: FSDP averages gradients over processes, which is the batch's mean only then
         each = size // self.world.size
         rows = range(self.world.rank * each, (self.world.rank + 1) * each)
-        settings = self.settings
-        return training_batch(self.windows, self.normalizer, settings.seed, step, rows, size, settings.end_share)
+        batch = training_batch(self.windows, settings.seed, step, rows, size, settings.end_share)
+        # pinned here, in a loader's thread: a copy from other memory makes the CPU wait for the GPU
+        return batch.pinned() if self.world.device.type == "cuda" else batch
 
-    def _update(self, batch: Batch, share: float) -> dict[str, float]:
-        pieces = list(batch.to(self.world.device).split(len(batch.time) // self.settings.accumulate))
+    def _update(self, batch: StoredBatch, share: float) -> dict[str, float]:
+        pieces = list(batch.split(len(batch.time) // self.settings.accumulate))
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.world.device)
         for piece in pieces:
             with self._precision():
-                values = losses(self.network, self.process, piece, self.settings.onset_weight)
+                values = losses(self.network, self.process, self._collate(piece), self.settings.onset_weight)
                 # pieces are of one size, so that their gradients add up to that of the whole share's mean
                 loss = values.mean() / len(pieces)
             loss.backward()  # type: ignore[no-untyped-call]
@@ -177,7 +190,7 @@ class Trainer:
         per_pass = max(1, self.settings.batch_size // self.world.size // self.settings.accumulate)
         pieces = list(mine.split(per_pass))
         # every pass gathers sharded weights, a collective call: a process with one less would leave the others waiting
-        largest = -(-len(self.validation.batch.time) // self.world.size)
+        largest = -(-self.validation.count // self.world.size)
         extra = -(-largest // per_pass) - len(pieces)
         # shares may differ by a window: sums add up over processes where means would not
         sums = torch.zeros(2, dtype=torch.float64, device=self.world.device)
@@ -185,13 +198,14 @@ class Trainer:
             for piece in pieces:
                 with self._precision():
                     # without the onset weight: every frame counts the same in the loss that runs are compared by
-                    values = losses(self.network, self.process, piece).double()
+                    values = losses(self.network, self.process, self._collate_held_out(piece)).double()
                 sums += torch.stack((values.sum(), values.square().sum()))
             for _ in range(extra):
+                piece = next(self.validation.stored.split(1)).to(self.world.device)
                 with self._precision():
-                    losses(self.network, self.process, next(self.validation.batch.split(1)).to(self.world.device))
+                    losses(self.network, self.process, self._collate_held_out(piece))
         total, squares = self.world.sum(sums).tolist()
-        count = len(self.validation.batch.time)
+        count = self.validation.count
         mean = total / count
         # rounding may leave a variance of equal values just below 0
         spread_of_mean = math.sqrt(max(0.0, squares / count - mean**2) / (count - 1)) if count > 1 else None

@@ -11,7 +11,8 @@ import pytest
 
 from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.ladder import LadderRun, read_plan
-from cdslm_eval.ladder.costs import check_bounds, cost_grid, measured_rate, step_costs
+from cdslm_eval.ladder.costs import cost_grid, measured_rate, step_costs
+from cdslm_eval.ladder.planned import check_bounds, leave_out
 from cdslm_eval.plugin.host import Host
 
 PLAN = """
@@ -58,15 +59,15 @@ def test_what_a_trainer_announces_is_summed_over_what_is_left(ladder):
     assert (first.parameters, first.steps, first.bytes) == (10, 7, 160)
     assert math.isnan(first.epochs)
     assert costs[1].bytes == 10 * 2.0 * 8000 * 2
-    assert first.hours(1e12) == pytest.approx(1.0)
+    assert first.minutes(1e12) == pytest.approx(60)
     *_, last = cost_grid(costs, 1e12, "--tflops").rows
-    assert last[1:] == ("left to do", "", "7.2e+15", "", "", "2", "640 kB")
+    assert last[1:] == ("left to do", "", "7.2e+15", "", "", "120", "640 kB")
     # one that is done costs nothing more
     folder = run.run_folder(run.trainings[0])
     folder.mkdir(parents=True)
     (folder / "result.json").write_text(json.dumps({"flops": 3.6e15}))
     *_, last = cost_grid(step_costs(run), 1e12, "--tflops").rows
-    assert last[6] == "1"
+    assert last[6] == "60"
 
 
 def test_without_an_announcement_the_budget_is_what_is_known(ladder):
@@ -140,3 +141,59 @@ def test_branches_cost_what_they_add_to_the_shorter_ones(ladder, tmp_path):
     run = LadderRun(read_plan(tmp_path / "plan.toml"), tmp_path / "out", Host(pinned=()), print)
     costs = [cost for cost in step_costs(run) if cost.step.startswith("train")]
     assert [cost.flops for cost in costs] == pytest.approx([0.8e15, 1.6e15])
+
+
+STATED = """
+import json, sys
+budgets = [float(word[4:]) for word in sys.argv if word.startswith("--f=")]
+window = {"evaluation_flops": 1e12, "evaluation_seconds": 1.5}
+branches = [
+    {"flops": budget, "training_flops": 2 * budget, "bytes": 10, "speech_hours": budget / 1e15, **window}
+    for budget in budgets
+]
+print(json.dumps({**branches[-1], "branches": branches}))
+"""
+
+
+def test_what_a_plan_states_and_what_generation_takes_are_counted(ladder, tmp_path):
+    """Two windows of 1.5 s make a clip of 2 s; epochs are hours drawn over hours stated."""
+    ladder(trainer=STATED)
+    text = (tmp_path / "plan.toml").read_text().replace("{budget}", "--f={budgets} {shards}")
+    text = text.replace("[3.6e15]", "[1e15, 4e15]\nminutes = 3\nmin_steps = 0\nmax_epochs = 3").replace(
+        "[10, 20]", "[1]"
+    )
+    text = text.replace('"noise"', '"silence:rate_hz={rate}"').replace("count = 10", "count = 10\nminutes = 1")
+    step = '[[prepare]]\nname = "shards"\ncommand = "make {out}"\nminutes = 5\ngigabytes = 2\nspeech_hours = 2\n'
+    text = text.replace("[[systems]]", step + "[[systems]]").replace("[[fit]]", "[score]\nminutes = 7\n[[fit]]")
+    (tmp_path / "plan.toml").write_text(text.replace("[generate]", "[generate]\naxes = { rate = [8000, 16000] }"))
+    run = LadderRun(read_plan(tmp_path / "plan.toml"), tmp_path / "out", Host(pinned=()), print)
+    costs = {cost.step: cost for cost in step_costs(run)}
+    assert costs["prepare shards"].bytes == 2e9
+    minutes = {step: cost.minutes(1e15 / 60) for step, cost in costs.items()}
+    expected = {"prepare shards": 5, "train toy-1-1e+15": 2 + 3, "train toy-1-4e+15": 8 - 2}
+    expected |= {f"generate toy-1-{budget}-rate{rate}": 1.02 for budget in ("1e+15", "4e+15") for rate in (8000, 16000)}
+    expected["score pjsd, signal"] = 7
+    assert {step: value for step, value in minutes.items() if math.isfinite(value)} == pytest.approx(expected)
+    assert [cost.epochs for step, cost in costs.items() if step.startswith("train")] == [0.5, 2.0]
+    *_, last = cost_grid(list(costs.values()), 1e15 / 60, "the plan's").rows
+    assert float(last[6]) == pytest.approx(sum(expected.values()), abs=0.1)
+    # a model of 2 epochs is left out of one that allows one, and the sum with it
+    text = (tmp_path / "plan.toml").read_text().replace("max_epochs = 3", 'max_epochs = 1\nout_of_bounds = "omit"')
+    (tmp_path / "plan.toml").write_text(text)
+    run = LadderRun(read_plan(tmp_path / "plan.toml"), tmp_path / "out", Host(pinned=()), print)
+    omitted, _ = leave_out(run)
+    assert omitted == {"toy-1-4e+15": "2 epochs, over 1"}
+    assert not run.out.exists()
+
+
+def test_a_step_of_a_system_that_is_not_installed_is_left_out(ladder, tmp_path):
+    ladder()
+    step = '[[prepare]]\nname = "units"\nif_installed = true\ncommand = "not-here {out}"\n'
+    text = (tmp_path / "plan.toml").read_text().replace("[[systems]]", step + "[[systems]]")
+    (tmp_path / "plan.toml").write_text(text)
+    run = LadderRun(read_plan(tmp_path / "plan.toml"), tmp_path / "out", Host(pinned=()), print)
+    assert run.preparations() == []
+    # what needs it cannot be trained
+    (tmp_path / "plan.toml").write_text(text.replace("{size}", "{size} {units}"))
+    with pytest.raises(UsageError, match="system toy: there is no command for the step units"):
+        LadderRun(read_plan(tmp_path / "plan.toml"), tmp_path / "out", Host(pinned=()), print)

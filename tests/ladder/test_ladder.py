@@ -390,10 +390,10 @@ def test_a_held_out_budget_is_predicted_and_not_fitted(tmp_path):
             loss = 1.7 + 400 * n**-0.34 + 410 * d**-0.28
             rows.append(f"law-{n:.3g}-{budget:.3g},law,{budget!r},0,{n!r},{d!r},{budget!r},{loss!r}")
     (tmp_path / "runs.csv").write_text("\n".join(rows) + "\n")
-    line = fit_table(tmp_path / "runs.csv", "law", Fit(metric="val_loss", held_out_from=1e17), tmp_path / "fit")
+    line = fit_table(tmp_path / "runs.csv", "law", Fit(metric="val_loss", held_out_from=1e17), (), tmp_path / "fit")
     assert "over 20 rows" in line
     assert (tmp_path / "fit" / "law" / "val_loss" / "fit.json").is_file()
-    none = fit_table(tmp_path / "runs.csv", "law", Fit(metric="val_loss", held_out_from=3e15), tmp_path / "none")
+    none = fit_table(tmp_path / "runs.csv", "law", Fit(metric="val_loss", held_out_from=3e15), (), tmp_path / "none")
     assert "NO LAW" in none
     assert "5 usable train rows" in none
 

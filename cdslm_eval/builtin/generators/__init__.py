@@ -13,6 +13,7 @@ from cdslm_eval.builtin.generators.controls import (
 from cdslm_eval.builtin.generators.grammar import GrammarGenerator
 from cdslm_eval.builtin.generators.samples import SamplesGenerator
 from cdslm_eval.builtin.generators.speak import SpeakGenerator
+from cdslm_eval.builtin.generators.stationary import StationaryGenerator
 from cdslm_eval.plugin.contract import Generator
 from cdslm_eval.plugin.hookspecs import hookimpl
 
@@ -32,4 +33,5 @@ def cdslm_generators() -> list[type[Generator]]:
         ShuffledGenerator,
         SilenceGenerator,
         SpeakGenerator,
+        StationaryGenerator,
     ]

@@ -16,7 +16,7 @@ from cdslm_eval.builtin.generators.speak import drawn_manner, engine
 from cdslm_eval.builtin.recognizers.inventory import ARPABET
 from cdslm_eval.builtin.recognizers.phonemize import SPEECH_EXTRA
 from cdslm_eval.core.audio import Clip, Samples
-from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options
+from cdslm_eval.plugin.contract import GeneratorInfo, Options, RangeGenerator
 
 __all__ = ["GrammarGenerator", "GrammarOptions", "PhoneGrammar"]
 
@@ -48,7 +48,7 @@ class GrammarOptions(Options):
     snr_db: float | None = Field(None, ge=-20.0, le=100.0)
 
 
-class GrammarGenerator(Generator):
+class GrammarGenerator(RangeGenerator):
     """Phones drawn from a stationary n-gram law and spoken by espeak-ng; the clips carry the phones that were drawn."""
 
     name = "grammar"
@@ -70,14 +70,14 @@ class GrammarGenerator(Generator):
             facts[f"pJSD of a speaker that knows {known}-grams"] = shown
         return GeneratorInfo(rate_hz=RATE_HZ, conventions=facts)
 
-    def clips(self, prompts: Sequence[Clip], count: int, seconds: float, seed: int) -> Iterator[Clip]:
+    def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
         """Yield speech of about the wanted duration; what a clip says depends on seed and number alone."""
         del prompts
         grammar = self._grammar()
         if self.options.known != "all":
             grammar = grammar.reduced(int(self.options.known))
         with open_espeak() as espeak:
-            for index in range(count):
+            for index in numbers:
                 rng = clip_rng(seed, index)
                 variant, rate, pitch = drawn_manner(rng)
                 phones = grammar.draw(max(1, round(seconds * rate * PHONES_PER_SECOND)), rng)

@@ -30,6 +30,8 @@ from cdslm_eval.stats.statistic import ChannelProbes, Context, Diagnostics, Esti
 
 __all__ = ["JensenShannon"]
 
+LEAST_MARGIN = 0.01
+"""Change of a divergence in bits that never counts (ours)."""
 _EXPLAINED_ORDERS = (1, 2, 3)
 _EXEMPLAR_ORDER = 3
 _NEIGHBOUR_ORDER = 2
@@ -102,6 +104,18 @@ class JensenShannon(Statistic):
             context.difference(test, name=name, quantity="corrected", method=method, paired=paired, reason=reason)
             for name, (test, reason) in zip(names, tests.values(), strict=True)
         ]
+
+    def change(self, windows: int) -> Statistic:
+        """Return the statistic of the change of each order over the windows of clips."""
+        from cdslm_eval.stats.jsd.change import JensenShannonChange  # which is made of the same parts
+
+        return JensenShannonChange(column=self.column, orders=self.orders, windows=windows)
+
+    def change_margin(self, first: Estimate, clusters: int) -> float:
+        """Return half of the corrected value in the first window, and at least .01 bits."""
+        del clusters
+        value = first.headline().value
+        return max(0.5 * value, LEAST_MARGIN) if math.isfinite(value) else math.nan
 
     def on_common_scale(
         self, estimations: Mapping[str, Estimation], samples: Mapping[str, Sample], reference: Sample, context: Context

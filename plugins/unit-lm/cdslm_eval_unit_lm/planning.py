@@ -56,4 +56,12 @@ def planned(job: Job[Settings]) -> dict[str, Any]:
     costs = per_step(settings, config, length, parameters)
     steps = job.lengths[0].steps(costs)
     kept = min(_KEPT, max(1, -(-steps // settings.save_every)))
-    return {**facts, **result_counts(parameters, steps, costs), "bytes": kept * _BYTES_A_PARAMETER * parameters}
+    return {
+        **facts,
+        **result_counts(parameters, steps, costs),
+        "speech_hours": steps * settings.batch_size * settings.seconds / 3600,
+        "bytes": kept * _BYTES_A_PARAMETER * parameters,
+        # with its keys and values kept, generating a window costs a forward pass over it
+        "evaluation_flops": float(forward_flops(config, length)),
+        "evaluation_seconds": settings.continuation_seconds,
+    }

@@ -20,6 +20,7 @@ from cdslm_model.plugin import (
     generated_clip,
     prompt_key,
     reraised,
+    vocoder_weights,
 )
 
 if TYPE_CHECKING:
@@ -60,8 +61,10 @@ class UnitResynthesis(RangeGenerator):
     Options = CheckpointOptions
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Return the digest of the units."""
-        return {"units": _checkpoint(self.options.checkpoint).facts["files"]["units.safetensors"]}
+        """Return the digests of the units and of a trained vocoder."""
+        facts = _checkpoint(self.options.checkpoint).facts
+        units = {"units": facts["files"]["units.safetensors"]}
+        return units | vocoder_weights(self.options.vocoder or facts["settings"]["vocoder"])
 
     def info(self) -> GeneratorInfo:
         """Return the rate and the source of the units; N, D and C do not apply."""
@@ -101,9 +104,10 @@ class UnitLmGenerator(ContinuingGenerator, Scorer):
     _scoring: UnitContinuer | None = None  # the model that `scores` loads once
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Return the digests of the weights and of the units."""
-        files = _checkpoint(self.options.checkpoint).facts["files"]
-        return {"weights": files["weights.safetensors"], "units": files["units.safetensors"]}
+        """Return the digests of the weights, of the units and of a trained vocoder."""
+        facts = _checkpoint(self.options.checkpoint).facts
+        files = {"weights": facts["files"]["weights.safetensors"], "units": facts["files"]["units.safetensors"]}
+        return files | vocoder_weights(self.options.vocoder or facts["settings"]["vocoder"])
 
     def info(self) -> GeneratorInfo:
         """Return N, D and C of the checkpoint, and how each is counted; reads no weights."""

@@ -144,5 +144,5 @@ def test_columns_of_a_manifest_of_samples_can_be_passed_over(tmp_path, prompts):
 
 def test_hook_names_the_generators():
     assert {kind.name for kind in cdslm_generators()} == {
-        *("babble", "grammar", "noise", "resample", "reversed", "samples", "shuffled", "silence", "speak")
+        *("babble", "grammar", "noise", "resample", "reversed", "samples", "shuffled", "silence", "speak", "stationary")
     }

@@ -14,6 +14,7 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 
 from cdslm_model.data.mel import MelSpec, Normalizer  # noqa: E402
 from cdslm_model.data.prepare import SHARD_FRAMES, prepare  # noqa: E402
+from cdslm_model.data.storage import find_storage  # noqa: E402
 from cdslm_model.data.windows import Shards, Windows  # noqa: E402 - torch may be absent
 from cdslm_model.errors import DataError  # noqa: E402
 from cdslm_model.plugin.recordings import recordings  # noqa: E402
@@ -34,15 +35,31 @@ def test_reading_across_shards_is_reading_them_joined(corpus, tmp_path, monkeypa
 
 def test_windows_are_determined_by_seed_step_and_place(shards):
     windows = Windows(Shards(shards / "train"), 20, 40)
-    whole = windows.batch(3, 17, range(8), 8)
-    assert whole[0].shape == (8, 20, 80)
-    assert whole[1].shape == (8, 40, 80)
+    whole = windows.batch(3, 17, range(8), 8).codes
+    assert whole.shape == (8, 60, 80)
     fresh = Windows(Shards(shards / "train"), 20, 40)
     for index in (0, 5):
-        for part, window in zip(whole, fresh.batch(3, 17, [index], 8), strict=True):
-            assert torch.equal(part[index : index + 1], window)
-    assert not torch.equal(whole[0], windows.batch(3, 18, range(8), 8)[0])
-    assert not torch.equal(whole[0], windows.batch(4, 17, range(8), 8)[0])
+        assert torch.equal(whole[index : index + 1], fresh.batch(3, 17, [index], 8).codes)
+    assert not torch.equal(whole, windows.batch(3, 18, range(8), 8).codes)
+    assert not torch.equal(whole, windows.batch(4, 17, range(8), 8).codes)
+
+
+@pytest.mark.parametrize("dtype", ["float16", "int8"])
+def test_windows_are_decoded_on_the_device_as_they_are_read(corpus, tmp_path, monkeypatch, dtype):
+    """Shards are small, so that windows cross them, each with a scale of its own under int8."""
+    monkeypatch.setattr("cdslm_model.data.prepare.SHARD_FRAMES", 300)
+    # one speaker: windows run over clips, and over shards
+    manifest = tmp_path / "one.jsonl"
+    paths = sorted((corpus / "train").glob("*.wav"))
+    manifest.write_text("".join(json.dumps({"path": str(path), "speaker": "a"}) + "\n" for path in paths))
+    prepare(recordings([str(manifest)])[""], tmp_path / "shards", MelSpec(), storage=find_storage(dtype))
+    held = Shards(tmp_path / "shards")
+    windows, normalizer = Windows(held, 50, 150, join_speakers=True), held.normalizer()
+    stored = windows.spread(24)
+    assert (stored.shards[:, 0] != stored.shards[:, -1]).any()
+    assert stored.codes.dtype == getattr(torch, dtype)
+    expected = normalizer.normalize(torch.stack([torch.cat(windows.window((index + 0.5) / 24)) for index in range(24)]))
+    assert torch.equal(held.decoder(normalizer, "cpu")(stored), expected)
 
 
 def test_an_epoch_holds_every_disjoint_window_once(shards):
@@ -57,8 +74,7 @@ def test_an_epoch_holds_every_disjoint_window_once(shards):
         starts = []
         for number in range(epoch * windows.per_epoch, (epoch + 1) * windows.per_epoch):
             step, row = divmod(number, 4)
-            context, continuation = windows.batch(5, step, [row], 4)
-            window = torch.cat((context[0], continuation[0]))
+            window = windows.batch(5, step, [row], 4).codes[0].float()
             (start,) = [s for s in range(held.frames - 34) if torch.equal(everything[s], window[0])]
             assert torch.equal(everything[start : start + 35], window)
             starts.append(start)

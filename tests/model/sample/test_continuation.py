@@ -21,9 +21,9 @@ from cdslm_eval.plugin.host import Host  # noqa: E402
 from cdslm_model import checkpoint  # noqa: E402
 from cdslm_model.data.windows import Shards  # noqa: E402
 from cdslm_model.errors import ModelError  # noqa: E402
+from cdslm_model.noise import clip_noise  # noqa: E402
 from cdslm_model.sample.continuation import GRID_POWER, Continuer, SamplingConfig  # noqa: E402
 from cdslm_model.sample.sampling import times  # noqa: E402
-from cdslm_model.seeding import clip_noise  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -81,19 +81,23 @@ def test_longer_than_trained_is_generated_in_rounds(model, contexts):
 def test_rounds_join_through_the_frames_that_both_hold(model, contexts, monkeypatch):
     """The first frames of a round are the last ones of the round before, noised to each step's time."""
     continuer = model(steps=3, overlap_frames=8)
-    inner = continuer._predicted
+    inner = continuer._denoiser._model.step
     shown = []
-    monkeypatch.setattr(continuer, "_predicted", lambda streams, time: shown.append(streams) or inner(streams, time))
+
+    def step(conditions, generated, *rest):
+        shown.append((conditions[0], generated))
+        return inner(conditions, generated, *rest)
+
+    monkeypatch.setattr(continuer._denoiser._model, "step", step)
     long = continuer.continuations(contexts[:1], [4], 60)[0]
     # 32 new frames a round: two rounds of three steps
     assert [tuple(part.shape[1] for part in streams) for streams in shown] == [(12, 40)] * 3 + [(20, 40)] * 3
     values = continuer.normalizer.normalize(long)
-    context = shown[3][0][0]
     # the second round hears what lies before its overlap, and its own first frames are noised from the last 8
-    torch.testing.assert_close(context, values[4:24], rtol=0, atol=1e-5)
+    torch.testing.assert_close(shown[3][0], continuer._denoiser._model.embed(values[None, 4:24]), rtol=0, atol=1e-5)
     noisy, time = shown[-1][1][0, :8], torch.tensor([times(continuer.process, 3, GRID_POWER)[2]])
     alpha, _ = continuer.process.scales(time)
-    lead = clip_noise(0, "overlap 1 of 4", 8, 80)
+    lead = clip_noise(0, ["overlap 1 of 4"], 8, 80)[0]
     expected = continuer.process.noised(values[None, 24:32], lead[None], time)[0]
     torch.testing.assert_close(noisy, expected, rtol=0, atol=1e-5)
     assert 0 < float(alpha) < 1

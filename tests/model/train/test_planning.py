@@ -47,3 +47,26 @@ def test_branches_count_only_the_steps_that_they_do_not_share(inside, shards, tm
     assert alone["training_flops"] == alone["flops"] == branched["flops"]
     assert branched["training_flops"] == pytest.approx(alone["flops"] * (40 + 4) / 40)
     assert apart["training_flops"] == pytest.approx(alone["flops"] * (40 + 20) / 40)
+    shorter, longer = branched["branches"]
+    assert longer == {name: value for name, value in branched.items() if name != "branches"}
+    assert (shorter["steps"], shorter["training_flops"]) == (20, alone["flops"] / 2)
+    assert longer["epochs"] == pytest.approx(2 * shorter["epochs"])
+    # 40 steps of 4 windows of 60 frames at 80 a second; one evaluation is a third of a step of one window
+    assert longer["speech_hours"] == pytest.approx(40 * 4 * 60 / 80 / 3600)
+    assert longer["evaluation_flops"] == pytest.approx(alone["flops"] / 40 / 4 / 3)
+
+
+@pytest.mark.parametrize("sampler", ["ddim", "heun", "dpm-solver-2m"])
+@pytest.mark.parametrize("guidance", [0.0, 1.0, 1.5])
+def test_a_generator_states_how_often_its_sampler_evaluates_the_network(sampler, guidance):
+    from cdslm_model.diffusion import Process
+    from cdslm_model.plugin.generator import CdslmGenerator, CdslmOptions
+    from cdslm_model.sample.sampling import find_sampler, guided, times
+
+    calls = []
+    network = lambda streams, time: calls.append(1) or torch.zeros_like(streams[-1])  # noqa: E731
+    context, process = torch.zeros(1, 3, 2), Process()
+    predict = guided(network, (context,), (context,), guidance, one_batch=False)
+    find_sampler(sampler)(predict, torch.ones(1, 4, 2), times(process, 5), process)
+    options = CdslmOptions(checkpoint="run", sampler=sampler, steps=5, guidance=guidance)
+    assert CdslmGenerator(options).evaluations() == len(calls)

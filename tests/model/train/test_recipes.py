@@ -37,9 +37,7 @@ def test_the_paper_stays_a_named_option_and_each_value_can_be_set_alone(inside, 
 def test_a_share_of_the_times_is_pure_noise_and_the_others_are_even(shards):
     held = Shards(shards / "train")
     windows = Windows(held, 20, 40)
-    times = torch.cat(
-        [training_batch(windows, held.normalizer(), 0, step, range(20), 20, 0.25).time for step in range(10)]
-    )
+    times = torch.cat([training_batch(windows, 0, step, range(20), 20, 0.25).time for step in range(10)])
     assert (times == 1).double().mean() == pytest.approx(0.25, abs=0.05)
     others = times[times < 1].sort().values
     torch.testing.assert_close(others, torch.linspace(0, 1, len(others), dtype=torch.float64), rtol=0, atol=0.06)

@@ -1,0 +1,1 @@
+"""Training of a vocoder on recorded speech: excerpts, critics, losses, the run."""
