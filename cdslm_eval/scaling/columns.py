@@ -133,8 +133,8 @@ def build(rows: Sequence[Record], columns: Columns, k: float, source: str) -> Bu
     conventions, odd = _conventions(kept, columns.rest)
     notes += odd
     if computed := [line for line, _, counts, _ in kept if "computed" in counts]:
-        rows = f"{len(computed)} of {len(kept)} rows, from line {computed[0]}"
-        conventions["C"] = f"computed as {k:g} N D in {rows}, where it is missing"
+        where = f"{len(computed)} of {len(kept)} rows, from line {computed[0]}"
+        conventions["C"] = f"computed as {k:g} N D in {where}, in which it is missing"
     metrics, labels = _values(kept, [name for name in columns.rest if not _is_convention(name)], excluded, source)
     lines = np.array([one[0] for one in kept], np.int64)
     runs = [_text(one[1].get(roles["run"])) if "run" in roles else "" for one in kept]
