@@ -221,6 +221,14 @@ class Windows:
         """Return windows that lie evenly over the speech, as they are stored."""
         return self._stored([self._start((index + 0.5) / count) for index in range(count)])
 
+    def spread_labels(self, count: int, label: str) -> list[str | None]:
+        """Return the language or source of each window of `spread`: that of the clip it begins in; None: unknown."""
+        clips = self.shards.clips
+        names, ends = clips.label_names(label), np.cumsum(clips.frames)
+        starts = [self._start((index + 0.5) / count) for index in range(count)]
+        numbers = clips.labels[label][np.searchsorted(ends, starts, "right")]
+        return [names[number] if number >= 0 else None for number in numbers.tolist()]
+
     def batch(self, seed: int, step: int, rows: Sequence[int], size: int) -> StoredWindows:
         """Return the windows in some rows of a step's batch, as they are stored.
 

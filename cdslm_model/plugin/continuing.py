@@ -63,6 +63,7 @@ class ContinuingGenerator(RangeGenerator):
     def __init__(self, options: Options | None = None) -> None:
         super().__init__(options)
         self.batch_clips = self.options.batch
+        self.device: str = self.options.device
         # seed -> model, while a worker holds it open from range to range
         self._opened: dict[int, Any] | None = None
         if self.options.context == "none":
@@ -94,8 +95,9 @@ class ContinuingGenerator(RangeGenerator):
 
     @contextmanager
     def open(self, device: str) -> Iterator[None]:
-        """Keep the model from range to range; where it runs is an option of the generator."""
-        del device
+        """Keep the model from range to range; it runs on the device of the options, or of the worker for "auto"."""
+        if self.options.device == "auto":
+            self.device = device
         self._opened = {}
         try:
             yield

@@ -115,7 +115,7 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
         return Continuer(
             options.checkpoint,
             sampling,
-            options.device,
+            self.device,
             options.vocoder,
             dtype=options.precision,
             compiles=options.compile,

@@ -14,7 +14,6 @@ from cdslm_model import checkpoint
 from cdslm_model.data.windows import Windows
 from cdslm_model.devices import matrix_rate, precision
 from cdslm_model.files import locked, write_json
-from cdslm_model.net import flops
 from cdslm_model.train.distributed import World, open_world
 from cdslm_model.train.jobs import (
     RESULT,
@@ -30,7 +29,7 @@ from cdslm_model.train.jobs import (
 from cdslm_model.train.journal import Journal
 from cdslm_model.train.loop import run
 from cdslm_model.train.objective import Validation
-from cdslm_model.train.planning import data_use, per_step, schedules, training_steps
+from cdslm_model.train.planning import data_use, per_step, schedules, step_tokens, training_steps
 from cdslm_model.train.schedule import WarmupStableDecay
 from cdslm_model.train.settings import Settings
 from cdslm_model.train.stopping import noted_signals
@@ -91,16 +90,14 @@ class _Runs:
     def __init__(self, job: TrainingJob, world: World, signals: list[int]) -> None:
         self.job, self.world, self.signals = job, world, signals
         self.speech: Speech | None = None  # opened only where something is left to train
-        settings, config = job.settings, job.settings.config
-        shape = (config.context_frames, config.continuation_frames)
-        tokens = flops.tokens(config, *shape)
+        settings = job.settings
         self.per_step = per_step(settings)
         self.conventions = {
             "parameters": "all trainable parameters",
             "tokens": "mel tokens of context and continuation that entered the network",
             "flops": "exact training FLOPs (3 x forward), validation not counted",
             "noise": settings.noise,
-            **{f"tokens, {name}": f"{count * settings.batch_size} a step" for name, count in tokens.items()},
+            **{f"tokens, {name}": f"{count:.12g} a step" for name, count in step_tokens(settings).items()},
         }
         self.schedules = schedules(job)
         # kept beyond the latest two checkpoints: a repeated command starts its branches from them

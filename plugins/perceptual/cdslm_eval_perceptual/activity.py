@@ -67,6 +67,7 @@ class Activity(Metric):
     rate_hz = RATE_HZ
     min_seconds = 0.25
     batch_clips = 4
+    cpu_only = True
     Options: ClassVar[type[BaseModel]] = ActivityOptions
     statistics: ClassVar[dict[str, Statistic]] = {
         "speech_share": RatioOfSums("speech_s", "seconds", unit="fraction"),
