@@ -29,6 +29,7 @@ __all__ = [
     "Gamma",
     "JoinSpeakers",
     "Lr",
+    "Mix",
     "OnsetWeight",
     "Out",
     "Patch",
@@ -78,6 +79,10 @@ ContinuationBuckets = Annotated[
 ]
 JoinSpeakers = Annotated[
     bool, typer.Option("--join-speakers", help="Let windows run over adjacent clips of one speaker.")
+]
+Mix = Annotated[
+    list[str] | None,
+    typer.Option("--mix", help="SOURCE=WEIGHT: share of a source of cdslm prepare in training; repeat for each."),
 ]
 Plan = Annotated[
     bool, typer.Option("--plan", help="Print N, D, C, steps, epochs and bytes on disk as JSON; train nothing.")

@@ -11,6 +11,7 @@ import typer
 
 from cdslm_model.cli import options
 from cdslm_model.cli.shared import named_settings, run_until_stopped
+from cdslm_model.errors import ModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -38,6 +39,7 @@ def train(
     context_buckets: options.ContextBuckets = None,
     continuation_buckets: options.ContinuationBuckets = None,
     join_speakers: options.JoinSpeakers = False,
+    mix: options.Mix = None,
     patch: options.Patch = 1,
     schedule: options.Schedule = "cosine",
     target: options.Target = "v",
@@ -105,7 +107,7 @@ def train(
         process=Process(
             schedule, target, zero_terminal_snr, gamma, chosen["weight_floor"], anchor_frames=chosen["anchor_frames"]
         ),
-        **named_settings(Settings, {**values, **chosen, **buckets, "config": config}),
+        **named_settings(Settings, {**values, **chosen, **buckets, "config": config, "mix": _mix(mix or [])}),
     )
     job = TrainingJob(
         settings=settings,
@@ -126,6 +128,20 @@ def train(
     result = run_until_stopped(run, job, "cdslm")
     if int(os.environ.get("RANK", "0")) == 0:
         _show(result, out, as_json)
+
+
+def _mix(texts: list[str]) -> tuple[tuple[str, float], ...]:
+    """Return sources and weights of SOURCE=WEIGHT."""
+    pairs = []
+    for text in texts:
+        source, sign, weight = text.rpartition("=")
+        try:
+            pairs.append((source, float(weight)))
+        except ValueError:
+            sign = ""
+        if not sign or not source:
+            raise ModelError(f"--mix {text!r}: a source and its weight, such as studio=0.7")
+    return tuple(pairs)
 
 
 def _split_to_be(data: Path) -> Path:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cdslm_model import checkpoint
+from cdslm_model.data.mixture import MixedWindows, windows_of
 from cdslm_model.data.windows import Windows
 from cdslm_model.devices import matrix_rate, precision
 from cdslm_model.files import locked, write_json
@@ -139,7 +140,7 @@ class _Runs:
         self.shards, held_out = self.speech.train, self.speech.valid
         self.normalizer = self.shards.normalizer()
         shape = (config.context_frames, config.continuation_frames, job.settings.join_speakers)
-        self.windows = Windows(self.shards, *shape)
+        self.windows = windows_of(self.shards, *shape, job.settings.mix)
         self.validation = Validation(Windows(held_out, *shape), self.normalizer, job.settings.valid_windows)
         self.facts: dict[str, Any] = {
             "settings": job.settings.as_dict(),
@@ -227,6 +228,11 @@ class _Runs:
             "conventions": self.conventions,
             "checkpoint": f"{checkpoint.FOLDER}/step-{schedule.steps:09d}",
             **data_use(self.job.settings, schedule.steps, self.windows.usable_frames),
+            **(
+                {"mix": self.windows.use(schedule.steps * self.job.settings.batch_size)}
+                if isinstance(self.windows, MixedWindows)
+                else {}
+            ),
             "branches": [{**branch, "folder": f"{BRANCHES}/steps-{branch['steps']:09d}"} for branch in branches],
         }
         if folder == self.job.out:

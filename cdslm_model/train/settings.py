@@ -116,6 +116,8 @@ class Settings(RunSettings):
         end_share, onset_weight, attention_bias: See `cdslm_model.train.recipes`; 0 is the paper's.
         context_buckets, continuation_buckets: Frames of context and continuation that steps draw from, the whole
             lengths of `config` among them; empty where all steps have those.
+        mix: Source of the training speech and its weight, for each source that is drawn; empty where all speech is, as
+            it comes.
         precision: Of matrix products and attention in training: "float32", "bfloat16" (weights, averages and moments
             stay float32), or "auto", bfloat16 on a GPU that has it and float32 elsewhere.
         noise: Generator of the noise of training and validation; a run continues on its own only.
@@ -134,6 +136,7 @@ class Settings(RunSettings):
     attention_bias: float = 0.0
     context_buckets: tuple[int, ...] = ()
     continuation_buckets: tuple[int, ...] = ()
+    mix: tuple[tuple[str, float], ...] = ()
     precision: str = "auto"
     noise: str = _NOISE
 
@@ -161,6 +164,8 @@ class Settings(RunSettings):
         ):
             if buckets and (whole not in buckets or min(buckets) < least or max(buckets) > whole):
                 raise ModelError(f"{name} = {buckets}: use lengths of {least} to {whole} frames, {whole} among them")
+        if any(not 0 < weight < math.inf for _, weight in self.mix) or len(dict(self.mix)) < len(self.mix):
+            raise ModelError(f"mix = {dict(self.mix)}: each source once, with a weight above 0")
         if not 0 <= self.onset_weight < math.inf:
             raise ModelError(f"onset_weight = {self.onset_weight} must be 0 or more")
 
@@ -178,7 +183,8 @@ class Settings(RunSettings):
         config, process = Config.from_dict(values["config"]), Process(**values["process"])
         # tuples are lists in JSON, and an earlier version has none
         tuples = {name: tuple(values.get(name, ())) for name in ("context_buckets", "continuation_buckets")}
-        return cls(**{"noise": _EARLIER_NOISE, **values, "config": config, "process": process, **tuples})
+        mix = tuple((source, float(weight)) for source, weight in values.get("mix", ()))
+        return cls(**{"noise": _EARLIER_NOISE, **values, "config": config, "process": process, **tuples, "mix": mix})
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:
