@@ -96,9 +96,11 @@ def test_a_step_that_is_no_number_leaves_weights_moments_and_step_counts(trainer
     assert math.isfinite(step["loss"])
 
 
-@pytest.mark.parametrize("recompute", [0, 1])
-def test_decoding_noise_network_and_loss_are_one_graph(trainer, recompute):
-    """Compiled by torch's tracer and run without a code generator: no graph break, and one graph for all steps."""
+def test_decoding_noise_network_and_loss_are_one_graph(trainer):
+    """Compiled by torch's tracer and run without a code generator: no graph break, and one graph for all steps.
+
+    The activations of one of the two blocks are recomputed, in a graph within the graph.
+    """
     graphs = []
 
     def traced(graph, inputs):
@@ -106,10 +108,10 @@ def test_decoding_noise_network_and_loss_are_one_graph(trainer, recompute):
         graphs.append(graph)
         return graph.forward
 
-    compiled = values(trainer(Execution(compile=True, backend=traced, recompute=recompute)), 3)
+    compiled = values(trainer(Execution(compile=True, backend=traced, recompute=1)), 3)
     assert len(graphs) == 1
     operations = Counter(str(node.target) for node in graphs[0].graph.nodes)
-    assert sum(count for name, count in operations.items() if "scaled_dot_product_attention" in name) == 2 - recompute
+    assert sum(count for name, count in operations.items() if "scaled_dot_product_attention" in name) == 1
     for own, plain in zip(compiled, values(trainer(), 3), strict=True):
         assert own == pytest.approx(plain, rel=1e-4)
 
