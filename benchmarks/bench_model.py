@@ -5,6 +5,7 @@ Processor time of one thread on a CPU, the sides in turn, the best of the turns;
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import time
 from collections.abc import Callable
@@ -14,8 +15,11 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `model` is not installed")
 
-from bench_gpu import Public, shards  # noqa: E402 - torch may be absent
-from torch import nn  # noqa: E402
+from torch import nn  # noqa: E402 - torch may be absent
+
+sys.path.insert(0, str(Path(__file__).parent))
+
+from bench_gpu import Public, shards  # noqa: E402 - found by the line before
 
 from cdslm_model.data.windows import Windows  # noqa: E402
 from cdslm_model.devices import matrix_rate  # noqa: E402
