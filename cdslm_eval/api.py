@@ -87,7 +87,8 @@ def score(
         transcriber: Writes the transcripts that metrics read; None is the default one where one is needed.
         store: File of the rows; None is the user's own.
         jobs: Worker processes; 0 is one per processor.
-        device: "auto", "cpu", "cuda" or "cuda:N", for metrics with a model.
+        device: "auto", "cpu" or "cuda", for metrics and generators with a model; devices by name, such as "cuda:1",
+            "cuda:0,cuda:1" or "cuda:*", get a worker each, and metrics without a model run beside them in `jobs`.
         seed: Seed of every interval, draw, fold and generator.
         progress: True shows a bar on stderr; or a function called with (clips done, clips to do).
         prompts: Clips for generators to continue or learn from, as one system; the reference by default.
@@ -133,8 +134,9 @@ def score(
 
     def make(generator: GeneratorLike) -> ClipSet:
         request = GenerationRequest(generator, source, count, seconds, seed, recognizer)
-        where = (runs_on, jobs or defaults.default_jobs()) if executor is not None else ()
-        return generate_set(host, request, path.with_suffix(".clips"), note, *where)
+        where = runs_on if executor is not None else None
+        n_jobs = jobs or defaults.default_jobs()
+        return generate_set(host, request, path.with_suffix(".clips"), note, where, n_jobs, device)
 
     opened = open_systems(host, systems, make, ignore_columns)
     opened, real = with_choices(opened, real, speakers_from, allow_truncated=allow_truncated)
@@ -146,7 +148,7 @@ def score(
         "ignore_columns": list(ignore_columns),
     }
     settings = {**measuring.settings(host, real), **choices}
-    with Store(path) as rows, shown_progress(progress, "scoring") as bar:
+    with Store(path) as rows, shown_progress(progress, "scoring", runs_on.where) as bar:
         execution = Execution(runs_on, jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, keep_failures=keep_failures, note=note)
         result = _scoring.score(
@@ -217,7 +219,7 @@ def compare(
     opened = open_systems(host, [pair_of(a), pair_of(b)], None, ignore_columns)
     opened, real = with_choices(opened, real, speakers_from, allow_truncated=allow_truncated)
     studies = measuring.studies(host, real, channel, seed)
-    with Store(_store_path(store)) as rows, shown_progress(progress, "measuring") as bar:
+    with Store(_store_path(store)) as rows, shown_progress(progress, "measuring", runs_on.where) as bar:
         execution = Execution(runs_on, jobs, time_limit_s, device, rehash)
         runner = measuring.runner(rows, execution, note=note)
         result, measured = _comparison.compare(
@@ -258,6 +260,7 @@ def generate(
     progress: Progress | bool = False,
     executor: ExecutorLike | None = None,
     jobs: int = 0,
+    device: str = "auto",
     keep_prompts: bool = False,
 ) -> ClipSet:
     """Write a generator's clips as FLAC with a manifest, and return the set; an interrupted call continues.
@@ -275,6 +278,7 @@ def generate(
         progress: True shows a bar on stderr; or a function called with (clips written, clips to write).
         executor: Where clips are generated, such as "ray:address=auto"; None is this process, or "local" with `jobs`.
         jobs: Worker processes; 0 is one per processor where an executor is named.
+        device: As for `score`; where the generator's own options name a device, they decide.
         keep_prompts: Write each clip behind the prompt that it continues, with the prompt's length in the manifest
             (`prompt_seconds`, which `join_jump` reads); `continuations.jsonl` is the manifest of the clips alone.
 
@@ -291,8 +295,8 @@ def generate(
     made, label = with_options(host, generator, options)
     source = open_set(host, prompts, None, None, ignore_columns) if prompts is not None else None
     request = GenerationRequest(made, source, count, seconds, seed, recognizer, label, keep_prompts)
-    with shown_progress(progress, request.name) as bar:
-        generate_into(host, request, folder, bar, executor=runs_on, jobs=jobs or defaults.default_jobs())
+    with shown_progress(progress, request.name, runs_on.where if runs_on else str) as bar:
+        generate_into(host, request, folder, bar, executor=runs_on, jobs=jobs or defaults.default_jobs(), device=device)
     return ClipSet.open(folder)
 
 
@@ -342,15 +346,17 @@ def run_suite(
     part = _suite.Shard.parse(shard) if shard else None
     record = find_record(against, records_folder(path)) if against else None
     plan = plan_suite(loaded, only=only, recorded=record is not None, allow_outside=allow_outside)
-    chosen = executor or loaded.limited_executor(memory_gb)
+    named = loaded.spec.run.executor if "executor" in loaded.spec.run.model_fields_set else None
+    chosen = executor or loaded.limited_executor(memory_gb) or named
+    runs_on = plan.host.resolve("executor", chosen) if chosen else None
     if planned is not None:
         planned(plan)
-    with shown_progress(progress, "measuring") as bar:
+    with shown_progress(progress, "measuring", runs_on.where if runs_on else str) as bar:
         options = _suite.RunOptions(
             store=path,
             jobs=jobs or loaded.spec.run.jobs or defaults.default_jobs(),
             device=device,
-            executor=plan.host.resolve("executor", chosen) if chosen else None,
+            executor=runs_on,
             only=tuple(only),
             shard=part,
             against=record,

@@ -91,7 +91,8 @@ TARGETS: Mapping[str, Callable[[Tensor, Tensor], Mix]] = MappingProxyType(
 class Process:
     """One diffusion process: schedule, prediction target and loss weight.
 
-    All methods take `time` as float `[batch]` in [0, 1] and examples as `[batch, frames, mels]`.
+    All methods take `time` as float `[batch]` in [0, 1], or `[]` for one time of all clips, and examples as
+    `[batch, frames, mels]`. A single time may stay on the CPU: its weights reach a GPU as arguments of its kernels.
 
     Attributes:
         schedule: "linear", "cosine", "exponential" or "flow" (straight lines).
@@ -152,12 +153,20 @@ class Process:
             context: Normalised, `[batch, context frames, mels]`; one of 0 frames is no guess.
             time: `[batch]`.
         """
+        guess = self.guess(context, output.shape[1])
+        return output if guess is None else self.with_guess(output, guess, time)
+
+    def guess(self, context: Tensor, frames: int) -> Tensor | None:
+        """Return the first guess of x0 of `frames` frames; None where the process or the clips have none."""
         if not self.anchor_frames or not context.shape[1]:
-            return output
+            return None
+        decay = torch.exp(-torch.arange(1, frames + 1, device=context.device) / self.anchor_frames)
+        return context[:, -1:].float() * decay[:, None]
+
+    def with_guess(self, output: Tensor, guess: Tensor, time: Tensor) -> Tensor:
+        """Return a network's output with a guess added to its x0."""
         of_clean, _ = TARGETS[self.target](*self.scales(time))
-        frames = torch.arange(1, output.shape[1] + 1, device=output.device)
-        guess = context[:, -1:].float() * torch.exp(-frames / self.anchor_frames)[:, None]
-        return output.float() + of_clean.float()[:, None, None] * guess
+        return output.float() + _like_examples(of_clean, guess) * guess
 
     def weight(self, time: Tensor) -> Tensor:
         """Return the weight of the squared error of the prediction, float64 `[batch]`.
@@ -219,7 +228,12 @@ class Process:
 
 def _mixed(weights: Mix, first: Tensor, second: Tensor) -> Tensor:
     """Return weights[0] * first + weights[1] * second in the examples' own precision."""
-    shape = (-1,) + (1,) * (first.ndim - 1)
-    # rounded only here: near the ends of time alpha or sigma is a difference that float32 would lose
-    of_first, of_second = (weight.to(first.dtype).reshape(shape) for weight in weights)
+    of_first, of_second = (_like_examples(weight, first) for weight in weights)
     return of_first * first + of_second * second
+
+
+def _like_examples(weight: Tensor, examples: Tensor) -> Tensor:
+    """Return weights `[batch]` or `[]` in the examples' precision, so that they broadcast against them."""
+    # rounded only here: near the ends of time alpha or sigma is a difference that float32 would lose
+    rounded = weight.to(examples.dtype)
+    return rounded.reshape((-1,) + (1,) * (examples.ndim - 1)) if rounded.ndim else rounded

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from contextlib import contextmanager
+from pathlib import Path
 from typing import ClassVar
 
 import numpy as np
@@ -104,6 +105,21 @@ class CannotOpen(_Plain):
         yield
 
 
+class Weighted(_Plain):
+    """Has weights where it is made, and nowhere else."""
+
+    name = "weighted"
+
+    def __init__(self, options=None):
+        super().__init__(options)
+        self._made_in = os.getpid()
+
+    def fingerprint(self):
+        if os.getpid() != self._made_in:
+            raise EvalError(f"process {os.getpid()} has no weights")
+        return {"weights": "0123"}
+
+
 class Choosy(_Plain):
     """Wants a quarter of a second of sound."""
 
@@ -187,6 +203,59 @@ class FlakyEncoder(_Flaky, Metric):
             if clip.key.endswith("01") and _fails(self, "clip"):
                 raise RuntimeError("CUDA out of memory")
             yield {"embedding": np.asarray(clip.samples[:4], np.float32)}
+
+
+class OnDevice(Recognizer):
+    """Reports the letters of the key; dies at one clip and raises at another.
+
+    On the devices "fake:N", each of which fits N + 1 clips, it waits at first for its other device and for
+    `BesideDevices`, and notes its batch sizes in the folder DEVICES.
+    """
+
+    name = "on_device"
+    inventory = "letters"
+    batch_clips = 4
+
+    @contextmanager
+    def open(self, device):
+        self.fits, self.folder = 4, None
+        if device.startswith("fake:"):
+            self.fits, self.folder = int(device[-1]) + 1, Path(os.environ["DEVICES"])
+            (self.folder / f"opened-{device}").touch()
+        yield
+
+    def recognize(self, clips):
+        if self.folder:
+            _wait_for(self.folder / "opened-fake:0", self.folder / "opened-fake:1", self.folder / "beside")
+            with (self.folder / f"sizes-{self.fits}-{os.getpid()}").open("a") as file:
+                file.write(f"{len(clips)} ")
+        if len(clips) > self.fits:
+            raise RuntimeError("CUDA out of memory")
+        for clip in clips:
+            if clip.key == "c02":
+                os._exit(7)
+            if clip.key == "c03":
+                raise ValueError("not this one")
+            yield list(clip.key)
+
+
+def _wait_for(*paths):
+    deadline = time.monotonic() + 30
+    while not all(path.exists() for path in paths):
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"none of {paths} came")
+        time.sleep(0.02)
+
+
+class BesideDevices(_Plain):
+    """Needs no device; it notes when it has measured the last clip."""
+
+    name = "beside"
+
+    def one(self, clip):
+        if clip.key == "c39":
+            Path(os.environ["DEVICES"], "beside").touch()
+        return super().one(clip)
 
 
 class CountsPhones(_Plain):

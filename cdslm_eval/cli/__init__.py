@@ -11,6 +11,7 @@ import typer
 
 from cdslm_eval.cli import (
     bench,
+    channels,
     cite,
     compare,
     demo,
@@ -59,6 +60,7 @@ for group in (
     generate,
     export,
     preference,
+    channels,
     ladder,
     demo,
     listing,

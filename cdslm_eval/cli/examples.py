@@ -21,6 +21,7 @@ EXAMPLES: Mapping[str, str] = {
     "generate": "cdslm-eval generate noise --prompts real --out samples/noise --count 4",
     "make-pairs": "cdslm-eval make-pairs real --prefix 200ms --out pairs",
     "preference": "cdslm-eval preference stationary --pairs pairs",
+    "split-channels": "cdslm-eval split-channels talks --out channels",
     "export": "cdslm-eval export values.csv",
     "ladder": "cdslm-eval ladder plan.toml --dry-run --tflops 40",
     "demo": "cdslm-eval demo --out demo",

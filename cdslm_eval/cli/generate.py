@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from cdslm_eval.cli import common, completion
-from cdslm_eval.cli.score import ExecutorOption, IgnoreColumnsOption
+from cdslm_eval.cli.score import DeviceOption, ExecutorOption, IgnoreColumnsOption
 from cdslm_eval.core import defaults
 
 __all__ = ["add_to"]
@@ -42,6 +42,7 @@ def generate(
     jobs: Annotated[
         int, typer.Option("--jobs", "-j", min=0, help="Worker processes; 0: none, or one per processor of --executor.")
     ] = 0,
+    device: DeviceOption = "auto",
     keep_prompts: Annotated[
         bool,
         typer.Option(
@@ -67,6 +68,7 @@ def generate(
         progress=True,
         executor=executor,
         jobs=jobs,
+        device=device,
         keep_prompts=keep_prompts,
     )
     typer.echo(str(out / MANIFEST))

@@ -63,7 +63,7 @@ def run(
     plan_only: Annotated[bool, typer.Option("--plan", help="Check the suite, show what would run, and exit.")] = False,
     schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of suite files, and exit.")] = False,
     jobs: JobsOption = 0,
-    device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N; default: the suite's.")] = "",
+    device: Annotated[str, typer.Option("--device", help="As for score; default: the suite's.")] = "",
     keep_failures: KeepFailuresOption = False,
     allow_outside: AllowOutsideOption = False,
     memory_limit: MemoryLimitOption = None,

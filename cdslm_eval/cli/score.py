@@ -85,7 +85,9 @@ FormatAsOption = Annotated[
         help="Of what is printed: table, json, csv, tsv, md or latex (booktabs).",
     ),
 ]
-DeviceOption = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N, for metrics with a model.")]
+DeviceOption = Annotated[
+    str, typer.Option("--device", help="For models: auto, cpu, cuda; or GPUs by name, such as cuda:0,cuda:1 or cuda:*.")
+]
 FailBudgetOption = Annotated[
     float, typer.Option("--fail-budget", min=0.0, max=1.0, help="Share of clips that may fail before exit code 1.")
 ]

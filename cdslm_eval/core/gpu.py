@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import platform
 from pathlib import Path
 
-__all__ = ["has_gpu"]
+__all__ = ["count_gpus", "has_gpu"]
 
 _HIDDEN = ("", "-1", "NoDevFiles")
 
@@ -27,3 +28,20 @@ def has_gpu(devices: Path = Path("/dev")) -> bool:
     if platform.system() == "Windows":
         return (Path(os.environ.get("SYSTEMROOT", "C:/Windows")) / "System32" / "nvcuda.dll").is_file()
     return any(devices.glob("nvidia[0-9]*")) or (devices / "kfd").exists()
+
+
+def count_gpus(devices: Path = Path("/dev")) -> int:
+    """Return how many GPUs CUDA numbers in this process; asks torch where it is installed, else the device files.
+
+    Args:
+        devices: The folder of device files.
+    """
+    if importlib.util.find_spec("torch") is not None:
+        import torch
+
+        return torch.cuda.device_count() if torch.cuda.is_available() else 0
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible in _HIDDEN:
+        return 0
+    count = len(list(devices.glob("nvidia[0-9]*")))
+    return count if visible is None else min(count, len(visible.split(",")))

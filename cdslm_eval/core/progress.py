@@ -18,17 +18,22 @@ _LINE_S = 10.0
 
 
 @contextmanager
-def progress_bar(label: str) -> Iterator[Progress]:
+def progress_bar(label: str, where: Callable[[], str] = str) -> Iterator[Progress]:
     """Show how many clips are done, their rate and the time left, and yield the function that reports progress.
 
     Args:
         label: What is being done, such as "scoring".
+        where: Returns where it is done now, such as "2 nodes, 8 workers"; "" for this machine.
     """
+
+    def described() -> str:
+        return printable(f"{label} on {place}" if (place := where()) else label)
+
     if is_quiet():
         yield lambda _done, _total: None
         return
     if not sys.stderr.isatty():
-        yield _lines(label)
+        yield _lines(described)
         return
     from rich.console import Console
     from rich.markup import escape
@@ -60,11 +65,11 @@ def progress_bar(label: str) -> Iterator[Progress]:
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=Console(stderr=True), transient=True) as bar:
-        task = bar.add_task(escape(printable(label)), total=None)
-        yield lambda done, total: bar.update(task, completed=done, total=total)
+        task = bar.add_task(escape(described()), total=None)
+        yield lambda done, total: bar.update(task, completed=done, total=total, description=escape(described()))
 
 
-def _lines(label: str) -> Progress:
+def _lines(described: Callable[[], str]) -> Progress:
     """Return a function that prints a line at most every ten seconds, and at the end."""
     start = last = time.monotonic()
 
@@ -77,17 +82,17 @@ def _lines(label: str) -> Progress:
         last = now
         rate = done / max(now - start, 1e-9)
         left = (total - done) / rate if rate > 0 else float("inf")
-        sys.stderr.write(f"{printable(label)}: {done}/{total} clips, {rate:.1f} clips/s, {left:.0f} s left\n")
+        sys.stderr.write(f"{described()}: {done}/{total} clips, {rate:.1f} clips/s, {left:.0f} s left\n")
         sys.stderr.flush()
 
     return line
 
 
 @contextmanager
-def shown_progress(progress: Progress | bool, label: str) -> Iterator[Progress | None]:
-    """Yield the function to call with progress: a bar for True, the caller's own, or None."""
+def shown_progress(progress: Progress | bool, label: str, where: Callable[[], str] = str) -> Iterator[Progress | None]:
+    """Yield the function to call with progress: a bar for True (see `progress_bar`), the caller's own, or None."""
     if progress is True:
-        with progress_bar(label) as bar:
+        with progress_bar(label, where) as bar:
             yield bar
     else:
         yield progress or None

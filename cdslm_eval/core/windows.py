@@ -19,7 +19,7 @@ from cdslm_eval.core.regular import check_regular
 from cdslm_eval.core.sources import Source
 from cdslm_eval.core.spans import Span
 
-__all__ = ["WindowedSet", "windowed"]
+__all__ = ["WindowedSet", "header_seconds", "windowed"]
 
 _LONGEST_S = 24 * 3600.0
 """Longest recording that is cut."""
@@ -58,7 +58,7 @@ def windowed(clips: ClipSet, window_s: float) -> WindowedSet:
     n_unread = 0
     for owner, source in enumerate(clips.sources):
         try:
-            count = int((_seconds(source) + 1e-6) / window_s)
+            count = int((header_seconds(source) + 1e-6) / window_s)
         except AudioError:
             n_unread += 1
             continue
@@ -88,7 +88,7 @@ def _parts(source: Source, count: int, window_s: float) -> Iterator[Source]:
         yield bare._replace(key=key, path=f"{source.path}{span}", decoded=part)
 
 
-def _seconds(source: Source) -> float:
+def header_seconds(source: Source) -> float:
     """Return the length of a clip by the header of its file, without decoding it.
 
     Raises:

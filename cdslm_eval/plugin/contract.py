@@ -215,6 +215,8 @@ class Measurer(Component):
         min_seconds: A shorter clip is skipped by the host.
         accepts_silence: False has silent clips skipped by the host; they never reach the measurement.
         batch_clips: Batch size of `measure`; results must not depend on it.
+        cpu_only: Whether its model runs on the CPU whatever the device, so that it never waits for one. What opens
+            nothing does so anyway.
         provides: Column of its rows that the host passes to those that need it (one of `UPSTREAM_FEATURES`), or "".
         rows: Name and version, such as "embedding@1", of rows that several metrics read: with equal options they are
             measured once. Such metrics inherit `measure` and every declaration above from one class.
@@ -226,6 +228,7 @@ class Measurer(Component):
     min_seconds: ClassVar[float] = 0.0
     accepts_silence: ClassVar[bool] = True
     batch_clips: ClassVar[int] = 1
+    cpu_only: ClassVar[bool] = False
     provides: ClassVar[str] = ""
     rows: ClassVar[str] = ""
 

@@ -25,9 +25,10 @@ from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Measurer, Metric
 from cdslm_eval.plugin.execution import Executor, Produced, Task
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.recognition import default_recognizer
+from cdslm_eval.run.decoding import Unit
 from cdslm_eval.run.measurer_graph import MeasurerGraph, resolve
 from cdslm_eval.run.rates import CLIP_S, Rate
-from cdslm_eval.run.worker import Measured, Unit, Worker
+from cdslm_eval.run.worker import Measured, Worker
 
 __all__ = ["Benchmark", "Unmeasured", "devices", "spoken_clips"]
 

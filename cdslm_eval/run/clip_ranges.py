@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import closing, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,7 +14,7 @@ from cdslm_eval.core.audio import Clip, flac_bytes
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import AudioError, EvalError, UsageError
 from cdslm_eval.plugin.contract import Generator
-from cdslm_eval.plugin.execution import Executor, Finished, Lost, Produced, Task, Worker
+from cdslm_eval.plugin.execution import Executor, Finished, Lane, Lost, Produced, Task, Worker
 from cdslm_eval.plugin.failures import describe
 
 __all__ = ["EncodedClip", "InProcess", "PromptOf", "RangeWorker", "generated", "missing_ranges"]
@@ -73,6 +73,7 @@ class RangeWorker:
         seconds: Wanted duration of each clip, in seconds.
         seed: Seed of the request.
         prompt_of: Finds the prompt that is kept in front of each clip, where prompts are kept.
+        device: Passed to `open`.
     """
 
     generator: Generator
@@ -80,11 +81,22 @@ class RangeWorker:
     seconds: float
     seed: int
     prompt_of: PromptOf | None = None
+    device: str = "auto"
+
+    def problem(self) -> str:
+        """Return what the generator lacks on this machine, or ""."""
+        if absent := type(self.generator).missing():
+            return f"{self.generator.name}: {absent}"
+        try:
+            self.generator.fingerprint()
+        except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+            return f"{self.generator.name}: {describe(error, type(self.generator).__module__)}"
+        return ""
 
     @contextmanager
     def open(self) -> Iterator[Callable[[range], Iterator[EncodedClip | _Failure]]]:
         """Open the generator when the first range comes, and provide the function."""
-        with self.generator.open("auto"):
+        with self.generator.open(self.device):
             yield self._clips
 
     def _clips(self, numbers: range) -> Iterator[EncodedClip | _Failure]:
@@ -136,21 +148,26 @@ def missing_ranges(generator: Generator, count: int, done: Collection[int], part
     return ranges
 
 
-def generated(executor: Executor, worker: RangeWorker, ranges: Sequence[range], jobs: int) -> Iterator[EncodedClip]:
+def generated(
+    executor: Executor, worker: RangeWorker, ranges: Sequence[range], jobs: int, devices: Sequence[str] = ()
+) -> Iterator[EncodedClip]:
     """Yield the clips of all ranges as they arrive, in any order.
 
     Args:
         executor: Where they are generated.
         worker: Generates them.
         ranges: Numbers of clips.
-        jobs: Worker processes.
+        jobs: Worker processes, where no devices are named.
+        devices: Get a worker each, and share the ranges.
 
     Raises:
         EvalError: Ranges failed; raised when the others are through.
     """
     tasks = (Task(ident, numbers) for ident, numbers in enumerate(ranges))
     failures: list[_Failure] = []
-    with closing(_closable(executor.run(worker, lambda: next(tasks, None), jobs))) as events:
+    workers = [(replace(worker, device=name), 1) for name in devices] or [(worker, jobs)]
+    lanes = [Lane(own, lambda: next(tasks, None), processes) for own, processes in workers]
+    with closing(_closable(executor.run_lanes(lanes))) as events:
         for event in events:
             match event:
                 case Produced(value=_Failure() as failure):

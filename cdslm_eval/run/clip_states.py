@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import MappingProxyType
 
 from cdslm_eval.core.clips import Source
 from cdslm_eval.core.provenance import host_id
@@ -16,6 +17,9 @@ from cdslm_eval.run.row_checks import required_columns, row_check
 
 __all__ = ["ClipState", "ClipStates", "unchanged"]
 
+_NOTHING: Mapping[int, Outcome] = MappingProxyType({})
+_PART = 20_000
+
 
 @dataclass(slots=True, eq=False)
 class ClipState:
@@ -26,23 +30,46 @@ class ClipState:
         wanted: Numbers of the measurers whose rows are wanted.
         facts: What was found when its file was decoded, now or before; None for clips in memory, and unknown ones.
         digest, reference_digest: Of its content and of its reference's, once they are known.
-        left: Numbers of the measurers that have still to measure it.
         unstored: Number of a measurer -> the outcome of the clip where the store holds no row of it.
     """
+
+    # a run may have millions of clips: a set and a dict for each would take half of its memory
 
     source: Source
     wanted: tuple[int, ...]
     facts: FileFacts | None = None
     digest: str | None = None
     reference_digest: str | None = None
-    left: set[int] = field(default_factory=set)
-    unstored: dict[int, Outcome] = field(default_factory=dict)
+    unstored: Mapping[int, Outcome] = field(default_factory=lambda: _NOTHING)
+    _left: int = 0
+
+    @property
+    def left(self) -> frozenset[int]:
+        """The numbers of the measurers that have still to measure it."""
+        return frozenset(number for number in range(self._left.bit_length()) if self._left >> number & 1)
+
+    @property
+    def is_done(self) -> bool:
+        """Whether nothing is left to measure."""
+        return not self._left
+
+    def add(self, number: int) -> None:
+        """Note that a measurer has still to measure it."""
+        self._left |= 1 << number
+
+    def discard(self, number: int) -> None:
+        """Note that a measurer is done with it."""
+        self._left &= ~(1 << number)
+
+    def hold(self, number: int, outcome: Outcome) -> None:
+        """Hold an outcome that the store does not."""
+        self.unstored = {**self.unstored, number: outcome}
 
     def fail(self, numbers: Iterable[int], reason: str) -> None:
         """Charge a failure that the store shall not keep to measurers, which are done with the clip."""
-        for number in list(numbers):
-            self.unstored[number] = Outcome("failed", reason, {})
-            self.left.discard(number)
+        for number in numbers:
+            self.hold(number, Outcome("failed", reason, {}))
+            self.discard(number)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -70,10 +97,10 @@ class ClipStates:
             states: The clips.
             rehash: Whether no stamp is trusted, so that every known file is in doubt.
         """
-        known = self.store.files(sorted(_addresses(states)))
         return [
             address
-            for address, facts in known.items()
+            for part in _parts(states)
+            for address, facts in self.store.files(sorted(_addresses(part))).items()
             if rehash or (not unchanged(address.path, facts) and _has_size(address.path, facts))
         ]
 
@@ -84,6 +111,10 @@ class ClipStates:
             states: The clips.
             distrusted: Files whose entry in the index does not count.
         """
+        for part in _parts(states):
+            self._look_up(part, distrusted)
+
+    def _look_up(self, states: Sequence[ClipState], distrusted: Collection[Address]) -> None:
         addresses = sorted(_addresses(states).difference(distrusted))
         known = {
             address: facts for address, facts in self.store.files(addresses).items() if unchanged(address.path, facts)
@@ -110,7 +141,7 @@ class ClipStates:
             statuses = self.store.statuses(identity.ident, {key for key in subjects if key is not None}, columns)
             for state, key in zip(wanting, subjects, strict=True):
                 if key is None or statuses.get(key) not in self.kept:
-                    state.left.add(number)
+                    state.add(number)
 
     def duplicates(self, states: Sequence[ClipState]) -> list[tuple[ClipState, int, ClipState]]:
         """Leave each row to the first of the clips that are known to share it; return (clip, measurer, first)."""
@@ -121,7 +152,7 @@ class ClipStates:
                 key = self.subject(state, number)
                 first = state if key is None else firsts.setdefault((number, key), state)
                 if first is not state:
-                    state.left.discard(number)
+                    state.discard(number)
                     duplicates.append((state, number, first))
         return duplicates
 
@@ -131,9 +162,11 @@ class ClipStates:
             return state.unstored[number]
         key = self.subject(state, number)
         outcome = next(self.store.outcomes(self.graph.identities[number].ident, [key]), None) if key else None
-        if outcome is None or outcome.status not in self.kept:
-            return None
-        return outcome if row_check(self.graph.measurers[number])(outcome) else None
+        return outcome if outcome is not None and self.is_usable(outcome, number) else None
+
+    def is_usable(self, outcome: Outcome, number: int) -> bool:
+        """Return whether an outcome of a measurer that the store holds is not measured again."""
+        return outcome.status in self.kept and row_check(self.graph.measurers[number])(outcome)
 
     def outcomes(self, states: Sequence[ClipState], number: int) -> Iterator[Outcome]:
         """Yield the outcome of each clip under a measurer; rows are read from the store."""
@@ -146,6 +179,11 @@ class ClipStates:
         for state, outcome in zip(states, stored, strict=True):
             known = outcome or lost
             yield state.unstored.get(number) or (known if is_sound(known) else damaged)
+
+
+def _parts(states: Sequence[ClipState]) -> Iterator[Sequence[ClipState]]:
+    """Yield clips in parts: what is looked up of them takes more memory than they do."""
+    return (states[start : start + _PART] for start in range(0, len(states), _PART))
 
 
 def _addresses(states: Iterable[ClipState]) -> set[Address]:

@@ -12,7 +12,7 @@ from cdslm_eval.core.progress import Progress
 from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store import FileFacts, Store
 from cdslm_eval.plugin.execution import Executor, Produced, Task
-from cdslm_eval.run.worker import read_with_facts
+from cdslm_eval.run.decoding import read_with_facts
 
 __all__ = ["read_contents"]
 

@@ -1,24 +1,25 @@
-"""Dispatch: hands out pending clips in chunks, collects what comes back, and retries what was lost clip by clip."""
+"""Dispatch: hands out pending clips in tasks, collects what comes back, and retries what was lost."""
 
 from __future__ import annotations
 
 import time
 from bisect import bisect_right
-from collections import defaultdict, deque
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from itertools import count
 
 from cdslm_eval.core.progress import Progress
-from cdslm_eval.core.store import Outcome
-from cdslm_eval.plugin.contract import UPSTREAM_FEATURES
-from cdslm_eval.plugin.execution import Executor, Finished, Lost, Produced, Task
+from cdslm_eval.plugin.execution import Executor, Finished, Lane, Lost, Produced, Task
 from cdslm_eval.run.clip_states import ClipState, ClipStates
-from cdslm_eval.run.worker import DECODING, Measured, Read, Started, Unit, Worker
+from cdslm_eval.run.decoding import Read
+from cdslm_eval.run.lanes import DEVICE_BATCHES, ClipQueue, Lanes, runs_on_device
+from cdslm_eval.run.worker import DECODING, Measured, Started, Worker
 
 __all__ = ["Dispatch", "RunnerConfig"]
 
-_CHUNK_BYTES = 64 << 20
+DECODERS = 4
+"""Threads that decode clips for the worker of a device while it measures others."""
 _COMMIT_S = 0.1
 
 
@@ -30,7 +31,7 @@ class RunnerConfig:
         executor: Where measurements run.
         jobs: Worker processes.
         time_limit_s: Longest time for one clip under one metric, in seconds.
-        device: "auto", "cpu", "cuda".
+        device: "auto", "cpu", "cuda", or devices by name, which get a worker each; the CPU gets `jobs` besides.
     """
 
     executor: Executor
@@ -40,7 +41,7 @@ class RunnerConfig:
 
 
 class Dispatch:
-    """One pass over what is pending: chunks, retries, and who is charged for what was lost.
+    """One pass over what is pending: tasks, retries, and who is charged for what was lost.
 
     Args:
         clip_states: What is known of clips.
@@ -64,11 +65,12 @@ class Dispatch:
         progress: Progress | None,
     ) -> None:
         self._clip_states, self._config, self._states, self._progress = clip_states, config, states, progress
-        self._total = self._todo = len(pending)
-        self._tasks: dict[int, tuple[int, ...]] = {}
+        self._total, self._done = len(pending), 0
+        self._devices = config.executor.devices(config.device)
+        self._tasks: dict[int, tuple[int, tuple[int, ...]]] = {}
         self._numbers = count(1)
         self._current: dict[int, int] = {}
-        self._queue: deque[tuple[int, ...]] = deque(self._chunks(pending))
+        self._lanes = Lanes(clip_states, states, pending, self._queues())
         self._events: list[Read | Measured] = []
         self._committed = time.monotonic()
         self.seconds: defaultdict[tuple[int, int], float] = defaultdict(float)
@@ -76,69 +78,62 @@ class Dispatch:
         # when a task last began something, or sent an outcome: the time between belongs to what sends the next one
         self._marks: dict[int, float] = {}
 
-    def _chunks(self, pending: list[int]) -> Iterator[tuple[int, ...]]:
-        """Group clips so that batches fill, but neither memory nor the tail of the run grows."""
-        # the last chunks of a run should keep every process busy, so none is more than a small share of the whole
-        share = -(-len(pending) // (4 * self._config.jobs))
-        most = min(share, max(measurer.batch_clips for measurer in self._clip_states.graph.measurers))
-        chunk: list[int] = []
-        size = 0
-        for uid in pending:
-            own = self._states[uid].source.bytes
-            if chunk and (len(chunk) >= most or size + own > _CHUNK_BYTES):
-                yield tuple(chunk)
-                chunk, size = [], 0
-            chunk.append(uid)
-            size += own
-        if chunk:
-            yield tuple(chunk)
+    def _queues(self) -> list[ClipQueue]:
+        """Return the empty queue of each lane: one for all, or those of the CPU and of the devices."""
+        config, devices = self._config, self._devices
+        executor, measurers = config.executor, self._clip_states.graph.measurers
+        batch = max(measurer.batch_clips for measurer in measurers)
+        shared = ClipQueue(batch, executor.task_clips, lambda: executor.n_workers(config.jobs))
+        if not devices:
+            return [shared]
+        largest = max((measurer.batch_clips for measurer in measurers if runs_on_device(measurer)), default=1)
+        return [shared, ClipQueue(largest, DEVICE_BATCHES * largest, lambda: len(devices))]
 
     def run(self) -> None:
         """Hand out tasks and collect what comes back, committing as it comes."""
-        config = self._config
-        worker = Worker(self._clip_states.graph.measurers, config.device)
-        events = config.executor.run(worker, self._next, config.jobs)
+        config, graph = self._config, self._clip_states.graph
+        fingerprints = tuple(identity.parts.get("fingerprint") for identity in graph.identities)
+        shared = Worker(graph.measurers, "cpu" if self._devices else config.device, fingerprints=fingerprints)
+        of_devices = [replace(shared, device=name, decoders=DECODERS) for name in self._devices]
+        lanes = [Lane(shared, lambda: self._next(0), config.jobs)]
+        lanes += [Lane(worker, lambda: self._next(1), 1) for worker in of_devices]
         try:
-            for event in events:
+            for event in config.executor.run_lanes(lanes):
                 match event:
                     case Produced(ident, value):
                         self._receive(ident, value)
                     case Finished(ident):
                         self._marks.pop(ident, None)
-                        self._close(self._tasks.pop(ident))
+                        self._close(*self._tasks.pop(ident))
                     case Lost(ident, reason):
                         self._retry_or_fail(ident, reason)
                 # ten times a second: a killed run loses little more than what was in flight
                 if time.monotonic() - self._committed > _COMMIT_S:
                     self._commit()
+                    self._report()
         finally:
             self._commit()
 
-    def _next(self) -> Task | None:
-        if not self._queue:
-            return None
-        uids = self._queue.popleft()
-        ident = next(self._numbers)
-        self._tasks[ident] = uids
-        self._current[ident] = DECODING
-        units = tuple(self._unit(uid) for uid in uids)
-        return Task(ident, units, self._config.time_limit_s * len(units))
-
-    def _unit(self, uid: int) -> Unit:
-        """Return what a worker needs for a clip: upstream outcomes that are known, or their providers as work."""
-        state = self._states[uid]
-        wanted = set(state.left)
-        upstream: dict[str, Outcome] = {}
-        graph = self._clip_states.graph
-        for feature in reversed(UPSTREAM_FEATURES):
-            if any(feature in graph.depends_on[number] for number in wanted):
-                provider = graph.number(graph.providers[feature])
-                known = self._clip_states.known(state, provider)
-                if known is None:
-                    wanted.add(provider)
+    def _next(self, lane: int) -> Task | None:
+        """Return the next task of a lane, or None when nothing waits for it."""
+        queue = self._lanes.queues[lane]
+        while uids := queue.take():
+            if self._lanes.exported:
+                self._commit()  # upstream outcomes of another lane are read from the store
+            units = []
+            for uid in uids:
+                unit = self._lanes.unit(uid, lane)
+                if unit is None:
+                    self._lanes.release(uid, lane)
                 else:
-                    upstream[feature] = known
-        return Unit(uid, state.source, tuple(sorted(wanted)), upstream)
+                    units.append(unit)
+            if units:
+                ident = next(self._numbers)
+                self._tasks[ident] = lane, tuple(unit.uid for unit in units)
+                self._current[ident] = DECODING
+                # time between two events, of which there is one for each batch at least
+                return Task(ident, tuple(units), self._config.time_limit_s * min(len(units), queue.batch))
+        return None
 
     def _receive(self, ident: int, value: Started | Read | Measured) -> None:
         if isinstance(value, Started):
@@ -148,7 +143,7 @@ class Dispatch:
         state = self._states[value.uid]
         if isinstance(value, Read):
             if value.facts is None:
-                state.fail(state.left, value.reason)
+                self._fail(state, state.left, value.reason)
             elif value.address == state.source.address:
                 state.facts, state.digest = value.facts, state.source.digest_of(value.facts.digest)
             if value.facts is not None and value.address in state.source.addresses[1:]:
@@ -158,36 +153,57 @@ class Dispatch:
             number = bisect_right(self._starts, value.uid) - 1
             self.seconds[number, value.measurer] += now - self._marks.get(ident, now)
             self._marks[ident] = now
-            state.left.discard(value.measurer)
+            if value.measurer in state.left:
+                state.discard(value.measurer)
+                self._done += state.is_done
             if not value.lasting or self._clip_states.subject(state, value.measurer) is None:
-                state.unstored[value.measurer] = value.outcome
+                state.hold(value.measurer, value.outcome)
                 return
+            if value.measurer in self._lanes.exported and not self._clip_states.is_usable(
+                value.outcome, value.measurer
+            ):
+                # those of another lane that read it look into the store, which does not vouch for this one
+                state.hold(value.measurer, value.outcome)
         self._events.append(value)
 
-    def _close(self, uids: tuple[int, ...]) -> None:
-        self._todo -= sum(1 for uid in uids if not self._states[uid].left)
+    def _fail(self, state: ClipState, numbers: Iterable[int], reason: str) -> None:
+        """Charge a failure that the store shall not keep to measurers, which are done with the clip."""
+        was_done = state.is_done
+        state.fail(numbers, reason)
+        self._done += state.is_done and not was_done
+
+    def _close(self, lane: int, uids: Sequence[int]) -> None:
+        """End a task: its clips wait for other lanes, or are done."""
+        if self._lanes.exported:
+            self._commit()
+        for uid in uids:
+            self._lanes.release(uid, lane)
+        self._report()
+
+    def _report(self) -> None:
         if self._progress:
-            self._progress(self._total - self._todo, self._total)
+            self._progress(self._done, self._total)
 
     def _retry_or_fail(self, ident: int, reason: str) -> None:
-        """Retry the rest of a lost chunk clip by clip; a lone clip's loss is charged to the metric that was running."""
+        """Retry the rest of a lost task in parts; a lone clip's loss is charged to the metric that was running."""
         self._commit()
         self._marks.pop(ident, None)
-        lost = self._tasks.pop(ident)
-        uids = [uid for uid in lost if self._states[uid].left]
-        self._close(tuple(uid for uid in lost if uid not in uids))
+        lane, lost = self._tasks.pop(ident)
+        queue = self._lanes.queues[lane]
+        uids = [uid for uid in lost if self._lanes.unit(uid, lane) is not None]
+        self._close(lane, [uid for uid in lost if uid not in uids])
         if len(uids) > 1:
-            self._queue.extendleft((uid,) for uid in reversed(uids))
+            queue.retry(uids)
             return
         for uid in uids:
             state, current = self._states[uid], self._current[ident]
             measurer = None if current == DECODING else self._clip_states.graph.measurers[current]
             failing = {current} if current in state.left or (measurer and measurer.provides) else state.left
-            state.fail(failing, f"{measurer.name if measurer else 'decoding'}: {reason}")
-            if state.left:
-                self._queue.appendleft((uid,))
+            self._fail(state, failing, f"{measurer.name if measurer else 'decoding'}: {reason}")
+            if self._lanes.unit(uid, lane) is not None:
+                queue.retry((uid,))
             else:
-                self._close((uid,))
+                self._close(lane, (uid,))
 
     def _commit(self) -> None:
         events, self._events = self._events, []

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core import defaults
-from cdslm_eval.core.admission import Levels, fault
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import EvalError, UsageError
@@ -22,6 +21,9 @@ from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.recognition import default_recognizer
 from cdslm_eval.run.clip_ranges import EncodedClip, InProcess, PromptOf, RangeWorker, generated, missing_ranges
+from cdslm_eval.run.executors.devices import names_several
+from cdslm_eval.run.executors.local import LocalExecutor
+from cdslm_eval.run.prompts import Prompts
 
 __all__ = ["CONTINUATIONS", "GenerationRequest", "generate_into", "generate_set", "prompts_for", "with_options"]
 
@@ -83,6 +85,7 @@ def generate_set(
     note: Callable[[str], None],
     executor: Executor | None = None,
     jobs: int = 1,
+    device: str = "auto",
 ) -> ClipSet:
     """Return the set that a request describes, written under `folder` unless it lies there already.
 
@@ -91,8 +94,9 @@ def generate_set(
         request: What to make.
         folder: Holds one folder per request.
         note: Called with a sentence before clips are made.
-        executor: Where clips are generated; None is this process.
+        executor: Where clips are generated; None is this process, or "local" on several devices.
         jobs: Worker processes of the executor.
+        device: Where its model runs: "auto", "cpu", "cuda", or devices by name, which get a worker each.
     """
     generator = host.resolve("generator", request.generator)
     facts = {
@@ -117,7 +121,7 @@ def generate_set(
     target = folder / f"{name}-{digest}"
     if not (target / MANIFEST).is_file():
         note(f"{request.name}: generating {request.count} clips into {target}")
-        generate_into(host, request, target, executor=executor, jobs=jobs)
+        generate_into(host, request, target, executor=executor, jobs=jobs, device=device)
     return ClipSet.open(target, name=request.name)
 
 
@@ -153,6 +157,7 @@ def generate_into(
     *,
     executor: Executor | None = None,
     jobs: int = 1,
+    device: str = "auto",
 ) -> Path:
     """Write clips as 16-bit FLAC and a `manifest.jsonl`; clips that an interrupted call left are kept.
 
@@ -161,8 +166,10 @@ def generate_into(
         request: What to make.
         folder: Made when absent.
         progress: Called with (clips written, clips to write).
-        executor: Where clips are generated, in ranges where the generator can; None is this process.
+        executor: Where clips are generated, in ranges where the generator can; None is this process, or "local" on
+            several devices.
         jobs: Worker processes of the executor.
+        device: As for `generate_set`.
 
     Returns:
         The manifest.
@@ -192,12 +199,15 @@ def generate_into(
         facts["keep_prompts"] = True
     header = {"order": facts}  # the key under which folders of earlier versions hold it
     records = _resume(partial, header)
-    worker = RangeWorker(generator, prompts, request.seconds, request.seed, prompt_of)
-    ranges = missing_ranges(generator, request.count, records, 4 * jobs if executor else 1)
+    runs_on = executor or (LocalExecutor() if names_several(device) else InProcess())
+    devices = runs_on.devices(device)
+    worker = RangeWorker(generator, prompts, request.seconds, request.seed, prompt_of, device)
+    n_workers = len(devices) or (jobs if executor else 0)
+    ranges = missing_ranges(generator, request.count, records, 4 * n_workers or 1)
     with partial.open("a", encoding="utf-8") as file:
         if partial.stat().st_size == 0:
             file.write(json.dumps(header) + "\n")
-        for clip in generated(executor or InProcess(), worker, ranges, jobs):
+        for clip in generated(runs_on, worker, ranges, jobs, devices):
             if clip.number not in records:
                 records[clip.number] = _write(folder, clip)
                 file.write(json.dumps(records[clip.number], ensure_ascii=False) + "\n")
@@ -259,34 +269,14 @@ def prompts_for(host: Host, request: GenerationRequest, generator: Generator) ->
     """
     needs = set(generator.prompts)
     if not needs:
-        return _Prompts(request.prompts, None)
+        return Prompts(request.prompts, None)
     if request.prompts is None:
         raise UsageError(f"{request.name}: needs clips to work from; name them with --prompts DIR")
     lacking = needs - {"phones"} - request.prompts.offers()
     if lacking:
         raise UsageError(f"{request.name}: the prompts have no {', '.join(sorted(lacking))}")
     phones = list(_phones(host, request.recognizer, request.prompts)) if "phones" in needs else None
-    return _Prompts(request.prompts, phones)
-
-
-class _Prompts(Sequence[Clip]):
-    """Prompts that are decoded when they are indexed, with the phones that were recognized for them."""
-
-    def __init__(self, clips: ClipSet | None, phones: Sequence[tuple[str, ...]] | None) -> None:
-        self._clips, self._phones = clips, phones
-
-    def __len__(self) -> int:
-        return len(self._clips) if self._clips is not None else 0
-
-    def __getitem__(self, index: Any) -> Any:
-        if self._clips is None:
-            raise IndexError(index)
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        clip = self._clips[index]
-        if reason := fault(Levels.of(clip.samples).peak):
-            raise EvalError(f"{self._clips.name}, prompt {clip.key!r}: {reason}")
-        return clip if self._phones is None else dataclasses.replace(clip, phones=self._phones[index])
+    return Prompts(request.prompts, phones)
 
 
 def _phones(host: Host, spec: str | Recognizer | type[Recognizer], prompts: ClipSet) -> Iterator[tuple[str, ...]]:

@@ -17,6 +17,7 @@ from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.store import default_store_path
 from cdslm_eval.plugin.contract import UPSTREAM_FEATURES
 from cdslm_eval.run.clip_states import ClipState, ClipStates
+from cdslm_eval.run.lanes import runs_on_device
 
 __all__ = ["CLIP_S", "Rate", "RateBook", "duration_text", "forecast"]
 
@@ -116,7 +117,12 @@ class RateBook:
 
 
 def forecast(
-    rates: Mapping[tuple[str, str], Rate], clip_states: ClipStates, pending: Sequence[ClipState], jobs: int, device: str
+    rates: Mapping[tuple[str, str], Rate],
+    clip_states: ClipStates,
+    pending: Sequence[ClipState],
+    jobs: int,
+    device: str,
+    n_devices: int = 0,
 ) -> str:
     """Return a sentence on how long measuring will take, or why that is not known; "" for a run of seconds.
 
@@ -129,6 +135,7 @@ def forecast(
         pending: The clips with something left to measure.
         jobs: Worker processes.
         device: As requested; "auto" takes the GPU's rate where there is one.
+        n_devices: Devices that have a worker each, beside the workers of the CPU; 0 where all workers do everything.
     """
     graph, jobs = clip_states.graph, max(1, min(jobs, len(pending)))
     seconds_of = _lengths(pending)
@@ -137,18 +144,26 @@ def forecast(
     for number, states in _left(clip_states, pending).items():
         clips[number] = len(states)
         work[number] = math.ceil(sum(seconds_of[id(state)] for state in states))
-    chosen = {number: _rate(rates, graph.identities[number].ident, device) for number in work}
+    on_device = {number for number in work if n_devices and runs_on_device(graph.measurers[number])}
+    chosen = {
+        number: _rate(rates, graph.identities[number].ident, "cpu" if n_devices and number not in on_device else device)
+        for number in work
+    }
     if unknown := sorted(graph.measurers[number].name for number, rate in chosen.items() if rate is None):
         if len(pending) < _MANY_CLIPS:
             return ""
         why = f"no rate of {', '.join(unknown)} was measured here"
         return f"how long {len(pending)} clips take is not known: {why}; Use: cdslm-eval bench"
-    total = sum(work[number] * rate.real_time_factor for number, rate in chosen.items() if rate) / jobs
+    seconds = {number: work[number] * rate.real_time_factor for number, rate in chosen.items() if rate}
+    of_devices = sum(seconds[number] for number in on_device)
+    total = max(of_devices / max(1, n_devices), (sum(seconds.values()) - of_devices) / jobs)
     total += sum(rate.start_up_s for rate in chosen.values() if rate)
     if total < _WORTH_SAYING_S:
         return ""
     oldest = min(rate.measured for rate in chosen.values() if rate)
     workers = f"{jobs} worker" + "s" * (jobs > 1)
+    if n_devices:
+        workers += f" and {n_devices} device" + "s" * (n_devices > 1)
     guessed = sum(1 for state in pending if state.facts is None and state.source.decoded is None)
     counted = f"; {guessed} clips of unknown length count as {CLIP_S:g} s" if guessed else ""
     return (

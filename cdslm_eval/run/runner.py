@@ -123,7 +123,7 @@ class Runner:
         recognizer: Provides phones to the metrics that need them.
         jobs: Worker processes.
         time_limit_s: Longest time for one clip under one metric, in seconds.
-        device: "auto", "cpu", "cuda".
+        device: "auto", "cpu", "cuda", or devices by name: "cuda:0,cuda:1".
         keep_failures: Trust failures of earlier runs instead of trying again.
         transcriber: Provides transcripts to the metrics (and the recognizer) that need them.
         rehash: Decode every file again, whatever the store knows of it.
@@ -193,14 +193,15 @@ class Runner:
         read = read_contents(self.store, self.executor, doubtful, self._config.jobs, progress)
         clip_states.look_up(flat, distrusted=set(doubtful) - read)
         duplicates = clip_states.duplicates(flat)
-        pending = [uid for uid, state in enumerate(flat) if state.left]
+        pending = [uid for uid, state in enumerate(flat) if not state.is_done]
         self.measured = len(pending)
         _logger.info("%d clips in %d sets, %d of them to measure", len(flat), len(requests), len(pending))
         if pending and self._announce:
             left = [flat[uid] for uid in pending]
             try:
                 rates = RateBook().rates()
-                text = forecast(rates, clip_states, left, self._config.jobs, self._config.device)
+                n_devices = len(self.executor.devices(self._config.device))
+                text = forecast(rates, clip_states, left, self._config.jobs, self._config.device, n_devices)
             except UsageError as error:
                 # a damaged file of rates costs the forecast, and not the measurement
                 text = str(error)
@@ -215,7 +216,7 @@ class Runner:
             _logger.info("measured")
         for state, number, first in duplicates:
             if number in first.unstored:
-                state.unstored[number] = first.unstored[number]
+                state.hold(number, first.unstored[number])
         self.measurements = [
             Measurement(
                 request,

@@ -1,62 +1,29 @@
-"""Worker: decodes each clip once, checks it, and runs every wanted measurer on it."""
+"""Worker: runs every wanted measurer on the clips of a task, each decoded once and checked."""
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from cdslm_eval.core.admission import Levels, fault
-from cdslm_eval.core.audio import Clip, Decoded, content_digest, is_silent, read_audio
-from cdslm_eval.core.clips import Source
-from cdslm_eval.core.errors import AudioError
-from cdslm_eval.core.provenance import host_id
-from cdslm_eval.core.regular import check_regular
-from cdslm_eval.core.spans import Address
-from cdslm_eval.core.store import FileFacts, Outcome
+from cdslm_eval.core.audio import Clip, is_silent
+from cdslm_eval.core.store import Outcome
 from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Failed, Measurer, Skipped
 from cdslm_eval.plugin.failures import describe
 from cdslm_eval.run.batch_sizes import BatchSizes, is_out_of_memory
+from cdslm_eval.run.decoding import DecodedUnit, Read, Unit, decoded_groups
 from cdslm_eval.run.row_checks import required_columns
 
-__all__ = ["DECODING", "Measured", "Read", "Started", "Unit", "Worker", "read_with_facts"]
+__all__ = ["DECODING", "Measured", "Started", "Worker"]
 
 DECODING = -1
 """Number of the decoder where a measurer's number is expected."""
-
-
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """One clip and what is to be measured of it.
-
-    Attributes:
-        uid: Number of the clip in the run.
-        source: The clip.
-        wanted: Numbers of the measurers to run.
-        upstream: Upstream feature ("phones", "transcript") -> its outcome, where that is known already.
-    """
-
-    uid: int
-    source: Source
-    wanted: tuple[int, ...]
-    upstream: Mapping[str, Outcome] = field(default_factory=dict)
-
-
-@dataclass(frozen=True, slots=True)
-class Read:
-    """A file, or a part of it, was decoded: its facts, or why it could not be."""
-
-    uid: int
-    address: Address
-    facts: FileFacts | None
-    reason: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,10 +54,29 @@ class Worker:
     Attributes:
         measurers: All measurers of the run, upstream ones first; a unit names them by number.
         device: Passed to `open`.
+        decoders: Threads that decode the next clips while others are measured; 0 decodes each when it is needed.
+        fingerprints: Of the measurers where the run was started (weights, engines); None for one without.
     """
 
     measurers: tuple[Measurer, ...]
     device: str
+    decoders: int = 0
+    fingerprints: tuple[Mapping[str, str] | None, ...] = ()
+
+    def problem(self) -> str:
+        """Return which measurer lacks its weights here, or has other ones than where the run was started, or ""."""
+        for measurer, expected in zip(self.measurers, self.fingerprints, strict=False):
+            if expected is None:
+                continue
+            if absent := type(measurer).missing():
+                return f"{measurer.name}: {absent}"
+            try:
+                own = dict(measurer.fingerprint())
+            except Exception as error:  # noqa: BLE001 - a plugin may raise anything
+                return f"{measurer.name}: {describe(error, type(measurer).__module__)}"
+            if own != expected:
+                return f"{measurer.name}: has other weights or another engine there"
+        return ""
 
     @contextmanager
     def open(self) -> Iterator[Callable[[Sequence[Unit]], Iterator[Read | Started | Measured]]]:
@@ -109,30 +95,35 @@ class Worker:
                         opened[number] = describe(error, type(measurer).__module__)
                 return opened[number]
 
-            yield partial(self._measure, ready=ready, sizes=BatchSizes())
+            threads = stack.enter_context(ThreadPoolExecutor(self.decoders)) if self.decoders else None
+            yield partial(self._measure, ready=ready, sizes=BatchSizes(), threads=threads)
 
     def _measure(
-        self, units: Sequence[Unit], ready: Callable[[int], str], sizes: BatchSizes
+        self,
+        units: Sequence[Unit],
+        ready: Callable[[int], str],
+        sizes: BatchSizes,
+        threads: ThreadPoolExecutor | None,
     ) -> Iterator[Read | Started | Measured]:
-        clips: dict[int, Clip] = {}
-        faults: dict[int, str] = {}
-        unpaired: dict[int, str] = {}
-        for unit in units:
+        for group in decoded_groups(units, self.measurers, threads):
+            decoded: list[DecodedUnit] = []
             yield Started(DECODING)
-            try:
-                clip, peak, reads, problem = self._decode(unit)
-            except AudioError as error:
-                yield Read(unit.uid, unit.source.address, None, str(error))
-                continue
-            except MemoryError:
-                reason = "out of memory when decoded; raise --memory-limit, or cut the clip"
-                yield Read(unit.uid, unit.source.address, None, reason)
-                continue
-            yield from reads
-            clips[unit.uid], faults[unit.uid] = clip, fault(peak)
-            if problem:
-                unpaired[unit.uid] = problem
-        chunk = _Chunk(clips, faults, {unit.uid: dict(unit.upstream) for unit in units})
+            for result in group:
+                yield from result.reads
+                decoded.append(result)
+            yield from self._measure_group(decoded, ready, sizes)
+
+    def _measure_group(
+        self, decoded: Sequence[DecodedUnit], ready: Callable[[int], str], sizes: BatchSizes
+    ) -> Iterator[Read | Started | Measured]:
+        clips = {result.unit.uid: result.clip for result in decoded if result.clip is not None}
+        unpaired = {result.unit.uid: result.problem for result in decoded if result.problem}
+        units = [result.unit for result in decoded]
+        chunk = _Chunk(
+            clips,
+            {result.unit.uid: result.fault for result in decoded},
+            {unit.uid: dict(unit.upstream) for unit in units},
+        )
         for number in sorted({number for unit in units for number in unit.wanted}):
             measurer = self.measurers[number]
             yield Started(number)
@@ -149,57 +140,6 @@ class Worker:
                 if measurer.provides:
                     chunk.upstream[uid].setdefault(measurer.provides, outcome)
                 yield Measured(uid, number, outcome, lasting)
-
-    def _decode(self, unit: Unit) -> tuple[Clip, float, list[Read], str]:
-        """Decode a clip (and its reference) where a wanted measurer reads audio at all; its peak is the second value.
-
-        A reference that cannot be read is a problem of the metrics that need it alone; the last value is its reason.
-        """
-        source = unit.source
-        needs = {need for number in unit.wanted for need in self.measurers[number].needs}
-        wants = {want for number in unit.wanted for want in self.measurers[number].wants}
-        reads: list[Read] = []
-        samples, rate_hz, digest, peak, problem = np.zeros(0, np.float32), 1, "", 0.0, ""
-        reference = None
-        if source.decoded is not None:
-            # what lies in memory has no file to vouch for: nothing is read, its digest is known
-            samples, rate_hz, digest = source.decoded.samples, source.decoded.rate_hz, source.decoded.digest
-            peak = Levels.of(samples).peak
-        elif "audio" in needs:
-            audio, facts = read_with_facts(source.address, allow_truncated=source.allow_truncated)
-            reads.append(Read(unit.uid, source.address, facts))
-            samples, rate_hz, digest = audio.samples, audio.rate_hz, facts.digest
-            peak = math.nan if facts.peak is None else facts.peak
-        if "reference_audio" in needs and source.reference is not None:
-            paired = Address(source.reference)
-            try:
-                audio, facts = read_with_facts(paired, allow_truncated=source.allow_truncated)
-            except AudioError as error:
-                problem = f"its reference {source.reference}: {error}"
-            else:
-                reads.append(Read(unit.uid, paired, facts))
-                reference = Clip(
-                    key=source.key,
-                    samples=audio.samples,
-                    rate_hz=audio.rate_hz,
-                    digest=facts.digest,
-                    text=source.reference_text,
-                )
-        if reference is None and "reference_text" in needs | wants and source.reference_text is not None:
-            reference = Clip(key=source.key, samples=samples[:0], rate_hz=rate_hz, text=source.reference_text)
-        clip = Clip(
-            key=source.key,
-            samples=samples,
-            rate_hz=rate_hz,
-            digest=digest,
-            text=source.text,
-            speaker=source.speaker,
-            language=source.language,
-            phones=source.phones,
-            reference=reference,
-            prompt_seconds=source.prompt_seconds,
-        )
-        return source.derived(clip) if len(samples) else clip, peak, reads, problem
 
 
 @dataclass(frozen=True, slots=True)
@@ -237,12 +177,11 @@ def _not_opened(
     number: int, measurer: Measurer, reason: str, uids: Sequence[int], chunk: _Chunk
 ) -> Iterator[Read | Started | Measured]:
     """Fail the clips of a measurer that could not be opened, and what depends on it with the same cause."""
-    outcome = Outcome("failed", reason, {})
+    # dependents would report "no phones" as a property of the clip, and hide whose model it is
+    outcome = Outcome("failed", f"{measurer.name}: {reason}" if measurer.provides else reason, {})
     for uid in uids:
         if measurer.provides:
-            # without this, dependents would report "no phones" as a property of the clip and hide the cause
-            cause = Outcome("failed", f"{measurer.name}: {reason}", {})
-            chunk.upstream[uid].setdefault(measurer.provides, cause)
+            chunk.upstream[uid].setdefault(measurer.provides, outcome)
         yield Measured(uid, number, outcome, lasting=False)
 
 
@@ -290,41 +229,6 @@ def _with_upstream(measurer: Measurer, clip: Clip, upstream: Mapping[str, Outcom
     if "phones" in values:
         clip = dataclasses.replace(clip, phones=None if values["phones"] is None else tuple(values["phones"]))
     return dataclasses.replace(clip, transcript=values["transcript"]) if "transcript" in values else clip
-
-
-def read_with_facts(address: Address, *, allow_truncated: bool = False) -> tuple[Decoded, FileFacts]:
-    """Decode a file, or a part of it, and describe its content.
-
-    Raises:
-        AudioError: It cannot be read.
-    """
-    check_regular(address.path)
-    try:
-        stat = Path(address.path).stat()
-    except OSError as error:
-        raise AudioError(f"cannot be read: {error.strerror}") from error
-    audio = read_audio(address.path, allow_truncated=allow_truncated, span=address.span, packed=address.packed)
-    levels = Levels.of(audio.samples, audio.channel_energy)
-    finite = math.isfinite(levels.peak)
-    facts = FileFacts(
-        host=host_id(),
-        size=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
-        ctime_ns=stat.st_ctime_ns,
-        inode=stat.st_ino,
-        digest=content_digest(audio.samples, audio.rate_hz),
-        seconds=len(audio.samples) / audio.rate_hz,
-        rate_hz=audio.rate_hz,
-        channels=audio.channels,
-        encoding=audio.encoding,
-        mixdown=audio.mixdown,
-        peak=levels.peak if finite else None,
-        dc_offset=levels.dc_offset if finite else None,
-        level_dbfs=levels.dbfs if finite else None,
-        cancelled=levels.cancelled if finite else None,
-        truncated=audio.truncated,
-    )
-    return audio, facts
 
 
 def _refusal(measurer: Measurer, clip: Clip) -> str:

@@ -66,7 +66,8 @@ def run_suite(plan: Plan, options: RunOptions) -> SuiteResult:
         executor, run = options.executor, plan.suite.spec.run
         if executor is None and "executor" in run.model_fields_set:
             executor = plan.host.make("executor", run.executor)
-        sets = write_sets(plan.sets, plan.host, plan.recognizer_spec, folder, options.log, executor, options.jobs)
+        where = (executor, options.jobs, options.device or run.device)
+        sets = write_sets(plan.sets, plan.host, plan.recognizer_spec, folder, options.log, *where)
         store = stack.enter_context(Store(options.store))
         rows = measure(plan, options, store, sets)
         cells = tuple(

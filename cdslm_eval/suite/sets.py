@@ -102,6 +102,7 @@ def write_sets(
     log: Callable[[str], None],
     executor: Executor | None = None,
     jobs: int = 1,
+    device: str = "auto",
 ) -> dict[SetKey, ClipSet]:
     """Return the clips of every set; generators write theirs under `folder` unless they are there already.
 
@@ -111,8 +112,9 @@ def write_sets(
         recognizer: Recognizes the phones of prompts where a generator needs them.
         folder: Where generated sets are written.
         log: Receives one line for each set that is generated.
-        executor: Where generators run; None is this process.
+        executor: Where generators run; None is this process, or "local" on several devices.
         jobs: Worker processes of the executor.
+        device: Where their models run.
     """
     clips: dict[SetKey, ClipSet] = {}
     for entry in sets:
@@ -127,7 +129,7 @@ def write_sets(
         if isinstance(call.prompts, tuple):
             prompts = clips[call.prompts]
         request = GenerationRequest(call.spec, prompts, call.count, call.seconds, call.seed, recognizer)
-        written = generate_set(host, request, folder, log, executor, jobs)
+        written = generate_set(host, request, folder, log, executor, jobs, device)
         clips[entry.key] = ClipSet(entry.key[1], written.sources, written.origin)
     return clips
 

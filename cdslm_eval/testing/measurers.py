@@ -16,7 +16,8 @@ from cdslm_eval.core.clips import ClipSet, Source
 from cdslm_eval.core.store import Outcome, Store
 from cdslm_eval.plugin.contract import Failed, Measurer, Metric, Recognizer, Skipped, Transcriber
 from cdslm_eval.plugin.identity import identify
-from cdslm_eval.run.worker import Measured, Unit, Worker
+from cdslm_eval.run.decoding import Unit
+from cdslm_eval.run.worker import Measured, Worker
 from cdslm_eval.testing.check import (
     Bound,
     Check,

@@ -33,6 +33,13 @@ def generate(
     overlap: Annotated[int, typer.Option("--overlap", min=0, help="Frames that each round generates once more.")] = 0,
     vocoder: Annotated[str | None, typer.Option("--vocoder", help="Instead of the run's own.")] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
+    precision: Annotated[
+        str, typer.Option("--precision", help="float32, bfloat16, or auto: bfloat16 on a GPU. Samples differ by it.")
+    ] = "auto",
+    batch: Annotated[int, typer.Option("--batch", min=1, help="Clips generated at once.")] = 8,
+    compile_steps: Annotated[
+        bool | None, typer.Option("--compile/--no-compile", help="Let torch compile the steps (default: on a GPU).")
+    ] = None,
     executor: Annotated[
         str | None,
         typer.Option("--executor", help="Where clips are generated: local, or a plugin's such as ray."),
@@ -56,6 +63,9 @@ def generate(
         "overlap": overlap,
         "device": device,
         **({"vocoder": vocoder} if vocoder else {}),
+        **({"precision": precision} if precision != "auto" else {}),
+        **({"batch": batch} if batch != 8 else {}),
+        **({"compile": compile_steps} if compile_steps is not None else {}),
     }
     manifest = write_clips(
         "cdslm",

@@ -13,6 +13,7 @@ It knows no diffusion: it maps streams of frames and a time in 0..1 to frames of
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterator, Mapping, Sequence
 
@@ -60,6 +61,9 @@ class Stream(nn.Module):
     Args:
         config: The shape.
         context_pre_only: The stream provides keys and values in this block and is not updated by it.
+
+    Attributes:
+        vectors: adaLN vectors: shift, scale and, unless `context_pre_only`, gate, shift, scale, gate.
     """
 
     def __init__(self, config: Config, *, context_pre_only: bool) -> None:
@@ -67,7 +71,8 @@ class Stream(nn.Module):
         d = config.width
         self.context_pre_only = context_pre_only
         self._heads = (3, config.heads, config.head_dim)
-        self.modulation = Projection(d, (2 if context_pre_only else 6) * d, "modulation", "bias")
+        self.vectors = 2 if context_pre_only else 6
+        self.modulation = Projection(d, self.vectors * d, "modulation", "bias")
         self.qkv = Projection(d, 3 * d, "hidden", "bias")
         self.query_norm, self.key_norm = RMSNormScale(config.head_dim), RMSNormScale(config.head_dim)
         if not context_pre_only:
@@ -77,7 +82,7 @@ class Stream(nn.Module):
 
     def adaln(self, condition: Tensor) -> tuple[Tensor, ...]:
         """Return the adaLN parameters: shift, scale and, unless `context_pre_only`, gate, shift, scale, gate."""
-        return torch.chunk(self.modulation(condition), 2 if self.context_pre_only else 6, dim=-1)
+        return torch.chunk(self.modulation(condition), self.vectors, dim=-1)
 
     def project(self, tokens: Tensor, shift: Tensor, scale: Tensor) -> Tensor:
         """Return queries, keys and values, `[..., tokens, 3, heads, head_dim]`."""
@@ -112,6 +117,9 @@ class Block(nn.Module):
         config: The shape.
         last: Every stream but the final one is `context_pre_only`.
         residual: Multiplier of each branch before it is added.
+
+    Attributes:
+        vectors: adaLN vectors of each stream.
     """
 
     def __init__(self, config: Config, *, last: bool, residual: float) -> None:
@@ -121,30 +129,56 @@ class Block(nn.Module):
         self.streams = nn.ModuleList(
             Stream(config, context_pre_only=last and index < conditions) for index in range(conditions + 1)
         )
+        self.vectors = [stream.vectors for stream in self.each()]
 
-    def forward(self, tokens: Sequence[Tensor], condition: Tensor, layout: Layout) -> list[Tensor]:
+    def forward(self, tokens: Sequence[Tensor], times: Sequence[Tensor], layout: Layout) -> list[Tensor]:
         """Return the tokens of each stream after the block.
 
         Args:
             tokens: Per stream, `[batch, tokens, d]`, or packed `[tokens, d]`.
-            condition: Embedding of the diffusion time, `[batch, d]`.
+            times: Per stream, embedding of its diffusion time, `[batch, d]`.
             layout: Positions of the tokens in time and in the batch.
         """
-        adaln = [
-            [layout.spread(parameter, index) for parameter in stream.adaln(condition)]
-            for index, stream in enumerate(self._streams())
-        ]
+        return self.modulated(tokens, self.adaln(times), layout)
+
+    def adaln(self, times: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
+        """Return the adaLN parameters of each stream, `[batch, d]` each."""
+        return [stream.adaln(time) for stream, time in zip(self.each(), times, strict=True)]
+
+    def modulated(self, tokens: Sequence[Tensor], adaln: Sequence[Sequence[Tensor]], layout: Layout) -> list[Tensor]:
+        """Return the tokens of each stream after the block, from adaLN parameters that are there already."""
+        spread = [[layout.spread(vector, index) for vector in own] for index, own in enumerate(adaln)]
         projected = [
             stream.project(own, shift, scale)
-            for stream, own, (shift, scale, *_) in zip(self._streams(), tokens, adaln, strict=True)
+            for stream, own, (shift, scale, *_) in zip(self.each(), tokens, spread, strict=True)
         ]
-        attended = layout.attend(projected, [stream.norm_scales for stream in self._streams()])
+        attended = layout.attend(projected, [stream.norm_scales for stream in self.each()])
         return [
-            own if stream.context_pre_only else stream.update(own, out, parameters[2:], self.residual)
-            for stream, own, out, parameters in zip(self._streams(), tokens, attended, adaln, strict=True)
+            own if stream.context_pre_only else stream.update(own, out, vectors[2:], self.residual)
+            for stream, own, out, vectors in zip(self.each(), tokens, attended, spread, strict=True)
         ]
 
-    def _streams(self) -> Iterator[Stream]:
+    def before(self, tokens: Sequence[Tensor], time: Tensor, layout: Dense) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Return the tokens of static conditions after the block, and the keys and values that it has of them."""
+        streams = list(self.each())[:-1]
+        spread = [[layout.spread(vector, index) for vector in own.adaln(time)] for index, own in enumerate(streams)]
+        projected = [own.project(*rest, *adaln[:2]) for own, adaln, *rest in zip(streams, spread, tokens, strict=True)]
+        attended, key, value = layout.attend_before(projected, [own.norm_scales for own in streams])
+        updated = [
+            own if stream.context_pre_only else stream.update(own, out, vectors[2:], self.residual)
+            for stream, own, out, vectors in zip(streams, tokens, attended, spread, strict=True)
+        ]
+        return updated, key, value
+
+    def after(self, tokens: Tensor, adaln: Sequence[Tensor], key: Tensor, value: Tensor, layout: Dense) -> Tensor:
+        """Return the generated stream's tokens after the block, from keys and values of static conditions."""
+        *_, stream = self.each()
+        shift, scale, *rest = (layout.spread(vector, -1) for vector in adaln)
+        attended = layout.attend_after(stream.project(tokens, shift, scale), stream.norm_scales, key, value)
+        return stream.update(tokens, attended, rest, self.residual)
+
+    def each(self) -> Iterator[Stream]:
+        """Yield the streams, the generated one last."""
         for stream in self.streams:
             assert isinstance(stream, Stream)
             yield stream
@@ -203,13 +237,78 @@ class MMDiT(nn.Module):
             return self._dense(streams, time)
         return self._packed(streams, time, counts)
 
+    def modulations(self, time: Tensor) -> Tensor:
+        """Return the adaLN parameters that change from step to step, for each time `[times]`, as `[times, values]`.
+
+        They depend on the time only, and sampling uses the same times for every batch: a third of all parameters need
+        not be read again in its steps. Those of static conditions do not change.
+        """
+        condition = self._condition(time)
+        static = self._conditions if self.config.static_context else 0
+        return torch.cat(
+            [
+                vector
+                for block in self._blocks()
+                for stream in list(block.each())[static:]
+                for vector in stream.adaln(condition)
+            ],
+            -1,
+        )
+
+    def prepared(self, conditions: Sequence[Tensor], layout: Dense) -> list[Tensor]:
+        """Return what all steps share of the streams before the generated one.
+
+        Returns:
+            Their tokens, `[batch, tokens, d]` each; where they are static, keys and values of each block in turn,
+            `[batch, tokens, heads, head_dim]` each.
+        """
+        tokens = [self._embedded(self._patched(own, generated=False), index) for index, own in enumerate(conditions)]
+        if not self.config.static_context:
+            return tokens
+        time = self._condition(torch.zeros(1, device=self.embed.weight.device))
+        cached: list[Tensor] = []
+        for block in self._blocks():
+            tokens, *own = block.before(tokens, time, layout)
+            cached += own
+        return cached
+
+    def layout(self, frames: Sequence[int], device: torch.device) -> Dense:
+        """Return the dense layout of streams of these numbers of frames."""
+        times = stream_times([self.config.tokens(own) for own in frames], self.config.patch, device)
+        config, dtype = self.config, self.embed.weight.dtype
+        return Dense(times, config.head_dim, dtype, config.rotary_base, config.static_context)
+
+    def step(self, prepared: Sequence[Tensor], generated: Tensor, modulation: Tensor, layout: Dense) -> Tensor:
+        """Return what `forward` returns, from parts that many steps share.
+
+        Args:
+            prepared: Of `prepared`.
+            generated: The generated stream, `[batch, frames, mels]`.
+            modulation: One row of `modulations`, `[values]`; all clips are at one time.
+            layout: Of `layout`.
+        """
+        tokens = self._embedded(self._patched(generated, generated=True), -1)
+        vectors = iter(modulation.view(1, -1, self.config.width).unbind(1))
+        if self.config.static_context:
+            for block, key, value in zip(self._blocks(), prepared[::2], prepared[1::2], strict=True):
+                tokens = block.after(tokens, list(itertools.islice(vectors, block.vectors[-1])), key, value, layout)
+        else:
+            hidden: Sequence[Tensor] = [*prepared, tokens]
+            for block in self._blocks():
+                hidden = block.modulated(hidden, [list(itertools.islice(vectors, n)) for n in block.vectors], layout)
+            tokens = hidden[-1]
+        return self._frames(self._projected(tokens), generated.shape[1])
+
     def _dense(self, streams: Sequence[Tensor], time: Tensor) -> Tensor:
         """Return the output for clips of equal lengths."""
         last = len(streams) - 1
         tokens = [self._embedded(self._patched(own, index == last), index) for index, own in enumerate(streams)]
-        times = stream_times([own.shape[1] for own in tokens], self.config.patch, time.device)
-        out = self._run(tokens, time, Dense(times, self.config.head_dim, tokens[0].dtype, self.config.rotary_base))
-        return out.reshape(len(out), -1, self.config.mels)[:, : streams[-1].shape[1]]
+        layout = self.layout([own.shape[1] for own in streams], time.device)
+        return self._frames(self._run(tokens, time, layout), streams[-1].shape[1])
+
+    def _frames(self, out: Tensor, frames: int) -> Tensor:
+        """Return tokens as frames, without those that fill the last token."""
+        return out.reshape(len(out), -1, self.config.mels)[:, :frames]
 
     def _packed(self, streams: Sequence[Tensor], time: Tensor, counts: Sequence[Sequence[int]]) -> Tensor:
         """Return the output for clips of different lengths, without computing any padding."""
@@ -225,7 +324,8 @@ class MMDiT(nn.Module):
         numbers = [[len(clip) for clip in clips] for clips in cut]
         per_clip = [stream_times(lengths, config.patch, time.device) for lengths in zip(*numbers, strict=True)]
         times = [torch.cat(stream) for stream in zip(*per_clip, strict=True)]
-        out = self._run(tokens, time, Packed(numbers, times, config.head_dim, tokens[0].dtype, config.rotary_base))
+        layout = Packed(numbers, times, config.head_dim, tokens[0].dtype, config.rotary_base, config.static_context)
+        out = self._run(tokens, time, layout)
         parts = torch.split(out, numbers[-1])
         frames = streams[-1].shape[1]
         clips = [part.reshape(-1, config.mels)[:length] for part, length in zip(parts, counts[-1], strict=True)]
@@ -233,17 +333,38 @@ class MMDiT(nn.Module):
 
     def _run(self, tokens: Sequence[Tensor], time: Tensor, layout: Layout) -> Tensor:
         """Return the output projection of the last stream's tokens."""
-        # float32 until here: at the highest frequency bfloat16 would confuse near times
-        features = time_features(time).to(self.time_in.weight.dtype)
-        condition = functional.silu(self.time_out(functional.silu(self.time_in(features))))
+        condition = self._condition(time)
+        still = self._condition(torch.zeros_like(time)) if self.config.static_context else condition
+        times = [*[still] * self._conditions, condition]
         hidden: Sequence[Tensor] = tokens
         for block in self.blocks:
-            hidden = block(hidden, condition, layout)
+            hidden = block(hidden, times, layout)
+        return self._projected(hidden[-1])
+
+    def _condition(self, time: Tensor) -> Tensor:
+        """Return the embedding of the diffusion time, `[batch, d]`."""
+        # float32 until here: at the highest frequency bfloat16 would confuse near times
+        features = time_features(time).to(self.time_in.weight.dtype)
+        condition: Tensor = functional.silu(self.time_out(functional.silu(self.time_in(features))))
+        return condition
+
+    def _projected(self, hidden: Tensor) -> Tensor:
+        """Return the output projection of tokens."""
         # muP's multiplier scales the input, as the bias must stay unscaled
         out: Tensor = self.out(
-            functional.layer_norm(hidden[-1], (self.config.width,), eps=_NORM_EPS) * self._output_multiplier
+            functional.layer_norm(hidden, (self.config.width,), eps=_NORM_EPS) * self._output_multiplier
         )
         return out
+
+    @property
+    def _conditions(self) -> int:
+        """Streams before the generated one."""
+        return 1 + len(self.config.extra_streams)
+
+    def _blocks(self) -> Iterator[Block]:
+        for block in self.blocks:
+            assert isinstance(block, Block)
+            yield block
 
     def _embedded(self, patches: Tensor, stream: int) -> Tensor:
         """Return a stream's tokens; context and generated speech share one projection."""

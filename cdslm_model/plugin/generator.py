@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, Self
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.plugin.contract import GeneratorInfo
@@ -33,6 +33,9 @@ class CdslmOptions(ContinuationOptions):
         silence: What stands for an absent context: the "quiet" frame of the training speech, or "digital" silence.
         rescale: Share by which guided speech returns to the level and spread that it has without guidance.
         overlap: Last frames of what is continued that each round generates once more, as known speech.
+        precision: Of the network, "float32" or "bfloat16"; "auto" becomes bfloat16 where this process has a GPU to
+            generate on, and float32 elsewhere. Workers take what the calling process has chosen.
+        compile: Whether torch compiles the steps; None is on a GPU. Moves speed and rounding only.
         score: Of given speech after a context: "gain" is how much the context adds to its bound, against a quiet one;
             "bound" is the bound itself, as it is without a context.
         draws: Of all noise levels in a score, 16 evaluations of the network each; their spread is its standard error.
@@ -46,6 +49,17 @@ class CdslmOptions(ContinuationOptions):
     overlap: int = Field(0, ge=0, le=10_000)
     score: Literal["gain", "bound"] = "gain"
     draws: int = Field(4, ge=2, le=10_000)
+    # the fingerprint has the precision, and compiling moves no more than the batch does
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", exclude=True)
+    compile: bool | None = Field(None, exclude=True)
+
+    @model_validator(mode="after")
+    def _choose_precision(self) -> Self:
+        """Replace "auto" by what it means here: samples differ by it, and workers may have other devices."""
+        if self.precision == "auto":
+            # frozen options are set this way by pydantic itself
+            object.__setattr__(self, "precision", "bfloat16" if _has_gpu(self.device) else "float32")
+        return self
 
 
 class CdslmGenerator(ContinuingGenerator, Scorer):
@@ -57,9 +71,10 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
     _scoring: Continuer | None = None  # the model that `scores` loads once
 
     def fingerprint(self) -> Mapping[str, str]:
-        """Return the digests of the weights that generate, those of a trained vocoder among them."""
+        """Return the digests of the weights that generate, a trained vocoder's too, and a precision below float32."""
         facts = self._checkpoint().facts
-        weights = {"weights": facts["files"]["ema.safetensors"]}
+        rounded = {} if self.options.precision == "float32" else {"precision": self.options.precision}
+        weights = {"weights": facts["files"]["ema.safetensors"], **rounded}
         return weights | vocoder_weights(self.options.vocoder or facts["settings"]["vocoder"])
 
     def info(self) -> GeneratorInfo:
@@ -72,7 +87,7 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
             "diffusion": ", ".join(f"{name} {value}" for name, value in settings["process"].items()),
             "sampling": f"{options.sampler}, {options.steps} steps, guidance {options.guidance:g} against "
             f"{options.silence} silence, rescale {options.rescale:g}, overlap {options.overlap}, "
-            f"context {options.context}",
+            f"context {options.context}, {options.precision}",
         }
         return self.counted(latest.facts, latest.step, conventions)
 
@@ -97,18 +112,32 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
             rescale=options.rescale,
             overlap_frames=options.overlap,
         )
-        return Continuer(options.checkpoint, sampling, options.device, options.vocoder)
+        return Continuer(
+            options.checkpoint,
+            sampling,
+            self.device,
+            options.vocoder,
+            dtype=options.precision,
+            compiles=options.compile,
+        )
+
+    def context_seconds(self, model: Continuer) -> float:
+        """Return how much of a prompt the model reads: its context, what rounds generate once more, a cut frame."""
+        frames: int = model.config.context_frames + self.options.overlap + 1
+        return frames / model.spec.frame_rate
 
     def generate_batch(
         self, model: Continuer, prompts: Sequence[Clip | None], numbers: Sequence[int], seconds: float
     ) -> Iterator[npt.NDArray[np.float32]]:
         """Yield the samples of one batch of continuations."""
+        import torch
+
         frames = round(seconds * model.spec.frame_rate)
         # The last frame of a prompt has zeros in its window, where speech went on: it is generated and cut off
         cut = 1 if self.options.context == "end" else 0
         contexts = [self._context(model, prompt) for prompt in prompts]
-        for log_mel in model.continuations(contexts, numbers, cut + frames):
-            yield model.speak(log_mel[cut:])
+        log_mels = model.continuations(contexts, numbers, cut + frames)
+        yield from model.speak(torch.stack(log_mels)[:, cut:])
 
     def scores(self, clips: Sequence[Clip], *, context_s: float = 0.0, seed: int = 0) -> Iterator[Score]:
         """Yield a lower bound of the log-density of each clip after its context, or what the context adds to it.
@@ -143,7 +172,7 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
         import torch
 
         if prompt is None:
-            return torch.empty(0, model.config.mels)
+            return torch.empty(0, model.config.mels, device=model.device)
         samples = prompt.at_rate(model.spec.rate_hz).samples
         log_mel = model.log_mel(samples)
         if self.options.context == "start":
@@ -156,3 +185,14 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
 
         with reraised():
             return checkpoint.find_checkpoint(self.options.checkpoint)
+
+
+def _has_gpu(device: str) -> bool:
+    """Return whether a device is a GPU that computes in bfloat16, without torch where the name says that it is none."""
+    if device != "auto" and not device.startswith("cuda"):
+        return False
+    try:
+        import torch
+    except ModuleNotFoundError:
+        return False  # what needs torch states that it is missing
+    return torch.cuda.is_available() and torch.cuda.is_bf16_supported()

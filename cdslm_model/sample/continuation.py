@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,12 +13,13 @@ from torch import Tensor
 
 from cdslm_model import checkpoint
 from cdslm_model.data.mel import LogMel, MelSpec, Normalizer
-from cdslm_model.devices import pick_device
+from cdslm_model.devices import pick_device, precision
 from cdslm_model.diffusion import Process
 from cdslm_model.errors import CheckpointError, ModelError
 from cdslm_model.net.config import Config
 from cdslm_model.net.mmdit import MMDiT
 from cdslm_model.noise import clip_noise
+from cdslm_model.sample.denoiser import Denoiser
 from cdslm_model.sample.sampling import find_sampler, guided, held, times
 from cdslm_model.sample.vocoder import find_vocoder
 
@@ -70,6 +71,9 @@ class Continuer:
         sampling: Sampler, steps, guidance and seed.
         device: "auto", "cpu", "cuda" or "cuda:N".
         vocoder: Name of the vocoder; None takes the run's own.
+        dtype: Precision of the network: "float32", "bfloat16", or "auto", which is bfloat16 on a GPU. The sampler's own
+            arithmetic is float32.
+        compiles: Whether torch compiles the steps; None is on a GPU.
 
     Raises:
         ModelError: The checkpoint cannot be used, or the vocoder needs other log-mels.
@@ -81,6 +85,8 @@ class Continuer:
         sampling: SamplingConfig = SamplingConfig(),
         device: str = "auto",
         vocoder: str | None = None,
+        dtype: str = "auto",
+        compiles: bool | None = None,
     ) -> None:
         saved = checkpoint.find_checkpoint(path)
         settings = saved.facts["settings"]
@@ -93,25 +99,35 @@ class Continuer:
         self.vocoder = find_vocoder(vocoder or settings["vocoder"], self.spec)
         # initial values would be overwritten at once, and for a moment take as much memory again
         with torch.device("meta"):
-            self._model = MMDiT(self.config)
+            model = MMDiT(self.config)
         try:
             # the averages: they are what the validation loss was measured on
-            self._model.load_state_dict(saved.tensors("ema"), assign=True)
+            model.load_state_dict(saved.tensors("ema"), assign=True)
         except RuntimeError as error:
             raise CheckpointError(f"{saved.folder}: its weights are not those of its config: {error}") from error
-        self._model.to(self.device).eval()
-        self._log_mel = LogMel(self.spec)
+        on_gpu = self.device.type == "cuda"
+        self._denoiser = Denoiser(
+            model,
+            self.process,
+            self.device,
+            precision(dtype, self.device),
+            compiles=on_gpu if compiles is None else compiles,
+        )
+        self._log_mel = LogMel(self.spec).to(self.device)
 
     def log_mel(self, samples: npt.NDArray[np.float32]) -> Tensor:
-        """Return the log-mel `[frames, mels]` of samples at the model's rate."""
+        """Return the log-mel `[frames, mels]` of samples at the model's rate, on the model's device."""
         with torch.inference_mode():
-            log_mel: Tensor = self._log_mel(torch.from_numpy(np.ascontiguousarray(samples))[None])[0]
+            own = torch.from_numpy(np.ascontiguousarray(samples)).to(self.device)
+            log_mel: Tensor = self._log_mel(own[None])[0]
         return log_mel
 
-    def speak(self, log_mel: Tensor) -> npt.NDArray[np.float32]:
-        """Return the samples of one log-mel `[frames, mels]`, by the vocoder."""
-        with torch.inference_mode():
-            return self.vocoder(log_mel[None])[0].cpu().numpy()
+    @torch.inference_mode()
+    def speak(self, log_mels: Tensor) -> Iterator[npt.NDArray[np.float32]]:
+        """Yield the samples of each of some log-mels `[batch, frames, mels]`, by the vocoder."""
+        # in one batch on a GPU; a processor is faster on one clip, whose spectra stay in its cache
+        for part in torch.split(log_mels, 1 if log_mels.device.type == "cpu" else max(1, len(log_mels))):
+            yield from self.vocoder(part).cpu().numpy()
 
     @torch.inference_mode()
     def continuations(self, contexts: Sequence[Tensor], clips: Sequence[int | str], frames: int) -> list[Tensor]:
@@ -127,7 +143,7 @@ class Continuer:
             frames: Frames to generate.
 
         Returns:
-            Log-mels `[frames, mels]`.
+            Log-mels `[frames, mels]`, on the model's device.
         """
         trimmed = [self._context(context) for context in contexts]
         overlaps = [self._overlap(context) for context in contexts]
@@ -138,19 +154,21 @@ class Continuer:
             rows = [
                 row for row, own in enumerate(zip(map(len, trimmed), overlaps, strict=True)) if own == (length, overlap)
             ]
-            past = torch.stack([trimmed[row] for row in rows])
-            batch = self._in_rounds(past, overlap, [clips[row] for row in rows], frames)
-            for row, generated in zip(rows, batch, strict=True):
+            whole = self._denoiser.batch(len(rows), length - overlap, self.config.continuation_frames)
+            computed = [*rows, *[rows[-1]] * (whole - len(rows))]
+            past = torch.stack([trimmed[row] for row in computed])
+            batch = self._in_rounds(past, overlap, [clips[row] for row in computed], frames)
+            for row, generated in zip(rows, batch[: len(rows)], strict=True):
                 continuations[row] = self.normalizer.denormalize(generated)
         return continuations
 
     def _context(self, context: Tensor) -> Tensor:
         """Return what a clip continues: its own last frames, or silence."""
         if not self.config.context_frames:
-            return torch.empty(0, self.config.mels)
+            return torch.empty(0, self.config.mels, device=self.device)
         if not len(context):
             return self._silence(self.config.context_frames)
-        return self.normalizer.normalize(context[-self._past_frames :])
+        return self.normalizer.normalize(context[-self._past_frames :].to(self.device))
 
     def _overlap(self, context: Tensor) -> int:
         """Return how many frames of a context the first round generates once more: none of silence."""
@@ -172,35 +190,40 @@ class Continuer:
     def _silence(self, frames: int) -> Tensor:
         """Return normalised silence, `[frames, mels]`."""
         if self.sampling.silence == "digital":
-            return self.normalizer.normalize(torch.full((frames, self.config.mels), self.spec.silence))
+            digital = torch.full((frames, self.config.mels), self.spec.silence, device=self.device)
+            return self.normalizer.normalize(digital)
         if self.normalizer.quiet is None:
             raise CheckpointError(
                 f"{self.folder}: an earlier version trained it and did not keep a quiet frame of its speech; "
                 "Use: silence=digital"
             )
-        return self.normalizer.normalize(self.normalizer.quiet).expand(frames, -1)
+        return self.normalizer.normalize(self.normalizer.quiet.to(self.device)).expand(frames, -1)
 
     @torch.inference_mode()
     def predict(self, contexts: Tensor, noisy: Tensor, time: Tensor) -> Tensor:
         """Return the network's prediction for normalised contexts and x_t, `[batch, frames, mels]` on the CPU."""
-        return self._predicted((contexts.to(self.device), noisy.to(self.device)), time.to(self.device)).cpu()
+        streams = contexts.to(self.device), noisy.to(self.device)
+        return self._denoiser.predict(streams, time.to(self.device)).cpu()
 
     @torch.inference_mode()
     def sample(self, contexts: Tensor, noise: Tensor) -> Tensor:
         """Return normalised continuations `[batch, frames, mels]` of normalised contexts, in one round."""
-        return self._round(contexts, noise, noise[:, :0])
+        contexts, noise = contexts.to(self.device), noise.to(self.device)
+        return self._round(contexts, noise, noise[:, :0]).cpu()
 
     def _in_rounds(self, past: Tensor, overlap: int, clips: Sequence[int | str], frames: int) -> Tensor:
         """Return continuations `[batch, frames, mels]`, round by round; the context grows up to the trained length."""
         whole, mels = self.config.continuation_frames, self.config.mels
         # Whole windows are generated and cut: the model was trained on no shorter ones
-        noise = clip_noise(self.sampling.seed, clips, frames + whole, mels)
+        noise = clip_noise(self.sampling.seed, clips, frames + whole, mels, device=self.device)
         rounds: list[Tensor] = []
         done = 0
         while done < frames:
             # drawn anew: the noise that known frames were generated from is not independent of them
             key = f"overlap {len(rounds)} of"
-            lead = clip_noise(self.sampling.seed, [f"{key} {clip}" for clip in clips], overlap, mels)
+            lead = clip_noise(
+                self.sampling.seed, [f"{key} {clip}" for clip in clips], overlap, mels, device=self.device
+            )
             known = past[:, past.shape[1] - overlap :]
             own = torch.cat((lead, noise[:, done : done + whole - overlap]), 1)
             context = past[:, max(0, past.shape[1] - overlap - self.config.context_frames) : past.shape[1] - overlap]
@@ -212,12 +235,11 @@ class Continuer:
 
     def _round(self, contexts: Tensor, noise: Tensor, known: Tensor) -> Tensor:
         """Return one window `[batch, frames, mels]`, whose first frames stand for known ones."""
-        contexts, noise, known = (value.to(self.device) for value in (contexts, noise, known))
         silence = contexts
         if self.sampling.guidance != 1:
-            silence = self._silence(contexts.shape[1]).to(self.device).expand_as(contexts)
+            silence = self._silence(contexts.shape[1]).expand_as(contexts)
         predict = guided(
-            self._predicted,
+            self._denoiser,
             (contexts,),
             (silence,),
             self.sampling.guidance,
@@ -227,8 +249,6 @@ class Continuer:
         )
         predict = held(predict, known, noise[:, : known.shape[1]], self.process)
         grid = times(self.process, self.sampling.steps, GRID_POWER)
-        return find_sampler(self.sampling.sampler)(predict, noise, grid, self.process).cpu()
-
-    def _predicted(self, streams: tuple[Tensor, ...], time: Tensor) -> Tensor:
-        """Return the prediction for context and x_t on the device."""
-        return self.process.anchored(self._model(streams, time.float()), streams[0], time)
+        # the last time of a grid is 0, which no sampler evaluates
+        self._denoiser.tabulate(grid[:-1])
+        return find_sampler(self.sampling.sampler)(predict, noise, grid, self.process)

@@ -205,7 +205,7 @@ def clip_windows(model: Continuer, samples: npt.NDArray[np.float32], context_s: 
         ModelError: No frame follows the context, or one that a window needs is not known.
     """
     spec, config = model.spec, model.config
-    log_mel = model.normalizer.normalize(model.log_mel(samples)[: spec.complete_frames(len(samples))])
+    log_mel = model.normalizer.normalize(model.log_mel(samples)[: spec.complete_frames(len(samples))].cpu())
     prefix = spec.complete_frames(round(context_s * spec.rate_hz))
     if len(log_mel) <= prefix:
         raise ModelError(f"{key}: no frame after its context of {context_s:g} s; use longer clips")

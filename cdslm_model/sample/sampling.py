@@ -1,7 +1,7 @@
 """Samplers as pure functions of one signature, their time grid, guidance by silence, and known first frames.
 
 Every sampler is `sampler(predict, noise, times, process) -> x0`, where `predict(x_t, time)` is a network's prediction
-at `time` `[batch]`, and `times` falls from the process's last time to 0.
+at `time` `[]`, a float64 on the CPU, and `times` falls from the process's last time to 0.
 """
 
 from __future__ import annotations
@@ -33,9 +33,9 @@ __all__ = [
 ]
 
 Predict = Callable[[Tensor, Tensor], Tensor]
-"""(x_t `[batch, frames, mels]`, time `[batch]`) -> prediction `[batch, frames, mels]`."""
-Network = Callable[[tuple[Tensor, ...], Tensor], Tensor]
-"""(streams, the last of them x_t; time `[batch]`) -> prediction `[batch, frames, mels]`."""
+"""(x_t `[batch, frames, mels]`, time `[]`) -> prediction `[batch, frames, mels]`."""
+Network = Callable[[tuple[Tensor, ...]], Predict]
+"""Streams `[batch, frames_i, mels]` to condition on -> prediction; what all steps share is computed here."""
 Sampler = Callable[[Predict, Tensor, Sequence[float], Process], Tensor]
 
 
@@ -74,8 +74,8 @@ def ddim(predict: Predict, noise: Tensor, times: Sequence[float], process: Proce
     """
     x = noise
     for now, then in itertools.pairwise(times):
-        clean, noise = process.denoised(x, predict(x, _batch(x, now)), _batch(x, now))
-        x = process.noised(clean, noise, _batch(x, then))
+        clean, noise = process.denoised(x, predict(x, _at(now)), _at(now))
+        x = process.noised(clean, noise, _at(then))
     return x
 
 
@@ -89,7 +89,7 @@ def euler(predict: Predict, noise: Tensor, times: Sequence[float], process: Proc
         raise ModelError(f"the sampler 'euler' follows straight lines; for the schedule {process.schedule!r} use ddim")
     x = noise
     for now, then in itertools.pairwise(times):
-        clean, end = process.denoised(x, predict(x, _batch(x, now)), _batch(x, now))
+        clean, end = process.denoised(x, predict(x, _at(now)), _at(now))
         x = x + (then - now) * (end - clean)
     return x
 
@@ -105,11 +105,11 @@ def heun(predict: Predict, noise: Tensor, times: Sequence[float], process: Proce
     """
     x = noise
     for now, then in itertools.pairwise(times):
-        clean, drawn = process.denoised(x, predict(x, _batch(x, now)), _batch(x, now))
-        ahead = process.noised(clean, drawn, _batch(x, then))
+        clean, drawn = process.denoised(x, predict(x, _at(now)), _at(now))
+        ahead = process.noised(clean, drawn, _at(then))
         # at time 0 the first half of the step is x0 itself, and x / sigma is not defined
         if then > 0:
-            corrected, _ = process.denoised(ahead, predict(ahead, _batch(x, then)), _batch(x, then))
+            corrected, _ = process.denoised(ahead, predict(ahead, _at(then)), _at(then))
             ahead = _step(process, x, 0.5 * (clean + corrected), now, then)
         x = ahead
     return x
@@ -127,7 +127,7 @@ def dpm_solver_2m(predict: Predict, noise: Tensor, times: Sequence[float], proce
     x = noise
     before: Tensor | None = None
     for step, (now, then) in enumerate(itertools.pairwise(times)):
-        clean, _ = process.denoised(x, predict(x, _batch(x, now)), _batch(x, now))
+        clean, _ = process.denoised(x, predict(x, _at(now)), _at(now))
         share = 0.0
         if before is not None and np.isfinite(half_log_snr[step - 1]) and np.isfinite(half_log_snr[step + 1]):
             ahead = half_log_snr[step + 1] - half_log_snr[step]
@@ -170,7 +170,7 @@ def guided(
     At a guidance of 1 (or 0) the other prediction is not computed at all.
 
     Args:
-        network: Prediction from streams and time.
+        network: Prediction under conditions.
         conditions: Streams `[batch, frames_i, mels]` to condition on.
         silence: The same streams with silence in the place of speech.
         guidance: 0 ignores the conditions, 1 is the model as trained, more exaggerates them.
@@ -186,7 +186,7 @@ def guided(
     """
     alone = {0.0: silence, 1.0: conditions}.get(guidance)
     if alone is not None:
-        return lambda x, time: network((*alone, x), time)
+        return network(alone)
 
     def mixed(x: Tensor, time: Tensor, towards: Tensor, without: Tensor) -> Tensor:
         """Return the guided prediction, rescaled."""
@@ -196,18 +196,19 @@ def guided(
         clean, plain = (process.denoised(x, own, time)[0] for own in (prediction, towards))
         return process.prediction(x, _like(clean, plain, rescale), time)
 
-    def in_turn(x: Tensor, time: Tensor) -> Tensor:
-        """Evaluate one after the other and mix them."""
-        return mixed(x, time, network((*conditions, x), time), network((*silence, x), time))
-
     if not one_batch:
+        each = network(conditions), network(silence)
+
+        def in_turn(x: Tensor, time: Tensor) -> Tensor:
+            """Evaluate one after the other and mix them."""
+            return mixed(x, time, *(predict(x, time) for predict in each))
+
         return in_turn
-    both = tuple(torch.cat(pair) for pair in zip(conditions, silence, strict=True))
+    both = network(tuple(torch.cat(pair) for pair in zip(conditions, silence, strict=True)))
 
     def at_once(x: Tensor, time: Tensor) -> Tensor:
         """Evaluate both in one batch and mix them."""
-        towards, without = network((*both, torch.cat((x, x))), torch.cat((time, time))).chunk(2)
-        return mixed(x, time, towards, without)
+        return mixed(x, time, *both(torch.cat((x, x)), time).chunk(2))
 
     return at_once
 
@@ -247,8 +248,9 @@ def _angle(process: Process, time: Tensor) -> Tensor:
     return torch.atan2(sigma, alpha)
 
 
-def _batch(x: Tensor, time: float) -> Tensor:
-    return torch.full((len(x),), time, dtype=torch.float64, device=x.device)
+def _at(time: float) -> Tensor:
+    # one time for all clips, on the CPU whatever the device: reading it waits for nothing
+    return torch.tensor(time, dtype=torch.float64)
 
 
 def _step(process: Process, x: Tensor, clean: Tensor, now: float, then: float) -> Tensor:

@@ -6,8 +6,10 @@ import os
 import shlex
 import shutil
 
+import numpy as np
 import pandas as pd
 import pytest
+import soundfile as sf
 import typer
 from typer.testing import CliRunner
 
@@ -60,6 +62,8 @@ def test_every_example_runs(call, tmp_path, tone_set):
     for name, seed in (("real", 0), ("model-a", 1), ("model-b", 2)):
         tone_set(name, 6, seed)
     (tmp_path / "samples").mkdir()
+    (tmp_path / "talks").mkdir()
+    sf.write(tmp_path / "talks" / "a.wav", np.zeros((8000, 2)), 8000)
     for name in ("model-a", "model-b"):
         shutil.move(tmp_path / name, tmp_path / "samples" / name)
     (tmp_path / "suite.toml").write_text(SUITE)

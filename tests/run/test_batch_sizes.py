@@ -8,7 +8,8 @@ import pytest
 
 from cdslm_eval import Mean, Metric
 from cdslm_eval.core.clips import ClipSet
-from cdslm_eval.run.worker import Measured, Unit, Worker
+from cdslm_eval.run.decoding import Unit
+from cdslm_eval.run.worker import Measured, Worker
 
 
 class OutOfMemoryError(RuntimeError):

@@ -17,8 +17,9 @@ from cdslm_eval.plugin.execution import Executor, Finished, Produced
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.identity import identify
 from cdslm_eval.run.benchmark import Benchmark, Unmeasured, spoken_clips
+from cdslm_eval.run.decoding import Read, Unit
 from cdslm_eval.run.rates import Rate, RateBook
-from cdslm_eval.run.worker import Measured, Read, Unit, Worker
+from cdslm_eval.run.worker import Measured, Worker
 
 RATE = Rate("channel", "", "cpu", 1.0, 100.0, 1.0, 60.0, None, 7.0, 8, "noise", "2026-01-02")
 

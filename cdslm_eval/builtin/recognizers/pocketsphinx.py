@@ -52,6 +52,7 @@ class PocketsphinxRecognizer(Recognizer):
     licence = "BSD-2-Clause"
     requires: ClassVar[Mapping[str, str]] = {"pocketsphinx": "pocketsphinx>=5.0.4"}
     inventory = "arpabet"
+    cpu_only = True
     languages = frozenset({"en"})
     caution = (
         "pocketsphinx is sensitive to the channel: white noise at 20 dB alone moves pJSD of clean real speech by .055 "

@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 import types
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from multiprocessing.connection import Connection, wait
 from pathlib import Path
@@ -21,7 +21,8 @@ from pydantic import Field
 from cdslm_eval.core.descriptors import stdout_to_stderr
 from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.plugin.contract import Options
-from cdslm_eval.plugin.execution import Executor, Finished, Lost, Produced, Task, Worker
+from cdslm_eval.plugin.execution import Executor, Finished, Lane, Lost, Produced, Task, Worker
+from cdslm_eval.run.executors.devices import named_devices
 
 __all__ = ["LocalExecutor", "LocalOptions", "WorkerProcess"]
 
@@ -61,18 +62,20 @@ class LocalExecutor(Executor):
         self, worker: Worker, next_task: Callable[[], Task | None], jobs: int
     ) -> Iterator[Produced | Finished | Lost]:
         """Run tasks on up to `jobs` processes; they start as tasks come in."""
-        processes: list[WorkerProcess] = []
-        limit_bytes = self.options.limit_bytes()
+        yield from self.run_lanes([Lane(worker, next_task, jobs)])
+
+    def devices(self, device: str) -> tuple[str, ...]:
+        """Return the GPUs that are named by number, or all for `cuda:*`, after a look at which there are."""
+        return named_devices(device)
+
+    def run_lanes(self, lanes: Sequence[Lane]) -> Iterator[Produced | Finished | Lost]:
+        """Run the tasks of each lane on processes of its own, up to its `jobs`; they start as tasks come in."""
+        crews: list[list[WorkerProcess]] = [[] for _ in lanes]
         try:
             while True:
-                while (free := next((p for p in processes if p.task is None), None)) or len(processes) < jobs:
-                    task = next_task()
-                    if task is None:
-                        break
-                    if free is None:
-                        processes.append(free := WorkerProcess(worker, limit_bytes))
-                    free.send(task)
-                busy = [process for process in processes if process.task is not None]
+                for lane, crew in zip(lanes, crews, strict=True):
+                    self._send(lane, crew)
+                busy = [process for crew in crews for process in crew if process.task is not None]
                 if not busy:
                     return
                 limit = min(process.deadline for process in busy) - time.monotonic()
@@ -82,10 +85,21 @@ class LocalExecutor(Executor):
                         yield from process.receive()
                     elif time.monotonic() >= process.deadline:
                         yield process.end(f"no result within {process.seconds:g} s")
-                processes = [process for process in processes if process.alive]
+                for crew in crews:
+                    crew[:] = [process for process in crew if process.alive]
         finally:
-            for process in processes:
+            for process in (process for crew in crews for process in crew):
                 process.kill()
+
+    def _send(self, lane: Lane, crew: list[WorkerProcess]) -> None:
+        """Send tasks to the free processes of a lane, and start further ones while there are tasks for them."""
+        while (free := next((p for p in crew if p.task is None), None)) or len(crew) < lane.jobs:
+            task = lane.next_task()
+            if task is None:
+                return
+            if free is None:
+                crew.append(free := WorkerProcess(lane.worker, self.options.limit_bytes()))
+            free.send(task)
 
 
 class WorkerProcess:

@@ -15,7 +15,8 @@ __all__ = ["cdslm_metrics"]
 @hookimpl
 def cdslm_metrics() -> list[type[Metric]]:
     """Return the metrics of this plugin."""
+    from cdslm_eval_embeddings.consistency import SpeakerConsistency
     from cdslm_eval_embeddings.sets import Diversity, Fad, Kad
     from cdslm_eval_embeddings.speaker import SpeakerSimilarity
 
-    return [Fad, Kad, Diversity, SpeakerSimilarity]
+    return [Fad, Kad, Diversity, SpeakerSimilarity, SpeakerConsistency]

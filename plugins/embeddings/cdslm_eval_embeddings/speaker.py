@@ -9,6 +9,7 @@ from importlib.util import find_spec
 from typing import ClassVar
 
 import numpy as np
+from pydantic import BaseModel
 
 from cdslm_eval import Better, Mean, Statistic
 from cdslm_eval.core.audio import Clip, Samples
@@ -64,7 +65,7 @@ class SpeakerSimilarity(Metric):
     accepts_silence = False
     batch_clips = 16
     positional = "model"
-    Options = SpeakerOptions
+    Options: ClassVar[type[BaseModel]] = SpeakerOptions
     statistics: ClassVar[dict[str, Statistic]] = {"speaker_similarity": Mean("similarity")}
 
     @classmethod

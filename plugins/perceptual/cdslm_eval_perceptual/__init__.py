@@ -11,6 +11,7 @@ from cdslm_eval_perceptual.dnsmos import Dnsmos
 from cdslm_eval_perceptual.intrusive import Estoi, Pesq, Stoi
 from cdslm_eval_perceptual.nisqa import NisqaMetric
 from cdslm_eval_perceptual.paired import SiSdr
+from cdslm_eval_perceptual.turns import TurnTaking
 
 if TYPE_CHECKING:
     from cdslm_eval.plugin.contract import Metric
@@ -21,4 +22,4 @@ __all__ = ["cdslm_metrics"]
 @hookimpl
 def cdslm_metrics() -> list[type[Metric]]:
     """Return the metrics."""
-    return [Activity, DistillMosMetric, Dnsmos, NisqaMetric, Pesq, Stoi, Estoi, SiSdr]
+    return [Activity, DistillMosMetric, Dnsmos, NisqaMetric, Pesq, Stoi, Estoi, SiSdr, TurnTaking]

@@ -10,10 +10,11 @@ from typing import Any, ClassVar
 
 import numpy as np
 import numpy.typing as npt
-from pydantic import Field
+from pydantic import BaseModel, Field
 
 from cdslm_eval import Mean, RatioOfSums, Statistic
 from cdslm_eval.core.audio import Clip
+from cdslm_eval.core.citation import Citation
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped
 from cdslm_eval.plugin.models import (
     SILERO_INSTALL,
@@ -58,7 +59,7 @@ class Activity(Metric):
     name = "activity"
     limits = "whether what lies between the pauses can be understood"
     version = "1"
-    citation = (SILERO,)
+    citation: ClassVar[tuple[Citation, ...]] = (SILERO,)
     weights_licence = "MIT"
     attribution = "Silero VAD, Silero Team"
     requires: ClassVar[Mapping[str, str]] = {"onnxruntime": "onnxruntime>=1.17"}
@@ -66,7 +67,8 @@ class Activity(Metric):
     rate_hz = RATE_HZ
     min_seconds = 0.25
     batch_clips = 4
-    Options = ActivityOptions
+    cpu_only = True
+    Options: ClassVar[type[BaseModel]] = ActivityOptions
     statistics: ClassVar[dict[str, Statistic]] = {
         "speech_share": RatioOfSums("speech_s", "seconds", unit="fraction"),
         "pauses_per_minute": RatioOfSums("pauses", "minutes", unit="1/min"),

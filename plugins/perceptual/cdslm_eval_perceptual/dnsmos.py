@@ -65,6 +65,7 @@ class Dnsmos(Metric):
     min_seconds = 0.25
     accepts_silence = False
     batch_clips = 4
+    cpu_only = True
     requires: ClassVar[Mapping[str, str]] = {
         "onnxruntime": "onnxruntime>=1.17",
         "onnx": "onnx>=1.16",

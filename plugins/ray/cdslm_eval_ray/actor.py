@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 import platform
+import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 import cloudpickle
 
 from cdslm_eval.core.errors import EvalError
-from cdslm_eval.plugin.execution import Finished, Lost, Produced, Task
+from cdslm_eval.plugin.execution import Checked, Finished, Lost, Produced, Task
 from cdslm_eval.run.executors.local import WorkerProcess
 
-__all__ = ["ClipWorker", "installed_versions"]
+__all__ = ["ClipWorker", "Report", "installed_versions"]
 
 _FLUSH_S = 0.2
 
@@ -29,6 +31,25 @@ def installed_versions(distributions: tuple[str, ...]) -> dict[str, str]:
         except PackageNotFoundError:
             versions[name] = ""
     return versions
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What an actor finds on its node before it gets work.
+
+    Attributes:
+        problem: Why it could not measure there, or "".
+        versions: Of Python and of distributions; "" where one is not installed.
+        node: Name and address of the node.
+        node_id: Ray's name of it.
+        gpus: Those that Ray reserved for the actor.
+    """
+
+    problem: str
+    versions: Mapping[str, str]
+    node: str
+    node_id: str
+    gpus: tuple[str, ...]
 
 
 class ClipWorker:
@@ -47,14 +68,22 @@ class ClipWorker:
         self._pickled = worker
         self._process: WorkerProcess | None = None
 
-    def check(self, distributions: tuple[str, ...]) -> tuple[str, dict[str, str]]:
-        """Return why the worker cannot be unpickled here, or "", and the versions installed here."""
+    def check(self, distributions: tuple[str, ...]) -> Report:
+        """Return what is installed here, and whether the worker finds here what it needs."""
+        import ray
+
         problem = ""
         try:
-            cloudpickle.loads(self._pickled)
+            worker = cloudpickle.loads(self._pickled)
+            if isinstance(worker, Checked):
+                problem = worker.problem()
         except Exception as error:  # noqa: BLE001 - a plugin's import may raise anything; the driver reports it
             problem = f"{type(error).__name__}: {error}"
-        return problem, installed_versions(distributions)
+        address: Any = ray.util.get_node_ip_address  # carries no types
+        node = f"{socket.gethostname()} ({address()})"
+        gpus = tuple(str(gpu) for gpu in ray.get_gpu_ids())
+        node_id = ray.get_runtime_context().get_node_id()
+        return Report(problem, installed_versions(distributions), node, node_id, gpus)
 
     def run(self, ident: int, payload: Any, seconds: float | None) -> Iterator[list[Produced | Finished | Lost]]:
         """Run one task; yield its events in groups, the last of which ends with `Finished` or `Lost`."""

@@ -2,46 +2,24 @@
 
 from __future__ import annotations
 
-import math
-import os
-import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from importlib.metadata import distributions
-from typing import Any
+from typing import Any, ClassVar
 
 import cloudpickle
-from pydantic import Field
 
-from cdslm_eval.core.errors import EvalError, UsageError
-from cdslm_eval.plugin.contract import Options
+from cdslm_eval.core.errors import EvalError
 from cdslm_eval.plugin.execution import Executor, Finished, Lost, Produced, Task, Worker
-from cdslm_eval_ray.actor import ClipWorker, installed_versions
+from cdslm_eval_ray.connection import Connection
+from cdslm_eval_ray.crew import Crew
+from cdslm_eval_ray.options import RayOptions
 
 __all__ = ["RayExecutor", "RayOptions"]
 
 _ATTEMPTS = 3
 _POLL_S = 1.0
 _START_S = 120.0
-_CONNECT_S = 5.0
-
-
-class RayOptions(Options):
-    """Where and with which share of a node each worker runs.
-
-    Attributes:
-        address: "auto" (a running cluster that this machine belongs to), HOST:PORT, ray://HOST:PORT, or "local" to
-            start one on this machine for the length of the run.
-        cpus: CPUs that Ray reserves for each worker.
-        gpus: GPUs for each worker; .25 lets four share one.
-        workers: How many workers; 0 takes as many as the cluster has resources for.
-    """
-
-    address: str = "auto"
-    cpus: float = Field(1.0, gt=0.0)
-    gpus: float = Field(0.0, ge=0.0)
-    workers: int = Field(0, ge=0)
 
 
 @dataclass(slots=True)
@@ -71,6 +49,8 @@ class RayExecutor(Executor):
     name = "ray"
     Options = RayOptions
     options: RayOptions
+    task_clips: ClassVar[int] = 256
+    _crew: Crew | None = None
 
     def run(
         self, worker: Worker, next_task: Callable[[], Task | None], jobs: int
@@ -87,135 +67,21 @@ class RayExecutor(Executor):
             EvalError: Nodes differ in versions or lack a plugin, or too many of them were lost.
         """
         del jobs
-        with _Connection(self.options.address) as ray:
-            crew = _Crew(ray, self.options, cloudpickle.dumps(worker))
+        with Connection(self.options.address) as ray:
+            self._crew = crew = Crew(ray, self.options, cloudpickle.dumps(worker))
             try:
                 yield from _Loop(ray, crew, next_task).events()
             finally:
+                self._crew = None
                 crew.end()
 
+    def n_workers(self, jobs: int) -> int:
+        """Return how many workers the cluster has resources for; `jobs` before it is connected."""
+        return self._crew.capacity() if self._crew else jobs
 
-class _Connection:
-    """A connection to a cluster, closed at the end unless the caller had opened it."""
-
-    def __init__(self, address: str) -> None:
-        self._address = address
-        self._ours = False
-
-    def __enter__(self) -> Any:
-        os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-        import ray
-
-        if ray.is_initialized():
-            return ray
-        settings: dict[str, Any] = {"logging_level": "error", "log_to_driver": False}
-        if self._address == "local":
-            settings["include_dashboard"] = False
-        try:
-            _answers(self._address)
-            ray.init(address=self._address, **settings)
-        except (OSError, ValueError) as error:
-            fix = "Start one: ray start --head; or use: ray:address=local"
-            raise UsageError(f"no Ray cluster answers at {self._address!r}. {fix}. ({error})") from error
-        except RuntimeError as error:
-            raise EvalError(f"Ray at {self._address!r} refuses the connection: {error}") from error
-        self._ours = True
-        return ray
-
-    def __exit__(self, *exception: object) -> None:
-        if self._ours:
-            import ray
-
-            ray.shutdown()
-
-
-def _answers(address: str) -> None:
-    """Raise OSError where nothing listens at HOST:PORT: Ray itself would try for two minutes."""
-    host, colon, port = address.rpartition(":")
-    if colon and port.isdigit() and "://" not in address:
-        socket.create_connection((host.strip("[]"), int(port)), timeout=_CONNECT_S).close()
-
-
-class _Crew:
-    """The actors of a run: started as there is work, checked before they get any, replaced when they are lost.
-
-    Args:
-        ray: The connected module.
-        options: What each actor reserves.
-        worker: The pickled worker of the run.
-
-    Attributes:
-        free: Actors that wait for a task.
-        starting: Reference of the pending check of an actor -> the actor.
-    """
-
-    def __init__(self, ray: Any, options: RayOptions, worker: bytes) -> None:
-        self._ray, self._options, self._worker = ray, options, worker
-        self._distributions = ("ray", *sorted({n for d in distributions() if (n := d.name).startswith("cdslm-eval")}))
-        self._remote = ray.remote(
-            num_cpus=options.cpus,
-            num_gpus=options.gpus,
-            max_restarts=0,
-            max_task_retries=0,
-            scheduling_strategy="SPREAD",
-        )(ClipWorker)
-        if self.capacity() < 1:
-            need = f"{options.cpus:g} CPUs" + (f" and {options.gpus:g} GPUs" if options.gpus else "")
-            raise UsageError(f"no node of the Ray cluster has {need} for one worker: {dict(ray.cluster_resources())}")
-        self.actors: list[Any] = []
-        self.free: list[Any] = []
-        self.starting: dict[Any, Any] = {}
-
-    def capacity(self) -> int:
-        """Return how many workers fit on the nodes that are alive, each node for itself."""
-        options, capacity = self._options, 0
-        for node in self._ray.nodes():
-            if node["Alive"]:
-                resources: Mapping[str, float] = node["Resources"]
-                fits = resources.get("CPU", 0.0) / options.cpus
-                if options.gpus:
-                    fits = min(fits, resources.get("GPU", 0.0) / options.gpus)
-                capacity += math.floor(fits + 1e-9)
-        return min(capacity, options.workers) if options.workers else capacity
-
-    def start(self) -> None:
-        """Request one more actor; it is usable once its check arrives."""
-        actor = self._remote.remote(self._worker)
-        self.actors.append(actor)
-        self.starting[actor.check.remote(self._distributions)] = actor
-
-    def admit(self, check: Any) -> None:
-        """Take an actor whose check has arrived into the free ones.
-
-        Raises:
-            EvalError: Its node lacks a plugin, or has other versions than this machine.
-        """
-        actor = self.starting.pop(check)
-        try:
-            problem, versions = self._ray.get(check)
-        except self._ray.exceptions.RayActorError:
-            self.drop(actor)
-            return
-        here = installed_versions(self._distributions)
-        differing = [
-            f"{name} {here[name]} here, {versions.get(name) or 'not installed'} there"
-            for name in here
-            if versions.get(name) != here[name]
-        ]
-        if differing:
-            raise EvalError(f"a node of the Ray cluster has other versions: {'; '.join(differing)}")
-        if problem:
-            raise EvalError(f"a node of the Ray cluster cannot load what is to be measured: {problem}")
-        self.free.append(actor)
-
-    def drop(self, actor: Any) -> None:
-        """Forget an actor that was lost."""
-        self.actors = [other for other in self.actors if other is not actor]
-
-    def end(self) -> None:
-        """End all actors and with them their processes."""
-        for actor in self.actors:
-            self._ray.kill(actor)
+    def where(self) -> str:
+        """Return how many nodes, workers and GPUs are at work now."""
+        return self._crew.where() if self._crew else ""
 
 
 class _Loop:
@@ -227,7 +93,7 @@ class _Loop:
         next_task: Returns the next task, or None when there is none now.
     """
 
-    def __init__(self, ray: Any, crew: _Crew, next_task: Callable[[], Task | None]) -> None:
+    def __init__(self, ray: Any, crew: Crew, next_task: Callable[[], Task | None]) -> None:
         self._ray, self._crew, self._next_task = ray, crew, next_task
         self._busy: dict[Any, _Busy] = {}
         self._again: list[tuple[Task, int]] = []

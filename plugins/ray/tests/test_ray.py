@@ -3,14 +3,22 @@
 from __future__ import annotations
 
 import os
+import signal
 import socket
+import sqlite3
+import subprocess
+import sys
+import time
+from contextlib import closing
 from pathlib import Path
 from types import SimpleNamespace
 
+import numpy as np
 import pytest
 
 ray = pytest.importorskip("ray")
 
+import cdslm_eval_ray.crew as crew_module  # noqa: E402
 import cdslm_eval_ray.executor as executor_module  # noqa: E402
 import hostile_metrics as hostile  # noqa: E402
 from cdslm_eval_ray.executor import RayExecutor, RayOptions  # noqa: E402
@@ -75,8 +83,8 @@ def test_two_nodes_equal_one_machine_with_crashes_hangs_and_errors(cluster, seco
     folder = tone_set("t", 6)
     metrics = (Signal(), hostile.Dies(), hostile.Raises(), hostile.Hangs())
     executor = RayExecutor(RayOptions(address=cluster.address))
-    distributed = outcomes(tmp_path / "ray", executor, folder, *metrics, limit=3.0)
-    local = outcomes(tmp_path / "local", LocalExecutor(), folder, *metrics, limit=3.0)
+    distributed = outcomes(tmp_path / "ray", executor, folder, *metrics, limit=2.0)
+    local = outcomes(tmp_path / "local", LocalExecutor(), folder, *metrics, limit=2.0)
     assert distributed == local
     assert [outcome.status for outcome in distributed[1]] == ["ok", "ok", "failed", "ok", "ok", "ok"]
     assert "exit code 7" in distributed[1][2].reason
@@ -96,6 +104,38 @@ def test_the_clips_of_a_killed_node_are_measured_on_another(cluster, driver_on_h
     assert killed
     assert distributed == outcomes(tmp_path / "local", LocalExecutor(), folder, hostile.Slow())
     assert {outcome.status for (rows,) in [distributed] for outcome in rows} == {"ok"}
+
+
+def test_a_killed_and_an_interrupted_command_go_on_where_they_stopped(cluster, tmp_path, tone_set):
+    folder, store, metric = tone_set("t", 40), tmp_path / "s.cdslm", f"{hostile.__file__}:Slow"
+    options = {"store": store, "executor": f"ray:address={cluster.address}"}
+    words = [sys.executable, "-m", "cdslm_eval", "score", str(folder), "-m", metric]
+    words += [word for name, value in options.items() for word in (f"--{name}", str(value))]
+    rows = 0
+    for number, code in ((signal.SIGKILL, -signal.SIGKILL), (signal.SIGINT, 130)):
+        with subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.STDOUT) as driver:
+            while stored(store) < rows + 3:
+                assert driver.poll() is None, driver.stdout.read()
+                time.sleep(0.05)
+            driver.send_signal(number)
+            assert driver.wait(30) == code
+        rows = stored(store)
+    calls = []
+    result = api.score(folder, metrics=metric, progress=lambda done, total: calls.append((done, total)), **options)
+    assert calls[-1] == (40 - rows, 40 - rows)
+    assert rows >= 6
+    assert stored(store) == 40
+    sums = [np.sum(clip.samples, dtype=np.float64) for clip in ClipSet.open(folder)]
+    assert result.estimate("x").value == pytest.approx(np.mean(sums), rel=1e-12)
+
+
+def stored(path):
+    """Return how many rows a store holds now; none before it is made."""
+    try:
+        with closing(sqlite3.connect(f"file:{path}?mode=ro", uri=True)) as database:
+            return database.execute("SELECT count(*) FROM rows").fetchone()[0]
+    except sqlite3.OperationalError:
+        return 0
 
 
 def test_two_nodes_generate_the_files_of_this_process(cluster, second_node, tmp_path, tone_set):
@@ -148,11 +188,19 @@ def test_a_node_that_is_lost_after_the_last_event_of_a_task_repeats_nothing():
 
 def test_a_distribution_that_a_node_lacks_is_named(cluster, tmp_path, tone_set, monkeypatch):
     # the nodes here share this machine's packages, so the driver is the one that claims to have more
-    here = executor_module.installed_versions
-    monkeypatch.setattr(executor_module, "installed_versions", lambda names: {**here(names), "cdslm-eval-x": "3.1"})
+    here = crew_module.installed_versions
+    monkeypatch.setattr(crew_module, "installed_versions", lambda names: {**here(names), "cdslm-eval-x": "3.1"})
     executor = RayExecutor(RayOptions(address=cluster.address))
     with pytest.raises(EvalError, match=r"other versions: cdslm-eval-x 3\.1 here, not installed there"):
         outcomes(tmp_path / "ray", executor, tone_set("t", 2), Signal())
+
+
+def test_a_node_without_the_weights_is_named_before_anything_is_measured(cluster, tmp_path, tone_set):
+    # a file that is there for the machine that starts the run alone stands for a disk that the node does not mount
+    executor = RayExecutor(RayOptions(address=cluster.address))
+    message = rf"the node {socket.gethostname()} \(.*\) of the Ray cluster cannot measure: weighted: .* has no weights"
+    with pytest.raises(EvalError, match=message):
+        outcomes(tmp_path / "ray", executor, tone_set("t", 2), hostile.Weighted())
 
 
 def test_a_worker_larger_than_every_node_is_refused(cluster):

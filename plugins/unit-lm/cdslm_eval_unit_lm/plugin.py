@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any, ClassVar
 
 import numpy as np
@@ -59,6 +60,13 @@ class UnitResynthesis(RangeGenerator):
     positional = "checkpoint"
     prompts = frozenset({"audio"})
     Options = CheckpointOptions
+    _device = ""  # of the worker, where the options leave it open
+
+    @contextmanager
+    def open(self, device: str) -> Iterator[None]:
+        """Take the worker's device where the options name none."""
+        self._device = device if self.options.device == "auto" else ""
+        yield
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return the digests of the units and of a trained vocoder."""
@@ -83,7 +91,7 @@ class UnitResynthesis(RangeGenerator):
             raise UsageError("unit-resynthesis resynthesises clips and has no prompts; name a set as prompts")
         with reraised():
             options = self.options
-            codec = UnitCodec(_checkpoint(options.checkpoint), options.device, options.vocoder)
+            codec = UnitCodec(_checkpoint(options.checkpoint), self._device or options.device, options.vocoder)
             for number in numbers:
                 prompt = prompts[number % len(prompts)]
                 units = codec.encode(prompt)
@@ -128,7 +136,7 @@ class UnitLmGenerator(ContinuingGenerator, Scorer):
 
         options = self.options
         sampling = SamplingConfig(options.temperature, options.top_k, seed)
-        return UnitContinuer(options.checkpoint, sampling, options.device, options.vocoder)
+        return UnitContinuer(options.checkpoint, sampling, self.device, options.vocoder)
 
     def generate_batch(
         self, model: UnitContinuer, prompts: Sequence[Clip | None], numbers: Sequence[int], seconds: float

@@ -31,12 +31,12 @@ def optimal(process: Process):
     """Return E[y | x_t] for Gaussian data of MEAN and COVARIANCE."""
 
     def predict(x, time):
-        alpha, sigma = (value[0] for value in process.scales(time))
+        alpha, sigma = process.scales(time)
         total = alpha**2 * COVARIANCE + sigma**2 * torch.eye(4, dtype=torch.float64)
         # Solved in the noise, so that it stays exact at both ends of time: E[noise | x] = sigma total^-1 (x - alpha mu)
         rest = torch.linalg.solve(total, (x - alpha * MEAN).mT).mT
         noise, clean = sigma * rest, MEAN + alpha * rest @ COVARIANCE
-        of_clean, of_noise = (value[0] for value in TARGETS[process.target](alpha[None], sigma[None]))
+        of_clean, of_noise = TARGETS[process.target](alpha, sigma)
         return of_clean * clean + of_noise * noise
 
     return predict
@@ -111,13 +111,15 @@ def test_few_steps_are_finite(name, steps):
 def test_guidance_mixes_both_predictions_in_one_batch():
     batches = []
 
-    def network(streams, time):
-        context, x = streams
-        batches.append(len(x))
-        return x * time[:, None, None].float() + context.mean(1, keepdim=True)
+    def network(conditions):
+        def predict(x, time):
+            batches.append(len(x))
+            return x * time.float() + conditions[0].mean(1, keepdim=True)
 
-    speech, silence, x, time = torch.ones(2, 3, 4), torch.zeros(2, 3, 4), torch.randn(2, 5, 4), torch.rand(2)
-    towards, without = x * time[:, None, None] + 1, x * time[:, None, None]
+        return predict
+
+    speech, silence, x, time = torch.ones(2, 3, 4), torch.zeros(2, 3, 4), torch.randn(2, 5, 4), torch.rand(())
+    towards, without = x * time + 1, x * time
     for guidance in (0.0, 0.5, 1.0, 3.0):
         actual = guided(network, (speech,), (silence,), guidance)(x, time)
         torch.testing.assert_close(actual, without + guidance * (towards - without))
@@ -131,12 +133,12 @@ def test_rescaled_guidance_keeps_level_and_spread():
     """Guidance against silence scales x0 up; in full, rescaling returns each clip's own mean and deviation."""
     process, generator = Process(), torch.Generator().manual_seed(0)
     speech, x = (torch.randn(2, frames, 4, generator=generator) + 1 for frames in (6, 5))
-    time = torch.tensor([1.0, 0.4], dtype=torch.float64)
+    time = torch.tensor(0.4, dtype=torch.float64)
 
-    def network(streams, time):
+    def network(conditions):
         """Return the prediction whose x0 is three times the context's mean, plus a part of x_t."""
-        context, x = streams
-        return process.prediction(x, 3 * context.mean(1, keepdim=True) + 0.5 * x, time)
+        mean = conditions[0].mean(1, keepdim=True)
+        return lambda x, time: process.prediction(x, 3 * mean + 0.5 * x, time)
 
     def clean(guidance, **named):
         predict = guided(network, (speech,), (speech - 2,), guidance, process=process, **named)

@@ -1,0 +1,49 @@
+"""Reads the channels of a recording apart, where each holds a speaker of its own."""
+
+from __future__ import annotations
+
+import io
+import os
+
+import numpy as np
+
+from cdslm_eval.core.audio import MAX_CHANNELS, MAX_SECONDS, RATES_HZ, Samples
+from cdslm_eval.core.completeness import truncation
+from cdslm_eval.core.descriptors import silenced
+from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.regular import check_regular
+from cdslm_eval.core.sources import Source
+
+__all__ = ["read_channels"]
+
+
+def read_channels(source: Source) -> tuple[list[Samples], int]:
+    """Return every channel of a clip on disk, float32 `[samples]` each, and their rate in Hz.
+
+    Raises:
+        AudioError: The file is missing, unreadable, cut short, longer than an hour, or outside the limits of rates and
+            channels; or the clip lies in memory, where only the mean of its channels is left.
+    """
+    import soundfile as sf
+
+    if source.decoded is not None:
+        raise AudioError("lies in memory, where only the mean of its channels is left")
+    check_regular(source.path)
+    content = None if source.packed is None else source.packed.read(source.path)
+    if (reason := truncation(source.path, content)) and not source.allow_truncated:
+        raise AudioError(reason)
+    try:
+        with silenced(), sf.SoundFile(os.fsencode(source.path) if content is None else io.BytesIO(content)) as file:
+            rate_hz = int(file.samplerate)
+            if not 1 <= file.channels <= MAX_CHANNELS or not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
+                raise AudioError(f"{file.channels} channels at {rate_hz} Hz, which is outside what is read")
+            first, end = (0, None) if source.span is None else source.span.frames(rate_hz)
+            file.seek(first)
+            most = int(MAX_SECONDS * rate_hz)
+            # one sample more than is allowed, so that a header that claims too little is seen
+            samples = file.read(most + 1 if end is None else min(end - first, most + 1), "float32", always_2d=True)
+    except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
+        raise AudioError(f"not readable as audio: {type(error).__name__}") from error
+    if len(samples) > most:
+        raise AudioError(f"longer than {MAX_SECONDS:g} s, the longest clip that is read")
+    return [np.ascontiguousarray(channel) for channel in samples.T], rate_hz
