@@ -116,6 +116,21 @@ def test_decoding_noise_network_and_loss_are_one_graph(trainer):
         assert own == pytest.approx(plain, rel=1e-4)
 
 
+def test_every_shape_has_a_graph_of_its_own_beyond_the_limit_of_torch():
+    """Nine shapes are one more than the graphs after which torch gives up on a function: lengths come in buckets."""
+    graphs = []
+
+    def traced(graph, inputs):
+        graphs.append(inputs[0].shape)
+        return graph.forward
+
+    world = World(0, 1, torch.device("cpu"))
+    double = Execution(compile=True, backend=traced).compiled(lambda x: 2 * x, world)
+    sizes = [*range(2, 12), *range(2, 12)]
+    assert [len(double(torch.ones(size))) for size in sizes] == sizes
+    assert graphs == [(size,) for size in range(2, 12)]
+
+
 def test_recomputed_activations_change_no_bit(trainer):
     plain, recomputed = trainer(), trainer(Execution(recompute=2))
     assert values(plain, 3) == values(recomputed, 3)
