@@ -18,7 +18,7 @@ from benchmarks.forty_runs.record import Share, code_digest, core_seconds, read,
 from benchmarks.forty_runs.truths import LAWS, SHAPES
 
 _PARTS = ("fits", "verdicts")
-_CLAIM_REPLICATES, _INTERVAL_REPLICATES = 200, 500
+_VERDICT_REPLICATES, _FIT_REPLICATES = 200, 500
 # of a nominal coverage of .95
 _LEAST, _MOST = 0.92, 0.99
 
@@ -33,13 +33,13 @@ def _count(part: str, truth: str, seed: int) -> dict[str, tuple[int, int]]:
     """Return how often each interval of a ladder holds, of how many, and whether each claim is made, of one."""
     held: dict[str, tuple[int, int]] = {}
     if part == "fits":
-        return held_by_fits(LAWS[truth], seed, _INTERVAL_REPLICATES)
+        return held_by_fits(LAWS[truth], seed, _FIT_REPLICATES)
     if truth in LAWS:
-        verdicts = verdicts_of(LAWS[truth], seed, _INTERVAL_REPLICATES)
+        verdicts = verdicts_of(LAWS[truth], seed, _VERDICT_REPLICATES)
         held = held_by_verdicts(LAWS[truth], verdicts)
-        made = claims_of(LAWS[truth], seed, _CLAIM_REPLICATES, verdicts)
+        made = claims_of(LAWS[truth], seed, _VERDICT_REPLICATES, verdicts)
     else:
-        made = approach_of(truth, seed, _CLAIM_REPLICATES)
+        made = approach_of(truth, seed, _VERDICT_REPLICATES)
     return held | {wanted.claim: (int(wanted.claim in made), 1) for wanted in wanted_of(truth)}
 
 

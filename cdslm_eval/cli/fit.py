@@ -25,11 +25,12 @@ from cdslm_eval.cli.fit_options import (
     Through,
     deliver,
 )
-from cdslm_eval.cli.fit_values import epsilons, pairs, quantities
+from cdslm_eval.cli.fit_values import epsilons, numbers, pairs, quantities
 from cdslm_eval.cli.spread import spread
-from cdslm_eval.core.errors import UsageError, did_you_mean
+from cdslm_eval.core.errors import UnknownNameError, UsageError, did_you_mean
 
 if TYPE_CHECKING:
+    from cdslm_eval.scaling.families import Families
     from cdslm_eval.scaling.output.saved import Saved
     from cdslm_eval.scaling.study import Settings, Study
     from cdslm_eval.scaling.table import RunTable
@@ -262,30 +263,65 @@ def _name_systems(table: RunTable) -> None:
 
 
 def _families(rows: Rows, settings: Settings, grouping: Grouping, output: Output) -> None:
-    """Fit the groups of a column, print them as one table, and write a page of each."""
+    """Fit the groups of a column, print them as one table, and write one page of all and one of each."""
     from cdslm_eval.cli.fit_text import families_text
     from cdslm_eval.scaling.families import fit_families
     from cdslm_eval.scaling.output.families import families_document
 
     table, column = rows.read(), grouping.group or ""
     options = {"spec": settings.spec, "resampling": settings.resampling, "law": settings.law}
+    at = () if grouping.compare_at is None else numbers("--compare-at", grouping.compare_at)
     with common.stages() as stage:
         stage("groups")
         families = fit_families(
-            table, rows.metric, column, settings.spec, settings.resampling, against=grouping.against, law=settings.law
+            table,
+            rows.metric,
+            column,
+            settings.spec,
+            settings.resampling,
+            against=grouping.against,
+            at=at,
+            law=settings.law,
         )
-    deliver(families_document(families, table, options), lambda: families_text(families), output.json_to)
-    if output.out is not None:
-        from cdslm_eval.report.fit import write_fit_report
-        from cdslm_eval.scaling.study import study
-
-        for number, member in enumerate(families.members, 1):
-            folder = output.out / f"group-{number}"
-            try:
-                page = write_fit_report(study(member.table, rows.metric, settings), folder)
-            except UsageError as error:
-                common.note(f"no page of {member.name!r}: {error}")
-            else:
-                common.note(f"report of {member.name}: {page}")
+    document = families_document(families, table, options)
+    deliver(document, lambda: families_text(families), output.json_to)
+    if output.out is not None and output.figure:
+        _family_figures(families, settings, output.out, output.figure)
+    elif output.out is not None:
+        _family_pages(families, document, settings, output.out)
     if settings.law and all(member.fit is None for member in families.members):
         raise typer.Exit(1)
+
+
+def _family_pages(families: Families, document: dict[str, Any], settings: Settings, out: Path) -> None:
+    from cdslm_eval.report.families import write_families_report
+    from cdslm_eval.report.fit import write_fit_report
+    from cdslm_eval.scaling.study import study
+
+    pages = []
+    for number, member in enumerate(families.members, 1):
+        try:
+            write_fit_report(study(member.table, families.metric, settings), out / f"group-{number}")
+        except UsageError as error:
+            common.note(f"no page of {member.name!r}: {error}")
+        else:
+            pages.append((member.name, f"group-{number}/index.html"))
+    common.note(f"report: {write_families_report(families, document, out, pages)}")
+
+
+def _family_figures(families: Families, settings: Settings, out: Path, names: list[str]) -> None:
+    """Write the figure of all groups, and figures of each group into a folder of its own."""
+    from cdslm_eval.report.families import NAME, write_families_figure
+    from cdslm_eval.report.fit import write_figures
+    from cdslm_eval.scaling.study import study
+
+    files = write_families_figure(families, out) if NAME in names else []
+    each = [name for name in names if name != NAME]
+    for number, member in enumerate(families.members if each else (), 1):
+        try:
+            files += write_figures(study(member.table, families.metric, settings), out / f"group-{number}", each)
+        except UnknownNameError:
+            raise
+        except UsageError as error:
+            common.note(f"no figures of {member.name!r}: {error}")
+    common.note(f"figures: {', '.join(map(str, files))}")

@@ -237,9 +237,19 @@ class Grouping:
         str | None, typer.Option("--against", help="The group that the others are compared with; default: the first.")
     ] = None
 
+    compare_at: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--compare-at",
+            help="Values of the metric at which the compute of groups is compared: 2.5,2.8. Default: three within the "
+            "data.",
+        ),
+    ] = None
+
     def __post_init__(self) -> None:
-        if self.against is not None and self.group is None:
-            raise UsageError("--against names a group of --group COLUMN, and there is none")
+        for name, value in (("--against", self.against), ("--compare-at", self.compare_at)):
+            if value is not None and self.group is None:
+                raise UsageError(f"{name} is for groups: name their column with --group COLUMN")
 
 
 @dataclass(frozen=True, slots=True)
@@ -297,7 +307,8 @@ class Output:
         typer.Option(
             "--figure",
             help="Write these figures alone into the folder of --out: paper (isoFLOPs and curvature side by side), "
-            "isoflop, optima, curvature, near-optimal, residuals, predicted, rollout, metric-loss, bootstrap.",
+            "isoflop, optima, curvature, near-optimal, residuals, predicted, rollout, metric-loss, bootstrap; with "
+            "--group families (all groups side by side).",
         ),
     ] = None
     json_to: JsonToOption = None

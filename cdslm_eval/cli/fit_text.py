@@ -89,8 +89,9 @@ def families_text(families: Families) -> str:
     from cdslm_eval.scaling.output.families import families_views
 
     tables = [table_text(view) for view in families_views(families)]
-    sentences = "\n".join(f"{multiplier.sentence}." for multiplier in families.multipliers)
-    return _blocks([f"{families.headline}.", *tables, sentences])
+    lines = [f"{families.why[0].upper()}{families.why[1:]}."] if families.why else []
+    lines += [f"{multiplier.sentence}." for multiplier in families.multipliers]
+    return _blocks([f"{families.headline}.", *tables, "\n".join(lines)])
 
 
 def _curvature(study: Study) -> str:

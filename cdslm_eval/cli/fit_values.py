@@ -6,7 +6,7 @@ import math
 
 from cdslm_eval.core.errors import UsageError
 
-__all__ = ["bounds", "epsilons", "pairs", "quantities"]
+__all__ = ["bounds", "epsilons", "numbers", "pairs", "quantities"]
 
 
 def epsilons(texts: list[str] | None) -> tuple[tuple[float, bool], ...]:
@@ -76,6 +76,24 @@ def bounds(text: str | None) -> tuple[float, float] | None:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise UsageError(f"--bounds {text!r}: two finite numbers, the lower first")
     return low, high
+
+
+def numbers(option: str, texts: list[str]) -> list[float]:
+    """Return finite numbers; one text may hold several, separated by commas.
+
+    Raises:
+        UsageError: One is no finite number.
+    """
+    values = []
+    for part in ",".join(texts).split(","):
+        try:
+            value = float(part)
+        except ValueError:
+            value = math.nan
+        if not math.isfinite(value):
+            raise UsageError(f"{option} {part.strip()!r}: a number, such as 2.5; several are separated by commas")
+        values.append(value)
+    return values
 
 
 def quantities(option: str, texts: list[str] | None) -> list[float]:

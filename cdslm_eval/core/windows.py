@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 import os
 from collections.abc import Iterator
@@ -15,11 +14,12 @@ import numpy.typing as npt
 from cdslm_eval.core.audio import content_digest
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.opened import check_streamed, opened_audio
 from cdslm_eval.core.regular import check_regular
 from cdslm_eval.core.sources import Source
 from cdslm_eval.core.spans import Span
 
-__all__ = ["WindowedSet", "windowed"]
+__all__ = ["WindowedSet", "header_seconds", "windowed"]
 
 _LONGEST_S = 24 * 3600.0
 """Longest recording that is cut."""
@@ -58,7 +58,7 @@ def windowed(clips: ClipSet, window_s: float) -> WindowedSet:
     n_unread = 0
     for owner, source in enumerate(clips.sources):
         try:
-            count = int((_seconds(source) + 1e-6) / window_s)
+            count = int((header_seconds(source) + 1e-6) / window_s)
         except AudioError:
             n_unread += 1
             continue
@@ -88,7 +88,7 @@ def _parts(source: Source, count: int, window_s: float) -> Iterator[Source]:
         yield bare._replace(key=key, path=f"{source.path}{span}", decoded=part)
 
 
-def _seconds(source: Source) -> float:
+def header_seconds(source: Source) -> float:
     """Return the length of a clip by the header of its file, without decoding it.
 
     Raises:
@@ -101,8 +101,9 @@ def _seconds(source: Source) -> float:
     check_regular(source.path)
     try:
         # of one inside an archive or a table, the header is its own
-        content = None if source.packed is None else io.BytesIO(source.packed.read(source.path))
-        info = sf.info(os.fsencode(source.path) if content is None else content)
+        opened = opened_audio(source.path, source.span, source.packed)
+        info = sf.info(os.fsencode(source.path) if opened is None else opened)
+        check_streamed(opened)
     except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
         raise AudioError(f"not readable as audio: {type(error).__name__}") from error
     whole_s = info.frames / info.samplerate if info.samplerate else 0.0

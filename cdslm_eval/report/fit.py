@@ -4,50 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from cdslm_eval.core.drawing import pdf, png, shown, svg
+from cdslm_eval.core.drawing import shown
 from cdslm_eval.core.errors import UnknownNameError, UsageError
-from cdslm_eval.report.html import environment, inline, write_files
+from cdslm_eval.report.fit_page import Picture, Section, drawn, picture, render
+from cdslm_eval.report.html import write_files
 from cdslm_eval.scaling.output import text as views
 from cdslm_eval.scaling.output.document import study_document
 from cdslm_eval.scaling.output.figures import FIGURES, draw
-from cdslm_eval.scaling.output.figures.parts import paper_style
-from cdslm_eval.scaling.output.text import View
 from cdslm_eval.scaling.study import Study
 
-if TYPE_CHECKING:
-    from markupsafe import Markup
-    from matplotlib.figure import Figure
-
 __all__ = ["write_figures", "write_fit_report"]
-
-_MOST_EXCLUDED = 200
-# at this width the figures' 8 pt letters are as large as the page's small print
-_REM_PER_INCH = 7.5
-
-
-@dataclass(frozen=True, slots=True)
-class _Picture:
-    """A figure on the page."""
-
-    svg: Markup
-    caption: str
-    width_rem: float
-
-
-@dataclass(slots=True)
-class _Section:
-    """A part of the page."""
-
-    anchor: str
-    title: str
-    paragraphs: Sequence[str] = ()
-    tables: Sequence[View] = ()
-    figures: list[_Picture] = field(default_factory=list)
-
 
 # section -> its figures
 _FIGURES = {
@@ -73,10 +42,9 @@ def write_fit_report(study: Study, folder: Path) -> Path:
         StoreError: The disk is full.
     """
     files: dict[str, str | bytes] = {}
-    pictures: dict[str, _Picture] = {}
+    pictures: dict[str, Picture] = {}
     for index, (name, figure, caption) in enumerate(draw(study)):
-        drawn = _drawn(figure, f"figures/{name}", files)
-        pictures[name] = _Picture(inline(drawn, index), caption, round(_REM_PER_INCH * figure.get_figwidth() + 1, 1))
+        pictures[name] = picture(figure, name, index, caption, files)
     document = study_document(study)
     sections = [
         part
@@ -85,26 +53,17 @@ def write_fit_report(study: Study, folder: Path) -> Path:
     ]
     for section in sections:
         section.figures = [pictures[name] for name in _FIGURES.get(section.anchor, ()) if name in pictures]
-    excluded = study.table.excluded if study.fit is None else study.fit.excluded
-    page = (
-        environment()
-        .get_template("fit.html.j2")
-        .render(
-            metric=shown(study.metric),
-            headline=study.headline,
-            verdict="" if study.verdict is None else f"{study.verdict.sentence}.",
-            warnings=_warnings(study),
-            sections=sections,
-            data=_data(study),
-            excluded=excluded,
-            unused=[(entry.line, entry.reason) for entry in excluded[:_MOST_EXCLUDED]],
-            most=_MOST_EXCLUDED,
-            quote=document["quote"],
-            settings=json.dumps(document["settings"], indent=1, ensure_ascii=False),
-        )
+    files["index.html"] = render(
+        title=f"How {shown(study.metric)} scales",
+        headline=study.headline,
+        verdict="" if study.verdict is None else f"{study.verdict.sentence}.",
+        warnings=_warnings(study),
+        sections=sections,
+        data=_data(study),
+        excluded=study.table.excluded if study.fit is None else study.fit.excluded,
+        document=document,
     )
     files["fit.json"] = json.dumps(document, indent=1, ensure_ascii=False, allow_nan=False) + "\n"
-    files["index.html"] = page
     write_files(folder, files)
     return folder / "index.html"
 
@@ -134,19 +93,9 @@ def write_figures(study: Study, folder: Path, names: Sequence[str]) -> list[Path
             raise UsageError(
                 f"no figure {name!r}: this study lacks what it shows" + (f" ({reasons})" if reasons else "")
             )
-        _drawn(figure, name, files)
+        drawn(figure, name, files)
     write_files(folder, files)
     return [folder / name for name in files]
-
-
-def _drawn(figure: Figure, stem: str, files: dict[str, str | bytes]) -> str:
-    """Add a figure's files, and return it as SVG."""
-    with paper_style():
-        drawn = svg(figure)
-        # laid out by now; a second time would find the same
-        figure.set_layout_engine("none")
-        files |= {f"{stem}.svg": drawn, f"{stem}.png": png(figure), f"{stem}.pdf": pdf(figure)}
-    return drawn
 
 
 def _warnings(study: Study) -> list[str]:
@@ -156,13 +105,13 @@ def _warnings(study: Study) -> list[str]:
     return flags + [f"No {part}: {reason}" for part, reason in study.missing.items()]
 
 
-def _fit(study: Study) -> _Section | None:
+def _fit(study: Study) -> Section | None:
     if study.fit is None:
         return None
-    return _Section("fit", "The law", (views.estimator_line(study),), (views.parameter_view(study),))
+    return Section("fit", "The law", (views.estimator_line(study),), (views.parameter_view(study),))
 
 
-def _optima(study: Study) -> _Section | None:
+def _optima(study: Study) -> Section | None:
     paragraphs = list(views.exponent_lines(study))
     tables = []
     if study.optima is not None:
@@ -170,17 +119,17 @@ def _optima(study: Study) -> _Section | None:
     if study.isoflops is not None:
         paragraphs.append(f"Each budget alone, without a law: {study.isoflops.headline}.")
         tables.append(views.isoflop_view(study.isoflops))
-    return _Section("optima", "Compute-optimal models", paragraphs, tables) if tables else None
+    return Section("optima", "Compute-optimal models", paragraphs, tables) if tables else None
 
 
-def _near(study: Study) -> _Section | None:
+def _near(study: Study) -> Section | None:
     if not study.near_optima:
         return None
     words = (
         "How far a model may be from the best size. The curvature is shown twice: by the law, whose form makes it fall "
         "with compute, and by each budget's own curve, which assumes no law."
     )
-    return _Section(
+    return Section(
         "near",
         "Near-optimal range and curvature",
         (words, *(f"{s[0].upper()}{s[1:]}." for s in (study.curvature.sentences if study.curvature else ()))),
@@ -188,26 +137,26 @@ def _near(study: Study) -> _Section | None:
     )
 
 
-def _quality(study: Study) -> _Section | None:
+def _quality(study: Study) -> Section | None:
     if study.fit is None:
         return None
     paragraphs = [] if study.holdout is None else [f"Held out: {study.holdout.sentence}."]
     paragraphs += [] if study.influence is None else [f"Influence: {study.influence.sentence}."]
     tables = [views.rollout_view(study.rollout)] if study.rollout else []
-    return _Section("quality", "How well it predicts", paragraphs, tables)
+    return Section("quality", "How well it predicts", paragraphs, tables)
 
 
-def _downstream(study: Study) -> _Section | None:
+def _downstream(study: Study) -> Section | None:
     if study.downstream is None:
         return None
     stage = study.downstream
     tables = [views.downstream_view(stage), views.map_view(stage), views.staged_view(study)]
     if len(stage.held_out):
         tables.insert(2, views.held_out_view(stage))
-    return _Section("downstream", "Through the loss", (study.downstream.headline,), tables)
+    return Section("downstream", "Through the loss", (study.downstream.headline,), tables)
 
 
-def _verdict(study: Study) -> _Section | None:
+def _verdict(study: Study) -> Section | None:
     verdict = study.verdict
     if verdict is None:
         return None
@@ -217,7 +166,7 @@ def _verdict(study: Study) -> _Section | None:
         "a little from the law above."
     )
     reach = () if verdict.reach is None else (f"Baseline {verdict.reach.label}: {verdict.reach.sentence}.",)
-    return _Section(
+    return Section(
         "verdict", f"Verdict: {verdict.label}", (*(f"{sentence}." for sentence in verdict.evidence), *reach, judged)
     )
 

@@ -12,11 +12,12 @@ from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core import defaults
-from cdslm_eval.core.admission import Levels, fault
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.core.progress import Progress
+from cdslm_eval.core.remote.addresses import is_remote
+from cdslm_eval.core.storage import storage_of
 from cdslm_eval.plugin.contract import Failed, Generator, Recognizer, Skipped
 from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.plugin.host import Host
@@ -24,6 +25,7 @@ from cdslm_eval.plugin.recognition import default_recognizer
 from cdslm_eval.run.clip_ranges import EncodedClip, InProcess, PromptOf, RangeWorker, generated, missing_ranges
 from cdslm_eval.run.executors.devices import names_several
 from cdslm_eval.run.executors.local import LocalExecutor
+from cdslm_eval.run.prompts import Prompts
 
 __all__ = ["CONTINUATIONS", "GenerationRequest", "generate_into", "generate_set", "prompts_for", "with_options"]
 
@@ -142,10 +144,11 @@ def _prompts_key(prompts: ClipSet | None) -> str:
             parts.append(source.path)
             continue
         try:
-            stat = Path(source.path).stat()
+            stamp = storage_of(source.path).stamp(source.path)
         except OSError as error:
             raise UsageError(f"{source.path}: cannot be read: {error.strerror}") from error
-        parts.append(f"{source.address} {stat.st_size} {stat.st_mtime_ns}")
+        version = stamp.inode if is_remote(source.path) else stamp.mtime_ns
+        parts.append(f"{source.address} {stamp.size} {version}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 
@@ -269,34 +272,14 @@ def prompts_for(host: Host, request: GenerationRequest, generator: Generator) ->
     """
     needs = set(generator.prompts)
     if not needs:
-        return _Prompts(request.prompts, None)
+        return Prompts(request.prompts, None)
     if request.prompts is None:
         raise UsageError(f"{request.name}: needs clips to work from; name them with --prompts DIR")
     lacking = needs - {"phones"} - request.prompts.offers()
     if lacking:
         raise UsageError(f"{request.name}: the prompts have no {', '.join(sorted(lacking))}")
     phones = list(_phones(host, request.recognizer, request.prompts)) if "phones" in needs else None
-    return _Prompts(request.prompts, phones)
-
-
-class _Prompts(Sequence[Clip]):
-    """Prompts that are decoded when they are indexed, with the phones that were recognized for them."""
-
-    def __init__(self, clips: ClipSet | None, phones: Sequence[tuple[str, ...]] | None) -> None:
-        self._clips, self._phones = clips, phones
-
-    def __len__(self) -> int:
-        return len(self._clips) if self._clips is not None else 0
-
-    def __getitem__(self, index: Any) -> Any:
-        if self._clips is None:
-            raise IndexError(index)
-        if isinstance(index, slice):
-            return [self[number] for number in range(*index.indices(len(self)))]
-        clip = self._clips[index]
-        if reason := fault(Levels.of(clip.samples).peak):
-            raise EvalError(f"{self._clips.name}, prompt {clip.key!r}: {reason}")
-        return clip if self._phones is None else dataclasses.replace(clip, phones=self._phones[index])
+    return Prompts(request.prompts, phones)
 
 
 def _phones(host: Host, spec: str | Recognizer | type[Recognizer], prompts: ClipSet) -> Iterator[tuple[str, ...]]:

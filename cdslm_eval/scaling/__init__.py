@@ -11,12 +11,13 @@ from cdslm_eval.scaling.bootstrap import Bootstrap, bootstrap
 from cdslm_eval.scaling.curves import NearOptimal, Optimum
 from cdslm_eval.scaling.downstream import Downstream, compare_downstream
 from cdslm_eval.scaling.evidence import Reach
-from cdslm_eval.scaling.families import Families, Multiplier, fit_families
+from cdslm_eval.scaling.families import Families, fit_families
 from cdslm_eval.scaling.fit import LawFit, fit_law, refit, residuals
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.isocurve import PowerLaw, fit_power_law
 from cdslm_eval.scaling.isoflop import IsoFlop, IsoFlops, fit_isoflops
 from cdslm_eval.scaling.law import Law, LawSpec
+from cdslm_eval.scaling.multiplier import Multiplier
 from cdslm_eval.scaling.prediction import Prediction, Profile, predict, profile
 from cdslm_eval.scaling.simulate import Plan, PlanIntervals, plan_intervals, plan_runs, simulate
 from cdslm_eval.scaling.staged import Staged, bootstrap_staged

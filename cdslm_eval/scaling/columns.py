@@ -132,6 +132,9 @@ def build(rows: Sequence[Record], columns: Columns, k: float, source: str) -> Bu
     notes: list[str] = []
     conventions, odd = _conventions(kept, columns.rest)
     notes += odd
+    if computed := [line for line, _, counts, _ in kept if "computed" in counts]:
+        where = f"{len(computed)} of {len(kept)} rows, from line {computed[0]}"
+        conventions["C"] = f"computed as {k:g} N D in {where}, in which it is missing"
     metrics, labels = _values(kept, [name for name in columns.rest if not _is_convention(name)], excluded, source)
     lines = np.array([one[0] for one in kept], np.int64)
     runs = [_text(one[1].get(roles["run"])) if "run" in roles else "" for one in kept]
@@ -161,6 +164,9 @@ def _row_counts(row: Mapping[str, Any], roles: Mapping[str, str], k: float, deri
         except ValueError as error:
             raise ValueError(f"{role}: {error}") from error
         if math.isnan(value):
+            if role == "C" and {"N", "D"} <= counts.keys():
+                counts["C"] = math.nan
+                continue
             raise ValueError(f"{role} is missing")
         if not (math.isfinite(value) and value > 0):
             raise ValueError(f"{role} must be above 0 and finite, not {value:g}")
@@ -169,6 +175,10 @@ def _row_counts(row: Mapping[str, Any], roles: Mapping[str, str], k: float, deri
     if not math.isnan(per_token):
         counts.setdefault("C", per_token * counts.get("D", math.nan))
         counts.setdefault("D", counts["C"] / per_token)
+    if math.isnan(counts.get("C", 0.0)):
+        # checkpoints often come without the measured C of their final rows
+        counts["C"] = k * counts["N"] * counts["D"]
+        counts["computed"] = 1.0
     if derived:
         counts[derived] = {
             "N": lambda: counts["C"] / (k * counts["D"]),

@@ -87,7 +87,7 @@ class Width:
     @property
     def within(self) -> str:
         """How far, in words."""
-        return f"{100 * self.epsilon:g} % of L*" if self.relative else f"{self.epsilon:g} of L*"
+        return _within(self.epsilon, self.relative)
 
     def sentence(self, low: float, high: float) -> str:
         """Return the growth in words, between two budgets."""
@@ -107,6 +107,7 @@ class Curvature:
         law: How the law's kappa goes with C; None without a law.
         budgets: How the budgets' own kappa goes; None where too few have one.
         widths: Of the near-optimal ranges.
+        unknown: Sentences on the epsilons at which the growth of the budgets' own widths is not known.
         outside: Budgets whose own kappa lies outside what its curve would show under the law.
         compared: How many were compared.
         excess: Median of own kappa over the law's, less 1, over the compared budgets.
@@ -117,6 +118,7 @@ class Curvature:
     law: Growth | None
     budgets: Growth | None
     widths: tuple[Width, ...]
+    unknown: tuple[str, ...] = ()
     outside: tuple[float, ...] = ()
     compared: int = 0
     excess: float = math.nan
@@ -139,7 +141,11 @@ class Curvature:
         if self.law is not None:
             lines.append(f"by the law kappa goes as {_power(self.law)}, as its form implies")
         lines += [width.sentence(*self.C) for width in self.widths]
-        return (*lines, *(flag.sentence for flag in self.flags))
+        return (*lines, *self.unknown, *(flag.sentence for flag in self.flags))
+
+
+def _within(epsilon: float, relative: bool) -> str:
+    return f"{100 * epsilon:g} % of L*" if relative else f"{epsilon:g} of L*"
 
 
 def _power(growth: Growth) -> str:
@@ -187,7 +193,10 @@ def curvature(
         widths += [_law_width(fit, draws, ends, level, *epsilon) for epsilon in epsilons]
     widths += [_own_width(isoflops, decades, *epsilon) for epsilon in epsilons]
     known = tuple(width for width in widths if width is not None and math.isfinite(width.ratio.exponent))
-    return Curvature(ends, law, budgets, known, *(() if law is None or fit is None else _compared(isoflops, fit)))
+    unknown = tuple(sentence for epsilon in epsilons if (sentence := _unreached(isoflops, *epsilon)))
+    return Curvature(
+        ends, law, budgets, known, unknown, *(() if law is None or fit is None else _compared(isoflops, fit))
+    )
 
 
 def _by_law(
@@ -231,6 +240,18 @@ def _own_width(isoflops: IsoFlops, decades: float, epsilon: float, relative: boo
     if laws is None:
         return None
     return Width(epsilon, relative, "budgets", *(Growth(law.exponent, law.interval, decades) for law in laws))
+
+
+def _unreached(isoflops: IsoFlops, epsilon: float, relative: bool) -> str:
+    """Return why the growth of the budgets' own widths is not known, or ""."""
+    count = len(isoflops.optima)
+    short = count - len(isoflops.widths(epsilon, relative=relative))
+    if not short:
+        return ""
+    return (
+        f"the curves of {short} of {count} budgets end within {_within(epsilon, relative)}, so how their ranges of N "
+        "and D grow is not known by the budgets alone, since those that reach are the narrowest; try --curve skewed"
+    )
 
 
 def _compared(isoflops: IsoFlops, fit: LawFit) -> tuple[tuple[float, ...], int, float, tuple[Flag, ...]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -16,14 +16,13 @@ from cdslm_eval.scaling.frontier import Resampling
 from cdslm_eval.scaling.isoflop import IsoFlops, fit_isoflops
 from cdslm_eval.scaling.joint import JointFit, joint_fits
 from cdslm_eval.scaling.law import LawSpec
+from cdslm_eval.scaling.multiplier import Multiplier, multiplier
 from cdslm_eval.scaling.rows import usable_rows
 from cdslm_eval.scaling.table import RunTable
 
-__all__ = ["Families", "Member", "Multiplier", "fit_families", "probability"]
+__all__ = ["Families", "Member", "fit_families", "probability"]
 
 Floats = npt.NDArray[np.float64]
-Interval = tuple[float, float]
-_UNKNOWN = (math.nan, math.nan)
 _LEVEL, _LEAST_P = 0.01, 1e-16
 
 
@@ -52,39 +51,6 @@ class Member:
     missing: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Multiplier:
-    """The compute that a group needs for what another reaches, as a multiple of it.
-
-    Attributes:
-        group, against: The two groups.
-        C: Budget of the other at which they are compared.
-        value: C of the group / C of the other, both at their optimum for the same metric; infinite where the group
-            does not get there.
-        interval: Of the value.
-        ends: The value at the least and at the largest budget of the other: equal where E is shared.
-    """
-
-    group: str
-    against: str
-    C: float
-    value: float
-    interval: Interval
-    ends: tuple[float, float]
-
-    @property
-    def sentence(self) -> str:
-        """The multiplier in words."""
-        if not math.isfinite(self.value):
-            return f"{self.group} does not reach what {self.against} has at C = {self.C:.3g} at any compute"
-        low, high = self.interval
-        known = "" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]"
-        text = f"{self.group} needs {self.value:.3g}{known} of {self.against}'s compute"
-        if abs(math.log(max(self.ends[1], 1e-300) / max(self.ends[0], 1e-300))) > 0.02:
-            text += f" at C = {self.C:.3g} ({self.ends[0]:.3g} at its least budget, {self.ends[1]:.3g} at its largest)"
-        return text if math.isnan(low) or not low <= 1 <= high else f"{text}: no difference is established"
-
-
 @dataclass(frozen=True, eq=False)
 class Families:
     """Groups of a table, each by itself and together.
@@ -97,6 +63,7 @@ class Families:
         joint: The joint fits, from one law for all to a law of each group.
         chosen: The joint fit of least criterion; None where none could be made.
         compared: The joint fit behind the multipliers: the best of those that tell groups apart.
+        why: Why that one, and what follows for the multipliers; "" without.
         multipliers: Of every other group against the first, or the one that was named.
         missing: Why there is no joint fit, or "".
     """
@@ -109,6 +76,7 @@ class Families:
     joint: tuple[JointFit, ...] = ()
     chosen: JointFit | None = None
     compared: JointFit | None = None
+    why: str = ""
     multipliers: tuple[Multiplier, ...] = ()
     missing: str = ""
 
@@ -133,6 +101,7 @@ def fit_families(
     resampling: Resampling | None = None,
     *,
     against: str | None = None,
+    at: Sequence[float] = (),
     law: bool = True,
 ) -> Families:
     """Fit the groups of a column each by itself, jointly, and compare the compute that they need.
@@ -148,6 +117,7 @@ def fit_families(
         spec: The law; None takes the defaults.
         resampling: How intervals are made; rows are drawn within each group.
         against: The group with which the others are compared; None takes the first in the table.
+        at: Values of the metric at which multipliers are stated besides; none takes three within the data.
         law: Whether laws are fitted; else only the budgets of each group.
 
     Raises:
@@ -170,7 +140,7 @@ def fit_families(
     if not law:
         return replace(families, missing="no law was requested")
     try:
-        return _joined(families, usable_rows(table, metric, axis), axis, how, against or names[0])
+        return _joined(families, usable_rows(table, metric, axis), axis, how, against or names[0], at)
     except UsageError as error:
         return replace(families, missing=str(error))
 
@@ -191,7 +161,9 @@ def _member(table: RunTable, name: str, metric: str, spec: LawSpec, how: Resampl
     return Member(name, table, fit, draws, isoflops, "; ".join(missing))
 
 
-def _joined(families: Families, rows: RunTable, axis: Axis, how: Resampling, against: str) -> Families:
+def _joined(
+    families: Families, rows: RunTable, axis: Axis, how: Resampling, against: str, at: Sequence[float]
+) -> Families:
     """Return the families with their joint fits and multipliers."""
     train = rows.select(rows.split == "train")
     members = {member.name: member for member in families.members}
@@ -203,26 +175,21 @@ def _joined(families: Families, rows: RunTable, axis: Axis, how: Resampling, aga
     apart = [fit for fit in fits if fit.shared != "all"]
     compared = min(apart, key=lambda fit: fit.criterion) if apart else chosen
     multipliers = tuple(
-        _multiplier(compared, member, members[against], how.level)
+        multiplier(compared, name, against, member.table, members[against].table, how.level, at)
         for name, member in members.items()
         if name != against
     )
-    return replace(families, joint=fits, chosen=chosen, compared=compared, multipliers=multipliers)
+    why = _why(compared, fits)
+    return replace(families, joint=fits, chosen=chosen, compared=compared, why=why, multipliers=multipliers)
 
 
-def _multiplier(fit: JointFit, group: Member, base: Member, level: float) -> Multiplier:
-    """Return the compute of one group over that of another, at the middle of the budgets that both were trained on."""
-    low, high = base.table.C.min(), base.table.C.max()
-    inside = max(low, group.table.C.min()), min(high, group.table.C.max())
-    middle = math.sqrt(inside[0] * inside[1]) if inside[0] <= inside[1] else math.sqrt(low * high)
-    C = np.array([middle, low, high])
-    own, other = fit.laws[group.name].curve, fit.laws[base.name].curve
-    value, first, last = (np.asarray(own.reach(other.frontier(C))) / C).tolist()
-    interval = _UNKNOWN
-    if fit.draws:
-        draws, against = fit.draws[group.name], fit.draws[base.name]
-        with np.errstate(all="ignore"):
-            replicates = draws.curve().reach(against.curve().frontier(middle)) / middle
-        ends = draws.band(replicates, level)
-        interval = float(ends[0]), float(ends[1])
-    return Multiplier(group.name, base.name, float(middle), value, interval, (first, last))
+def _why(compared: JointFit, fits: Sequence[JointFit]) -> str:
+    """Return why the groups are compared by that fit, and whether the multiplier is one number."""
+    others = [fit for fit in fits if fit.shared not in {"all", compared.shared}]
+    above = ", ".join(f"{fit.shared} +{fit.criterion - compared.criterion:.1f}" for fit in others)
+    text = f"compared by the fit in which groups share {compared.shared}"
+    if others:
+        text += f": of those that tell groups apart it has the least AICc ({above})"
+    if compared.shared == "E and exponents":
+        return f"{text}; a multiplier is then the same at every value of the metric"
+    return text if compared.shared == "all" else f"{text}; a multiplier then depends on the value of the metric"

@@ -78,10 +78,11 @@ class IsoFlops:
             relative: Which of the two.
 
         Returns:
-            None where fewer than two budgets' own curves reach that far on both sides.
+            None where fewer than two budgets have an optimum, or one's own curve does not reach that far: those that
+            reach are the narrowest, and would grow too little.
         """
         rows = self.widths(epsilon, relative=relative)
-        if len(np.unique(rows[:, 0])) < 2:
+        if len(rows) < len(self.optima) or len(np.unique(rows[:, 0])) < 2:
             return None
         C, *widths = rows.T
         ratio, n, d = (fit_power_law(C, width) for width in widths)

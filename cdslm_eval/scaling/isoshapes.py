@@ -56,14 +56,14 @@ class LawShape(IsoCurve):
         return np.asarray(shape_design(x, self.alpha, self.beta) @ self.coefficients)
 
     def width(self, epsilon: float) -> tuple[float, float]:
-        """Return ln N on either side of the minimum where u is `epsilon` above it."""
+        """Return ln N on either side of the minimum where u is `epsilon` above it, by the shape wherever that is.
+
+        An end beyond the sampled sizes counts: leaving out the budgets whose range is widest makes it grow too little.
+        """
         excess = self.least - float(self.coefficients[0])
         level = np.asarray(math.log1p(epsilon / excess))
         a, b = np.asarray(self.alpha), np.asarray(self.beta)
-        low, high = self.minimum - float(convex_root(a, b, level)), self.minimum + float(convex_root(b, a, level))
-        # as for a polynomial: sizes far beyond the sampled ones are not known
-        reach = (self.high - self.low) / 2
-        return (low if low >= self.low - reach else math.nan, high if high <= self.high + reach else math.nan)
+        return self.minimum - float(convex_root(a, b, level)), self.minimum + float(convex_root(b, a, level))
 
     def refit(self, log_n: Floats, u: Floats, weight: Floats) -> IsoCurve | None:
         """Fit the same kind of curve to other values."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import numpy.typing as npt
@@ -12,6 +12,7 @@ import numpy.typing as npt
 from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling.adequacy import runs_test
 from cdslm_eval.scaling.axis import Axis
+from cdslm_eval.scaling.dependence import Dependence, dependence
 from cdslm_eval.scaling.fit import HUBER_SPREADS
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.map_kind import MapKind
@@ -22,8 +23,11 @@ from cdslm_eval.scaling.solver import Solution, minimise
 __all__ = ["MapScore", "MetricMap", "Repeatable", "fit_map", "residual_spread"]
 
 Floats = npt.NDArray[np.float64]
+Labels = npt.NDArray[np.intp]
 _LEAST_SPREAD = 1e-9
-_SHARE = 0.2  # of the range of losses, the best ones, on which maps are compared
+_FEWEST_SPLINE = 20  # rows
+# of the range of losses, the best ones, on which maps are compared: one share alone decides by the luck of one stretch
+_SHARES = (0.1, 0.2, 0.3)
 _CLOSE = 1.1  # held-out errors within this factor count as equal, and AICc decides
 
 
@@ -35,6 +39,7 @@ class Repeatable:
         problem, estimator, target: What was minimised; units of spread stay those of the data.
         theta: The optimum, `[P]`.
         anchors: Weights of the targets that are no rows, and last.
+        share: How much each row counts besides its weight, `[rows]`.
     """
 
     problem: Problem
@@ -42,6 +47,7 @@ class Repeatable:
     target: Floats
     theta: Floats
     anchors: Floats
+    share: Floats
 
     def repeat(self, weights: Floats) -> Solution:
         """Search again from the optimum.
@@ -49,7 +55,7 @@ class Repeatable:
         Args:
             weights: Of the rows, `[S, rows]`.
         """
-        weights = np.concatenate([weights, np.repeat(self.anchors[None], len(weights), axis=0)], axis=1)
+        weights = np.concatenate([weights * self.share, np.repeat(self.anchors[None], len(weights), axis=0)], axis=1)
         start = np.repeat(self.theta[None], len(weights), axis=0)
         return minimise(self.problem, self.estimator, self.target, weights, start)
 
@@ -62,7 +68,8 @@ class MapScore:
         name: The kind.
         parameters: How many it has.
         aicc: Corrected Akaike criterion; infinite where there are too few rows for it.
-        held_out: Root mean square error on the rows of the best losses, from the others, on the residual scale.
+        held_out: Root mean square error on the rows of the best losses, from the others, on the residual scale: the
+            geometric mean over the best .1, .2 and .3 of the range of losses.
     """
 
     name: str
@@ -82,6 +89,8 @@ class MetricMap:
         scores: Of every kind that was tried; of the only one where one was named.
         flags: What a reader must know.
         search: The search behind it where it was fitted alone.
+        share: How much each of its rows counts besides its weight, `[rows]`, with mean 1.
+        effective: How many independent rows they are worth: rows of one run repeat each other.
     """
 
     kind: MapKind
@@ -90,6 +99,8 @@ class MetricMap:
     scores: tuple[MapScore, ...] = ()
     flags: tuple[Flag, ...] = ()
     search: Repeatable | None = field(default=None, repr=False)
+    share: Floats = field(default_factory=lambda: np.ones(1), repr=False)
+    effective: float = math.nan
 
     @property
     def name(self) -> str:
@@ -108,11 +119,14 @@ class MetricMap:
         return self.kind.axis.value(z).reshape(losses.shape)
 
 
-def fit_map(loss: Floats, values: Floats, weight: Floats, axis: Axis, names: Sequence[str] = ()) -> MetricMap:
+def fit_map(
+    loss: Floats, values: Floats, weight: Floats, axis: Axis, names: Sequence[str] = (), run: Labels | None = None
+) -> MetricMap:
     """Fit the metric as a function of the measured loss, by Huber with a delta of 1.345 residual spreads.
 
-    Every kind is fitted to all rows, and to those outside the best fifth of the range of losses, which it then
-    predicts. Of the kinds whose error there is within a tenth of the least, the one of least AICc is taken.
+    Every kind is fitted to all rows, and to those outside the best .1, .2 and .3 of the range of losses, which it then
+    predicts. Of the kinds whose error there is within a tenth of the least, the one of least AICc is taken. Rows of one
+    run count by what they add to each other (see `cdslm_eval.scaling.dependence`), in fits, errors and criteria.
 
     Args:
         loss: `[rows]`.
@@ -120,6 +134,7 @@ def fit_map(loss: Floats, values: Floats, weight: Floats, axis: Axis, names: Seq
         weight: `[rows]`.
         axis: The metric's axis.
         names: Kinds to choose from; none takes all that the rows allow.
+        run: Number of the run of each row, `[rows]`; None takes every row as a run of its own.
 
     Raises:
         UnknownNameError: No such kind.
@@ -131,13 +146,36 @@ def fit_map(loss: Floats, values: Floats, weight: Floats, axis: Axis, names: Seq
         if MAPS[name].needs_bounds and axis.bounds is None:
             raise UsageError(f"the map {name} needs the bounds of the metric, such as --bounds 0,1")
     u = axis.orient(values)
-    tried = [fit for name in _kinds(axis, names) if (fit := _tried(name, loss, u, weight, axis)) is not None]
+    shared = _dependence(loss, u, weight, axis, np.arange(len(loss)) if run is None else run)
+    data = _Data(loss, u, weight * shared.share, axis, shared)
+    tried = [fit for name in _kinds(axis, names) if (fit := _tried(name, data)) is not None]
     if not tried:
         raise UsageError(f"{len(loss)} rows with both loss and metric are too few for a map between them")
     best = _chosen([score for _, score in tried])
     mapped, _ = tried[best]
-    scores, flags = tuple(score for _, score in tried), tuple(_misfit(mapped, loss, u))
-    return MetricMap(mapped.kind, mapped.theta, mapped.spread, scores, flags, mapped.search)
+    scores, flags = tuple(score for _, score in tried), tuple(_flags(mapped, data))
+    search = None if mapped.search is None else replace(mapped.search, share=shared.share)
+    return replace(mapped, scores=scores, flags=flags, search=search, share=shared.share, effective=shared.effective)
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """Rows of a map: losses, the oriented metric, weights, each `[rows]`; the axis; how rows of one run repeat."""
+
+    loss: Floats
+    u: Floats
+    weight: Floats
+    axis: Axis
+    shared: Dependence
+
+
+def _dependence(loss: Floats, u: Floats, weight: Floats, axis: Axis, run: Labels) -> Dependence:
+    """Return how much rows of one run repeat each other around a spline, which has no form to be wrong."""
+    if len(np.unique(run)) == len(run) or len(loss) < _FEWEST_SPLINE:
+        return dependence(np.zeros(len(loss)), np.arange(len(loss)))
+    spline = MAPS["spline"](loss, u, axis)
+    x = ((loss - spline.centre) / spline.width)[None]
+    return dependence(u - spline.curve(spline.starts(loss, u, weight), x)[0][0], run)
 
 
 def _kinds(axis: Axis, names: Sequence[str]) -> Iterator[str]:
@@ -156,16 +194,21 @@ def _chosen(scores: Sequence[MapScore]) -> int:
     return min(places, key=lambda k: (scores[k].aicc, scores[k].parameters))
 
 
-def _tried(name: str, loss: Floats, u: Floats, weight: Floats, axis: Axis) -> tuple[MetricMap, MapScore] | None:
+def _tried(name: str, data: _Data) -> tuple[MetricMap, MapScore] | None:
     """Return one kind fitted to all rows with its scores; None where the rows are too few or it does not fit them."""
-    kind = MAPS[name](loss, u, axis)
+    kind = MAPS[name](data.loss, data.u, data.axis)
     # two losses to spare, except for a line: a curve through every point always seems best
-    if len(np.unique(loss)) < kind.size + (0 if kind.size <= 2 else 2) or (name == "spline" and len(loss) < 20):
+    spare = 0 if kind.size <= 2 else 2
+    if len(np.unique(data.loss)) < kind.size + spare or (name == "spline" and len(data.loss) < _FEWEST_SPLINE):
         return None
-    mapped = _fitted(kind, loss, u, weight)
+    mapped = _fitted(kind, data.loss, data.u, data.weight)
     if mapped is None:
         return None
-    return mapped, MapScore(name, kind.size, _aicc(mapped, loss, u, weight), _held_out(name, loss, u, weight, axis))
+    errors = [_held_out(name, data, share) for share in _SHARES]
+    # a stretch without rows enough to fit says nothing; one on which a kind fails rules it out
+    known = [error for error in errors if not math.isnan(error)]
+    held_out = math.exp(float(np.mean(np.log(np.maximum(known, _LEAST_SPREAD))))) if known else math.inf
+    return mapped, MapScore(name, kind.size, _aicc(mapped, data), held_out)
 
 
 def _fitted(kind: MapKind, loss: Floats, u: Floats, weight: Floats) -> MetricMap | None:
@@ -183,7 +226,8 @@ def _fitted(kind: MapKind, loss: Floats, u: Floats, weight: Floats) -> MetricMap
     if theta is None:
         return None
     spread = residual_spread(target - problem.predict(theta[None])[0], kind.size)
-    return MetricMap(kind, theta, spread, search=Repeatable(problem, estimator, target, theta, anchors))
+    search = Repeatable(problem, estimator, target, theta, anchors, np.ones(len(u)))
+    return MetricMap(kind, theta, spread, search=search)
 
 
 def _least(solution: Solution) -> Floats | None:
@@ -195,34 +239,52 @@ def _residuals(mapped: MetricMap, loss: Floats, u: Floats) -> Floats:
     return np.asarray(mapped.kind.axis.link.forward(u)[0] - mapped.kind.slopes(mapped.theta[None], loss).z[0])
 
 
-def _aicc(mapped: MetricMap, loss: Floats, u: Floats, weight: Floats) -> float:
-    n, k = len(loss), mapped.kind.size + 1  # the residual variance is a parameter as well
+def _aicc(mapped: MetricMap, data: _Data) -> float:
+    # the residual variance is a parameter as well
+    n, k = data.shared.effective, mapped.kind.size + 1
     if n - k - 1 <= 0:
         return math.inf
     # in mean squares for every kind, since each was fitted with a delta of its own
-    squares = float(np.average(_residuals(mapped, loss, u) ** 2, weights=weight))
+    squares = float(np.average(_residuals(mapped, data.loss, data.u) ** 2, weights=data.weight))
     return n * math.log(max(squares, _LEAST_SPREAD**2)) + 2 * k * n / (n - k - 1)
 
 
-def _held_out(name: str, loss: Floats, u: Floats, weight: Floats, axis: Axis) -> float:
-    """Return the error on the rows of the best losses, from the others; infinite where these are too few."""
-    sign = MAPS[name](loss, u, axis).sign
-    far = sign * loss <= np.min(sign * loss) + _SHARE * np.ptp(loss)
-    kind = MAPS[name](loss[~far], u[~far], axis) if (~far).sum() > 2 else None
+def _held_out(name: str, data: _Data, share: float) -> float:
+    """Return the error on the rows of the best losses, from the others.
+
+    Infinite where the kind does not extrapolate at all, NaN where the rest are too few to fit it.
+    """
+    loss, u, weight = data.loss, data.u, data.weight
+    sign = MAPS[name](loss, u, data.axis).sign
+    far = sign * loss <= np.min(sign * loss) + share * np.ptp(loss)
+    kind = MAPS[name](loss[~far], u[~far], data.axis) if (~far).sum() > 2 else None
+    if kind is None or (~far).sum() < kind.size + 1:
+        return math.nan
     # a kind that turns the other way without the best rows says nothing about its extrapolation
-    if kind is None or (~far).sum() < kind.size + 1 or kind.sign != sign:
-        return math.inf
-    mapped = _fitted(kind, loss[~far], u[~far], weight[~far])
+    mapped = _fitted(kind, loss[~far], u[~far], weight[~far]) if kind.sign == sign else None
     if mapped is None:
         return math.inf
     errors = _residuals(mapped, loss[far], u[far])
     return float(np.sqrt(np.average(errors**2, weights=weight[far]))) if np.isfinite(errors).all() else math.inf
 
 
-def _misfit(mapped: MetricMap, loss: Floats, u: Floats) -> Iterator[Flag]:
-    """Flag residuals that keep one sign over stretches of the loss (runs test, 0.001)."""
-    r = _residuals(mapped, loss, u)[np.argsort(loss, kind="stable")]
-    p = runs_test(r)
+def _flags(mapped: MetricMap, data: _Data) -> Iterator[Flag]:
+    """Flag residuals that keep one sign over stretches of the loss (runs test, 0.001), and rows that repeat."""
+    order = np.argsort(data.loss, kind="stable")
+    residual = _residuals(mapped, data.loss, data.u)[order]
+    shared = data.shared
+    if shared.correlation > 0:
+        # one residual a run: those of a run keep their sign whatever the form of the map
+        rows = np.bincount(shared.run)
+        of_runs = np.bincount(shared.run[order], residual) / rows
+        residual = of_runs[np.argsort(np.bincount(shared.run, data.loss) / rows, kind="stable")]
+        sentence = (
+            f"the map's {len(data.loss)} rows are of {shared.runs} runs, within which residuals repeat (correlation "
+            f"{shared.correlation:.2f}): they count as {shared.effective:.0f}, and intervals by row are too narrow; "
+            "name the runs in a column run, and resample with --by run"
+        )
+        yield Flag("dependent_rows", sentence, shared.correlation, doubt=False)
+    p = runs_test(residual)
     if p < 0.001:
         sentence = f"the {mapped.name} map misses the metric in stretches of the loss (runs test, p = {p:.1g})"
         yield Flag("map_misfit", sentence, p, doubt=False)

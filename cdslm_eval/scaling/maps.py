@@ -220,17 +220,34 @@ class Sigmoid(_Scaled):
 
 
 class BoundedSigmoid(Sigmoid):
-    """A sigmoid whose best end is the declared bound of the metric."""
+    """A sigmoid whose best end is the declared bound of the metric, which it reaches at a loss of 0.
+
+    A loss that is nowhere 0 or less has no better value than 0, so that a bound at minus infinity would never be
+    reached. Where losses are below 0, and where the metric improves with the loss, the bound is the limit.
+    """
 
     name = "bounded-sigmoid"
     needs_bounds = True
-    formula = "y = bound + (worst - bound) / (1 + exp(-steepness (L - midpoint)))"
+    formula = "y = bound + (worst - bound) (1 - exp(-steepness L)) / (1 + exp(-steepness (L - midpoint)))"
 
     def __init__(self, loss: Floats, u: Floats, axis: Axis) -> None:
         super().__init__(loss, u, axis)
         assert axis.bounds is not None
         self.bound = float(axis.orient(axis.bounds[0] if axis.sign > 0 else axis.bounds[1]))
         self.low, self.high = self.low[1:], self.high[1:]
+        self.origin = -self.centre / self.width if self.sign > 0 and loss.min() > 0 else -np.inf
+
+    def shape(self, theta: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
+        """Return the logistic function s, shifted and stretched to 0 at a loss of 0: (s(L) - s(0)) / (1 - s(0))."""
+        value, by_x, by_shape = super().shape(theta, x)
+        if not np.isfinite(self.origin):
+            return value, by_x, by_shape
+        # which is s(L) (1 - exp(-k L)), without a difference of numbers that both may be 1
+        k, above = np.exp(theta[:, [1]]), x - self.origin
+        rest = np.exp(np.minimum(-k * above, 300.0))
+        by_shape = by_shape * (1 - rest)[..., None]
+        by_shape[..., 1] += value * k * above * rest
+        return value * (1 - rest), by_x * (1 - rest) + value * k * rest, by_shape
 
     def curve(self, theta: Floats, x: Floats) -> tuple[Floats, Floats, Floats]:
         """Return u with its derivatives."""

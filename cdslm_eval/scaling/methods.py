@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.axis import Axis
+from cdslm_eval.scaling.dependence import runs_of
 from cdslm_eval.scaling.fit import LawFit, fit_law, robust_fit
 from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.map_fit import fit_map
@@ -19,6 +20,7 @@ from cdslm_eval.scaling.table import RunTable
 __all__ = ["METHODS", "Fits", "HeldOutScore", "Question", "Trial", "best_of", "fit_methods", "score", "splits"]
 
 Floats = npt.NDArray[np.float64]
+Places = npt.NDArray[np.intp]
 Predict = Callable[[npt.ArrayLike, npt.ArrayLike], Floats]
 Trial = tuple[str, RunTable, RunTable]
 METHODS = ("direct", "two_stage", "fused")
@@ -54,6 +56,10 @@ class Question:
             np.flatnonzero(has_loss & _among(rows, self.loss_lines)),
             np.flatnonzero(both & _among(rows, self.metric_lines)),
         )
+
+    def runs(self, rows: RunTable, stages: StageRows) -> Places:
+        """Return which rows are runs with loss and metric: those of the loss's law, whatever rows the map uses."""
+        return stages.loss[np.isfinite(rows.metric(self.metric)[stages.loss])]
 
 
 @dataclass(frozen=True, eq=False)
@@ -96,12 +102,12 @@ def fit_methods(rows: RunTable, question: Question, *, keep_loss: bool) -> Fits:
     loss_fit = fit_law(rows.select(stages.loss), question.loss, question.loss_spec)
     known = rows.select(stages.metric)
     loss, values = known.metric(question.loss), known.metric(question.metric)
-    mapped = fit_map(loss, values, known.weight, question.axis, question.maps)
+    mapped = fit_map(loss, values, known.weight, question.axis, question.maps, runs_of(known))
     flags = (*loss_fit.flags, *mapped.flags)
     two_stage = Staged("two_stage", loss_fit.law, mapped, loss_fit.objective, 0, loss_fit, stages, flags)
     fused = fit_fused(loss_fit, stages, question.metric, mapped, keep_loss=keep_loss)
     # rows that only the map may use, such as checkpoints, are no runs of the metric's own law
-    own = rows.select(np.intersect1d(stages.loss, stages.metric))
+    own = rows.select(question.runs(rows, stages))
     try:
         return Fits(robust_fit(own, question.metric, question.spec), loss_fit, two_stage, fused)
     except UsageError as error:
@@ -141,7 +147,7 @@ def splits(train: RunTable, test: RunTable, question: Question, share: float, fo
         raise UsageError(f"the share that is held out must lie between 0 and 1, not at {share}")
     trials = []
     stages = question.stages(train)
-    own = np.intersect1d(stages.loss, stages.metric)
+    own = question.runs(train, stages)
     # loss and metric may come from different rows
     own = own if len(own) else stages.metric
     if len(test):

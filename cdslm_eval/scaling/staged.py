@@ -214,7 +214,10 @@ def fit_fused(loss_fit: LawFit, rows: StageRows, metric: str, first: MetricMap, 
     values = rows.table.metric(metric)[rows.metric]
     anchors = kind.anchor_weights(float(rows.table.weight[used[1]].mean()))
     known = [loss_fit.law.axis.target(loss) / spreads[0], axis.target(values) / spreads[1], np.zeros(len(anchors))]
-    target, weight = np.concatenate(known), np.concatenate([rows.table.weight[np.concatenate(used)], anchors])
+    # rows that repeat each other must not outweigh those of the loss by their number
+    of_metric = first.share * (first.effective / len(first.share))
+    share = np.concatenate([np.ones(len(used[0])), of_metric])
+    target, weight = np.concatenate(known), np.concatenate([rows.table.weight[np.concatenate(used)] * share, anchors])
     start = np.concatenate([loss_fit.theta, first.theta])
     estimator = make_estimator("huber", HUBER_SPREADS)
     solution = minimise(problem, estimator, target, weight, start[None])
@@ -238,7 +241,7 @@ def fit_fused(loss_fit: LawFit, rows: StageRows, metric: str, first: MetricMap, 
     missed = (problem.predict(theta[None])[0] - target)[len(used[0]) : len(used[0]) + len(values)] * spreads[1]
     # the search of the map alone led elsewhere, and must not be repeated in its place
     mapped = replace(first, theta=theta[-size:], spread=residual_spread(missed, len(theta)), search=None)
-    search = Repeatable(problem, estimator, target, theta, anchors)
+    search = Repeatable(problem, estimator, target, theta, anchors, share)
     return Staged("fused", law, mapped, float(solution.objective[0]), lost, loss_fit, rows, tuple(flags), search)
 
 

@@ -212,7 +212,7 @@ def study(
             draws = parts.attempt("downstream_intervals", lambda: _staged_draws(through, settings.resampling))
             results["downstream_draws"] = draws or {}
     if settings.law:
-        results["verdict"] = parts.attempt("verdict", lambda: _verdict(table, metric, settings))
+        results["verdict"] = parts.attempt("verdict", lambda: _verdict(_runs(table, settings), metric, settings))
     if isoflops is not None and len(isoflops.optima) > 1:
         results["curvature"] = parts.attempt("curvature", lambda: _curvature(table, isoflops, fit, results, settings))
     done = Study(
@@ -295,6 +295,13 @@ def _curvature(
 def _staged_draws(through: Downstream, how: Resampling) -> dict[str, Bootstrap]:
     pair = (through.two_stage, through.fused)
     return {staged.name: bootstrap_staged(staged, how.by, how.replicates, how.seed) for staged in pair}
+
+
+def _runs(table: RunTable, settings: Settings) -> RunTable:
+    """Return the rows of the law of the loss, where they are named: others, such as checkpoints, are no runs."""
+    rules = settings.through.get("loss_rows", ())
+    lines = [line for rule in rules for line in table.only(rule).line.tolist()]
+    return table.select(np.isin(table.line, lines)) if lines else table
 
 
 def _verdict(table: RunTable, metric: str, settings: Settings) -> Verdict:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import typer
 
-from cdslm_model.cli import facts, generate, prepare, train, vocoder
+from cdslm_model.cli import facts, generate, prepare, train, validate, vocoder
 from cdslm_model.cli.shared import named_settings, run_app, run_until_stopped
 
 __all__ = ["app", "main", "named_settings", "run_app", "run_until_stopped"]
@@ -16,7 +16,7 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     epilog="-q prints no progress, -v more of what is done, --debug the traceback of an error; all may stand anywhere.",
 )
-for group in (prepare, train, generate, vocoder, facts):
+for group in (prepare, train, validate, generate, vocoder, facts):
     group.add_to(app)
 
 

@@ -15,7 +15,9 @@ __all__ = [
     "BatchSize",
     "ClipNorm",
     "CompileNetwork",
+    "ContextBuckets",
     "ContextSeconds",
+    "ContinuationBuckets",
     "ContinuationSeconds",
     "Data",
     "DecayShare",
@@ -27,6 +29,7 @@ __all__ = [
     "Gamma",
     "JoinSpeakers",
     "Lr",
+    "Mix",
     "OnsetWeight",
     "Out",
     "Patch",
@@ -38,6 +41,7 @@ __all__ = [
     "SaveEvery",
     "Schedule",
     "Seed",
+    "StaticContext",
     "Steps",
     "Target",
     "TargetFlops",
@@ -65,8 +69,20 @@ ContextSeconds = Annotated[float, typer.Option("--context-seconds", min=0.0, max
 ContinuationSeconds = Annotated[
     float, typer.Option("--continuation-seconds", min=0.0125, max=3600.0, help="Continuation of a window.")
 ]
+ContextBuckets = Annotated[
+    list[float] | None,
+    typer.Option("--context-buckets", help="Seconds of shorter contexts that steps draw too; repeat for several."),
+]
+ContinuationBuckets = Annotated[
+    list[float] | None,
+    typer.Option("--continuation-buckets", help="Seconds of shorter continuations that steps draw too."),
+]
 JoinSpeakers = Annotated[
     bool, typer.Option("--join-speakers", help="Let windows run over adjacent clips of one speaker.")
+]
+Mix = Annotated[
+    list[str] | None,
+    typer.Option("--mix", help="SOURCE=WEIGHT: share of a source of cdslm prepare in training; repeat for each."),
 ]
 Plan = Annotated[
     bool, typer.Option("--plan", help="Print N, D, C, steps, epochs and bytes on disk as JSON; train nothing.")
@@ -90,6 +106,12 @@ AttentionBias = Annotated[
     float | None, typer.Option("--attention-bias", help="Initial bias of queries and keys: attend to near frames.")
 ]
 RotaryBase = Annotated[float | None, typer.Option("--rotary-base", help="Base of the rotary embedding, in frames.")]
+StaticContext = Annotated[
+    bool,
+    typer.Option(
+        "--static-context", help="Context at time 0 and blind to the continuation; computed once in generation."
+    ),
+]
 BatchSize = Annotated[int, typer.Option("--batch-size", min=1, help="Windows a step, over all processes.")]
 Accumulate = Annotated[int, typer.Option("--accumulate", min=1, help="Pieces of a step, to save memory.")]
 Lr = Annotated[float, typer.Option("--lr", help="Peak learning rate at the base size.")]

@@ -20,7 +20,9 @@ def add_to(app: typer.Typer) -> None:
 
 
 def prepare(
-    audio: Annotated[list[str], typer.Argument(help="Directories, manifests or wav.scp files.")],
+    audio: Annotated[
+        list[str], typer.Argument(help="Directories, manifests or wav.scp files; NAME=PATH names a source.")
+    ],
     out: Annotated[Path, typer.Option("--out", help="Folder for the shards; sets with splits get a folder a split.")],
     dtype: Annotated[
         str, typer.Option("--dtype", help="float16, or int8 with a scale for each band: half the disk.")
@@ -31,6 +33,9 @@ def prepare(
             "--ignore-columns", help="Columns of manifests that are meant to be passed over: A,B or patterns."
         ),
     ] = "",
+    min_seconds: Annotated[
+        float, typer.Option("--min-seconds", min=0.0, help="Leave out shorter clips: 300 for long conversations.")
+    ] = 0.0,
     jobs: Annotated[int, typer.Option("--jobs", min=1, help="Threads that decode.")] = os.cpu_count() or 1,
 ) -> None:
     """Write log-mels of speech into shards; a repeated call adds the clips that are missing."""
@@ -46,7 +51,7 @@ def prepare(
     torch.set_num_threads(1)
     storage = find_storage(dtype)
     ignored = [name.strip() for name in ignore_columns.split(",") if name.strip()]
-    for split, clips in sorted(recordings(audio, ignored).items()):
+    for split, clips in sorted(recordings(audio, ignored, min_seconds).items()):
         folder = out / split
         report = make(clips, folder, MelSpec(), storage=storage, jobs=jobs, progress=progress_line(str(folder)))
         hours = report.frames / MelSpec().frame_rate / 3600

@@ -11,6 +11,7 @@ import typer
 
 from cdslm_model.cli import options
 from cdslm_model.cli.shared import named_settings, run_until_stopped
+from cdslm_model.errors import ModelError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,7 +36,10 @@ def train(
     steps: options.Steps = None,
     context_seconds: options.ContextSeconds = 10.0,
     continuation_seconds: options.ContinuationSeconds = 30.0,
+    context_buckets: options.ContextBuckets = None,
+    continuation_buckets: options.ContinuationBuckets = None,
     join_speakers: options.JoinSpeakers = False,
+    mix: options.Mix = None,
     patch: options.Patch = 1,
     schedule: options.Schedule = "cosine",
     target: options.Target = "v",
@@ -48,6 +52,7 @@ def train(
     attention_bias: options.AttentionBias = None,
     anchor_frames: options.AnchorFrames = None,
     rotary_base: options.RotaryBase = None,
+    static_context: options.StaticContext = False,
     batch_size: options.BatchSize = 16,
     accumulate: options.Accumulate = 1,
     lr: options.Lr = 1e-3,
@@ -93,12 +98,16 @@ def train(
         find_vocoder(vocoder, read_spec(train_on))
     chosen = dataclasses.asdict(find_recipe(recipe))
     chosen |= {name: values[name] for name in chosen if values[name] is not None}
+    config = _config(depth, patch, context_seconds, continuation_seconds, chosen["rotary_base"], static_context)
+    buckets = {
+        "context_buckets": _buckets(context_buckets, config.context_frames),
+        "continuation_buckets": _buckets(continuation_buckets, config.continuation_frames),
+    }
     settings = Settings(
-        config=_config(depth, patch, context_seconds, continuation_seconds, chosen["rotary_base"]),
         process=Process(
             schedule, target, zero_terminal_snr, gamma, chosen["weight_floor"], anchor_frames=chosen["anchor_frames"]
         ),
-        **named_settings(Settings, {**values, **chosen}),
+        **named_settings(Settings, {**values, **chosen, **buckets, "config": config, "mix": _mix(mix or [])}),
     )
     job = TrainingJob(
         settings=settings,
@@ -121,12 +130,33 @@ def train(
         _show(result, out, as_json)
 
 
+def _mix(texts: list[str]) -> tuple[tuple[str, float], ...]:
+    """Return sources and weights of SOURCE=WEIGHT."""
+    pairs = []
+    for text in texts:
+        source, sign, weight = text.rpartition("=")
+        try:
+            pairs.append((source, float(weight)))
+        except ValueError:
+            sign = ""
+        if not sign or not source:
+            raise ModelError(f"--mix {text!r}: a source and its weight, such as studio=0.7")
+    return tuple(pairs)
+
+
 def _split_to_be(data: Path) -> Path:
     """Return the folder to train on; it need not be prepared yet."""
     return data / "train" if (data / "train").is_dir() else data
 
 
-def _config(depth: int, patch: int, context_seconds: float, continuation_seconds: float, rotary_base: float) -> Config:
+def _config(
+    depth: int,
+    patch: int,
+    context_seconds: float,
+    continuation_seconds: float,
+    rotary_base: float,
+    static_context: bool,
+) -> Config:
     from cdslm_model.data.mel import MelSpec
     from cdslm_model.net.config import Config
 
@@ -134,8 +164,21 @@ def _config(depth: int, patch: int, context_seconds: float, continuation_seconds
         round(seconds * MelSpec().frame_rate) for seconds in (context_seconds, continuation_seconds)
     )
     return Config.from_depth(
-        depth, patch=patch, context_frames=context, continuation_frames=continuation, rotary_base=rotary_base
+        depth,
+        patch=patch,
+        context_frames=context,
+        continuation_frames=continuation,
+        rotary_base=rotary_base,
+        static_context=static_context,
     )
+
+
+def _buckets(seconds: list[float] | None, whole: int) -> tuple[int, ...]:
+    """Return lengths in frames, the whole one among them; none where there are no shorter ones."""
+    from cdslm_model.data.mel import MelSpec
+
+    frames = {round(own * MelSpec().frame_rate) for own in seconds or ()}
+    return tuple(sorted(frames | {whole})) if frames else ()
 
 
 def _show(result: dict[str, object], out: Path, as_json: bool) -> None:

@@ -37,10 +37,14 @@ class RecordingFacts:
     Attributes:
         digest: SHA-256 of the decoded content, by which the same speech is known under two names.
         speaker: Its speaker, None where unknown.
+        language: Its language, None where unknown.
+        source: Name of the set that it comes from, None where it has none.
     """
 
     digest: str
     speaker: str | None
+    language: str | None = None
+    source: str | None = None
 
 
 class Recording(Protocol):
@@ -129,6 +133,9 @@ def prepare(
                     "stamp": recording.stamp,
                     "digest": facts.digest[:DIGEST_DIGITS],
                     "speaker": facts.speaker,
+                    # columns that are not known are left out: there may be a million clips
+                    **({"language": facts.language} if facts.language else {}),
+                    **({"source": facts.source} if facts.source else {}),
                 },
                 log_mel,
             )

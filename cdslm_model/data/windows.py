@@ -149,12 +149,12 @@ class Shards:
         Args:
             join_speakers: Whether adjacent clips of one known speaker count as one stretch.
         """
-        ends, speakers = np.cumsum(self.clips.frames), self.clips.speakers
+        ends, speakers, sources = np.cumsum(self.clips.frames), self.clips.speakers, self.clips.labels["source"]
         starts = np.concatenate([[0], ends[:-1]])
         opens = np.ones(len(ends), bool)
         if join_speakers:
             # two clips of unknown speakers need not be of the same one
-            opens[1:] = (speakers[1:] < 0) | (speakers[1:] != speakers[:-1])
+            opens[1:] = (speakers[1:] < 0) | (speakers[1:] != speakers[:-1]) | (sources[1:] != sources[:-1])
         first = np.flatnonzero(opens)
         return np.stack([starts[first], ends[np.append(first[1:], len(ends)) - 1]], axis=1).astype(np.int64)
 
@@ -171,6 +171,7 @@ class Windows:
         context_frames: Frames of context.
         continuation_frames: Frames that follow it.
         join_speakers: Whether a window may run over adjacent clips of one speaker.
+        clips: Which clips they are of, `[clips]`; None for all.
 
     Attributes:
         left_out_frames: Frames in stretches that are too short for a window.
@@ -182,19 +183,29 @@ class Windows:
     """
 
     def __init__(
-        self, shards: Shards, context_frames: int, continuation_frames: int, join_speakers: bool = False
+        self,
+        shards: Shards,
+        context_frames: int,
+        continuation_frames: int,
+        join_speakers: bool = False,
+        *,
+        clips: npt.NDArray[np.bool_] | None = None,
     ) -> None:
         self.shards = shards
         self.context_frames = context_frames
         self.frames = context_frames + continuation_frames
         stretches = shards.stretches(join_speakers)
+        if clips is not None:
+            # a stretch is of one source: what holds for the clip that it begins with holds for all of it
+            ends = np.cumsum(shards.clips.frames)
+            stretches = stretches[clips[np.searchsorted(ends, stretches[:, 0], "right")]]
         lengths = stretches[:, 1] - stretches[:, 0]
         fits = lengths >= self.frames
         if not fits.any():
             second = shards.spec.frame_rate
             raise DataError(
                 f"{shards.folder}: no clip is as long as a window of {self.frames / second:.2f} s (the longest is "
-                f"{lengths.max() / second:.2f} s); shorten --context-seconds and --continuation-seconds"
+                f"{lengths.max(initial=0) / second:.2f} s); shorten --context-seconds and --continuation-seconds"
                 + ("" if join_speakers else ", or join the clips of each speaker with --join-speakers")
             )
         self.left_out_frames, self.usable_frames = int(lengths[~fits].sum()), int(lengths[fits].sum())
@@ -221,6 +232,14 @@ class Windows:
         """Return windows that lie evenly over the speech, as they are stored."""
         return self._stored([self._start((index + 0.5) / count) for index in range(count)])
 
+    def spread_labels(self, count: int, label: str) -> list[str | None]:
+        """Return the language or source of each window of `spread`: that of the clip it begins in; None: unknown."""
+        clips = self.shards.clips
+        names, ends = clips.label_names(label), np.cumsum(clips.frames)
+        starts = [self._start((index + 0.5) / count) for index in range(count)]
+        numbers = clips.labels[label][np.searchsorted(ends, starts, "right")]
+        return [names[number] if number >= 0 else None for number in numbers.tolist()]
+
     def batch(self, seed: int, step: int, rows: Sequence[int], size: int) -> StoredWindows:
         """Return the windows in some rows of a step's batch, as they are stored.
 
@@ -231,8 +250,12 @@ class Windows:
             size: Windows in the whole batch.
         """
         # by their number in the whole run: a resumed run, or one on more processes, draws the same windows
-        places = [divmod(step * size + row, self.per_epoch) for row in rows]
-        return self._stored([int(self._epoch(seed, epoch)[place]) for epoch, place in places])
+        return self._stored([self.drawn(seed, step * size + row) for row in rows])
+
+    def drawn(self, seed: int, number: int) -> int:
+        """Return the first frame of a window by its number among all that a run draws."""
+        epoch, place = divmod(number, self.per_epoch)
+        return int(self._epoch(seed, epoch)[place])
 
     def _stored(self, starts: Sequence[int]) -> StoredWindows:
         read = [self.shards.read_stored(start, start + self.frames) for start in starts]

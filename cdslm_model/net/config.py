@@ -32,6 +32,8 @@ class Config:
         extra_streams: Features of a frame of each further conditioning stream (Whisper features, text embeddings), in
             `MMDiT.forward` between context and continuation; the models of the paper have none.
         rotary_base: Base of the rotary embedding, in frames.
+        static_context: Whether the conditioning streams are modulated at time 0 and attend to themselves only: their
+            keys and values are then the same in every sampling step. Not so in the models of the paper.
 
     Raises:
         ModelError: A value is out of range.
@@ -46,6 +48,7 @@ class Config:
     continuation_frames: int = 2400
     extra_streams: tuple[int, ...] = ()
     rotary_base: float = 10_000.0
+    static_context: bool = False
 
     def __post_init__(self) -> None:
         """Check all values."""
@@ -75,6 +78,7 @@ class Config:
         context_frames: int = 800,
         continuation_frames: int = 2400,
         rotary_base: float = 10_000.0,
+        static_context: bool = False,
     ) -> Self:
         """Return the member of the paper's family with `depth` blocks: width 128 a block, heads of 64.
 
@@ -90,6 +94,7 @@ class Config:
             context_frames=context_frames,
             continuation_frames=continuation_frames,
             rotary_base=rotary_base,
+            static_context=static_context,
         )
 
     @property

@@ -23,10 +23,12 @@ class Layout(ABC):
         head_dim: Dimension of a head.
         dtype: Of the tokens; queries and keys are normed and rotated in float32 at least.
         base: Of the rotary embedding.
+        static: Whether conditions attend to conditions only.
     """
 
-    def __init__(self, times: Tensor, head_dim: int, dtype: torch.dtype, base: float) -> None:
+    def __init__(self, times: Tensor, head_dim: int, dtype: torch.dtype, base: float, static: bool) -> None:
         self._rotary = RotaryEmbedding(times, head_dim, torch.promote_types(dtype, torch.float32), base)
+        self._static = static
 
     @abstractmethod
     def spread(self, conditions: Tensor, stream: int) -> Tensor:
@@ -34,7 +36,7 @@ class Layout(ABC):
 
     @abstractmethod
     def attend(self, projected: Sequence[Tensor], norm_scales: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
-        """Return attention of every token of a clip over all tokens of all streams of that clip.
+        """Return attention of every token of a clip over all tokens of all streams of that clip, or see `static`.
 
         Args:
             projected: Per stream, queries, keys and values, `[..., tokens, 3, heads, head_dim]`.
@@ -46,11 +48,30 @@ class Layout(ABC):
 
 
 class Dense(Layout):
-    """Every clip of the batch has the same lengths: streams are `[batch, tokens, width]`."""
+    """Every clip of the batch has the same lengths: streams are `[batch, tokens, width]`.
 
-    def __init__(self, times: Sequence[Tensor], head_dim: int, dtype: torch.dtype, base: float = 10_000.0) -> None:
-        super().__init__(torch.cat(list(times)), head_dim, dtype, base)
-        self._counts = [len(stream) for stream in times]
+    Args:
+        times: Time of every token of each stream, in frames.
+        head_dim, dtype, base, static: See `Layout`.
+
+    Attributes:
+        counts: Tokens of each stream.
+    """
+
+    def __init__(
+        self,
+        times: Sequence[Tensor],
+        head_dim: int,
+        dtype: torch.dtype,
+        base: float = 10_000.0,
+        static: bool = False,
+    ) -> None:
+        super().__init__(torch.cat(list(times)), head_dim, dtype, base, static)
+        self.counts = [len(stream) for stream in times]
+        if static:
+            exact = torch.promote_types(dtype, torch.float32)
+            before = torch.cat([*times[:-1], times[-1][:0]])
+            self._before, self._after = (RotaryEmbedding(own, head_dim, exact, base) for own in (before, times[-1]))
 
     def spread(self, conditions: Tensor, stream: int) -> Tensor:
         """Return `[batch, 1, width]`."""
@@ -59,8 +80,21 @@ class Dense(Layout):
 
     def attend(self, projected: Sequence[Tensor], norm_scales: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
         """Attend over the streams joined along time."""
-        attended = _attention(*joint_qkv(projected, norm_scales, self._rotary))
-        return torch.split(attended, self._counts, dim=1)
+        qkv = joint_qkv(projected, norm_scales, self._rotary)
+        attended = _static_attention(*qkv, sum(self.counts[:-1])) if self._static else _attention(*qkv)
+        return torch.split(attended, self.counts, dim=1)
+
+    def attend_before(
+        self, projected: Sequence[Tensor], norm_scales: Sequence[tuple[Tensor, Tensor]]
+    ) -> tuple[Sequence[Tensor], Tensor, Tensor]:
+        """Return attention of static conditions over themselves, and the keys and values that are attended to later."""
+        query, key, value = joint_qkv(projected, norm_scales, self._before)
+        return torch.split(_attention(query, key, value), self.counts[:-1], dim=1), key, value
+
+    def attend_after(self, projected: Tensor, norm_scales: tuple[Tensor, Tensor], key: Tensor, value: Tensor) -> Tensor:
+        """Return attention of the generated stream over keys and values of static conditions, and its own."""
+        query, own_key, own_value = joint_qkv([projected], [norm_scales], self._after)
+        return _attention(query, torch.cat((key, own_key), 1), torch.cat((value, own_value), 1))
 
 
 class Packed(Layout):
@@ -74,6 +108,7 @@ class Packed(Layout):
         head_dim: Dimension of a head.
         dtype: Of the tokens; queries and keys are normed and rotated in float32 at least.
         base: Of the rotary embedding.
+        static: Whether conditions attend to conditions only.
     """
 
     def __init__(
@@ -83,8 +118,9 @@ class Packed(Layout):
         head_dim: int,
         dtype: torch.dtype,
         base: float = 10_000.0,
+        static: bool = False,
     ) -> None:
-        super().__init__(torch.cat(list(times)), head_dim, dtype, base)
+        super().__init__(torch.cat(list(times)), head_dim, dtype, base, static)
         device = times[0].device
         self._totals = [sum(lengths) for lengths in counts]
         clips = torch.arange(len(counts[0]), device=device)
@@ -100,6 +136,7 @@ class Packed(Layout):
                 ]
                 groups.setdefault(lengths, []).append(torch.cat(parts))
         self._groups = [torch.stack(members) for members in groups.values()]
+        self._conditions = [sum(lengths[:-1]) for lengths in groups]
         order = torch.cat([group.flatten() for group in self._groups])
         # the inverse of the permutation by groups: indexing with it restores the order of the tokens
         self._back = torch.empty_like(order).scatter_(0, order, torch.arange(len(order), device=device))
@@ -111,7 +148,14 @@ class Packed(Layout):
     def attend(self, projected: Sequence[Tensor], norm_scales: Sequence[tuple[Tensor, Tensor]]) -> Sequence[Tensor]:
         """Attend within each clip, clips of equal lengths together."""
         q, k, v = joint_qkv(projected, norm_scales, self._rotary)
-        attended = [_attention(q[group], k[group], v[group]).flatten(0, 1) for group in self._groups]
+        attended = [
+            (
+                _static_attention(q[group], k[group], v[group], conditions)
+                if self._static
+                else _attention(q[group], k[group], v[group])
+            ).flatten(0, 1)
+            for group, conditions in zip(self._groups, self._conditions, strict=True)
+        ]
         return torch.split(torch.cat(attended)[self._back], self._totals)
 
 
@@ -137,7 +181,16 @@ def stream_times(counts: Sequence[int], patch: int, device: torch.device) -> lis
 def _attention(query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Return softmax(q k^T / sqrt(head_dim)) v of `[batch, tokens, heads, head_dim]` as `[batch, tokens, width]`."""
     # without a mask, which would rule out the flash kernel
+    if not query.shape[1]:
+        return query.flatten(2)
     attended = functional.scaled_dot_product_attention(
         query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2)
     )
     return attended.transpose(1, 2).flatten(2)
+
+
+def _static_attention(query: Tensor, key: Tensor, value: Tensor, conditions: int) -> Tensor:
+    """Return attention of the first tokens, those of conditions, over themselves, and of the others over all."""
+    # two calls, as a mask would rule out the flash kernel and compute what it hides
+    own = _attention(*(part[:, :conditions] for part in (query, key, value)))
+    return torch.cat((own, _attention(query[:, conditions:], key, value)), 1)

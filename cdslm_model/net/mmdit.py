@@ -129,36 +129,56 @@ class Block(nn.Module):
         self.streams = nn.ModuleList(
             Stream(config, context_pre_only=last and index < conditions) for index in range(conditions + 1)
         )
-        self.vectors = [stream.vectors for stream in self._streams()]
+        self.vectors = [stream.vectors for stream in self.each()]
 
-    def forward(self, tokens: Sequence[Tensor], condition: Tensor, layout: Layout) -> list[Tensor]:
+    def forward(self, tokens: Sequence[Tensor], times: Sequence[Tensor], layout: Layout) -> list[Tensor]:
         """Return the tokens of each stream after the block.
 
         Args:
             tokens: Per stream, `[batch, tokens, d]`, or packed `[tokens, d]`.
-            condition: Embedding of the diffusion time, `[batch, d]`.
+            times: Per stream, embedding of its diffusion time, `[batch, d]`.
             layout: Positions of the tokens in time and in the batch.
         """
-        return self.modulated(tokens, self.adaln(condition), layout)
+        return self.modulated(tokens, self.adaln(times), layout)
 
-    def adaln(self, condition: Tensor) -> list[tuple[Tensor, ...]]:
+    def adaln(self, times: Sequence[Tensor]) -> list[tuple[Tensor, ...]]:
         """Return the adaLN parameters of each stream, `[batch, d]` each."""
-        return [stream.adaln(condition) for stream in self._streams()]
+        return [stream.adaln(time) for stream, time in zip(self.each(), times, strict=True)]
 
     def modulated(self, tokens: Sequence[Tensor], adaln: Sequence[Sequence[Tensor]], layout: Layout) -> list[Tensor]:
         """Return the tokens of each stream after the block, from adaLN parameters that are there already."""
         spread = [[layout.spread(vector, index) for vector in own] for index, own in enumerate(adaln)]
         projected = [
             stream.project(own, shift, scale)
-            for stream, own, (shift, scale, *_) in zip(self._streams(), tokens, spread, strict=True)
+            for stream, own, (shift, scale, *_) in zip(self.each(), tokens, spread, strict=True)
         ]
-        attended = layout.attend(projected, [stream.norm_scales for stream in self._streams()])
+        attended = layout.attend(projected, [stream.norm_scales for stream in self.each()])
         return [
             own if stream.context_pre_only else stream.update(own, out, vectors[2:], self.residual)
-            for stream, own, out, vectors in zip(self._streams(), tokens, attended, spread, strict=True)
+            for stream, own, out, vectors in zip(self.each(), tokens, attended, spread, strict=True)
         ]
 
-    def _streams(self) -> Iterator[Stream]:
+    def before(self, tokens: Sequence[Tensor], time: Tensor, layout: Dense) -> tuple[list[Tensor], Tensor, Tensor]:
+        """Return the tokens of static conditions after the block, and the keys and values that it has of them."""
+        streams = list(self.each())[:-1]
+        spread = [[layout.spread(vector, index) for vector in own.adaln(time)] for index, own in enumerate(streams)]
+        projected = [own.project(*rest, *adaln[:2]) for own, adaln, *rest in zip(streams, spread, tokens, strict=True)]
+        attended, key, value = layout.attend_before(projected, [own.norm_scales for own in streams])
+        updated = [
+            own if stream.context_pre_only else stream.update(own, out, vectors[2:], self.residual)
+            for stream, own, out, vectors in zip(streams, tokens, attended, spread, strict=True)
+        ]
+        return updated, key, value
+
+    def after(self, tokens: Tensor, adaln: Sequence[Tensor], key: Tensor, value: Tensor, layout: Dense) -> Tensor:
+        """Return the generated stream's tokens after the block, from keys and values of static conditions."""
+        *_, stream = self.each()
+        shift, scale, *rest = (layout.spread(vector, -1) for vector in adaln)
+        attended = layout.attend_after(stream.project(tokens, shift, scale), stream.norm_scales, key, value)
+        return stream.update(tokens, attended, rest, self.residual)
+
+    def each(self) -> Iterator[Stream]:
+        """Yield the streams, the generated one last."""
         for stream in self.streams:
             assert isinstance(stream, Stream)
             yield stream
@@ -218,45 +238,72 @@ class MMDiT(nn.Module):
         return self._packed(streams, time, counts)
 
     def modulations(self, time: Tensor) -> Tensor:
-        """Return the adaLN parameters of all blocks for each time `[times]`, one after the other, `[times, values]`.
+        """Return the adaLN parameters that change from step to step, for each time `[times]`, as `[times, values]`.
 
         They depend on the time only, and sampling uses the same times for every batch: a third of all parameters need
-        not be read again in its steps.
+        not be read again in its steps. Those of static conditions do not change.
         """
         condition = self._condition(time)
-        return torch.cat([vector for block in self._blocks() for own in block.adaln(condition) for vector in own], -1)
-
-    def tokens(self, conditions: Sequence[Tensor]) -> list[Tensor]:
-        """Return the tokens of the streams before the generated one, `[batch, tokens, d]` each."""
-        return [self._embedded(self._patched(own, generated=False), index) for index, own in enumerate(conditions)]
-
-    def layout(self, counts: Sequence[int], device: torch.device) -> Dense:
-        """Return the dense layout of streams of these numbers of tokens."""
-        config = self.config
-        return Dense(
-            stream_times(counts, config.patch, device), config.head_dim, self.embed.weight.dtype, config.rotary_base
+        static = self._conditions if self.config.static_context else 0
+        return torch.cat(
+            [
+                vector
+                for block in self._blocks()
+                for stream in list(block.each())[static:]
+                for vector in stream.adaln(condition)
+            ],
+            -1,
         )
 
-    def step(self, conditions: Sequence[Tensor], generated: Tensor, modulation: Tensor, layout: Dense) -> Tensor:
+    def prepared(self, conditions: Sequence[Tensor], layout: Dense) -> list[Tensor]:
+        """Return what all steps share of the streams before the generated one.
+
+        Returns:
+            Their tokens, `[batch, tokens, d]` each; where they are static, keys and values of each block in turn,
+            `[batch, tokens, heads, head_dim]` each.
+        """
+        tokens = [self._embedded(self._patched(own, generated=False), index) for index, own in enumerate(conditions)]
+        if not self.config.static_context:
+            return tokens
+        time = self._condition(torch.zeros(1, device=self.embed.weight.device))
+        cached: list[Tensor] = []
+        for block in self._blocks():
+            tokens, *own = block.before(tokens, time, layout)
+            cached += own
+        return cached
+
+    def layout(self, frames: Sequence[int], device: torch.device) -> Dense:
+        """Return the dense layout of streams of these numbers of frames."""
+        times = stream_times([self.config.tokens(own) for own in frames], self.config.patch, device)
+        config, dtype = self.config, self.embed.weight.dtype
+        return Dense(times, config.head_dim, dtype, config.rotary_base, config.static_context)
+
+    def step(self, prepared: Sequence[Tensor], generated: Tensor, modulation: Tensor, layout: Dense) -> Tensor:
         """Return what `forward` returns, from parts that many steps share.
 
         Args:
-            conditions: Of `tokens`.
+            prepared: Of `prepared`.
             generated: The generated stream, `[batch, frames, mels]`.
             modulation: One row of `modulations`, `[values]`; all clips are at one time.
             layout: Of `layout`.
         """
-        frames = generated.shape[1]
-        hidden: Sequence[Tensor] = [*conditions, self._embedded(self._patched(generated, generated=True), -1)]
+        tokens = self._embedded(self._patched(generated, generated=True), -1)
         vectors = iter(modulation.view(1, -1, self.config.width).unbind(1))
-        for block in self._blocks():
-            hidden = block.modulated(hidden, [list(itertools.islice(vectors, n)) for n in block.vectors], layout)
-        return self._frames(self._projected(hidden[-1]), frames)
+        if self.config.static_context:
+            for block, key, value in zip(self._blocks(), prepared[::2], prepared[1::2], strict=True):
+                tokens = block.after(tokens, list(itertools.islice(vectors, block.vectors[-1])), key, value, layout)
+        else:
+            hidden: Sequence[Tensor] = [*prepared, tokens]
+            for block in self._blocks():
+                hidden = block.modulated(hidden, [list(itertools.islice(vectors, n)) for n in block.vectors], layout)
+            tokens = hidden[-1]
+        return self._frames(self._projected(tokens), generated.shape[1])
 
     def _dense(self, streams: Sequence[Tensor], time: Tensor) -> Tensor:
         """Return the output for clips of equal lengths."""
-        tokens = [*self.tokens(streams[:-1]), self._embedded(self._patched(streams[-1], generated=True), -1)]
-        layout = self.layout([own.shape[1] for own in tokens], time.device)
+        last = len(streams) - 1
+        tokens = [self._embedded(self._patched(own, index == last), index) for index, own in enumerate(streams)]
+        layout = self.layout([own.shape[1] for own in streams], time.device)
         return self._frames(self._run(tokens, time, layout), streams[-1].shape[1])
 
     def _frames(self, out: Tensor, frames: int) -> Tensor:
@@ -277,7 +324,8 @@ class MMDiT(nn.Module):
         numbers = [[len(clip) for clip in clips] for clips in cut]
         per_clip = [stream_times(lengths, config.patch, time.device) for lengths in zip(*numbers, strict=True)]
         times = [torch.cat(stream) for stream in zip(*per_clip, strict=True)]
-        out = self._run(tokens, time, Packed(numbers, times, config.head_dim, tokens[0].dtype, config.rotary_base))
+        layout = Packed(numbers, times, config.head_dim, tokens[0].dtype, config.rotary_base, config.static_context)
+        out = self._run(tokens, time, layout)
         parts = torch.split(out, numbers[-1])
         frames = streams[-1].shape[1]
         clips = [part.reshape(-1, config.mels)[:length] for part, length in zip(parts, counts[-1], strict=True)]
@@ -286,9 +334,11 @@ class MMDiT(nn.Module):
     def _run(self, tokens: Sequence[Tensor], time: Tensor, layout: Layout) -> Tensor:
         """Return the output projection of the last stream's tokens."""
         condition = self._condition(time)
+        still = self._condition(torch.zeros_like(time)) if self.config.static_context else condition
+        times = [*[still] * self._conditions, condition]
         hidden: Sequence[Tensor] = tokens
         for block in self.blocks:
-            hidden = block(hidden, condition, layout)
+            hidden = block(hidden, times, layout)
         return self._projected(hidden[-1])
 
     def _condition(self, time: Tensor) -> Tensor:
@@ -305,6 +355,11 @@ class MMDiT(nn.Module):
             functional.layer_norm(hidden, (self.config.width,), eps=_NORM_EPS) * self._output_multiplier
         )
         return out
+
+    @property
+    def _conditions(self) -> int:
+        """Streams before the generated one."""
+        return 1 + len(self.config.extra_streams)
 
     def _blocks(self) -> Iterator[Block]:
         for block in self.blocks:

@@ -14,6 +14,7 @@ from pydantic import Field
 from cdslm_eval.core.audio import Clip, content_digest
 from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.plugin.contract import GeneratorInfo, Options, RangeGenerator
+from cdslm_eval.plugin.prompts import prompt_part
 from cdslm_model.errors import ModelError
 
 __all__ = [
@@ -124,11 +125,22 @@ class ContinuingGenerator(RangeGenerator):
             model = self._model(seed)
             for start in range(numbers.start, numbers.stop, options.batch):
                 own = range(start, min(start + options.batch, numbers.stop))
-                batch = [None if alone else prompts[number % len(prompts)] for number in own]
+                batch = [None if alone else self._prompt(prompts, number % len(prompts), model) for number in own]
                 generated = self.generate_batch(model, batch, own, seconds)
                 for prompt, number, samples in zip(batch, own, generated, strict=True):
                     key = f"{number:05d}" if prompt is None else prompt_key(prompt, number, len(prompts))
                     yield generated_clip(key, samples, rate_hz)
+
+    def context_seconds(self, model: Any) -> float | None:
+        """Return how much of a prompt the model reads; None for all of it."""
+        del model
+        return None
+
+    def _prompt(self, prompts: Sequence[Clip], index: int, model: Any) -> Clip:
+        seconds = self.context_seconds(model)
+        if seconds is None:
+            return prompts[index]
+        return prompt_part(prompts, index, seconds, from_end=self.options.context == "end")
 
     def counted(self, facts: Mapping[str, Any], step: int, conventions: Mapping[str, str]) -> GeneratorInfo:
         """Return N, D and C of a checkpoint, and how each is counted."""

@@ -121,6 +121,11 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
             compiles=options.compile,
         )
 
+    def context_seconds(self, model: Continuer) -> float:
+        """Return how much of a prompt the model reads: its context, what rounds generate once more, a cut frame."""
+        frames: int = model.config.context_frames + self.options.overlap + 1
+        return frames / model.spec.frame_rate
+
     def generate_batch(
         self, model: Continuer, prompts: Sequence[Clip | None], numbers: Sequence[int], seconds: float
     ) -> Iterator[npt.NDArray[np.float32]]:

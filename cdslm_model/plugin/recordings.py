@@ -28,6 +28,8 @@ class ClipRecording:
 
     source: Source
     name: str
+    of_set: str | None = None
+    min_seconds: float = 0.0
 
     @property
     def stamp(self) -> str:
@@ -51,7 +53,7 @@ class ClipRecording:
                 consume(samples)
         except AudioError as error:
             raise DataError(str(error)) from error
-        return RecordingFacts(digest.hexdigest(), self.source.speaker)
+        return RecordingFacts(digest.hexdigest(), self.source.speaker, self.source.language, self.of_set)
 
     def _blocks(self) -> Iterator[Decoded]:
         return read_blocks(self.source.path, span=self.source.span, packed=self.source.packed)
@@ -69,6 +71,8 @@ class ClipRecording:
             raise DataError(reason)
         if levels.dbfs <= SILENCE_DBFS:
             raise DataError("nothing but silence" if levels.count else "no samples in it")
+        if levels.count < self.min_seconds * rate_hz:
+            raise DataError(f"{levels.count / rate_hz:.1f} s long, under {self.min_seconds:g} s")
         return (cached if levels.count <= CACHED_SAMPLES else []), levels.count, rate_hz
 
 
@@ -82,11 +86,14 @@ def _counted(blocks: Iterator[Samples], digest: hashlib._Hash, count: int) -> It
         raise AudioError("it changed while it was being read; repeat the command")
 
 
-def recordings(paths: Sequence[str], ignore_columns: Sequence[str] = ()) -> dict[str, list[ClipRecording]]:
-    """Return the clips of directories and manifests, by split.
+def recordings(
+    paths: Sequence[str], ignore_columns: Sequence[str] = (), min_seconds: float = 0.0
+) -> dict[str, list[ClipRecording]]:
+    """Return the clips of directories and manifests, by split; each knows the name of its set.
 
     A set whose keys all begin with "train/", "valid/", "dev/", "validation/" or "test/" (as they do in a directory with
-    such folders) has splits; any other set is under "". `ignore_columns` is that of `ClipSet.open`.
+    such folders) has splits; any other set is under "". NAME=PATH names a set. `ignore_columns` is that of
+    `ClipSet.open`; clips under `min_seconds` are left out when they are decoded.
 
     Raises:
         ModelError: A path holds no clips.
@@ -94,15 +101,24 @@ def recordings(paths: Sequence[str], ignore_columns: Sequence[str] = ()) -> dict
     splits: dict[str, list[ClipRecording]] = {}
     for path in paths:
         try:
-            sources = ClipSet.open(path, ignore_columns=ignore_columns).sources
+            clips = ClipSet.open(*_named(path), ignore_columns=ignore_columns)
         except EvalError as error:
             raise DataError(str(error)) from error
+        sources = clips.sources
         firsts = {source.key.partition("/")[0] for source in sources}
         split = "train" in firsts and firsts <= SPLITS
         for source in sources:
             name = source.key.partition("/")[0] if split else ""
-            splits.setdefault(name, []).append(ClipRecording(source, _name(source)))
+            splits.setdefault(name, []).append(ClipRecording(source, _name(source), clips.name, min_seconds))
     return splits
+
+
+def _named(text: str) -> tuple[str, str | None]:
+    """Return the path of NAME=PATH and its name; an existing path is returned unsplit."""
+    name, sign, path = text.partition("=")
+    if not sign or not path or not name.strip() or os.sep in name or Path(text).exists():
+        return text, None
+    return path, name.strip()
 
 
 def _name(source: Source) -> str:

@@ -47,20 +47,20 @@ class CompiledStep:
         self._compiled: Step | None = torch.compile(step, fullgraph=True, dynamic=False, **how)
         self.shapes: set[tuple[int, ...]] = set()
 
-    def __call__(self, conditions: Sequence[Tensor], generated: Tensor, modulation: Tensor, layout: Dense) -> Tensor:
+    def __call__(self, prepared: Sequence[Tensor], generated: Tensor, modulation: Tensor, layout: Dense) -> Tensor:
         """Return the output of the step."""
-        shape = (len(generated), *(own.shape[1] for own in conditions), generated.shape[1])
+        shape = (len(generated), *layout.counts[:-1], generated.shape[1])
         if self._compiled is None or not self._admitted(shape):
-            return self._step(conditions, generated, modulation, layout)
+            return self._step(prepared, generated, modulation, layout)
         try:
             torch.compiler.cudagraph_mark_step_begin()  # type: ignore[no-untyped-call]
             # a graph writes each step's output over the one before
-            return self._compiled(conditions, generated, modulation, layout).clone()
+            return self._compiled(prepared, generated, modulation, layout).clone()
         except self._refusal as error:
             reason = " ".join(str(error).split())[:300]
             _log.warning("sampling steps run uncompiled: torch cannot compile them here (%s)", reason)
             self._compiled, self.shapes = None, set()
-            return self._step(conditions, generated, modulation, layout)
+            return self._step(prepared, generated, modulation, layout)
 
     def batch(self, rows: int, *lengths: int) -> int:
         """Return the batch in which some clips run compiled without a further shape: theirs, or a larger one.

@@ -54,21 +54,21 @@ class Denoiser:
 
     def __call__(self, conditions: tuple[Tensor, ...]) -> Predict:
         """Return the prediction under normalised conditions `[batch, frames_i, features]`, the first the context."""
-        tokens = self._model.tokens([own.to(self._dtype) for own in conditions])
         step: Step = self._compiled or self._model.step
         layout: Dense | None = None
+        prepared: list[Tensor] = []
         guess: Tensor | None = None
 
         def predict(x: Tensor, time: Tensor) -> Tensor:
             """Return the prediction for x_t, all clips at one time."""
-            nonlocal layout, guess
+            nonlocal layout, prepared, guess
             if layout is None:
-                counts = [own.shape[1] for own in tokens]
-                layout = self._model.layout([*counts, self._model.config.tokens(x.shape[1])], self._device)
+                layout = self._model.layout([*(own.shape[1] for own in conditions), x.shape[1]], self._device)
+                prepared = self._model.prepared([own.to(self._dtype) for own in conditions], layout)
                 guess = self._process.guess(conditions[0], x.shape[1])
             at = float(time)
             self.tabulate([at])
-            output = step(tokens, x.to(self._dtype), self._modulations[at], layout).float()
+            output = step(prepared, x.to(self._dtype), self._modulations[at], layout).float()
             return output if guess is None else self._process.with_guess(output, guess, time)
 
         return predict

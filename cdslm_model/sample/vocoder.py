@@ -27,6 +27,10 @@ GROUP = "cdslm_model.vocoders"
 DEFAULT = "griffin-lim"
 _LOUDEST = 3.0
 """log10 mel magnitude far above that of any sound in -1..1; a model that diverged lies above."""
+_PIECE_FRAMES = 2400
+"""Frames, 30 s, whose phases are searched at once: spectra of a whole hour would take 8 GB."""
+_PAST_FRAMES, _AHEAD_FRAMES = 16, 8
+"""Of a piece's neighbours: the samples before it are known, so that phases continue; those after it are cut off."""
 _RANGE = 3.0
 """Decades under the loudest frame within which `roundtrip` compares: 60 dB."""
 
@@ -70,18 +74,34 @@ class GriffinLim:
         """Return samples `[batch, frames * hop]` of `[batch, frames, mels]`, on its device."""
         if not log_mel.shape[1]:
             return log_mel.new_empty(len(log_mel), 0)
+        frames, hop = log_mel.shape[1], self._spec.hop
+        pieces: list[Tensor] = []
+        for start in range(0, frames, _PIECE_FRAMES):
+            first, stop = max(0, start - _PAST_FRAMES), min(frames, start + _PIECE_FRAMES)
+            known = pieces[-1][:, (first - start) * hop :] if pieces else log_mel.new_empty(len(log_mel), 0)
+            samples = self._search(log_mel[:, first : stop + _AHEAD_FRAMES].float(), known)
+            pieces.append(samples[:, (start - first) * hop : (stop - first) * hop])
+        return torch.cat(pieces, 1)
+
+    def _search(self, log_mel: Tensor, known: Tensor) -> Tensor:
+        """Return samples of one piece, which begins with known ones."""
         window = self._window.to(log_mel.device)
-        magnitudes = self._magnitudes(log_mel.float()).mT
+        magnitudes = self._magnitudes(log_mel).mT
         # drawn frame by frame and shared by the batch: a clip does not depend on its neighbours or its tail
         source = torch.Generator().manual_seed(0)
         angles = 2 * math.pi * torch.rand(magnitudes.shape[-1], magnitudes.shape[-2], generator=source).T
         phase = torch.polar(torch.ones_like(angles), angles).to(log_mel.device)
         before = torch.zeros_like(phase)
         for _ in range(self._iterations):
-            projected = self._stft(self._istft(magnitudes * phase, window), window)
+            projected = self._stft(self._begun(self._istft(magnitudes * phase, window), known), window)
             moved = projected - before * (self._momentum / (1 + self._momentum))
             phase, before = moved / moved.abs().clamp_(min=1e-16), projected
-        return self._istft(magnitudes * phase, window)
+        return self._begun(self._istft(magnitudes * phase, window), known)
+
+    @staticmethod
+    def _begun(samples: Tensor, known: Tensor) -> Tensor:
+        """Return samples whose first ones are replaced by known ones."""
+        return torch.cat((known, samples[:, known.shape[1] :]), 1) if known.shape[1] else samples
 
     def _magnitudes(self, log_mel: Tensor) -> Tensor:
         """Return spectral magnitudes `[batch, frames, bins]` with the given mels."""

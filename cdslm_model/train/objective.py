@@ -41,6 +41,12 @@ class Batch:
     noise: Tensor
     time: Tensor
 
+    def cut(self, context_frames: int, continuation_frames: int) -> Batch:
+        """Return the frames around the join of context and continuation."""
+        start = self.context.shape[1] - context_frames
+        clean, noise = (own[:, :continuation_frames] for own in (self.clean, self.noise))
+        return Batch(self.context[:, start:], clean, noise, self.time)
+
 
 @dataclass(frozen=True, slots=True)
 class StoredBatch:

@@ -11,10 +11,11 @@ from cdslm_model.data.mel import MelSpec
 from cdslm_model.data.windows import Shards, read_spec
 from cdslm_model.net import flops
 from cdslm_model.train.jobs import Job, result_counts
+from cdslm_model.train.lengths import length_pairs
 from cdslm_model.train.schedule import WarmupStableDecay
 from cdslm_model.train.settings import Settings
 
-__all__ = ["data_use", "per_step", "planned", "schedules", "training_steps"]
+__all__ = ["data_use", "per_step", "planned", "schedules", "step_tokens", "training_steps"]
 
 _BYTES_A_PARAMETER = 16
 """Of one checkpoint: weights, their average and AdamW's two moments, float32."""
@@ -23,15 +24,21 @@ _KEPT = 2
 
 
 def per_step(settings: Settings) -> dict[str, float]:
-    """Return steps (1), exact training FLOPs, tokens and 6ND of one step."""
-    config = settings.config
-    shape = (config.context_frames, config.continuation_frames)
+    """Return steps (1), exact training FLOPs, tokens and 6ND of one step, the mean one where lengths are drawn."""
+    config, pairs = settings.config, length_pairs(settings)
+    each = settings.batch_size / len(pairs)
     return {
         "steps": 1.0,
-        "flops": settings.batch_size * float(flops.training(config, *shape).total),
-        "tokens": settings.batch_size * float(flops.tokens(config, *shape)["network"]),
-        "six_nd": settings.batch_size * float(flops.six_nd(config, *shape)),
+        "flops": each * float(sum(flops.training(config, *pair).total for pair in pairs)),
+        "tokens": step_tokens(settings)["network"],
+        "six_nd": each * float(sum(flops.six_nd(config, *pair) for pair in pairs)),
     }
+
+
+def step_tokens(settings: Settings) -> dict[str, float]:
+    """Return the tokens of one step by each convention of `flops.tokens`, of the mean one where lengths are drawn."""
+    counts = [flops.tokens(settings.config, *pair) for pair in length_pairs(settings)]
+    return {name: settings.batch_size * sum(own[name] for own in counts) / len(counts) for name in counts[0]}
 
 
 def schedules(job: Job[Settings]) -> list[WarmupStableDecay]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cdslm_model import checkpoint
+from cdslm_model.data.mixture import MixedWindows, windows_of
 from cdslm_model.data.windows import Windows
 from cdslm_model.devices import matrix_rate, precision
 from cdslm_model.files import locked, write_json
-from cdslm_model.net import flops
 from cdslm_model.train.distributed import World, open_world
 from cdslm_model.train.jobs import (
     RESULT,
@@ -30,7 +30,7 @@ from cdslm_model.train.jobs import (
 from cdslm_model.train.journal import Journal
 from cdslm_model.train.loop import run
 from cdslm_model.train.objective import Validation
-from cdslm_model.train.planning import data_use, per_step, schedules, training_steps
+from cdslm_model.train.planning import data_use, per_step, schedules, step_tokens, training_steps
 from cdslm_model.train.schedule import WarmupStableDecay
 from cdslm_model.train.settings import Settings
 from cdslm_model.train.stopping import noted_signals
@@ -91,16 +91,14 @@ class _Runs:
     def __init__(self, job: TrainingJob, world: World, signals: list[int]) -> None:
         self.job, self.world, self.signals = job, world, signals
         self.speech: Speech | None = None  # opened only where something is left to train
-        settings, config = job.settings, job.settings.config
-        shape = (config.context_frames, config.continuation_frames)
-        tokens = flops.tokens(config, *shape)
+        settings = job.settings
         self.per_step = per_step(settings)
         self.conventions = {
             "parameters": "all trainable parameters",
             "tokens": "mel tokens of context and continuation that entered the network",
             "flops": "exact training FLOPs (3 x forward), validation not counted",
             "noise": settings.noise,
-            **{f"tokens, {name}": f"{count * settings.batch_size} a step" for name, count in tokens.items()},
+            **{f"tokens, {name}": f"{count:.12g} a step" for name, count in step_tokens(settings).items()},
         }
         self.schedules = schedules(job)
         # kept beyond the latest two checkpoints: a repeated command starts its branches from them
@@ -142,7 +140,7 @@ class _Runs:
         self.shards, held_out = self.speech.train, self.speech.valid
         self.normalizer = self.shards.normalizer()
         shape = (config.context_frames, config.continuation_frames, job.settings.join_speakers)
-        self.windows = Windows(self.shards, *shape)
+        self.windows = windows_of(self.shards, *shape, job.settings.mix)
         self.validation = Validation(Windows(held_out, *shape), self.normalizer, job.settings.valid_windows)
         self.facts: dict[str, Any] = {
             "settings": job.settings.as_dict(),
@@ -230,6 +228,11 @@ class _Runs:
             "conventions": self.conventions,
             "checkpoint": f"{checkpoint.FOLDER}/step-{schedule.steps:09d}",
             **data_use(self.job.settings, schedule.steps, self.windows.usable_frames),
+            **(
+                {"mix": self.windows.use(schedule.steps * self.job.settings.batch_size)}
+                if isinstance(self.windows, MixedWindows)
+                else {}
+            ),
             "branches": [{**branch, "folder": f"{BRANCHES}/steps-{branch['steps']:09d}"} for branch in branches],
         }
         if folder == self.job.out:

@@ -114,6 +114,10 @@ class Settings(RunSettings):
             the run at its end, and the same in a branch and in a run of its own.
         ema: Largest decay of that average.
         end_share, onset_weight, attention_bias: See `cdslm_model.train.recipes`; 0 is the paper's.
+        context_buckets, continuation_buckets: Frames of context and continuation that steps draw from, the whole
+            lengths of `config` among them; empty where all steps have those.
+        mix: Source of the training speech and its weight, for each source that is drawn; empty where all speech is, as
+            it comes.
         precision: Of matrix products and attention in training: "float32", "bfloat16" (weights, averages and moments
             stay float32), or "auto", bfloat16 on a GPU that has it and float32 elsewhere.
         noise: Generator of the noise of training and validation; a run continues on its own only.
@@ -130,6 +134,9 @@ class Settings(RunSettings):
     end_share: float = 0.0
     onset_weight: float = 0.0
     attention_bias: float = 0.0
+    context_buckets: tuple[int, ...] = ()
+    continuation_buckets: tuple[int, ...] = ()
+    mix: tuple[tuple[str, float], ...] = ()
     precision: str = "auto"
     noise: str = _NOISE
 
@@ -151,6 +158,14 @@ class Settings(RunSettings):
             raise ModelError(f"ema_share = {self.ema_share} lies outside 0..1, or is 0")
         if not 0 <= self.end_share < 1:
             raise ModelError(f"end_share = {self.end_share} lies outside 0..1; 1 would train on nothing but noise")
+        for name, buckets, whole, least in (
+            ("context_buckets", self.context_buckets, self.config.context_frames, 0),
+            ("continuation_buckets", self.continuation_buckets, self.config.continuation_frames, 1),
+        ):
+            if buckets and (whole not in buckets or min(buckets) < least or max(buckets) > whole):
+                raise ModelError(f"{name} = {buckets}: use lengths of {least} to {whole} frames, {whole} among them")
+        if any(not 0 < weight < math.inf for _, weight in self.mix) or len(dict(self.mix)) < len(self.mix):
+            raise ModelError(f"mix = {dict(self.mix)}: each source once, with a weight above 0")
         if not 0 <= self.onset_weight < math.inf:
             raise ModelError(f"onset_weight = {self.onset_weight} must be 0 or more")
 
@@ -166,7 +181,10 @@ class Settings(RunSettings):
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the settings of the JSON values of `as_dict`."""
         config, process = Config.from_dict(values["config"]), Process(**values["process"])
-        return cls(**{"noise": _EARLIER_NOISE, **values, "config": config, "process": process})
+        # tuples are lists in JSON, and an earlier version has none
+        tuples = {name: tuple(values.get(name, ())) for name in ("context_buckets", "continuation_buckets")}
+        mix = tuple((source, float(weight)) for source, weight in values.get("mix", ()))
+        return cls(**{"noise": _EARLIER_NOISE, **values, "config": config, "process": process, **tuples, "mix": mix})
 
 
 def _flat(values: Mapping[str, Any]) -> dict[str, Any]:

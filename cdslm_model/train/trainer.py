@@ -21,6 +21,7 @@ from cdslm_model.errors import CheckpointError, NotANumberError, TrainingError
 from cdslm_model.net.mmdit import MMDiT
 from cdslm_model.net.parametrization import initialise, optimizer_groups
 from cdslm_model.train.distributed import World, like, local, spread, whole
+from cdslm_model.train.lengths import step_lengths
 from cdslm_model.train.objective import Collator, StoredBatch, Validation, losses, training_batch
 from cdslm_model.train.schedule import WarmupStableDecay
 from cdslm_model.train.settings import Settings
@@ -159,11 +160,13 @@ class Trainer:
 
     def _update(self, batch: StoredBatch, share: float) -> dict[str, float]:
         pieces = list(batch.split(len(batch.time) // self.settings.accumulate))
+        lengths = step_lengths(self.settings, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.world.device)
         for piece in pieces:
             with self._precision():
-                values = losses(self.network, self.process, self._collate(piece), self.settings.onset_weight)
+                windows = self._collate(piece).cut(*lengths)
+                values = losses(self.network, self.process, windows, self.settings.onset_weight)
                 # pieces are of one size, so that their gradients add up to that of the whole share's mean
                 loss = values.mean() / len(pieces)
             loss.backward()  # type: ignore[no-untyped-call]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 import math
+import re
 
 import numpy as np
 import pytest
@@ -168,3 +169,81 @@ def test_the_command_line_prints_groups(tmp_path, monkeypatch, capsys):
     document = json.loads((tmp_path / "groups.json").read_text())
     assert document["multipliers"][0]["value"] == pytest.approx(0.9 ** (1 / ALPHA), rel=0.1)
     assert [group["rows"] for group in document["groups"]] == [21, 21]
+
+
+def test_a_multiplier_is_stated_at_values_of_the_metric_where_floors_differ():
+    other = law(0.9, 0.9, E=1.85)
+    runs = table(law(), other, noise=0.002)
+    values = [2.9, 2.6]
+    families = fit_families(runs, "loss", "model", SPEC, Resampling(replicates=60), at=values)
+    (multiplier,) = families.multipliers
+    assert multiplier.depends
+    assert "has the least AICc" in families.why
+    assert "depends on the value of the metric" in families.why
+    assert [at.metric for at in multiplier.at] == values
+    for at in multiplier.at:
+        truth = other.reach(at.metric) / law().reach(at.metric)
+        assert at.value == pytest.approx(truth, rel=0.06)
+        assert at.interval[0] < at.value < at.interval[1]
+        assert at.value == pytest.approx(at.needed / at.C)
+    # a value below the other's floor is in nobody's reach
+    beyond = fit_families(runs, "loss", "model", SPEC, Resampling(replicates=0), at=[1.5]).multipliers[0].at[0]
+    assert math.isnan(beyond.value)
+    assert math.isinf(beyond.C)
+
+
+def test_a_multiplier_of_shared_floors_and_exponents_is_one_number():
+    runs = table(law(), law(0.9, 0.9), noise=0.002)
+    families = fit_families(runs, "loss", "model", SPEC, Resampling(replicates=0))
+    (multiplier,) = families.multipliers
+    assert not multiplier.depends
+    assert "same at every value" in families.why
+    assert [at.value for at in multiplier.at] == pytest.approx([multiplier.value] * 3)
+
+
+def test_intervals_hold_the_multiplier_of_simulated_families():
+    from benchmarks.multiplier import TRUTHS, tally
+
+    done = tally(TRUTHS["E differs as well"], tables=6, replicates=40)
+    # 24 intervals of which .95 hold the truth: fewer than 18 by chance in 1 of 1e4
+    assert done.covered.sum() >= 18
+    assert done.covered.min() >= 3
+
+
+def test_groups_have_one_page_with_one_figure(tmp_path):
+    from cdslm_eval.report.families import write_families_report
+    from cdslm_eval.scaling.output.families import families_document
+
+    rows = [
+        {**row, "model": "<b>x</b>" if row["model"] == "m1" else "m0"} for row in table(law(), law(0.9)).to_records()
+    ]
+    runs = RunTable.from_records(rows)
+    families = fit_families(runs, "loss", "model", SPEC, Resampling(replicates=0), at=[2.9])
+    document = families_document(families, runs, {})
+    page = write_families_report(families, document, tmp_path, [("<b>x</b>", "group-2/index.html")]).read_text()
+    assert 'href="group-2/index.html"' in page
+    assert "<b>x</b>" not in page
+    assert "&lt;b&gt;x" in page
+    assert page.count("<svg") == 1
+    # inks of the groups follow the page, so that they stay apart in dark
+    assert {"var(--blue)", "var(--orange)"} <= set(re.findall(r"var\(--\w+\)", page))
+    assert json.loads((tmp_path / "fit.json").read_text())["multipliers"][0]["at"][0]["metric"] == 2.9
+    assert sorted(path.name for path in (tmp_path / "figures").iterdir()) == [
+        "families.pdf", "families.png", "families.svg",
+    ]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [(["--compare-at", "2.9"], "--group COLUMN"), (["--group", "model", "--compare-at", "low"], "--compare-at 'low'")],
+)
+def test_wrong_values_to_compare_at_are_refused(tmp_path, monkeypatch, capsys, words, message):
+    from cdslm_eval.cli import main
+
+    path = tmp_path / "runs.csv"
+    path.write_text("N,D,loss,model\n1e8,1e9,3.1,a\n1e8,2e9,3.0,b\n")
+    monkeypatch.setattr("sys.argv", ["cdslm-eval", "fit", str(path), *words])
+    with pytest.raises(SystemExit) as left:
+        main()
+    assert left.value.code == 2
+    assert message in " ".join(capsys.readouterr().err.split())

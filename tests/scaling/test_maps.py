@@ -9,8 +9,9 @@ import pytest
 from scipy.optimize import least_squares
 
 from cdslm_eval.core.errors import UnknownNameError, UsageError
-from cdslm_eval.scaling import Law, LawSpec, Plan, bootstrap_staged, compare_downstream, simulate
+from cdslm_eval.scaling import Law, LawSpec, Plan, bootstrap_staged, compare_downstream, fit_law, simulate
 from cdslm_eval.scaling.axis import make_axis
+from cdslm_eval.scaling.dependence import runs_of
 from cdslm_eval.scaling.map_fit import fit_map
 from cdslm_eval.scaling.table import RunTable
 
@@ -45,8 +46,8 @@ def test_published_errors_are_predicted_through_the_loss(shared_data):
 PUBLISHED = {"mmlu": 0.7, "hellaswag": 2.5, "arc_challenge": 17.5, "arc_easy": 11.4}
 
 
-def chained_error(shared_data, task, **options):
-    """Fit the law to finals, the map to checkpoints; return the largest model's error in per cent, and the fits."""
+def olmo_rows(shared_data, task):
+    """Return finals and checkpoints of the published ladder as one table, as its users have them: without runs."""
     folder = shared_data / "scaling/olmo"
     finals = [
         {"N": row["n"], "D": row["tokens"], "split": row["split"], "kind": "final", "bpb": row[f"{task}_bpb"],
@@ -59,26 +60,98 @@ def chained_error(shared_data, task, **options):
         for row in _rows(folder / "checkpoints.csv")
         if row["task"] == task and row["split"] == "train"
     ]  # fmt: skip
-    result = compare_downstream(
-        RunTable.from_records(finals + checkpoints), "acc", "bpb", LawSpec(better="higher", bounds=(0, 1)),
-        loss_rows=["kind=final"], metric_rows=["kind=checkpoint"], folds=0, **options,
-    )  # fmt: skip
-    assert len(result.loss_fit.table) == 16
-    last = result.held_out.select([int(np.argmax(result.held_out.N))])
-    return 100 * abs(float(result.predict("two_stage", last.N, last.D)[0] / last.metric("acc")[0] - 1)), result
+    return RunTable.from_records(finals + checkpoints)
 
 
-@pytest.mark.parametrize("task", ["hellaswag", "arc_challenge", "arc_easy"])
+def chained_error(shared_data, task, names=()):
+    """Fit the law to finals, the map to checkpoints; return the largest model's error in per cent, and the map."""
+    table = olmo_rows(shared_data, task)
+    finals, checkpoints = table.only("kind=final"), table.only("kind=checkpoint")
+    law = fit_law(finals, "bpb").law
+    axis = make_axis("logit", checkpoints.metric("acc"), "higher", (0, 1))
+    rows = checkpoints.metric("bpb"), checkpoints.metric("acc"), checkpoints.weight
+    mapped = fit_map(*rows, axis, names, runs_of(checkpoints))
+    last = int(np.argmax(finals.N))
+    predicted = mapped.value(law.predict(finals.N[last], finals.D[last]))
+    return 100 * abs(float(predicted / finals.metric("acc")[last] - 1)), mapped
+
+
+@pytest.mark.parametrize("task", PUBLISHED)
 def test_checkpoints_for_the_map_and_finals_for_the_law(shared_data, task):
-    error, result = chained_error(shared_data, task)
-    assert result.two_stage.map.name == "bounded-sigmoid"
+    error, mapped = chained_error(shared_data, task)
+    assert mapped.name == "bounded-sigmoid"
     assert error == pytest.approx(PUBLISHED[task], abs=1.0)
+    # 16 runs of 33 to 146 checkpoints, of which each is worth few independent rows
+    assert 16 < mapped.effective < 100
+    assert "1401 rows are of 16 runs" in mapped.flags[0].sentence
 
 
 def test_a_perfect_model_as_one_more_row_gives_the_published_prediction(shared_data):
-    error, result = chained_error(shared_data, "mmlu", maps=["ideal-sigmoid"])
-    assert error == pytest.approx(PUBLISHED["mmlu"], abs=1.0)
+    error, _ = chained_error(shared_data, "mmlu", ["ideal-sigmoid"])
+    assert error == pytest.approx(PUBLISHED["mmlu"], abs=0.1)
+
+
+def test_stages_have_rows_of_their_own_by_rules(shared_data):
+    table = olmo_rows(shared_data, "arc_easy")
+    # every run thinned to eight rows, which are no longer taken for checkpoints
+    thin = table.select(np.concatenate([np.arange(18), np.arange(18, len(table), 15)]))
+    result = compare_downstream(
+        thin, "acc", "bpb", LawSpec(better="higher", bounds=(0, 1)),
+        loss_rows=["kind=final"], metric_rows=["kind=checkpoint"], folds=0,
+    )  # fmt: skip
+    assert len(result.loss_fit.table) == 16
+    assert len(result.two_stage.rows.metric) == len(thin) - 18
     assert "gradient" not in {flag.name for flag in result.fused.flags}
+
+
+def test_rows_of_one_run_count_by_what_they_add():
+    rng = np.random.default_rng(0)
+    loss = np.concatenate([np.linspace(3.4 - 0.05 * run, 2.9 - 0.05 * run, 12 * (1 + run % 4)) for run in range(16)])
+    run = np.repeat(np.arange(16), [12 * (1 + run % 4) for run in range(16)])
+    alone, offset = 0.01 * rng.standard_normal(len(loss)), 0.02 * rng.standard_normal(16)
+    values = 0.1 + 0.2 * (loss - 1.8)
+    axis = make_axis("identity", values)
+    ones = np.ones(len(loss))
+    shared = fit_map(loss, values + alone + offset[run], ones, axis, ["line"], run)
+    # the truth is .8, and each run is worth little more than one row
+    assert 16 < shared.effective < 24
+    assert shared.share.mean() == pytest.approx(1)
+    assert fit_map(loss, values + alone, ones, axis, ["line"], run).effective > 0.7 * len(loss)
+    assert fit_map(loss, values + alone + offset[run], ones, axis, ["line"]).effective == len(loss)
+
+
+def test_checkpoints_are_of_one_run_and_sizes_are_not():
+    def rows(N, count, first, **more):
+        return [{"N": N, "D": first * (1 + k), "loss": 3.0, **more} for k in range(count)]
+
+    table = RunTable.from_records([*rows(1e8, 12, 1e9), *rows(1e8, 11, 1e9), *rows(2e8, 4, 1e9), *rows(4e8, 10, 1e9)])
+    counts = np.bincount(runs_of(table))
+    # two runs of one size follow each other: D falls between them; four tokens of one size are four runs
+    assert sorted(counts.tolist()) == [1, 1, 1, 1, 10, 11, 12]
+    apart = RunTable.from_records([*rows(1e8, 6, 1e9, seed="a"), *rows(1e8, 6, 1e10, seed="b")])
+    assert np.bincount(runs_of(apart)).tolist() == [1] * 12
+    named = RunTable.from_records([{**row, "run": f"r{k % 2}"} for k, row in enumerate(rows(1e8, 8, 1e9))])
+    assert np.bincount(runs_of(named)).tolist() == [4, 4]
+
+
+def test_a_bounded_sigmoid_is_at_its_bound_at_a_loss_of_0():
+    loss = np.linspace(0.4, 1.6, 40)
+    value = 1 - 0.75 * (1 - np.exp(-3 * loss)) / (1 + np.exp(-3 * (loss - 0.5)))
+    axis = make_axis("identity", value, "higher", (0.0, 1.0))
+    mapped = fit_map(loss, value, np.ones(40), axis, ["bounded-sigmoid"])
+    assert mapped.parameters == pytest.approx({"worst": 0.25, "steepness": 3.0, "midpoint": 0.5}, rel=1e-3)
+    assert mapped.value(0.0) == pytest.approx(1.0, abs=1e-9)
+    # a loss that may be negative has no such end
+    below = fit_map(loss - 1, value, np.ones(40), axis, ["bounded-sigmoid"])
+    assert below.value(-1.0) < 0.999
+    step, theta = 1e-6, np.array([[-0.9, 0.2, 0.4]])
+    slopes = mapped.kind.slopes(theta, loss)
+    for k in range(3):
+        move = step * np.eye(3)[k]
+        difference = (mapped.kind.slopes(theta + move, loss).z - mapped.kind.slopes(theta - move, loss).z) / (2 * step)
+        np.testing.assert_allclose(slopes.by_theta[..., k], difference, rtol=1e-5, atol=1e-9)
+    difference = (mapped.kind.slopes(theta, loss + step).z - mapped.kind.slopes(theta, loss - step).z) / (2 * step)
+    np.testing.assert_allclose(slopes.by_loss, difference, rtol=1e-5)
 
 
 def test_the_row_of_a_perfect_model_weighs_as_much_as_any_other():

@@ -109,6 +109,17 @@ def test_rows_that_cannot_be_used_are_named(tmp_path):
     assert table.split.tolist() == ["train", "test", "test"]
 
 
+def test_a_missing_compute_follows_from_sizes_and_tokens():
+    rows = [{"N": 1e8, "D": 1e9, "C": 9e17, "loss": 3.0}, {"N": 1e8, "D": 2e9, "C": "", "loss": 2.9}]
+    table = RunTable.from_records(rows)
+    assert table.C.tolist() == [9e17, 1.2e18]
+    assert table.conventions["C"].startswith("computed as 6 N D in 1 of 2 rows")
+    # a size that is missing is not made up, whatever else is known
+    assert [row.reason for row in RunTable.from_records([*rows, {"D": 1e9, "C": 1e18, "loss": 3}]).excluded] == [
+        "N is missing"
+    ]
+
+
 @pytest.mark.parametrize(
     ("rows", "columns", "message"),
     [

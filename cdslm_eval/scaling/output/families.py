@@ -6,16 +6,18 @@ import math
 from typing import Any
 
 from cdslm_eval.results.numbers import to_json
-from cdslm_eval.scaling.families import Families, Member, Multiplier, probability
+from cdslm_eval.results.quotation import quotation
+from cdslm_eval.scaling.families import Families, Member, probability
 from cdslm_eval.scaling.isocurve import PowerLaw
 from cdslm_eval.scaling.joint import SHARING, JointFit
+from cdslm_eval.scaling.multiplier import Multiplier
 from cdslm_eval.scaling.output.document import law_document, settings_document
 from cdslm_eval.scaling.output.text import View, between, plain
 from cdslm_eval.scaling.table import RunTable
 
 __all__ = ["families_document", "families_views"]
 
-_EXPONENTS = {"N_exponent": "N* ~ C^", "ratio_exponent": "r* ~ C^"}
+_EXPONENTS = {"N_exponent": "exponent of N*", "ratio_exponent": "exponent of r*"}
 
 
 def families_views(families: Families) -> tuple[View, ...]:
@@ -82,7 +84,7 @@ def _budget_view(families: Families) -> View:
         laws = [getattr(isoflops, f"{name}_law") for name in ("N", "ratio", "kappa")]
         count = f"{len(isoflops.optima)} of {len(isoflops.budgets)}"
         rows.append((member.name, count, *("—" if law is None else _power(law) for law in laws)))
-    headings = (families.column, "budgets with an optimum", "N* ~ C^", "r* ~ C^", "kappa ~ C^")
+    headings = (families.column, "budgets with an optimum", "exponent of N*", "exponent of r*", "exponent of kappa")
     return View("Each budget of each group by itself", headings, tuple(rows))
 
 
@@ -103,15 +105,28 @@ def _joint_view(families: Families) -> View:
 
 
 def _multiplier_view(families: Families) -> View:
-    assert families.compared is not None
+    """Return the compute of each group at stated values of the metric; one row where it is the same at all of them."""
     rows = []
     for multiplier in families.multipliers:
-        value = plain(multiplier.value, 3) if math.isfinite(multiplier.value) else "not reached"
-        ends = " … ".join(plain(end, 3) if math.isfinite(end) else "not reached" for end in multiplier.ends)
-        cells = (between(*multiplier.interval, 3), plain(multiplier.C, 3), ends)
-        rows.append((multiplier.group, multiplier.against, value, *cells))
-    headings = ("group", "of the compute of", "needs", f"{100 * families.level:g} %", "at C [FLOP]", "over its budgets")
-    return View(f"Compute for the same {families.metric} (shared: {families.compared.shared})", headings, tuple(rows))
+        pair = (multiplier.group, multiplier.against)
+        if not multiplier.depends:
+            cells = (_share(multiplier.value), between(*multiplier.interval, 3))
+            rows.append((*pair, "every value", "—", "—", *cells))
+            continue
+        for at in multiplier.at:
+            budgets = (_flops(at.C), _flops(at.needed))
+            rows.append((*pair, f"{at.metric:.6g}", *budgets, _share(at.value), between(*at.interval, 3)))
+    interval = f"{100 * families.level:g} %"
+    headings = ("group", "against", f"{families.metric} at", "against: C [FLOP]", "group: C [FLOP]", "ratio", interval)
+    return View(f"Compute of a group over that of another for the same {families.metric}", headings, tuple(rows))
+
+
+def _share(value: float) -> str:
+    return plain(value, 3) if math.isfinite(value) else "not reached"
+
+
+def _flops(value: float) -> str:
+    return f"{value:.3g}" if math.isfinite(value) else "not reached"
 
 
 def families_document(families: Families, table: RunTable, options: dict[str, Any]) -> dict[str, Any]:
@@ -130,12 +145,23 @@ def families_document(families: Families, table: RunTable, options: dict[str, An
             "joint": [_joint(fit) for fit in families.joint],
             "chosen": None if families.chosen is None else families.chosen.shared,
             "compared": None if families.compared is None else families.compared.shared,
+            "why": families.why,
             "multipliers": [_multiplier(multiplier) for multiplier in families.multipliers],
             "missing": families.missing,
+            "quote": _quote(families),
             "settings": settings_document(table, families.metric, options),
         }
     )
     return document
+
+
+def _quote(families: Families) -> dict[str, Any]:
+    """Return what can be pasted into a paper: the headline as a sentence, the law's citations, BibTeX."""
+    from cdslm_eval import __version__
+
+    fits = [member.fit for member in families.members if member.fit is not None]
+    citations = fits[0].problem.form.citation if fits else ()
+    return quotation([f"{families.headline.rstrip('.')}; cdslm-eval {__version__}."], citations, __version__)
 
 
 def _member(member: Member, level: float) -> dict[str, Any]:
@@ -172,5 +198,5 @@ def _joint(fit: JointFit) -> dict[str, Any]:
 
 
 def _multiplier(multiplier: Multiplier) -> dict[str, Any]:
-    fields = ("group", "against", "C", "value", "interval", "ends", "sentence")
+    fields = ("group", "against", "C", "value", "interval", "ends", "depends", "at", "sentence")
     return {name: getattr(multiplier, name) for name in fields}

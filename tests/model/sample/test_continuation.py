@@ -13,11 +13,12 @@ import soundfile as sf
 
 torch = pytest.importorskip("torch", reason="the extra `model` is not installed")
 
-from model.conftest import ENVIRONMENT, cdslm  # noqa: E402 - torch may be absent
+from model.conftest import ENVIRONMENT, cdslm, vowels  # noqa: E402 - torch may be absent
 
 from cdslm_eval.core.clips import ClipSet  # noqa: E402
 from cdslm_eval.core.errors import EvalError, UsageError  # noqa: E402
 from cdslm_eval.plugin.host import Host  # noqa: E402
+from cdslm_eval.run.prompts import Prompts  # noqa: E402
 from cdslm_model import checkpoint  # noqa: E402
 from cdslm_model.data.windows import Shards  # noqa: E402
 from cdslm_model.errors import ModelError  # noqa: E402
@@ -176,6 +177,19 @@ def test_the_generator_keeps_the_contract(trained, corpus):
     assert len(list(alone.clips([], 2, 0.3, 0))) == 2
     with pytest.raises(UsageError, match="context=none"):
         list(generator.clips([], 1, 1.0, 0))
+
+
+def test_the_end_of_a_long_prompt_continues_as_the_whole_prompt_does(trained, tmp_path):
+    """Of 90 s the last ones are decoded, and frames lie where they lie in the whole."""
+    sf.write(tmp_path / "long.wav", vowels(np.random.default_rng(3), 90.3), 16_000)
+    prompts = Prompts(ClipSet.open(tmp_path), None)
+    generator = Host().make("generator", f"cdslm:{trained},steps=3,vocoder=griffin-lim:1,batch=1")
+    seconds = generator.context_seconds(generator.load(0))
+    assert seconds == 21 / 80
+    assert prompts.part(0, seconds, from_end=True).seconds == pytest.approx(90.3 - 89)
+    part, whole = (next(iter(generator.clips(own, 1, 0.4, 0))).samples for own in (prompts, list(prompts)))
+    np.testing.assert_allclose(part, whole, atol=1e-3)
+    assert np.abs(whole).max() > 0.01
 
 
 @pytest.mark.parametrize(

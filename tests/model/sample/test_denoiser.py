@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 
 from cdslm_eval.plugin.host import Host  # noqa: E402 - torch may be absent
 from cdslm_model.diffusion import Process  # noqa: E402
+from cdslm_model.net import flops  # noqa: E402
 from cdslm_model.net.config import Config  # noqa: E402
 from cdslm_model.net.mmdit import MMDiT  # noqa: E402
 from cdslm_model.net.parametrization import initialise  # noqa: E402
@@ -18,6 +19,7 @@ from cdslm_model.sample import denoiser as module  # noqa: E402
 from cdslm_model.sample.compiling import CompiledStep  # noqa: E402
 from cdslm_model.sample.continuation import Continuer, SamplingConfig  # noqa: E402
 from cdslm_model.sample.denoiser import Denoiser  # noqa: E402
+from cdslm_model.sample.sampling import SAMPLERS, times  # noqa: E402
 
 
 def network(**shape) -> MMDiT:
@@ -38,10 +40,11 @@ def streams(config: Config, batch: int = 3, context: int = 7, frames: int = 9) -
     return [torch.randn(batch, *own, generator=generator) for own in features]
 
 
+@pytest.mark.parametrize("static", [False, True])
 @pytest.mark.parametrize("shape", [{}, {"patch": 2}, {"extra_streams": (3,)}], ids=str)
 @torch.inference_mode()
-def test_a_step_of_shared_parts_is_a_forward_pass(shape):
-    model, process = network(**shape), Process(anchor_frames=3)
+def test_a_step_of_shared_parts_is_a_forward_pass(shape, static):
+    model, process = network(**shape, static_context=static), Process(anchor_frames=3)
     denoise = Denoiser(model, process, torch.device("cpu"))
     *conditions, x = streams(model.config)
     predict = denoise(tuple(conditions))
@@ -52,6 +55,48 @@ def test_a_step_of_shared_parts_is_a_forward_pass(shape):
         torch.testing.assert_close(predict(x, at), whole, rtol=0, atol=5e-5)
         torch.testing.assert_close(denoise.predict((*conditions, x), at.expand(3)), whole)
     assert (predict(x, torch.tensor(0.3)) - predict(x, torch.tensor(0.7))).abs().max() > 0.01
+
+
+@pytest.mark.parametrize("static", [False, True])
+@torch.inference_mode()
+def test_a_static_context_does_not_depend_on_time_and_continuation(static):
+    """What the last frame of x_t and the time change in the context's tokens after a block."""
+    model = network(static_context=static)
+    context, x = streams(model.config)
+    shown = []
+    model.blocks[0].register_forward_hook(lambda module, inputs, output: shown.append(output))
+    for own, time in ((x, 0.2), (x, 0.9), (x + 1, 0.2)):
+        model((context, own), torch.full((3,), time))
+    for (before, generated), (other, other_generated) in ((shown[0], shown[1]), (shown[0], shown[2])):
+        assert torch.allclose(before, other, atol=1e-5) == static
+        assert not torch.allclose(generated, other_generated, atol=1e-2)
+    # clips of different lengths, without padding
+    lengths = [torch.tensor([7, 3, 0]), torch.tensor([9, 4, 9])]
+    packed = model((context, x), torch.full((3,), 0.5), lengths)
+    for clip, (known, new) in enumerate(zip(*(own.tolist() for own in lengths), strict=True)):
+        alone = model((context[clip : clip + 1, :known], x[clip : clip + 1, :new]), torch.tensor([0.5]))
+        torch.testing.assert_close(packed[clip, :new], alone[0], rtol=0, atol=5e-5)
+
+
+@pytest.mark.parametrize("static", [False, True])
+def test_flops_of_a_pass_and_of_a_sample_are_those_that_torch_counts(static):
+    from torch.nn.attention import SDPBackend, sdpa_kernel
+    from torch.utils.flop_counter import FlopCounterMode
+
+    model = network(patch=2, static_context=static)
+    config = model.config
+    context, x = streams(config, batch=1, context=8, frames=10)
+    # the fused kernels of a CPU are not counted
+    with sdpa_kernel(SDPBackend.MATH), torch.no_grad():
+        with FlopCounterMode(display=False) as counter:
+            model((context, x), torch.tensor([0.5]))
+        assert counter.get_total_flops() == flops.forward(config, 8, 10).total
+        denoise = Denoiser(model, Process(), torch.device("cpu"))
+        grid = times(Process(), 5)
+        denoise.tabulate(grid)
+        with FlopCounterMode(display=False) as counter:
+            SAMPLERS["ddim"](denoise((context,)), x, grid, Process())
+        assert counter.get_total_flops() == flops.sampling(config, 8, 10, 5).total
 
 
 # torch's own, in what it imports to trace linear layers
@@ -88,8 +133,8 @@ def test_what_is_not_compiled_is_logged_with_its_reason(caplog, monkeypatch):
     model = network()
     *conditions, x = streams(model.config)
     with torch.inference_mode(), caplog.at_level(logging.WARNING, "cdslm_model"):
-        modulation = model.modulations(torch.tensor([0.5]))[0]
-        tokens, layout = model.tokens(conditions), model.layout([7, 9], torch.device("cpu"))
+        modulation, layout = model.modulations(torch.tensor([0.5]))[0], model.layout([7, 9], torch.device("cpu"))
+        tokens = model.prepared(conditions, layout)
         plain = model.step(tokens, x, modulation, layout)
         assert torch.equal(CompiledStep(model.step, refuse)(tokens, x, modulation, layout), plain)
         assert "no compiler here" in caplog.text

@@ -64,7 +64,7 @@ def test_a_generator_states_how_often_its_sampler_evaluates_the_network(sampler,
     from cdslm_model.sample.sampling import find_sampler, guided, times
 
     calls = []
-    network = lambda streams, time: calls.append(1) or torch.zeros_like(streams[-1])  # noqa: E731
+    network = lambda conditions: lambda x, time: calls.append(1) or torch.zeros_like(x)  # noqa: E731
     context, process = torch.zeros(1, 3, 2), Process()
     predict = guided(network, (context,), (context,), guidance, one_batch=False)
     find_sampler(sampler)(predict, torch.ones(1, 4, 2), times(process, 5), process)

@@ -1,0 +1,145 @@
+"""The compute multiplier: at which share of another group's budget a group reaches the same value of the metric."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import numpy.typing as npt
+
+from cdslm_eval.scaling.joint import JointFit
+from cdslm_eval.scaling.table import RunTable
+
+__all__ = ["AtValue", "Multiplier", "multiplier", "multiplier_band"]
+
+Floats = npt.NDArray[np.float64]
+Interval = tuple[float, float]
+_UNKNOWN = (math.nan, math.nan)
+# how far the ends may differ, in ln, where the laws differ in their coefficients alone: rounding
+_SAME = 1e-6
+
+
+@dataclass(frozen=True, slots=True)
+class AtValue:
+    """A multiplier at one value of the metric.
+
+    Attributes:
+        metric: The value that both groups are to reach.
+        C, needed: FLOPs that the other and the group need for it at their optimum; infinite where one never gets there.
+        value: Their ratio; NaN where the other never gets there.
+        interval: Of the ratio.
+    """
+
+    metric: float
+    C: float
+    needed: float
+    value: float
+    interval: Interval
+
+
+@dataclass(frozen=True, slots=True)
+class Multiplier:
+    """The compute that a group needs for what another reaches, as a multiple of it.
+
+    Attributes:
+        group, against: The two groups.
+        C: Budget of the other at which they are compared.
+        value: C of the group / C of the other, both at their optimum for the same metric; infinite where the group
+            does not get there.
+        interval: Of the value.
+        ends: The value at the least and at the largest budget of the other: equal where E and exponents are shared.
+        at: The same at stated values of the metric.
+        depends: Whether E or exponents of the two laws differ, so that the value depends on that of the metric.
+    """
+
+    group: str
+    against: str
+    C: float
+    value: float
+    interval: Interval
+    ends: tuple[float, float]
+    at: tuple[AtValue, ...] = ()
+    depends: bool = False
+
+    @property
+    def sentence(self) -> str:
+        """The multiplier in words."""
+        if not math.isfinite(self.value):
+            return f"{self.group} does not reach what {self.against} has at C = {self.C:.3g} at any compute"
+        low, high = self.interval
+        text = f"{self.group} needs {_ratio(self.value, self.interval)} of {self.against}'s compute"
+        if self.depends:
+            text += f" at C = {self.C:.3g} ({self.ends[0]:.3g} at its least budget, {self.ends[1]:.3g} at its largest)"
+        return text if math.isnan(low) or not low <= 1 <= high else f"{text}: no difference is established"
+
+
+def _ratio(value: float, interval: Interval) -> str:
+    low, high = interval
+    return f"{value:.3g}" + ("" if math.isnan(low) else f" [{low:.3g}, {high:.3g}]")
+
+
+def multiplier(
+    fit: JointFit, group: str, against: str, rows: RunTable, base: RunTable, level: float, values: Sequence[float] = ()
+) -> Multiplier:
+    """Return the compute of one group over that of another, at the middle of the budgets that both were trained on.
+
+    Args:
+        fit: Their laws, and replicates where there are any.
+        group, against: Names of the two.
+        rows, base: Their rows.
+        level: Of the intervals.
+        values: Values of the metric at which they are compared besides; none takes three that the other reaches at the
+            least, middle and largest budget that both have, rounded.
+    """
+    low, high = float(base.C.min()), float(base.C.max())
+    inside = max(low, float(rows.C.min())), min(high, float(rows.C.max()))
+    first, last = inside if inside[0] <= inside[1] else (low, high)
+    middle = math.sqrt(first * last)
+    C = np.array([middle, low, high])
+    own, other = fit.laws[group].curve, fit.laws[against].curve
+    value, least, most = (np.asarray(own.reach(other.frontier(C))) / C).tolist()
+    ends = multiplier_band(fit, group, against, np.array([middle]), level)
+    interval = _UNKNOWN if ends is None else (float(ends[0][0]), float(ends[1][0]))
+    axis = fit.laws[against].axis
+    stated = values or _rounded(axis.restore(np.asarray(other.frontier(np.array([first, middle, last])))))
+    at = tuple(_at_value(fit, group, against, value, level) for value in stated)
+    apart = math.isfinite(least) and math.isfinite(most) and abs(math.log(most / least)) <= _SAME
+    return Multiplier(group, against, middle, value, interval, (least, most), at, not apart)
+
+
+def multiplier_band(fit: JointFit, group: str, against: str, C: Floats, level: float) -> tuple[Floats, Floats] | None:
+    """Return the interval of the multiplier at budgets of the other group, two of `[budgets]`; None without draws."""
+    if not fit.draws:
+        return None
+    draws, base = fit.draws[group], fit.draws[against]
+    with np.errstate(all="ignore"):
+        replicates = np.asarray(draws.curve(1).reach(base.curve(1).frontier(C))) / C
+    return draws.band(replicates, level)
+
+
+def _at_value(fit: JointFit, group: str, against: str, metric: float, level: float) -> AtValue:
+    """Return the multiplier at a value of the metric."""
+    own, other = fit.laws[group], fit.laws[against]
+    u = other.axis.orient(np.asarray(metric))
+    needed, C = float(own.curve.reach(u)), float(other.curve.reach(u))
+    value = needed / C if math.isfinite(C) else math.nan
+    if math.isnan(value) or not fit.draws:
+        return AtValue(metric, C, needed, value, _UNKNOWN)
+    draws = fit.draws[group]
+    with np.errstate(all="ignore"):
+        replicates = np.asarray(draws.curve().reach(u)) / np.asarray(fit.draws[against].curve().reach(u))
+    # where neither group of a replicate gets there, its ratio may be anything
+    low, _ = draws.band(np.where(np.isnan(replicates), 0.0, replicates), level)
+    _, high = draws.band(np.where(np.isnan(replicates), np.inf, replicates), level)
+    return AtValue(metric, C, needed, value, (float(low), float(high)))
+
+
+def _rounded(values: Floats) -> list[float]:
+    """Return values in the digits that tell them apart: these are stated, and to be quoted."""
+    spread = float(np.ptp(values))
+    if not spread > 0:
+        return [float(values[0])]
+    digits = math.ceil(-math.log10(spread)) + 1
+    return list(dict.fromkeys(round(float(value), digits) for value in values))
