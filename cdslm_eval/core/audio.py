@@ -17,6 +17,7 @@ import numpy.typing as npt
 from cdslm_eval.core.completeness import truncation
 from cdslm_eval.core.descriptors import silenced
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.opened import check_streamed, opened_audio
 from cdslm_eval.core.packed import Packed
 from cdslm_eval.core.spans import OVERSHOOT_S, Span
 
@@ -147,6 +148,7 @@ def read_audio(
     allow_truncated: bool = False,
     span: Span | None = None,
     packed: Packed | None = None,
+    content: bytes | None = None,
 ) -> Decoded:
     """Decode a file to mono float32, whatever libsndfile can read.
 
@@ -156,6 +158,7 @@ def read_audio(
         allow_truncated: Whether a file that ends before its header says is read as far as it goes.
         span: The part of it that is read; None for all of it.
         packed: Where in it the audio file lies, where it is an archive or a table.
+        content: The bytes of the audio file, where they were read already.
 
     Returns:
         The samples (channels averaged) and what the file was.
@@ -164,7 +167,9 @@ def read_audio(
         AudioError: The file is missing, unreadable, cut short, longer than `max_seconds`, or outside the channel or
             rate limits; or the span ends after it.
     """
-    blocks = list(read_blocks(path, max_seconds, allow_truncated=allow_truncated, span=span, packed=packed))
+    blocks = list(
+        read_blocks(path, max_seconds, allow_truncated=allow_truncated, span=span, packed=packed, content=content)
+    )
     return dataclasses.replace(
         blocks[0],
         samples=np.concatenate([block.samples for block in blocks]),
@@ -181,6 +186,7 @@ def read_blocks(
     allow_truncated: bool = False,
     span: Span | None = None,
     packed: Packed | None = None,
+    content: bytes | None = None,
 ) -> Iterator[Decoded]:
     """Yield what `read_audio` returns in pieces of 65536 samples; a file without samples is one empty piece.
 
@@ -192,15 +198,15 @@ def read_blocks(
     """
     import soundfile as sf
 
-    content = None if packed is None else packed.read(path)
-    truncated = truncation(path, content)
+    opened = opened_audio(str(path), span, packed) if content is None else io.BytesIO(content)
+    truncated = truncation(path, opened)
     if truncated and not allow_truncated:
         raise AudioError(truncated)
     frames = 0
     try:
         # As bytes: a name need not be UTF-8
         with silenced():
-            file = sf.SoundFile(os.fsencode(path) if content is None else io.BytesIO(content))
+            file = sf.SoundFile(os.fsencode(path) if opened is None else opened)
         with file:
             if not 1 <= file.channels <= MAX_CHANNELS:
                 raise AudioError(f"{file.channels} channels; 1 to {MAX_CHANNELS} are read")
@@ -216,6 +222,7 @@ def read_blocks(
                 energy = float(np.square(block, dtype=np.float64).mean(axis=1).sum()) if file.channels > 1 else None
                 if span and not len(block):
                     raise AudioError(f"starts at {span.start_s:g} s, where its recording has ended")
+                check_streamed(opened)
                 yield Decoded(_mono(block), *about, energy, truncated)
                 if not len(block) or frames == wanted:
                     break
@@ -224,6 +231,7 @@ def read_blocks(
                 end_s = span.start_s + frames / file.samplerate
                 raise AudioError(f"ends at {span.end_s:g} s, but its recording at {end_s:.2f} s")
     except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
+        check_streamed(opened)
         raise AudioError(f"not readable as audio: {_brief(error, path)}") from error
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 
 import numpy as np
@@ -11,6 +10,7 @@ from cdslm_eval.core.audio import MAX_CHANNELS, MAX_SECONDS, RATES_HZ, Samples
 from cdslm_eval.core.completeness import truncation
 from cdslm_eval.core.descriptors import silenced
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.opened import check_streamed, opened_audio
 from cdslm_eval.core.regular import check_regular
 from cdslm_eval.core.sources import Source
 
@@ -29,11 +29,11 @@ def read_channels(source: Source) -> tuple[list[Samples], int]:
     if source.decoded is not None:
         raise AudioError("lies in memory, where only the mean of its channels is left")
     check_regular(source.path)
-    content = None if source.packed is None else source.packed.read(source.path)
-    if (reason := truncation(source.path, content)) and not source.allow_truncated:
+    opened = opened_audio(source.path, source.span, source.packed)
+    if (reason := truncation(source.path, opened)) and not source.allow_truncated:
         raise AudioError(reason)
     try:
-        with silenced(), sf.SoundFile(os.fsencode(source.path) if content is None else io.BytesIO(content)) as file:
+        with silenced(), sf.SoundFile(os.fsencode(source.path) if opened is None else opened) as file:
             rate_hz = int(file.samplerate)
             if not 1 <= file.channels <= MAX_CHANNELS or not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
                 raise AudioError(f"{file.channels} channels at {rate_hz} Hz, which is outside what is read")
@@ -42,6 +42,7 @@ def read_channels(source: Source) -> tuple[list[Samples], int]:
             most = int(MAX_SECONDS * rate_hz)
             # one sample more than is allowed, so that a header that claims too little is seen
             samples = file.read(most + 1 if end is None else min(end - first, most + 1), "float32", always_2d=True)
+        check_streamed(opened)
     except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
         raise AudioError(f"not readable as audio: {type(error).__name__}") from error
     if len(samples) > most:

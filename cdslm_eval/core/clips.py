@@ -15,6 +15,9 @@ from cdslm_eval.core.kaldi import from_scp
 from cdslm_eval.core.manifests import from_directory, from_records, json_lines, table_rows
 from cdslm_eval.core.packed_sources import PackedSources
 from cdslm_eval.core.parquet_tables import from_parquet
+from cdslm_eval.core.remote.addresses import has_scheme
+from cdslm_eval.core.remote.folders import from_objects
+from cdslm_eval.core.remote.paths import AnyPath, ObjectPath
 from cdslm_eval.core.sources import Source, decode
 from cdslm_eval.core.tar_shards import from_tar
 
@@ -25,11 +28,11 @@ IN_MEMORY = "memory"
 """Origin of a set that came from no file."""
 
 
-Reader = Callable[[Path, Sequence[str]], Iterable[Source]]
+Reader = Callable[[AnyPath, Sequence[str]], Iterable[Source]]
 """Returns the clips of a file, given patterns of columns that are passed over."""
 
 
-def _of_records(rows: Callable[[Path], Iterator[tuple[int, Mapping[str, Any]]]]) -> Reader:
+def _of_records(rows: Callable[[AnyPath], Iterator[tuple[int, Mapping[str, Any]]]]) -> Reader:
     return lambda path, ignored: from_records(rows(path), path, ignored)
 
 
@@ -70,6 +73,8 @@ class ClipSet(Sequence[Clip]):
     def open(cls, path: Path | str, name: str | None = None, *, ignore_columns: Sequence[str] = ()) -> ClipSet:
         """Open a directory, a manifest (`.jsonl`, `.csv`, `.tsv`), a Kaldi `wav.scp`, or a shard (`.tar`, `.parquet`).
 
+        Each may be an object, or a folder of objects: `s3://BUCKET/PATH`, `gs://`, `hf://`.
+
         A directory that holds a `manifest.jsonl`, as `cdslm-eval generate` writes it, is read through that. Manifests
         of NeMo and cuts of Lhotse are read too, `.json` and `.jsonl.gz` as they write them.
 
@@ -82,6 +87,8 @@ class ClipSet(Sequence[Clip]):
         Raises:
             UsageError: The path does not exist, holds no audio, or a line of it cannot be used.
         """
+        if isinstance(path, str) and has_scheme(path):
+            return cls._open_object(ObjectPath.parse(path), name, ignore_columns)
         path = Path(path)
         if not path.exists():
             near = did_you_mean(path.name, [p.name for p in path.parent.iterdir()]) if path.parent.is_dir() else ""
@@ -97,6 +104,29 @@ class ClipSet(Sequence[Clip]):
                     f"{path}: no audio in it (nor below it); suffixes such as .wav .flac .ogg .mp3 are read"
                 )
             return cls(name or path.resolve().name, sources, str(path))
+        return cls._open_file(path, name, ignore_columns)
+
+    @classmethod
+    def _open_object(cls, path: ObjectPath, name: str | None, ignore_columns: Sequence[str]) -> ClipSet:
+        """Open what `open` does among objects: a file by the end of its name, else a folder."""
+        if any(path.name.lower().endswith(suffix) for suffix in READERS):
+            return cls._open_file(path, name, ignore_columns)
+        manifest = path / MANIFEST
+        try:
+            listed = manifest.is_file()
+        except OSError as error:
+            raise UsageError(f"{path}: {error.strerror}") from error
+        sources = (
+            from_records(json_lines(manifest), manifest, ignore_columns)
+            if listed
+            else PackedSources(from_objects(path))
+        )
+        if not sources:
+            raise UsageError(f"{path}: no audio below this address; suffixes such as .wav .flac .ogg .mp3 are read")
+        return cls(name or path.name, sources, str(path))
+
+    @classmethod
+    def _open_file(cls, path: AnyPath, name: str | None, ignore_columns: Sequence[str]) -> ClipSet:
         reader = next((suffix for suffix in READERS if path.name.lower().endswith(suffix)), None)
         if reader is None:
             raise UsageError(

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import io
 import os
 import struct
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import BinaryIO
 
@@ -19,7 +19,7 @@ _OGG_TAIL = 1 << 17  # no Ogg page is longer than 65,307 bytes
 _MAX_CHUNKS = 1000
 
 
-def truncation(path: Path | str, content: bytes | None = None) -> str:
+def truncation(path: Path | str, opened: BinaryIO | None = None) -> str:
     """Return how a file ends before its header says, or "" where it is whole or declares no length.
 
     Read are the sizes of the data chunk of RIFF WAV, Wave64 and AU files and of the sound chunk of AIFF files, the
@@ -29,14 +29,14 @@ def truncation(path: Path | str, content: bytes | None = None) -> str:
 
     Args:
         path: The file.
-        content: What the file holds, where it is a part of `path` that was read already.
+        opened: What is read in its place, and left at its beginning: a part of `path`, or an object.
 
     Source: RIFF (Microsoft, 1991), AIFF (Apple, 1989), Sony Wave64, Sun/NeXT AU, RFC 3533 (Ogg), RFC 7845 (Opus), the
     Xing VBR header.
     """
     try:
         # as bytes: a name need not be UTF-8
-        with open(os.fsencode(path), "rb") if content is None else io.BytesIO(content) as file:  # noqa: PTH123
+        with open(os.fsencode(path), "rb") if opened is None else nullcontext(opened) as file:  # noqa: PTH123
             head = file.read(16)
             size = file.seek(0, os.SEEK_END)
             for magic, read in _READERS.items():
@@ -44,6 +44,9 @@ def truncation(path: Path | str, content: bytes | None = None) -> str:
                     return read(file, size)
     except (OSError, ValueError, struct.error, ZeroDivisionError, OverflowError):
         return ""  # whether it can be read at all is the decoder's question
+    finally:
+        if opened is not None:
+            opened.seek(0)
     return ""
 
 

@@ -6,6 +6,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Collection, Mapping
 from typing import Any, ClassVar
 
+from cdslm_eval.core.remote.addresses import is_remote
 from cdslm_eval.core.spans import OVERSHOOT_S
 
 __all__ = ["FOREIGN", "ForeignManifest", "LhotseCuts", "NemoManifest"]
@@ -70,7 +71,7 @@ class LhotseCuts(ForeignManifest):
         if not isinstance(sources, list) or len(sources) != 1 or not isinstance(sources[0], dict):
             raise ValueError("a cut without a recording of one source; write cuts with their recordings")
         source = sources[0]
-        if source.get("type") != "file":
+        if source.get("type") != "file" and not (source.get("type") == "url" and is_remote(source.get("source"))):
             raise ValueError(
                 f"a source of type {str(source.get('type'))[:40]!r}; files are read, and commands are not run"
             )

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterator
-from pathlib import Path
 
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.remote.addresses import check_address, is_remote
+from cdslm_eval.core.remote.paths import AnyPath
 from cdslm_eval.core.sidecars import Sidecars, text_lines
 from cdslm_eval.core.sources import Source
 from cdslm_eval.core.spans import Span
@@ -15,7 +16,7 @@ from cdslm_eval.core.spans import Span
 __all__ = ["from_scp"]
 
 
-def from_scp(path: Path) -> Iterator[Source]:
+def from_scp(path: AnyPath) -> Iterator[Source]:
     """Yield the clips of a `wav.scp`: the utterances of the `segments` next to it, or else whole recordings.
 
     Raises:
@@ -39,7 +40,7 @@ def from_scp(path: Path) -> Iterator[Source]:
         )
 
 
-def _recordings(path: Path) -> Iterator[tuple[str, str]]:
+def _recordings(path: AnyPath) -> Iterator[tuple[str, str]]:
     """Yield the key and the file of each entry of a `wav.scp`."""
     for number, line in text_lines(path):
         if not line.strip():
@@ -47,10 +48,10 @@ def _recordings(path: Path) -> Iterator[tuple[str, str]]:
         key, rest = _split(line)
         if problem := _problem(rest):
             raise UsageError(f"{path}, line {number}: {key!r} has {problem}")
-        yield key, str(path.parent / rest)
+        yield key, check_address(rest) if is_remote(rest) else str(path.parent / rest)
 
 
-def _segments(path: Path, recordings: dict[str, str], scp: str) -> Iterator[tuple[str, str, Span]]:
+def _segments(path: AnyPath, recordings: dict[str, str], scp: str) -> Iterator[tuple[str, str, Span]]:
     """Yield the key, the file and the span of each utterance of `segments`; an end of -1 is that of the recording.
 
     Source: Kaldi, extract-segments.cc.
@@ -74,7 +75,7 @@ def _segments(path: Path, recordings: dict[str, str], scp: str) -> Iterator[tupl
         yield key, recordings[recording], span
 
 
-def _table(path: Path) -> dict[str, str]:
+def _table(path: AnyPath) -> dict[str, str]:
     if not path.is_file():
         return {}
     return dict(_split(line) for _, line in text_lines(path) if line.strip())

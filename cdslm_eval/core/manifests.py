@@ -16,6 +16,8 @@ from cdslm_eval.core.json_text import parse_json
 from cdslm_eval.core.languages import language_tag
 from cdslm_eval.core.manifest_fields import check_names, phones_of, prompt_seconds_of, span_of, text_of
 from cdslm_eval.core.packed_sources import PackedSources
+from cdslm_eval.core.remote.addresses import has_scheme, is_remote, joined
+from cdslm_eval.core.remote.paths import AnyPath
 from cdslm_eval.core.separated import separated_rows
 from cdslm_eval.core.sidecars import Sidecars, sidecar_text, text_lines
 from cdslm_eval.core.sources import Source
@@ -39,7 +41,7 @@ def from_directory(folder: Path) -> Iterator[Source]:
         )
 
 
-def json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def json_lines(path: AnyPath) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yield each object of a JSON lines file, with its line."""
     for number, line in text_lines(path):
         if line.isspace():
@@ -50,7 +52,7 @@ def json_lines(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         yield number, record
 
 
-def table_rows(path: Path, delimiter: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
+def table_rows(path: AnyPath, delimiter: str) -> Iterator[tuple[int, Mapping[str, Any]]]:
     """Yield the rows of a CSV or TSV manifest, with their lines."""
     try:
         yield from separated_rows(path, delimiter)
@@ -61,7 +63,7 @@ def table_rows(path: Path, delimiter: str) -> Iterator[tuple[int, Mapping[str, A
 
 
 def from_records(
-    records: Iterable[tuple[int, Mapping[str, Any]]], manifest: Path, ignored: Sequence[str] = ()
+    records: Iterable[tuple[int, Mapping[str, Any]]], manifest: AnyPath, ignored: Sequence[str] = ()
 ) -> PackedSources:
     """Return the clips that the records of a manifest name, with paths relative to its folder.
 
@@ -99,7 +101,7 @@ class _Rows:
 
     def __init__(self, folder: str) -> None:
         self._prefix = "" if folder == "." else f"{folder.rstrip('/')}/"
-        self._folder = folder
+        self._folder, self._is_remote = folder, is_remote(folder)
         self._sidecars = Sidecars()
         # one string a speaker and language, not one a clip
         self._shared: dict[str, dict[str | None, str | None]] = {"speaker": {None: None}, "language": {None: None}}
@@ -151,7 +153,9 @@ class _Rows:
             return self._shared[name].setdefault(value if isinstance(value, str) else text, text)
 
     def _located(self, path: str) -> str:
-        """Return where a path of the manifest lies, as pathlib writes it."""
+        """Return where a path of the manifest lies, as pathlib writes it; an object where it or the manifest is one."""
+        if self._is_remote or has_scheme(path):
+            return joined(self._folder, path)
         if "//" in path or "./" in path or path.endswith((".", "/")) or os.sep != "/":
             path = str(Path(self._folder, path))
         elif not path.startswith("/"):
@@ -171,7 +175,7 @@ def _as_on_disk(path: str) -> str:
 
 def _default_key(path: str, span: Span | None) -> str:
     """Return the key of a clip that names none: its path without suffix, and where in the recording it is."""
-    if "//" in path or "./" in path or path.endswith((".", "/")) or os.sep != "/":
+    if ("//" in path or "./" in path or path.endswith((".", "/")) or os.sep != "/") and not has_scheme(path):
         stem = Path(path).with_suffix("").as_posix()
     else:
         stem = os.path.splitext(path)[0]  # noqa: PTH122 - as in `_located`

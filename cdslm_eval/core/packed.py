@@ -2,19 +2,24 @@
 
 from __future__ import annotations
 
+import errno
 import functools
-import os
 import re
+import threading
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Self
 
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.remote.addresses import is_remote
+from cdslm_eval.core.storage import storage_of
 
 __all__ = ["Extent", "Packed", "ParquetCell"]
 
 _MOST_BYTES = 1 << 30
+_VERSION = r"(?:,v=([0-9a-f]{1,16}))?"
+_READING = threading.Lock()
 
 
 class Packed(ABC):
@@ -71,30 +76,33 @@ class Extent(Packed):
     Attributes:
         start: The first byte, from 0.
         length: How many there are.
+        version: Of the archive, where it is an object, when its members were listed.
     """
 
     start: int
     length: int = 0
-    _FRAGMENT: ClassVar[re.Pattern[str]] = re.compile(r"#bytes=(\d{1,18}),(\d{1,18})")
+    version: str = ""
+    _FRAGMENT: ClassVar[re.Pattern[str]] = re.compile(rf"#bytes=(\d{{1,18}}),(\d{{1,18}}){_VERSION}")
 
     def __str__(self) -> str:
         """Return the extent as a fragment, such as "#bytes=512,64044"."""
-        return f"#bytes={self.start},{self.length}"
+        return f"#bytes={self.start},{self.length}{_suffix(self.version)}"
 
     @classmethod
     def parse(cls, fragment: str) -> tuple[Self | None, str]:
         """Return the extent that a fragment begins with, and the rest of it."""
         match = cls._FRAGMENT.match(fragment)
-        return (None, fragment) if match is None else (cls(int(match[1]), int(match[2])), fragment[match.end() :])
+        if match is None:
+            return None, fragment
+        return cls(int(match[1]), int(match[2]), match[3] or ""), fragment[match.end() :]
 
     def read(self, path: Path | str) -> bytes:
         """Return the bytes, all of them."""
         if self.length > _MOST_BYTES:
             raise AudioError(f"{self.length} bytes in an archive; up to 1 GiB are read")
         try:
-            with open(os.fsencode(path), "rb") as file:  # noqa: PTH123 - a name need not be UTF-8
-                file.seek(self.start)
-                content = file.read(self.length)
+            content = storage_of(str(path)).read(str(path), self.start, self.length)
+            _check_version(str(path), self.version)
         except (OSError, ValueError) as error:
             raise AudioError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
         if len(content) < self.length:
@@ -110,12 +118,14 @@ class ParquetCell(Packed):
         group: Number of the row group.
         row: Number of the row within it.
         column: Name of the column.
+        version: Of the table, where it is an object, when its rows were listed.
     """
 
     group: int
     row: int
     column: str
-    _FRAGMENT: ClassVar[re.Pattern[str]] = re.compile(r"#row=(\d{1,9}),(\d{1,9}),(\w+)")
+    version: str = ""
+    _FRAGMENT: ClassVar[re.Pattern[str]] = re.compile(rf"#row=(\d{{1,9}}),(\d{{1,9}}),(\w+){_VERSION}")
 
     @property
     def length(self) -> int:
@@ -124,7 +134,7 @@ class ParquetCell(Packed):
 
     def __str__(self) -> str:
         """Return the cell as a fragment, such as "#row=0,12,audio"."""
-        return f"#row={self.group},{self.row},{self.column}"
+        return f"#row={self.group},{self.row},{self.column}{_suffix(self.version)}"
 
     @classmethod
     def parse(cls, fragment: str) -> tuple[Self | None, str]:
@@ -132,13 +142,15 @@ class ParquetCell(Packed):
         match = cls._FRAGMENT.match(fragment)
         if match is None:
             return None, fragment
-        return cls(int(match[1]), int(match[2]), match[3]), fragment[match.end() :]
+        return cls(int(match[1]), int(match[2]), match[3], match[4] or ""), fragment[match.end() :]
 
     def read(self, path: Path | str) -> bytes:
         """Return the bytes of the cell; a row group is read once for clips that follow each other."""
         try:
-            stat = Path(path).stat()
-            column = _row_group(str(path), self.group, self.column, (stat.st_mtime_ns, stat.st_size))
+            stamp = self.version or str(storage_of(str(path)).stamp(str(path)))
+            # one thread at a time: clips that follow each other lie in one group
+            with _READING:
+                column = _row_group(str(path), self.group, self.column, stamp, self.version)
             content = column[self.row].as_py()
         except ImportError as error:
             raise AudioError("parquet needs pip install pyarrow") from error
@@ -151,12 +163,28 @@ class ParquetCell(Packed):
 
 # two groups: a worker goes from one to the next; more would be held in memory in each worker
 @functools.lru_cache(maxsize=2)
-def _row_group(path: str, group: int, column: str, stamp: tuple[int, int]) -> Any:
+def _row_group(path: str, group: int, column: str, stamp: str, version: str) -> Any:
     """Return the bytes of a column's row group, `[rows]`; `stamp` is that of the file, so that a new one is read."""
     del stamp
     import pyarrow.parquet as pq
 
-    with pq.ParquetFile(path) as file:
+    with storage_of(path).open(path) as opened, pq.ParquetFile(opened if is_remote(path) else path) as file:
         if file.metadata.row_group(group).total_byte_size > _MOST_BYTES:
             raise ValueError("a row group of over 1 GiB; write smaller row groups")
-        return file.read_row_group(group, columns=[f"{column}.bytes"])[column].combine_chunks().field("bytes")
+        cells = file.read_row_group(group, columns=[f"{column}.bytes"])[column].combine_chunks().field("bytes")
+    _check_version(path, version)
+    return cells
+
+
+def _suffix(version: str) -> str:
+    return f",v={version}" if version else ""
+
+
+def _check_version(path: str, version: str) -> None:
+    """Return where a file is what it was when its inside was listed, asked after reading: what was read is that.
+
+    Raises:
+        OSError: It is another version, whose parts lie elsewhere.
+    """
+    if version and storage_of(path).version(path) != version:
+        raise OSError(errno.ESTALE, "the object changed since the set was opened; open it anew")

@@ -11,14 +11,16 @@ from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.languages import language_tag
 from cdslm_eval.core.manifest_fields import text_of
 from cdslm_eval.core.packed import ParquetCell
+from cdslm_eval.core.remote.paths import AnyPath, ObjectPath
 from cdslm_eval.core.sources import Source
+from cdslm_eval.core.storage import storage_of
 
 __all__ = ["from_parquet"]
 
 _FIELDS = ("key", "text", "speaker", "language", "reference_text")
 
 
-def from_parquet(path: Path, ignored: Sequence[str] = ()) -> Iterator[Source]:
+def from_parquet(path: AnyPath, ignored: Sequence[str] = ()) -> Iterator[Source]:
     """Yield the rows of a table with one audio column, a struct of `bytes` and `path`; audio is not read here.
 
     Keys are the column `key`, else the paths in the struct, where these differ, else the rows' numbers.
@@ -36,7 +38,8 @@ def from_parquet(path: Path, ignored: Sequence[str] = ()) -> Iterator[Source]:
     except ImportError as error:
         raise UsageError(f"{path}: parquet needs pip install pyarrow") from error
     try:
-        with pq.ParquetFile(path) as file:
+        version = storage_of(str(path)).version(str(path))
+        with path.open("rb") as opened, pq.ParquetFile(opened if isinstance(path, ObjectPath) else path) as file:
             column = _audio_column(file.schema_arrow, pa, path, ignored)
             present = [name for name in _FIELDS if name in file.schema_arrow.names]
             located: list[tuple[ParquetCell, str | None, Mapping[str, Any]]] = []
@@ -44,7 +47,7 @@ def from_parquet(path: Path, ignored: Sequence[str] = ()) -> Iterator[Source]:
                 table = file.read_row_group(group, columns=[f"{column}.path", *present])
                 structs = table[column].to_pylist()
                 for row, (struct, record) in enumerate(zip(structs, table.select(present).to_pylist(), strict=True)):
-                    located.append((ParquetCell(group, row, column), (struct or {}).get("path"), record))
+                    located.append((ParquetCell(group, row, column, version), (struct or {}).get("path"), record))
     except (OSError, pa.ArrowException) as error:
         raise UsageError(f"{path}: not readable as Parquet ({error}); is it cut?") from error
     names = [name for _, name, _ in located]
@@ -68,7 +71,7 @@ def from_parquet(path: Path, ignored: Sequence[str] = ()) -> Iterator[Source]:
         )
 
 
-def _audio_column(schema: Any, pa: Any, path: Path, ignored: Sequence[str]) -> str:
+def _audio_column(schema: Any, pa: Any, path: AnyPath, ignored: Sequence[str]) -> str:
     """Return the name of the one column with audio, having refused columns that are not read."""
     audio = [
         field.name

@@ -6,6 +6,7 @@ from pathlib import Path
 from stat import S_ISREG
 
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.remote.addresses import is_remote
 
 __all__ = ["check_regular"]
 
@@ -16,6 +17,8 @@ def check_regular(path: str) -> None:
     Raises:
         AudioError: It is something else, is absent, or is a name that no file can have.
     """
+    if is_remote(path):
+        return  # there are no other objects than regular ones
     try:
         mode = Path(path).stat().st_mode
     except (OSError, ValueError) as error:  # ValueError: a NUL or a lone surrogate

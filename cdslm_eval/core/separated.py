@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator
-from pathlib import Path
 
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.remote.paths import AnyPath
 
 __all__ = ["MAX_FIELD", "separated_rows"]
 
@@ -14,7 +14,7 @@ MAX_FIELD = 1 << 24
 """Longest field in characters; csv's own limit of 131,072 is under a long transcript."""
 
 
-def separated_rows(path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
+def separated_rows(path: AnyPath, delimiter: str) -> Iterator[tuple[int, dict[str, str]]]:
     """Yield each row of a table by its first line's names, with its line.
 
     A TSV has no quoting: neither tabs nor line ends can occur in its fields, so a quotation mark is text. A CSV is read
@@ -46,7 +46,7 @@ def separated_rows(path: Path, delimiter: str) -> Iterator[tuple[int, dict[str, 
             raise UsageError(f"{path}, line {number}: not a table ({error})") from error
 
 
-def _check_header(path: Path, names: list[str]) -> None:
+def _check_header(path: AnyPath, names: list[str]) -> None:
     twice = sorted({name for name in names if names.count(name) > 1})
     if not names or twice:
         what = f"the column {twice[0]!r} occurs twice" if twice else "it is empty"

@@ -11,6 +11,8 @@ from pathlib import Path
 from typing import TextIO
 
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.remote.addresses import is_remote
+from cdslm_eval.core.remote.paths import AnyPath
 
 __all__ = ["Sidecars", "sidecar_text", "text_lines"]
 
@@ -26,6 +28,8 @@ class Sidecars:
 
     def beside(self, audio: str) -> Mapping[str, str]:
         """Return the names of the sidecars in the folder of an audio file, by their composed form (NFC)."""
+        if is_remote(audio):
+            return {}  # a request for each clip that a manifest names: texts of objects belong into it
         folder = audio.rpartition("/")[0] if os.sep == "/" else str(Path(audio).parent)
         if folder not in self._names:
             try:
@@ -62,7 +66,7 @@ def sidecar_text(path: Path) -> str | None:
         raise UsageError(f"{path}: not UTF-8 text ({error.reason} at byte {error.start})") from error
 
 
-def text_lines(path: Path) -> Iterator[tuple[int, str]]:
+def text_lines(path: AnyPath) -> Iterator[tuple[int, str]]:
     """Yield the number and the text of each line of a file.
 
     Raises:
@@ -70,11 +74,11 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
     """
     try:
         if path.suffix == ".gz":
-            with gzip.open(path, "rt", encoding="utf-8-sig", newline="") as packed:
+            with path.open("rb") as file, gzip.open(file, "rt", encoding="utf-8-sig", newline="") as packed:
                 yield from _lines(packed, path)
         else:
-            with path.open(encoding="utf-8-sig", newline="") as file:
-                yield from enumerate(file, 1)
+            with path.open(encoding="utf-8-sig", newline="") as text:
+                yield from enumerate(text, 1)
     except (EOFError, gzip.BadGzipFile, zlib.error) as error:
         raise UsageError(f"{path}: damaged, or cut in the middle ({error})") from error
     except UnicodeDecodeError as error:
@@ -83,7 +87,7 @@ def text_lines(path: Path) -> Iterator[tuple[int, str]]:
         raise UsageError(f"{path}: cannot be read: {error.strerror}") from error
 
 
-def _lines(file: TextIO, path: Path) -> Iterator[tuple[int, str]]:
+def _lines(file: TextIO, path: AnyPath) -> Iterator[tuple[int, str]]:
     """Yield numbered lines of packed text; without a limit, a small file could unpack to a line that fills memory."""
     number = 0
     while line := file.readline(_LINE_CHARACTERS):

@@ -15,7 +15,9 @@ from typing import Any, Literal, Self
 from cdslm_eval.core.errors import StoreError, UsageError
 from cdslm_eval.core.packing import pack, unpack
 from cdslm_eval.core.provenance import host_id
+from cdslm_eval.core.remote.addresses import is_remote
 from cdslm_eval.core.spans import Address
+from cdslm_eval.core.storage import Stamp
 from cdslm_eval.core.store_schema import APPLICATION_ID, SCHEMA, SOUND_ROW, create, sound_columns, upgrade
 
 __all__ = ["FileFacts", "Outcome", "Store", "default_store_path"]
@@ -43,7 +45,8 @@ class FileFacts:
     """What was found when a file, or a part of it, was decoded; vouches for its digest while the file's stamp stays.
 
     Attributes:
-        host: Identity of the machine that decoded it: on another one, an equal stamp may be that of another file.
+        host: Identity of the machine that decoded it: on another one, an equal stamp may be that of another file. Of an
+            object its scheme, as its version is the same from everywhere.
         size, mtime_ns, ctime_ns, inode: The stamp. Size and time of modification alone can be those of another file: an
             archive restores both.
         digest: SHA-256 of the decoded content.
@@ -68,6 +71,11 @@ class FileFacts:
     level_dbfs: float | None = None
     cancelled: float | None = None
     truncated: str = ""
+
+    @property
+    def stamp(self) -> Stamp:
+        """The stamp of the file when it was decoded."""
+        return Stamp(self.host, self.size, self.mtime_ns, self.ctime_ns, self.inode)
 
 
 def default_store_path() -> Path:
@@ -198,10 +206,7 @@ class Store:
 
         The index holds absolute paths: folders that share a store have equal relative paths for other files.
         """
-        absolute = {
-            address: (os.path.abspath(address.path), address.part)  # noqa: PTH100 - fast for a million paths
-            for address in addresses
-        }
+        absolute = {address: (_absolute(address.path), address.part) for address in addresses}
         known: dict[tuple[str, str], FileFacts] = {}
         with self._told():
             for chunk in _chunks(sorted({path for path, _ in absolute.values()}), 500):
@@ -213,7 +218,7 @@ class Store:
 
     def put_file(self, address: Address, facts: FileFacts) -> None:
         """Keep the facts of a file, or of a part of it, under its absolute path."""
-        full = os.path.abspath(_bound(address.path))  # noqa: PTH100 - as in `files`
+        full = _bound(_absolute(address.path))
         values = [full, address.part, *(getattr(facts, name) for name in FileFacts.__slots__)]
         self._db.execute(f"INSERT OR REPLACE INTO files VALUES ({','.join('?' * len(values))})", values)  # noqa: S608
 
@@ -361,6 +366,10 @@ class Store:
 def _chunks(items: Sequence[str], size: int) -> Iterator[list[str]]:
     for start in range(0, len(items), size):
         yield list(items[start : start + size])
+
+
+def _absolute(path: str) -> str:
+    return path if is_remote(path) else os.path.abspath(path)  # noqa: PTH100 - fast for a million paths
 
 
 def _bound(path: str | bytes) -> str | bytes:

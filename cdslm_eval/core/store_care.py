@@ -10,6 +10,7 @@ from typing import Any
 
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.provenance import host_id
+from cdslm_eval.core.remote.addresses import EXTRAS
 from cdslm_eval.core.store import Store
 from cdslm_eval.core.store_schema import SOUND_ROW
 
@@ -34,12 +35,16 @@ def summarise(store: Store) -> dict[str, Any]:
         }
         for ident, counts in rows.items()
     ]
+    marks = ",".join("?" * (1 + len(EXTRAS)))
     return {
         "path": str(store.path),
         "bytes": store.path.stat().st_size,
         "schema": store.query("PRAGMA user_version")[0][0],
         "files": store.query("SELECT count(*) FROM files")[0][0],
-        "files_of_other_hosts": store.query("SELECT count(*) FROM files WHERE host != ?", [host_id()])[0][0],
+        "files_of_other_hosts": store.query(
+            f"SELECT count(*) FROM files WHERE host NOT IN ({marks})",  # noqa: S608 - only marks
+            [host_id(), *EXTRAS],
+        )[0][0],
         "runs": runs,
         "first_run": first,
         "last_run": last,

@@ -7,8 +7,7 @@ import logging
 import tarfile
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from pathlib import Path
-from typing import Any, BinaryIO
+from typing import IO, Any
 
 from cdslm_eval.core.audio import AUDIO_SUFFIXES
 from cdslm_eval.core.errors import UsageError
@@ -16,7 +15,9 @@ from cdslm_eval.core.languages import language_tag
 from cdslm_eval.core.manifest_fields import text_of
 from cdslm_eval.core.packed import Extent
 from cdslm_eval.core.printable import printable
+from cdslm_eval.core.remote.paths import AnyPath
 from cdslm_eval.core.sources import Source
+from cdslm_eval.core.storage import storage_of
 
 __all__ = ["from_tar"]
 
@@ -27,7 +28,7 @@ _BLOCK = tarfile.BLOCKSIZE
 _FIELDS = ("text", "speaker", "language")
 
 
-def from_tar(path: Path) -> Iterator[Source]:
+def from_tar(path: AnyPath) -> Iterator[Source]:
     """Yield the audio members of a tar archive in order, each with the `.txt` and `.json` of its key.
 
     A key is a member's path up to the first dot of its name, as WebDataset groups members; the `.json` may have "text",
@@ -43,12 +44,14 @@ def from_tar(path: Path) -> Iterator[Source]:
     fields: dict[str, dict[str, str | None]] = {}
     try:
         # "r:" takes no compression: a member of a compressed archive cannot be sought
+        # before its members are listed, so that a shard that changes meanwhile is another than theirs
+        version = storage_of(str(path)).version(str(path))
         with path.open("rb") as file, tarfile.open(fileobj=file, mode="r:") as archive:
             for member in _members(archive, file, path):
                 key, suffix = _split(member.name)
                 ending = f".{suffix.rpartition('.')[2].lower()}"
                 if ending in AUDIO_SUFFIXES:
-                    audio.append((key, suffix, Extent(member.offset_data, member.size)))
+                    audio.append((key, suffix, Extent(member.offset_data, member.size, version)))
                 elif ending in (".txt", ".json"):
                     fields.setdefault(key, {}).update(_fields(archive, member, f"{path}, {member.name}"))
     except tarfile.ReadError as error:
@@ -69,7 +72,7 @@ def from_tar(path: Path) -> Iterator[Source]:
         )
 
 
-def _members(archive: tarfile.TarFile, file: BinaryIO, path: Path) -> Iterator[tarfile.TarInfo]:
+def _members(archive: tarfile.TarFile, file: IO[bytes], path: AnyPath) -> Iterator[tarfile.TarInfo]:
     """Yield regular members; an archive that ends early ends the list, with a warning."""
     count, problem = 0, ""
     while not problem:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import io
 import math
 import os
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ import numpy.typing as npt
 from cdslm_eval.core.audio import content_digest
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.opened import check_streamed, opened_audio
 from cdslm_eval.core.regular import check_regular
 from cdslm_eval.core.sources import Source
 from cdslm_eval.core.spans import Span
@@ -101,8 +101,9 @@ def header_seconds(source: Source) -> float:
     check_regular(source.path)
     try:
         # of one inside an archive or a table, the header is its own
-        content = None if source.packed is None else io.BytesIO(source.packed.read(source.path))
-        info = sf.info(os.fsencode(source.path) if content is None else content)
+        opened = opened_audio(source.path, source.span, source.packed)
+        info = sf.info(os.fsencode(source.path) if opened is None else opened)
+        check_streamed(opened)
     except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
         raise AudioError(f"not readable as audio: {type(error).__name__}") from error
     whole_s = info.frames / info.samplerate if info.samplerate else 0.0

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from cdslm_eval.core.audio import read_audio, resample
 from cdslm_eval.core.errors import AudioError
+from cdslm_eval.core.remote.addresses import is_remote
 from cdslm_eval.core.spans import Address
 from cdslm_eval.results.score_result import ScoreResult, Take
 
@@ -113,7 +114,7 @@ def _first_seconds(path: str) -> tuple[Samples, int]:
 
     # a file may have a name that ends like a span
     address = Address(path) if os.path.lexists(path) else Address.parse(path)
-    if not Path(address.path).is_file():  # a pipe would never end
+    if not is_remote(address.path) and not Path(address.path).is_file():  # a pipe would never end
         raise AudioError("not a file any more")
     audio = read_audio(address.path, span=address.span, packed=address.packed)
     samples = audio.samples[: int(MAX_SECONDS * audio.rate_hz)]

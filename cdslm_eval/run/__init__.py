@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from cdslm_eval.core.progress import Progress
-from cdslm_eval.run.clip_states import unchanged
+from cdslm_eval.run.clip_states import current_stamps
 from cdslm_eval.run.runner import Measurement, Request, Runner, unscored
 
-__all__ = ["Measurement", "Progress", "Request", "Runner", "unchanged", "unscored"]
+__all__ = ["Measurement", "Progress", "Request", "Runner", "current_stamps", "unscored"]

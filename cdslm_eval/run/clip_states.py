@@ -2,20 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from types import MappingProxyType
 
 from cdslm_eval.core.clips import Source
-from cdslm_eval.core.provenance import host_id
+from cdslm_eval.core.remote.addresses import is_remote
 from cdslm_eval.core.spans import Address
+from cdslm_eval.core.storage import Stamp, Storage, storage_of
 from cdslm_eval.core.store import FileFacts, Outcome, Store
 from cdslm_eval.plugin.identity import subject
 from cdslm_eval.run.measurer_graph import MeasurerGraph
 from cdslm_eval.run.row_checks import required_columns, row_check
 
-__all__ = ["ClipState", "ClipStates", "unchanged"]
+__all__ = ["ClipState", "ClipStates", "current_stamps"]
 
 _NOTHING: Mapping[int, Outcome] = MappingProxyType({})
 _PART = 20_000
@@ -97,12 +98,16 @@ class ClipStates:
             states: The clips.
             rehash: Whether no stamp is trusted, so that every known file is in doubt.
         """
-        return [
-            address
-            for part in _parts(states)
-            for address, facts in self.store.files(sorted(_addresses(part))).items()
-            if rehash or (not unchanged(address.path, facts) and _has_size(address.path, facts))
-        ]
+        doubtful: list[Address] = []
+        for part in _parts(states):
+            known = self.store.files(sorted(_addresses(part)))
+            stamps = current_stamps(() if rehash else known)
+            doubtful += [
+                address
+                for address, facts in known.items()
+                if rehash or ((stamp := stamps(address.path)) not in (facts.stamp, None) and stamp.size == facts.size)
+            ]
+        return doubtful
 
     def look_up(self, states: Sequence[ClipState], distrusted: Collection[Address] = ()) -> None:
         """Take digests from the index of files, and find which rows the store holds already.
@@ -115,10 +120,9 @@ class ClipStates:
             self._look_up(part, distrusted)
 
     def _look_up(self, states: Sequence[ClipState], distrusted: Collection[Address]) -> None:
-        addresses = sorted(_addresses(states).difference(distrusted))
-        known = {
-            address: facts for address, facts in self.store.files(addresses).items() if unchanged(address.path, facts)
-        }
+        files = self.store.files(sorted(_addresses(states).difference(distrusted)))
+        stamps = current_stamps(files)
+        known = {address: facts for address, facts in files.items() if stamps(address.path) == facts.stamp}
         for state in states:
             if state.source.decoded is not None:
                 state.digest = state.source.digest_of(state.source.decoded.digest)
@@ -191,25 +195,28 @@ def _addresses(states: Iterable[ClipState]) -> set[Address]:
     return {address for source in on_disk for address in source.addresses}
 
 
-def _has_size(path: str, facts: FileFacts) -> bool:
-    try:
-        return Path(path).stat().st_size == facts.size
-    except (OSError, ValueError):
-        return False
-
-
 def _allowed(source: Source, facts: FileFacts) -> bool:
     """Return whether a clip may be taken from what is known of its file; else it is decoded again, and fails."""
     return source.allow_truncated or not facts.truncated
 
 
-def unchanged(path: str, facts: FileFacts) -> bool:
-    """Return whether a file of this host still has the size, times of change and inode that its facts vouch for."""
-    if facts.host != host_id():
-        return False
-    try:
-        stat = Path(path).stat()
-    except (OSError, ValueError):
-        return False
-    stamp = (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino)
-    return stamp == (facts.size, facts.mtime_ns, facts.ctime_ns, facts.inode)
+def current_stamps(addresses: Collection[Address]) -> Callable[[str], Stamp | None]:
+    """Return the function that returns the stamp of a path now, None where it is not there.
+
+    Files are asked for one by one, objects all at once: a request for each of a million takes an hour.
+
+    Args:
+        addresses: All that will be asked for.
+    """
+    by_store: defaultdict[Storage, set[str]] = defaultdict(set)
+    for address in addresses:
+        if is_remote(address.path):
+            by_store[storage_of(address.path)].add(address.path)
+    objects = {path: stamp for store, paths in by_store.items() for path, stamp in store.stamps(paths)}
+
+    def stamp_of(path: str) -> Stamp | None:
+        if is_remote(path):
+            return objects.get(path)
+        return next((stamp for _, stamp in storage_of(path).stamps([path])), None)
+
+    return stamp_of

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from cdslm_eval.core.errors import AudioError
 from cdslm_eval.core.progress import Progress
+from cdslm_eval.core.remote.prefetch import Prefetch
 from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store import FileFacts, Store
 from cdslm_eval.plugin.execution import Executor, Produced, Task
@@ -34,11 +35,12 @@ class _Decoder:
         yield self._decode
 
     def _decode(self, addresses: Sequence[Address]) -> Iterator[tuple[Address, FileFacts]]:
-        for address in addresses:
-            try:
-                yield address, read_with_facts(address)[1]
-            except AudioError:
-                continue
+        with Prefetch(addresses) as ahead:
+            for address in addresses:
+                try:
+                    yield address, read_with_facts(address, fetched=ahead.take(address))[1]
+                except AudioError:
+                    continue
 
 
 def read_contents(

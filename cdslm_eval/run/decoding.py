@@ -7,17 +7,17 @@ from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 
 from cdslm_eval.core.admission import Levels, fault
 from cdslm_eval.core.audio import Clip, Decoded, content_digest, read_audio
 from cdslm_eval.core.clips import Source
-from cdslm_eval.core.errors import AudioError
-from cdslm_eval.core.provenance import host_id
+from cdslm_eval.core.errors import AudioError, UsageError
 from cdslm_eval.core.regular import check_regular
+from cdslm_eval.core.remote.prefetch import Fetched, Prefetch
 from cdslm_eval.core.spans import Address
+from cdslm_eval.core.storage import storage_of
 from cdslm_eval.core.store import FileFacts, Outcome
 from cdslm_eval.plugin.contract import Measurer
 
@@ -83,14 +83,22 @@ def decoded_groups(
         measurers: By number.
         threads: Decode the next group while this one is measured; None decodes each clip when it is read.
     """
+    # objects of the next groups are read while one is measured
+    with Prefetch(address for unit in units for address in _read_by(unit, measurers)) as fetches:
+        yield from _decoded_groups(units, measurers, threads, fetches)
+
+
+def _decoded_groups(
+    units: Sequence[Unit], measurers: Sequence[Measurer], threads: ThreadPoolExecutor | None, fetches: Prefetch
+) -> Iterator[Iterator[DecodedUnit]]:
     if threads is None:
         for group in _groups(units, measurers):
-            yield (decode_unit(unit, measurers) for unit in group)
+            yield (decode_unit(unit, measurers, fetches) for unit in group)
         return
     ahead: deque[list[Future[DecodedUnit]]] = deque()
     try:
         for group in _groups(units, measurers):
-            ahead.append([threads.submit(decode_unit, unit, measurers) for unit in group])
+            ahead.append([threads.submit(decode_unit, unit, measurers, fetches) for unit in group])
             if len(ahead) > _GROUPS_AHEAD:
                 yield (future.result() for future in ahead.popleft())
         while ahead:
@@ -114,10 +122,19 @@ def _groups(units: Sequence[Unit], measurers: Sequence[Measurer]) -> Iterator[li
     yield group
 
 
-def decode_unit(unit: Unit, measurers: Sequence[Measurer]) -> DecodedUnit:
-    """Decode a clip and its reference, as far as its measurers need them."""
+def _read_by(unit: Unit, measurers: Sequence[Measurer]) -> Iterator[Address]:
+    """Yield the addresses that decoding a clip reads, in its order."""
+    needs = {need for number in unit.wanted for need in measurers[number].needs}
+    if "audio" in needs and unit.source.decoded is None:
+        yield unit.source.address
+    if "reference_audio" in needs and unit.source.reference is not None:
+        yield Address(unit.source.reference)
+
+
+def decode_unit(unit: Unit, measurers: Sequence[Measurer], fetches: Prefetch) -> DecodedUnit:
+    """Decode a clip and its reference, as far as its measurers need them, from what was read ahead where it was."""
     try:
-        return _decode(unit, measurers)
+        return _decode(unit, measurers, fetches)
     except AudioError as error:
         reason = str(error)
     except MemoryError:
@@ -125,7 +142,7 @@ def decode_unit(unit: Unit, measurers: Sequence[Measurer]) -> DecodedUnit:
     return DecodedUnit(unit, (Read(unit.uid, unit.source.address, None, reason),))
 
 
-def _decode(unit: Unit, measurers: Sequence[Measurer]) -> DecodedUnit:
+def _decode(unit: Unit, measurers: Sequence[Measurer], fetches: Prefetch) -> DecodedUnit:
     """Decode a clip (and its reference) where a wanted measurer reads audio at all.
 
     Raises:
@@ -142,14 +159,16 @@ def _decode(unit: Unit, measurers: Sequence[Measurer]) -> DecodedUnit:
         samples, rate_hz, digest = source.decoded.samples, source.decoded.rate_hz, source.decoded.digest
         peak = Levels.of(samples).peak
     elif "audio" in needs:
-        audio, facts = read_with_facts(source.address, allow_truncated=source.allow_truncated)
+        audio, facts = read_with_facts(
+            source.address, allow_truncated=source.allow_truncated, fetched=fetches.take(source.address)
+        )
         reads.append(Read(unit.uid, source.address, facts))
         samples, rate_hz, digest = audio.samples, audio.rate_hz, facts.digest
         peak = math.nan if facts.peak is None else facts.peak
     if "reference_audio" in needs and source.reference is not None:
         paired = Address(source.reference)
         try:
-            audio, facts = read_with_facts(paired, allow_truncated=source.allow_truncated)
+            audio, facts = read_with_facts(paired, allow_truncated=source.allow_truncated, fetched=fetches.take(paired))
         except AudioError as error:
             problem = f"its reference {source.reference}: {error}"
         else:
@@ -179,26 +198,38 @@ def _decode(unit: Unit, measurers: Sequence[Measurer]) -> DecodedUnit:
     return DecodedUnit(unit, tuple(reads), clip, fault(peak), problem)
 
 
-def read_with_facts(address: Address, *, allow_truncated: bool = False) -> tuple[Decoded, FileFacts]:
+def read_with_facts(
+    address: Address, *, allow_truncated: bool = False, fetched: Fetched | None = None
+) -> tuple[Decoded, FileFacts]:
     """Decode a file, or a part of it, and describe its content.
+
+    Args:
+        address: The file.
+        allow_truncated: As of `read_audio`.
+        fetched: What was read of it ahead.
 
     Raises:
         AudioError: It cannot be read.
     """
     check_regular(address.path)
     try:
-        stat = Path(address.path).stat()
+        # from before it is read: where it changes meanwhile, its content is read anew next time
+        stamp = fetched.stamp if fetched is not None else storage_of(address.path).stamp(address.path)
     except OSError as error:
         raise AudioError(f"cannot be read: {error.strerror}") from error
-    audio = read_audio(address.path, allow_truncated=allow_truncated, span=address.span, packed=address.packed)
+    except UsageError as error:
+        raise AudioError(str(error)) from error
+    audio = read_audio(
+        address.path,
+        allow_truncated=allow_truncated,
+        span=address.span,
+        packed=address.packed,
+        content=None if fetched is None else fetched.content,
+    )
     levels = Levels.of(audio.samples, audio.channel_energy)
     finite = math.isfinite(levels.peak)
     facts = FileFacts(
-        host=host_id(),
-        size=stat.st_size,
-        mtime_ns=stat.st_mtime_ns,
-        ctime_ns=stat.st_ctime_ns,
-        inode=stat.st_ino,
+        **stamp._asdict(),
         digest=content_digest(audio.samples, audio.rate_hz),
         seconds=len(audio.samples) / audio.rate_hz,
         rate_hz=audio.rate_hz,

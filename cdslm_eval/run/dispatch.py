@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from itertools import count
 
 from cdslm_eval.core.progress import Progress
+from cdslm_eval.core.remote.addresses import is_remote
 from cdslm_eval.plugin.execution import Executor, Finished, Lane, Lost, Produced, Task
 from cdslm_eval.run.clip_states import ClipState, ClipStates
 from cdslm_eval.run.decoding import Read
@@ -20,6 +21,8 @@ __all__ = ["Dispatch", "RunnerConfig"]
 
 DECODERS = 4
 """Threads that decode clips for the worker of a device while it measures others."""
+BATCHES_AHEAD = 4
+"""Batches of objects in one task, of which one is not read ahead."""
 _COMMIT_S = 0.1
 
 
@@ -70,7 +73,7 @@ class Dispatch:
         self._tasks: dict[int, tuple[int, tuple[int, ...]]] = {}
         self._numbers = count(1)
         self._current: dict[int, int] = {}
-        self._lanes = Lanes(clip_states, states, pending, self._queues())
+        self._lanes = Lanes(clip_states, states, pending, self._queues(pending))
         self._events: list[Read | Measured] = []
         self._committed = time.monotonic()
         self.seconds: defaultdict[tuple[int, int], float] = defaultdict(float)
@@ -78,12 +81,15 @@ class Dispatch:
         # when a task last began something, or sent an outcome: the time between belongs to what sends the next one
         self._marks: dict[int, float] = {}
 
-    def _queues(self) -> list[ClipQueue]:
+    def _queues(self, pending: Sequence[int]) -> list[ClipQueue]:
         """Return the empty queue of each lane: one for all, or those of the CPU and of the devices."""
         config, devices = self._config, self._devices
         executor, measurers = config.executor, self._clip_states.graph.measurers
         batch = max(measurer.batch_clips for measurer in measurers)
-        shared = ClipQueue(batch, executor.task_clips, lambda: executor.n_workers(config.jobs))
+        # several batches of objects, so that a worker reads the next one while it measures
+        is_far = any(is_remote(self._states[uid].source.path) for uid in pending)
+        task_clips = max(executor.task_clips, BATCHES_AHEAD * batch) if is_far else executor.task_clips
+        shared = ClipQueue(batch, task_clips, lambda: executor.n_workers(config.jobs))
         if not devices:
             return [shared]
         largest = max((measurer.batch_clips for measurer in measurers if runs_on_device(measurer)), default=1)

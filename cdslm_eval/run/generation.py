@@ -16,6 +16,8 @@ from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.core.progress import Progress
+from cdslm_eval.core.remote.addresses import is_remote
+from cdslm_eval.core.storage import storage_of
 from cdslm_eval.plugin.contract import Failed, Generator, Recognizer, Skipped
 from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.plugin.host import Host
@@ -142,10 +144,11 @@ def _prompts_key(prompts: ClipSet | None) -> str:
             parts.append(source.path)
             continue
         try:
-            stat = Path(source.path).stat()
+            stamp = storage_of(source.path).stamp(source.path)
         except OSError as error:
             raise UsageError(f"{source.path}: cannot be read: {error.strerror}") from error
-        parts.append(f"{source.address} {stat.st_size} {stat.st_mtime_ns}")
+        version = stamp.inode if is_remote(source.path) else stamp.mtime_ns
+        parts.append(f"{source.address} {stamp.size} {version}")
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.remote.addresses import is_remote
 from cdslm_eval.core.store import Outcome
 from cdslm_eval.plugin.contract import Metric
 from cdslm_eval.results.channel import ChannelEffect, ChannelReport
@@ -384,7 +385,8 @@ def _copied(measured: Sequence[Measurement], real: Measurement | None) -> dict[s
 
 
 def _paths(clips: ClipSet) -> list[str]:
-    return sorted(f"{Path(source.path).resolve()}{source.address.part}" for source in clips.sources)
+    places = ((source.path, source.address.part) for source in clips.sources)
+    return sorted(f"{path if is_remote(path) else Path(path).resolve()}{part}" for path, part in places)
 
 
 def _same_sets(digests: Mapping[str, Mapping[str, Any]], same_files: Sequence[str]) -> list[str]:

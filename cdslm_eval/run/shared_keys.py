@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.remote.addresses import is_remote
 from cdslm_eval.core.spans import Address
 from cdslm_eval.results.score_result import Take
 
@@ -45,4 +46,4 @@ def shared_takes(systems: Sequence[ClipSet], prompts: ClipSet | None = None) -> 
 
 def _is_file(address: str) -> bool:
     """Return whether an address lies in a file that is there; a file may have a name that ends like a span."""
-    return Path(address).is_file() or Path(Address.parse(address).path).is_file()
+    return is_remote(address) or Path(address).is_file() or Path(Address.parse(address).path).is_file()

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from itertools import islice
 from typing import Any
+
+import numpy as np
+import numpy.typing as npt
 
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.packing import unpack
 from cdslm_eval.core.store import Outcome, Store
-from cdslm_eval.core.store_schema import SOUND_ROW
 from cdslm_eval.plugin.contract import Metric
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.run.row_checks import required_columns, row_check
@@ -19,18 +21,20 @@ from cdslm_eval.stats.sample import Sample, SampleBuilder
 
 __all__ = ["estimate_stored"]
 
+Floats = npt.NDArray[np.float64]
+
+_Check = Callable[[Outcome], bool]
 _CHUNK = 5000
 _LARGEST = 1e300
 _NUMBERS = {int, float, type(None)}
-_ROWS = (
-    f"SELECT NULL, NULL, subject, status, reason, CASE WHEN {SOUND_ROW} THEN data END FROM rows "  # noqa: S608 - constants
-    "WHERE identity = ? ORDER BY subject"
-)
+_ROWS = "SELECT status, reason, data FROM rows WHERE identity = ? ORDER BY subject"
 _ROWS_OF_FILES = (
-    "SELECT path, part, digest, status, reason, "  # noqa: S608 - constants
-    f"CASE WHEN {SOUND_ROW} THEN data END FROM files LEFT JOIN rows ON rows.identity = ? AND rows.subject = digest "
+    "SELECT path, part, digest, status, reason, data "
+    "FROM files LEFT JOIN rows ON rows.identity = ? AND rows.subject = digest "
     "WHERE path >= ? AND path < ? ORDER BY path, part, host"
 )
+_Stored = tuple[object, object, object]
+"""Status, reason and data of a row as the database has them: any of them may be damaged."""
 
 
 def estimate_stored(
@@ -100,7 +104,7 @@ def _sample(store: Store, ident: str, metric: Metric, start: str | None) -> Samp
     is_sound = row_check(metric)
     any_row = False
     while chunk := list(islice(rows, _CHUNK)):
-        any_row = any_row or any(status is not None for *_, status, _, _ in chunk)
+        any_row = any_row or any(status is not None for status, _, _ in chunk)
         _add(builder, chunk, columns, is_sound)
     if not any_row:
         where = f"files whose path starts with {start!r}" if start is not None else "its clips"
@@ -112,48 +116,62 @@ def _sample(store: Store, ident: str, metric: Metric, start: str | None) -> Samp
 
 
 def _each_file_once(rows: Iterator[tuple[Any, ...]]) -> Iterator[tuple[Any, ...]]:
-    """Leave out files that several hosts know by one path and content."""
+    """Yield status, reason and data, without files that several hosts know by one path and content."""
     last: tuple[Any, ...] = ()
     for row in rows:
         if row[:3] != last:
-            yield row
+            yield row[3:]
         last = row[:3]
 
 
-def _add(builder: SampleBuilder, chunk: Sequence[tuple[Any, ...]], columns: Sequence[str], is_sound: Any) -> None:
+def _add(builder: SampleBuilder, chunk: Sequence[_Stored], columns: Sequence[str], is_sound: _Check) -> None:
     """Add rows of a store, many at once where they are measured and hold numbers alone."""
-    texts = [data for *_, data in chunk if data is not None]
-    # one text for many rows: parsing each alone takes twice as long; each is an object, so that none can end another
-    joined = f"[{','.join(texts)}]"
-    parsed = iter(json.loads(joined, object_hook=unpack if '"float32"' in joined else None))
-    if len(texts) == len(chunk):
-        rows = list(parsed)
-        if (values := _number_columns(rows, columns)) is not None:
-            builder.add_numbers(values, len(rows))
-            return
-        parsed = iter(rows)
-    for *_, status, reason, data in chunk:
-        row: Mapping[str, Any] = next(parsed) if data is not None else {}
+    measured = [row for row in chunk if row[0] == "ok"]
+    rows = _parsed([data for _, _, data in measured])
+    if rows is not None and (values := _number_columns(rows, columns)) is not None:
+        # which clip of a set a row belongs to is not in a store, so that those that were not scored may follow
+        builder.add_numbers(values, len(rows))
+        chunk = [row for row in chunk if row[0] != "ok"]
+    for status, reason, data in chunk:
         if status is None:
             builder.add_missing("failed", "was not measured")
         elif status in ("skipped", "failed") and isinstance(reason, str):
-            builder.add_missing(status, reason)
-        elif data is not None and is_sound(Outcome("ok", "", row)):
-            builder.add_row({name: row[name] for name in columns})
+            builder.add_missing(str(status), reason)
+        elif status == "ok" and (own := _parsed([data])) and is_sound(Outcome("ok", "", own[0])):
+            builder.add_row({name: own[0][name] for name in columns})
         else:
             builder.add_missing("failed", "its row in the store is damaged")
 
 
-def _number_columns(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> dict[str, list[float | None]] | None:
-    """Return the columns of rows that all hold numbers or nothing there, else None."""
-    values: dict[str, list[float | None]] = {}
+def _parsed(texts: Sequence[object]) -> list[dict[str, Any]] | None:
+    """Return the objects of JSON texts, or None where one is no such text."""
+    if not texts or set(map(type, texts)) != {str}:
+        return None
+    # one text for many rows: parsing each alone takes twice as long
+    joined = f"[{','.join(texts)}]"  # type: ignore[arg-type] # all are texts
+    try:
+        parsed = json.loads(joined, object_hook=unpack if '"float32"' in joined else None)
+    except (ValueError, TypeError, RecursionError):
+        return None
+    # damaged texts may end, or continue, each other
+    return parsed if len(parsed) == len(texts) and set(map(type, parsed)) == {dict} else None
+
+
+def _number_columns(rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> dict[str, Floats] | None:
+    """Return the columns of rows that all hold finite numbers or nothing there, `[rows]`, else None."""
+    values: dict[str, Floats] = {}
     for name in columns:
         try:
-            values[name] = [row[name] for row in rows]
-        except KeyError:
+            entries = [row[name] for row in rows]
+            kinds = set(map(type, entries))
+            if not kinds <= _NUMBERS:
+                return None
+            # numpy reads None as NaN
+            column = np.array(entries, np.float64)
+        except (KeyError, OverflowError):  # a whole number of a thousand digits
             return None
-        if not set(map(type, values[name])) <= _NUMBERS:
+        absent = entries.count(None) if type(None) in kinds else 0
+        if np.count_nonzero(np.abs(column) <= _LARGEST) != len(column) - absent:
             return None
-        if max((abs(value) for value in values[name] if value is not None), default=0.0) > _LARGEST:
-            return None
+        values[name] = column
     return values

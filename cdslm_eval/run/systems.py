@@ -10,6 +10,7 @@ from cdslm_eval.core import speakers
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import UnknownNameError, UsageError
+from cdslm_eval.core.remote.addresses import has_scheme
 from cdslm_eval.plugin.contract import Generator
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.specs import FileSpec
@@ -97,7 +98,7 @@ def _is_array(item: object) -> bool:
 
 def _open_text(host: Host, text: str, generate: Generate | None, ignore_columns: Sequence[str]) -> ClipSet:
     """Open a path, or the generator that a text names."""
-    if Path(text).exists():
+    if has_scheme(text) or Path(text).exists():
         return ClipSet.open(text, ignore_columns=ignore_columns)
     known = host.registered("generator")
     name = text.partition(":")[0]

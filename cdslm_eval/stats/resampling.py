@@ -134,13 +134,20 @@ def jackknife(
     else:
         # t of 199 degrees is all but normal: more groups would cost evaluations and gain next to nothing
         groups, count = clusters.deal(GROUPS, rng), GROUPS
+    everything = np.ones(len(groups))
+    value = float(statistic.evaluate(columns, everything[None])[0])
+    if statistic.additive and all(column.ndim == 1 for column in columns.values()):
+        # each of 200 rows of weights of ten million clips would read all of them
+        sizes = np.bincount(groups, minlength=count).astype(float)
+        columns = {name: np.bincount(groups, column, count) / sizes for name, column in columns.items()}
+        groups, everything = np.arange(count), sizes
     # 51 MB of weights at once, or one group's: those of 64 groups of ten million clips would be 5 GB
     step = max(1, min(_CHUNK, _CHUNK * _CHUNK_CLIPS // len(groups)))
     parts = [
-        statistic.evaluate(columns, (groups != np.arange(start, min(start + step, count))[:, None]).astype(float))
+        statistic.evaluate(columns, (groups != np.arange(start, min(start + step, count))[:, None]) * everything)
         for start in range(0, count, step)
     ]
-    return Jackknife(float(statistic.evaluate(columns, np.ones((1, len(groups))))[0]), np.concatenate(parts))
+    return Jackknife(value, np.concatenate(parts))
 
 
 def jackknife_se(without: Floats) -> float:

@@ -163,11 +163,10 @@ class SampleBuilder:
         self._scored.append(self._clips)
         self._clips += 1
 
-    def add_numbers(self, columns: Mapping[str, Sequence[float | None]], rows: int) -> None:
-        """Add clips that were scored and whose rows hold numbers alone, column by column."""
+    def add_numbers(self, columns: Mapping[str, Floats], rows: int) -> None:
+        """Add clips that were scored and whose rows hold numbers alone, column by column, `[rows]` each."""
         for name, values in columns.items():
-            filled = values if None not in values else (math.nan if value is None else value for value in values)
-            self._numbers.setdefault(name, array("d")).extend(filled)  # type: ignore[arg-type]
+            self._numbers.setdefault(name, array("d")).frombytes(values.tobytes())
         self._scored.extend(range(self._clips, self._clips + rows))
         self._clips += rows
 

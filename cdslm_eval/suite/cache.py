@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core.clips import ClipSet
+from cdslm_eval.core.remote.addresses import is_remote
 from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store import Store
 from cdslm_eval.plugin.execution import Executor
@@ -19,7 +20,7 @@ from cdslm_eval.results.differences import Difference
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.results.recognition_gain import RecognitionGain
 from cdslm_eval.results.score_result import Exemplar, Failure, NgramContribution, ScoreResult
-from cdslm_eval.run import unchanged
+from cdslm_eval.run.clip_states import current_stamps
 from cdslm_eval.run.contents import read_contents
 
 __all__ = ["cache_key", "cached_differences", "cached_scores", "read_copies"]
@@ -105,11 +106,14 @@ def read_copies(store: Store, executor: Executor, sets: Sequence[ClipSet], jobs:
         sets: The clips.
         jobs: Worker processes.
     """
-    addresses = sorted({address for clips in sets for source in clips.sources for address in source.addresses})
+    every = {address for clips in sets for source in clips.sources for address in source.addresses}
+    # objects would be read twice, which costs more than measuring a copy
+    addresses = sorted(address for address in every if not is_remote(address.path))
     known = store.files(addresses)
+    stamps = current_stamps(())
     size_of: dict[Address, int] = {}
     for address in addresses:
-        if address not in known or not unchanged(address.path, known[address]):
+        if address not in known or stamps(address.path) != known[address].stamp:
             try:
                 size_of[address] = Path(address.path).stat().st_size
             except OSError:

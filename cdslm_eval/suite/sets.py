@@ -9,6 +9,7 @@ from typing import Any, Literal, TypeVar
 
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import EvalError, UsageError, did_you_mean
+from cdslm_eval.core.remote.addresses import has_scheme
 from cdslm_eval.core.speakers import speakers_from
 from cdslm_eval.core.toml import Problems
 from cdslm_eval.plugin.contract import text_files
@@ -149,7 +150,7 @@ def _planned(
     problems: Problems,
 ) -> PlannedSet:
     if spec.path is not None:
-        clips = ClipSet.open(suite.folder / spec.path, name=key[1], ignore_columns=spec.ignore_columns)
+        clips = ClipSet.open(_located(suite, spec.path), name=key[1], ignore_columns=spec.ignore_columns)
         if spec.allow_truncated:
             clips = clips.allowing_truncated()
         if spec.speakers_from is not None:
@@ -168,6 +169,11 @@ def _planned(
     count, seconds = spec.count or whole.count, spec.seconds or whole.seconds
     call = GeneratorCall(text, prompts, count, seconds, seed, tuple(spec.ignore_columns))
     return PlannedSet(key, call=call)
+
+
+def _located(suite: Suite, path: str) -> Path | str:
+    """Return where a path of a suite lies: an object, or a file relative to the suite's folder."""
+    return path if has_scheme(path) else suite.folder / path
 
 
 def _check_inside(suite: Suite, host: Host, spec: str) -> None:

@@ -119,11 +119,11 @@ def test_the_next_batch_is_decoded_while_one_is_measured(tone_set, monkeypatch):
     decoded, decode = [], decoding.decode_unit
     ahead = threading.Event()
 
-    def noted(unit, measurers):
+    def noted(unit, measurers, fetches):
         decoded.append(unit.uid)
         if len(decoded) == 8:
             ahead.set()
-        return decode(unit, measurers)
+        return decode(unit, measurers, fetches)
 
     class Waits(Metric):
         name = "waits"

@@ -39,8 +39,8 @@ def test_missing_and_damaged_rows_are_counted_and_paths_without_rows_are_named(s
     metric = Host().resolve("metric", "signal")
     with Store(path) as store:
         ((ident,),) = store.query("SELECT DISTINCT identity FROM rows WHERE identity LIKE 'signal%'")
-        first, second, third = (
-            s for (s,) in store.query("SELECT subject FROM rows WHERE identity = ? ORDER BY subject LIMIT 3", [ident])
+        first, second, third, fourth, fifth = (
+            s for (s,) in store.query("SELECT subject FROM rows WHERE identity = ? ORDER BY subject LIMIT 5", [ident])
         )
         with store.writing():
             store.put_row(ident, first, Outcome("failed", "too loud", {}))
@@ -49,9 +49,12 @@ def test_missing_and_damaged_rows_are_counted_and_paths_without_rows_are_named(s
             [ident, second],
         )
         store.query("DELETE FROM rows WHERE identity = ? AND subject = ?", [ident, third])
+        # texts that are no objects alone, and two of them together
+        store.query("UPDATE rows SET data = '{\"a\": [' WHERE identity = ? AND subject = ?", [ident, fourth])
+        store.query("UPDATE rows SET data = ']}, {}' WHERE identity = ? AND subject = ?", [ident, fifth])
     with Store(path, read_only=True) as store:
         duration = estimate_stored(store, metric, system=f"{folder}/")[0]
-        assert (duration.n_scored, duration.n_failed) == (wanted["duration"].n_scored - 3, 3)
+        assert (duration.n_scored, duration.n_failed) == (wanted["duration"].n_scored - 5, 5)
         with pytest.raises(UsageError, match="no row of signal"):
             estimate_stored(store, metric, system="/elsewhere/")
         with pytest.raises(UsageError, match="no rows of pjsd"):

@@ -142,6 +142,23 @@ def test_perplexity_is_bounded_on_the_scale_of_its_logarithm():
     assert (ppl.low, ppl.high) == pytest.approx((math.exp(rate.low), math.exp(rate.high)))
 
 
+class CubedRatio(RatioOfSums):
+    """A ratio of the sums of cubes: not what the sums of groups give."""
+
+    def evaluate(self, columns, weights):
+        return super().evaluate({name: values**3 for name, values in columns.items()}, weights)
+
+
+@pytest.mark.parametrize("statistic", [Mean("a"), RatioOfSums("a", "b"), Perplexity("a", "b"), CubedRatio("a", "b")])
+@pytest.mark.parametrize("clusters", [Clusters.alone(700), Clusters.of(n % 23 for n in range(700))])
+def test_groups_of_clips_are_left_out_of_any_statistic_as_by_hand(statistic, clusters):
+    rng = np.random.default_rng(11)
+    columns = {name: rng.gamma(2.0, size=700) + 0.1 for name in statistic.columns}
+    groups = clusters.numbers if clusters.count == 23 else clusters.deal(200, np.random.default_rng(4))
+    rest = [statistic.evaluate(columns, (groups != group).astype(float)[None])[0] for group in range(groups.max() + 1)]
+    assert jackknife(statistic, columns, clusters, np.random.default_rng(4)).without == pytest.approx(rest, rel=1e-12)
+
+
 class Midrange(WeightedStatistic):
     """Middle of least and largest value: not smooth in the weights."""
 
