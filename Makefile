@@ -5,7 +5,7 @@ PIP := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c const
 
 PLUGINS := $(patsubst %/pyproject.toml,./%,$(wildcard plugins/*/pyproject.toml))
 
-.PHONY: demo test wheel-test lint bench docs fuzz
+.PHONY: demo test wheel-test lint bench bench-gpu docs fuzz
 
 demo: .venv/demo.done
 	$(BIN)/cdslm-eval demo --out demo
@@ -35,6 +35,10 @@ docs: .venv/docs.done
 bench: .venv/dev.done
 	$(PIP) -e '.[bench]'
 	$(BIN)/python -m pytest benchmarks -q -o python_files="bench_*.py" --benchmark-json=benchmarks/results/latest.json
+
+# by the python of the environment that has torch; installs nothing and needs no network
+bench-gpu:
+	$(if $(wildcard $(BIN)/python),$(BIN)/python,$(PYTHON)) benchmarks/bench_gpu.py --out benchmarks/results/gpu.json $(BENCH_GPU)
 
 .venv/demo.done: pyproject.toml constraints.txt $(wildcard plugins/perceptual/pyproject.toml plugins/phones/pyproject.toml)
 	test -x $(BIN)/python || $(PYTHON) -m venv .venv

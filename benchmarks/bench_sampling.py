@@ -36,7 +36,7 @@ def network(size: str, dtype: torch.dtype = torch.float32) -> MMDiT:
     depth, patch, context, frames, *_ = SIZES[size]
     config = Config.from_depth(depth, patch=patch, context_frames=context, continuation_frames=frames)
     model = MMDiT(config).eval()
-    initialise(model, config, torch.Generator().manual_seed(0))
+    initialise(model, config, 0)
     return model.to(dtype)
 
 

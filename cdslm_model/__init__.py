@@ -15,10 +15,11 @@ if TYPE_CHECKING:
     from cdslm_model.data.windows import Shards, read_spec
     from cdslm_model.devices import matrix_rate, pick_device, precision
     from cdslm_model.errors import CheckpointError, DataError, ModelError, NotANumberError, TrainingError
-    from cdslm_model.files import locked, sha256, write_json, written_whole
+    from cdslm_model.files import locked, read_json, sha256, write_json, written_whole
     from cdslm_model.sample.pictures import draw_set
     from cdslm_model.sample.vocoder import find_vocoder
     from cdslm_model.seeding import random_source
+    from cdslm_model.train.distributed import World, open_world
     from cdslm_model.train.jobs import (
         RESULT,
         Job,
@@ -34,7 +35,7 @@ if TYPE_CHECKING:
     from cdslm_model.train.journal import Journal
     from cdslm_model.train.loop import run
     from cdslm_model.train.schedule import WarmupStableDecay
-    from cdslm_model.train.settings import RunSettings
+    from cdslm_model.train.settings import PRECISIONS, RunSettings
     from cdslm_model.train.stopping import noted_signals
 
 _MODULES = {
@@ -43,10 +44,11 @@ _MODULES = {
     "data.windows": ("Shards", "read_spec"),
     "devices": ("matrix_rate", "pick_device", "precision"),
     "errors": ("CheckpointError", "DataError", "ModelError", "NotANumberError", "TrainingError"),
-    "files": ("locked", "sha256", "write_json", "written_whole"),
+    "files": ("locked", "read_json", "sha256", "write_json", "written_whole"),
     "sample.pictures": ("draw_set",),
     "sample.vocoder": ("find_vocoder",),
     "seeding": ("random_source",),
+    "train.distributed": ("World", "open_world"),
     "train.jobs": (
         "RESULT",
         "Job",
@@ -62,12 +64,13 @@ _MODULES = {
     "train.journal": ("Journal",),
     "train.loop": ("run",),
     "train.schedule": ("WarmupStableDecay",),
-    "train.settings": ("RunSettings",),
+    "train.settings": ("PRECISIONS", "RunSettings"),
     "train.stopping": ("noted_signals",),
 }
 _OWNERS = {name: module for module, names in _MODULES.items() for name in names}
 
 __all__ = [
+    "PRECISIONS",
     "RESULT",
     "Checkpoint",
     "CheckpointError",
@@ -84,6 +87,7 @@ __all__ = [
     "Shards",
     "TrainingError",
     "WarmupStableDecay",
+    "World",
     "check_length",
     "check_settings",
     "check_speech",
@@ -97,9 +101,11 @@ __all__ = [
     "matrix_rate",
     "noted_signals",
     "open_speech",
+    "open_world",
     "pick_device",
     "precision",
     "random_source",
+    "read_json",
     "read_spec",
     "result_counts",
     "run",

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from cdslm_model.errors import CheckpointError, TrainingError
 from cdslm_model.files import no_room, read_json, sha256, sync, write_json
+from cdslm_model.tensor_files import save_tensors
 
 __all__ = ["Checkpoint", "find_checkpoint", "last_checkpoint", "save_checkpoint"]
 
@@ -110,9 +111,6 @@ def save_checkpoint(
     Raises:
         TrainingError: The disk is full; earlier checkpoints are untouched.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import save_file
-
     folder = run / FOLDER / f"step-{step:09d}"
     # its name does not match the pattern of checkpoints: a half-written one is never resumed from
     half = folder.with_name(f".{folder.name}.part")
@@ -123,10 +121,9 @@ def save_checkpoint(
         files = {}
         for name, values in parts:
             path, needed = half / f"{name}.safetensors", sum(tensor.nbytes for tensor in values.values())
-            save_file(dict(values), path)
+            files[path.name] = save_tensors(path, values)
             # synced before the rename, which could otherwise reach the disk before the data does
             sync(path)
-            files[path.name] = sha256(path)
             # Release before the next part is gathered
             del values
         record = {**facts, "format": FORMAT, "step": step, "files": files}
@@ -137,7 +134,7 @@ def save_checkpoint(
             shutil.rmtree(folder)
         half.rename(folder)
         sync(folder.parent)
-    except (OSError, SafetensorError) as error:
+    except OSError as error:
         shutil.rmtree(half, ignore_errors=True)
         if not no_room(error):
             raise TrainingError(f"{folder}: cannot be written: {error}.{_others(folder)}") from error

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 
 import numpy as np
 import numpy.typing as npt
@@ -84,15 +84,8 @@ def tracks_of(
         left_out=left_out,
         reason="the slope of this kind of value is not estimated",
     )
-    change = statistic.change(windows)
-    # a change is no share, whatever the value is
-    changes: Sequence[Estimate | None] = [None] * len(statistic.names(context.name))
-    if change is not None:
-        changes = change.estimate(chosen, reference, dataclasses.replace(context, unit="")).estimates
-    tracks = []
-    for name, changed in zip(statistic.names(context.name), changes, strict=True):
-        headlines = [estimates[name].headline() for estimates in by_window]
-        track = dataclasses.replace(
+    tracks = [
+        dataclasses.replace(
             common,
             name=name,
             values=tuple(headline.value for headline in headlines),
@@ -100,13 +93,19 @@ def tracks_of(
             highs=tuple(headline.high for headline in headlines),
             n_scored=tuple(estimates[name].n_scored for estimates in by_window),
         )
-        if changed is not None:
-            rows = own == 0
-            clusters = chosen.clusters.take(rows).count
-            margin = statistic.change_margin(by_window[0][name], clusters) if clusters else math.nan
-            track = _with_change(track, changed, margin)
-        tracks.append(track)
-    return tracks
+        for name in statistic.names(context.name)
+        for headlines in [[estimates[name].headline() for estimates in by_window]]
+    ]
+    change = statistic.change(windows)
+    if change is None:
+        return tracks
+    # a change is no share, whatever the value is
+    changes = change.estimate(chosen, reference, dataclasses.replace(context, unit="")).estimates
+    clusters = chosen.clusters.take(own == 0).count
+    return [
+        _with_change(track, changed, statistic.change_margin(first, clusters) if clusters else math.nan)
+        for track, changed, first in zip(tracks, changes, by_window[0].values(), strict=True)
+    ]
 
 
 def _with_change(track: Track, change: Estimate, margin: float) -> Track:

@@ -27,6 +27,7 @@ __all__ = [
     "EmaShare",
     "EndShare",
     "Gamma",
+    "HeadDim",
     "JoinSpeakers",
     "Lr",
     "Mix",
@@ -37,10 +38,13 @@ __all__ = [
     "Precision",
     "Probe",
     "Recipe",
+    "Recompute",
     "RotaryBase",
     "SaveEvery",
+    "SaveMinutes",
     "Schedule",
     "Seed",
+    "ShardGroup",
     "StaticContext",
     "Steps",
     "Target",
@@ -131,6 +135,9 @@ Seed = Annotated[int, typer.Option("--seed", min=0, help="Of weights, windows, n
 ValidWindows = Annotated[int, typer.Option("--valid-windows", min=1, help="Held-out windows.")]
 ValidEvery = Annotated[int, typer.Option("--valid-every", min=1, help="Steps between validations.")]
 SaveEvery = Annotated[int, typer.Option("--save-every", min=1, help="Steps between checkpoints.")]
+SaveMinutes = Annotated[
+    float | None, typer.Option("--save-minutes", min=0.0, help="Minutes between checkpoints, in place of --save-every.")
+]
 Vocoder = Annotated[str, typer.Option("--vocoder", help="Turns log-mels into samples in generation.")]
 Probe = Annotated[
     bool, typer.Option("--probe/--no-probe", help="Measure the use of the context at the end (cdslm probe).")
@@ -143,4 +150,17 @@ Device = Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N
 CompileNetwork = Annotated[
     bool | None, typer.Option("--compile/--no-compile", help="Let torch compile the network (default: on a GPU).")
 ]
+Recompute = Annotated[
+    int | None,
+    typer.Option(
+        "--recompute",
+        min=0,
+        help="First blocks whose activations are recomputed, to save memory (default: what a GPU's memory needs).",
+    ),
+]
+ShardGroup = Annotated[
+    int | None,
+    typer.Option("--shard-group", min=1, help="Processes that share one copy of the weights (default: all)."),
+]
+HeadDim = Annotated[int, typer.Option("--head-dim", help="Dimension of an attention head: 64, or 128 for recent GPUs.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print the result as JSON.")]

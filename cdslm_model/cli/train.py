@@ -41,6 +41,7 @@ def train(
     join_speakers: options.JoinSpeakers = False,
     mix: options.Mix = None,
     patch: options.Patch = 1,
+    head_dim: options.HeadDim = 64,
     schedule: options.Schedule = "cosine",
     target: options.Target = "v",
     zero_terminal_snr: options.ZeroTerminalSnr = True,
@@ -66,11 +67,14 @@ def train(
     valid_windows: options.ValidWindows = 512,
     valid_every: options.ValidEvery = 250,
     save_every: options.SaveEvery = 250,
+    save_minutes: options.SaveMinutes = None,
     probe: options.Probe = True,
     vocoder: options.Vocoder = "griffin-lim",
     precision: options.Precision = "auto",
     device: options.Device = "auto",
     compile_network: options.CompileNetwork = None,
+    recompute: options.Recompute = None,
+    shard_group: options.ShardGroup = None,
     plan: options.Plan = False,
     as_json: options.AsJson = False,
 ) -> None:
@@ -98,7 +102,9 @@ def train(
         find_vocoder(vocoder, read_spec(train_on))
     chosen = dataclasses.asdict(find_recipe(recipe))
     chosen |= {name: values[name] for name in chosen if values[name] is not None}
-    config = _config(depth, patch, context_seconds, continuation_seconds, chosen["rotary_base"], static_context)
+    config = _config(
+        depth, patch, context_seconds, continuation_seconds, chosen["rotary_base"], static_context, head_dim
+    )
     buckets = {
         "context_buckets": _buckets(context_buckets, config.context_frames),
         "continuation_buckets": _buckets(continuation_buckets, config.continuation_frames),
@@ -118,6 +124,8 @@ def train(
         device=device,
         quiet=is_quiet(),
         compile=compile_network,
+        recompute=recompute,
+        shard_group=shard_group,
         probe=(lambda saved: run_probe(saved, train_on, held_out, min(128, max(2, valid_windows)), device))
         if probe
         else None,
@@ -156,6 +164,7 @@ def _config(
     continuation_seconds: float,
     rotary_base: float,
     static_context: bool,
+    head_dim: int,
 ) -> Config:
     from cdslm_model.data.mel import MelSpec
     from cdslm_model.net.config import Config
@@ -169,6 +178,7 @@ def _config(
         context_frames=context,
         continuation_frames=continuation,
         rotary_base=rotary_base,
+        head_dim=head_dim,
         static_context=static_context,
     )
 

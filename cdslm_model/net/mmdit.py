@@ -20,6 +20,7 @@ from collections.abc import Iterator, Mapping, Sequence
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint
 
 from cdslm_model.errors import ModelError
 from cdslm_model.net.config import TIME_FEATURES, Config
@@ -192,10 +193,14 @@ class MMDiT(nn.Module):
     Args:
         config: Its shape.
         table: The parametrization, for the multipliers of branches and output.
+
+    Attributes:
+        recompute: The first blocks whose activations are computed again in the backward pass, and not kept.
     """
 
     def __init__(self, config: Config, table: Table = TABLE) -> None:
         super().__init__()
+        self.recompute = 0
         d, patch = config.width, config.patch
         self.config = config
         self._output_multiplier = table.multiplier("output", config)
@@ -337,8 +342,11 @@ class MMDiT(nn.Module):
         still = self._condition(torch.zeros_like(time)) if self.config.static_context else condition
         times = [*[still] * self._conditions, condition]
         hidden: Sequence[Tensor] = tokens
-        for block in self.blocks:
-            hidden = block(hidden, times, layout)
+        for index, block in enumerate(self.blocks):
+            if index < self.recompute and torch.is_grad_enabled():
+                hidden = checkpoint(block, hidden, times, layout, use_reentrant=False)
+            else:
+                hidden = block(hidden, times, layout)
         return self._projected(hidden[-1])
 
     def _condition(self, time: Tensor) -> Tensor:

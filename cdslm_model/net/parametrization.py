@@ -11,7 +11,7 @@ Source:
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
@@ -20,8 +20,7 @@ from cdslm_model.errors import ModelError
 from cdslm_model.net.config import Config
 
 if TYPE_CHECKING:
-    import torch
-    from torch import nn
+    from torch import Tensor, nn
 
 __all__ = [
     "BASE_DEPTH",
@@ -143,34 +142,41 @@ def parameters_by_role(model: nn.Module) -> Iterator[tuple[str, str, nn.Paramete
 def initialise(
     model: nn.Module,
     config: Config,
-    generator: torch.Generator,
+    seed: int,
     table: Table = TABLE,
     attention_bias: float = 0.0,
+    place: Callable[[Tensor, Tensor], Tensor] | None = None,
 ) -> None:
-    """Fill every parameter of a network.
+    """Fill every parameter of a network, each from a random source of its own, named like it.
+
+    Values depend on seed, name and shape only: not on the device, the order of the modules, or how it is sharded.
 
     Args:
-        model: An `MMDiT`, or a wrapper of it.
+        model: An `MMDiT`, on the device where its values are drawn.
         config: Its shape.
-        generator: Source of all random values, on its own device, in the order of the modules.
+        seed: Of all random values.
         table: The parametrization.
         attention_bias: Of queries and keys. The rotary embedding turns an equal bias of both into a preference for
             tokens that are near in time, which a network with biases of 0 must first learn.
+        place: Called with a whole value and its parameter; returns it sharded like the parameter.
     """
     import torch
+
+    from cdslm_model.noise import clip_noise
 
     with torch.no_grad():
         for name, role, parameter in parameters_by_role(model):
             start = table[role].start
             if isinstance(start, float):
-                parameter.fill_(start)
+                value = torch.full(parameter.shape, start, device=parameter.device)
                 if name.endswith("qkv.bias"):
                     # not those of the values, the last third of the joint projection
-                    parameter[: 2 * config.width] = attention_bias
+                    value[: 2 * config.width] = attention_bias
             else:
-                # on the generator's device: the values must not depend on where the network is
-                drawn = torch.randn(parameter.shape, generator=generator, device=generator.device)
-                parameter.copy_(drawn * parameter.shape[-1] ** -0.5)
+                rows, columns = parameter.shape
+                value = clip_noise(seed, [f"parameter {name}"], rows, columns, parameter.device)[0] * columns**-0.5
+            # one whole parameter at a time: the network as a whole may fit into no single process
+            parameter.copy_(value if place is None else place(value, parameter))
 
 
 def optimizer_groups(

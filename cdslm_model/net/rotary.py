@@ -68,7 +68,7 @@ def joint_qkv_reference(
     for which in (_QUERY, _KEY):
         normed = torch.cat(
             [
-                functional.rms_norm(qkv[..., which, :, :].to(exact), pair[which].shape, pair[which], NORM_EPS)
+                functional.rms_norm(qkv[..., which, :, :].to(exact), pair[which].shape, pair[which].to(exact), NORM_EPS)
                 for qkv, pair in zip(projected, norm_scales, strict=True)
             ],
             dim=-3,

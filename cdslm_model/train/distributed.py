@@ -11,11 +11,12 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.distributed.tensor import DTensor, distribute_tensor
+from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 
 from cdslm_model.devices import pick_device
+from cdslm_model.errors import ModelError
 
-__all__ = ["World", "like", "local", "open_world", "spread", "whole"]
+__all__ = ["World", "gathered", "like", "local", "open_world", "replicated", "spread"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +33,36 @@ class World:
     size: int
     device: torch.device
 
-    def shard(self, model: nn.Module) -> None:
-        """Shard a model's parameters over the processes (FSDP2), block by block; no effect in a single process."""
+    def shard(self, model: nn.Module, dtype: torch.dtype = torch.float32, group: int | None = None) -> None:
+        """Shard a model's parameters over the processes (FSDP2), block by block; no effect in a single process.
+
+        Args:
+            model: Its `blocks` are gathered one at a time.
+            dtype: In which parameters are gathered; gradients are summed in float32.
+            group: Processes that share one copy; each group is a replica (HSDP). None is one copy over all.
+
+        Raises:
+            ModelError: The processes do not divide into such groups.
+        """
+        if group is not None and (group < 1 or self.size % group):
+            raise ModelError(f"{self.size} processes do not divide into groups of {group}; use --shard-group")
         if self.size == 1:
             return
         from torch.distributed.device_mesh import init_device_mesh
-        from torch.distributed.fsdp import fully_shard
+        from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
 
-        mesh = init_device_mesh(self.device.type, (self.size,))
+        replicas = 1 if group is None else self.size // group
+        # the mesh of one dimension is that of plain FSDP2, the one of two that of HSDP
+        shape = (self.size,) if replicas == 1 else (replicas, self.size // replicas)
+        mesh = init_device_mesh(self.device.type, shape, mesh_dim_names=("replicate", "shard")[-len(shape) :])
+        # inputs stay as they are: the diffusion time would be rounded to 8 bits
+        policy = MixedPrecisionPolicy(
+            param_dtype=None if dtype == torch.float32 else dtype, reduce_dtype=torch.float32, cast_forward_inputs=False
+        )
         # blocks first: the root's group then takes only the parameters that no inner group holds
         for block in model.get_submodule("blocks").children():
-            fully_shard(block, mesh=mesh)
-        fully_shard(model, mesh=mesh)
+            fully_shard(block, mesh=mesh, mp_policy=policy)
+        fully_shard(model, mesh=mesh, mp_policy=policy)
 
     def sum(self, value: Tensor) -> Tensor:
         """Return the sum of a tensor over all processes."""
@@ -94,11 +113,18 @@ def open_world(device: str) -> Iterator[World]:
         dist.destroy_process_group()
 
 
-def whole(value: Tensor) -> Tensor:
-    """Return a parameter, its gradient or a moment of it, gathered on the CPU; a collective call."""
+def gathered(value: Tensor) -> Tensor:
+    """Return a parameter, a moment or a norm, gathered on its device; a collective call."""
     detached = value.detach()
-    # safetensors refuses tensors that are not contiguous
-    return (detached.full_tensor() if isinstance(detached, DTensor) else detached).cpu().contiguous()
+    return detached.full_tensor() if isinstance(detached, DTensor) else detached
+
+
+def replicated(value: Tensor, parameter: Tensor) -> Tensor:
+    """Return a value that all processes hold, in a form that can be used together with a parameter."""
+    if isinstance(parameter, DTensor):
+        mesh = parameter.device_mesh
+        return DTensor.from_local(value, mesh, [Replicate()] * mesh.ndim, run_check=False)
+    return value
 
 
 def local(value: Any) -> Tensor:
@@ -109,11 +135,12 @@ def local(value: Any) -> Tensor:
 
 
 def like(value: Tensor, parameter: Tensor) -> Tensor:
-    """Return a whole tensor sharded as a parameter is."""
+    """Return a whole tensor, which every process has, sharded as a parameter is."""
+    moved = value.to(parameter.device)
     if isinstance(parameter, DTensor):
-        # collective: the first process's values are scattered, so all processes must restore in one order
-        return distribute_tensor(value.to(parameter.device), parameter.device_mesh, parameter.placements)
-    return value.to(parameter.device)
+        # without a source: each process takes its part of its own copy, and nothing is sent
+        return distribute_tensor(moved, parameter.device_mesh, parameter.placements, src_data_rank=None)
+    return moved
 
 
 def spread(part: Tensor, parameter: Tensor) -> Tensor:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import math
 import signal
-from collections.abc import Iterator, Mapping
+import time
+from collections import deque
+from collections.abc import Generator, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -15,7 +18,10 @@ from cdslm_model.train.schedule import WarmupStableDecay
 from cdslm_model.train.settings import RunSettings
 from cdslm_model.train.stopping import Interrupted
 
-__all__ = ["Trainable", "run"]
+__all__ = ["LATE_STEPS", "Trainable", "run"]
+
+LATE_STEPS = 4
+"""Steps after which loss and norm are read: a GPU has these steps to work on while the CPU waits for the values."""
 
 
 class Trainable(Protocol):
@@ -23,8 +29,11 @@ class Trainable(Protocol):
 
     step: int
 
-    def advance(self, schedule: WarmupStableDecay, until: int) -> Iterator[dict[str, float]]:
-        """Train up to a step, yielding loss, learning rate and gradient norm of each step."""
+    def advance(self, schedule: WarmupStableDecay, until: int) -> Iterator[Mapping[str, float]]:
+        """Train up to a step, yielding loss, learning rate and gradient norm of each step.
+
+        Values may still be under way; they are read some steps later. At the end all that was saved is complete.
+        """
 
     def validate(self) -> dict[str, float | None]:
         """Return "val_loss" and its standard error "val_loss_se" on held-out windows."""
@@ -33,7 +42,7 @@ class Trainable(Protocol):
         """Write a checkpoint, keeping those of protected steps."""
 
     def any(self, flag: bool) -> bool:
-        """Return whether the flag is set in any process."""
+        """Return whether the flag is set in any process; with several, only at some steps, False at the others."""
 
 
 def run(
@@ -65,25 +74,37 @@ def run(
         TrainingError: The loss is not a number; the message names the last good checkpoint.
     """
     validation: dict[str, float | None] = {}
+    log, steps = _Log(journal), trainer.advance(schedule, until)
+    saved = time.monotonic()
     try:
-        for values in trainer.advance(schedule, until):
-            step = trainer.step
-            # a signal reaches each process at another step, or only one of them: all must stop after the same step
-            stop = trainer.any(bool(signals))
-            if journal:
-                journal.step(step, values)
-            # a checkpoint between validations must not carry the loss of earlier weights
-            measured: dict[str, float | None] = {"val_loss": None}
-            if step % settings.valid_every == 0 or step == until:
-                measured = validation = trainer.validate()
-                if journal:
-                    journal.note(step, validation)
-                    journal.message(f"step {step}: validation loss {validation['val_loss']:.5f}")
-            if stop or step % settings.save_every == 0 or step == until:
-                trainer.save(folder, {**facts, **measured}, protected)
-            # after the last step nothing is left to interrupt, and the result should still be written
-            if stop and step < until:
-                raise Interrupted(signals[0] if signals else signal.SIGTERM)
+        try:
+            for values in steps:
+                step = trainer.step
+                # a signal reaches each process at another step, or only one of them: all must stop after the same step
+                stop = trainer.any(bool(signals))
+                validate, save = step % settings.valid_every == 0, step % settings.save_every == 0
+                if settings.save_minutes is not None:
+                    save = trainer.any(time.monotonic() - saved > 60 * settings.save_minutes)
+                validate, save = validate or step == until, save or stop or step == until
+                # nothing is saved or measured before the loss is known to be a number
+                log.add(step, values, 0 if validate or save else LATE_STEPS)
+                # a checkpoint between validations must not carry the loss of earlier weights
+                measured: dict[str, float | None] = {"val_loss": None}
+                if validate:
+                    measured = validation = trainer.validate()
+                    if journal:
+                        journal.note(step, validation)
+                        journal.message(f"step {step}: validation loss {validation['val_loss']:.5f}")
+                if save:
+                    trainer.save(folder, {**facts, **measured}, protected)
+                    saved = time.monotonic()
+                # after the last step nothing is left to interrupt, and the result should still be written
+                if stop and step < until:
+                    raise Interrupted(signals[0] if signals else signal.SIGTERM)
+        finally:
+            # a checkpoint that is being written is complete before the last good one is looked for
+            if isinstance(steps, Generator):
+                steps.close()
     except NotANumberError as error:
         raise TrainingError(
             f"{error}; {_last_good(folder)}. A lower --lr or a higher --warmup-steps may help"
@@ -95,6 +116,36 @@ def run(
             f"{folder}: no space for its log; {_last_good(folder)}. Free some space and repeat the command"
         ) from error
     return validation
+
+
+class _Log:
+    """Passes on the values of steps once they are old enough to be read without waiting.
+
+    Args:
+        journal: Of the first process; None in the others, which check the values at the same steps.
+    """
+
+    def __init__(self, journal: Journal | None) -> None:
+        self._journal = journal
+        self._waiting: deque[tuple[int, Mapping[str, float]]] = deque()
+
+    def add(self, step: int, values: Mapping[str, float], most: int) -> None:
+        """Add the values of a step, and read until at most `most` steps wait.
+
+        Raises:
+            NotANumberError: A loss or a gradient is not finite.
+        """
+        self._waiting.append((step, values))
+        # by number, not by time: all processes must find the same step not finite at once
+        while len(self._waiting) > most:
+            number, numbers = self._waiting.popleft()
+            for name, what in (("loss", "loss"), ("grad_norm", "gradient")):
+                if not math.isfinite(numbers[name]):
+                    raise NotANumberError(
+                        f"step {number}: the {what} is not a number ({numbers['loss']}, norm {numbers['grad_norm']})"
+                    )
+            if self._journal:
+                self._journal.step(number, dict(numbers))
 
 
 def _last_good(folder: Path) -> str:

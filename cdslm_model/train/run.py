@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import dataclasses
 import logging
+import math
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from cdslm_model import checkpoint
 from cdslm_model.data.mixture import MixedWindows, windows_of
 from cdslm_model.data.windows import Windows
 from cdslm_model.devices import matrix_rate, precision
 from cdslm_model.files import locked, write_json
+from cdslm_model.net.attention import fastest_kernel
+from cdslm_model.net.memory import recomputed_blocks
 from cdslm_model.train.distributed import World, open_world
+from cdslm_model.train.execution import Execution
 from cdslm_model.train.jobs import (
     RESULT,
     Job,
@@ -47,11 +54,16 @@ class TrainingJob(Job[Settings]):
     """One training command of the diffusion model; several lengths are branches of one run.
 
     Attributes:
-        compile: Whether torch compiles the network; None compiles on a GPU.
+        compile: Whether torch compiles loss and network; None compiles on a GPU.
+        recompute: The first blocks whose activations are computed again in the backward pass; None is as many as the
+            memory of a GPU needs, and none on a CPU.
+        shard_group: Processes that share one copy of the weights; None is all.
         probe: Called with the checkpoint of each finished run in the first process; its result is part of the run's.
     """
 
     compile: bool | None = None
+    recompute: int | None = None
+    shard_group: int | None = None
     probe: Callable[[Path], Mapping[str, Any]] | None = None
 
 
@@ -167,14 +179,12 @@ class _Runs:
             if own is not None and own.step >= until:
                 return validation
         settings = self.job.settings
-        on_gpu = self.world.device.type == "cuda"
-        compiled = on_gpu if self.job.compile is None else self.job.compile
-        trainer = Trainer(settings, self.world, self.windows, self.normalizer, self.validation, compiled)
+        precise = precision(settings.precision, self.world.device)
+        trainer = Trainer(settings, self.world, self.windows, self.normalizer, self.validation, self._execution)
         if last is not None:
             trainer.restore(last)
             _LOG.info("resumed from %s", last.folder)
-        precise = precision(settings.precision, self.world.device)
-        _LOG.info("device %s, precision %s, compiled: %s", self.world.device, precise, compiled)
+        _LOG.info("device %s, precision %s, %s", self.world.device, precise, trainer.execution)
         # one log is enough: loss and norm are the same in all processes
         journal = self._journal(folder, trainer, schedule) if self.world.rank == 0 else None
         facts = {**self.facts, "schedule": dataclasses.asdict(schedule)}
@@ -182,11 +192,37 @@ class _Runs:
             if trainer.step == until:
                 # a branch without a decay is the main run at its start, in a folder of its own
                 trainer.save(folder, {**facts, **validation}, self._branch_starts)
+                trainer.settle()
                 return validation
-            return run(trainer, settings, folder, schedule, until, journal, facts, self.signals, self._branch_starts)
+            done = run(trainer, settings, folder, schedule, until, journal, facts, self.signals, self._branch_starts)
+            trainer.settle()
+            return done
         finally:
             if journal:
                 journal.close()
+
+    @cached_property
+    def _execution(self) -> Execution:
+        """How the steps of this job are computed here; a collective call."""
+        job, settings, device = self.job, self.job.settings, self.world.device
+        config, dtype = settings.config, precision(settings.precision, device)
+        windows = settings.batch_size // self.world.size // settings.accumulate
+        recompute = job.recompute
+        if recompute is None:
+            shards = job.shard_group or self.world.size
+            free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else math.inf
+            recompute = recomputed_blocks(config, windows, dtype, free, shards)
+        tokens = config.tokens(config.context_frames) + config.tokens(config.continuation_frames)
+        kernel = fastest_kernel((windows, tokens, config.heads, config.head_dim), device, dtype)
+        if kernel.name is not None:
+            # timings differ a little between processes, and all should round alike
+            kernel = kernel.named(self.world.first_text(kernel.name))
+        return Execution(
+            compile=device.type == "cuda" if job.compile is None else job.compile,
+            recompute=min(recompute, config.depth),
+            shard_group=job.shard_group,
+            kernel=kernel,
+        )
 
     def _journal(self, folder: Path, trainer: Trainer, schedule: WarmupStableDecay) -> Journal:
         folder.mkdir(parents=True, exist_ok=True)
@@ -227,6 +263,7 @@ class _Runs:
             "constant_loss": self.facts["constant_loss"],
             "conventions": self.conventions,
             "checkpoint": f"{checkpoint.FOLDER}/step-{schedule.steps:09d}",
+            "execution": self._execution.as_dict(self.world),
             **data_use(self.job.settings, schedule.steps, self.windows.usable_frames),
             **(
                 {"mix": self.windows.use(schedule.steps * self.job.settings.batch_size)}

@@ -34,10 +34,11 @@ class RunSettings:
         valid_windows: Held-out windows of the validation loss.
         valid_every: Steps from one validation to the next.
         save_every: Steps from one checkpoint to the next.
+        save_minutes: Minutes from one checkpoint to the next, in place of steps.
         vocoder: Turns log-mels into samples in generation.
     """
 
-    may_change: ClassVar[frozenset[str]] = frozenset({"valid_every", "save_every"})
+    may_change: ClassVar[frozenset[str]] = frozenset({"valid_every", "save_every", "save_minutes"})
     """Settings that move no number: a run resumes with other values of them."""
 
     batch_size: int = 16
@@ -51,6 +52,7 @@ class RunSettings:
     valid_windows: int = 512
     valid_every: int = 250
     save_every: int = 250
+    save_minutes: float | None = None
     vocoder: str = "griffin-lim"
 
     def check(self, processes: int = 1) -> None:
@@ -71,6 +73,7 @@ class RunSettings:
             ("weight_decay", 0 <= self.weight_decay < math.inf, "must be 0 or more"),
             ("warmup_steps", self.warmup_steps >= 0, "must be 0 or more"),
             ("decay_share", 0 <= self.decay_share <= 1, "lies outside 0..1"),
+            ("save_minutes", self.save_minutes is None or 0 <= self.save_minutes < math.inf, "must be 0 or more"),
             ("seed", 0 <= self.seed < 1 << 63, "lies outside 0..2^63 - 1"),
         ):
             if not fits:
@@ -123,7 +126,7 @@ class Settings(RunSettings):
         noise: Generator of the noise of training and validation; a run continues on its own only.
     """
 
-    may_change: ClassVar[frozenset[str]] = frozenset({"valid_every", "save_every", "accumulate"})
+    may_change: ClassVar[frozenset[str]] = RunSettings.may_change | {"accumulate"}
 
     config: Config
     process: Process = field(default_factory=Process)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
+import time
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,12 +18,15 @@ from cdslm_model import checkpoint
 from cdslm_model.data.mel import Normalizer
 from cdslm_model.data.windows import Windows
 from cdslm_model.devices import precision
-from cdslm_model.errors import CheckpointError, NotANumberError, TrainingError
+from cdslm_model.errors import CheckpointError
 from cdslm_model.net.mmdit import MMDiT
 from cdslm_model.net.parametrization import initialise, optimizer_groups
-from cdslm_model.train.distributed import World, like, local, spread, whole
+from cdslm_model.train.distributed import World, gathered, like, local, replicated, spread
+from cdslm_model.train.execution import Execution
+from cdslm_model.train.late import LateValues
 from cdslm_model.train.lengths import step_lengths
 from cdslm_model.train.objective import Collator, StoredBatch, Validation, losses, training_batch
+from cdslm_model.train.saving import Saver
 from cdslm_model.train.schedule import WarmupStableDecay
 from cdslm_model.train.settings import Settings
 
@@ -30,6 +34,8 @@ __all__ = ["Trainer"]
 
 _LOADERS = 4
 """Threads that read windows for a GPU."""
+_ASK_EVERY = 16
+"""Most steps between two questions of the processes to each other."""
 
 
 class Trainer:
@@ -41,7 +47,7 @@ class Trainer:
         windows: Training speech.
         normalizer: Scales log-mels; stored with the model.
         validation: Held-out windows with fixed noise and times.
-        compile_model: Whether torch compiles the network.
+        execution: How steps are computed; None is eagerly, with all activations kept.
     """
 
     def __init__(
@@ -51,20 +57,21 @@ class Trainer:
         windows: Windows,
         normalizer: Normalizer,
         validation: Validation,
-        compile_model: bool = False,
+        execution: Execution | None = None,
     ) -> None:
         self.settings, self.world, self.windows = settings, world, windows
         self.validation, self.process = validation, settings.process
+        self.execution = execution = execution or Execution()
         self._collate = Collator.of(windows, normalizer, world.device)
         self._collate_held_out = validation.collator(world.device)
-        self.model = MMDiT(settings.config)
-        # on the CPU and before sharding: a seed gives the same weights on any device and number of processes
-        source = torch.Generator().manual_seed(settings.seed)
-        initialise(self.model, settings.config, source, attention_bias=settings.attention_bias)
-        self.model.to(world.device)
-        world.shard(self.model)
-        # torch.compile prefixes parameter names; those of checkpoints are taken from the plain model
-        self.network: Any = torch.compile(self.model) if compile_model else self.model
+        self._dtype = precision(settings.precision, world.device)
+        # without memory: sharded first, and then filled parameter by parameter, it need not fit into one process
+        with torch.device("meta"):
+            self.model = MMDiT(settings.config)
+        execution.prepare(self.model, world, self._dtype)
+        self.model.to_empty(device=world.device)
+        initialise(self.model, settings.config, settings.seed, attention_bias=settings.attention_bias, place=like)
+        self._window_losses = execution.compiled(self._losses_of(execution.network(self.model, world)), world)
         # only after sharding, which replaces every parameter by a new object
         groups = optimizer_groups(self.model, settings.config, lr=settings.lr, weight_decay=settings.weight_decay)
         self.optimizer = torch.optim.AdamW(groups, betas=(0.9, settings.beta2), fused=True)
@@ -73,7 +80,21 @@ class Trainer:
         self._named = dict(self.model.named_parameters())
         # each process averages its own part, which needs no communication
         self._ema = [local(parameter).clone() for parameter in self._named.values()]
-        self.step = 0
+        self._saver = Saver(world)
+        self.step, self._asking = 0, True
+        self._asked, self._ask_at = (0, time.monotonic()), 0
+
+    def _losses_of(self, network: Callable[..., Tensor]) -> Callable[..., Tensor]:
+        """Return the function from stored windows to their losses, which is compiled as a whole."""
+        process = self.process
+
+        def window_losses(
+            collate: Collator, stored: StoredBatch, onset_weight: float, lengths: tuple[int, int] | None = None
+        ) -> Tensor:
+            batch = collate(stored)
+            return losses(network, process, batch if lengths is None else batch.cut(*lengths), onset_weight)
+
+        return window_losses
 
     def restore(self, last: checkpoint.Checkpoint) -> None:
         """Load a checkpoint, tensor by tensor: all of it is four times the model.
@@ -94,7 +115,7 @@ class Trainer:
             for name, value in last.each("optimizer"):
                 parameter, _, key = name.rpartition(".")
                 target = self._named[parameter]
-                # The step count is a scalar and not sharded
+                # the step count is a scalar and not sharded
                 moved = value.to(self.world.device) if key == "step" else like(value, target)
                 self.optimizer.state[target][key] = moved
                 missing.discard(f"{parameter} of optimizer")
@@ -120,22 +141,27 @@ class Trainer:
         tensors = {}
         for name, value in named:
             # in every process: gathering is collective, and the first would wait for those that skip it
-            gathered = whole(value)
+            whole = gathered(value)
             if self.world.rank == 0:
-                tensors[name] = gathered
+                # a copy also on a CPU: training changes the weights while they are written
+                tensors[name] = torch.empty(whole.shape, dtype=whole.dtype).copy_(whole)
         return tensors
 
-    def advance(self, schedule: WarmupStableDecay, until: int) -> Iterator[dict[str, float]]:
-        """Train up to a step, yielding loss, gradient norm and learning rate of each.
+    def advance(self, schedule: WarmupStableDecay, until: int) -> Iterator[LateValues]:
+        """Train up to a step, yielding loss, gradient norm and learning rate of each, which may still be under way.
 
-        Raises:
-            NotANumberError: The loss or the gradient is not finite.
+        A step whose loss or gradient is not finite changes neither weights nor moments.
         """
-        for batch in self._batches(until):
-            share = schedule.share(self.step)
-            for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
-                group["lr"] = peak * share
-            yield self._update(batch, share)
+        try:
+            for batch in self._batches(until):
+                share = schedule.share(self.step)
+                for group, peak in zip(self.optimizer.param_groups, self._peaks, strict=True):
+                    group["lr"] = peak * share
+                yield self._update(batch, share)
+        except BaseException:
+            # however the loop is left, what was saved is complete; the other processes may be elsewhere
+            self._saver.finish()
+            raise
 
     def _batches(self, until: int) -> Iterator[StoredBatch]:
         """Yield the batch of each step, read ahead by threads; a batch depends on its step only."""
@@ -158,34 +184,36 @@ class Trainer:
         # pinned here, in a loader's thread: a copy from other memory makes the CPU wait for the GPU
         return batch.pinned() if self.world.device.type == "cuda" else batch
 
-    def _update(self, batch: StoredBatch, share: float) -> dict[str, float]:
+    def _update(self, batch: StoredBatch, share: float) -> LateValues:
+        """Take one step; nothing here waits for the device."""
         pieces = list(batch.split(len(batch.time) // self.settings.accumulate))
         lengths = step_lengths(self.settings, self.step)
         self.optimizer.zero_grad(set_to_none=True)
         total = torch.zeros((), device=self.world.device)
         for piece in pieces:
-            with self._precision():
-                windows = self._collate(piece).cut(*lengths)
-                values = losses(self.network, self.process, windows, self.settings.onset_weight)
+            # around the backward pass too: recomputed activations must come from the same kernel
+            with self.execution.kernel.active():
+                with self._precision():
+                    values = self._window_losses(self._collate, piece, self.settings.onset_weight, lengths)
                 # pieces are of one size, so that their gradients add up to that of the whole share's mean
                 loss = values.mean() / len(pieces)
-            loss.backward()  # type: ignore[no-untyped-call]
+                loss.backward()  # type: ignore[no-untyped-call]
             total += loss.detach()
-        loss_value = float(self.world.sum(total)) / self.world.size
-        norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm)
-        # under FSDP the norm is a DTensor, and reading it is a collective call
-        norm_value = float(whole(norm))
-        # both are values of all processes: all raise together, before the optimizer spoils weights and moments
-        if not math.isfinite(loss_value) or not math.isfinite(norm_value):
-            what = "loss" if not math.isfinite(loss_value) else "gradient"
-            raise NotANumberError(f"step {self.step + 1}: the {what} is not a number ({loss_value}, norm {norm_value})")
+        loss = self.world.sum(total) / self.world.size
+        norm = gathered(torch.nn.utils.clip_grad_norm_(self.model.parameters(), self.settings.clip_norm))
+        # on the device: the fused optimizer leaves weights, moments and its step count as they are where this is 1
+        unusable = 1.0 - (loss.isfinite() & norm.isfinite()).float()
+        self.optimizer.found_inf = replicated(unusable, next(iter(self._named.values())))  # type: ignore[attr-defined]
         self.optimizer.step()
         self.step += 1
+        self._asking = self.world.size == 1 or self.step >= self._ask_at
+        if self.world.size > 1 and self._asking:
+            self._ask_at = self.step + self._steps_to_ask()
         # a constant decay would hold the random initial weights in the average for thousands of steps, and lag the
         # learning rate's fall in a short run
         decay = min(self.settings.ema, 1.0 - 1.0 / (1.0 + self.settings.ema_share * (1 + self.step)))
         torch._foreach_lerp_(self._ema, [local(p) for p in self._named.values()], 1.0 - decay)
-        return {"loss": loss_value, "grad_norm": norm_value, "lr": self.settings.lr * share}
+        return LateValues(("loss", "grad_norm"), torch.stack((loss, norm)), {"lr": self.settings.lr * share})
 
     def validate(self) -> dict[str, float | None]:
         """Return the averaged weights' loss on held-out windows, and its standard error; a collective call."""
@@ -197,16 +225,16 @@ class Trainer:
         extra = -(-largest // per_pass) - len(pieces)
         # shares may differ by a window: sums add up over processes where means would not
         sums = torch.zeros(2, dtype=torch.float64, device=self.world.device)
-        with self.averaged(), torch.no_grad():
+        with self.averaged(), self.execution.kernel.active(), torch.no_grad():
             for piece in pieces:
                 with self._precision():
                     # without the onset weight: every frame counts the same in the loss that runs are compared by
-                    values = losses(self.network, self.process, self._collate_held_out(piece)).double()
+                    values = self._window_losses(self._collate_held_out, piece, 0.0).double()
                 sums += torch.stack((values.sum(), values.square().sum()))
             for _ in range(extra):
                 piece = next(self.validation.stored.split(1)).to(self.world.device)
                 with self._precision():
-                    losses(self.network, self.process, self._collate_held_out(piece))
+                    self._window_losses(self._collate_held_out, piece, 0.0)
         total, squares = self.world.sum(sums).tolist()
         count = self.validation.count
         mean = total / count
@@ -227,31 +255,41 @@ class Trainer:
             torch._foreach_copy_(weights, current)
 
     def save(self, folder: Path, facts: Mapping[str, Any], protected: frozenset[int]) -> None:
-        """Write a checkpoint of all processes' parts.
+        """Begin to write a checkpoint of all processes' parts, once the one before it is complete.
 
         Raises:
-            TrainingError: It cannot be written, in every process.
+            TrainingError: The one before it could not be written, in every process.
         """
-        parts = self.parts()
-        failure: TrainingError | None = None
-        if self.world.rank == 0:
-            try:
-                checkpoint.save_checkpoint(folder, self.step, parts, facts, protected=protected)
-            except TrainingError as error:
-                failure = error
-        # Where writing failed half way, the other processes still wait to hand over the rest
-        for _ in parts:
-            pass
-        # the others must raise too: training on, they would wait for the first process. All give the reason, because
-        # torchrun ends the rest as soon as one process left, and the first might not get to print it
-        if self.any(failure is not None):
-            raise TrainingError(self.world.first_text(str(failure))) from failure
+        self._saver.settle()
+        parts, step = dict(self.parts()), self.step
+
+        def write() -> checkpoint.Checkpoint:
+            return checkpoint.save_checkpoint(folder, step, parts.items(), facts, protected=protected)
+
+        self._saver.start(write)
+
+    def settle(self) -> None:
+        """Wait until the last checkpoint is complete; a collective call.
+
+        Raises:
+            TrainingError: It could not be written, in every process.
+        """
+        self._saver.settle()
 
     def any(self, flag: bool) -> bool:
-        """Return whether the flag is set in any process."""
-        return self.world.any(flag)
+        """Return whether the flag is set in any process, which several ask about once a second; False in between.
+
+        Each question is a wait for the device, and a step of a small model takes milliseconds.
+        """
+        return self._asking and self.world.any(flag)
+
+    def _steps_to_ask(self) -> int:
+        """Return after how many steps processes ask each other again; a collective call."""
+        steps, seconds = max(1, self.step - self._asked[0]), time.monotonic() - self._asked[1]
+        self._asked = self.step, time.monotonic()
+        mean = float(self.world.sum(torch.tensor(seconds / steps, device=self.world.device))) / self.world.size
+        return min(_ASK_EVERY, max(1, int(1.0 / mean)))
 
     def _precision(self) -> torch.autocast:
         """Return the precision of the forward pass."""
-        half = precision(self.settings.precision, self.world.device) == torch.bfloat16
-        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=half)
+        return torch.autocast(self.world.device.type, torch.bfloat16, enabled=self._dtype == torch.bfloat16)

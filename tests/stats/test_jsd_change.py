@@ -65,6 +65,20 @@ def test_the_change_is_that_of_the_true_divergences(shares, verdict):
     assert own.margin == pytest.approx(max(own.values[0] / 2, LEAST_MARGIN))
 
 
+def test_a_rise_differs_from_none():
+    statistic = JensenShannon(orders=(1,)).change(WINDOWS)
+    (rising, reference), (steady, _) = samples((0.3, 0.5, 0.8, 1.0), 1), samples((0.6,) * 4, 2)
+    for sample in (rising, steady):
+        sample.numbers = {"window": POSITIONS.astype(float)}
+    (difference,) = statistic.difference(rising, steady, reference, CONTEXT, paired=False)
+    changes = [statistic.estimate(side, reference, CONTEXT).estimates[0].value for side in (rising, steady)]
+    assert difference.difference == pytest.approx(changes[0] - changes[1])
+    assert difference.low > 0
+    (same,) = statistic.difference(rising, rising, reference, CONTEXT, paired=True)
+    assert same.difference == 0
+    assert same.p_value == pytest.approx(1.0)
+
+
 def test_too_little_speech_has_no_verdict_but_a_reason():
     few = track((0.0,) * 4, 0, phones=1)
     assert few.verdict == ""

@@ -15,7 +15,7 @@ from cdslm_eval.stats.jsd.corrected import TRUSTED_FLOOR, Corrected, corrected, 
 from cdslm_eval.stats.jsd.estimator import MAX_PHONES
 from cdslm_eval.stats.jsd.ngrams import Ints, NgramTable
 from cdslm_eval.stats.jsd.plug_in import Floats, clustered_variance
-from cdslm_eval.stats.resampling import t_half_width
+from cdslm_eval.stats.resampling import pooled_error, t_half_width, t_test
 from cdslm_eval.stats.sample import Sample
 from cdslm_eval.stats.statistic import Context, Estimation, Statistic
 
@@ -109,8 +109,19 @@ class JensenShannonChange(Statistic):
     def difference(
         self, a: Sample, b: Sample, reference: Sample | None, context: Context, *, paired: bool
     ) -> Sequence[Difference]:
-        """Raise: changes of two systems are not compared."""
-        raise NotImplementedError("changes of divergences are estimated, not compared")
+        """Compare the changes of two systems, as of independent samples: careful where clips are paired."""
+        sides = [self.estimate(side, reference, context).estimates for side in (a, b)]
+        return [
+            context.difference(
+                t_test(own.value - other.value, *pooled_error((own.se, other.se), (own.degrees, other.degrees))),
+                name=own.name,
+                method="influence of clips (or speakers), t",
+                paired=paired,
+                sides=(own.value, other.value),
+                reason=own.reason or other.reason,
+            )
+            for own, other in zip(*sides, strict=True)
+        ]
 
     def _unknown(self, sample: Sample, reference: Sample | None) -> str:
         """Return why the change is not known, or ""."""

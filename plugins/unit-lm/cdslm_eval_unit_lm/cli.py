@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from cdslm_eval_unit_lm import options
 from cdslm_model.cli import named_settings, run_app, run_until_stopped
 from cdslm_model.cli import options as shared
+
+if TYPE_CHECKING:
+    from cdslm_eval_unit_lm.settings import Settings
 
 __all__ = ["app", "main"]
 
@@ -23,8 +27,32 @@ app = typer.Typer(
 )
 
 
+@app.command(name="units", no_args_is_help=True)
+def units(
+    data: shared.Data,
+    out: Annotated[Path, typer.Option("--out", help="Folder for clusters and units; the same command again is done.")],
+    valid: shared.Valid = None,
+    units: options.Units = 1000,
+    stride: options.Stride = 2,
+    encoder: options.Encoder = None,
+    layer: options.Layer = 6,
+    seed: Annotated[int, typer.Option("--seed", min=0, help="Of the clusters.")] = 0,
+    device: shared.Device = "auto",
+) -> None:
+    """Cluster speech and write the units of all of it, once for many models: `unit-lm train --units-from OUT`."""
+    from cdslm_eval_unit_lm.settings import Settings
+    from cdslm_eval_unit_lm.unit_folder import cluster_into
+    from cdslm_model import find_splits
+    from cdslm_model.plugin.verbosity import is_quiet
+
+    settings = Settings(units=units, stride=stride, encoder=_absolute(encoder), layer=layer, seed=seed)
+    made = cluster_into(out, *find_splits(data, valid), settings, device=device, quiet=is_quiet())
+    typer.echo(f"{made.folder}: {made.facts['settings']['units']} units, {made.facts['rate_hz']:g} a second")
+
+
 @app.command(name="train", no_args_is_help=True)
 def train(
+    context: typer.Context,
     data: shared.Data,
     out: shared.Out,
     valid: shared.Valid = None,
@@ -37,53 +65,88 @@ def train(
     stride: options.Stride = 2,
     encoder: options.Encoder = None,
     layer: options.Layer = 6,
+    units_from: options.UnitsFrom = None,
     run_length: options.RunLength = False,
     context_seconds: shared.ContextSeconds = 10.0,
     continuation_seconds: shared.ContinuationSeconds = 30.0,
     join_speakers: shared.JoinSpeakers = False,
     batch_size: shared.BatchSize = 16,
-    lr: shared.Lr = 1e-3,
-    weight_decay: shared.WeightDecay = 0.03,
+    parametrization: options.Parametrization = "mup",
+    lr: options.Lr = 1e-3,
+    weight_decay: options.WeightDecay = 0.03,
     warmup_steps: shared.WarmupSteps = 100,
     decay_share: shared.DecayShare = 0.2,
+    ema: options.Ema = 0.9999,
+    ema_share: shared.EmaShare = 0.05,
     clip_norm: shared.ClipNorm = 1.0,
     seed: shared.Seed = 0,
     valid_windows: shared.ValidWindows = 512,
     valid_every: shared.ValidEvery = 250,
     save_every: shared.SaveEvery = 250,
     vocoder: shared.Vocoder = "griffin-lim",
+    precision: shared.Precision = "auto",
     device: shared.Device = "auto",
+    compile_network: shared.CompileNetwork = None,
     plan: shared.Plan = False,
     as_json: shared.AsJson = False,
 ) -> None:
     """Cluster speech into units and train a language model on them; interrupted, the same command resumes."""
     values = dict(locals())
     from cdslm_eval_unit_lm.settings import Settings
+    from cdslm_eval_unit_lm.train import UnitJob
     from cdslm_eval_unit_lm.train import train as run
-    from cdslm_model import Job, Length, find_splits, find_vocoder, read_spec
+    from cdslm_model import Length, find_splits, find_vocoder, read_spec
     from cdslm_model.plugin.verbosity import is_quiet
 
     lengths = Length.from_options({"flops": target_flops, "tokens": tokens, "steps": steps})
     settings = Settings(**{**named_settings(Settings, values), "encoder": _absolute(encoder)})
+    # a plan may come before the folder does
+    if units_from is not None and not (plan and not units_from.exists()):
+        settings = _with_units(context, settings, units_from)
     if plan:
         from cdslm_eval_unit_lm.planning import planned
 
-        job = Job(settings=settings, data=data, valid=data, out=out, lengths=lengths)
+        speech = data / "train" if (data / "train").is_dir() else data
+        job = UnitJob(settings=settings, data=speech, valid=speech, out=out, lengths=lengths)
         typer.echo(json.dumps(planned(job), indent=1))
         return
     train_on, held_out = find_splits(data, valid)
     # Before the run, so that it does not end with log-mels that no vocoder can turn into samples
     find_vocoder(vocoder, read_spec(train_on))
-    job = Job(
-        settings=settings, data=train_on, valid=held_out, out=out, lengths=lengths, device=device, quiet=is_quiet()
+    job = UnitJob(
+        settings=settings,
+        data=train_on,
+        valid=held_out,
+        out=out,
+        lengths=lengths,
+        device=device,
+        quiet=is_quiet(),
+        units_from=units_from,
+        compile=compile_network,
     )
     result = run_until_stopped(run, job, "unit-lm")
+    if int(os.environ.get("RANK", "0")):
+        return
     text = (
         f"{out}: validation loss {result['val_loss']:.5f} nats a unit (entropy of the units "
         f"{result['constant_loss']:.5f}) after {result['steps']} steps; N {result['parameters']:.4g}, "
         f"D {result['tokens']:.4g}, C {result['flops']:.4g} FLOPs"
     )
     typer.echo(json.dumps(result, indent=1) if as_json else text)
+
+
+def _with_units(context: typer.Context, settings: Settings, folder: Path) -> Settings:
+    """Return settings over the units of a folder; refuse options that ask for others."""
+    from cdslm_eval_unit_lm.unit_folder import CLUSTERING, UnitFolder
+    from cdslm_model import ModelError
+
+    chosen = UnitFolder.open(folder).settings(settings)
+    for name in CLUSTERING:
+        source = context.get_parameter_source(name)
+        wanted, there = getattr(settings, name), getattr(chosen, name)
+        if source is not None and source.name == "COMMANDLINE" and wanted != there:
+            raise ModelError(f"--{name} {wanted}: {folder} has {there}; leave the option out, or make other units")
+    return chosen
 
 
 def _absolute(folder: str | None) -> str | None:

@@ -24,7 +24,7 @@ from cdslm_model import (
     pick_device,
 )
 
-__all__ = ["UnitCodec", "find_unit_checkpoint"]
+__all__ = ["UnitCodec", "find_unit_checkpoint", "weights_file"]
 
 
 def find_unit_checkpoint(path: Path | str) -> Checkpoint:
@@ -37,6 +37,11 @@ def find_unit_checkpoint(path: Path | str) -> Checkpoint:
     if latest.facts.get("kind") != KIND:
         raise CheckpointError(f"{latest.folder}: not a unit language model; name a run of unit-lm train")
     return latest
+
+
+def weights_file(checkpoint: Checkpoint) -> str:
+    """Return the file of the weights that generate: their average where the run kept one."""
+    return "ema" if "ema.safetensors" in checkpoint.facts["files"] else "weights"
 
 
 class UnitCodec:

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from cdslm_eval.core.audio import Clip
-from cdslm_eval_unit_lm.codec import UnitCodec, find_unit_checkpoint
+from cdslm_eval_unit_lm.codec import UnitCodec, find_unit_checkpoint, weights_file
 from cdslm_eval_unit_lm.language import build, load_weights
 from cdslm_eval_unit_lm.units import Ints, runs
 from cdslm_model import ModelError, random_source
@@ -62,7 +62,9 @@ class UnitContinuer:
         self._offset, self._opening, self._window = lm["offset"], lm["opening"], lm["window"]
         self._known = slice(self._offset, self._offset + len(self.codec.units.centroids))
         self._rate = float(saved.facts["tokens_per_second"])
-        self._model: Any = load_weights(build(lm["config"]), saved.tensors("weights")).to(self.codec.device).eval()
+        self._model: Any = (
+            load_weights(build(lm["config"]), saved.tensors(weights_file(saved))).to(self.codec.device).eval()
+        )
 
     def context(self, clip: Clip, *, end: bool) -> Ints:
         """Return the context tokens of a clip: its last, or its first, up to the trained length."""

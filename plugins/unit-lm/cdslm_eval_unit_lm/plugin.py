@@ -113,8 +113,11 @@ class UnitLmGenerator(ContinuingGenerator, Scorer):
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return the digests of the weights, of the units and of a trained vocoder."""
-        facts = _checkpoint(self.options.checkpoint).facts
-        files = {"weights": facts["files"]["weights.safetensors"], "units": facts["files"]["units.safetensors"]}
+        from cdslm_eval_unit_lm.codec import weights_file
+
+        saved = _checkpoint(self.options.checkpoint)
+        facts, weights = saved.facts, f"{weights_file(saved)}.safetensors"
+        files = {"weights": facts["files"][weights], "units": facts["files"]["units.safetensors"]}
         return files | vocoder_weights(self.options.vocoder or facts["settings"]["vocoder"])
 
     def info(self) -> GeneratorInfo:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cdslm_model import ModelError, RunSettings
+from cdslm_model import PRECISIONS, ModelError, RunSettings
 
 __all__ = ["Settings"]
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Settings(RunSettings):
-    """Settings of a run; learning rate and weight decay are used as they are at every size.
+    """Settings of a run; learning rate and weight decay are those at width 512.
 
     Attributes:
         family: "llama" or "gpt2": the transformers architecture.
@@ -22,6 +22,11 @@ class Settings(RunSettings):
         layer: Layer of the encoder whose output is clustered.
         run_length: Whether a unit that repeats is one token, its duration drawn from a table.
         context_seconds, continuation_seconds: Together, the training window.
+        parametrization: "mup", which scales initial values, rate and decay with width, or "standard", which does not.
+        ema: Largest decay of the averaged weights, which are validated and generate; 0 averages nothing.
+        ema_share: Horizon of that average as a share of the steps so far.
+        precision: Of matrix products and attention in training: "float32", "bfloat16", or "auto", bfloat16 on a GPU
+            that has it.
     """
 
     family: str = "llama"
@@ -33,6 +38,11 @@ class Settings(RunSettings):
     run_length: bool = False
     context_seconds: float = 10.0
     continuation_seconds: float = 30.0
+    # what runs of earlier versions had; the command has other defaults
+    parametrization: str = "standard"
+    ema: float = 0.0
+    ema_share: float = 0.05
+    precision: str = "auto"
 
     def check(self, processes: int = 1) -> None:
         """Check all values; see `RunSettings.check`."""
@@ -40,6 +50,14 @@ class Settings(RunSettings):
         self.require_positive("size", "stride")
         if not 2 <= self.units < 2**16:
             raise ModelError(f"units = {self.units}: between 2 and {2**16 - 1} clusters")
+        if self.parametrization not in ("mup", "standard"):
+            raise ModelError(f"parametrization = {self.parametrization!r} is none of mup, standard")
+        if self.precision not in PRECISIONS:
+            raise ModelError(f"precision = {self.precision!r} is none of {', '.join(PRECISIONS)}")
+        if not 0 <= self.ema < 1:
+            raise ModelError(f"ema = {self.ema} lies outside 0..1; 1 would never learn")
+        if not 0 < self.ema_share <= 1:
+            raise ModelError(f"ema_share = {self.ema_share} lies outside 0..1, or is 0")
         if self.seconds <= 0 or self.context_seconds < 0 or self.continuation_seconds <= 0:
             raise ModelError("the continuation must be longer than 0 s, and the context not negative")
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -11,10 +13,11 @@ from cdslm_eval_unit_lm.corpus import UnitWindows, shard_clips
 from cdslm_eval_unit_lm.features import find_features
 from cdslm_eval_unit_lm.language import lm_config
 from cdslm_eval_unit_lm.learner import Learner, best_constant
-from cdslm_eval_unit_lm.planning import per_step
+from cdslm_eval_unit_lm.planning import data_use, per_step
 from cdslm_eval_unit_lm.settings import Settings
 from cdslm_eval_unit_lm.unit_cache import cache_key, cached_units, save_units, with_progress
-from cdslm_eval_unit_lm.units import Ints, Units, fit_centroids, runs, tables
+from cdslm_eval_unit_lm.unit_folder import UnitFolder, cluster
+from cdslm_eval_unit_lm.units import Ints, Units, runs
 from cdslm_model import (
     RESULT,
     Checkpoint,
@@ -23,6 +26,7 @@ from cdslm_model import (
     ModelError,
     Shards,
     WarmupStableDecay,
+    World,
     check_length,
     check_settings,
     check_speech,
@@ -32,14 +36,14 @@ from cdslm_model import (
     matrix_rate,
     noted_signals,
     open_speech,
-    pick_device,
+    open_world,
     precision,
     result_counts,
     run,
     write_json,
 )
 
-__all__ = ["KIND", "train"]
+__all__ = ["KIND", "UnitJob", "train"]
 
 KIND = "unit-lm"
 _CONVENTIONS = {
@@ -51,37 +55,72 @@ _CONVENTIONS = {
 }
 
 
-def train(job: Job[Settings]) -> dict[str, Any]:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UnitJob(Job[Settings]):
+    """One training command.
+
+    Attributes:
+        units_from: Folder of `unit-lm units`; None clusters the speech of the run.
+        compile: Whether torch compiles the model; None compiles on a GPU.
+    """
+
+    units_from: Path | None = None
+    compile: bool | None = None
+
+
+def train(job: UnitJob) -> dict[str, Any]:
     """Train or resume a job of one length, and return its `result.json`.
 
     Raises:
         ModelError: A problem with the job, the data, the disk or the loss.
         Interrupted: A signal arrived; a checkpoint is written.
     """
-    job.settings.check()
     if len(job.lengths) != 1:
         raise ModelError("unit-lm trains one length a run; Use: one of --target-flops, --tokens or --steps")
-    with locked(job.out, "trainer"):
-        last = last_checkpoint(job.out)
-        if last is not None:
-            _check_same(job, last)
-        prepared = _Run(job, last)
-        if last is not None and last.step == prepared.schedule.steps:
-            result = finished_result(job.out, prepared.schedule.steps)
-            if result is not None:
-                return result
-        # Only now: a signal during the clustering of hours of speech ends the process at once
-        with noted_signals() as signals:
-            return prepared.finish(signals)
+    with open_world(job.device) as world:
+        job.settings.check(world.size)
+        if world.size > 1 and job.units_from is None:
+            raise ModelError("several processes share clusters; make them with unit-lm units, and use --units-from")
+        with _locked_by_first(job.out, world):
+            return _trained(job, world)
+
+
+def _trained(job: UnitJob, world: World) -> dict[str, Any]:
+    last = last_checkpoint(job.out)
+    # all have read it before the first writes another: else some would resume, and some begin
+    world.any(False)
+    if last is not None:
+        _check_same(job, last)
+    prepared = _Run(job, last, world)
+    if last is not None and last.step == prepared.schedule.steps:
+        result = finished_result(job.out, prepared.schedule.steps)
+        if result is not None:
+            return result
+    # Only now: a signal during the clustering of hours of speech ends the process at once
+    with noted_signals() as signals:
+        return prepared.finish(signals)
+
+
+@contextmanager
+def _locked_by_first(folder: Path, world: World) -> Iterator[None]:
+    """Lock the run's folder in the first process; the others wait until it is locked."""
+    # flock refuses a second process, and all processes of one run work in one folder
+    if world.rank:
+        world.any(False)
+        yield
+        return
+    with locked(folder, "trainer"):
+        world.any(False)
+        yield
 
 
 class _Run:
     """Speech as units, the model over them, and its schedule."""
 
-    def __init__(self, job: Job[Settings], last: Checkpoint | None) -> None:
+    def __init__(self, job: UnitJob, last: Checkpoint | None, world: World) -> None:
         settings = job.settings
-        self.job, self.settings = job, settings
-        self.device = pick_device(job.device)
+        self.job, self.settings, self.world, self.device = job, settings, world, world.device
+        self.is_new = last is None
         self.speech = open_speech(job.data, job.valid)
         if last is not None:
             check_speech(job.out, last, self.speech)
@@ -96,7 +135,8 @@ class _Run:
         self.valid = self._windows(valid_units, held_out).spread(settings.valid_windows)
         self.config = lm_config(settings.family, settings.size, settings.units, self.length)
         tensors = {"units": self.units.tensors()}
-        self.learner = Learner(settings, self.config, self.device, self.windows, self.valid, tensors)
+        compiled = self.device.type == "cuda" if job.compile is None else job.compile
+        self.learner = Learner(settings, self.config, world, self.windows, self.valid, tensors, compiled)
         self.schedule, self.facts = self._plan()
         if last is not None:
             check_length(job.out, last, self.schedule)
@@ -104,20 +144,22 @@ class _Run:
 
     def _cluster(self, last: Checkpoint | None) -> tuple[Units, list[Ints]]:
         """Return the units and those of each training clip; a resumed run takes the units of its checkpoint."""
-        clips, spec, settings = shard_clips(self.shards), self.shards.spec, self.settings
-        # new clusters might be numbered otherwise, and the model's tokens would lose their meaning
+        folder = UnitFolder.open(self.job.units_from) if self.job.units_from else None
         if last is not None:
-            units = Units.from_tensors(last.tensors("units"), self.features.rate_hz, spec.frame_rate)
+            # new clusters might be numbered otherwise, and the model's tokens would lose their meaning
+            units = Units.from_tensors(last.tensors("units"), self.features.rate_hz, self.shards.spec.frame_rate)
             return units, self._clip_units(self.shards, "train", units)
-        self._print(f"clustering {self.shards.frames / spec.frame_rate / 3600:.2f} h into {settings.units} units")
-        centroids = fit_centroids(clips, self.features, settings.units, settings.seed)
-        reported = with_progress(clips, "units of train", quiet=self.job.quiet)
-        units, clip_units = tables(centroids, reported, self.features, spec.frame_rate, spec.mels)
-        save_units(self._cache("train"), cache_key(self.shards, self.features, centroids), clip_units)
+        if folder is not None:
+            units = folder.units()
+            return units, self._clip_units(self.shards, "train", units)
+        units, clip_units = cluster(self.shards, self.features, self.settings, quiet=self.job.quiet)
+        save_units(self._cache("train"), cache_key(self.shards, self.features, units.centroids), clip_units)
         return units, clip_units
 
     def _clip_units(self, shards: Shards, split: str, units: Units) -> list[Ints]:
-        """Return the units of each clip, computed only where they are not cached."""
+        """Return the units of each clip, computed only where they are neither in a folder of units nor cached."""
+        if self.job.units_from:
+            return UnitFolder.open(self.job.units_from).clip_units(split, shards, self.features, units)
 
         def compute() -> list[Ints]:
             clips = with_progress(shard_clips(shards), f"units of {split}", quiet=self.job.quiet)
@@ -132,7 +174,7 @@ class _Run:
         settings = self.settings
         return UnitWindows(
             [runs(units)[0] for units in clip_units] if settings.run_length else clip_units,
-            [clip["speaker"] for clip in shards.clips],
+            shards.clips.speakers,
             self.length,
             join_speakers=settings.join_speakers,
             folder=shards.folder,
@@ -168,7 +210,7 @@ class _Run:
         """Train to the end and write the result."""
         job, learner, facts, steps = self.job, self.learner, self.facts, self.schedule.steps
         # before training: a kill before the first regular checkpoint would lose the clusters
-        if learner.step == 0 and last_checkpoint(job.out) is None:
+        if self.is_new:
             learner.save(job.out, {**facts, "val_loss": None})
         # a run killed between its last checkpoint and its result has no step left, only a loss to measure
         validation = self._train(signals) if learner.step < steps else learner.validate()
@@ -178,31 +220,35 @@ class _Run:
             **result_counts(facts["parameters"], steps, facts["per_step"]),
             **validation,
             "constant_loss": facts["constant_loss"],
+            **data_use(steps, facts["per_step"]["tokens"], self.windows.usable),
             "val_loss_nats_per_second": value * facts["tokens_per_second"],
             "conventions": facts["conventions"],
             "checkpoint": f"checkpoints/step-{steps:09d}",
         }
-        write_json(job.out / RESULT, result)
+        if self.world.rank == 0:
+            write_json(job.out / RESULT, result)
         return result
 
     def _train(self, signals: list[int]) -> dict[str, float | None]:
         """Train up to the last step, with a log."""
+        job, steps = self.job, self.schedule.steps
+        journal = self._journal() if self.world.rank == 0 else None
+        try:
+            return run(self.learner, self.settings, job.out, self.schedule, steps, journal, self.facts, signals)
+        finally:
+            if journal:
+                journal.close()
+
+    def _journal(self) -> Journal:
         job, steps, per_step = self.job, self.schedule.steps, self.facts["per_step"]
-        peak = matrix_rate(self.device, precision("auto", self.device))
+        peak = matrix_rate(self.device, precision(self.settings.precision, self.device)) * self.world.size
         journal = Journal(job.out, self.learner.step, steps, per_step["flops"], per_step["tokens"], peak, job.quiet)
         journal.message(
             f"{job.out}: N = {self.facts['parameters']:.4g}, step {self.learner.step} of {steps}, windows of "
             f"{self.windows.length} units; {self.windows.left_out:.0%} of the speech is in clips shorter than a "
             f"window; units have an entropy of {self.facts['constant_loss']:.4f} nats"
         )
-        try:
-            return run(self.learner, self.settings, job.out, self.schedule, steps, journal, self.facts, signals)
-        finally:
-            journal.close()
-
-    def _print(self, text: str) -> None:
-        if not self.job.quiet:
-            print(text, file=sys.stderr, flush=True)
+        return journal
 
 
 def _check_same(job: Job[Settings], last: Checkpoint) -> None:

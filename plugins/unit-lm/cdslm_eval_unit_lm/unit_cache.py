@@ -15,7 +15,7 @@ from cdslm_eval_unit_lm.features import Features
 from cdslm_eval_unit_lm.units import Ints, Vectors
 from cdslm_model import Shards, TrainingError, written_whole
 
-__all__ = ["cache_key", "cached_units", "save_units", "with_progress"]
+__all__ = ["cache_key", "cached_units", "read_units", "save_units", "with_progress"]
 
 _EVERY_S = 5.0
 Item = TypeVar("Item")
@@ -40,8 +40,8 @@ def cache_key(shards: Shards, features: Features, centroids: Vectors) -> str:
     return digest.hexdigest()
 
 
-def cached_units(path: Path, key: str, compute: Callable[[], list[Ints]]) -> list[Ints]:
-    """Return the units of each clip from the cache, else compute and cache them."""
+def read_units(path: Path, key: str) -> list[Ints] | None:
+    """Return the units of each clip that a file holds under a key; None where it is absent, damaged, or of another."""
     from safetensors import SafetensorError, safe_open
 
     try:
@@ -50,9 +50,16 @@ def cached_units(path: Path, key: str, compute: Callable[[], list[Ints]]) -> lis
                 ends = np.cumsum(file.get_tensor("lengths"))[:-1]
                 return [part.astype(np.int64) for part in np.split(file.get_tensor("units"), ends)]
     except (OSError, SafetensorError):
-        pass  # absent or incomplete: computed again
-    units = compute()
-    save_units(path, key, units)
+        pass
+    return None
+
+
+def cached_units(path: Path, key: str, compute: Callable[[], list[Ints]]) -> list[Ints]:
+    """Return the units of each clip from the cache, else compute and cache them."""
+    units = read_units(path, key)
+    if units is None:
+        units = compute()
+        save_units(path, key, units)
     return units
 
 

@@ -181,7 +181,7 @@ def test_the_command_line_draws_and_writes_a_manifest(unit_lm, trained, corpus, 
 @pytest.mark.parametrize(
     ("damage", "generated"),
     [
-        (lambda folder: os.truncate(folder / "weights.safetensors", 1000), "weights.safetensors: truncated or altered"),
+        (lambda folder: os.truncate(folder / "ema.safetensors", 1000), "ema.safetensors: truncated or altered"),
         (lambda folder: flipped(folder / "units.safetensors"), "units.safetensors: truncated or altered"),
         (lambda folder: (folder / "units.safetensors").unlink(), "units.safetensors: cannot be read"),
         (lambda folder: os.truncate(folder / "checkpoint.json", 100), "not JSON"),

@@ -22,7 +22,7 @@ def awake(config, seed=0):
     """Return a network in float64 whose gates are open, so that every parameter matters."""
     generator = torch.Generator().manual_seed(seed)
     network = MMDiT(config).double()
-    initialise(network, config, generator)
+    initialise(network, config, seed)
     with torch.no_grad():
         for parameter in network.parameters():
             parameter.add_(torch.randn(parameter.shape, generator=generator), alpha=0.2)
@@ -158,7 +158,7 @@ def test_only_distance_in_time_counts_and_the_context_ends_where_speech_begins()
 def test_a_fresh_network_outputs_0_and_every_parameter_but_the_unused_queries_learns():
     config = Config(depth=2, width=64, mels=4)
     network = MMDiT(config)
-    initialise(network, config, torch.Generator().manual_seed(0))
+    initialise(network, config, 0)
     streams = [one.float() for one in drawn(config, 2, (5, 6))]
     assert not network(streams, torch.rand(2)).any()
     network = awake(config).float()

@@ -26,7 +26,7 @@ def movement(config, table, seed, lr):
     """Return how far the last tokens and the output move in a few steps of AdamW, as root mean squares."""
     generator = torch.Generator().manual_seed(seed)
     network = MMDiT(config, table)
-    initialise(network, config, generator, table)
+    initialise(network, config, seed, table)
     optimizer = torch.optim.AdamW(optimizer_groups(network, config, lr, 0.0, table=table))
     streams = [torch.randn(4, frames, config.mels, generator=generator) for frames in (6, 10)]
     time = torch.rand(4, generator=generator)
@@ -92,7 +92,7 @@ def test_the_base_is_the_recipe_itself_and_decay_times_rate_knows_no_size():
 def test_every_parameter_is_in_one_group_and_starts_as_its_role_says():
     config = Config(depth=2, width=256, extra_streams=(12,))
     network = MMDiT(config)
-    initialise(network, config, torch.Generator().manual_seed(0))
+    initialise(network, config, 0)
     grouped = [one for group in optimizer_groups(network, config) for one in group["params"]]
     assert len(grouped) == len({id(one) for one in grouped}) == len(list(network.parameters()))
     for name, role, parameter in parameters_by_role(network):
@@ -102,7 +102,7 @@ def test_every_parameter_is_in_one_group_and_starts_as_its_role_says():
         else:
             assert (parameter == start).all(), name
     again = MMDiT(config)
-    initialise(again, config, torch.Generator().manual_seed(0))
+    initialise(again, config, 0)
     assert all(torch.equal(a, b) for a, b in zip(network.parameters(), again.parameters(), strict=True))
 
 

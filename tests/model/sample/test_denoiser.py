@@ -27,7 +27,7 @@ def network(**shape) -> MMDiT:
     config = Config(depth=2, width=64, head_dim=32, mels=5, **shape)
     model = MMDiT(config).eval()
     generator = torch.Generator().manual_seed(0)
-    initialise(model, config, generator)
+    initialise(model, config, 0)
     with torch.no_grad():
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=generator))

@@ -51,8 +51,10 @@ def assert_same_curve(folder, trained):
     assert values[0] == pytest.approx(values[1], abs=1e-5)
 
 
-def test_two_processes_follow_the_curve_of_one(shards, trained, tmp_path):
-    process = begin(TORCHRUN, shards, tmp_path / "two")
+@pytest.mark.parametrize("more", [(), ("--shard-group", "1", "--recompute", "1", "--save-minutes", "0")], ids=str)
+def test_two_processes_follow_the_curve_of_one(shards, trained, tmp_path, more):
+    """Sharded over both; and as two replicas, with recomputed activations and checkpoints by the clock."""
+    process = begin(TORCHRUN, shards, tmp_path / "two", *more)
     _, errors = process.communicate(timeout=300)
     assert process.returncode == 0, errors
     assert_same_curve(tmp_path / "two", trained)

@@ -68,7 +68,7 @@ def test_biases_of_queries_and_keys_make_fresh_attention_prefer_near_tokens():
     near = {}
     for bias in (0.0, 1.0):
         model = MMDiT(config)
-        initialise(model, config, torch.Generator().manual_seed(0), attention_bias=bias)
+        initialise(model, config, 0, attention_bias=bias)
         stream = model.blocks[0].streams[1]
         tokens = torch.randn(1, 40, config.width, generator=torch.Generator().manual_seed(1))
         qkv = stream.project(tokens, torch.zeros(1), torch.zeros(1))
