@@ -17,7 +17,7 @@ from cdslm_eval.plugin.contract import Generator
 from cdslm_eval.plugin.execution import Executor, Finished, Lane, Lost, Produced, Task, Worker
 from cdslm_eval.plugin.failures import describe
 
-__all__ = ["EncodedClip", "InProcess", "PromptOf", "RangeWorker", "generated", "missing_ranges"]
+__all__ = ["EncodedClip", "GeneratedClip", "InProcess", "PromptOf", "RangeWorker", "generated", "missing_ranges"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +33,33 @@ class EncodedClip:
     number: int
     flac: bytes
     record: dict[str, Any]
+
+    def encoded(self) -> EncodedClip:
+        """Return the clip itself."""
+        return self
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedClip:
+    """A generated clip that is not encoded yet.
+
+    Attributes:
+        number: Number of the clip.
+        clip: The clip.
+        prompt: What is kept in front of it.
+    """
+
+    number: int
+    clip: Clip
+    prompt: Clip | None
+
+    def encoded(self) -> EncodedClip:
+        """Return the clip as FLAC.
+
+        Raises:
+            EvalError: Its samples are none that FLAC can hold.
+        """
+        return _encoded(self.number, self.clip, self.prompt)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +101,7 @@ class RangeWorker:
         seed: Seed of the request.
         prompt_of: Finds the prompt that is kept in front of each clip, where prompts are kept.
         device: Passed to `open`.
+        encodes: Whether clips are encoded here, else by whoever gets them.
     """
 
     generator: Generator
@@ -82,6 +110,7 @@ class RangeWorker:
     seed: int
     prompt_of: PromptOf | None = None
     device: str = "auto"
+    encodes: bool = True
 
     def problem(self) -> str:
         """Return what the generator lacks on this machine, or ""."""
@@ -94,16 +123,17 @@ class RangeWorker:
         return ""
 
     @contextmanager
-    def open(self) -> Iterator[Callable[[range], Iterator[EncodedClip | _Failure]]]:
+    def open(self) -> Iterator[Callable[[range], Iterator[EncodedClip | GeneratedClip | _Failure]]]:
         """Open the generator when the first range comes, and provide the function."""
         with self.generator.open(self.device):
             yield self._clips
 
-    def _clips(self, numbers: range) -> Iterator[EncodedClip | _Failure]:
+    def _clips(self, numbers: range) -> Iterator[EncodedClip | GeneratedClip | _Failure]:
         try:
             clips = self.generator.clip_range(self.prompts, numbers, self.seconds, self.seed)
             for number, clip in zip(numbers, clips, strict=False):  # a finite set may end before
-                yield _encoded(number, clip, self.prompt_of(clip) if self.prompt_of else None)
+                made = GeneratedClip(number, clip, self.prompt_of(clip) if self.prompt_of else None)
+                yield made.encoded() if self.encodes else made
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the other ranges are generated
             reason = describe(error, type(self.generator).__module__)
             yield _Failure(reason, isinstance(error, UsageError))
@@ -150,7 +180,7 @@ def missing_ranges(generator: Generator, count: int, done: Collection[int], part
 
 def generated(
     executor: Executor, worker: RangeWorker, ranges: Sequence[range], jobs: int, devices: Sequence[str] = ()
-) -> Iterator[EncodedClip]:
+) -> Iterator[EncodedClip | GeneratedClip]:
     """Yield the clips of all ranges as they arrive, in any order.
 
     Args:

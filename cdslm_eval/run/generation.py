@@ -22,7 +22,8 @@ from cdslm_eval.plugin.contract import Failed, Generator, Recognizer, Skipped
 from cdslm_eval.plugin.execution import Executor
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.recognition import default_recognizer
-from cdslm_eval.run.clip_ranges import EncodedClip, InProcess, PromptOf, RangeWorker, generated, missing_ranges
+from cdslm_eval.run.clip_ranges import InProcess, PromptOf, RangeWorker, generated, missing_ranges
+from cdslm_eval.run.clip_writing import ClipWriter
 from cdslm_eval.run.executors.devices import names_several
 from cdslm_eval.run.executors.local import LocalExecutor
 from cdslm_eval.run.prompts import Prompts
@@ -31,7 +32,6 @@ __all__ = ["CONTINUATIONS", "GenerationRequest", "generate_into", "generate_set"
 
 CONTINUATIONS = "continuations.jsonl"
 """Manifest of the clips without their prompts, where these were kept in front of them."""
-_PARTIAL = "manifest.part.jsonl"
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,6 @@ def generate_into(
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UsageError(f"{folder}: cannot be made: {error.strerror}") from error
-    partial = folder / _PARTIAL
     facts: dict[str, Any] = {
         "spec": request.name,
         "seconds": request.seconds,
@@ -201,22 +200,32 @@ def generate_into(
     if request.keep_prompts:
         facts["keep_prompts"] = True
     header = {"order": facts}  # the key under which folders of earlier versions hold it
-    records = _resume(partial, header)
     runs_on = executor or (LocalExecutor() if names_several(device) else InProcess())
     devices = runs_on.devices(device)
-    worker = RangeWorker(generator, prompts, request.seconds, request.seed, prompt_of, device)
+    # in this process a clip is encoded by the writer's thread, and elsewhere where it is generated
+    encodes = not isinstance(runs_on, InProcess)
+    worker = RangeWorker(generator, prompts, request.seconds, request.seed, prompt_of, device, encodes)
     n_workers = len(devices) or (jobs if executor else 0)
-    ranges = missing_ranges(generator, request.count, records, 4 * n_workers or 1)
-    with partial.open("a", encoding="utf-8") as file:
-        if partial.stat().st_size == 0:
-            file.write(json.dumps(header) + "\n")
+
+    def note(written: int) -> None:
+        """Report the clips that are written."""
+        if progress:
+            progress(written, request.count)
+
+    with ClipWriter(folder, header, note) as writer:
+        ranges = missing_ranges(generator, request.count, set(writer.records), 4 * n_workers or 1)
         for clip in generated(runs_on, worker, ranges, jobs, devices):
-            if clip.number not in records:
-                records[clip.number] = _write(folder, clip)
-                file.write(json.dumps(records[clip.number], ensure_ascii=False) + "\n")
-                file.flush()
-            if progress:
-                progress(len(records), request.count)
+            writer.add(clip)
+    about = {**facts, "count": len(writer.records), "info": dataclasses.asdict(generator.info())}
+    _finish(folder, request, about, writer.records)
+    writer.finish()
+    return folder / MANIFEST
+
+
+def _finish(
+    folder: Path, request: GenerationRequest, facts: Mapping[str, Any], records: Mapping[int, Mapping[str, Any]]
+) -> None:
+    """Write the manifest of all clips and what is known of their generator."""
     if not records:
         raise EvalError(f"{request.name}: the generator yielded no clip")
     lines = [json.dumps(records[number], ensure_ascii=False) for number in sorted(records)]
@@ -224,23 +233,7 @@ def generate_into(
         lines, continuations = _without_prompts(lines)
         (folder / CONTINUATIONS).write_text("\n".join(continuations) + "\n", encoding="utf-8")
     (folder / MANIFEST).write_text("\n".join(lines) + "\n", encoding="utf-8")
-    info = {**facts, "count": len(lines), "info": dataclasses.asdict(generator.info())}
-    (folder / "generator.json").write_text(json.dumps(info, indent=1, default=str) + "\n", encoding="utf-8")
-    partial.unlink()
-    return folder / MANIFEST
-
-
-def _resume(partial: Path, header: Mapping[str, Any]) -> dict[int, dict[str, Any]]:
-    """Return the records of the clips that an interrupted call of the same request wrote, by number."""
-    if not partial.is_file():
-        return {}
-    text = partial.read_text(encoding="utf-8")
-    complete = text[: text.rfind("\n") + 1]  # without a line that was not finished
-    lines = [json.loads(line) for line in complete.splitlines()]
-    if lines and lines[0] != header:
-        raise UsageError(f"{partial.parent}: holds clips of another request; name an empty folder")
-    partial.write_text(complete, encoding="utf-8")
-    return {int(record["path"].partition(".")[0]): record for record in lines[1:]}
+    (folder / "generator.json").write_text(json.dumps(facts, indent=1, default=str) + "\n", encoding="utf-8")
 
 
 def _without_prompts(lines: Sequence[str]) -> tuple[list[str], list[str]]:
@@ -253,15 +246,6 @@ def _without_prompts(lines: Sequence[str]) -> tuple[list[str], list[str]]:
         known = {name: value for name, value in record.items() if name not in ("text", "phones")}
         whole.append(json.dumps({**known, "prompt_seconds": prompt_seconds}, ensure_ascii=False))
     return whole, continuations
-
-
-def _write(folder: Path, clip: EncodedClip) -> dict[str, Any]:
-    name = f"{clip.number:05d}.flac"
-    try:
-        (folder / name).write_bytes(clip.flac)
-    except OSError as error:
-        raise EvalError(f"{folder / name}: cannot be written: {error.strerror}") from error
-    return {"path": name, **clip.record}
 
 
 def prompts_for(host: Host, request: GenerationRequest, generator: Generator) -> Sequence[Clip]:
