@@ -15,17 +15,19 @@ from __future__ import annotations
 import argparse
 import itertools
 import json
+import math
 import os
 import resource
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import psutil
@@ -33,6 +35,7 @@ import ray
 from cdslm_eval_ray.executor import RayExecutor, RayOptions
 from ray.cluster_utils import Cluster
 
+from cdslm_eval import Mean, Metric
 from cdslm_eval.core.audio import Clip, read_audio, write_flac
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.sources import Source
@@ -46,6 +49,7 @@ from cdslm_eval.run.executors.local import LocalExecutor
 from cdslm_eval.run.worker import Measured
 
 SECONDS = 10
+WAIT_S = 0.027  # phone-ctc on one core, with decoding
 RATE_HZ = 16_000
 AUDIO = (".flac", ".ogg", ".opus", ".wav", ".mp3")
 
@@ -81,30 +85,51 @@ def processor_s() -> float:
     return total
 
 
-def measured(executor: Executor, jobs: int, folder: Path) -> tuple[dict[str, Any], list[Outcome]]:
-    """Measure pJSD's rows of all clips into a new store; return the times, and the rows."""
+class Waits(Metric):
+    """Waits for as long as recognizing phones takes, instead of using a processor."""
+
+    name = "waits"
+    statistics: ClassVar = {"seconds": Mean("seconds")}
+    batch_clips = 4
+
+    def measure(self, clips: Sequence[Clip]) -> Iterator[dict[str, float]]:
+        """Wait, and yield the length of each clip."""
+        for clip in clips:
+            time.sleep(WAIT_S)
+            yield {"seconds": clip.seconds}
+
+
+def measured(
+    executor: Executor, jobs: int, folder: Path, metric: str | type[Metric] = "pjsd"
+) -> tuple[dict[str, Any], list[Outcome]]:
+    """Measure a metric's rows of all clips into a new store; return the times, and the rows."""
     host = Host()
-    marks: list[tuple[float, float, int]] = []
     recognizer = host.make("recognizer", "phone-ctc")
+    clips = ClipSet.open(folder)
+    # the middle of the run: every worker has opened its models by then, and none waits for work
+    begin, end = 0.4 * len(clips), 0.9 * len(clips)
+    first: list[float] = []
+    marks: list[tuple[float, float, int]] = []
+
+    def note(done: int, _: int) -> None:
+        first.extend([time.perf_counter()] if done and not first else [])
+        if done >= (begin, end, math.inf)[len(marks)]:
+            marks.append((time.perf_counter(), processor_s(), done))
+
     with tempfile.TemporaryDirectory() as name, Store(Path(name) / "s.cdslm") as store:
         runner = Runner(store, executor, recognizer, jobs=jobs)
-        metric = host.make("metric", "pjsd")
-        start, cpu = time.perf_counter(), processor_s()
-        (rows,) = runner.run(
-            [Request(ClipSet.open(folder), (metric,))],
-            lambda done, _: marks.append((time.perf_counter(), processor_s(), done)),
-        )
-        wall, spent = time.perf_counter() - start, processor_s() - cpu
+        metric = host.resolve("metric", metric)
+        start = time.perf_counter()
+        (rows,) = runner.run([Request(clips, (metric,))], note)
+        wall = time.perf_counter() - start
         outcomes = list(rows.outcomes(metric))
     assert all(outcome.status == "ok" for outcome in outcomes)
-    # from a quarter of the clips on: every worker has opened its models by then, and none waits for work
-    (from_s, from_cpu, begun), (to_s, to_cpu, done) = marks[len(marks) // 4], marks[len(marks) * 9 // 10]
+    (from_s, from_cpu, begun), (to_s, to_cpu, done) = marks
     facts = {
         "wall_s": wall,
-        "start_up_s": marks[0][0] - start,
+        "first_s": first[0] - start,
         "clips_per_s": (done - begun) / (to_s - from_s),
         "cpu_ms_per_clip": 1000 * (to_cpu - from_cpu) / (done - begun),
-        "cpu_s": spent,
         "load": os.getloadavg()[0],
     }
     return {key: round(value, 3) for key, value in facts.items()}, outcomes
@@ -164,25 +189,24 @@ def overhead(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "overhead of processor time": round(
             median(times["ray"], "cpu_ms_per_clip") / median(times["local"], "cpu_ms_per_clip") - 1, 3
         ),
-        "start_up_s": {name: round(median(facts, "start_up_s"), 1) for name, facts in times.items()},
+        "seconds to the first result": {name: round(median(facts, "first_s"), 1) for name, facts in times.items()},
     }
 
 
 def nodes(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Compare two nodes of one CPU with one of them."""
+    """Compare two nodes of one CPU with one; where other work shares the cores, waiting shows what Ray allows."""
+    result: dict[str, Any] = {}
     with cluster_of(2) as address:
-        times, equal = alternated(
-            {
-                "1 node": lambda: measured(RayExecutor(RayOptions(address=address, workers=1)), 1, folder),
-                "2 nodes": lambda: measured(RayExecutor(RayOptions(address=address)), 1, folder),
-            },
-            arguments.rounds,
-        )
-    return {
-        "runs": times,
-        "rows equal": equal,
-        "times one": round(median(times["2 nodes"], "clips_per_s") / median(times["1 node"], "clips_per_s"), 2),
-    }
+        one, two = RayExecutor(RayOptions(address=address, workers=1)), RayExecutor(RayOptions(address=address))
+        for name, metric in (("waiting", Waits), ("recognition", "pjsd")):
+            runs: dict[str, Run] = {
+                "1 node": partial(measured, one, 1, folder, metric),
+                "2 nodes": partial(measured, two, 1, folder, metric),
+            }
+            times, equal = alternated(runs, arguments.rounds)
+            ratio = median(times["2 nodes"], "clips_per_s") / median(times["1 node"], "clips_per_s")
+            result[name] = {"times one": round(ratio, 2), "rows equal": equal, "runs": times}
+    return result
 
 
 @dataclass(frozen=True)
@@ -226,20 +250,22 @@ class Answering(RayExecutor):
 
 
 def schedule(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Hand a million references out to two workers through a whole run, without and with a row each taken back."""
+    """Hand references out to two workers through a whole run; for a tenth of them a row each is taken back as well."""
     result: dict[str, Any] = {}
     host = Host()
     metric, recognizer = host.make("metric", "pjsd"), host.make("recognizer", "phone-ctc")
     paths = (str(folder / f"{number:07d}.flac") for number in range(arguments.clips))
-    clips = ClipSet("references", tuple(Source(f"{number:07d}", path) for number, path in enumerate(paths)), "")
+    whole = ClipSet("references", tuple(Source(f"{number:07d}", path) for number, path in enumerate(paths)), "")
     with cluster_of(2) as address:
-        for name, rows in (("handed out", False), ("handed out and a row each stored", True)):
+        parts = {"handed out": (False, whole), "handed out, a row each stored": (True, whole[: len(whole) // 10])}
+        for name, (rows, clips) in parts.items():
             executor = Answering(RayOptions(address=address))
             executor.rows = rows
             start, cpu = time.perf_counter(), time.process_time()
             with Store(folder / f"{rows}.cdslm") as store:
                 Runner(store, executor, recognizer).run([Request(clips, (metric,))])
             result[name] = {
+                "references": len(clips),
                 "wall_s": round(time.perf_counter() - start, 1),
                 "driver_cpu_s": round(time.process_time() - cpu, 1),
                 "driver_peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
@@ -271,7 +297,7 @@ def main() -> None:
         what = "no audio" if references else write_clips(arguments.audio, arguments.clips, folder)
         result = MODES[arguments.mode](arguments, folder)
     result = {"clips": arguments.clips, "audio": what, "cores": os.cpu_count(), "ray": ray.__version__, **result}
-    print(json.dumps({key: value for key, value in result.items() if key != "runs"}, indent=1))
+    print(json.dumps(result, indent=1))
     if arguments.json:
         book = json.loads(arguments.json.read_text()) if arguments.json.exists() else {}
         book[arguments.mode] = result

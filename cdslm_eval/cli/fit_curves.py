@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -44,7 +45,9 @@ class Curves:
 def power_law(
     optima: Annotated[str, typer.Argument(metavar="OPTIMA", help="A table with a row per optimum.")],
     y: Annotated[str, typer.Option("--y", help="Column of the optima, such as n_star.")],
-    x: Annotated[str, typer.Option("--x", help="Column of the budgets.")] = "C",
+    x: Annotated[
+        str | None, typer.Option("--x", help="Column of the budgets. Default: C, or what C is usually called.")
+    ] = None,
     log_std: Annotated[
         str | None, typer.Option("--log-std", help="Column of the standard deviation of ln y, for weights.")
     ] = None,
@@ -58,8 +61,7 @@ def power_law(
     from cdslm_eval.results.numbers import to_json
     from cdslm_eval.scaling.isocurve import fit_power_law
 
-    names = [name for name in (x, y, log_std) if name]
-    points = _points(optima, names, where or [])
+    names, points = _points(optima, [x, y, *([log_std] if log_std else [])], where or [])
     columns = list(zip(*points, strict=True))
     law = fit_power_law(columns[0], columns[1], columns[2] if log_std else None, level)
     document = {
@@ -70,11 +72,11 @@ def power_law(
         "n": law.n,
         "points": [dict(zip(names, point, strict=True)) for point in points],
     }
-    deliver(to_json(document), lambda: _text(law, x, y, points), json_to)
+    deliver(to_json(document), lambda: _text(law, names[0], y, points), json_to)
 
 
-def _points(path: str, names: list[str], rules: list[str]) -> list[tuple[float, ...]]:
-    """Return the distinct rows of some columns, in order.
+def _points(path: str, columns: Sequence[str | None], rules: list[str]) -> tuple[list[str], list[tuple[float, ...]]]:
+    """Return the names of some columns, of which None is that of C, and their distinct rows, in order.
 
     Raises:
         UsageError: A column is missing, a cell is no number, or no row is left.
@@ -83,10 +85,13 @@ def _points(path: str, names: list[str], rules: list[str]) -> list[tuple[float, 
 
     from cdslm_eval.core.errors import did_you_mean
     from cdslm_eval.core.records import parse_quantity, read_records
-    from cdslm_eval.scaling.columns import matches
+    from cdslm_eval.scaling.columns import matches, usual
 
     records = read_records(path)
     known = list(dict.fromkeys(str(name) for _, row in records for name in row))
+    budgets = usual("C", known)
+    # two columns of budgets leave the choice to the user, whom the message lists both
+    names = [(budgets[0] if len(budgets) == 1 else "C") if name is None else name for name in columns]
     for name in names:
         if name not in known:
             raise UsageError(
@@ -108,7 +113,7 @@ def _points(path: str, names: list[str], rules: list[str]) -> list[tuple[float, 
                 raise UsageError(f"{path}, line {line}: {error}") from error
     if not points:
         raise UsageError(f"{path}: no row is left")
-    return list(dict.fromkeys(points))
+    return names, list(dict.fromkeys(points))
 
 
 def _text(law: PowerLaw, x: str, y: str, points: list[tuple[float, ...]]) -> str:

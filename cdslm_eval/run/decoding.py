@@ -6,7 +6,8 @@ import math
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -27,9 +28,8 @@ _GROUP_BYTES = 64 << 20
 _GROUPS_AHEAD = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Unit:
-    """One clip and what is to be measured of it.
+class Unit(NamedTuple):
+    """One clip and what is to be measured of it; a named tuple, because a run may send a million to workers.
 
     Attributes:
         uid: Number of the clip in the run.
@@ -41,7 +41,7 @@ class Unit:
     uid: int
     source: Source
     wanted: tuple[int, ...]
-    upstream: Mapping[str, Outcome] = field(default_factory=dict)
+    upstream: Mapping[str, Outcome] = {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from cdslm_eval.core.errors import UnknownNameError, UsageError, did_you_mean
 from cdslm_eval.core.records import Record, has_comma, parse_number, parse_quantity
 
-__all__ = ["Built", "Columns", "build", "matches"]
+__all__ = ["Built", "Columns", "build", "matches", "usual"]
 
 _USUAL = {
     "N": ("n", "params", "parameters", "model size", "n params", "num params", "param count"),
@@ -31,6 +31,16 @@ _SPLITS = {"train": "train", "fit": "train", "": "train", "test": "test", "held-
 
 def _plain(name: str) -> str:
     return name.strip().lower().replace("_", " ").replace("-", " ")
+
+
+def usual(role: str, names: Sequence[str]) -> list[str]:
+    """Return the columns whose names a role usually has.
+
+    Example:
+        >>> usual("C", ["flops", "n_star", "Training FLOP"])
+        ['flops', 'Training FLOP']
+    """
+    return [name for name in names if _plain(name) in _USUAL[role]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,10 +73,10 @@ class Columns:
                 hint = did_you_mean(name, names) or f" It has: {', '.join(names)}."
                 raise UsageError(f"{source}: no column {name!r} for {role}.{hint}")
         roles = dict(given)
-        for role, usual in _USUAL.items():
+        for role in _USUAL:
             if role in roles:
                 continue
-            candidates = [name for name in names if name not in roles.values() and _plain(name) in usual]
+            candidates = usual(role, [name for name in names if name not in roles.values()])
             numeric = [name for name in candidates if role not in "NDC" or _counts(rows, name)]
             if len(numeric) > 1 and role in numeric:
                 numeric = [role]

@@ -20,7 +20,7 @@ from cdslm_eval.scaling.multiplier import Multiplier, multiplier
 from cdslm_eval.scaling.rows import usable_rows
 from cdslm_eval.scaling.table import RunTable
 
-__all__ = ["Families", "Member", "fit_families", "probability"]
+__all__ = ["Families", "Member", "fit_families", "plausible", "probability"]
 
 Floats = npt.NDArray[np.float64]
 _LEVEL, _LEAST_P = 0.01, 1e-16
@@ -175,12 +175,17 @@ def _joined(
     apart = [fit for fit in fits if fit.shared != "all"]
     compared = min(apart, key=lambda fit: fit.criterion) if apart else chosen
     multipliers = tuple(
-        multiplier(compared, name, against, member.table, members[against].table, how.level, at)
+        multiplier(plausible(fits, compared), name, against, member.table, members[against].table, how.level, at)
         for name, member in members.items()
         if name != against
     )
     why = _why(compared, fits)
     return replace(families, joint=fits, chosen=chosen, compared=compared, why=why, multipliers=multipliers)
+
+
+def plausible(fits: Sequence[JointFit], compared: JointFit) -> list[JointFit]:
+    """Return the fit that groups are compared by, and the others that have replicates."""
+    return [compared, *(fit for fit in fits if fit.draws and fit is not compared)]
 
 
 def _why(compared: JointFit, fits: Sequence[JointFit]) -> str:
@@ -190,6 +195,9 @@ def _why(compared: JointFit, fits: Sequence[JointFit]) -> str:
     text = f"compared by the fit in which groups share {compared.shared}"
     if others:
         text += f": of those that tell groups apart it has the least AICc ({above})"
+    doubtful = [fit.shared for fit in plausible(fits, compared)[1:]]
+    if doubtful:
+        text += f"; intervals hold those of the fits within 7 of it as well ({', '.join(doubtful)})"
     if compared.shared == "E and exponents":
         return f"{text}; a multiplier is then the same at every value of the metric"
     return text if compared.shared == "all" else f"{text}; a multiplier then depends on the value of the metric"

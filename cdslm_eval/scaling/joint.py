@@ -34,6 +34,8 @@ SHARING = {
     "nothing": "a law of each group",
 }
 _STARTS = 6
+# AICc above the best up to which what groups share is in doubt (Burnham & Anderson 2002, section 2.6: 4 to 7 and more)
+_PLAUSIBLE = 7.0
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,7 +45,8 @@ class JointFit:
     Attributes:
         shared: A key of `SHARING`.
         laws: Group -> its law.
-        draws: Group -> its replicates, drawn together with those of the other groups; empty without a bootstrap.
+        draws: Group -> its replicates, drawn together with those of the other groups; empty without a bootstrap, and of
+            fits that do not tell the groups apart or have over 7 of AICc above the best that does.
         parameters: How many were fitted.
         objective: Sum of the estimator's cost.
         criterion: Corrected Akaike criterion, less that of the best joint fit.
@@ -185,10 +188,9 @@ def joint_fits(
     judged = _judged(solved, data)
     for fit, one in judged:
         _set_laws(fit, one, data)
-    # replicates of the one that the groups are compared by: the best of those that tell the groups apart
     apart = [pair for pair in judged if pair[0].shared != "all"]
     if apart and how.replicates:
-        _set_draws(*min(apart, key=lambda pair: pair[0].criterion), data, how)
+        _set_draws(apart, data, how)
     return tuple(fit for fit, _ in judged)
 
 
@@ -245,15 +247,25 @@ def _set_laws(fit: JointFit, one: _Solved, data: _Data) -> None:
         fit.laws[name] = Law(form, {key: float(value[0]) for key, value in natural.items()}, cost, axis)
 
 
-def _set_draws(fit: JointFit, one: _Solved, data: _Data, how: Resampling) -> None:
-    """Set the replicates of each group's law."""
+def _set_draws(apart: Sequence[tuple[JointFit, _Solved]], data: _Data, how: Resampling) -> None:
+    """Set replicates of every fit that tells the groups apart and is plausible."""
     weights, units = _weights(data.table, data.label, how)
+    least = min(fit.criterion for fit, _ in apart)
+    for fit, one in apart:
+        if fit.criterion - least <= _PLAUSIBLE:
+            fit.draws.update(_drawn(one, weights, units, data, how))
+
+
+def _drawn(one: _Solved, weights: Floats, units: int, data: _Data, how: Resampling) -> dict[str, Bootstrap]:
+    """Return replicates of each group's law under weights of the rows, `[replicates, rows]`."""
     start = np.repeat(one.theta[None], len(weights), axis=0)
     # LAD may stop at a vertex next to its start, so it comes from a smooth cost
     solution = minimise(one.problem, data.cost, data.target, weights, start, homotopy=data.cost.name == "lad")
     # whole runs or budgets may be fewer than the parameters: they lose one degree per group
     free = max(1, units - (len(one.theta) if how.by == "row" else len(data.names)))
     form, axis, cost = data.whole.form.name, data.whole.axis, data.table.cost
+    draws = {}
     for name, index in zip(data.names, one.problem.index, strict=True):
         drawn = (data.whole.natural(solution.theta[:, index]), solution.objective, solution.converged)
-        fit.draws[name] = Bootstrap(*drawn, how.by, units, free, how.seed, form, axis, cost)
+        draws[name] = Bootstrap(*drawn, how.by, units, free, how.seed, form, axis, cost)
+    return draws

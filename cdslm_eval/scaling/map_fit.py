@@ -29,6 +29,7 @@ _FEWEST_SPLINE = 20  # rows
 # of the range of losses, the best ones, on which maps are compared: one share alone decides by the luck of one stretch
 _SHARES = (0.1, 0.2, 0.3)
 _CLOSE = 1.1  # held-out errors within this factor count as equal, and AICc decides
+_NO_SUPPORT = 10.0  # AICc above the best at which a model has none (Burnham & Anderson 2002, section 2.6)
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,8 +126,9 @@ def fit_map(
     """Fit the metric as a function of the measured loss, by Huber with a delta of 1.345 residual spreads.
 
     Every kind is fitted to all rows, and to those outside the best .1, .2 and .3 of the range of losses, which it then
-    predicts. Of the kinds whose error there is within a tenth of the least, the one of least AICc is taken. Rows of one
-    run count by what they add to each other (see `cdslm_eval.scaling.dependence`), in fits, errors and criteria.
+    predicts. Of the kinds whose error there is within a tenth of the least, the one of least AICc is taken; a spline,
+    which goes on as a straight line, only where its AICc is 10 below that of every other kind. Rows of one run count by
+    what they add to each other (see `cdslm_eval.scaling.dependence`), in fits, errors and criteria.
 
     Args:
         loss: `[rows]`.
@@ -188,9 +190,14 @@ def _kinds(axis: Axis, names: Sequence[str]) -> Iterator[str]:
 
 
 def _chosen(scores: Sequence[MapScore]) -> int:
-    known = [score.held_out for score in scores if math.isfinite(score.held_out)]
+    places = [k for k, score in enumerate(scores) if not MAPS[score.name].straight_beyond]
+    # what follows any data and goes on as a line is for data that leave the other kinds no support
+    best = min((scores[k].aicc for k in places), default=math.inf)
+    places += [k for k, score in enumerate(scores) if k not in places and best - score.aicc > _NO_SUPPORT]
+    places = places or list(range(len(scores)))
+    known = [scores[k].held_out for k in places if math.isfinite(scores[k].held_out)]
     least = max(min(known, default=math.inf), _LEAST_SPREAD)  # exact data leave errors of rounding only
-    places = [k for k, score in enumerate(scores) if score.held_out <= _CLOSE * least or not known]
+    places = [k for k in places if scores[k].held_out <= _CLOSE * least or not known]
     return min(places, key=lambda k: (scores[k].aicc, scores[k].parameters))
 
 

@@ -48,6 +48,7 @@ class MapKind(ABC):
     formula: ClassVar[str]
     needs_bounds: ClassVar[bool] = False
     only_named: ClassVar[bool] = False  # for kinds that rest on what only the user knows of the loss
+    straight_beyond: ClassVar[bool] = False  # for kinds that follow the data and claim nothing beyond them
     low: Floats
     high: Floats
 

@@ -316,6 +316,7 @@ class Spline(MapKind):
 
     name = "spline"
     formula = "y = monotone spline of L"
+    straight_beyond = True
 
     def __init__(self, loss: Floats, u: Floats, axis: Axis) -> None:
         super().__init__(loss, u, axis)

@@ -81,12 +81,19 @@ def _ratio(value: float, interval: Interval) -> str:
 
 
 def multiplier(
-    fit: JointFit, group: str, against: str, rows: RunTable, base: RunTable, level: float, values: Sequence[float] = ()
+    fits: Sequence[JointFit],
+    group: str,
+    against: str,
+    rows: RunTable,
+    base: RunTable,
+    level: float,
+    values: Sequence[float] = (),
 ) -> Multiplier:
     """Return the compute of one group over that of another, at the middle of the budgets that both were trained on.
 
     Args:
-        fit: Their laws, and replicates where there are any.
+        fits: Their laws: the best fit first, then others as plausible. An interval holds those of all: what groups
+            share is chosen by the same rows, and the interval of the best alone holds the truth too rarely.
         group, against: Names of the two.
         rows, base: Their rows.
         level: Of the intervals.
@@ -98,42 +105,52 @@ def multiplier(
     first, last = inside if inside[0] <= inside[1] else (low, high)
     middle = math.sqrt(first * last)
     C = np.array([middle, low, high])
+    fit = fits[0]
     own, other = fit.laws[group].curve, fit.laws[against].curve
     value, least, most = (np.asarray(own.reach(other.frontier(C))) / C).tolist()
-    ends = multiplier_band(fit, group, against, np.array([middle]), level)
+    ends = multiplier_band(fits, group, against, np.array([middle]), level)
     interval = _UNKNOWN if ends is None else (float(ends[0][0]), float(ends[1][0]))
     axis = fit.laws[against].axis
     stated = values or _rounded(axis.restore(np.asarray(other.frontier(np.array([first, middle, last])))))
-    at = tuple(_at_value(fit, group, against, value, level) for value in stated)
+    at = tuple(_at_value(fits, group, against, value, level) for value in stated)
     apart = math.isfinite(least) and math.isfinite(most) and abs(math.log(most / least)) <= _SAME
     return Multiplier(group, against, middle, value, interval, (least, most), at, not apart)
 
 
-def multiplier_band(fit: JointFit, group: str, against: str, C: Floats, level: float) -> tuple[Floats, Floats] | None:
+def multiplier_band(
+    fits: Sequence[JointFit], group: str, against: str, C: Floats, level: float
+) -> tuple[Floats, Floats] | None:
     """Return the interval of the multiplier at budgets of the other group, two of `[budgets]`; None without draws."""
-    if not fit.draws:
+    bands = []
+    for fit in fits:
+        if fit.draws:
+            draws, base = fit.draws[group], fit.draws[against]
+            with np.errstate(all="ignore"):
+                replicates = np.asarray(draws.curve(1).reach(base.curve(1).frontier(C))) / C
+            bands.append(draws.band(replicates, level))
+    if not bands:
         return None
-    draws, base = fit.draws[group], fit.draws[against]
-    with np.errstate(all="ignore"):
-        replicates = np.asarray(draws.curve(1).reach(base.curve(1).frontier(C))) / C
-    return draws.band(replicates, level)
+    return np.min([low for low, _ in bands], axis=0), np.max([high for _, high in bands], axis=0)
 
 
-def _at_value(fit: JointFit, group: str, against: str, metric: float, level: float) -> AtValue:
+def _at_value(fits: Sequence[JointFit], group: str, against: str, metric: float, level: float) -> AtValue:
     """Return the multiplier at a value of the metric."""
-    own, other = fit.laws[group], fit.laws[against]
+    own, other = fits[0].laws[group], fits[0].laws[against]
     u = other.axis.orient(np.asarray(metric))
     needed, C = float(own.curve.reach(u)), float(other.curve.reach(u))
     value = needed / C if math.isfinite(C) else math.nan
-    if math.isnan(value) or not fit.draws:
-        return AtValue(metric, C, needed, value, _UNKNOWN)
-    draws = fit.draws[group]
-    with np.errstate(all="ignore"):
-        replicates = np.asarray(draws.curve().reach(u)) / np.asarray(fit.draws[against].curve().reach(u))
-    # where neither group of a replicate gets there, its ratio may be anything
-    low, _ = draws.band(np.where(np.isnan(replicates), 0.0, replicates), level)
-    _, high = draws.band(np.where(np.isnan(replicates), np.inf, replicates), level)
-    return AtValue(metric, C, needed, value, (float(low), float(high)))
+    ends: list[Interval] = []
+    for fit in fits:
+        if fit.draws and not math.isnan(value):
+            draws = fit.draws[group]
+            with np.errstate(all="ignore"):
+                ratio = np.asarray(draws.curve().reach(u)) / np.asarray(fit.draws[against].curve().reach(u))
+            # where neither group of a replicate gets there, its ratio may be anything
+            low, _ = draws.band(np.where(np.isnan(ratio), 0.0, ratio), level)
+            _, high = draws.band(np.where(np.isnan(ratio), np.inf, ratio), level)
+            ends.append((float(low), float(high)))
+    interval = (min(low for low, _ in ends), max(high for _, high in ends)) if ends else _UNKNOWN
+    return AtValue(metric, C, needed, value, interval)
 
 
 def _rounded(values: Floats) -> list[float]:

@@ -137,7 +137,8 @@ def cli(monkeypatch, capsys):
 def test_published_optima_give_the_published_exponents(cli, shared_data):
     path = shared_data / "scaling" / "porian" / "isoflop_points.csv"
     for decay, published in (("chinchilla", 0.571495), ("const", 0.496895)):
-        options = ("--x", "flops", "--y", "n_star_published", "--log-std", "n_star_logstd", "--where", f"decay={decay}")
+        # budgets are found by the usual name of C, flops
+        options = ("--y", "n_star_published", "--log-std", "n_star_logstd", "--where", f"decay={decay}")
         law = json.loads(cli("power-law", path, *options, "--json", "-").out)
         assert law["exponent"] == pytest.approx(published, abs=1e-5)
         assert law["n"] == 12

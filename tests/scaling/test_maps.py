@@ -12,7 +12,7 @@ from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling import Law, LawSpec, Plan, bootstrap_staged, compare_downstream, fit_law, simulate
 from cdslm_eval.scaling.axis import make_axis
 from cdslm_eval.scaling.dependence import runs_of
-from cdslm_eval.scaling.map_fit import fit_map
+from cdslm_eval.scaling.map_fit import MapScore, _chosen, fit_map
 from cdslm_eval.scaling.table import RunTable
 
 LAW = Law.of("chinchilla", E=1.8, A=400.0, B=3000.0, alpha=0.32, beta=0.40)
@@ -204,6 +204,15 @@ def test_a_known_map_extrapolates(name):
         errors.append(float(mapped.value(1.98) - make(1.98)))
         assert not mapped.flags
     assert np.sqrt(np.mean(np.square(errors))) < 0.02
+
+
+@pytest.mark.parametrize(("aicc", "chosen"), [(-105.0, "line"), (-111.0, "spline")])
+def test_a_spline_is_taken_only_where_other_kinds_have_no_support(aicc, chosen):
+    scores = [MapScore("line", 2, -100.0, 0.1), MapScore("power", 3, -95.0, 0.11), MapScore("spline", 6, aicc, 0.05)]
+    assert scores[_chosen(scores)].name == chosen
+    # and never where it predicts worse
+    worse = [*scores[:2], replace(scores[2], held_out=0.2)]
+    assert worse[_chosen(worse)].name == "line"
 
 
 def test_a_declared_link_costs_a_straight_metric_nothing():

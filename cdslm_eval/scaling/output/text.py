@@ -128,6 +128,9 @@ def sign_words(name: str, value: float, low: float, high: float, level: float) -
     sentence = f"{name} goes as C^{value:.3f}"
     if not (math.isfinite(low) and math.isfinite(high)):
         return f"{sentence} (no interval: its sign is not established)"
+    if high - low < 1e-9:
+        # a form with one exponent leaves the data nothing to decide
+        return f"{sentence}, whatever the data: the form of the law has no other"
     sentence += f" ({100 * level:g} % interval {low:.3f} … {high:.3f})"
     if low <= 0 <= high:
         return f"{sentence}: its sign is not established by these data"

@@ -21,6 +21,8 @@ ray = pytest.importorskip("ray")
 import cdslm_eval_ray.crew as crew_module  # noqa: E402
 import cdslm_eval_ray.executor as executor_module  # noqa: E402
 import hostile_metrics as hostile  # noqa: E402
+from cdslm_eval_ray.actor import Report  # noqa: E402
+from cdslm_eval_ray.crew import Crew  # noqa: E402
 from cdslm_eval_ray.executor import RayExecutor, RayOptions  # noqa: E402
 from ray.cluster_utils import Cluster  # noqa: E402
 
@@ -29,7 +31,7 @@ from cdslm_eval.builtin.metrics.signal import Signal  # noqa: E402
 from cdslm_eval.builtin.recognizers.sidecar import SidecarRecognizer  # noqa: E402
 from cdslm_eval.core.clips import ClipSet  # noqa: E402
 from cdslm_eval.core.errors import EvalError, UsageError  # noqa: E402
-from cdslm_eval.core.store import Store  # noqa: E402
+from cdslm_eval.core.store import Outcome, Store  # noqa: E402
 from cdslm_eval.plugin.execution import Finished, Produced, Task  # noqa: E402
 from cdslm_eval.plugin.host import Host  # noqa: E402
 from cdslm_eval.run import Request, Runner  # noqa: E402
@@ -92,18 +94,20 @@ def test_two_nodes_equal_one_machine_with_crashes_hangs_and_errors(cluster, seco
 
 def test_the_clips_of_a_killed_node_are_measured_on_another(cluster, driver_on_head, second_node, tmp_path, tone_set):
     folder = tone_set("t", 24)
-    killed = []
+    killed, places = [], []
 
     def kill_once(done, total):
+        places.append(executor.where())
         if done >= 4 and not killed:
             killed.append(second_node)
             cluster.remove_node(second_node, allow_graceful=False)
 
     executor = RayExecutor(RayOptions(address=cluster.address))
-    distributed = outcomes(tmp_path / "ray", executor, folder, hostile.Slow(), progress=kill_once)
+    (rows,) = outcomes(tmp_path / "ray", executor, folder, hostile.Slow(), progress=kill_once)
     assert killed
-    assert distributed == outcomes(tmp_path / "local", LocalExecutor(), folder, hostile.Slow())
-    assert {outcome.status for (rows,) in [distributed] for outcome in rows} == {"ok"}
+    assert places[-1] == "1 node, 1 worker"
+    sums = [float(np.sum(clip.samples, dtype=np.float64)) for clip in ClipSet.open(folder)]
+    assert rows == [Outcome("ok", "", {"x": value}) for value in sums]
 
 
 def test_a_killed_and_an_interrupted_command_go_on_where_they_stopped(cluster, tmp_path, tone_set):
@@ -184,6 +188,15 @@ def test_a_node_that_is_lost_after_the_last_event_of_a_task_repeats_nothing():
     tasks = iter([Task(1, None), Task(2, None)])
     loop = executor_module._Loop(Ray(), Crew(), lambda: next(tasks, None))
     assert list(loop.events()) == [Produced(1, "a"), Finished(1), Produced(2, "b"), Finished(2)]
+
+
+def test_progress_counts_each_node_and_each_shared_gpu_once():
+    crew = Crew.__new__(Crew)
+    gpus_of = {"a0": ("n0", ("0",)), "a1": ("n0", ("0",)), "a2": ("n0", ("1",)), "a3": ("n1", ("0",))}
+    crew.reports = {actor: Report("", {}, "host", node, gpus) for actor, (node, gpus) in gpus_of.items()}
+    assert crew.where() == "2 nodes, 4 workers, 3 GPUs"
+    crew.reports = {"a0": Report("", {}, "host", "n0", ())}
+    assert crew.where() == "1 node, 1 worker"
 
 
 def test_a_distribution_that_a_node_lacks_is_named(cluster, tmp_path, tone_set, monkeypatch):

@@ -11,6 +11,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from cdslm_eval.core.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
+from cdslm_eval.scaling.families import plausible
 from cdslm_eval.scaling.frontier import Band
 from cdslm_eval.scaling.multiplier import multiplier_band
 from cdslm_eval.scaling.output.figures.parts import (
@@ -137,6 +138,7 @@ def _multipliers(axes: Axes, families: Families) -> None:
     """Draw the compute of each group over that of the one they are compared with, against the latter's."""
     fit = families.compared
     assert fit is not None
+    fits = plausible(families.joint, fit)
     against = families.multipliers[0].against
     base = next(member for member in families.members if member.name == against)
     C = np.geomspace(base.table.C.min(), base.table.C.max(), 60)
@@ -145,7 +147,7 @@ def _multipliers(axes: Axes, families: Families) -> None:
         ink, _, dash = _ink(families, multiplier.group)
         with np.errstate(all="ignore"):
             value = np.asarray(fit.laws[multiplier.group].curve.reach(curve.frontier(C))) / C
-            ends = multiplier_band(fit, multiplier.group, against, C, families.level)
+            ends = multiplier_band(fits, multiplier.group, against, C, families.level)
         value = np.where(np.isfinite(value), value, np.nan)
         low, high = ends if ends is not None else (np.full(len(C), np.nan),) * 2
         band(axes, Band(C, value, low, np.where(np.isinf(high), 1e6, high)), color=ink, line=dash)

@@ -84,11 +84,13 @@ def logarithmic(axes: Axes, *, x: bool = True, y: bool = False, name: str = "") 
         decades = np.log10(high / low) if 0 < low < high else 0.0
         if decades > 1:
             axis.set_major_locator(LogLocator(numticks=6))
-            axis.set_major_formatter(LogFormatterSciNotation(labelOnlyBase=True))
+            # between a thousandth and ten thousand plain numbers: powers of ten beside 0.2 and 0.05 are two languages
+            small = low >= 1e-3 and high < 1e4
+            axis.set_major_formatter(_PLAIN if small else LogFormatterSciNotation(labelOnlyBase=True))
             _label_between(axis, decades)
         else:
             axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
-            axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:.3g}" if value < 1e4 else _short(value)))
+            axis.set_major_formatter(_PLAIN)
             axis.set_minor_formatter(NullFormatter())
     if name:
         axes.set_xlabel(name)
@@ -101,13 +103,16 @@ def _label_between(axis: Axis, decades: float) -> None:
         axis.set_minor_formatter(NullFormatter())
         return
     axis.set_minor_locator(LogLocator(subs=between, numticks=20))
-    axis.set_minor_formatter(FuncFormatter(lambda value, _: _short(value) if value >= 1e4 else f"{value:.3g}"))
+    axis.set_minor_formatter(_PLAIN)
     axis.set_tick_params(which="minor", labelsize=5.5)
 
 
 def _short(value: float) -> str:
     exponent = int(np.floor(np.log10(value)))
     return rf"${value / 10.0**exponent:.3g}\times10^{{{exponent}}}$"
+
+
+_PLAIN = FuncFormatter(lambda value, _: f"{value:.3g}" if value < 1e4 else _short(value))
 
 
 def arrows(axes: Axes, x: Floats, low: Floats, high: Floats, *, color: str = INK) -> None:
