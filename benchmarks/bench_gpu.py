@@ -26,6 +26,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 sys.path.insert(0, str(Path(__file__).parents[1]))
 
@@ -202,12 +203,12 @@ class Public(nn.Module):
 
     def forward(self, streams: tuple[Tensor, Tensor], at: Tensor) -> Tensor:
         """Return the output for the continuation."""
-        context, hidden = self.embed(streams[0]), self.embed(streams[1])
+        context, generated = (self.embed(stream) for stream in streams)
         condition = self.time(time_features(at))
         for block in self.blocks:
-            context, hidden = block(hidden, context, condition)
-        result: Tensor = self.out(hidden)
-        return result
+            context, generated = block(generated, context, condition)
+        velocity: Tensor = self.out(functional.layer_norm(generated, generated.shape[-1:]))
+        return velocity
 
 
 def measured_public(depth: int, sizes: dict[str, Any], device: torch.device, compiled: bool) -> dict[str, Any] | str:

@@ -5,23 +5,30 @@ Processor time of one thread on a CPU, the sides in turn, the best of the turns;
 
 from __future__ import annotations
 
+import sys
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `model` is not installed")
 
-from torch import Tensor, nn  # noqa: E402 - torch may be absent
-from torch.nn import functional  # noqa: E402
+from torch import nn  # noqa: E402 - torch may be absent
 
-from cdslm_model.data.mel import Normalizer  # noqa: E402
+sys.path.insert(0, str(Path(__file__).parent))
+
+from bench_gpu import Public, shards  # noqa: E402 - found by the line before
+
+from cdslm_model.data.windows import Windows  # noqa: E402
 from cdslm_model.devices import matrix_rate  # noqa: E402
 from cdslm_model.net import flops  # noqa: E402
 from cdslm_model.net.config import Config  # noqa: E402
-from cdslm_model.net.mmdit import MMDiT, time_features  # noqa: E402
+from cdslm_model.net.mmdit import MMDiT  # noqa: E402
 from cdslm_model.net.parametrization import initialise  # noqa: E402
 from cdslm_model.train.distributed import World  # noqa: E402
+from cdslm_model.train.execution import Execution  # noqa: E402
 from cdslm_model.train.objective import Validation  # noqa: E402
 from cdslm_model.train.schedule import WarmupStableDecay  # noqa: E402
 from cdslm_model.train.settings import Settings  # noqa: E402
@@ -31,60 +38,6 @@ CPU = Config.from_depth(2, context_frames=160, continuation_frames=320)
 GPU = Config.from_depth(4, context_frames=800, continuation_frames=2400)
 REQUIRED = 0.5, 0.35
 """Least utilisation of the CPU's float32 rate, and of the GPU's bfloat16 rate."""
-
-
-class Noise:
-    """Windows of noise: what is measured does not depend on the content.
-
-    Args:
-        config: Determines their length.
-    """
-
-    def __init__(self, config: Config) -> None:
-        generator = torch.Generator().manual_seed(0)
-        self._frames = config.context_frames, config.continuation_frames
-        self._mels = [torch.randn(64, count, config.mels, generator=generator) for count in self._frames]
-
-    def batch(self, seed: int, step: int, rows: range) -> tuple[Tensor, Tensor]:
-        """Return the windows of some rows."""
-        del seed, step
-        context, continuation = (mels[list(rows)] for mels in self._mels)
-        return context, continuation
-
-    def window(self, position: float) -> tuple[Tensor, Tensor]:
-        """Return the window at a position in [0, 1)."""
-        context, continuation = (mels[int(position * len(mels))] for mels in self._mels)
-        return context, continuation
-
-
-class Public(nn.Module):
-    """The same network of diffusers' block of Stable Diffusion 3; it knows no positions.
-
-    Args:
-        config: The shape.
-    """
-
-    def __init__(self, config: Config) -> None:
-        super().__init__()
-        attention = pytest.importorskip("diffusers.models.attention", reason="the extra `bench` is not installed")
-        d = config.width
-        self.embed, self.out = nn.Linear(config.token_width, d), nn.Linear(d, config.token_width)
-        self.time = nn.Sequential(nn.Linear(256, 4 * d), nn.SiLU(), nn.Linear(4 * d, d))
-        self.blocks = nn.ModuleList(
-            attention.JointTransformerBlock(
-                d, config.heads, config.head_dim, context_pre_only=index == config.depth - 1, qk_norm="rms_norm"
-            )
-            for index in range(config.depth)
-        )
-
-    def forward(self, streams: tuple[Tensor, Tensor], at: Tensor) -> Tensor:
-        """Return the output for the second stream."""
-        context, generated = (self.embed(stream) for stream in streams)
-        condition = self.time(time_features(at))
-        for block in self.blocks:
-            context, generated = block(generated, context, condition)
-        velocity: Tensor = self.out(functional.layer_norm(generated, generated.shape[-1:]))
-        return velocity
 
 
 @pytest.fixture(autouse=True)
@@ -105,11 +58,13 @@ def stepper(
     config: Config, batch: int, device: str, *, compiled: bool, precision: str = "auto"
 ) -> Callable[[], object]:
     """Return a function that takes one whole training step: batch, loss, gradient, clipping, AdamW, averages."""
-    normalizer = Normalizer(torch.zeros(config.mels), torch.ones(config.mels))
+    with tempfile.TemporaryDirectory() as folder:
+        held = shards(Path(folder), 20 * (config.context_frames + config.continuation_frames))
     settings = Settings(config=config, batch_size=batch, precision=precision)
-    windows = Noise(config)
-    validation = Validation(windows, normalizer, 1)
-    trainer = Trainer(settings, World(0, 1, torch.device(device)), windows, normalizer, validation, compiled)
+    windows = Windows(held, config.context_frames, config.continuation_frames)
+    validation, world = Validation(windows, held.normalizer(), 1), World(0, 1, torch.device(device))
+    execution = Execution(compile=compiled)
+    trainer = Trainer(settings, world, windows, held.normalizer(), validation, execution)
     steps = trainer.advance(WarmupStableDecay(10_000, 10, 10), 10_000)
     return lambda: next(steps)
 
@@ -150,9 +105,10 @@ def test_step_on_a_gpu_against_its_matrix_products(benchmark):
 @pytest.mark.parametrize("depth", [2, 4])
 def test_step_against_the_same_network_of_a_public_block(benchmark, depth):
     """With one optimizer for both, and each as it comes: a public training loop takes AdamW's default."""
+    attention = pytest.importorskip("diffusers.models.attention", reason="the extra `bench` is not installed")
     config = Config.from_depth(depth, context_frames=160, continuation_frames=320)
     batch = 8 // depth
-    ours, public = MMDiT(config), Public(config)
+    ours, public = MMDiT(config), Public(config, attention.JointTransformerBlock)
     initialise(ours, config, 0)
     assert sum(parameter.numel() for parameter in public.parameters()) == config.parameters()
     streams = torch.randn(batch, 160, 80), torch.randn(batch, 320, 80)

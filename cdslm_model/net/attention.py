@@ -21,7 +21,10 @@ def _flash(implementation: str | None) -> Callable[[], None]:
     """Return what makes torch's flash attention that of a version; None is its own, the second."""
 
     def activate() -> None:
-        if implementation is None:
+        if not hasattr(attention, "activate_flash_attention_impl"):
+            if implementation is not None:
+                raise ImportError(f"torch {torch.__version__} has its own flash attention only")
+        elif implementation is None:
             attention.restore_flash_attention_impl(_raise_warn=False)
         else:
             # raises where its package is absent or the GPU is of another kind

@@ -67,5 +67,5 @@ def recomputed_blocks(config: Config, windows: int, dtype: torch.dtype, free_byt
     raise ModelError(
         f"a step needs about {needed / 2**30:.0f} GiB with all activations recomputed, and "
         f"{free_bytes / 2**30:.0f} GiB are free; a smaller --batch-size or --depth, more --accumulate or --patch, or "
-        "more GPUs need less"
+        f"more GPUs need less; --recompute {config.depth} tries it all the same"
     )

@@ -15,6 +15,9 @@ from cdslm_model.train.distributed import World
 
 __all__ = ["Execution"]
 
+_MOST_GRAPHS = 256
+"""Of one compiled function; torch's own limit of 8 ends a run with a few buckets of lengths."""
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Execution:
@@ -55,7 +58,7 @@ class Execution:
         if self.compile:
             # each block by itself, before its hooks exist: they gather and free its weights, which no graph can hold
             for block in model.blocks:
-                block.forward = torch.compile(block.forward, fullgraph=True, dynamic=False, backend=self.backend)
+                block.forward = self._compiled(block.forward, fullgraph=True)
         world.shard(model, dtype, self.shard_group)
 
     def network(self, model: nn.Module, world: World) -> Callable[..., Tensor]:
@@ -69,4 +72,12 @@ class Execution:
         """Return a function of batches compiled for each of their shapes: in one graph in a single process."""
         if not self.compile:
             return function
-        return torch.compile(function, fullgraph=world.size == 1, dynamic=False, backend=self.backend)
+        return self._compiled(function, fullgraph=world.size == 1)
+
+    def _compiled(self, function: Callable[..., Any], fullgraph: bool) -> Callable[..., Any]:
+        # imported here, as it takes seconds
+        from torch._dynamo import config
+
+        # a graph for each shape: of lengths, of the last piece of a validation, with and without gradients
+        config.recompile_limit = max(_MOST_GRAPHS, config.recompile_limit)
+        return torch.compile(function, fullgraph=fullgraph, dynamic=False, backend=self.backend)
