@@ -13,13 +13,14 @@ from typing import Any, ClassVar, Self
 
 from cdslm_eval.core.errors import AudioError
 from cdslm_eval.core.remote.addresses import is_remote
-from cdslm_eval.core.storage import storage_of
+from cdslm_eval.core.storage import Stamp, storage_of
 
 __all__ = ["Extent", "Packed", "ParquetCell"]
 
 _MOST_BYTES = 1 << 30
 _VERSION = r"(?:,v=([0-9a-f]{1,16}))?"
 _READING = threading.Lock()
+_CHANGED = "the object changed since the set was opened; open it anew"
 
 
 class Packed(ABC):
@@ -98,16 +99,24 @@ class Extent(Packed):
 
     def read(self, path: Path | str) -> bytes:
         """Return the bytes, all of them."""
+        return self.read_stamped(path)[0]
+
+    def read_stamped(self, path: Path | str) -> tuple[bytes, Stamp]:
+        """Return what `read` does, and the stamp of the archive."""
         if self.length > _MOST_BYTES:
             raise AudioError(f"{self.length} bytes in an archive; up to 1 GiB are read")
+        storage = storage_of(str(path))
         try:
-            content = storage_of(str(path)).read(str(path), self.start, self.length)
-            _check_version(str(path), self.version)
+            content = storage.read(str(path), self.start, self.length)
+            # asked after reading: what was read is of this version
+            stamp = storage.stamp(str(path))
         except (OSError, ValueError) as error:
             raise AudioError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
+        if self.version and self.version != stamp.version:
+            raise AudioError(_CHANGED)
         if len(content) < self.length:
             raise AudioError(f"its archive is cut: {len(content)} of {self.length} bytes are there")
-        return content
+        return content, stamp
 
 
 @dataclass(frozen=True)
@@ -187,4 +196,4 @@ def _check_version(path: str, version: str) -> None:
         OSError: It is another version, whose parts lie elsewhere.
     """
     if version and storage_of(path).version(path) != version:
-        raise OSError(errno.ESTALE, "the object changed since the set was opened; open it anew")
+        raise OSError(errno.ESTALE, _CHANGED)

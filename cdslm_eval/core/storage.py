@@ -29,6 +29,11 @@ class Stamp(NamedTuple):
     ctime_ns: int
     inode: int
 
+    @property
+    def version(self) -> str:
+        """The number of an object's version, in hex."""
+        return f"{self.inode:x}"
+
 
 class Storage(ABC):
     """Where bytes lie; a further kind is a subclass that `storage_of` returns. Failures are `OSError`s."""

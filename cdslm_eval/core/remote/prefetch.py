@@ -98,9 +98,9 @@ def _fetched(address: Address) -> Fetched:
     store = storage_of(address.path)
     assert isinstance(store, ObjectStore)
     packed = address.packed
-    stamp = store.stamp(address.path)
+    if packed is None and address.span is None:
+        return Fetched(*store.fetch(address.path))
     if isinstance(packed, Extent) and packed.length <= WHOLE_BYTES:
-        return Fetched(stamp, packed.read(address.path))
-    if packed is None and address.span is None and stamp.size <= WHOLE_BYTES:
-        return Fetched(stamp, store.whole(address.path, stamp))
-    return Fetched(stamp, None)
+        content, stamp = packed.read_stamped(address.path)
+        return Fetched(stamp, content)
+    return Fetched(store.stamp(address.path), None)
