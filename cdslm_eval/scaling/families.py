@@ -199,5 +199,6 @@ def _why(compared: JointFit, fits: Sequence[JointFit]) -> str:
     if doubtful:
         text += f"; intervals hold those of the fits within 7 of it as well ({', '.join(doubtful)})"
     if compared.shared == "E and exponents":
-        return f"{text}; a multiplier is then the same at every value of the metric"
+        ends = ", though not its interval" if doubtful else ""
+        return f"{text}; a multiplier is then the same at every value of the metric{ends}"
     return text if compared.shared == "all" else f"{text}; a multiplier then depends on the value of the metric"

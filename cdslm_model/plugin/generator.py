@@ -135,6 +135,9 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
         frames = round(seconds * model.spec.frame_rate)
         # The last frame of a prompt has zeros in its window, where speech went on: it is generated and cut off
         cut = 1 if self.options.context == "end" else 0
+        # a further window for one frame would double the time of a clip as long as a window
+        if model.rounds(cut + frames) > model.rounds(frames):
+            frames -= cut
         contexts = [self._context(model, prompt) for prompt in prompts]
         log_mels = model.continuations(contexts, numbers, cut + frames)
         yield from model.speak(torch.stack(log_mels)[:, cut:])

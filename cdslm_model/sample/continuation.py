@@ -162,6 +162,10 @@ class Continuer:
                 continuations[row] = self.normalizer.denormalize(generated)
         return continuations
 
+    def rounds(self, frames: int) -> int:
+        """Return how many windows are generated for a number of frames."""
+        return -(-frames // (self.config.continuation_frames - self._most_overlap))
+
     def _context(self, context: Tensor) -> Tensor:
         """Return what a clip continues: its own last frames, or silence."""
         if not self.config.context_frames:

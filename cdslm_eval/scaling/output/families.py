@@ -7,7 +7,7 @@ from typing import Any
 
 from cdslm_eval.results.numbers import to_json
 from cdslm_eval.results.quotation import quotation
-from cdslm_eval.scaling.families import Families, Member, probability
+from cdslm_eval.scaling.families import Families, Member, plausible, probability
 from cdslm_eval.scaling.isocurve import PowerLaw
 from cdslm_eval.scaling.joint import SHARING, JointFit
 from cdslm_eval.scaling.multiplier import Multiplier
@@ -106,10 +106,13 @@ def _joint_view(families: Families) -> View:
 
 def _multiplier_view(families: Families) -> View:
     """Return the compute of each group at stated values of the metric; one row where it is the same at all of them."""
+    assert families.compared is not None
+    # a plausible fit in which the multiplier depends on the value makes its interval depend on it
+    alone = len(plausible(families.joint, families.compared)) == 1
     rows = []
     for multiplier in families.multipliers:
         pair = (multiplier.group, multiplier.against)
-        if not multiplier.depends:
+        if alone and not multiplier.depends:
             cells = (_share(multiplier.value), between(*multiplier.interval, 3))
             rows.append((*pair, "every value", "—", "—", *cells))
             continue

@@ -179,6 +179,21 @@ def test_the_generator_keeps_the_contract(trained, corpus):
         list(generator.clips([], 1, 1.0, 0))
 
 
+def test_a_clip_as_long_as_a_window_is_generated_in_one_round(trained, corpus, monkeypatch):
+    """The frame that is cut off would cost a second one: the clip ends a frame, 12.5 ms, earlier instead."""
+    shapes, plain = [], Continuer._round
+    monkeypatch.setattr(
+        Continuer, "_round", lambda self, context, *rest: shapes.append(1) or plain(self, context, *rest)
+    )
+    generator = Host().make("generator", f"cdslm:{trained},steps=2,vocoder=griffin-lim:1")
+    lengths = [
+        len(next(iter(generator.clips(ClipSet.open(corpus / "valid"), 1, seconds, 0))).samples) // 300
+        for seconds in (0.4875, 0.5, 0.5125)
+    ]
+    assert lengths == [39, 39, 41]
+    assert len(shapes) == 1 + 1 + 2
+
+
 def test_the_end_of_a_long_prompt_continues_as_the_whole_prompt_does(trained, tmp_path):
     """Of 90 s the last ones are decoded, and frames lie where they lie in the whole."""
     sf.write(tmp_path / "long.wav", vowels(np.random.default_rng(3), 90.3), 16_000)
