@@ -9,7 +9,7 @@ from typing import Any
 
 from cdslm_eval.core.clips import MANIFEST
 from cdslm_eval.ladder.execute import PREPARED, LadderRun
-from cdslm_eval.ladder.planned import announced, number, problem, read_record
+from cdslm_eval.ladder.planned import announced, ask_ahead, number, problem, read_record
 from cdslm_eval.ladder.points import RESULT, LadderPoint, Sampling, Training, sampled_name
 from cdslm_eval.ladder.training import TIMING
 from cdslm_eval.results.export import Grid
@@ -61,6 +61,7 @@ def step_costs(run: LadderRun) -> list[StepCost]:
         EvalError: Such a command fails, or prints something else.
     """
     costs = list(_preparation_costs(run))
+    ask_ahead(run, run.trainings)
     for training in run.trainings:
         costs += _training_costs(run, training)
     for name, control in run.controls().items():

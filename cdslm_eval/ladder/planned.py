@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import math
+import os
 import shlex
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +16,7 @@ from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.ladder.execute import LadderRun, find_program
 from cdslm_eval.ladder.points import LadderPoint, Training
 
-__all__ = ["announced", "check_bounds", "leave_out", "number", "problem", "read_record"]
+__all__ = ["announced", "ask_ahead", "check_bounds", "leave_out", "number", "problem", "read_record"]
 
 _PLANNED = "plans"
 _PLAN_TIME_S = 300.0
@@ -45,6 +47,22 @@ def announced(run: LadderRun, training: Training, *, keep: bool = False) -> list
     return [_with_epochs(run, point, own) for point, own in zip(points, runs, strict=True)]
 
 
+def ask_ahead(run: LadderRun, trainings: Sequence[Training], *, keep: bool = False) -> None:
+    """Run the planning commands of trainings side by side: each takes seconds to start, and a ladder has many.
+
+    Args:
+        run: The ladder, which holds what they print from then on.
+        trainings: Some of its trainings.
+        keep: As for `announced`.
+
+    Raises:
+        EvalError: As for `announced`.
+    """
+    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+        for _ in pool.map(lambda training: announced(run, training, keep=keep), trainings):
+            pass
+
+
 def problem(point: LadderPoint, facts: Mapping[str, Any]) -> str:
     """Return what is wrong with a model's steps and epochs, or nothing; what is not known is not wrong."""
     family, steps, epochs = point.family, number(facts, "steps"), number(facts, "epochs")
@@ -72,10 +90,11 @@ def leave_out(run: LadderRun, *, keep: bool = False) -> tuple[dict[str, str], di
     omitted: dict[str, str] = {}
     refused: dict[str, str] = {}
     unchecked: dict[str, set[str]] = {}
-    for training in run.trainings:
+    families = [(training.points[0].family, training) for training in run.trainings]
+    checked = [own for family, own in families if family.plan_option and family.out_of_bounds != "train"]
+    ask_ahead(run, checked, keep=keep)
+    for training in checked:
         family = training.points[0].family
-        if not family.plan_option or family.out_of_bounds == "train":
-            continue
         for point, facts in zip(training.points, announced(run, training, keep=keep), strict=True):
             absent = {name for name in ("steps", "epochs") if not math.isfinite(number(facts, name))}
             unchecked.setdefault(family.name, set()).update(absent)
