@@ -2,15 +2,27 @@
 
 from __future__ import annotations
 
+import ctypes
 import os
 import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
 
 __all__ = ["silenced", "stdout_to_stderr"]
 
 _lock = threading.RLock()
+
+
+@cache
+def _libc() -> ctypes.CDLL:
+    return ctypes.CDLL(None)
+
+
+def _flush_c() -> None:
+    """Write out the buffers of C's standard streams."""
+    _libc().fflush(None)
 
 
 def stdout_to_stderr() -> None:
@@ -34,6 +46,7 @@ def silenced() -> Iterator[None]:
     """
     with _lock:
         saved = []
+        _flush_c()
         try:
             for descriptor in (1, 2):
                 with suppress(OSError):  # a descriptor that is closed has nothing to lose
@@ -46,6 +59,8 @@ def silenced() -> Iterator[None]:
                 os.close(null)
             yield
         finally:
+            # C buffers what it prints into a pipe, and would write it once the descriptor is back
+            _flush_c()
             for descriptor, copy in saved:
                 os.dup2(copy, descriptor)
                 os.close(copy)

@@ -61,7 +61,7 @@ class Packed(ABC):
 
         Example:
             >>> Packed.split("#bytes=512,64044#t=1,2"), Packed.split("#t=1")
-            ((Extent(start=512, length=64044), '#t=1,2'), (None, '#t=1'))
+            ((Extent(start=512, length=64044, version=''), '#t=1,2'), (None, '#t=1'))
         """
         for kind in Packed.kinds:
             packed, rest = kind.parse(fragment)

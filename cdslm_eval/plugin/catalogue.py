@@ -13,10 +13,10 @@ OWN_PLUGINS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
         "recognizer": ("asr-phonemes", "wav2vec2"),
         "transcriber": ("faster-whisper", "whisper"),
     },
-    "cdslm-eval-embeddings": {"metric": ("diversity", "fad", "kad", "speaker_similarity")},
+    "cdslm-eval-embeddings": {"metric": ("diversity", "fad", "kad", "speaker_consistency", "speaker_similarity")},
     "cdslm-eval-laws": {"law": ("broken", "loss-to-loss", "moe", "repetition", "shifted")},
     "cdslm-eval-perceptual": {
-        "metric": ("activity", "distillmos", "dnsmos", "estoi", "nisqa", "pesq", "si_sdr", "stoi")
+        "metric": ("activity", "distillmos", "dnsmos", "estoi", "nisqa", "pesq", "si_sdr", "stoi", "turn_taking")
     },
     "cdslm-eval-phones": {"recognizer": ("phone-ctc",)},
     "cdslm-eval-ray": {"executor": ("ray",)},

@@ -41,6 +41,8 @@ def vocoder(corpus, tmp_path_factory):
     from cdslm_model.cli import app
 
     folder = tmp_path_factory.mktemp("vocoders") / "whole"
+    # the same bits need the same number of threads, which `one_thread` sets for tests and not for this
+    torch.set_num_threads(1)
     with pytest.raises(SystemExit) as end:
         app(["vocoder", "train", str(corpus), "--out", str(folder), *SMALL, *STEPS])
     assert not end.value.code
