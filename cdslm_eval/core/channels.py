@@ -38,7 +38,8 @@ def read_channels(source: Source) -> tuple[list[Samples], int]:
 
     Raises:
         AudioError: The file is missing, unreadable, cut short, longer than an hour, or outside the limits of rates and
-            channels; its span starts or ends after it; or the clip lies in memory, where only the mean of its channels is left.
+            channels; its span starts or ends after it; or the clip lies in memory, where only the mean of its channels
+            is left.
     """
     import soundfile as sf
 
