@@ -358,17 +358,27 @@ def test_missing_credentials_and_packages_are_named(at, monkeypatch, tmp_path):
         f"s3://AKIA:{SECRET}@bucket/a",
         f"s3://bucket/a?X-Amz-Signature={SECRET}",
         f"https://u:{SECRET}@host/a?k={SECRET}",
+        f"s3://AKIA:wJalr/{SECRET}@bucket/a",
+        f"s3://AKIA:wJ?{SECRET}@bucket/a",
+        f"hf://user:{SECRET}@datasets/owner/set/a",
+        f"hf://{SECRET}@datasets/owner/set/a",
+        f"s3://bucket?X-Amz-Signature={SECRET}/",
+        f"https://host?sig={SECRET}/",
+        f"https://u:pa/{SECRET}@host/a",
+        f"https://u:{SECRET}/a",
     ],
 )
 def test_an_address_with_a_credential_is_refused_without_printing_it(address, tmp_path):
     manifest = tmp_path / "m.csv"
     manifest.write_text(f"path\n{address}\n")
-    for opened in (address, manifest):
+    (tmp_path / "wav.scp").write_text(f"key {address}\n")
+    for opened in (address, manifest, tmp_path / "wav.scp"):
         with pytest.raises(UsageError) as caught:
             ClipSet.open(opened)
         assert SECRET not in str(caught.value)
         assert "AKIA" not in str(caught.value)
-    assert check_address("hf://datasets/owner/set@main/a.wav") == "hf://datasets/owner/set@main/a.wav"
+    for sound in ("hf://datasets/owner/set@main/a.wav", "s3://bucket/a@b:c.wav", "hf://owner/model@v1/a.wav"):
+        assert check_address(sound) == sound
 
 
 def test_reading_ahead_keeps_the_order_and_a_bound_of_memory(monkeypatch):
