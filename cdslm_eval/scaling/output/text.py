@@ -214,7 +214,10 @@ def map_view(downstream: Downstream) -> View:
         for score in downstream.two_stage.map.scores
     )  # fmt: skip
     scale = f"errors on the {downstream.axis.link.name} scale"
-    note = f"held out: the best .1, .2 and .3 of the range of {downstream.loss}; {scale}"
+    note = (
+        f"held out: the best .1, .2 and .3 of the range of {downstream.loss}, where they leave rows enough for every "
+        f"kind; {scale}"
+    )
     return View(
         f"Maps from {downstream.loss} to {downstream.metric}", ("", "parameters", "AICc", "RMSE held out"), rows, note
     )
