@@ -175,7 +175,16 @@ def _joined(
     apart = [fit for fit in fits if fit.shared != "all"]
     compared = min(apart, key=lambda fit: fit.criterion) if apart else chosen
     multipliers = tuple(
-        multiplier(plausible(fits, compared), name, against, member.table, members[against].table, how.level, at)
+        multiplier(
+            plausible(fits, compared),
+            name,
+            against,
+            member.table,
+            members[against].table,
+            how.level,
+            at,
+            metric=families.metric,
+        )
         for name, member in members.items()
         if name != against
     )

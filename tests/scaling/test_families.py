@@ -201,6 +201,41 @@ def test_a_multiplier_of_shared_floors_and_exponents_is_one_number():
     assert [at.value for at in multiplier.at] == pytest.approx([multiplier.value] * 3)
 
 
+def test_a_difference_is_named_where_it_is_established():
+    # of equal loss at 1e19, with another floor: less compute before, more beyond
+    level = float(law().optimum(1e19).loss)
+    share = (level - 1.9) / (level - 1.8)
+    runs = table(law(), law(share, share, E=1.9), noise=0.002)
+    families = fit_families(runs, "loss", "model", SPEC, Resampling(replicates=60), at=[3.1, level, 2.7])
+    (multiplier,) = families.multipliers
+    assert [at.side for at in multiplier.at] == [-1, 0, 1]
+    sentence = "no difference is established at this C; its interval is below 1 at loss = 3.1 and above 1 at loss = 2.7"
+    assert sentence in multiplier.sentence
+    assert sentence in families.headline
+
+
+def test_a_multiplier_beyond_the_budgets_is_marked():
+    def rows(budgets, name, seed):
+        return [{**row, "model": name} for row in simulate(law(), Plan(budgets, 7), 0.003, seed).to_records()]
+
+    low, high = (1e16, 1e17, 1e18), (1e20, 1e21, 1e22)
+    apart = RunTable.from_records([*rows(high, "a", 0), *rows(low, "b", 1)])
+    (multiplier,) = fit_families(apart, "loss", "model", SPEC, Resampling(replicates=0)).multipliers
+    assert "their budgets do not overlap" in multiplier.sentence
+    factor = multiplier.value * multiplier.C / 1e18
+    assert f"is {factor:.3g} times above the largest of its budgets" in multiplier.sentence
+    assert all("times above the largest" in at.beyond for at in multiplier.at)
+    # the values that are taken by default lie within the budgets of both, those that are named need not
+    same = table(law(), law(0.8, 0.8))
+    (within,) = fit_families(same, "loss", "model", SPEC, Resampling(replicates=0)).multipliers
+    assert len(within.at) == 3
+    assert not within.beyond
+    assert not any(at.beyond for at in within.at)
+    value = float(law().optimum(1e21).loss)
+    (beyond,) = fit_families(same, "loss", "model", SPEC, Resampling(replicates=0), at=[value]).multipliers
+    assert re.search(r"C = (9\.\d+e\+20|1\.\d+e\+21) of m0 is (9\.|1\d\.)\d* times above", beyond.at[0].beyond)
+
+
 def test_intervals_hold_the_multiplier_of_simulated_families():
     from benchmarks.multiplier import TRUTHS, tally
 
