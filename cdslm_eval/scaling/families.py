@@ -89,6 +89,8 @@ class Families:
         p = self.joint[0].p
         differ = "they follow one law" if self.chosen.shared == "all" else f"shared: {self.chosen.shared}"
         apart = f"one law for all is {'' if p < _LEVEL else 'not '}refused (p {probability(p)})"
+        if self.joint[0].unknown:
+            apart = f"NOT TO BE TRUSTED: {self.joint[0].unknown}"
         parts = [f"{text}: {differ} (by AICc); {apart}", *(multiplier.sentence for multiplier in self.multipliers[:3])]
         return "; ".join(parts)
 
@@ -184,6 +186,7 @@ def _joined(
             how.level,
             at,
             metric=families.metric,
+            unknown=compared.unknown,
         )
         for name, member in members.items()
         if name != against

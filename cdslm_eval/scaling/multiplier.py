@@ -86,7 +86,7 @@ class Multiplier:
         text = f"{self.group} needs {_ratio(self.value, self.interval)} of {self.against}'s compute"
         if self.depends:
             text += f" at C = {self.C:.3g} ({self.ends[0]:.3g} at its least budget, {self.ends[1]:.3g} at its largest)"
-        text += f" (no interval: {self.unknown})" if self.unknown else ""
+        text += f" (no interval, and not to be trusted: {self.unknown})" if self.unknown else ""
         return f"{text}{self._established}" + (f" (extrapolated: {self.beyond})" if self.beyond else "")
 
     @property

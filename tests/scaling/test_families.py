@@ -92,6 +92,25 @@ def test_a_group_of_too_few_rows_is_named():
     assert families.members[1].fit is None
 
 
+def test_intervals_of_few_rows_a_group_are_withheld():
+    rows = table(law(), law()).to_records()
+    few = RunTable.from_records([*rows[:21], *rows[21::4]])
+    families = fit_families(few, "loss", "model", SPEC, Resampling(replicates=20))
+    reason = "group 'm1' has 6 rows, and what groups share is told from 10 rows a group on"
+    assert "NOT TO BE TRUSTED: " + reason in families.headline
+    assert "refused" not in families.headline
+    (multiplier,) = families.multipliers
+    assert math.isnan(multiplier.interval[0])
+    assert multiplier.unknown == reason
+    assert "no difference" not in multiplier.sentence
+    assert all(math.isnan(fit.p) and not fit.draws for fit in families.joint)
+    # ten are enough, and the law of fewer parameters needs fewer
+    enough = RunTable.from_records([*rows[:21], *rows[21::2]])
+    assert not math.isnan(fit_families(enough, "loss", "model", SPEC, Resampling(replicates=20)).joint[0].p)
+    power = fit_families(few, "loss", "model", LawSpec(form="power"), Resampling(replicates=20))
+    assert not power.joint[0].unknown
+
+
 def test_wrong_groups_are_refused():
     runs = table(law(), law())
     with pytest.raises(UnknownNameError, match="Did you mean 'model'"):
