@@ -111,6 +111,46 @@ def test_intervals_of_few_rows_a_group_are_withheld():
     assert not power.joint[0].unknown
 
 
+def test_rows_without_a_group_leave_the_others_and_are_named():
+    from cdslm_eval.cli.fit_text import families_text
+    from cdslm_eval.scaling.output.families import families_document
+
+    rows = table(law(), law(0.9)).to_records()
+    rows[3]["N"], rows[5]["loss"], rows[7]["model"] = "oops", "", ""
+    rows = [{**row, "N convention": "all of them"} for row in rows]
+    runs = RunTable.from_records(rows)
+    families = fit_families(runs, "loss", "model", SPEC, Resampling(replicates=0))
+    assert [member.name for member in families.members] == ["m0", "m1"]
+    assert families.chosen is not None
+    text = families_text(families)
+    for line in (
+        "Data: memory, 40 rows; C = 6 N D holds",
+        "Not used: line 4: N: 'oops' is not a count",
+        "Not used: line 6: loss is missing.",
+        "Not used: line 8: model is empty, so that the row is of no group.",
+        "Convention: N convention: all of them.",
+    ):
+        assert line in text
+    excluded = families_document(families, runs, {})["settings"]["excluded"]
+    assert sorted(row["line"] for row in excluded) == [4, 6, 8]
+    nameless = RunTable.from_records([*({**row, "model": ""} for row in rows[:3]), rows[30]]).only("model!=m1")
+    with pytest.raises(UsageError, match="no row has a value of 'model'"):
+        fit_families(nameless, "loss", "model")
+
+
+def test_a_caption_describes_the_panels_that_are_drawn():
+    from cdslm_eval.scaling.output.figures.families import caption
+
+    runs = table(law(), law(0.9))
+    all_panels = caption(fit_families(runs, "loss", "model", SPEC, Resampling(replicates=0), against="m1"))
+    assert "for what m1 reaches with C" in all_panels
+    assert all_panels.count(";") == 3
+    budgets = caption(fit_families(runs, "loss", "model", SPEC, Resampling(replicates=0), law=False))
+    assert "size of each group's budgets" in budgets
+    assert "optimum of each group's law" not in budgets
+    assert "reaches with C" not in budgets
+
+
 def test_wrong_groups_are_refused():
     runs = table(law(), law())
     with pytest.raises(UnknownNameError, match="Did you mean 'model'"):

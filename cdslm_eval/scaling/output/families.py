@@ -157,7 +157,8 @@ def families_document(families: Families, table: RunTable, options: dict[str, An
             "multipliers": [_multiplier(multiplier) for multiplier in families.multipliers],
             "missing": families.missing,
             "quote": _quote(families),
-            "settings": settings_document(table, families.metric, options),
+            "settings": settings_document(table, families.metric, options)
+            | {"excluded": [{"line": row.line, "reason": row.reason} for row in families.excluded]},
         }
     )
     return document
