@@ -14,7 +14,23 @@ from cdslm_eval.core.opened import check_streamed, opened_audio
 from cdslm_eval.core.regular import check_regular
 from cdslm_eval.core.sources import Source
 
-__all__ = ["read_channels"]
+__all__ = ["read_channels", "same_sound"]
+
+
+def same_sound(first: Samples, second: Samples, least: float) -> str:
+    """Return why two channels do not hold a speaker each, or "": they are the same sound, at any level.
+
+    Args:
+        first, second: float32 `[samples]`; where one is longer, its rest does not count.
+        least: Correlation from which they are; that of separate microphones is far below .9.
+    """
+    length = min(len(first), len(second))
+    a, b = (side[:length].astype(np.float64) for side in (first, second))
+    power = float(np.sqrt((a @ a) * (b @ b)))
+    alike = abs(float(a @ b)) / power if power else 0.0
+    if alike < least:
+        return ""
+    return f"its channels are the same sound (correlation {alike:.2f}); a conversation has a speaker on each"
 
 
 def read_channels(source: Source) -> tuple[list[Samples], int]:

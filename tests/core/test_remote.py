@@ -327,3 +327,28 @@ def test_a_failure_to_read_ahead_is_that_of_its_clip(monkeypatch):
     monkeypatch.setattr(prefetch, "_fetched", fail)
     with prefetch.Prefetch([Address("s3://b/1")]) as ahead, pytest.raises(AudioError, match="no such object"):
         ahead.take(Address("s3://b/1"))
+
+
+def test_objects_are_prepared_once_wherever_the_command_runs_and_a_changed_one_is_refused(
+    bucket, tmp_path, monkeypatch
+):
+    pytest.importorskip("torch")
+    from cdslm_model.data.mel import MelSpec
+    from cdslm_model.data.prepare import prepare
+    from cdslm_model.errors import DataError
+    from cdslm_model.plugin.recordings import recordings
+
+    client, name = bucket
+    for number in range(2):
+        put(client, name, f"speech/{number}.flac", audio(number))
+
+    def prepared():
+        (clips,) = recordings([f"s3://{name}/speech"]).values()
+        return prepare(clips, tmp_path / "shards", MelSpec())
+
+    assert prepared().added == 2
+    monkeypatch.chdir(tmp_path)
+    assert prepared().added == 0
+    put(client, name, "speech/1.flac", audio(5))
+    with pytest.raises(DataError, match="changed since"):
+        prepared()
