@@ -7,6 +7,7 @@ import signal
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -32,14 +33,17 @@ class Trainable(Protocol):
     def advance(self, schedule: WarmupStableDecay, until: int) -> Iterator[Mapping[str, float]]:
         """Train up to a step, yielding loss, learning rate and gradient norm of each step.
 
-        Values may still be under way; they are read some steps later. At the end all that was saved is complete.
+        Values may still be under way; they are read some steps later.
         """
 
     def validate(self) -> dict[str, float | None]:
         """Return "val_loss" and its standard error "val_loss_se" on held-out windows."""
 
     def save(self, folder: Path, facts: Mapping[str, Any], protected: frozenset[int]) -> None:
-        """Write a checkpoint, keeping those of protected steps."""
+        """Write a checkpoint, keeping those of protected steps; it may still be written on return."""
+
+    def settle(self) -> None:
+        """Wait until the last checkpoint is complete."""
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process; with several, only at some steps, False at the others."""
@@ -57,6 +61,8 @@ def run(
     protected: frozenset[int] = frozenset(),
 ) -> dict[str, float | None]:
     """Train up to a step with validations and checkpoints on the way; return the last validation.
+
+    On return and on a signal all checkpoints are complete, in every process.
 
     Args:
         trainer: At any step before `until`.
@@ -77,7 +83,7 @@ def run(
     log, steps = _Log(journal), trainer.advance(schedule, until)
     saved = time.monotonic()
     try:
-        try:
+        with _left_together(trainer, steps):
             for values in steps:
                 step = trainer.step
                 # a signal reaches each process at another step, or only one of them: all must stop after the same step
@@ -98,13 +104,8 @@ def run(
                 if save:
                     trainer.save(folder, {**facts, **measured}, protected)
                     saved = time.monotonic()
-                # after the last step nothing is left to interrupt, and the result should still be written
-                if stop and step < until:
-                    raise Interrupted(signals[0] if signals else signal.SIGTERM)
-        finally:
-            # a checkpoint that is being written is complete before the last good one is looked for
-            if isinstance(steps, Generator):
-                steps.close()
+                if stop:
+                    break
     except NotANumberError as error:
         raise TrainingError(
             f"{error}; {_last_good(folder)}. A lower --lr or a higher --warmup-steps may help"
@@ -115,7 +116,28 @@ def run(
         raise TrainingError(
             f"{folder}: no space for its log; {_last_good(folder)}. Free some space and repeat the command"
         ) from error
+    # after the last step nothing is left to interrupt, and the result should still be written
+    if trainer.step < until:
+        raise Interrupted(signals[0] if signals else signal.SIGTERM)
     return validation
+
+
+@contextmanager
+def _left_together(trainer: Trainable, steps: Iterator[Mapping[str, float]]) -> Iterator[None]:
+    """Complete the last checkpoint at the end of the loop, and at a loss that is not a number, in all processes."""
+    try:
+        yield
+        # only the first process writes: as soon as another left, torchrun would signal it, a second time after a stop,
+        # which ends it in the midst of its checkpoint
+        trainer.settle()
+    except NotANumberError:
+        # all find it after the same step
+        trainer.settle()
+        raise
+    finally:
+        # a checkpoint that is being written is complete before the last good one is looked for
+        if isinstance(steps, Generator):
+            steps.close()
 
 
 class _Log:

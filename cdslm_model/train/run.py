@@ -194,9 +194,7 @@ class _Runs:
                 trainer.save(folder, {**facts, **validation}, self._branch_starts)
                 trainer.settle()
                 return validation
-            done = run(trainer, settings, folder, schedule, until, journal, facts, self.signals, self._branch_starts)
-            trainer.settle()
-            return done
+            return run(trainer, settings, folder, schedule, until, journal, facts, self.signals, self._branch_starts)
         finally:
             if journal:
                 journal.close()
