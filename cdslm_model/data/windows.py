@@ -252,6 +252,14 @@ class Windows:
         # by their number in the whole run: a resumed run, or one on more processes, draws the same windows
         return self._stored([self.drawn(seed, step * size + row) for row in rows])
 
+    def sources_of(self, draws: int) -> list[tuple[Windows, float]]:
+        """Return windows that are drawn without replacement within epochs of their own, each with its draws.
+
+        Args:
+            draws: Windows that a run draws in all.
+        """
+        return [(self, float(draws))]
+
     def drawn(self, seed: int, number: int) -> int:
         """Return the first frame of a window by its number among all that a run draws."""
         epoch, place = divmod(number, self.per_epoch)

@@ -262,7 +262,7 @@ class _Runs:
             "conventions": self.conventions,
             "checkpoint": f"{checkpoint.FOLDER}/step-{schedule.steps:09d}",
             "execution": self._execution.as_dict(self.world),
-            **data_use(self.job.settings, schedule.steps, self.windows.usable_frames),
+            **data_use(self.job.settings, schedule.steps, self.windows),
             **(
                 {"mix": self.windows.use(schedule.steps * self.job.settings.batch_size)}
                 if isinstance(self.windows, MixedWindows)
