@@ -10,7 +10,9 @@ import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `model` is not installed")
 
-from cdslm_model.data.mel import MelSpec  # noqa: E402 - torch may be absent
+from model.conftest import SMALL  # noqa: E402 - torch may be absent
+
+from cdslm_model.data.mel import MelSpec  # noqa: E402
 from cdslm_model.data.prepare import prepare  # noqa: E402
 from cdslm_model.data.windows import Shards, Windows  # noqa: E402
 from cdslm_model.errors import DataError  # noqa: E402
@@ -23,7 +25,7 @@ def labelled(corpus, tmp_path_factory):
     folder = tmp_path_factory.mktemp("labelled")
     paths = sorted((corpus / "valid").iterdir())
     for name, own in (("first", paths[:4]), ("second", paths[4:])):
-        rows = [{"path": str(path), "key": f"{name} {path.stem}"} for path in own]
+        rows = [{"path": str(path), "key": f"{name} {path.stem}", "speaker": name} for path in own]
         if name == "first":
             rows = [{**row, "language": "en" if number < 3 else "de"} for number, row in enumerate(rows)]
         (folder / f"{name}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -54,12 +56,19 @@ def test_short_recordings_are_left_out_and_named(corpus, tmp_path):
     assert all("s long, under 2 s" in why for why in report.left_out.values())
 
 
-def test_the_losses_of_sources_add_up_to_the_validation_loss(trained, labelled, shards, inside):
+def test_the_losses_of_sources_add_up_to_the_validation_loss(trained, labelled, shards, inside, tmp_path):
     whole = json.loads((trained / "result.json").read_text())
     done = inside("validate", trained, "--valid", shards / "valid", "--windows", "8", "--device", "cpu", "--json")
     (group,) = json.loads(done.stdout)
     assert group["loss"] == pytest.approx(whole["val_loss"], rel=1e-3)
     assert group["se"] == pytest.approx(whole["val_loss_se"], rel=1e-2)
+    joined = ("--data", shards / "train", "--valid", labelled, "--out", tmp_path / "run", "--join-speakers")
+    done = inside("train", *joined, *SMALL, "--steps", "1", "--valid-windows", "12", "--no-probe", "--json")
+    whole, done = json.loads(done.stdout), inside("validate", tmp_path / "run", "--valid", labelled, "--json")
+    groups = json.loads(done.stdout)
+    assert {own["name"]: own["windows"] > 0 for own in groups} == {"studio": True, "second": True}
+    mean = sum(own["windows"] * own["loss"] for own in groups) / 12
+    assert mean == pytest.approx(whole["val_loss"], rel=1e-5)
     done = inside("validate", trained, "--valid", labelled, "--windows", "24", "--by", "language", "--json")
     groups = json.loads(done.stdout)
     assert [own["name"] for own in groups] == ["de", "en", None]
