@@ -161,7 +161,7 @@ class _Runs:
             "parameters": config.parameters(),
             "per_step": self.per_step,
             "conventions": self.conventions,
-            "data": self.speech.digests(),
+            "data": self.speech.digests(job.settings.window_labels()),
             "constant_loss": self.validation.constant_loss(job.settings.process),
         }
 
@@ -282,5 +282,5 @@ class _Runs:
         """Raise where a run was started with other settings or speech, or has passed the length."""
         check_settings(folder, last, self.job.settings)
         if self.speech is not None:
-            check_speech(folder, last, self.speech)
+            check_speech(folder, last, self.speech, self.job.settings)
         check_length(folder, last, schedule)

@@ -78,6 +78,19 @@ def test_a_share_is_exact_or_refused(two):
             windows_of(shards, 20, 40, mix=[("large", 999.0), ("small", weight)])
 
 
+def assert_other_sources_are_refused(resume, folder):
+    """Check that a run whose result is lost resumes, and not on clips of which one moved to the other source."""
+    (path,) = (folder / "train").glob("shard-*.json")
+    before = path.read_text()
+    record = json.loads(before)
+    record["clips"][0]["source"] = "small"
+    for text, code, message in ((json.dumps(record), 2, "the speakers or sources of"), (before, 0, "")):
+        path.write_text(text)
+        (folder / "run" / "result.json").unlink(missing_ok=True)
+        done = resume()
+        assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+
+
 def assert_use_of_each_source(inside, command, clips):
     """Check epochs and distinct tokens of plans against the frames of the clips, each of which holds a window."""
     frames = {name: sum(clip["frames"] for clip in clips if clip["source"] == name) for name in ("large", "small")}
@@ -106,6 +119,7 @@ def test_a_run_trains_on_a_mix_and_resumes_on_the_same_only(corpus, shards, tmp_
     assert [own["share"] for own in result["mix"].values()] == [0.25, 0.75]
     assert result["epochs"] == max(own["epochs"] for own in result["mix"].values())
     assert "mix" in inside(*command, "--mix", "large=1", "--mix", "small=2").stderr
+    assert_other_sources_are_refused(lambda: inside(*command, "--mix", "large=1", "--mix", "small=3"), tmp_path)
     assert_use_of_each_source(inside, command[:-1], Shards(tmp_path / "train").clips)
     for mix, message in (
         ("large", "such as studio=0.7"),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import shutil
 
@@ -12,11 +13,15 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 
 from model.conftest import SMALL  # noqa: E402 - torch may be absent
 
+from cdslm_model.checkpoint import Checkpoint  # noqa: E402
 from cdslm_model.data.mel import MelSpec  # noqa: E402
 from cdslm_model.data.prepare import prepare  # noqa: E402
 from cdslm_model.data.windows import Shards, Windows  # noqa: E402
-from cdslm_model.errors import DataError  # noqa: E402
+from cdslm_model.errors import DataError, ModelError  # noqa: E402
+from cdslm_model.net.config import Config  # noqa: E402
 from cdslm_model.plugin.recordings import recordings  # noqa: E402
+from cdslm_model.train.jobs import Speech, check_speech  # noqa: E402
+from cdslm_model.train.settings import Settings  # noqa: E402
 
 
 @pytest.fixture(scope="module")
@@ -80,6 +85,36 @@ def test_the_losses_of_sources_add_up_to_the_validation_loss(trained, labelled, 
     assert "no clip has a language; prepare it again" in done.stderr
     done = inside("validate", trained, "--valid", labelled, "--by", "speaker")
     assert "losses by 'speaker': one of language, source" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("clip", "label", "values"),
+    [(None, "speaker", None), (0, "speaker", "second"), (3, "source", "second"), (2, "language", "fr")],
+)
+def test_a_run_with_joined_speakers_resumes_on_the_same_windows_only(labelled, shards, tmp_path, clip, label, values):
+    """Speakers and sources part the stretches that windows lie in; names of speakers and languages do not."""
+    copy = shutil.copytree(labelled, tmp_path / "copy")
+    (path,) = copy.glob("shard-*.json")
+    record = json.loads(path.read_text())
+    for number, own in enumerate(record["clips"]):
+        if clip in (None, number):
+            own[label] = values or f"renamed {own[label]}"
+    path.write_text(json.dumps(record))
+    before, after = (Speech(Shards(shards / "train"), Shards(folder)) for folder in (labelled, copy))
+    config = Config.from_depth(1)
+    settings = Settings(config=config, join_speakers=True)
+    spec = dataclasses.asdict(before.train.spec)
+    last = Checkpoint(tmp_path, {"data": before.digests(settings.window_labels()), "mel_spec": spec})
+    if np.array_equal(before.valid.stretches(True), after.valid.stretches(True)):
+        check_speech(tmp_path, last, after, settings)
+    else:
+        with pytest.raises(ModelError, match="the speakers or sources of"):
+            check_speech(tmp_path, last, after, settings)
+    # single clips, and runs from before labels were recorded, are as they were
+    check_speech(tmp_path, last, before, settings)
+    last = Checkpoint(tmp_path, {"data": before.digests(), "mel_spec": spec})
+    for own in (settings, Settings(config=config)):
+        check_speech(tmp_path, last, after, own)
 
 
 def test_a_label_of_another_kind_is_damage(labelled, tmp_path):
