@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
-from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from cdslm_eval.core.audio import write_flac
-from cdslm_eval.core.channels import read_channels
+from cdslm_eval.core.channels import read_channels, same_sound
 from cdslm_eval.core.clips import MANIFEST, ClipSet
 from cdslm_eval.core.errors import AudioError, UsageError
 from cdslm_eval.core.progress import Progress, shown_progress
@@ -20,6 +20,7 @@ __all__ = ["CONVERSATIONS", "split_channels"]
 
 CONVERSATIONS = "conversations.jsonl"
 """Manifest with a row a conversation: its first channel, paired with the second."""
+_ALIKE = 0.9
 
 
 def split_channels(
@@ -50,18 +51,17 @@ def split_channels(
         UsageError: The folder holds channels already, or no clip has two of them.
     """
     folder = Path(out)
-    if (folder / CONVERSATIONS).exists():
-        raise UsageError(f"{folder}: holds channels already; name an empty folder")
+    for name in (CONVERSATIONS, MANIFEST):
+        if (folder / name).exists():
+            raise UsageError(f"{folder}: holds a {name} already; name an empty folder")
     opened = clips if isinstance(clips, ClipSet) else ClipSet.open(clips, ignore_columns=ignore_columns)
     left_out: dict[str, str] = {}
-    names: Counter[str] = Counter()
+    names: set[str] = set()
     channels: list[dict[str, Any]] = []
     conversations: list[dict[str, Any]] = []
     with shown_progress(progress, "channels") as bar:
         for number, source in enumerate(opened.sources, 1):
-            name = re.sub(r"[^A-Za-z0-9._-]+", "_", source.key)[:100] or "clip"
-            names[name] += 1
-            name += f"-{names[name]}" if names[name] > 1 else ""
+            name = _free_name(re.sub(r"[^A-Za-z0-9._-]+", "_", source.key)[:100] or "clip", names)
             try:
                 rows = _written(source, folder, name, min_seconds)
             except AudioError as error:
@@ -79,6 +79,15 @@ def split_channels(
     return folder / CONVERSATIONS, left_out
 
 
+def _free_name(name: str, used: set[str]) -> str:
+    """Return a name, with a number where it is used already, and add it to those that are."""
+    numbered = (f"{name}-{number}" for number in itertools.count(2))
+    free = next(candidate for candidate in itertools.chain((name,), numbered) if candidate.lower() not in used)
+    # some file systems know no case
+    used.add(free.lower())
+    return free
+
+
 def _written(source: Source, folder: Path, name: str, min_seconds: float) -> list[dict[str, Any]]:
     """Write both channels of a recording, and return their rows of the manifest.
 
@@ -90,6 +99,8 @@ def _written(source: Source, folder: Path, name: str, min_seconds: float) -> lis
         raise AudioError(f"{len(both)} channel{'s' * (len(both) != 1)}; a conversation has 2")
     if len(both[0]) < min_seconds * rate_hz:
         raise AudioError(f"under {min_seconds:g} s")
+    if reason := same_sound(both[0], both[1], _ALIKE):
+        raise AudioError(reason)
     rows = []
     for side, samples in enumerate(both, 1):
         path = f"channels/{name}-{side}.flac"

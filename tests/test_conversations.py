@@ -42,14 +42,42 @@ def test_channels_are_written_apart(tmp_path):
     assert short["a_b"] == "under 0.75 s"
 
 
+def test_names_that_numbers_make_alike_stay_apart(tmp_path):
+    talks = tmp_path / "talks"
+    talks.mkdir()
+    rng = np.random.default_rng(0)
+    levels = {"a b": 0.1, "a_b-2": 0.2, "a_b": 0.3, "A_b": 0.4}
+    for key, level in levels.items():
+        sf.write(talks / f"{key}.wav", level * rng.choice([-1.0, 1.0], (800, 2)), 8000, subtype="PCM_16")
+    manifest, _ = split_channels(talks, tmp_path / "out")
+    rows = [json.loads(line) for line in manifest.read_text().splitlines()]
+    assert len({row["path"].lower() for row in rows}) == 4
+    for row in rows:
+        samples, _ = sf.read(manifest.parent / row["path"])
+        assert np.abs(samples).max() == pytest.approx(levels[row["key"]], abs=1e-3)
+
+
+def test_a_manifest_of_the_user_is_not_written_over(tmp_path):
+    sf.write(tmp_path / "two.wav", np.random.default_rng(0).uniform(-0.5, 0.5, (800, 2)), 8000)
+    (tmp_path / "manifest.jsonl").write_text('{"path": "two.wav", "text": "mine"}\n')
+    with pytest.raises(UsageError, match=r"holds a manifest\.jsonl already"):
+        split_channels(tmp_path, tmp_path)
+    assert "mine" in (tmp_path / "manifest.jsonl").read_text()
+
+
 def test_what_cannot_be_split_is_refused(tmp_path):
     sf.write(tmp_path / "mono.wav", np.zeros(800), 8000)
     with pytest.raises(UsageError, match="no conversation on two channels in it; mono: 1 channel"):
         split_channels(tmp_path, tmp_path / "out")
     sf.write(tmp_path / "two.wav", np.zeros((800, 2)), 8000)
     split_channels(tmp_path, tmp_path / "out")
-    with pytest.raises(UsageError, match="holds channels already"):
+    with pytest.raises(UsageError, match=r"holds a conversations\.jsonl already"):
         split_channels(tmp_path, tmp_path / "out")
+    wave = np.sin(np.arange(800) / 9)
+    (tmp_path / "same").mkdir()
+    sf.write(tmp_path / "same" / "dual.wav", np.stack([wave, 0.5 * wave], 1), 8000)
+    with pytest.raises(UsageError, match="dual: its channels are the same sound"):
+        split_channels(tmp_path / "same", tmp_path / "dual")
     array = ClipSet.from_arrays([(np.zeros(800, np.float32), 8000)])
     with pytest.raises(UsageError, match="lies in memory"):
         split_channels(array, tmp_path / "other")

@@ -16,6 +16,7 @@ from cdslm_eval.core.errors import AudioError, EvalError, UsageError
 from cdslm_eval.plugin.contract import Generator
 from cdslm_eval.plugin.execution import Executor, Finished, Lane, Lost, Produced, Task, Worker
 from cdslm_eval.plugin.failures import describe
+from cdslm_eval.run.executors.devices import named_devices
 
 __all__ = ["EncodedClip", "GeneratedClip", "InProcess", "PromptOf", "RangeWorker", "generated", "missing_ranges"]
 
@@ -143,6 +144,15 @@ class InProcess(Executor):
     """Runs tasks in the process of the caller: a generator may hold what cannot be sent to another."""
 
     name = "in-process"
+
+    def devices(self, device: str) -> tuple[str, ...]:
+        """Return none: this process is the one worker, whatever the device that is named.
+
+        Raises:
+            UsageError: There is no such device.
+        """
+        named_devices(device)
+        return ()
 
     def run(
         self, worker: Worker, next_task: Callable[[], Task | None], jobs: int

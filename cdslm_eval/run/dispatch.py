@@ -11,6 +11,7 @@ from itertools import count
 
 from cdslm_eval.core.progress import Progress
 from cdslm_eval.core.remote.addresses import is_remote
+from cdslm_eval.core.store import FileFacts
 from cdslm_eval.plugin.execution import Executor, Finished, Lane, Lost, Produced, Task
 from cdslm_eval.run.clip_states import ClipState, ClipStates
 from cdslm_eval.run.decoding import Read
@@ -80,6 +81,9 @@ class Dispatch:
         self._starts = starts
         # when a task last began something, or sent an outcome: the time between belongs to what sends the next one
         self._marks: dict[int, float] = {}
+        # with devices a clip is read by two lanes: uid -> digest of its content when it was read first
+        self._read: dict[int, str] = {}
+        self._changed: set[int] = set()
 
     def _queues(self, pending: Sequence[int]) -> list[ClipQueue]:
         """Return the empty queue of each lane: one for all, or those of the CPU and of the devices."""
@@ -147,11 +151,13 @@ class Dispatch:
             self._marks[ident] = time.monotonic()
             return
         state = self._states[value.uid]
+        if isinstance(value, Measured) and value.uid in self._changed:
+            return
         if isinstance(value, Read):
             if value.facts is None:
                 self._fail(state, state.left, value.reason)
             elif value.address == state.source.address:
-                state.facts, state.digest = value.facts, state.source.digest_of(value.facts.digest)
+                self._describe(value.uid, value.facts)
             if value.facts is not None and value.address in state.source.addresses[1:]:
                 state.reference_digest = value.facts.digest
         else:
@@ -171,6 +177,17 @@ class Dispatch:
                 # those of another lane that read it look into the store, which does not vouch for this one
                 state.hold(value.measurer, value.outcome)
         self._events.append(value)
+
+    def _describe(self, uid: int, facts: FileFacts) -> None:
+        """Take the content of a clip from its file; refuse one that another lane has read with other content."""
+        state, digest = self._states[uid], self._states[uid].source.digest_of(facts.digest)
+        if self._devices and self._read.setdefault(uid, digest) != digest:
+            # what was measured so far is of the earlier content, under whose digest it is kept
+            self._commit()
+            self._changed.add(uid)
+            self._fail(state, state.left, "its file changed while it was measured; repeat the command")
+            return
+        state.facts, state.digest = facts, digest
 
     def _fail(self, state: ClipState, numbers: Iterable[int], reason: str) -> None:
         """Charge a failure that the store shall not keep to measurers, which are done with the clip."""

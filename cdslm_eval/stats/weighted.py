@@ -273,7 +273,9 @@ class RatioOfSums(WeightedStatistic):
             return share_interval(sample.value, sample, clusters)
         # a t interval of few clips would reach below 0, where no ratio of counts can lie
         least = 0.0 if over.min() >= 0 and under.min() >= 0 else -math.inf
-        return mean_interval(sample).within(least, math.inf)
+        # nor above 1, where each clip has a share
+        most = 1.0 if context.unit == _SHARE and least == 0 and (over <= under).all() else math.inf
+        return mean_interval(sample).within(least, most)
 
 
 @dataclass(frozen=True)

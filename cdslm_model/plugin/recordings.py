@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +13,8 @@ from cdslm_eval.core.admission import Levels, fault
 from cdslm_eval.core.audio import SILENCE_DBFS, Decoded, Samples, content_hash, read_blocks, resample_blocks
 from cdslm_eval.core.clips import ClipSet, Source
 from cdslm_eval.core.errors import AudioError, EvalError
+from cdslm_eval.core.remote.addresses import is_remote
+from cdslm_eval.core.storage import storage_of
 from cdslm_model.data.prepare import RecordingFacts
 from cdslm_model.errors import DataError
 
@@ -30,10 +33,16 @@ class ClipRecording:
     name: str
     of_set: str | None = None
     min_seconds: float = 0.0
+    remote_stamp: str | None = None
 
     @property
     def stamp(self) -> str:
-        """Size and time of its file; an absent file raises when it is decoded. Its part of it is in the name."""
+        """Size and time of its file, or version of its object; an absent one raises when it is decoded.
+
+        Its part of it is in the name.
+        """
+        if self.remote_stamp is not None:
+            return self.remote_stamp
         try:
             status = Path(self.source.path).stat()
         except OSError:
@@ -107,10 +116,23 @@ def recordings(
         sources = clips.sources
         firsts = {source.key.partition("/")[0] for source in sources}
         split = "train" in firsts and firsts <= SPLITS
+        versions = _remote_stamps(sources)
         for source in sources:
             name = source.key.partition("/")[0] if split else ""
-            splits.setdefault(name, []).append(ClipRecording(source, _name(source), clips.name, min_seconds))
+            stamp = versions.get(source.path, "absent") if is_remote(source.path) else None
+            own = ClipRecording(source, _name(source), clips.name, min_seconds, stamp)
+            splits.setdefault(name, []).append(own)
     return splits
+
+
+def _remote_stamps(sources: Iterable[Source]) -> dict[str, str]:
+    """Return size and version of each object, asked for together: one by one they take a round trip each."""
+    stores: defaultdict[str, set[str]] = defaultdict(set)
+    for source in sources:
+        if is_remote(source.path):
+            stores[source.path.partition("://")[0]].add(source.path)
+    found = (storage_of(min(paths)).stamps(paths) for paths in stores.values())
+    return {path: f"{stamp.size} {stamp.version}" for pairs in found for path, stamp in pairs}
 
 
 def _named(text: str) -> tuple[str, str | None]:
@@ -122,5 +144,7 @@ def _named(text: str) -> tuple[str, str | None]:
 
 
 def _name(source: Source) -> str:
-    """Return the absolute path of a clip, and the part of its recording that it is."""
+    """Return the absolute path or the address of a clip, and the part of its recording that it is."""
+    if is_remote(source.path):
+        return source.path + source.address.part
     return os.path.abspath(source.path) + source.address.part  # noqa: PTH100 - as written, links are not followed

@@ -9,6 +9,7 @@ from typing import ClassVar
 import hostile_metrics as hostile
 import numpy as np
 import pytest
+import soundfile as sf
 
 from cdslm_eval import Clip, GeneratorInfo, Mean, Metric, RangeGenerator, api
 from cdslm_eval.core.clips import ClipSet
@@ -111,6 +112,40 @@ def test_what_one_lane_provides_reaches_those_that_read_it_in_another(tone_set, 
         assert repr(rows["fake:0,fake:1"]) == repr(rows["cpu"])
         assert len(executor.tasks) == 3
         assert all(executor.tasks)
+
+
+def test_a_file_that_changes_between_two_lanes_vouches_for_no_row_of_the_other(tone_set, tmp_path):
+    folder = tone_set("t", 2)
+
+    class Rewrites(Metric):
+        """Runs on the CPU, and changes a file once, before the device reads it."""
+
+        name = "rewrites"
+        statistics: ClassVar = {"x": Mean("x")}
+
+        def measure(self, clips):
+            for clip in clips:
+                if clip.key == "c00" and not (folder.parent / "done").exists():
+                    sf.write(folder / "c00.wav", 0.5 * clip.samples, clip.rate_hz)
+                    (folder.parent / "done").touch()
+                yield {"x": float(np.abs(clip.samples).max())}
+
+    clips, metrics = ClipSet.open(folder), (Rewrites(), hostile.FlakyEncoder())
+    peaks = [float(np.abs(clip.samples).max()) for clip in clips]
+    runs = []
+    with Store(tmp_path / "s") as store:
+        for _ in range(2):
+            runner = Runner(store, InThisProcess(), hostile.Flaky(), jobs=1, device="fake:0,fake:1")
+            (measured,) = runner.run([Request(clips, metrics)])
+            runs.append([list(measured.outcomes(metric)) for metric in metrics])
+    (first, encoder), (again, encoder_again) = runs
+    assert [outcome.row["x"] for outcome in first] == peaks
+    assert [outcome.reason for outcome in encoder] == [
+        "its file changed while it was measured; repeat the command",
+        "",
+    ]
+    assert [outcome.row["x"] for outcome in again] == [pytest.approx(peaks[0] / 2, rel=1e-3), peaks[1]]
+    assert [outcome.status for outcome in encoder_again] == ["ok", "ok"]
 
 
 def test_the_next_batch_is_decoded_while_one_is_measured(tone_set, monkeypatch):

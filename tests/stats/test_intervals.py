@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import math
 
 import numpy as np
@@ -59,6 +60,14 @@ def test_the_jackknife_of_a_ratio_is_leaving_out_by_hand():
     result = jackknife(RatioOfSums("a", "b"), columns, Clusters.of("xxyz"), np.random.default_rng(0))
     by_hand = [over[keep].sum() / under[keep].sum() for keep in ([2, 3], [0, 1, 3], [0, 1, 2])]
     np.testing.assert_allclose(result.without, by_hand)
+
+
+def test_a_share_of_sums_ends_at_one_and_another_ratio_does_not():
+    over, under = np.array([9.0, 10.0, 4.0]), np.array([10.0, 10.0, 10.0])
+    sample = dataclasses.replace(sample_of(over), numbers={"a": over, "b": under})
+    share, rate = (estimate(RatioOfSums("a", "b"), sample, unit=unit) for unit in ("fraction", "1/min"))
+    assert share.high == 1.0 < rate.high
+    assert share.low == rate.low
 
 
 def test_many_clips_are_left_out_in_groups_with_the_same_error():

@@ -79,6 +79,18 @@ def test_a_rise_differs_from_none():
     assert same.p_value == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("speaking", [1, 2, 4])
+def test_a_window_in_which_few_clips_speak_has_no_interval(speaking):
+    rng = np.random.default_rng(3)
+    outcomes = rows(rng, CLIPS, (0.3, 0.5, 0.8, 1.0))
+    for clip in range(speaking, CLIPS):
+        outcomes[clip * WINDOWS + 3] = Outcome("ok", "", {"phones": []})
+    sample, reference = gather(outcomes, OWNERS.tolist()), gather(rows(rng, 60, [0.0]), list(range(60)))
+    own = tracks_of(JensenShannon(orders=(1,)), sample, OWNERS, POSITIONS, 10.0, reference, CONTEXT)[0]
+    assert own.verdict == ""
+    assert own.reason == f"with phones of {speaking} clips (or speakers) in a window its change has no interval"
+
+
 def test_too_little_speech_has_no_verdict_but_a_reason():
     few = track((0.0,) * 4, 0, phones=1)
     assert few.verdict == ""

@@ -21,6 +21,9 @@ from cdslm_eval.stats.statistic import Context, Estimation, Statistic
 
 __all__ = ["JensenShannonChange"]
 
+_LEAST_SPEAKING = 5
+"""Clips (or speakers) with phones that every window needs: the influence of fewer says little of their spread."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class JensenShannonChange(Statistic):
@@ -76,7 +79,11 @@ class JensenShannonChange(Statistic):
             table = NgramTable(sequences, real, orders=max(self.orders))
             # the same draws of the reference for every window
             results.append(corrected(table, self.orders, np.random.default_rng([context.seed, 1]), counts, joint))
-        few = min(sample.clusters.count, reference.clusters.count)
+        speaking = min(
+            len(np.unique(sample.clusters.numbers[of_window][sequences.lengths > 0]))
+            for sequences, of_window in zip(own, rows, strict=True)
+        )
+        few = min(speaking, reference.clusters.count)
         clusters = sample.clusters.numbers[np.concatenate(rows)]
         estimates = []
         for name, order in zip(names, self.orders, strict=True):
@@ -84,14 +91,14 @@ class JensenShannonChange(Statistic):
             value, second, se = _line(of_order, clusters, theirs)
             half = t_half_width(se, few - 1) if few > 1 else math.nan
             low, high = min(value, second) - half, max(value, second) + half
-            worst = max(result.floor for result in of_order)
+            worst, reason = max(result.floor for result in of_order), ""
             # negated, so that an unknown floor has no interval either
             if not worst <= TRUSTED_FLOOR:
-                low, high, reason = (
-                    math.nan,
-                    math.nan,
-                    f"at a floor of {worst:.2f} in a window its change has no interval",
-                )
+                reason = f"at a floor of {worst:.2f} in a window its change has no interval"
+            elif few < _LEAST_SPEAKING:
+                reason = f"with phones of {few} clips (or speakers) in a window its change has no interval"
+            if reason:
+                low = high = math.nan
             estimates.append(
                 context.estimate(
                     sample,

@@ -18,6 +18,8 @@ from cdslm_eval_embeddings.speaker import SpeakerOptions, SpeakerSimilarity
 __all__ = ["ConsistencyOptions", "SpeakerConsistency", "pieces"]
 
 _LEAST_PIECES = 3
+_RANGE_DB = 25.0
+"""Level under the loudest piece below which a piece is the sound of the room: a fiftieth of it may still be speech."""
 
 
 class ConsistencyOptions(SpeakerOptions):
@@ -34,8 +36,9 @@ class SpeakerConsistency(SpeakerSimilarity):
     """Cosine similarity, -1..1, of the voice of each piece of a clip to that of its first piece, and its change.
 
     `speaker_consistency` is the mean over pieces, `speaker_end` the similarity of the last piece, and `speaker_change`
-    the change per minute by a straight line over the pieces: 0 for one voice, below where it wanders off. Silent pieces
-    have no voice and are left out. Similarities of different encoders, or lengths of pieces, are never compared.
+    the change per minute by a straight line over the pieces: 0 for one voice, below where it wanders off. Pieces
+    without a voice are left out: silent ones, and those over 25 dB under the loudest, which are the room in a pause.
+    Similarities of different encoders, or lengths of pieces, are never compared.
 
     Source: as for `speaker_similarity`.
     """
@@ -76,7 +79,7 @@ class SpeakerConsistency(SpeakerSimilarity):
 
 
 def pieces(samples: Samples, length: int) -> tuple[list[int], list[Samples]]:
-    """Return the pieces of a clip that are not silent, and where each starts; a rest that is shorter is left out.
+    """Return the pieces of a clip that may hold a voice, and where each starts; a rest that is shorter is left out.
 
     Args:
         samples: float32 `[samples]`.
@@ -85,4 +88,7 @@ def pieces(samples: Samples, length: int) -> tuple[list[int], list[Samples]]:
     starts = [
         start for start in range(0, len(samples) - length + 1, length) if not is_silent(samples[start : start + length])
     ]
+    powers = [float(np.square(samples[start : start + length], dtype=np.float64).mean()) for start in starts]
+    least = max(powers, default=0.0) * 10 ** (-_RANGE_DB / 10)
+    starts = [start for start, power in zip(starts, powers, strict=True) if power >= least]
     return starts, [samples[start : start + length] for start in starts]

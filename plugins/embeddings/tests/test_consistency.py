@@ -24,6 +24,9 @@ def test_pieces_that_are_silent_and_a_short_rest_are_left_out():
     starts, parts = pieces(samples, 4)
     assert starts == [0, 8]
     assert [len(part) for part in parts] == [4, 4]
+    # the sound of a room in a pause, 40 dB under the speech, is no voice either
+    noise = 0.01 * np.where(np.arange(4) % 2, 1, -1)
+    assert pieces(np.concatenate([noise, np.ones(4), noise, np.ones(4)]).astype(np.float32), 4)[0] == [4, 12]
 
 
 def test_a_voice_that_stays_and_one_that_is_switched():

@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field
 
 from cdslm_eval import Mean, RatioOfSums, Statistic
 from cdslm_eval.core.audio import Clip, Samples
+from cdslm_eval.core.channels import same_sound
 from cdslm_eval.core.citation import Citation
 from cdslm_eval.plugin.contract import Failed, Row, Skipped
 from cdslm_eval.plugin.models import VOICE_FRAME, speech_probabilities, unusable_reason
@@ -24,6 +25,8 @@ Stretch = tuple[float, float]
 """Start and end of a stretch of speech in seconds."""
 _APART_S = 0.1
 """Channels of one recording are as long as each other, but for a codec's padding."""
+_COPIED = 0.9999
+"""Correlation of channels that are copies, or one mix of both speakers: each is then heard answering itself."""
 
 
 class TurnOptions(ActivityOptions):
@@ -44,8 +47,8 @@ class Conversation:
 
     Attributes:
         turns, turn_s: Stretches of one speaker that no turn of the other comes between, from the first to the last.
-        changes, offset_s: Turns after a turn of the other, and from the end of that to their beginning: overlaps
-            count negative.
+        changes, offset_s: Turns after a turn of the other, and their start minus the end of that: overlaps count
+            negative.
         gaps, gap_s: Changes with a silence between, and its length.
         overlaps, overlap_s: Times in which both speak, backchannels included.
         pauses: Silences within turns.
@@ -70,7 +73,8 @@ def conversation(first: Sequence[Stretch], second: Sequence[Stretch], backchanne
     """Return the turns of two speakers.
 
     A stretch of at most `backchannel_s` is a backchannel where the longer stretches around it (the last one that
-    begins before it and the first one that ends after it) are both the other speaker's.
+    begins before it and the first one that ends after it) are both the other speaker's. A stretch of any length that
+    lies within one of the other speaker is an overlap and no turn: the other speaks before it, beside it and after it.
 
     Args:
         first, second: Stretches of speech of each, in order.
@@ -84,19 +88,23 @@ def conversation(first: Sequence[Stretch], second: Sequence[Stretch], backchanne
     stretches = sorted((start, end, speaker) for speaker, own in enumerate((first, second)) for start, end in own)
     long = [stretch for stretch in stretches if stretch[1] - stretch[0] > backchannel_s]
     floor: list[tuple[float, float, int]] = []
+    backchannels = 0
     for start, end, speaker in stretches:
         if end - start <= backchannel_s:
             before = [other for began, _, other in long if began <= start]
             after = [other for _, ended, other in long if ended >= end and ended > start]
             if before and after and before[-1] != speaker and after[0] != speaker:
+                backchannels += 1
                 continue
-        floor.append((start, end, speaker))
+        others = (second, first)[speaker]
+        if not any(began <= start and end <= ended and (began, ended) != (start, end) for began, ended in others):
+            floor.append((start, end, speaker))
     turns: list[list[float]] = []  # start, end, speaker
     pauses = 0
     for start, end, speaker in floor:
         if turns and turns[-1][2] == speaker:
-            pauses += start > turns[-1][1]
-            turns[-1][1] = max(turns[-1][1], end)
+            pauses += 1
+            turns[-1][1] = end
         else:
             turns.append([start, end, speaker])
     offsets = [later[0] - earlier[1] for earlier, later in itertools.pairwise(turns)]
@@ -118,7 +126,7 @@ def conversation(first: Sequence[Stretch], second: Sequence[Stretch], backchanne
         overlaps=len(both),
         overlap_s=sum(both),
         pauses=pauses,
-        backchannels=len(stretches) - len(floor),
+        backchannels=backchannels,
         balance=min(spoken) / sum(spoken) if sum(spoken) else None,
     )
 
@@ -180,6 +188,8 @@ class TurnTaking(Activity):
                 return Skipped(reason if channel is clip else f"its other channel: {reason}")
         if abs(clip.seconds - other.seconds) > _APART_S:
             return Failed(f"its channels are {clip.seconds:.2f} s and {other.seconds:.2f} s long")
+        if reason := same_sound(clip.samples, other.samples, _COPIED):
+            return Failed(reason)
         channels = [self._speech(channel.samples, channel.seconds) for channel in (clip, other)]
         if any(speech is None for speech in channels):
             return Failed("the network gives no finite probability; are the samples in -1..1?")

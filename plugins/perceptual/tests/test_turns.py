@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 from cdslm_eval_perceptual.turns import TurnOptions, TurnTaking, conversation
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import cdslm_eval
 from cdslm_eval.conversations import split_channels
@@ -36,6 +38,36 @@ def test_gaps_overlaps_pauses_and_backchannels_by_hand():
     assert dataclasses.replace(swapped, overlap_s=0.0) == dataclasses.replace(talk, overlap_s=0.0)
     silent = conversation([], [], 1.0)
     assert (silent.turns, silent.balance) == (0, None)
+
+
+def test_speech_within_the_others_takes_no_turn_and_leaves_no_gap():
+    talk = conversation([(0, 10), (10.5, 15)], [(3, 5)], 1.0)
+    assert (talk.turns, talk.turn_s, talk.changes, talk.gaps) == (1, 15, 0, 0)
+    assert (talk.pauses, talk.overlaps, talk.overlap_s, talk.backchannels) == (1, 1, 2, 0)
+    alone = conversation([(0, 30)], [(5, 6.5), (15, 16.5)], 1.0)
+    assert (alone.turns, alone.turn_s, alone.pauses, alone.offset_s) == (1, 30, 0, 0)
+    # both begin and end together: a turn each
+    assert conversation([(0, 5)], [(0, 5)], 1.0).turns == 2
+
+
+@given(st.lists(st.floats(0, 60).map(lambda value: round(value, 2)), max_size=24, unique=True), st.integers(0, 24))
+@settings(max_examples=200, deadline=None)
+def test_a_gap_is_silent_on_both_channels_and_no_speaker_matters_more(times, cut):
+    """Against marks on a grid of 10 ms, which know nothing of turns."""
+    cut = min(cut, len(times)) // 2 * 2
+    first, second = (list(zip(own[::2], own[1::2], strict=False)) for own in (sorted(times[:cut]), sorted(times[cut:])))
+    speaks = np.zeros((2, 6001), bool)
+    for side, own in enumerate((first, second)):
+        for start, end in own:
+            speaks[side, round(100 * start) : round(100 * end)] = True
+    talk = conversation(first, second, 0.0)
+    assert talk.gap_s <= np.sum(~speaks.any(axis=0)) / 100 + 1e-6
+    assert talk.overlap_s == pytest.approx(np.sum(speaks.all(axis=0)) / 100, abs=1e-6)
+    assert talk.turns <= len(first) + len(second)
+    swapped = conversation(second, first, 0.0)
+    if not {start for start, _ in first} & {start for start, _ in second}:
+        for name in ("turns", "changes", "gaps", "pauses", "overlaps"):
+            assert getattr(swapped, name) == getattr(talk, name)
 
 
 needs_silero = pytest.mark.skipif(
@@ -93,6 +125,16 @@ def test_channels_of_two_lengths_fail(tmp_path):
     with metric.open("cpu"):
         (failed,) = metric.measure([clip])
     assert "its channels are" in failed.reason
+
+
+@needs_silero
+def test_one_recording_on_both_channels_fails():
+    clip = spoken()[1]
+    copy = dataclasses.replace(clip, reference=dataclasses.replace(clip, samples=0.3 * clip.samples, reference=None))
+    metric = TurnTaking(TurnOptions())
+    with metric.open("cpu"):
+        (failed,) = metric.measure([copy])
+    assert failed.reason == "its channels are the same sound (correlation 1.00); a conversation has a speaker on each"
 
 
 @needs_silero
