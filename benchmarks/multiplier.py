@@ -16,6 +16,8 @@ import numpy as np
 
 from cdslm_eval.scaling import Law, LawSpec, Plan, fit_families, simulate
 from cdslm_eval.scaling.frontier import Resampling
+from cdslm_eval.scaling.multiplier import Multiplier
+from cdslm_eval.scaling.multiplier import multiplier as multiplier_of
 from cdslm_eval.scaling.table import RunTable
 
 PLAN = Plan((1e18, 1e19, 1e20), 7)
@@ -36,11 +38,13 @@ class Tally:
 
     Attributes:
         covered: At the middle budget, and at values of the metric that the first reaches at 1e18, 1e19 and 1e20.
+        alone: The same of the best joint fit's own intervals, without those of the others as plausible.
         chosen: How often groups shared what.
     """
 
     tables: int
     covered: np.ndarray
+    alone: np.ndarray
     chosen: Counter[str]
 
 
@@ -48,7 +52,7 @@ def tally(truth: Law, tables: int, replicates: int, seed: int = 0) -> Tally:
     """Simulate, fit, and count in how many tables the intervals hold the truth."""
     values = [float(BASE.optimum(C).loss) for C in (1e18, 1e19, 1e20)]
     known = [float(truth.reach(value)) / float(BASE.reach(value)) for value in values]
-    done = Tally(tables, np.zeros(4), Counter())
+    done = Tally(tables, np.zeros(4), np.zeros(4), Counter())
     for number in range(tables):
         rows = [
             {**row, "model": name}
@@ -61,9 +65,16 @@ def tally(truth: Law, tables: int, replicates: int, seed: int = 0) -> Tally:
         assert families.compared is not None
         done.chosen[families.compared.shared] += 1
         middle = float(truth.reach(float(BASE.optimum(multiplier.C).loss))) / multiplier.C
-        intervals = [multiplier.interval, *(at.interval for at in multiplier.at)]
-        done.covered += [low <= ratio <= high for (low, high), ratio in zip(intervals, [middle, *known], strict=True)]
+        base, other = (member.table for member in families.members)
+        best = multiplier_of([families.compared], "b", "a", other, base, families.level, values)
+        done.covered += _held(multiplier, [middle, *known])
+        done.alone += _held(best, [middle, *known])
     return done
+
+
+def _held(multiplier: Multiplier, known: list[float]) -> list[bool]:
+    intervals = [multiplier.interval, *(at.interval for at in multiplier.at)]
+    return [low <= ratio <= high for (low, high), ratio in zip(intervals, known, strict=True)]
 
 
 def main() -> None:
@@ -72,14 +83,14 @@ def main() -> None:
     parser.add_argument("--tables", type=int, default=200)
     parser.add_argument("--replicates", type=int, default=400)
     options = parser.parse_args()
-    print(
-        "| truth | middle budget | at L*(1e18) | at L*(1e19) | at L*(1e20) | compared by |\n|---|---|---|---|---|---|"
-    )
+    print("| truth | intervals | middle budget | at L*(1e18) | at L*(1e19) | at L*(1e20) | compared by |")
+    print(f"|{'---|' * 7}")
     for name, truth in TRUTHS.items():
         done = tally(truth, options.tables, options.replicates)
-        shares = " | ".join(f"{share:.3f}" for share in done.covered / done.tables)
         chosen = ", ".join(f"{shared} {count}" for shared, count in done.chosen.most_common())
-        print(f"| {name} | {shares} | {chosen} |", flush=True)
+        for which, covered in (("of every plausible fit", done.covered), ("of the best alone", done.alone)):
+            shares = " | ".join(f"{share:.3f}" for share in covered / done.tables)
+            print(f"| {name} | {which} | {shares} | {chosen} |", flush=True)
 
 
 if __name__ == "__main__":

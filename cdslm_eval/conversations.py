@@ -99,7 +99,7 @@ def _written(source: Source, folder: Path, name: str, min_seconds: float) -> lis
         raise AudioError(f"{len(both)} channel{'s' * (len(both) != 1)}; a conversation has 2")
     if len(both[0]) < min_seconds * rate_hz:
         raise AudioError(f"under {min_seconds:g} s")
-    if reason := same_sound(*both, _ALIKE):
+    if reason := same_sound(both[0], both[1], _ALIKE):
         raise AudioError(reason)
     rows = []
     for side, samples in enumerate(both, 1):

@@ -102,7 +102,7 @@ def main() -> None:
     parser.add_argument("--record", type=Path, default=None)
     parser.add_argument("--out", type=Path, default=None)
     options = parser.parse_args()
-    digest = code_digest()
+    digest = code_digest(_VERDICT_REPLICATES, _FIT_REPLICATES)
     with tempfile.TemporaryDirectory() as folder:
         record = options.record or Path(folder) / "record.jsonl"
         for truth in options.truth or (*LAWS, *SHAPES):

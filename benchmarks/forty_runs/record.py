@@ -17,7 +17,7 @@ from scipy.stats import beta
 
 __all__ = ["Share", "code_digest", "core_seconds", "read", "share_of", "shares", "simulate_missing"]
 
-_DECIDING = ("cdslm_eval.scaling", "benchmarks.forty_runs.truths")
+_DECIDING = ("cdslm_eval.scaling", *(f"benchmarks.forty_runs.{part}" for part in ("truths", "claims", "intervals")))
 # (name, how often it held or was claimed, of how many)
 Counts = dict[str, tuple[int, int]]
 
@@ -65,9 +65,13 @@ def share_of(counts: Iterable[tuple[int, int]]) -> Share:
     return Share(value, low, high, n)
 
 
-def code_digest() -> str:
-    """Return a digest of the source of the loaded modules that draw a ladder and fit it."""
-    digest = hashlib.sha256()
+def code_digest(*settings: int) -> str:
+    """Return a digest of the source of the loaded modules that draw a ladder, fit it and count what it shows.
+
+    Args:
+        *settings: Numbers on which the counts depend as well, such as replicates.
+    """
+    digest = hashlib.sha256(repr(settings).encode())
     for name, module in sorted(sys.modules.items()):
         if name.startswith(_DECIDING) and getattr(module, "__file__", None):
             digest.update(Path(str(module.__file__)).read_bytes())

@@ -8,13 +8,15 @@ from typing import TYPE_CHECKING
 
 from cdslm_eval.core.printable import printable
 from cdslm_eval.scaling.output import text as views
-from cdslm_eval.scaling.output.text import View, lines_text
+from cdslm_eval.scaling.output.lines import excluded_texts
+from cdslm_eval.scaling.output.text import View
 
 if TYPE_CHECKING:
     from cdslm_eval.scaling.families import Families
     from cdslm_eval.scaling.flags import Flag
     from cdslm_eval.scaling.frontier import Predictions
     from cdslm_eval.scaling.study import Study
+    from cdslm_eval.scaling.table import Excluded, RunTable
 
 __all__ = [
     "downstream_text",
@@ -91,7 +93,7 @@ def families_text(families: Families) -> str:
     tables = [table_text(view) for view in families_views(families)]
     lines = [f"{families.why[0].upper()}{families.why[1:]}."] if families.why else []
     lines += [f"{multiplier.sentence}." for multiplier in families.multipliers]
-    return _blocks([f"{families.headline}.", *tables, "\n".join(lines)])
+    return _blocks([f"{families.headline}.", *tables, "\n".join(lines), _rows(families.table, families.excluded)])
 
 
 def _curvature(study: Study) -> str:
@@ -149,14 +151,13 @@ def _flags(flags: Iterable[Flag]) -> str:
 
 
 def _data(study: Study) -> str:
-    table = study.table
+    return _rows(study.table, study.fit.excluded if study.fit is not None else study.table.excluded)
+
+
+def _rows(table: RunTable, excluded: Iterable[Excluded]) -> str:
+    """Return where the rows come from, which were not used, and their conventions."""
     lines = [f"Data: {table.source}, {len(table)} rows; {table.compute_check().sentence}."]
-    reasons: dict[str, list[int]] = {}
-    for row in study.fit.excluded if study.fit is not None else table.excluded:
-        reasons.setdefault(row.reason, []).append(row.line)
-    lines += [
-        f"Not used: line{'s' * (len(where) > 1)} {lines_text(where)}: {reason}." for reason, where in reasons.items()
-    ]
+    lines += [f"Not used: {text}." for text in excluded_texts(excluded)]
     lines += [f"Convention: {name}: {text}." for name, text in table.conventions.items()]
     return "\n".join(lines)
 

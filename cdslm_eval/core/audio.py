@@ -30,6 +30,7 @@ __all__ = [
     "Decoded",
     "Samples",
     "as_samples",
+    "check_span_end",
     "checked_rate",
     "content_digest",
     "content_hash",
@@ -41,6 +42,7 @@ __all__ = [
     "read_blocks",
     "resample",
     "resample_blocks",
+    "seek_span",
     "write_flac",
 ]
 
@@ -200,6 +202,8 @@ def read_blocks(
 
     opened = opened_audio(str(path), span, packed) if content is None else io.BytesIO(content)
     truncated = truncation(path, opened)
+    # here and below before any other reason: to decoders a failure is the end of the file
+    check_streamed(opened)
     if truncated and not allow_truncated:
         raise AudioError(truncated)
     frames = 0
@@ -208,28 +212,29 @@ def read_blocks(
         with silenced():
             file = sf.SoundFile(os.fsencode(path) if opened is None else opened)
         with file:
+            check_streamed(opened)
             if not 1 <= file.channels <= MAX_CHANNELS:
                 raise AudioError(f"{file.channels} channels; 1 to {MAX_CHANNELS} are read")
             if not RATES_HZ[0] <= file.samplerate <= RATES_HZ[1]:
                 raise AudioError(f"a rate of {file.samplerate} Hz; {RATES_HZ[0]} to {RATES_HZ[1]} are read")
             mixdown = "none" if file.channels == 1 else f"mean of {file.channels} channels"
             about = int(file.samplerate), int(file.channels), f"{file.format} {file.subtype}", mixdown
-            wanted = _seek(file, span) if span else None
+            wanted = seek_span(file, span) if span else None
             while len(block := _read(file, wanted and wanted - frames)) or not frames:
+                check_streamed(opened)
                 frames += len(block)
                 if frames > int(max_seconds * file.samplerate):
                     raise AudioError(f"longer than {max_seconds:g} s, the longest clip that is read")
                 energy = float(np.square(block, dtype=np.float64).mean(axis=1).sum()) if file.channels > 1 else None
                 if span and not len(block):
                     raise AudioError(f"starts at {span.start_s:g} s, where its recording has ended")
-                check_streamed(opened)
                 yield Decoded(_mono(block), *about, energy, truncated)
                 if not len(block) or frames == wanted:
                     break
-            if wanted and wanted - frames > OVERSHOOT_S * file.samplerate and not truncated:
-                assert span is not None
-                end_s = span.start_s + frames / file.samplerate
-                raise AudioError(f"ends at {span.end_s:g} s, but its recording at {end_s:.2f} s")
+            # an empty block may be a failure at the border of two
+            check_streamed(opened)
+            if span and wanted and not truncated:
+                check_span_end(span, wanted, frames, file.samplerate)
     except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
         check_streamed(opened)
         raise AudioError(f"not readable as audio: {_brief(error, path)}") from error
@@ -243,8 +248,8 @@ def _read(file: Any, most: int | None = None) -> npt.NDArray[np.float32]:
     return block
 
 
-def _seek(file: Any, span: Span) -> int | None:
-    """Go to the start of a span; return how many samples it has, None for all that follow.
+def seek_span(file: Any, span: Span) -> int | None:
+    """Go to the start of a span in an open `SoundFile`; return how many samples it has, None for all that follow.
 
     Raises:
         AudioError: The file ends before it starts.
@@ -262,6 +267,23 @@ def _seek(file: Any, span: Span) -> int | None:
     while ahead and (count := len(_read(file, ahead))):
         ahead -= count
     return None if stop is None else max(1, stop - start)
+
+
+def check_span_end(span: Span, wanted: int, frames: int, rate_hz: int) -> None:
+    """Return where a recording has all of a span, but for rounding.
+
+    Args:
+        span: The span.
+        wanted: Samples that it has.
+        frames: Samples of it that were read.
+        rate_hz: Rate of the recording.
+
+    Raises:
+        AudioError: The span ends after its recording.
+    """
+    if wanted - frames > OVERSHOOT_S * rate_hz:
+        end_s = span.start_s + frames / rate_hz
+        raise AudioError(f"ends at {span.end_s:g} s, but its recording at {end_s:.2f} s")
 
 
 def _mono(block: npt.NDArray[np.float32]) -> Samples:

@@ -6,7 +6,7 @@ import os
 
 import numpy as np
 
-from cdslm_eval.core.audio import MAX_CHANNELS, MAX_SECONDS, RATES_HZ, Samples
+from cdslm_eval.core.audio import MAX_CHANNELS, MAX_SECONDS, RATES_HZ, Samples, check_span_end, seek_span
 from cdslm_eval.core.completeness import truncation
 from cdslm_eval.core.descriptors import silenced
 from cdslm_eval.core.errors import AudioError
@@ -34,11 +34,12 @@ def same_sound(first: Samples, second: Samples, least: float) -> str:
 
 
 def read_channels(source: Source) -> tuple[list[Samples], int]:
-    """Return every channel of a clip on disk, float32 `[samples]` each, and their rate in Hz.
+    """Return every channel of a clip that has a file, float32 `[samples]` each, and their rate in Hz.
 
     Raises:
         AudioError: The file is missing, unreadable, cut short, longer than an hour, or outside the limits of rates and
-            channels; or the clip lies in memory, where only the mean of its channels is left.
+            channels; its span starts or ends after it; or the clip lies in memory, where only the mean of its channels
+            is left.
     """
     import soundfile as sf
 
@@ -46,21 +47,27 @@ def read_channels(source: Source) -> tuple[list[Samples], int]:
         raise AudioError("lies in memory, where only the mean of its channels is left")
     check_regular(source.path)
     opened = opened_audio(source.path, source.span, source.packed)
-    if (reason := truncation(source.path, opened)) and not source.allow_truncated:
-        raise AudioError(reason)
+    truncated = truncation(source.path, opened)
+    # here and below before any other reason: to decoders a failure is the end of the file
+    check_streamed(opened)
+    if truncated and not source.allow_truncated:
+        raise AudioError(truncated)
     try:
         with silenced(), sf.SoundFile(os.fsencode(source.path) if opened is None else opened) as file:
+            check_streamed(opened)
             rate_hz = int(file.samplerate)
             if not 1 <= file.channels <= MAX_CHANNELS or not RATES_HZ[0] <= rate_hz <= RATES_HZ[1]:
                 raise AudioError(f"{file.channels} channels at {rate_hz} Hz, which is outside what is read")
-            first, end = (0, None) if source.span is None else source.span.frames(rate_hz)
-            file.seek(first)
+            wanted = seek_span(file, source.span) if source.span else None
             most = int(MAX_SECONDS * rate_hz)
             # one sample more than is allowed, so that a header that claims too little is seen
-            samples = file.read(most + 1 if end is None else min(end - first, most + 1), "float32", always_2d=True)
+            samples = file.read(most + 1 if wanted is None else min(wanted, most + 1), "float32", always_2d=True)
         check_streamed(opened)
     except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
+        check_streamed(opened)
         raise AudioError(f"not readable as audio: {type(error).__name__}") from error
     if len(samples) > most:
         raise AudioError(f"longer than {MAX_SECONDS:g} s, the longest clip that is read")
+    if source.span and wanted and not truncated:
+        check_span_end(source.span, wanted, len(samples), rate_hz)
     return [np.ascontiguousarray(channel) for channel in samples.T], rate_hz

@@ -7,7 +7,7 @@ import unicodedata
 from collections.abc import Iterator
 
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.core.remote.addresses import check_address, is_remote
+from cdslm_eval.core.remote.addresses import check_address, has_scheme
 from cdslm_eval.core.remote.paths import AnyPath
 from cdslm_eval.core.sidecars import Sidecars, text_lines
 from cdslm_eval.core.sources import Source
@@ -48,7 +48,7 @@ def _recordings(path: AnyPath) -> Iterator[tuple[str, str]]:
         key, rest = _split(line)
         if problem := _problem(rest):
             raise UsageError(f"{path}, line {number}: {key!r} has {problem}")
-        yield key, check_address(rest) if is_remote(rest) else str(path.parent / rest)
+        yield key, check_address(rest) if has_scheme(rest) else str(path.parent / rest)
 
 
 def _segments(path: AnyPath, recordings: dict[str, str], scp: str) -> Iterator[tuple[str, str, Span]]:

@@ -107,9 +107,7 @@ class Extent(Packed):
             raise AudioError(f"{self.length} bytes in an archive; up to 1 GiB are read")
         storage = storage_of(str(path))
         try:
-            content = storage.read(str(path), self.start, self.length)
-            # asked after reading: what was read is of this version
-            stamp = storage.stamp(str(path))
+            content, stamp = storage.read_stamped(str(path), self.start, self.length)
         except (OSError, ValueError) as error:
             raise AudioError(f"cannot be read: {getattr(error, 'strerror', None) or error}") from error
         if self.version and self.version != stamp.version:

@@ -33,7 +33,7 @@ def separated_rows(path: AnyPath, delimiter: str) -> Iterator[tuple[int, dict[st
         number = 1
         try:
             names = [name.strip() for name in next(rows, [])]
-            _check_header(path, names)
+            _check_header(path, names, delimiter)
             width, number = len(names), rows.line_num + 1
             for row in rows:
                 if len(row) == width:
@@ -46,7 +46,10 @@ def separated_rows(path: AnyPath, delimiter: str) -> Iterator[tuple[int, dict[st
             raise UsageError(f"{path}, line {number}: not a table ({error})") from error
 
 
-def _check_header(path: AnyPath, names: list[str]) -> None:
+def _check_header(path: AnyPath, names: list[str], delimiter: str) -> None:
+    if len(names) == 1 and ";" in names[0]:
+        mark = "tabs" if delimiter == "\t" else "commas"
+        raise UsageError(f"{path}: the fields are separated by semicolons; write {mark}, and points for decimals")
     twice = sorted({name for name in names if names.count(name) > 1})
     if not names or twice:
         what = f"the column {twice[0]!r} occurs twice" if twice else "it is empty"

@@ -54,6 +54,12 @@ class Storage(ABC):
     def read(self, path: str, start: int, length: int) -> bytes:
         """Return bytes, fewer than `length` where the file ends."""
 
+    def read_stamped(self, path: str, start: int, length: int) -> tuple[bytes, Stamp]:
+        """Return what `read` does, and the stamp of the version that it is from."""
+        content = self.read(path, start, length)
+        # asked after reading: what was read is of this version, or of one that nobody asked for
+        return content, self.stamp(path)
+
     @abstractmethod
     def content(self, path: str) -> bytes | None:
         """Return the whole content where reading it at once is cheaper than through `open`, else None."""

@@ -99,12 +99,13 @@ def header_seconds(source: Source) -> float:
     import soundfile as sf
 
     check_regular(source.path)
+    # of one inside an archive or a table, the header is its own
+    opened = opened_audio(source.path, source.span, source.packed)
     try:
-        # of one inside an archive or a table, the header is its own
-        opened = opened_audio(source.path, source.span, source.packed)
         info = sf.info(os.fsencode(source.path) if opened is None else opened)
         check_streamed(opened)
     except (sf.LibsndfileError, OSError, RuntimeError, ValueError, TypeError) as error:
+        check_streamed(opened)
         raise AudioError(f"not readable as audio: {type(error).__name__}") from error
     whole_s = info.frames / info.samplerate if info.samplerate else 0.0
     # a header may claim any length, and each window is a clip of the set

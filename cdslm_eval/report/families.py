@@ -13,7 +13,8 @@ from cdslm_eval.report.fit_page import Section, drawn, picture, render
 from cdslm_eval.report.html import write_files
 from cdslm_eval.scaling.families import Families
 from cdslm_eval.scaling.output.families import families_views
-from cdslm_eval.scaling.output.figures.families import CAPTION, compared_families
+from cdslm_eval.scaling.output.figures.families import caption, compared_families
+from cdslm_eval.scaling.output.lines import excluded_texts
 
 __all__ = ["write_families_figure", "write_families_report"]
 
@@ -43,7 +44,7 @@ def write_families_report(
     compared = Section("families", "Groups side by side", _sentences(families), list(views.values()))
     figure = compared_families(families)
     if figure is not None:
-        compared.figures = [picture(figure, NAME, 0, CAPTION, files)]
+        compared.figures = [picture(figure, NAME, 0, caption(families), files)]
     sections = [compared]
     if pages:
         sections.append(Section("groups", "Each group by itself", links=pages))
@@ -57,6 +58,9 @@ def write_families_report(
             ("Source", settings["source"]),
             ("SHA-256 of the rows", settings["digest"]),
             *((f"Rows of {member.name}", str(len(member.table))) for member in families.members),
+            ("Compute", families.table.compute_check().sentence),
+            *(("Not used", text) for text in excluded_texts(families.excluded)),
+            *((f"Convention: {name}", text) for name, text in families.table.conventions.items()),
         ],
         document=document,
     )

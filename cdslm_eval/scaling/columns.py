@@ -142,8 +142,12 @@ def build(rows: Sequence[Record], columns: Columns, k: float, source: str) -> Bu
     notes: list[str] = []
     conventions, odd = _conventions(kept, columns.rest)
     notes += odd
-    if computed := [line for line, _, counts, _ in kept if "computed" in counts]:
-        where = f"{len(computed)} of {len(kept)} rows, from line {computed[0]}"
+    computed = np.array(["computed" in one[2] for one in kept], bool)
+    if computed.all():
+        derived, computed = "C", np.zeros(len(kept), bool)
+    if computed.any():
+        first = kept[int(np.argmax(computed))][0]
+        where = f"{int(computed.sum())} of {len(kept)} rows, from line {first}"
         conventions["C"] = f"computed as {k:g} N D in {where}, in which it is missing"
     metrics, labels = _values(kept, [name for name in columns.rest if not _is_convention(name)], excluded, source)
     lines = np.array([one[0] for one in kept], np.int64)
@@ -152,6 +156,7 @@ def build(rows: Sequence[Record], columns: Columns, k: float, source: str) -> Bu
         name: np.array([one[2][name] for one in kept], float) for name in ("N", "D", "C", "weight")
     }
     arrays |= {
+        "computed": computed,
         "metrics": metrics,
         "labels": labels,
         "line": lines,
@@ -183,7 +188,8 @@ def _row_counts(row: Mapping[str, Any], roles: Mapping[str, str], k: float, deri
         counts[role] = value
     per_token = counts.pop("F", math.nan)
     if not math.isnan(per_token):
-        counts.setdefault("C", per_token * counts.get("D", math.nan))
+        if math.isnan(counts.get("C", math.nan)):
+            counts["C"] = per_token * counts.get("D", math.nan)
         counts.setdefault("D", counts["C"] / per_token)
     if math.isnan(counts.get("C", 0.0)):
         # checkpoints often come without the measured C of their final rows

@@ -75,6 +75,8 @@ class Width:
         source: "law" or "budgets".
         ratio: Of N_high / N_low, the width as a factor; D has the same.
         N, D: Of dN = N_high - N_low and of dD.
+        beyond, ends: How many ends of the budgets' ranges lie beyond their sampled sizes, and how many there are; of a
+            law, whose range needs no sampled sizes, 0 of 0.
     """
 
     epsilon: float
@@ -83,6 +85,8 @@ class Width:
     ratio: Growth
     N: Growth
     D: Growth
+    beyond: int = 0
+    ends: int = 0
 
     @property
     def within(self) -> str:
@@ -92,9 +96,10 @@ class Width:
     def sentence(self, low: float, high: float) -> str:
         """Return the growth in words, between two budgets."""
         by = "" if self.source == "law" else ", by the budgets alone,"
+        beyond = f"; {self.beyond} of {self.ends} ends lie beyond the sampled sizes" if self.beyond else ""
         return (
             f"within {self.within}{by} dN grows by {_orders(self.N)} and dD by {_orders(self.D)} orders of magnitude "
-            f"from C = {low:.3g} to {high:.3g}; N high / N low by {_orders(self.ratio)}"
+            f"from C = {low:.3g} to {high:.3g}; N high / N low by {_orders(self.ratio)}{beyond}"
         )
 
 
@@ -239,7 +244,8 @@ def _own_width(isoflops: IsoFlops, decades: float, epsilon: float, relative: boo
     laws = isoflops.width_laws(epsilon, relative=relative)
     if laws is None:
         return None
-    return Width(epsilon, relative, "budgets", *(Growth(law.exponent, law.interval, decades) for law in laws))
+    ratio, N, D = (Growth(law.exponent, law.interval, decades) for law in laws)
+    return Width(epsilon, relative, "budgets", ratio, N, D, *isoflops.ends_beyond(epsilon, relative=relative))
 
 
 def _unreached(isoflops: IsoFlops, epsilon: float, relative: bool) -> str:

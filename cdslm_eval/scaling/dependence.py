@@ -2,19 +2,39 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
+from scipy.stats import f as f_distribution
 
+from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.table import RunTable
 
-__all__ = ["Dependence", "dependence", "runs_of"]
+__all__ = ["Dependence", "Runs", "dependence", "find_runs", "runs_of"]
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.intp]
-_CHECKPOINTS = 10  # so many rows of one N in a row, D rising, are checkpoints of a run rather than runs of one size
+# so many rows of one N and texts are taken for checkpoints of a run; whether they repeat each other is tested
+_CHECKPOINTS = 8
 _FEWEST_RUNS = 3
+_LEVEL = 0.01
+
+
+@dataclass(frozen=True, slots=True)
+class Runs:
+    """Which rows are of one run.
+
+    Attributes:
+        label: Number of the run of each row, `[rows]`.
+        inferred: Whether runs of several rows are inferred, since the table does not name them.
+        flags: "unnamed_runs" where several may have been taken for one, or one for several.
+    """
+
+    label: Labels
+    inferred: bool = False
+    flags: tuple[Flag, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +43,17 @@ class Dependence:
 
     Attributes:
         run: Number of the run of each row, `[rows]`.
-        correlation: Of the residuals of two rows of one run (intraclass), from 0 to 1.
+        correlation: Of the residuals of two rows of one run (intraclass), from 0 to 1; 0 where it may be chance.
         share: How much each row counts, `[rows]`, with mean 1: 1 / (1 + (rows of its run - 1) correlation), scaled.
         effective: How many independent rows the rows are worth.
+        p: Probability, by chance, of runs that differ so much; NaN where they are too few to be tested.
     """
 
     run: Labels
     correlation: float
     share: Floats
     effective: float
+    p: float = math.nan
 
     @property
     def runs(self) -> int:
@@ -39,33 +61,52 @@ class Dependence:
         return int(self.run.max()) + 1
 
 
-def runs_of(table: RunTable) -> Labels:
-    """Return the number of each row's run, `[rows]`.
+def find_runs(table: RunTable) -> Runs:
+    """Return the run of each row, as the table names it, else inferred.
 
-    Runs are those of the table where it names them. Else ten or more consecutive rows of one N, with the same texts in
-    every column and rising D, are checkpoints of one run, and every other row is a run of its own.
+    Eight or more unnamed rows of one N, with the same texts in every column, are checkpoints, wherever they are in the
+    table; every other row is a run of its own. Where their D falls between stretches of eight rows and more, each
+    stretch is a run; else they are one.
     """
-    named = np.char.startswith(table.run, "line ")
+    unnamed = np.char.startswith(table.run, "line ")
     run = np.unique(table.run, return_inverse=True)[1].astype(np.intp)
-    starts = [True]
-    texts = list(table.labels.values())
-    for row in range(1, len(table)):
-        continues = (
-            named[row]
-            and named[row - 1]
-            and table.N[row] == table.N[row - 1]
-            and table.D[row] > table.D[row - 1]
-            and all(text[row] == text[row - 1] for text in texts)
-        )
-        starts.append(not continues)
-    stretch = np.cumsum(starts) - 1
-    long = np.bincount(stretch)[stretch] >= _CHECKPOINTS
-    run[long & named] = int(run.max()) + 1 + stretch[long & named]
-    return np.unique(run, return_inverse=True)[1].astype(np.intp)
+    keys = [table.N.astype(str), *table.labels.values()]
+    group = np.unique(np.stack(keys), axis=1, return_inverse=True)[1].reshape(-1)
+    inferred, ordered, joined = False, [], []
+    for rows in (np.flatnonzero(unnamed & (group == number)) for number in np.unique(group[unnamed])):
+        if len(rows) < _CHECKPOINTS:
+            continue
+        inferred = True
+        falls = np.diff(table.D[rows], prepend=0.0) <= 0
+        stretches = 1 + int(falls.sum())
+        apart = len(rows) >= _CHECKPOINTS * stretches
+        if stretches > 1 and apart:
+            ordered.append(int(table.line[rows[0]]))
+        elif len(np.unique(table.D[rows])) < len(rows):
+            joined.append(int(table.line[rows[0]]))
+        run[rows] = run.max() + 1 + (np.cumsum(falls) if apart else 0)
+    flags = []
+    if ordered:
+        flags.append(_unnamed(ordered, "share N and texts, and are told apart by the order of rows alone"))
+    if joined:
+        flags.append(_unnamed(joined, "share N, texts and tokens, and count as one, since nothing tells them apart"))
+    return Runs(np.unique(run, return_inverse=True)[1].astype(np.intp), inferred, tuple(flags))
+
+
+def runs_of(table: RunTable) -> Labels:
+    """Return the number of each row's run, `[rows]`, as `find_runs` finds it."""
+    return find_runs(table).label
+
+
+def _unnamed(lines: list[int], what: str) -> Flag:
+    sentence = f"several runs {what} (from line {lines[0]}); name the runs in a column run"
+    return Flag("unnamed_runs", sentence, float(len(lines)), doubt=False, scope="table")
 
 
 def dependence(residual: Floats, run: Labels) -> Dependence:
     """Return how much rows of one run repeat each other, by the analysis of variance of their residuals.
+
+    Where the variance between runs is no larger than chance allows (F test, 0.01), rows are independent.
 
     Args:
         residual: `[rows]`, of a curve flexible enough that what rows of one run share is not its misfit.
@@ -82,9 +123,10 @@ def dependence(residual: Floats, run: Labels) -> Dependence:
     between = float(np.sum(sizes * (means - residual.mean()) ** 2)) / (runs - 1)
     within = float(np.sum((residual - means[run]) ** 2)) / (rows - runs)
     typical = (rows - float(np.sum(sizes**2)) / rows) / (runs - 1)
-    of_runs = max(0.0, (between - within) / typical)
-    if of_runs == 0:
-        return alone
+    p = float(f_distribution.sf(between / max(within, 1e-300), runs - 1, rows - runs))
+    if p >= _LEVEL:
+        return replace(alone, p=p)
+    of_runs = (between - within) / typical
     correlation = of_runs / (of_runs + within)
     share = 1 / (1 + (sizes[run] - 1) * correlation)
-    return Dependence(run, correlation, share / share.mean(), float(share.sum()))
+    return Dependence(run, correlation, share / share.mean(), float(share.sum()), p)

@@ -18,7 +18,7 @@ from cdslm_eval.scaling.joint import JointFit, joint_fits
 from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.multiplier import Multiplier, multiplier
 from cdslm_eval.scaling.rows import usable_rows
-from cdslm_eval.scaling.table import RunTable
+from cdslm_eval.scaling.table import Excluded, RunTable
 
 __all__ = ["Families", "Member", "fit_families", "plausible", "probability"]
 
@@ -60,6 +60,8 @@ class Families:
         spec: Which law, and how.
         level: Of the intervals.
         members: Each group.
+        table: All rows that are of a group.
+        excluded: Rows that are not used, and why.
         joint: The joint fits, from one law for all to a law of each group.
         chosen: The joint fit of least criterion; None where none could be made.
         compared: The joint fit behind the multipliers: the best of those that tell groups apart.
@@ -73,6 +75,8 @@ class Families:
     spec: LawSpec
     level: float
     members: tuple[Member, ...]
+    table: RunTable
+    excluded: tuple[Excluded, ...] = ()
     joint: tuple[JointFit, ...] = ()
     chosen: JointFit | None = None
     compared: JointFit | None = None
@@ -89,6 +93,8 @@ class Families:
         p = self.joint[0].p
         differ = "they follow one law" if self.chosen.shared == "all" else f"shared: {self.chosen.shared}"
         apart = f"one law for all is {'' if p < _LEVEL else 'not '}refused (p {probability(p)})"
+        if self.joint[0].unknown:
+            apart = f"NOT TO BE TRUSTED: {self.joint[0].unknown}"
         parts = [f"{text}: {differ} (by AICc); {apart}", *(multiplier.sentence for multiplier in self.multipliers[:3])]
         return "; ".join(parts)
 
@@ -111,7 +117,7 @@ def fit_families(
     whose optima are equally good; with E and exponents shared it is (A'/A)^(1/alpha) (B'/B)^(1/beta) at every budget.
 
     Args:
-        table: The runs; rows of split "test" are left out.
+        table: The runs; rows of split "test", and those whose cell in the column is empty, are left out.
         metric: Name of the metric.
         column: Column of the groups, or several, as "dataset,decay".
         spec: The law; None takes the defaults.
@@ -125,6 +131,7 @@ def fit_families(
         UsageError: The column holds one text only.
     """
     spec, how = spec or LawSpec(), resampling or Resampling()
+    table = _of_groups(table, column)
     texts = table.labels_of(column)
     # in the order of the table, so that the first is what the writer of the table put first
     names = [str(name) for name in dict.fromkeys(texts.tolist())]
@@ -136,13 +143,26 @@ def fit_families(
     axis = make_axis(spec.linked(), values[np.isfinite(values)], spec.better, spec.bounds)
     spec = replace(spec, link=axis.link.name)
     members = tuple(_member(table.select(texts == name), name, metric, spec, how, law=law) for name in names)
-    families = Families(metric, column, spec, how.level, members)
+    usable = usable_rows(table, metric, axis)
+    families = Families(metric, column, spec, how.level, members, table, usable.excluded)
     if not law:
         return replace(families, missing="no law was requested")
     try:
-        return _joined(families, usable_rows(table, metric, axis), axis, how, against or names[0], at)
+        return _joined(families, usable, axis, how, against or names[0], at)
     except UsageError as error:
         return replace(families, missing=str(error))
+
+
+def _of_groups(table: RunTable, column: str) -> RunTable:
+    """Return the rows of which every column of groups has a value; the others are listed in `excluded`."""
+    for name in (part.strip() for part in column.split(",")):
+        # a column of numbers has NaN where a cell is empty
+        named = ~np.isin(np.char.lower(table.labels_of(name)), ["", "nan"])
+        if not named.any():
+            raise UsageError(f"{table.source}: no row has a value of {name!r}, by which --group would group them")
+        if not named.all():
+            table = table.select(named, f"{name} is empty, so that the row is of no group")
+    return table
 
 
 def _member(table: RunTable, name: str, metric: str, spec: LawSpec, how: Resampling, *, law: bool) -> Member:
@@ -175,7 +195,17 @@ def _joined(
     apart = [fit for fit in fits if fit.shared != "all"]
     compared = min(apart, key=lambda fit: fit.criterion) if apart else chosen
     multipliers = tuple(
-        multiplier(plausible(fits, compared), name, against, member.table, members[against].table, how.level, at)
+        multiplier(
+            plausible(fits, compared),
+            name,
+            against,
+            member.table,
+            members[against].table,
+            how.level,
+            at,
+            metric=families.metric,
+            unknown=compared.unknown,
+        )
         for name, member in members.items()
         if name != against
     )

@@ -105,6 +105,17 @@ class IsoFlops:
                 rows.append((budget.C, np.exp(high - low), np.ptp(sizes), np.ptp(tokens)))
         return np.array(rows, float).reshape(-1, 4)
 
+    def ends_beyond(self, epsilon: float, *, relative: bool = False) -> tuple[int, int]:
+        """Return how many ends of the budgets' ranges lie beyond their sampled sizes, and how many ends there are."""
+        beyond = count = 0
+        for budget in self.optima:
+            assert budget.chosen is not None
+            ends = budget.chosen.width(epsilon * abs(budget.loss) if relative else epsilon)
+            if np.isfinite(ends).all():
+                beyond += (ends[0] < budget.chosen.low) + (ends[1] > budget.chosen.high)
+                count += 2
+        return beyond, count
+
     @property
     def headline(self) -> str:
         """The first line."""

@@ -36,6 +36,9 @@ SHARING = {
 _STARTS = 6
 # AICc above the best up to which what groups share is in doubt (Burnham & Anderson 2002, section 2.6: 4 to 7 and more)
 _PLAUSIBLE = 7.0
+# rows a group for each parameter of a law, from which on criteria and intervals say what they should: with 4, 6 and 7
+# rows for 5 parameters .95 intervals held .37 to .52, .82 to .85 and .80 to .98 of simulated multipliers, with 10 .92
+_ROWS_PER_PARAMETER = 2
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +54,7 @@ class JointFit:
         objective: Sum of the estimator's cost.
         criterion: Corrected Akaike criterion, less that of the best joint fit.
         p: Probability, by chance, of a law of each group being so much better; NaN for that itself.
+        unknown: Why it has neither replicates nor p, or "".
     """
 
     shared: str
@@ -60,6 +64,7 @@ class JointFit:
     objective: float
     criterion: float
     p: float = math.nan
+    unknown: str = ""
 
 
 @dataclass(frozen=True, eq=False)
@@ -185,13 +190,28 @@ def joint_fits(
         for shared, mask in _shares(whole).items()
         if min(sizes) > int(np.sum(~mask))
     ]
-    judged = _judged(solved, data)
+    unknown = _too_few(data, sizes.tolist())
+    judged = [
+        (replace(fit, p=math.nan, unknown=unknown) if unknown else fit, one) for fit, one in _judged(solved, data)
+    ]
     for fit, one in judged:
         _set_laws(fit, one, data)
     apart = [pair for pair in judged if pair[0].shared != "all"]
-    if apart and how.replicates:
+    if apart and how.replicates and not unknown:
         _set_draws(apart, data, how)
     return tuple(fit for fit, _ in judged)
+
+
+def _too_few(data: _Data, sizes: Sequence[int]) -> str:
+    """Return why the rows are too few to tell what groups share, or "".
+
+    Residuals of hardly more rows than parameters are far below the noise, and every criterion counts in units of it.
+    """
+    needed = _ROWS_PER_PARAMETER * len(data.whole.low)
+    name, size = min(zip(data.names, sizes, strict=True), key=lambda pair: pair[1])
+    if size >= needed:
+        return ""
+    return f"group {name!r} has {size} rows, and what groups share is told from {needed} rows a group on"
 
 
 def _shares(whole: LawProblem) -> dict[str, npt.NDArray[np.bool_]]:

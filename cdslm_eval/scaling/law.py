@@ -137,6 +137,12 @@ class Law:
         return curve_of(self.form, {name: np.asarray(v) for name, v in self.parameters.items()}, self.axis, self.cost)
 
     @property
+    def fixes_growth(self) -> bool:
+        """Whether N and D have one exponent in common, so that the form decides how N* and D* grow with C."""
+        form = get_form(self.form)
+        return form.closed_form and self.has_optimum and "beta" not in form.parameters
+
+    @property
     def has_optimum(self) -> bool:
         """Whether a best N exists under a budget: the law reads N and D, and nothing that a budget leaves open."""
         return set(get_form(self.form).columns) in ({"N", "D"}, {"N", "D", "C"})

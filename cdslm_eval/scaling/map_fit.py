@@ -24,6 +24,7 @@ __all__ = ["MapScore", "MetricMap", "Repeatable", "fit_map", "residual_spread"]
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.intp]
+Bools = npt.NDArray[np.bool_]
 _LEAST_SPREAD = 1e-9
 _FEWEST_SPLINE = 20  # rows
 # of the range of losses, the best ones, on which maps are compared: one share alone decides by the luck of one stretch
@@ -70,7 +71,7 @@ class MapScore:
         parameters: How many it has.
         aicc: Corrected Akaike criterion; infinite where there are too few rows for it.
         held_out: Root mean square error on the rows of the best losses, from the others, on the residual scale: the
-            geometric mean over the best .1, .2 and .3 of the range of losses.
+            geometric mean over the best .1, .2 and .3 of the range of losses that all kinds can be fitted without.
     """
 
     name: str
@@ -121,14 +122,22 @@ class MetricMap:
 
 
 def fit_map(
-    loss: Floats, values: Floats, weight: Floats, axis: Axis, names: Sequence[str] = (), run: Labels | None = None
+    loss: Floats,
+    values: Floats,
+    weight: Floats,
+    axis: Axis,
+    names: Sequence[str] = (),
+    run: Labels | None = None,
+    *,
+    inferred: bool = False,
 ) -> MetricMap:
     """Fit the metric as a function of the measured loss, by Huber with a delta of 1.345 residual spreads.
 
     Every kind is fitted to all rows, and to those outside the best .1, .2 and .3 of the range of losses, which it then
-    predicts. Of the kinds whose error there is within a tenth of the least, the one of least AICc is taken; a spline,
-    which goes on as a straight line, only where its AICc is 10 below that of every other kind. Rows of one run count by
-    what they add to each other (see `cdslm_eval.scaling.dependence`), in fits, errors and criteria.
+    predicts; kinds are compared on the stretches that leave rows enough for all. Of those whose error there is within a
+    tenth of the least, the one of least AICc is taken; a spline, which goes on as a straight line, only where its AICc
+    is 10 below that of every other kind. Where runs differ by more than chance, rows of one run count by what they add
+    to each other (see `cdslm_eval.scaling.dependence`), in fits, errors and criteria.
 
     Args:
         loss: `[rows]`.
@@ -137,6 +146,7 @@ def fit_map(
         axis: The metric's axis.
         names: Kinds to choose from; none takes all that the rows allow.
         run: Number of the run of each row, `[rows]`; None takes every row as a run of its own.
+        inferred: Whether the runs are inferred rather than named.
 
     Raises:
         UnknownNameError: No such kind.
@@ -149,26 +159,27 @@ def fit_map(
             raise UsageError(f"the map {name} needs the bounds of the metric, such as --bounds 0,1")
     u = axis.orient(values)
     shared = _dependence(loss, u, weight, axis, np.arange(len(loss)) if run is None else run)
-    data = _Data(loss, u, weight * shared.share, axis, shared)
+    data = _Data(loss, u, weight * shared.share, axis, shared, inferred)
     tried = [fit for name in _kinds(axis, names) if (fit := _tried(name, data)) is not None]
     if not tried:
         raise UsageError(f"{len(loss)} rows with both loss and metric are too few for a map between them")
-    best = _chosen([score for _, score in tried])
-    mapped, _ = tried[best]
-    scores, flags = tuple(score for _, score in tried), tuple(_flags(mapped, data))
+    scores = _compared([score for _, score, _ in tried], [errors for *_, errors in tried])
+    mapped = tried[_chosen(scores)][0]
+    flags = tuple(_flags(mapped, data))
     search = None if mapped.search is None else replace(mapped.search, share=shared.share)
     return replace(mapped, scores=scores, flags=flags, search=search, share=shared.share, effective=shared.effective)
 
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """Rows of a map: losses, the oriented metric, weights, each `[rows]`; the axis; how rows of one run repeat."""
+    """Rows of a map: losses, the oriented metric, weights, each `[rows]`; the axis; runs and how their rows repeat."""
 
     loss: Floats
     u: Floats
     weight: Floats
     axis: Axis
     shared: Dependence
+    inferred: bool = False
 
 
 def _dependence(loss: Floats, u: Floats, weight: Floats, axis: Axis, run: Labels) -> Dependence:
@@ -201,8 +212,29 @@ def _chosen(scores: Sequence[MapScore]) -> int:
     return min(places, key=lambda k: (scores[k].aicc, scores[k].parameters))
 
 
-def _tried(name: str, data: _Data) -> tuple[MetricMap, MapScore] | None:
-    """Return one kind fitted to all rows with its scores; None where the rows are too few or it does not fit them."""
+def _compared(scores: Sequence[MapScore], errors: Sequence[Floats]) -> tuple[MapScore, ...]:
+    """Return the scores with their held-out error over the stretches that leave rows enough for every kind.
+
+    An error over other stretches is another quantity. A kind that has rows enough on none of them, or too few for its
+    AICc, shortens no other's comparison; where an error is missing it is infinite.
+    """
+    every = np.array(errors)
+    some: Bools = np.asarray(~np.isnan(every).all(axis=1))
+    able: Bools = np.asarray(some & np.isfinite([score.aicc for score in scores]))
+    able = able if able.any() else some
+    common = ~np.isnan(every[able]).any(axis=0)
+    if not (able.any() and common.any()):
+        return tuple(scores)
+    means = np.exp(np.log(np.maximum(every[:, common], _LEAST_SPREAD)).mean(axis=1))
+    held_out = np.where(np.isnan(means), np.inf, means)
+    return tuple(replace(score, held_out=float(error)) for score, error in zip(scores, held_out, strict=True))
+
+
+def _tried(name: str, data: _Data) -> tuple[MetricMap, MapScore, Floats] | None:
+    """Return one kind fitted to all rows, its scores, and its errors on each stretch, `[shares]`.
+
+    None where the rows are too few, or where it does not fit them.
+    """
     kind = MAPS[name](data.loss, data.u, data.axis)
     # two losses to spare, except for a line: a curve through every point always seems best
     spare = 0 if kind.size <= 2 else 2
@@ -211,11 +243,9 @@ def _tried(name: str, data: _Data) -> tuple[MetricMap, MapScore] | None:
     mapped = _fitted(kind, data.loss, data.u, data.weight)
     if mapped is None:
         return None
-    errors = [_held_out(name, data, share) for share in _SHARES]
     # a stretch without rows enough to fit says nothing; one on which a kind fails rules it out
-    known = [error for error in errors if not math.isnan(error)]
-    held_out = math.exp(float(np.mean(np.log(np.maximum(known, _LEAST_SPREAD))))) if known else math.inf
-    return mapped, MapScore(name, kind.size, _aicc(mapped, data), held_out)
+    errors = np.array([_held_out(name, data, share) for share in _SHARES])
+    return mapped, MapScore(name, kind.size, _aicc(mapped, data), math.inf), errors
 
 
 def _fitted(kind: MapKind, loss: Floats, u: Floats, weight: Floats) -> MetricMap | None:
@@ -285,10 +315,12 @@ def _flags(mapped: MetricMap, data: _Data) -> Iterator[Flag]:
         rows = np.bincount(shared.run)
         of_runs = np.bincount(shared.run[order], residual) / rows
         residual = of_runs[np.argsort(np.bincount(shared.run, data.loss) / rows, kind="stable")]
+        what = f"{shared.runs} runs (inferred from N and texts, which several may share)"
         sentence = (
-            f"the map's {len(data.loss)} rows are of {shared.runs} runs, within which residuals repeat (correlation "
-            f"{shared.correlation:.2f}): they count as {shared.effective:.0f}, and intervals by row are too narrow; "
-            "name the runs in a column run, and resample with --by run"
+            f"the map's {len(data.loss)} rows are of {what if data.inferred else f'{shared.runs} runs'}, within which "
+            f"residuals repeat (correlation {shared.correlation:.2f}, F test, p = {shared.p:.1g}): they count as "
+            f"{shared.effective:.0f}, and intervals by row are too narrow; "
+            f"{'name the runs in a column run, and ' if data.inferred else ''}resample with --by run"
         )
         yield Flag("dependent_rows", sentence, shared.correlation, doubt=False)
     p = runs_test(residual)

@@ -10,7 +10,7 @@ import numpy.typing as npt
 
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.axis import Axis
-from cdslm_eval.scaling.dependence import runs_of
+from cdslm_eval.scaling.dependence import find_runs
 from cdslm_eval.scaling.fit import LawFit, fit_law, robust_fit
 from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.map_fit import fit_map
@@ -102,8 +102,9 @@ def fit_methods(rows: RunTable, question: Question, *, keep_loss: bool) -> Fits:
     loss_fit = fit_law(rows.select(stages.loss), question.loss, question.loss_spec)
     known = rows.select(stages.metric)
     loss, values = known.metric(question.loss), known.metric(question.metric)
-    mapped = fit_map(loss, values, known.weight, question.axis, question.maps, runs_of(known))
-    flags = (*loss_fit.flags, *mapped.flags)
+    runs = find_runs(known)
+    mapped = fit_map(loss, values, known.weight, question.axis, question.maps, runs.label, inferred=runs.inferred)
+    flags = (*loss_fit.flags, *mapped.flags, *runs.flags)
     two_stage = Staged("two_stage", loss_fit.law, mapped, loss_fit.objective, 0, loss_fit, stages, flags)
     fused = fit_fused(loss_fit, stages, question.metric, mapped, keep_loss=keep_loss)
     # rows that only the map may use, such as checkpoints, are no runs of the metric's own law

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -19,6 +19,7 @@ Interval = tuple[float, float]
 _UNKNOWN = (math.nan, math.nan)
 # how far the ends may differ, in ln, where the laws differ in their coefficients alone: rounding
 _SAME = 1e-6
+_EDGE = 1.01  # budgets of one isoFLOP differ by about this factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class AtValue:
         C, needed: FLOPs that the other and the group need for it at their optimum; infinite where one never gets there.
         value: Their ratio; NaN where the other never gets there.
         interval: Of the ratio.
+        beyond: Which group's C lies how far beyond its own budgets, so that its law extrapolates; "" where none does.
     """
 
     metric: float
@@ -37,6 +39,13 @@ class AtValue:
     needed: float
     value: float
     interval: Interval
+    beyond: str = ""
+
+    @property
+    def side(self) -> int:
+        """Whether the interval lies below 1 (-1), above it (1), or holds it or is unknown (0)."""
+        low, high = self.interval
+        return 1 if low > 1 else -1 if high < 1 else 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +61,9 @@ class Multiplier:
         ends: The value at the least and at the largest budget of the other: equal where E and exponents are shared.
         at: The same at stated values of the metric.
         depends: Whether E or exponents of the two laws differ, so that the value depends on that of the metric.
+        metric: Name of the metric.
+        beyond: As in `AtValue`, of C and of what the group needs for the same; with a missing overlap of the budgets.
+        unknown: Why there is no interval, or "".
     """
 
     group: str
@@ -62,17 +74,36 @@ class Multiplier:
     ends: tuple[float, float]
     at: tuple[AtValue, ...] = ()
     depends: bool = False
+    metric: str = "metric"
+    beyond: str = ""
+    unknown: str = ""
 
     @property
     def sentence(self) -> str:
         """The multiplier in words."""
         if not math.isfinite(self.value):
             return f"{self.group} does not reach what {self.against} has at C = {self.C:.3g} at any compute"
-        low, high = self.interval
         text = f"{self.group} needs {_ratio(self.value, self.interval)} of {self.against}'s compute"
         if self.depends:
             text += f" at C = {self.C:.3g} ({self.ends[0]:.3g} at its least budget, {self.ends[1]:.3g} at its largest)"
-        return text if math.isnan(low) or not low <= 1 <= high else f"{text}: no difference is established"
+        text += f" (no interval, and not to be trusted: {self.unknown})" if self.unknown else ""
+        return f"{text}{self._established}" + (f" (extrapolated: {self.beyond})" if self.beyond else "")
+
+    @property
+    def _established(self) -> str:
+        """Return where a difference is established and where not, as the end of a sentence."""
+        low, high = self.interval
+        if math.isnan(low):
+            return ""
+        below, above, open_at = (
+            ", ".join(f"{at.metric:.6g}" for at in self.at if at.side == side and not math.isnan(at.interval[0]))
+            for side in (-1, 1, 0)
+        )
+        sides = (f"below 1 at {self.metric} = {below}", f"above 1 at {self.metric} = {above}")
+        elsewhere = " and ".join(text for text, values in zip(sides, (below, above), strict=True) if values)
+        if low <= 1 <= high:
+            return ": no difference is established" + (f" at this C; its interval is {elsewhere}" if elsewhere else "")
+        return f"; no difference is established at {self.metric} = {open_at}" if open_at else ""
 
 
 def _ratio(value: float, interval: Interval) -> str:
@@ -88,6 +119,9 @@ def multiplier(
     base: RunTable,
     level: float,
     values: Sequence[float] = (),
+    *,
+    metric: str = "metric",
+    unknown: str = "",
 ) -> Multiplier:
     """Return the compute of one group over that of another, at the middle of the budgets that both were trained on.
 
@@ -97,8 +131,10 @@ def multiplier(
         group, against: Names of the two.
         rows, base: Their rows.
         level: Of the intervals.
-        values: Values of the metric at which they are compared besides; none takes three that the other reaches at the
-            least, middle and largest budget that both have, rounded.
+        values: Values of the metric at which they are compared besides; none takes three, rounded: the middle one, and
+            the ends of what both reach within their budgets.
+        metric: Its name.
+        unknown: Why no fit has replicates, or "".
     """
     low, high = float(base.C.min()), float(base.C.max())
     inside = max(low, float(rows.C.min())), min(high, float(rows.C.max()))
@@ -111,10 +147,37 @@ def multiplier(
     ends = multiplier_band(fits, group, against, np.array([middle]), level)
     interval = _UNKNOWN if ends is None else (float(ends[0][0]), float(ends[1][0]))
     axis = fit.laws[against].axis
-    stated = values or _rounded(axis.restore(np.asarray(other.frontier(np.array([first, middle, last])))))
-    at = tuple(_at_value(fits, group, against, value, level) for value in stated)
+    budgets = {group: (float(rows.C.min()), float(rows.C.max())), against: (low, high)}
+    both = _both_reach(fit, budgets, (first, last))
+    stated = values or _rounded(axis.restore(np.asarray(other.frontier(np.array([both[0], middle, both[1]])))))
+    at = tuple(_at_value(fits, group, against, value, level, budgets) for value in stated)
+    beyond = _beyond({group: value * middle, against: middle}, budgets)
+    if inside[0] > inside[1]:
+        beyond = "; ".join(filter(None, ["their budgets do not overlap", beyond]))
     apart = math.isfinite(least) and math.isfinite(most) and abs(math.log(most / least)) <= _SAME
-    return Multiplier(group, against, middle, value, interval, (least, most), at, not apart)
+    return Multiplier(group, against, middle, value, interval, (least, most), at, not apart, metric, beyond, unknown)
+
+
+def _both_reach(fit: JointFit, budgets: Mapping[str, Interval], shared: Interval) -> Interval:
+    """Return the other's budgets at which what it reaches is reached within the group's budgets as well."""
+    (group, own), (against, _) = budgets.items()
+    curve, other = fit.laws[group].curve, fit.laws[against].curve
+    with np.errstate(all="ignore"):
+        low, high = np.asarray(other.reach(curve.frontier(np.array(own)))).tolist()
+    low, high = max(low, shared[0]), min(high, shared[1])
+    return (low, high) if low < high else shared
+
+
+def _beyond(C: Mapping[str, float], budgets: Mapping[str, Interval]) -> str:
+    """Return by how much each group's C lies beyond its own budgets, or ""."""
+    parts = []
+    for name, flops in C.items():
+        low, high = budgets[name]
+        if low / _EDGE <= flops <= high * _EDGE or not math.isfinite(flops):
+            continue
+        factor, end = (low / flops, "below the least") if flops < low else (flops / high, "above the largest")
+        parts.append(f"C = {flops:.3g} of {name} is {factor:.3g} times {end} of its budgets")
+    return "; ".join(parts)
 
 
 def multiplier_band(
@@ -133,7 +196,9 @@ def multiplier_band(
     return np.min([low for low, _ in bands], axis=0), np.max([high for _, high in bands], axis=0)
 
 
-def _at_value(fits: Sequence[JointFit], group: str, against: str, metric: float, level: float) -> AtValue:
+def _at_value(
+    fits: Sequence[JointFit], group: str, against: str, metric: float, level: float, budgets: Mapping[str, Interval]
+) -> AtValue:
     """Return the multiplier at a value of the metric."""
     own, other = fits[0].laws[group], fits[0].laws[against]
     u = other.axis.orient(np.asarray(metric))
@@ -150,13 +215,15 @@ def _at_value(fits: Sequence[JointFit], group: str, against: str, metric: float,
             _, high = draws.band(np.where(np.isnan(ratio), np.inf, ratio), level)
             ends.append((float(low), float(high)))
     interval = (min(low for low, _ in ends), max(high for _, high in ends)) if ends else _UNKNOWN
-    return AtValue(metric, C, needed, value, interval)
+    return AtValue(metric, C, needed, value, interval, _beyond({group: needed, against: C}, budgets))
 
 
 def _rounded(values: Floats) -> list[float]:
-    """Return values in the digits that tell them apart: these are stated, and to be quoted."""
+    """Return values in the digits that tell them apart, and within them: these are stated, and to be quoted."""
     spread = float(np.ptp(values))
     if not spread > 0:
         return [float(values[0])]
-    digits = math.ceil(-math.log10(spread)) + 1
-    return list(dict.fromkeys(round(float(value), digits) for value in values))
+    unit = 10.0 ** -(math.ceil(-math.log10(spread)) + 1)
+    low, high = math.ceil(values.min() / unit - 1e-9), math.floor(values.max() / unit + 1e-9)
+    steps = [min(max(round(float(value) / unit), low), high) for value in values]
+    return list(dict.fromkeys(float(f"{step * unit:.12g}") for step in steps))

@@ -57,6 +57,7 @@ class ComputeCheck:
         drift: Slope of ln(C / (N D)) in ln N: 0 where k does not change with the size of the model.
         typical: Median |ln(C / cost)|.
         derived: The column that was computed by the relation, so that it cannot be checked: "C", "D", "N" or "".
+        stated: How many rows state C, where the others' C was computed by the relation; None where all do.
     """
 
     cost: Cost
@@ -65,6 +66,7 @@ class ComputeCheck:
     drift: float
     derived: str
     typical: float = 0.0
+    stated: int | None = None
 
     @property
     def declared(self) -> float:
@@ -76,15 +78,16 @@ class ComputeCheck:
         """The result in one sentence."""
         if self.derived:
             return f"{self.derived} is computed as C = {self.cost}"
+        over = "" if self.stated is None else f" over the {self.stated} rows that state C"
         if self.spread < 0.01:
-            return f"C = {self.cost} holds within {np.expm1(self.spread):.2%}"
+            return f"C = {self.cost} holds within {np.expm1(self.spread):.2%}{over}"
         if not self.cost.plain:
             return (
-                f"C = {self.cost}, fitted to the rows, misses by {np.expm1(self.typical):.1%} in the median and up to "
-                f"{np.expm1(self.spread):.0%}; optima under a budget C use it"
+                f"C = {self.cost}, fitted to the rows, misses{over} by {np.expm1(self.typical):.1%} in the median and "
+                f"up to {np.expm1(self.spread):.0%}; optima under a budget C use it"
             )
         return (
-            f"C = {self.cost} misses by up to {np.expm1(self.spread):.0%} (median C / ND = {self.measured:.4g}, "
+            f"C = {self.cost} misses{over} by up to {np.expm1(self.spread):.0%} (median C / ND = {self.measured:.4g}, "
             f"changing as N^{self.drift:.2f}); optima under a budget C use k = {self.declared:g}, or C = k N^p D^q "
             "with --compute fitted"
         )
@@ -102,6 +105,7 @@ class RunTable:
         split: "train" (fitted) or "test" (predicted only), `[rows]`.
         isoflop: Declared budget of each row, or "", `[rows]`.
         line: Line of each row in its file, `[rows]`.
+        computed: Whether a row's C was missing and follows from the cost, `[rows]`, so that it measures no cost.
         labels: Name -> texts `[rows]`: columns that hold no numbers.
         cost: C = k N D, or k N^p D^q, by which optima under a budget C are found.
         derived: The column that was computed by that relation, or "".
@@ -127,6 +131,11 @@ class RunTable:
     excluded: tuple[Excluded, ...] = ()
     notes: tuple[str, ...] = ()
     source: str = "memory"
+    computed: Bools = field(default_factory=lambda: np.zeros(0, bool))
+
+    def __post_init__(self) -> None:
+        if not len(self.computed):
+            object.__setattr__(self, "computed", np.zeros(len(self.N), bool))
 
     @classmethod
     def read(
@@ -268,6 +277,7 @@ class RunTable:
         return replace(
             self,
             **arrays,
+            computed=self.computed[rows],
             metrics={name: values[rows] for name, values in self.metrics.items()},
             labels={name: values[rows] for name, values in self.labels.items()},
             excluded=self.excluded + tuple(Excluded(int(self.line[i]), reason) for i in left),
@@ -314,34 +324,49 @@ class RunTable:
         return {name: getattr(self, name) for name in _ROWS} | {**self.labels, **self.metrics}
 
     def compute_check(self) -> ComputeCheck:
-        """Return how well C = k N D holds."""
+        """Return how well C = k N D holds over the rows that state C."""
         if not len(self):
             return ComputeCheck(self.cost, math.nan, math.nan, math.nan, self.derived)
-        ratio = np.log(self.C) - np.log(self.N) - np.log(self.D)
-        gap = np.abs(np.log(self.C) - self.cost.log_flops(np.log(self.N), np.log(self.D)))
-        x = np.log(self.N) - np.log(self.N).mean()
+        stated = ~self.computed
+        # rows that were all computed check nothing
+        derived, stated = (self.derived, stated) if stated.any() else ("C", ~stated)
+        log_n, log_d, log_c = np.log(self.N[stated]), np.log(self.D[stated]), np.log(self.C[stated])
+        ratio, gap = log_c - log_n - log_d, np.abs(log_c - self.cost.log_flops(log_n, log_d))
+        x = log_n - log_n.mean()
         drift = float(x @ ratio / (x @ x)) if x @ x > 1e-12 else 0.0
         measured, typical = float(np.exp(np.median(ratio))), float(np.median(gap))
-        return ComputeCheck(self.cost, measured, float(gap.max()), drift, self.derived, typical)
+        count = None if stated.all() else int(stated.sum())
+        return ComputeCheck(self.cost, measured, float(gap.max()), drift, derived, typical, count)
 
     def costing(self, cost: Cost | None = None) -> RunTable:
-        """Return the table with another relation of C to N and D.
+        """Return the table with another relation of C to N and D; a C that was missing follows from it.
 
         Args:
-            cost: The relation; None fits C = k N^p D^q to the train rows.
+            cost: The relation; None fits C = k N^p D^q to the train rows that state C.
 
         Raises:
             UsageError: C was computed from N and D, so that there is nothing to fit.
         """
         if cost is not None:
-            return replace(self, cost=cost)
+            C = np.where(self.computed, cost.flops(self.N, self.D), self.C)
+            return replace(self, cost=cost, C=C, conventions=self._conventions_of(cost))
         if self.derived:
             raise UsageError(
                 f"{self.source}: {self.derived} is computed as C = {self.cost}, so no other cost can be fitted; give "
                 "N, D and C, or FLOPs per token, of each run"
             )
-        train = self.split == "train"
-        return replace(self, cost=fit_cost(self.N[train], self.D[train], self.C[train]))
+        stated = (self.split == "train") & ~self.computed
+        if not stated.any():
+            raise UsageError(f"{self.source}: no train row states C, so no cost can be fitted; give C of some of them")
+        return self.costing(fit_cost(self.N[stated], self.D[stated], self.C[stated]))
+
+    def _conventions_of(self, cost: Cost) -> dict[str, str]:
+        """Return the conventions under another cost: a note on computed C names the cost it was computed by."""
+        before = f"computed as {self.cost} in "
+        return {
+            name: f"computed as {cost} in {text.removeprefix(before)}" if text.startswith(before) else text
+            for name, text in self.conventions.items()
+        }
 
     @property
     def digest(self) -> str:
@@ -356,8 +381,9 @@ class RunTable:
         return hasher.hexdigest()
 
     def to_records(self) -> list[dict[str, Any]]:
-        """Return the rows as mappings that `from_records` reads back."""
+        """Return the rows as mappings that `from_records` reads back; a C that was computed is None, as it was read."""
         plain = {name: getattr(self, name).tolist() for name in ("N", "D", "C", "run", "split", "weight", "isoflop")}
+        plain["C"] = [None if blank else C for C, blank in zip(plain["C"], self.computed.tolist(), strict=True)]
         plain |= {name: values.tolist() for name, values in {**self.labels, **self.metrics}.items()}
         return [dict(zip(plain, row, strict=True)) for row in zip(*plain.values(), strict=True)]
 

@@ -75,8 +75,7 @@ class IstftVocoder:
                 first, stop = max(0, start - reach), min(frames, start + _PIECE_FRAMES)
                 samples = network(values[:, first : min(frames, stop + reach)])
                 pieces.append(samples[:, (start - first) * hop : (stop - first) * hop])
-        # a network may exceed full scale, where a file would be clipped by its format
-        return torch.cat(pieces, 1).clamp_(-1.0, 1.0)
+        return torch.cat(pieces, 1)
 
 
 def _open(argument: str) -> Checkpoint:

@@ -16,7 +16,7 @@ import soundfile as sf
 
 from cdslm_eval import ClipSet, score
 from cdslm_eval.core.errors import AudioError, UsageError
-from cdslm_eval.core.remote import objects, prefetch
+from cdslm_eval.core.remote import objects, paths, prefetch
 from cdslm_eval.core.remote.addresses import check_address
 from cdslm_eval.core.spans import Address
 from cdslm_eval.core.storage import Stamp
@@ -66,6 +66,24 @@ def bucket(server, at, request):
     name = f"b{abs(hash(request.node.name)):x}"[:20]
     client.create_bucket(Bucket=name)
     return client, name
+
+
+@pytest.fixture
+def requests(monkeypatch):
+    """Return the requests to S3 as (operation, key, range), and a list of what is called with each beforehand."""
+    import s3fs
+
+    log, hooks, call = [], [], s3fs.S3FileSystem._call_s3
+
+    async def logged(files, operation, *facts, **options):
+        request = operation, options.get("Key", ""), options.get("Range", "")
+        log.append(request)
+        for hook in hooks:
+            hook(*request)
+        return await call(files, operation, *facts, **options)
+
+    monkeypatch.setattr(s3fs.S3FileSystem, "_call_s3", logged)
+    return log, hooks
 
 
 class InProcess(Executor):
@@ -167,7 +185,7 @@ def test_listing_and_asking_give_one_stamp(bucket):
     assert len(set(stamps.values())) == 23
 
 
-def test_tables_are_read_by_their_row_groups(bucket, monkeypatch):
+def test_tables_are_read_by_their_row_groups(bucket, requests):
     pa = pytest.importorskip("pyarrow")
     import pyarrow.parquet as pq
 
@@ -177,17 +195,18 @@ def test_tables_are_read_by_their_row_groups(bucket, monkeypatch):
     file = io.BytesIO()
     pq.write_table(pa.table({"audio": structs}), file, row_group_size=2)
     put(client, name, "t.parquet", file.getvalue())
-    lengths, read = [], objects.ObjectStore.read
-    monkeypatch.setattr(
-        objects.ObjectStore, "read", lambda *args: lengths.append(len(content := read(*args))) or content
-    )
+
+    def n_read():
+        ends = [part.removeprefix("bytes=").split("-") for operation, _, part in requests[0] if part]
+        return sum(min(int(end), len(file.getvalue()) - 1) - int(start) + 1 for start, end in ends)
+
     clips = ClipSet.open(f"s3://{name}/t.parquet")
-    assert sum(lengths) < len(file.getvalue()) / 3
+    assert 0 < n_read() < len(file.getvalue()) / 3
     assert clips[5].samples.tolist() == sf.read(io.BytesIO(structs[5]["bytes"]), dtype="float32")[0].tolist()
-    assert sum(lengths) < len(file.getvalue()) * 2 / 3
+    assert n_read() < len(file.getvalue()) * 2 / 3
 
 
-def test_faults_of_objects_are_counted_and_nothing_else_is_lost(bucket, tmp_path, caplog):
+def test_faults_of_objects_are_counted_and_nothing_else_is_lost(bucket, requests, tmp_path, caplog):
     client, name = bucket
     hostile = [
         "..",
@@ -223,9 +242,60 @@ def test_faults_of_objects_are_counted_and_nothing_else_is_lost(bucket, tmp_path
     assert "changed since the set was opened" in reasons["changed", "0"]
     # another recording under one address is measured, an unchanged one is not read again
     put(client, name, "set/a?b.flac", audio(80, seconds=1.0))
+    requests[0].clear()
     result = score(sets["folder"], metrics="signal", store=tmp_path / "s.cdslm", executor=InProcess())
     duration = next(e for e in result.estimates if e.name == "duration")
     assert duration.value == pytest.approx((0.5 * (len(hostile) - 1) + 1.0) / len(hostile))
+    read = {key for operation, key, _ in requests[0] if operation == "get_object"}
+    assert "set/a?b.flac" in read
+    assert read.isdisjoint(f"set/{key}.flac" for key in hostile if key != "a?b")
+
+
+def test_a_text_that_cannot_be_read_is_named_and_one_that_is_gone_is_missing(bucket, requests, caplog):
+    client, name = bucket
+    for number in range(4):
+        put(client, name, f"s/{number}.flac", audio(number, seconds=0.1))
+        put(client, name, f"s/{number}.txt", f"text {number}".encode())
+        put(client, name, f"s/{number}.phones", b"a b")
+    failures = {"s/1.txt": PermissionError, "s/2.phones": PermissionError}
+
+    def fail(operation, key, part):
+        if operation == "get_object" and key in failures:
+            raise failures[key]("of the library")
+
+    requests[1].append(fail)
+    for key in list(failures):
+        with pytest.raises(UsageError, match=rf"{name}/{key}: cannot be read: the object store refuses access"):
+            ClipSet.open(f"s3://{name}/s")
+        failures[key] = FileNotFoundError
+    caplog.clear()
+    clips = ClipSet.open(f"s3://{name}/s")
+    assert [source.text for source in clips.sources] == ["text 0", None, "text 2", "text 3"]
+    assert [source.phones for source in clips.sources] == [("a", "b"), ("a", "b"), None, ("a", "b")]
+    assert caplog.text.count("no such object") == 2
+
+
+def test_a_list_that_is_replaced_while_it_is_read_is_none(bucket, requests, monkeypatch):
+    client, name = bucket
+    monkeypatch.setattr(paths, "_READ_AHEAD", 1 << 18)
+    # more than is read at once, of one length and of rows that differ
+    lists = [
+        "path,text\n" + "".join(f"{number:06d}.wav,{word * 20}\n" for number in range(5000))
+        for word in ("one ", "two ")
+    ]
+    put(client, name, "a.csv", lists[0].encode())
+    read = []
+
+    def replace(operation, key, part):
+        if operation == "get_object":
+            read.append(part)
+            if len(read) == 2:
+                put(client, name, key, lists[1].encode())
+
+    requests[1].append(replace)
+    with pytest.raises(UsageError, match="changed while it was read"):
+        ClipSet.open(f"s3://{name}/a.csv")
+    assert {source.text[:3] for source in ClipSet.open(f"s3://{name}/a.csv").sources} == {"two"}
 
 
 @pytest.mark.parametrize(
@@ -288,17 +358,27 @@ def test_missing_credentials_and_packages_are_named(at, monkeypatch, tmp_path):
         f"s3://AKIA:{SECRET}@bucket/a",
         f"s3://bucket/a?X-Amz-Signature={SECRET}",
         f"https://u:{SECRET}@host/a?k={SECRET}",
+        f"s3://AKIA:wJalr/{SECRET}@bucket/a",
+        f"s3://AKIA:wJ?{SECRET}@bucket/a",
+        f"hf://user:{SECRET}@datasets/owner/set/a",
+        f"hf://{SECRET}@datasets/owner/set/a",
+        f"s3://bucket?X-Amz-Signature={SECRET}/",
+        f"https://host?sig={SECRET}/",
+        f"https://u:pa/{SECRET}@host/a",
+        f"https://u:{SECRET}/a",
     ],
 )
 def test_an_address_with_a_credential_is_refused_without_printing_it(address, tmp_path):
     manifest = tmp_path / "m.csv"
     manifest.write_text(f"path\n{address}\n")
-    for opened in (address, manifest):
+    (tmp_path / "wav.scp").write_text(f"key {address}\n")
+    for opened in (address, manifest, tmp_path / "wav.scp"):
         with pytest.raises(UsageError) as caught:
             ClipSet.open(opened)
         assert SECRET not in str(caught.value)
         assert "AKIA" not in str(caught.value)
-    assert check_address("hf://datasets/owner/set@main/a.wav") == "hf://datasets/owner/set@main/a.wav"
+    for sound in ("hf://datasets/owner/set@main/a.wav", "s3://bucket/a@b:c.wav", "hf://owner/model@v1/a.wav"):
+        assert check_address(sound) == sound
 
 
 def test_reading_ahead_keeps_the_order_and_a_bound_of_memory(monkeypatch):

@@ -121,3 +121,33 @@ def test_olmo_flops_follow_their_fitted_cost(shared_data):
     assert fitted.compute_check().typical < 0.01
     assert fitted.cost.p == pytest.approx(0.87, abs=0.03)
     assert fitted.cost.q == pytest.approx(1.0, abs=0.01)
+
+
+def test_a_computed_c_is_no_measurement_of_the_cost():
+    rng = np.random.default_rng(1)
+    N, D = np.exp(rng.uniform(16, 23, 52)), np.exp(rng.uniform(20, 26, 52))
+    C = COST.flops(N, D)
+    rows = [
+        {"N": n, "D": d, "C": c if row < 13 else "", "loss": 3.0}
+        for row, (n, d, c) in enumerate(zip(N, D, C, strict=True))
+    ]
+    table = RunTable.from_records(rows)
+    # checked over the 13 rows that state C, although 39 rows follow 6 N D exactly
+    assert table.compute_check().measured == pytest.approx(float(np.median(C[:13] / N[:13] / D[:13])))
+    assert table.compute_check().typical > 0.1
+    assert "over the 13 rows that state C" in table.compute_check().sentence
+    fitted = table.costing()
+    assert (fitted.cost.p, fitted.cost.q) == pytest.approx((COST.p, COST.q), abs=1e-6)
+    np.testing.assert_allclose(fitted.C, C, rtol=1e-6)
+    assert fitted.conventions["C"].startswith(f"computed as {fitted.cost} in 39 of 52 rows")
+    # what a fit's JSON holds tells them apart as well
+    again = RunTable.from_records(fitted.to_records()).costing(fitted.cost)
+    assert again.computed.sum() == 39
+    np.testing.assert_allclose(again.C, fitted.C)
+    alone = table.select(table.computed)
+    assert "C is computed" in alone.compute_check().sentence
+    with pytest.raises(UsageError, match="no train row states C"):
+        alone.costing()
+    per_token = [{"N": 1e9, "D": 2e10, "C": None}, {"N": 1e9, "D": 2e10, "C": 1.5e20}]
+    per_token = [{**row, "flops_per_token": 8e9} for row in per_token]
+    np.testing.assert_allclose(RunTable.from_records(per_token).C, [1.6e20, 1.5e20])

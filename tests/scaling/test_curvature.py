@@ -39,6 +39,22 @@ def test_kappa_and_widths_of_an_exact_table_go_as_the_closed_form():
     assert law.ratio.orders == pytest.approx(np.diff(np.log10(np.exp(near.width)))[0], abs=1e-3)
 
 
+def test_ends_beyond_the_sampled_sizes_are_counted():
+    table = simulate(LAW, Plan((1e18, 1e19, 1e20, 1e21), 5, width=4), 1e-6)
+    isoflops = fit_isoflops(table, "loss", replicates=50)
+    for share in (0.001, 0.01, 0.03):
+        near = LAW.near_optimal(np.array([budget.C for budget in isoflops.optima]), share, relative=True)
+        sizes = [table.N[budget.rows] for budget in isoflops.optima]
+        truth = sum(
+            int(low < N.min()) + int(high > N.max())
+            for low, high, N in zip(near.N_low, near.N_high, sizes, strict=True)
+        )
+        assert isoflops.ends_beyond(share, relative=True) == (truth, 8)
+        (width,) = curvature(isoflops, None, None, [(share, True)]).widths
+        assert (f"{truth} of 8 ends lie beyond the sampled sizes" in width.sentence(1e18, 1e21)) == (truth > 0)
+    assert [isoflops.ends_beyond(share, relative=True)[0] for share in (0.001, 0.01, 0.03)] == [0, 4, 8]
+
+
 def test_a_falling_curvature_is_called_so_and_true_laws_do_not_disagree():
     results = [bent(simulate(LAW, PLAN, 0.003, seed)) for seed in range(30)]
     covered = sum(r.budgets.interval[0] <= EXPONENT <= r.budgets.interval[1] for r in results)

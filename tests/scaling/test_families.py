@@ -92,6 +92,65 @@ def test_a_group_of_too_few_rows_is_named():
     assert families.members[1].fit is None
 
 
+def test_intervals_of_few_rows_a_group_are_withheld():
+    rows = table(law(), law()).to_records()
+    few = RunTable.from_records([*rows[:21], *rows[21::4]])
+    families = fit_families(few, "loss", "model", SPEC, Resampling(replicates=20))
+    reason = "group 'm1' has 6 rows, and what groups share is told from 10 rows a group on"
+    assert "NOT TO BE TRUSTED: " + reason in families.headline
+    assert "refused" not in families.headline
+    (multiplier,) = families.multipliers
+    assert math.isnan(multiplier.interval[0])
+    assert multiplier.unknown == reason
+    assert "no difference" not in multiplier.sentence
+    assert all(math.isnan(fit.p) and not fit.draws for fit in families.joint)
+    # ten are enough, and the law of fewer parameters needs fewer
+    enough = RunTable.from_records([*rows[:21], *rows[21::2]])
+    assert not math.isnan(fit_families(enough, "loss", "model", SPEC, Resampling(replicates=20)).joint[0].p)
+    power = fit_families(few, "loss", "model", LawSpec(form="power"), Resampling(replicates=20))
+    assert not power.joint[0].unknown
+
+
+def test_rows_without_a_group_leave_the_others_and_are_named():
+    from cdslm_eval.cli.fit_text import families_text
+    from cdslm_eval.scaling.output.families import families_document
+
+    rows = table(law(), law(0.9)).to_records()
+    rows[3]["N"], rows[5]["loss"], rows[7]["model"] = "oops", "", ""
+    rows = [{**row, "N convention": "all of them"} for row in rows]
+    runs = RunTable.from_records(rows)
+    families = fit_families(runs, "loss", "model", SPEC, Resampling(replicates=0))
+    assert [member.name for member in families.members] == ["m0", "m1"]
+    assert families.chosen is not None
+    text = families_text(families)
+    for line in (
+        "Data: memory, 40 rows; C = 6 N D holds",
+        "Not used: line 4: N: 'oops' is not a count",
+        "Not used: line 6: loss is missing.",
+        "Not used: line 8: model is empty, so that the row is of no group.",
+        "Convention: N convention: all of them.",
+    ):
+        assert line in text
+    excluded = families_document(families, runs, {})["settings"]["excluded"]
+    assert sorted(row["line"] for row in excluded) == [4, 6, 8]
+    nameless = RunTable.from_records([*({**row, "model": ""} for row in rows[:3]), rows[30]]).only("model!=m1")
+    with pytest.raises(UsageError, match="no row has a value of 'model'"):
+        fit_families(nameless, "loss", "model")
+
+
+def test_a_caption_describes_the_panels_that_are_drawn():
+    from cdslm_eval.scaling.output.figures.families import caption
+
+    runs = table(law(), law(0.9))
+    all_panels = caption(fit_families(runs, "loss", "model", SPEC, Resampling(replicates=0), against="m1"))
+    assert "for what m1 reaches with C" in all_panels
+    assert all_panels.count(";") == 3
+    budgets = caption(fit_families(runs, "loss", "model", SPEC, Resampling(replicates=0), law=False))
+    assert "size of each group's budgets" in budgets
+    assert "optimum of each group's law" not in budgets
+    assert "reaches with C" not in budgets
+
+
 def test_wrong_groups_are_refused():
     runs = table(law(), law())
     with pytest.raises(UnknownNameError, match="Did you mean 'model'"):
@@ -199,6 +258,41 @@ def test_a_multiplier_of_shared_floors_and_exponents_is_one_number():
     assert not multiplier.depends
     assert "same at every value" in families.why
     assert [at.value for at in multiplier.at] == pytest.approx([multiplier.value] * 3)
+
+
+def test_a_difference_is_named_where_it_is_established():
+    # of equal loss at 1e19, with another floor: less compute before, more beyond
+    level = float(law().optimum(1e19).loss)
+    share = (level - 1.9) / (level - 1.8)
+    runs = table(law(), law(share, share, E=1.9), noise=0.002)
+    families = fit_families(runs, "loss", "model", SPEC, Resampling(replicates=60), at=[3.1, level, 2.7])
+    (multiplier,) = families.multipliers
+    assert [at.side for at in multiplier.at] == [-1, 0, 1]
+    sentence = "no difference is established at this C; its interval is below 1 at loss = 3.1 and above 1 at loss = 2.7"
+    assert sentence in multiplier.sentence
+    assert sentence in families.headline
+
+
+def test_a_multiplier_beyond_the_budgets_is_marked():
+    def rows(budgets, name, seed):
+        return [{**row, "model": name} for row in simulate(law(), Plan(budgets, 7), 0.003, seed).to_records()]
+
+    low, high = (1e16, 1e17, 1e18), (1e20, 1e21, 1e22)
+    apart = RunTable.from_records([*rows(high, "a", 0), *rows(low, "b", 1)])
+    (multiplier,) = fit_families(apart, "loss", "model", SPEC, Resampling(replicates=0)).multipliers
+    assert "their budgets do not overlap" in multiplier.sentence
+    factor = multiplier.value * multiplier.C / 1e18
+    assert f"is {factor:.3g} times above the largest of its budgets" in multiplier.sentence
+    assert all("times above the largest" in at.beyond for at in multiplier.at)
+    # the values that are taken by default lie within the budgets of both, those that are named need not
+    same = table(law(), law(0.8, 0.8))
+    (within,) = fit_families(same, "loss", "model", SPEC, Resampling(replicates=0)).multipliers
+    assert len(within.at) == 3
+    assert not within.beyond
+    assert not any(at.beyond for at in within.at)
+    value = float(law().optimum(1e21).loss)
+    (beyond,) = fit_families(same, "loss", "model", SPEC, Resampling(replicates=0), at=[value]).multipliers
+    assert re.search(r"C = (9\.\d+e\+20|1\.\d+e\+21) of m0 is (9\.|1\d\.)\d* times above", beyond.at[0].beyond)
 
 
 def test_intervals_hold_the_multiplier_of_simulated_families():

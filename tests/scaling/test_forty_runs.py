@@ -6,7 +6,7 @@ import pytest
 from scipy.stats import binomtest
 
 from benchmarks.forty_runs.claims import claims_of
-from benchmarks.forty_runs.record import read, share_of, shares, simulate_missing
+from benchmarks.forty_runs.record import code_digest, read, share_of, shares, simulate_missing
 from benchmarks.forty_runs.truths import LAWS, MOS_LIMIT, MOS_NOISE, NOISE, RISING, SHAPES, ladder, mos_ladder
 from cdslm_eval.scaling import judge
 from cdslm_eval.scaling.evidence import fit_trend
@@ -73,3 +73,17 @@ def test_a_record_is_continued_and_that_of_other_code_is_left_out(tmp_path):
     assert simulated == [0, 1, 2, 3, 1]
     share = shares(read(record, "intervals", "truth", "new"))["interval"]
     assert (share.value, share.tables) == (0.5, 4)
+
+
+def test_a_digest_covers_what_decides_the_counts(monkeypatch, tmp_path):
+    from benchmarks.forty_runs import claims, intervals
+
+    before = code_digest(200, 500)
+    assert code_digest(200, 500) == before
+    assert code_digest(200, 400) != before
+    for module in (claims, intervals):
+        changed = tmp_path / f"{module.__name__}.py"
+        changed.write_text("another")
+        with monkeypatch.context() as context:
+            context.setattr(module, "__file__", str(changed))
+            assert code_digest(200, 500) != before

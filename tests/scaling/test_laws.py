@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -9,8 +11,10 @@ from hypothesis import strategies as st
 from scipy.optimize import brentq, minimize_scalar
 
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.scaling import Law, LawSpec, Plan, fit_law, predict, simulate
+from cdslm_eval.scaling import Law, LawSpec, Plan, bootstrap, fit_law, predict, simulate
 from cdslm_eval.scaling.axis import Axis, Identity, Logit
+from cdslm_eval.scaling.output.text import exponent_lines
+from cdslm_eval.scaling.study import Settings
 
 EXPONENTS = st.floats(0.1, 1.2)
 LAWS = st.builds(
@@ -132,3 +136,13 @@ def test_the_frontier_of_a_replicate_is_known_where_its_optimum_leaves_the_range
     # at the optimum both terms are equal here, and each is the root of A B (C / 6)^-0.1
     expected = 1.8 + 2 * np.sqrt(1e-150 * 1e150 * (1e20 / 6) ** -0.1)
     assert float(law.curve.frontier(1e20)) == pytest.approx(expected, rel=1e-9)
+
+
+@pytest.mark.parametrize(("form", "fixed"), [("chinchilla", False), ("gamma", False), ("shared", True)])
+def test_only_a_form_of_one_exponent_decides_how_optima_grow(form, fixed):
+    # without noise, intervals of every form are narrower than any rounding
+    truth = Law.of("shared", E=1.8, A=400.0, B=3000.0, alpha=0.35)
+    fit = fit_law(simulate(truth, Plan((1e18, 1e19, 1e20), 5), 0.0), "loss", LawSpec(form=form))
+    draws = bootstrap(fit, replicates=10)
+    lines = exponent_lines(SimpleNamespace(fit=fit, bootstrap=draws, settings=Settings()))
+    assert ["whatever the data" in line for line in lines] == [fixed] * 3

@@ -11,8 +11,8 @@ from scipy.optimize import least_squares
 from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling import Law, LawSpec, Plan, bootstrap_staged, compare_downstream, fit_law, simulate
 from cdslm_eval.scaling.axis import make_axis
-from cdslm_eval.scaling.dependence import runs_of
-from cdslm_eval.scaling.map_fit import MapScore, _chosen, fit_map
+from cdslm_eval.scaling.dependence import dependence, find_runs, runs_of
+from cdslm_eval.scaling.map_fit import MapScore, _chosen, _compared, fit_map
 from cdslm_eval.scaling.table import RunTable
 
 LAW = Law.of("chinchilla", E=1.8, A=400.0, B=3000.0, alpha=0.32, beta=0.40)
@@ -132,6 +132,80 @@ def test_checkpoints_are_of_one_run_and_sizes_are_not():
     assert np.bincount(runs_of(apart)).tolist() == [1] * 12
     named = RunTable.from_records([{**row, "run": f"r{k % 2}"} for k, row in enumerate(rows(1e8, 8, 1e9))])
     assert np.bincount(runs_of(named)).tolist() == [4, 4]
+
+
+def test_runs_do_not_hang_on_the_order_of_rows():
+    rows = [
+        {"N": N, "D": 1e9 * (1 + k) + offset, "loss": 3.0, "length": f"x{offset:g}"}
+        for N in (1e8, 2e8)
+        for offset in (0.0, 7.0)
+        for k in range(9)
+    ]
+    for table in (RunTable.from_records(rows), RunTable.from_records(sorted(rows, key=lambda row: row["D"]))):
+        runs = find_runs(table)
+        truth = [f"{N:g} {length}" for N, length in zip(table.N, table.labels["length"], strict=True)]
+        assert len(set(zip(truth, runs.label.tolist(), strict=True))) == len(set(runs.label.tolist())) == 4
+        assert runs.inferred
+        assert not runs.flags
+
+
+def test_runs_that_share_everything_are_named_to_the_reader():
+    rows = [{"N": 1e8, "D": 1e9 * (1 + k), "loss": 3.0, "run": f"r{run}"} for run in range(4) for k in range(9)]
+    unnamed = [{key: value for key, value in row.items() if key != "run"} for row in rows]
+    apart = find_runs(RunTable.from_records(unnamed))
+    mixed = find_runs(RunTable.from_records(sorted(unnamed, key=lambda row: row["D"])))
+    assert np.bincount(apart.label).tolist() == [9] * 4
+    assert np.bincount(mixed.label).tolist() == [36]
+    assert "told apart by the order of rows alone" in apart.flags[0].sentence
+    assert "count as one" in mixed.flags[0].sentence
+    named = find_runs(RunTable.from_records(rows))
+    assert not named.flags
+    assert not named.inferred
+
+
+def test_independent_rows_are_not_taken_for_dependent_ones():
+    run, rng = np.repeat(np.arange(16), 8), np.random.default_rng(0)
+    alone = [dependence(rng.standard_normal(128), run) for _ in range(1000)]
+    # the F test's level is .01: over 20 of 1000 by chance in 1 of 1e3
+    assert sum(each.correlation > 0 for each in alone) <= 20
+    assert all(each.effective == 128 for each in alone if not each.correlation)
+    # offsets as large as the noise, a correlation of .5: 128 rows are worth 16 * 8 / (1 + 7 * .5)
+    offsets = [dependence(rng.standard_normal(128) + rng.standard_normal(16)[run], run) for _ in range(100)]
+    assert np.median([each.correlation for each in offsets]) == pytest.approx(0.5, abs=0.05)
+    assert np.median([each.effective for each in offsets]) == pytest.approx(28.4, rel=0.1)
+
+
+def test_advice_on_runs_is_for_those_that_have_no_names():
+    rng = np.random.default_rng(0)
+    run = np.repeat(np.arange(8), 10)
+    loss = np.linspace(3.4, 2.6, 80)
+    values = 0.2 * loss + 0.01 * rng.standard_normal(80) + 0.05 * rng.standard_normal(8)[run]
+    axis = make_axis("identity", values)
+    named = fit_map(loss, values, np.ones(80), axis, ["line"], run).flags[0].sentence
+    guessed = fit_map(loss, values, np.ones(80), axis, ["line"], run, inferred=True).flags[0].sentence
+    assert "name the runs" not in named
+    assert "inferred from N and texts" in guessed
+    assert "name the runs in a column run" in guessed
+
+
+def test_kinds_are_compared_on_the_stretches_that_all_have():
+    scores = [
+        MapScore("line", 2, -20.0, np.inf),
+        MapScore("power", 3, -15.0, np.inf),
+        MapScore("sigmoid", 4, np.inf, 0),
+    ]
+    errors = [np.array([0.1, 0.4, 0.001]), np.array([0.2, 0.2, np.nan]), np.array([0.1, np.nan, np.nan])]
+    # the third stretch would let the line win by what the power was not asked
+    line, power, sigmoid = _compared(scores, errors)
+    assert line.held_out == pytest.approx(0.2)
+    assert power.held_out == pytest.approx(0.2)
+    # too few rows for its AICc: it neither shortens the comparison nor takes part in it
+    assert sigmoid.held_out == np.inf
+    able = _compared([*scores[:2], replace(scores[2], aicc=-10.0)], errors)
+    assert [score.held_out for score in able] == pytest.approx([0.1, 0.2, 0.1])
+    none = _compared(scores[:2], [errors[0], np.full(3, np.nan)])
+    assert none[0].held_out == pytest.approx((0.1 * 0.4 * 0.001) ** (1 / 3))
+    assert none[1].held_out == np.inf
 
 
 def test_a_bounded_sigmoid_is_at_its_bound_at_a_loss_of_0():

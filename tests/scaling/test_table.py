@@ -220,3 +220,11 @@ def test_tokens_in_billions_are_noticed_and_settings_are_no_metrics():
     assert "is D (or N) in billions? write 20B" in flag.sentence
     billions = RunTable.from_records([{**row, "D": 1e9 * row["D"]} for row in rows])
     assert not [flag for flag in fit_law(billions, "loss").flags if flag.name == "units"]
+
+
+@pytest.mark.parametrize(("suffix", "mark"), [("csv", "commas"), ("tsv", "tabs")])
+def test_fields_between_semicolons_are_named(tmp_path, suffix, mark):
+    path = tmp_path / f"runs.{suffix}"
+    path.write_text("N;D;loss\n1e8;1e9;3,10\n2e8;2e9;2,95\n")
+    with pytest.raises(UsageError, match=f"separated by semicolons; write {mark}, and points for decimals"):
+        RunTable.read(path)

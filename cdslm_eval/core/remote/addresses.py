@@ -43,19 +43,23 @@ def check_address(text: str) -> str:
         's3://bucket/speech'
     """
     scheme, _, rest = text.partition("://")
-    bucket, _, key = rest.partition("/")
-    bucket, at, host = bucket.rpartition("@") if "@" in bucket and scheme != "hf" else ("", "", bucket)
-    plain = f"{scheme}://{host}/{key.partition('?')[0]}"
-    if at:
+    # before it is split: a signature may have slashes, as a key in front of an '@' may
+    plain, query, _ = rest.partition("?")
+    bucket = plain.partition("/")[0]
+    # a revision, such as that of hf://datasets/OWNER/NAME@REVISION, is never in the first part
+    has_user = "@" in bucket or (":" in bucket and "@" in rest)
+    # what may be a name, a key or a port is not printed, nor what stands before an '@' of any kind
+    shown = f"{scheme}://{plain}" if bucket and not {"@", ":"} & set(bucket) and "@" not in rest else f"{scheme}://..."
+    if has_user:
         raise UsageError(
-            f"{plain}: a name or a key before '@'; leave it out and set the credentials in the environment"
+            f"{shown}: a name or a key before '@'; leave it out and set the credentials in the environment"
         )
-    if "?" in rest:
-        raise UsageError(f"{plain}: a query after '?', which may be a signature; leave it out")
+    if query:
+        raise UsageError(f"{shown}: a query after '?', which may be a signature; leave it out")
     if not is_remote(text):
-        raise UsageError(f"{plain}: objects are read from {', '.join(f'{name}://' for name in EXTRAS)}; copy it there")
-    if not host:
-        raise UsageError(f"{plain}: no bucket; write {scheme}://BUCKET/PATH")
+        raise UsageError(f"{shown}: objects are read from {', '.join(f'{name}://' for name in EXTRAS)}; copy it there")
+    if not bucket:
+        raise UsageError(f"{shown}: no bucket; write {scheme}://BUCKET/PATH")
     return text.rstrip("/")
 
 

@@ -7,6 +7,7 @@ import errno
 __all__ = ["AbsentError", "BeyondError", "RemoteError", "explained"]
 
 _ABSENT, _BEYOND = "no such object", "the object ends before"
+_BEYOND_STATUS = 416
 _SENTENCES = (
     (
         {"NoCredentialsError", "PartialCredentialsError", "DefaultCredentialsError", "LocalTokenNotFoundError"},
@@ -68,6 +69,8 @@ def explained(error: BaseException) -> RemoteError:
         response = getattr(cause, "response", None)
         if isinstance(response, dict):
             names.add(str(response.get("Error", {}).get("Code", "")))
+        elif getattr(response, "status_code", None) == _BEYOND_STATUS:  # of the Hub's library
+            names.add("InvalidRange")
         cause = cause.__cause__ or cause.__context__
     for kinds, sentence in _SENTENCES:
         if kinds & names:

@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from cdslm_eval.core.audio import AUDIO_SUFFIXES
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.printable import printable
+from cdslm_eval.core.remote.failures import AbsentError, RemoteError
 from cdslm_eval.core.remote.paths import ObjectPath
 from cdslm_eval.core.sources import Source
 
@@ -28,7 +29,7 @@ def from_objects(folder: ObjectPath) -> Iterator[Source]:
     Names are keys and no more: one that looks like a way out of the folder leads nowhere.
 
     Raises:
-        UsageError: The folder cannot be listed, or a sidecar is over 1 MiB or not UTF-8.
+        UsageError: The folder cannot be listed, or a sidecar cannot be read, is over 1 MiB or not UTF-8.
     """
     try:
         sizes = {address: stamp.size for address, stamp in folder.store.listed(folder.address)}
@@ -69,12 +70,16 @@ def _sidecars(folder: ObjectPath, names: list[str], sizes: dict[str, int]) -> di
         if sizes[name] > _SIDECAR_BYTES:
             raise UsageError(f"{name}: a sidecar of over 1 MiB; is it really the text of one clip?")
     texts: dict[str, str] = {}
-    try:
-        for name, content in zip(present, folder.store.texts(present, _SIDECAR_BYTES), strict=True):
+    for name, content in zip(present, folder.store.texts(present, _SIDECAR_BYTES), strict=True):
+        if isinstance(content, AbsentError):
+            # it went away since the folder was listed, as the audio of its clip may have
+            _logger.warning("note: %s: %s", printable(name), content)
+            continue
+        if isinstance(content, RemoteError):
+            # without it, a metric of texts would be that of the other clips
+            raise UsageError(f"{name}: cannot be read: {content}; open the set again") from content
+        try:
             texts[name] = content.decode("utf-8-sig").strip()
-    except UnicodeDecodeError as error:
-        raise UsageError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
-    except OSError as error:
-        # the text of a clip that went away meanwhile is missing, as its audio may be
-        _logger.warning("note: %s: texts cannot be read: %s", printable(str(folder)), error)
+        except UnicodeDecodeError as error:
+            raise UsageError(f"{name}: not UTF-8 text ({error.reason} at byte {error.start})") from error
     return texts

@@ -27,6 +27,8 @@ _BLOCK, _STREAM_BLOCK = 1 << 16, 1 << 19
 _CHANGED = "the object changed while it was read"
 _LISTED = 20
 """Objects of one folder from which on listing it, a thousand a request, is quicker than asking for each."""
+_VERSIONS = ("ETag", "etag", "blob_id", "generation", "xet_hash")
+"""What stores call that which changes with an object."""
 # one that does not answer costs 5 tries of these, which stays within the time limit of a clip
 _S3_LIMITS = {"connect_timeout": 5, "read_timeout": 15, "retries": {"max_attempts": 1}}
 _T = TypeVar("_T")
@@ -53,14 +55,27 @@ class ObjectStore(Storage):
 
     def stamp(self, path: str) -> Stamp:
         """Return size and version of an object."""
-        facts = self._ask(lambda: self._files.info(self._name(path), refresh=True))
+        facts = self._ask(lambda: self._facts(self._name(path)))
         if facts.get("type") != "file":
             raise AbsentError("no such object")
         return self._stamp(facts)
 
+    def _facts(self, name: str) -> Mapping[str, Any]:
+        """Return what the store has on a name now, whatever was listed before."""
+        return cast("Mapping[str, Any]", self._files.info(name, refresh=True))
+
+    def _find(self, name: str, prefix: str) -> Mapping[str, Mapping[str, Any]]:
+        """Return what the store has now on each object below a name, by the names of them."""
+        options = {"prefix": prefix} if prefix else {}
+        return cast("Mapping[str, Mapping[str, Any]]", self._files.find(name, detail=True, **options))
+
+    def _range(self, name: str, start: int, end: int) -> bytes:
+        """Return bytes of the object at a name."""
+        return bytes(self._files.cat_file(name, start=start, end=end))
+
     def _stamp(self, facts: Mapping[str, Any]) -> Stamp:
         large = facts.get("lfs") or {}
-        version = next((str(facts[name]) for name in ("ETag", "etag", "blob_id", "generation") if facts.get(name)), "")
+        version = next((str(facts[name]) for name in _VERSIONS if facts.get(name)), "")
         version = str(large["sha256"]) if large.get("sha256") else version or str(facts.get("LastModified") or "")
         # one without any version is decoded anew each time
         number = int(hashlib.sha256(version.strip('"').encode()).hexdigest()[:15], 16) if version else time.time_ns()
@@ -102,9 +117,8 @@ class ObjectStore(Storage):
             folder: Its address.
             prefix: What names start with; others may come too.
         """
-        options = {"prefix": prefix} if prefix and self._scheme != "hf" else {}
-        found = self._ask(lambda: self._files.find(self._name(folder), detail=True, **options))
-        for name, facts in found.items():
+        listing = self._ask(lambda: self._find(self._name(folder), prefix))
+        for name, facts in listing.items():
             yield f"{self._scheme}://{name}", self._stamp(facts)
 
     def open(self, path: str) -> BinaryIO:
@@ -119,7 +133,7 @@ class ObjectStore(Storage):
         """Return bytes of the object, by one request."""
         name = self._name(path)
         try:
-            return self._ask(lambda: bytes(self._files.cat_file(name, start=start, end=start + length)))
+            return self._ask(lambda: self._range(name, start, start + length))
         except BeyondError:
             return b""
 
@@ -149,17 +163,24 @@ class ObjectStore(Storage):
 
     def is_folder(self, path: str) -> bool:
         """Return whether there are objects below a path, rather than one at it."""
-        return bool(self._ask(lambda: self._files.info(self._name(path), refresh=True)).get("type") == "directory")
+        return bool(self._ask(lambda: self._facts(self._name(path))).get("type") == "directory")
 
-    def texts(self, paths: Iterable[str], most_bytes: int) -> Iterator[bytes]:
-        """Yield small objects in order, several requests at once.
+    def texts(self, paths: Iterable[str], most_bytes: int) -> Iterator[bytes | RemoteError]:
+        """Yield small objects in order, several requests at once; the error in place of one that cannot be read.
 
         Args:
             paths: Their addresses.
             most_bytes: What is read of each.
         """
+
+        def text(path: str) -> bytes | RemoteError:
+            try:
+                return self.read(path, 0, most_bytes)
+            except RemoteError as error:
+                return error
+
         with ThreadPoolExecutor(THREADS) as pool:
-            yield from pool.map(lambda path: self.read(path, 0, most_bytes), paths)
+            yield from pool.map(text, paths)
 
     def _name(self, path: str) -> str:
         return path.removeprefix(f"{self._scheme}://")
@@ -176,7 +197,7 @@ class ObjectStore(Storage):
 
 @functools.cache
 def _store(scheme: str) -> ObjectStore:
-    return (S3Store if scheme == "s3" else ObjectStore)(scheme)
+    return {"s3": S3Store, "hf": HubStore}.get(scheme, ObjectStore)(scheme)
 
 
 def _filesystem(scheme: str) -> Any:
@@ -200,10 +221,20 @@ def _filesystem(scheme: str) -> Any:
 class S3Store(ObjectStore):
     """Objects of S3, whose answers name the version of what they hold: one request for stamp and content."""
 
+    def read_stamped(self, path: str, start: int, length: int) -> tuple[bytes, Stamp]:
+        """Return bytes of an object and the stamp of what they are from, by one request."""
+        try:
+            facts, content = self._ask(lambda: self._answered(path, start, length))
+        except AbsentError:
+            raise
+        except RemoteError:
+            return super().read_stamped(path, start, length)
+        return content, self._stamp(facts)
+
     def fetch(self, path: str) -> tuple[Stamp, bytes | None]:
         """Return the stamp of an object and its content, by one request where it is not empty."""
         try:
-            facts, content = self._ask(lambda: self._answered(path))
+            facts, content = self._ask(lambda: self._answered(path, 0, WHOLE_BYTES))
         except AbsentError:
             raise
         except RemoteError:
@@ -212,14 +243,14 @@ class S3Store(ObjectStore):
         stamp = self._stamp(facts)
         return stamp, content if len(content) == stamp.size else None
 
-    def _answered(self, path: str) -> tuple[dict[str, Any], bytes]:
-        """Return the facts of an object and its first bytes, up to 16 MiB."""
+    def _answered(self, path: str, start: int, length: int) -> tuple[dict[str, Any], bytes]:
+        """Return the facts of an object and bytes of it."""
         from fsspec.asyn import sync
 
         bucket, key, _ = self._files.split_path(self._name(path))
 
         async def get() -> tuple[dict[str, Any], bytes]:
-            wanted = {"Bucket": bucket, "Key": key, "Range": f"bytes=0-{WHOLE_BYTES - 1}"}
+            wanted = {"Bucket": bucket, "Key": key, "Range": f"bytes={start}-{start + length - 1}"}
             answer = await self._files._call_s3("get_object", **wanted)  # noqa: SLF001 - what its own reading calls
             try:
                 content = await answer["Body"].read()
@@ -231,10 +262,35 @@ class S3Store(ObjectStore):
         return cast("tuple[dict[str, Any], bytes]", sync(self._files.loop, get))
 
 
+class HubStore(ObjectStore):
+    """Repositories of the Hugging Face Hub, whose file system answers from its last listings, and without versions."""
+
+    def _facts(self, name: str) -> Mapping[str, Any]:
+        resolved = self._files.resolve_path(name)
+        if not getattr(resolved, "path_in_repo", ""):  # a repository, or a bucket
+            return super()._facts(name)
+        # `info` leaves out the version of a file, and lists its whole folder first
+        entries = self._files._api.get_paths_info(  # noqa: SLF001 - with the token and the endpoint of its own requests
+            resolved.repo_id, resolved.path_in_repo, revision=resolved.revision, repo_type=resolved.repo_type
+        )
+        if not entries:
+            raise AbsentError("no such object")
+        facts = vars(entries[0])
+        return {**facts, "type": "file" if "blob_id" in facts else "directory"}
+
+    def _find(self, name: str, prefix: str) -> Mapping[str, Mapping[str, Any]]:
+        del prefix  # it has no such choice
+        return cast("Mapping[str, Mapping[str, Any]]", self._files.find(name, detail=True, refresh=True))
+
+    def _range(self, name: str, start: int, end: int) -> bytes:
+        # a size of its own, else that of an old listing; and nothing read ahead, which nobody would use
+        return bytes(self._files.cat_file(name, start=start, end=end, size=end, cache_type="none"))
+
+
 class ObjectFile(io.RawIOBase):
     """An object as a file that can be sought.
 
-    Each range is asked of the version that was opened: pieces of two recordings are none.
+    Each range is of the version that was opened, else reading fails: pieces of two recordings are none.
 
     Args:
         store: Reads it.
@@ -271,8 +327,8 @@ class ObjectFile(io.RawIOBase):
         length = min(len(buffer), self.stamp.size - self._position)
         if length <= 0:
             return 0
-        content = self._store.read(self._path, self._position, length)
-        if len(content) != length:
+        content, stamp = self._store.read_stamped(self._path, self._position, length)
+        if stamp != self.stamp or len(content) != length:
             raise RemoteError(_CHANGED)
         buffer[:length] = content
         self._position += length
@@ -289,12 +345,9 @@ class _StreamedObject(ObjectFile):
     problem = ""
 
     def readinto(self, buffer: Any) -> int:
-        """Fill a buffer; return 0 where that fails."""
+        """Fill a buffer; return 0 where that fails, or failed before."""
         try:
-            length = super().readinto(buffer)
-            # asked after reading, so that what was read is of this version
-            if self._store.stamp(self._path) != self.stamp:
-                self.problem, length = _CHANGED, 0
+            return 0 if self.problem else super().readinto(buffer)
         except RemoteError as error:
-            self.problem, length = str(error), 0
-        return length
+            self.problem = str(error)
+            return 0

@@ -250,6 +250,7 @@ def _curvature(curvature: Curvature) -> dict[str, Any]:
                 "relative": width.relative,
                 "source": width.source,
                 **{name: _growth(getattr(width, name)) for name in ("ratio", "N", "D")},
+                "ends_beyond_sizes": None if width.source == "law" else [width.beyond, width.ends],
             }
             for width in curvature.widths
         ],

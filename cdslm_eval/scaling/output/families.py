@@ -109,19 +109,24 @@ def _multiplier_view(families: Families) -> View:
     assert families.compared is not None
     # a plausible fit in which the multiplier depends on the value makes its interval depend on it
     alone = len(plausible(families.joint, families.compared)) == 1
-    rows = []
+    rows: list[tuple[str, ...]] = []
     for multiplier in families.multipliers:
         pair = (multiplier.group, multiplier.against)
         if alone and not multiplier.depends:
             cells = (_share(multiplier.value), between(*multiplier.interval, 3))
-            rows.append((*pair, "every value", "—", "—", *cells))
+            rows.append((*pair, "every value", "—", "—", *cells, multiplier.beyond))
             continue
         for at in multiplier.at:
             budgets = (_flops(at.C), _flops(at.needed))
-            rows.append((*pair, f"{at.metric:.6g}", *budgets, _share(at.value), between(*at.interval, 3)))
+            rows.append((*pair, f"{at.metric:.6g}", *budgets, _share(at.value), between(*at.interval, 3), at.beyond))
     interval = f"{100 * families.level:g} %"
     headings = ("group", "against", f"{families.metric} at", "against: C [FLOP]", "group: C [FLOP]", "ratio", interval)
-    return View(f"Compute of a group over that of another for the same {families.metric}", headings, tuple(rows))
+    # in lines, since a column of them would be wider than the rest
+    marked = list(dict.fromkeys(row[-1] for row in rows if row[-1]))
+    shown = tuple((*row[:-1], f"extrapolated ({marked.index(row[-1]) + 1})" if row[-1] else "") for row in rows)
+    note = "; ".join(f"({number}) {text}" for number, text in enumerate(marked, 1))
+    title = f"Compute of a group over that of another for the same {families.metric}"
+    return View(title, (*headings, "remark"), shown, note)
 
 
 def _share(value: float) -> str:
@@ -152,7 +157,8 @@ def families_document(families: Families, table: RunTable, options: dict[str, An
             "multipliers": [_multiplier(multiplier) for multiplier in families.multipliers],
             "missing": families.missing,
             "quote": _quote(families),
-            "settings": settings_document(table, families.metric, options),
+            "settings": settings_document(table, families.metric, options)
+            | {"excluded": [{"line": row.line, "reason": row.reason} for row in families.excluded]},
         }
     )
     return document
@@ -201,5 +207,5 @@ def _joint(fit: JointFit) -> dict[str, Any]:
 
 
 def _multiplier(multiplier: Multiplier) -> dict[str, Any]:
-    fields = ("group", "against", "C", "value", "interval", "ends", "depends", "at", "sentence")
+    fields = ("group", "against", "C", "value", "interval", "ends", "depends", "at", "beyond", "unknown", "sentence")
     return {name: getattr(multiplier, name) for name in fields}

@@ -27,7 +27,6 @@ __all__ = [
     "held_out_view",
     "isoflop_view",
     "latex",
-    "lines_text",
     "map_view",
     "near_view",
     "optimum_view",
@@ -118,19 +117,25 @@ def estimator_words(estimator: str, delta: str, link: str, metric: str) -> str:
     return f"{words[estimator]} on {on}"
 
 
-def sign_words(name: str, value: float, low: float, high: float, level: float) -> str:
+def sign_words(name: str, value: float, low: float, high: float, level: float, *, fixed: bool = False) -> str:
     """Return a sentence about an exponent of C: it rises, falls, or its sign is not established.
+
+    Args:
+        name: What goes with C.
+        value: The exponent.
+        low, high: Its interval.
+        level: Of the interval.
+        fixed: Whether the form of the law has no other exponent, so that the data have nothing to decide.
 
     Example:
         >>> sign_words("r* = D*/N*", -0.027, -0.112, 0.039, 0.95)
         'r* = D*/N* goes as C^-0.027 (95 % interval -0.112 … 0.039): its sign is not established by these data'
     """
     sentence = f"{name} goes as C^{value:.3f}"
+    if fixed:
+        return f"{sentence}, whatever the data: the form of the law has no other"
     if not (math.isfinite(low) and math.isfinite(high)):
         return f"{sentence} (no interval: its sign is not established)"
-    if high - low < 1e-9:
-        # a form with one exponent leaves the data nothing to decide
-        return f"{sentence}, whatever the data: the form of the law has no other"
     sentence += f" ({100 * level:g} % interval {low:.3f} … {high:.3f})"
     if low <= 0 <= high:
         return f"{sentence}: its sign is not established by these data"
@@ -146,24 +151,6 @@ def latex(formula: str) -> str:
     """
     raised = re.sub(r"\^(-?[0-9.]+)", r"^{\1}", formula)
     return re.sub(r"(?<=[0-9])e([+-])0*([0-9]+)", lambda m: rf" \times 10^{{{m[1].strip('+')}{m[2]}}}", raised)
-
-
-def lines_text(lines: list[int], most: int = 12) -> str:
-    """Return line numbers, runs of them joined, the rest counted.
-
-    Example:
-        >>> lines_text([3, 4, 5, 9]), lines_text([1, 3, 5, 7], most=2)
-        ('3-5, 9', '1, 3 and 2 more')
-    """
-    runs: list[list[int]] = []
-    for line in sorted(set(lines)):
-        if runs and line == runs[-1][-1] + 1:
-            runs[-1].append(line)
-        else:
-            runs.append([line])
-    texts = [str(run[0]) if len(run) == 1 else f"{run[0]}-{run[-1]}" for run in runs]
-    left = sum(len(run) for run in runs[most:])
-    return ", ".join(texts[:most]) + (f" and {left} more" if left else "")
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +201,10 @@ def map_view(downstream: Downstream) -> View:
         for score in downstream.two_stage.map.scores
     )  # fmt: skip
     scale = f"errors on the {downstream.axis.link.name} scale"
-    note = f"held out: the best .1, .2 and .3 of the range of {downstream.loss}; {scale}"
+    note = (
+        f"held out: the best .1, .2 and .3 of the range of {downstream.loss}, where they leave rows enough for every "
+        f"kind; {scale}"
+    )
     return View(
         f"Maps from {downstream.loss} to {downstream.metric}", ("", "parameters", "AICc", "RMSE held out"), rows, note
     )
@@ -293,7 +283,7 @@ def exponent_lines(study: Study) -> tuple[str, ...]:
     lines = []
     for key, name in (("N", "N*"), ("D", "D*"), ("ratio", "r* = D*/N*")):
         ends = (math.nan, math.nan) if draws is None else draws.interval(f"{key}_exponent", level)
-        lines.append(sign_words(name, float(values[key]), *ends, level) + ".")
+        lines.append(sign_words(name, float(values[key]), *ends, level, fixed=fit.law.fixes_growth) + ".")
     return tuple(lines)
 
 

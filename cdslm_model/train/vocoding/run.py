@@ -88,6 +88,9 @@ def _set_up(
         raise DataError(f"{len(both)} recordings are in the training and the held-out speech; keep them apart")
     excerpts = Excerpts(train, settings.excerpt_frames * spec.hop)
     held_out = _spread(Excerpts(valid, round(_VALID_S * spec.frame_rate) * spec.hop), settings.valid_windows)
+    held_out = held_out[held_out.abs().amax(dim=1) > 0]
+    if not len(held_out):
+        raise DataError(f"{valid.folder}: all excerpts of the held-out speech are digital silence; use other speech")
     normalizer = _normalizer(excerpts, spec) if last is None else Normalizer.from_dict(last.facts["normalizer"])
     trainer = VocoderTrainer(settings, pick_device(job.device), spec, normalizer, excerpts, held_out)
     if last is not None:

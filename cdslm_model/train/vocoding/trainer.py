@@ -51,7 +51,7 @@ class VocoderTrainer:
         spec: The log-mels.
         normalizer: Scales them; stored with the vocoder.
         excerpts: Training speech.
-        valid: Held-out samples, `[excerpts, samples]`.
+        valid: Held-out samples, `[excerpts, samples]`, none of them digital silence.
     """
 
     def __init__(
@@ -147,7 +147,8 @@ class VocoderTrainer:
                 with self._precision():
                     made = self.resynthesise(recorded)
                 first, second = self.log_mel(recorded), self.log_mel(made.float())
-                audible = first > first.amax(dim=(1, 2), keepdim=True) - _RANGE
+                # digital silence has no log-mel to miss by some dB
+                audible = (first > first.amax(dim=(1, 2), keepdim=True) - _RANGE) & (first > self.log_mel.spec.silence)
                 error = torch.where(audible, 20 * (second - first).abs(), 0.0).sum(dim=(1, 2))
                 errors.append(error / audible.sum(dim=(1, 2)))
         values = torch.cat(errors).double().cpu()

@@ -9,6 +9,7 @@ import signal
 
 import numpy as np
 import pytest
+import soundfile as sf
 
 torch = pytest.importorskip("torch", reason="the extra `model` is not installed")
 
@@ -117,6 +118,16 @@ def test_it_learns_and_is_a_vocoder_of_every_command(vocoder, corpus, trained, i
     assert through.fingerprint() == {**plain.fingerprint(), "vocoder": digest}
     # a checkpoint, and no run that may have a later one when it is loaded
     assert through.vocoder() == f"istft:{find_checkpoint(vocoder).folder}"
+
+
+def test_digital_silence_is_no_held_out_excerpt(corpus, inside, tmp_path):
+    shutil.copytree(corpus, tmp_path / "speech")
+    burst = 0.1 * np.random.default_rng(0).choice([-1.0, 1.0], 800)
+    for path in (tmp_path / "speech" / "valid").iterdir():
+        sf.write(path, np.r_[np.zeros(80_000), burst * len(path.stem), np.zeros(80_000 + ord(path.stem[-1]))], 16_000)
+    done = inside("vocoder", "train", tmp_path / "speech", "--out", tmp_path / "run", *SMALL, "--steps", "1")
+    assert done.returncode == 0, done.stderr
+    assert np.isfinite(json.loads((tmp_path / "run" / "result.json").read_text())["val_loss"])
 
 
 def test_an_interrupted_run_resumes_bit_for_bit(vocoder, corpus, inside, tmp_path, monkeypatch):

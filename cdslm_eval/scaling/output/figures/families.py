@@ -10,7 +10,7 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from cdslm_eval.core.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE
+from cdslm_eval.core.drawing import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, shown
 from cdslm_eval.scaling.families import plausible
 from cdslm_eval.scaling.frontier import Band
 from cdslm_eval.scaling.multiplier import multiplier_band
@@ -29,14 +29,9 @@ from cdslm_eval.scaling.output.figures.parts import (
 if TYPE_CHECKING:
     from cdslm_eval.scaling.families import Families, Member
 
-__all__ = ["CAPTION", "compared_families"]
+__all__ = ["caption", "compared_families"]
 
 Floats = npt.NDArray[np.float64]
-CAPTION = (
-    "Groups side by side, one colour and marker each: rows with the metric at the optimum of each group's law; the "
-    "best size of each group's budgets, fitted by themselves; and the compute that a group needs for what the "
-    "first needs C for. Bands and whiskers: intervals; arrows: intervals that leave the frame."
-)
 # inks that pages turn dark; markers and dashes tell groups apart beyond five, and without colour
 _INKS = (BLUE, ORANGE, GREEN, PURPLE, INK)
 _MARKERS = ("o", "s", "^", "D", "v", "P", "X")
@@ -56,6 +51,22 @@ def compared_families(families: Families) -> Figure | None:
         longest = max(len(member.name) for member in families.members)
         legend_below(figure, named, columns=max(1, min(4, int(2.2 * len(panels) * 16 / (longest + 6)))))
     return figure
+
+
+def caption(families: Families) -> str:
+    """Return a caption of the panels that `compared_families` draws."""
+    described: dict[Callable[[Axes, Families], None], str] = {
+        _frontiers: "rows with the metric at the optimum of each group's law",
+        _sizes: "the best size of each group's budgets, fitted by themselves",
+    }
+    if families.multipliers:
+        against = shown(families.multipliers[0].against, 40)
+        described[_multipliers] = f"the compute that a group needs for what {against} reaches with C"
+    panels = "; ".join(described[panel] for panel in _panels(families))
+    return (
+        f"Groups side by side, one colour and marker each: {panels}. Bands and whiskers: intervals; arrows: intervals "
+        "that leave the frame."
+    )
 
 
 def _panels(families: Families) -> Iterator[Callable[[Axes, Families], None]]:
@@ -142,7 +153,7 @@ def _multipliers(axes: Axes, families: Families) -> None:
     against = families.multipliers[0].against
     base = next(member for member in families.members if member.name == against)
     C = np.geomspace(base.table.C.min(), base.table.C.max(), 60)
-    curve, shown = fit.laws[against].curve, [np.array([0.8, 1.25])]
+    curve, drawn = fit.laws[against].curve, [np.array([0.8, 1.25])]
     for multiplier in families.multipliers:
         ink, _, dash = _ink(families, multiplier.group)
         with np.errstate(all="ignore"):
@@ -151,8 +162,8 @@ def _multipliers(axes: Axes, families: Families) -> None:
         value = np.where(np.isfinite(value), value, np.nan)
         low, high = ends if ends is not None else (np.full(len(C), np.nan),) * 2
         band(axes, Band(C, value, low, np.where(np.isinf(high), 1e6, high)), color=ink, line=dash)
-        shown += [value[np.isfinite(value)], low[np.isfinite(low)], high[np.isfinite(high)]]
-    every = np.concatenate(shown)
+        drawn += [value[np.isfinite(value)], low[np.isfinite(low)], high[np.isfinite(high)]]
+    every = np.concatenate(drawn)
     # one group whose law hardly reaches the other's would flatten all others
     axes.set_ylim(max(every.min() / 1.1, 0.01), min(every.max() * 1.1, 100.0))
     floor_line(axes, 1.0, "", GREY)
