@@ -89,7 +89,9 @@ def made_pairs(
         else:
             partner = _partner(clip, usable, length + fade, rng, switched=kind == "speaker-switched")
             if partner is None:
-                left_out[f"{kind}, no clip fits it by length, rate and speaker"] += 1
+                without = kind == "speaker-switched" and clip.speaker is None
+                lack = "no speaker is named" if without else "no clip fits it by length, rate and speaker"
+                left_out[f"{kind}, {lack}"] += 1
                 continue
             other = partner.samples[-(length + fade) :]
             own = _level(other)

@@ -90,7 +90,7 @@ def test_clips_without_a_pair_are_counted_and_unknown_kinds_refused():
     alone = [dataclasses.replace(clip, speaker=None) for clip in spoken()]
     left_out: Counter[str] = Counter()
     assert list(made_pairs(alone, "speaker-switched", 0.3, left_out=left_out)) == []
-    assert left_out == {"speaker-switched, no clip fits it by length, rate and speaker": len(alone)}
+    assert left_out == {"speaker-switched, no speaker is named": len(alone)}
     short = dataclasses.replace(alone[0], samples=alone[0].samples[: round(0.14 * alone[0].rate_hz)])
     assert list(made_pairs([short], "shuffled", 0.05, left_out=left_out)) == []
     assert left_out["shuffled, shorter than twice the context, or than joins need"] == 1
