@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cdslm_eval.core.audio import Clip, is_silent
+from cdslm_eval.core.audio import Clip
+from cdslm_eval.core.levels import is_silent
 from cdslm_eval.core.store import Outcome
 from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Failed, Measurer, Skipped
 from cdslm_eval.plugin.failures import describe
