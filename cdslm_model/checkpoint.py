@@ -101,9 +101,10 @@ def save_checkpoint(
     """Write a checkpoint; it is visible once all of it is on the disk, and only then older ones are removed.
 
     Args:
-        run: The run's folder.
+        run: The run's folder; no other process writes into it, as its lock is held.
         step: Training steps done.
-        parts: Name of each file ("weights", "ema", "optimizer") and its tensors; one is held at a time.
+        parts: Name of each file ("weights", "ema", "optimizer") and its tensors; taken one by one, so that an iterator
+            may make each as it is written.
         facts: Facts of the run, as JSON.
         keep: How many of the latest to keep.
         protected: Steps whose checkpoints stay besides.
@@ -115,7 +116,9 @@ def save_checkpoint(
     # its name does not match the pattern of checkpoints: a half-written one is never resumed from
     half = folder.with_name(f".{folder.name}.part")
     path, needed = half, 0
-    shutil.rmtree(half, ignore_errors=True)
+    # those that a kill left: a resumed run need not save at the same step
+    for left in folder.parent.glob(f".{_PATTERN}.part"):
+        shutil.rmtree(left, ignore_errors=True)
     try:
         half.mkdir(parents=True)
         files = {}

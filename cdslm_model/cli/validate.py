@@ -21,20 +21,27 @@ def validate(
     run: Annotated[str, typer.Argument(help="A run of cdslm train, or a checkpoint in it.")],
     valid: Annotated[Path, typer.Option("--valid", help="Held-out prepared speech.")],
     by: Annotated[str, typer.Option("--by", help="language or source.")] = "source",
-    windows: Annotated[int, typer.Option("--windows", min=2, help="Held-out windows.")] = 512,
+    windows: Annotated[
+        int | None, typer.Option("--windows", min=2, help="Held-out windows.", show_default="the run's")
+    ] = None,
     device: Annotated[str, typer.Option("--device", help="auto, cpu, cuda or cuda:N.")] = "auto",
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON.")] = False,
 ) -> None:
-    """Print the validation loss of each language or source of held-out speech."""
+    """Print the validation loss of each language or source of held-out speech, on windows as the run's own."""
+    from cdslm_model.checkpoint import Checkpoint
     from cdslm_model.data.windows import Shards, Windows
     from cdslm_model.plugin.printing import printable
     from cdslm_model.sample.continuation import Continuer
     from cdslm_model.train.groups import losses_by
+    from cdslm_model.train.settings import Settings
 
     model = Continuer(run, device=device)
-    shape = model.config.context_frames, model.config.continuation_frames
-    held_out = Windows(Shards(valid), *shape)
-    groups = losses_by(by, model.predict, model.process, held_out, model.normalizer, windows)
+    settings = Settings.from_dict(Checkpoint.open(model.folder).facts["settings"])
+    held_out = Windows(
+        Shards(valid), model.config.context_frames, model.config.continuation_frames, settings.join_speakers
+    )
+    count = settings.valid_windows if windows is None else windows
+    groups = losses_by(by, model.predict, model.process, held_out, model.normalizer, count)
     if as_json:
         typer.echo(json.dumps([dataclasses.asdict(group) for group in groups], indent=1))
         return

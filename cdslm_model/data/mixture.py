@@ -28,7 +28,8 @@ def windows_of(
     """Return windows of prepared speech: as they come, or with a mix of its sources in their shares.
 
     Raises:
-        DataError: A source of the mix is not in the speech, or has no clip as long as a window.
+        DataError: A source of the mix is not in the speech, has no clip as long as a window, or a share under a
+            thousandth.
     """
     shape = context_frames, continuation_frames, join_speakers
     return MixedWindows(shards, *shape, dict(mix)) if mix else Windows(shards, *shape)
@@ -45,7 +46,7 @@ class MixedWindows(Windows):
         weights: Source -> its weight; the share of a source is its weight over their sum.
 
     Raises:
-        DataError: A source is not in the speech, or has no clip as long as a window.
+        DataError: A source is not in the speech, has no clip as long as a window, or a share under a thousandth.
     """
 
     def __init__(
@@ -66,7 +67,7 @@ class MixedWindows(Windows):
         shape = context_frames, continuation_frames, join_speakers
         super().__init__(shards, *shape, clips=np.isin(numbers, [names.index(source) for source in weights]))
         self.sources = {source: Windows(shards, *shape, clips=numbers == names.index(source)) for source in weights}
-        self._counts_of = _counts(np.array(list(weights.values())))
+        self._counts_of = _counts(weights)
         self._orders: dict[tuple[int, int], npt.NDArray[np.int64]] = {}
 
     def batch(self, seed: int, step: int, rows: Sequence[int], size: int) -> StoredWindows:
@@ -82,11 +83,16 @@ class MixedWindows(Windows):
             starts.append(parts[number].drawn(seed, earlier))
         return self._stored(starts)
 
+    def sources_of(self, draws: int) -> list[tuple[Windows, float]]:
+        """Return the windows of each source and how many of a run's are drawn from them; see `Windows.sources_of`."""
+        counts = self._counts_of.tolist()
+        return [(part, draws * count / _BLOCK) for part, count in zip(self.sources.values(), counts, strict=True)]
+
     def use(self, draws: int) -> dict[str, dict[str, float]]:
         """Return the share and the epochs of each source in a number of draws."""
         return {
-            source: {"share": count / _BLOCK, "epochs": draws * count / _BLOCK * part.frames / part.usable_frames}
-            for (source, part), count in zip(self.sources.items(), self._counts_of.tolist(), strict=True)
+            source: {"share": own / draws, "epochs": own * part.frames / part.usable_frames}
+            for source, (part, own) in zip(self.sources, self.sources_of(draws), strict=True)
         }
 
     def _order(self, seed: int, block: int) -> npt.NDArray[np.int64]:
@@ -102,18 +108,25 @@ class MixedWindows(Windows):
         return order
 
 
-def _counts(weights: npt.NDArray[np.float64]) -> npt.NDArray[np.int64]:
-    """Return the draws of each source in a block: whole numbers by largest remainders, at least 1.
+def _counts(weights: Mapping[str, float]) -> npt.NDArray[np.int64]:
+    """Return the draws of each source in a block: whole numbers by largest remainders.
+
+    Raises:
+        DataError: A source has less than one draw.
 
     Example:
-        >>> _counts(np.array([2.0, 1.0])).tolist(), _counts(np.array([1.0, 1e-9])).tolist()
-        ([667, 333], [999, 1])
+        >>> _counts({"studio": 2.0, "talks": 1.0}).tolist()
+        [667, 333]
     """
-    exact = weights / weights.sum() * _BLOCK
-    counts = np.maximum(1, np.floor(exact)).astype(np.int64)
-    for number in np.argsort(counts - exact, kind="stable")[: max(0, _BLOCK - int(counts.sum()))]:
-        counts[number] += 1
-    # a source that was raised to 1 takes it from the largest
-    counts[np.argmax(counts)] += _BLOCK - int(counts.sum())
-    draws: npt.NDArray[np.int64] = counts
-    return draws
+    values = np.array(list(weights.values()))
+    exact = values / values.sum() * _BLOCK
+    # a share of exactly a thousandth may round to just below one draw
+    least = int(exact.argmin())
+    if not exact[least] >= 1 - 1e-9:
+        raise DataError(
+            f"mix: {list(weights)[least]!r} has {exact[least] / _BLOCK:.3g} of the weights, and shares are exact among "
+            f"{_BLOCK} windows; use a weight of at least 1/{_BLOCK} of their sum, or leave the source out"
+        )
+    counts: npt.NDArray[np.int64] = np.maximum(1, np.floor(exact)).astype(np.int64)
+    counts[np.argsort(counts - exact, kind="stable")[: _BLOCK - int(counts.sum())]] += 1
+    return counts

@@ -96,6 +96,19 @@ class Shards:
         digest.update(b"\n".join(self.clips.digests.tolist()))
         return digest.hexdigest()
 
+    def labels_digest(self, names: Sequence[str]) -> str:
+        """Return the identity of some labels of all clips, 64 hex digits.
+
+        Args:
+            names: "speaker", of which only equality counts, or labels of `ClipTable.labels`.
+        """
+        digest = hashlib.sha256()
+        for name in names:
+            own = self.clips.speakers if name == "speaker" else self.clips.labels[name]
+            digest.update(f"{name} {[] if name == 'speaker' else self.clips.label_names(name)}\n".encode())
+            digest.update(own.astype("<i4").tobytes())
+        return digest.hexdigest()
+
     def shared(self, other: Shards) -> list[str]:
         """Return the names in this folder of the clips that both folders hold, compared by content."""
         both = np.flatnonzero(np.isin(self.clips.digests, other.clips.digests))
@@ -251,6 +264,14 @@ class Windows:
         """
         # by their number in the whole run: a resumed run, or one on more processes, draws the same windows
         return self._stored([self.drawn(seed, step * size + row) for row in rows])
+
+    def sources_of(self, draws: int) -> list[tuple[Windows, float]]:
+        """Return windows that are drawn without replacement within epochs of their own, each with its draws.
+
+        Args:
+            draws: Windows that a run draws in all.
+        """
+        return [(self, float(draws))]
 
     def drawn(self, seed: int, number: int) -> int:
         """Return the first frame of a window by its number among all that a run draws."""

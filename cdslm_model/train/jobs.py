@@ -104,9 +104,19 @@ class Speech:
     train: Shards
     valid: Shards
 
-    def digests(self) -> dict[str, str]:
-        """Return the identity of this speech, for the facts of a checkpoint."""
-        return {"train": self.train.digest, "valid": self.valid.digest}
+    def digests(self, labels: Mapping[str, Sequence[str]] | None = None) -> dict[str, str]:
+        """Return the identity of this speech, for the facts of a checkpoint.
+
+        Args:
+            labels: "train" and "valid" -> labels of clips that windows depend on, `RunSettings.window_labels`; None
+                where there are no windows.
+        """
+        splits = {"train": self.train, "valid": self.valid}
+        digests = {split: shards.digest for split, shards in splits.items()}
+        for split, names in (labels or {}).items():
+            if names:
+                digests[f"{split} labels"] = splits[split].labels_digest(names)
+        return digests
 
 
 def find_splits(data: Path, valid: Path | None) -> tuple[Path, Path]:
@@ -163,9 +173,17 @@ def check_settings(folder: Path, last: Checkpoint, settings: RunSettings) -> Non
         raise ModelError(f"{folder}: trained with {'; '.join(changed)}. Name another folder, or the same settings")
 
 
-def check_speech(folder: Path, last: Checkpoint, speech: Speech) -> None:
-    """Raise where a run was started on other speech."""
-    if last.facts["data"] != speech.digests():
+def check_speech(folder: Path, last: Checkpoint, speech: Speech, settings: RunSettings) -> None:
+    """Raise where a run was started on other speech, or on other windows of it because clips have other labels."""
+    recorded, present = last.facts["data"], speech.digests(settings.window_labels())
+    # a checkpoint of an earlier version has no identity of labels
+    changed = [name for name, digest in recorded.items() if present.get(name) != digest]
+    if changed and all(name.endswith("labels") for name in changed):
+        raise ModelError(
+            f"{folder}: the speakers or sources of {speech.train.folder}, {speech.valid.folder} are not those that it "
+            "was trained with, and its windows depend on them; train into another folder, or on the earlier labels"
+        )
+    if changed:
         raise ModelError(
             f"{folder}: was trained on other speech than {speech.train.folder}, {speech.valid.folder} hold now; train "
             "into another folder, or on the earlier speech"

@@ -7,8 +7,9 @@ import signal
 import time
 from collections import deque
 from collections.abc import Generator, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cdslm_model import checkpoint
 from cdslm_model.errors import NotANumberError, TrainingError
@@ -18,10 +19,13 @@ from cdslm_model.train.schedule import WarmupStableDecay
 from cdslm_model.train.settings import RunSettings
 from cdslm_model.train.stopping import Interrupted
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = ["LATE_STEPS", "Trainable", "run"]
 
 LATE_STEPS = 4
-"""Steps after which loss and norm are read: a GPU has these steps to work on while the CPU waits for the values."""
+"""Steps after which loss and norm are read where a GPU computes them: it works on these while the CPU waits."""
 
 
 class Trainable(Protocol):
@@ -29,17 +33,24 @@ class Trainable(Protocol):
 
     step: int
 
+    @property
+    def device(self) -> torch.device:
+        """Where values of steps are computed."""
+
     def advance(self, schedule: WarmupStableDecay, until: int) -> Iterator[Mapping[str, float]]:
         """Train up to a step, yielding loss, learning rate and gradient norm of each step.
 
-        Values may still be under way; they are read some steps later. At the end all that was saved is complete.
+        Values may still be under way; they are read some steps later.
         """
 
     def validate(self) -> dict[str, float | None]:
         """Return "val_loss" and its standard error "val_loss_se" on held-out windows."""
 
     def save(self, folder: Path, facts: Mapping[str, Any], protected: frozenset[int]) -> None:
-        """Write a checkpoint, keeping those of protected steps."""
+        """Write a checkpoint, keeping those of protected steps; it may still be written on return."""
+
+    def settle(self) -> None:
+        """Wait until the last checkpoint is complete."""
 
     def any(self, flag: bool) -> bool:
         """Return whether the flag is set in any process; with several, only at some steps, False at the others."""
@@ -58,6 +69,8 @@ def run(
 ) -> dict[str, float | None]:
     """Train up to a step with validations and checkpoints on the way; return the last validation.
 
+    On return and on a signal all checkpoints are complete, in every process.
+
     Args:
         trainer: At any step before `until`.
         settings: Of the run.
@@ -74,10 +87,12 @@ def run(
         TrainingError: The loss is not a number; the message names the last good checkpoint.
     """
     validation: dict[str, float | None] = {}
+    # on a CPU the values are there when the step ends: read later, they would be logged with the time of later steps
+    late = LATE_STEPS if trainer.device.type == "cuda" else 0
     log, steps = _Log(journal), trainer.advance(schedule, until)
     saved = time.monotonic()
     try:
-        try:
+        with _left_together(trainer, steps):
             for values in steps:
                 step = trainer.step
                 # a signal reaches each process at another step, or only one of them: all must stop after the same step
@@ -87,7 +102,7 @@ def run(
                     save = trainer.any(time.monotonic() - saved > 60 * settings.save_minutes)
                 validate, save = validate or step == until, save or stop or step == until
                 # nothing is saved or measured before the loss is known to be a number
-                log.add(step, values, 0 if validate or save else LATE_STEPS)
+                log.add(step, values, 0 if validate or save else late)
                 # a checkpoint between validations must not carry the loss of earlier weights
                 measured: dict[str, float | None] = {"val_loss": None}
                 if validate:
@@ -98,13 +113,8 @@ def run(
                 if save:
                     trainer.save(folder, {**facts, **measured}, protected)
                     saved = time.monotonic()
-                # after the last step nothing is left to interrupt, and the result should still be written
-                if stop and step < until:
-                    raise Interrupted(signals[0] if signals else signal.SIGTERM)
-        finally:
-            # a checkpoint that is being written is complete before the last good one is looked for
-            if isinstance(steps, Generator):
-                steps.close()
+                if stop:
+                    break
     except NotANumberError as error:
         raise TrainingError(
             f"{error}; {_last_good(folder)}. A lower --lr or a higher --warmup-steps may help"
@@ -115,7 +125,28 @@ def run(
         raise TrainingError(
             f"{folder}: no space for its log; {_last_good(folder)}. Free some space and repeat the command"
         ) from error
+    # after the last step nothing is left to interrupt, and the result should still be written
+    if trainer.step < until:
+        raise Interrupted(signals[0] if signals else signal.SIGTERM)
     return validation
+
+
+@contextmanager
+def _left_together(trainer: Trainable, steps: Iterator[Mapping[str, float]]) -> Iterator[None]:
+    """Complete the last checkpoint at the end of the loop, and at a loss that is not a number, in all processes."""
+    try:
+        yield
+        # only the first process writes: as soon as another left, torchrun would signal it, a second time after a stop,
+        # which ends it in the midst of its checkpoint
+        trainer.settle()
+    except NotANumberError:
+        # all find it after the same step
+        trainer.settle()
+        raise
+    finally:
+        # a checkpoint that is being written is complete before the last good one is looked for
+        if isinstance(steps, Generator):
+            steps.close()
 
 
 class _Log:

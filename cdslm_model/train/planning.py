@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Any
 
 from cdslm_model.data.mel import MelSpec
-from cdslm_model.data.windows import Shards, read_spec
+from cdslm_model.data.mixture import windows_of
+from cdslm_model.data.windows import Shards, Windows
 from cdslm_model.net import flops
 from cdslm_model.train.jobs import Job, result_counts
 from cdslm_model.train.lengths import length_pairs
@@ -57,20 +57,29 @@ def training_steps(runs: Sequence[WarmupStableDecay]) -> int:
     return main.steps + sum(branch.steps - start for branch, start in zip(branches, shared, strict=True))
 
 
-def data_use(settings: Settings, steps: int, frames: int) -> dict[str, float]:
+def data_use(settings: Settings, steps: int, windows: Windows) -> dict[str, float]:
     """Return the epochs of a run and its distinct tokens.
+
+    Where lengths are drawn, a shorter step leaves out frames of the windows that it draws: epochs count whole windows,
+    so that the network gets fewer frames than they state, and tokens are those that it gets.
 
     Args:
         settings: Of the run.
         steps: Training steps.
-        frames: Frames in stretches as long as a window.
+        windows: Training speech.
 
     Returns:
-        "epochs": frames drawn over those frames; "unique_tokens": the run's tokens, at most one epoch's.
+        "epochs": frames drawn over the frames in stretches as long as a window, of the source that is drawn most
+        often; "unique_tokens": the run's tokens, at most one epoch's of each source.
     """
-    config = settings.config
-    epochs = steps * settings.batch_size * (config.context_frames + config.continuation_frames) / frames
-    return {"epochs": epochs, "unique_tokens": steps * per_step(settings)["tokens"] / max(1.0, epochs)}
+    parts = [
+        (draws * part.frames, part.usable_frames) for part, draws in windows.sources_of(steps * settings.batch_size)
+    ]
+    distinct = sum(min(drawn, usable) for drawn, usable in parts) / sum(drawn for drawn, _ in parts)
+    return {
+        "epochs": max(drawn / usable for drawn, usable in parts),
+        "unique_tokens": steps * per_step(settings)["tokens"] * distinct,
+    }
 
 
 def planned(job: Job[Settings]) -> dict[str, Any]:
@@ -80,17 +89,22 @@ def planned(job: Job[Settings]) -> dict[str, Any]:
         job: Settings, lengths and the folder of prepared speech. Where that is not there yet, epochs are None.
 
     Returns:
-        "parameters", "tokens", "flops", "six_nd" and "steps" as `result.json` has them; "epochs", the frames drawn over
-        the frames in stretches as long as a window; "speech_hours", those that are drawn; "training_flops" of the
+        "parameters", "tokens", "flops", "six_nd" and "steps" as `result.json` has them; "epochs" and "unique_tokens" as
+        of `data_use`; "speech_hours", those that are drawn, as whole windows; "training_flops" of the
         longest run and its branches together; "bytes" of the checkpoints that stay; of generation "rate_hz", and the
         "evaluation_flops" of the network over one window and the "evaluation_seconds" that such a window generates;
         "branches", all of this for each length of the job, each with "training_flops" and "bytes" of all up to it.
+
+    Raises:
+        DataError: No clip of the speech, or of a source of the mix, is as long as a window; or there is no such source.
     """
     settings, config = job.settings, job.settings.config
     costs, runs = per_step(settings), schedules(job)
     shape = (config.context_frames, config.continuation_frames)
-    frames = _usable_frames(job.data, sum(shape), settings.join_speakers)
-    spec = MelSpec() if frames is None else read_spec(job.data)
+    windows = None
+    if job.data.is_dir():
+        windows = windows_of(Shards(job.data), *shape, settings.join_speakers, settings.mix)
+    spec = MelSpec() if windows is None else windows.shards.spec
     generation = {
         "rate_hz": spec.rate_hz,
         "evaluation_flops": float(flops.forward(config, *shape).total),
@@ -99,7 +113,7 @@ def planned(job: Job[Settings]) -> dict[str, Any]:
     branches = [
         {
             **result_counts(config.parameters(), last.steps, costs),
-            **(data_use(settings, last.steps, frames) if frames else {"epochs": None}),
+            **(data_use(settings, last.steps, windows) if windows else {"epochs": None}),
             "speech_hours": last.steps * settings.batch_size * sum(shape) / spec.frame_rate / 3600,
             "training_flops": training_steps(so_far) * costs["flops"],
             "bytes": _checkpoints(so_far, settings.save_every) * _BYTES_A_PARAMETER * config.parameters(),
@@ -114,12 +128,3 @@ def _checkpoints(runs: Sequence[WarmupStableDecay], save_every: int) -> int:
     """Return the checkpoints that a main run and its branches leave."""
     # of each branch the checkpoint where it leaves the main run stays too
     return sum(min(_KEPT, max(1, math.ceil(plan.steps / save_every))) for plan in runs) + len(runs) - 1
-
-
-def _usable_frames(folder: Path, window: int, join_speakers: bool) -> int | None:
-    """Return the frames in stretches that hold a window; None where nothing is prepared yet."""
-    if not folder.is_dir():
-        return None
-    stretches = Shards(folder).stretches(join_speakers)
-    lengths = stretches[:, 1] - stretches[:, 0]
-    return int(lengths[lengths >= window].sum())

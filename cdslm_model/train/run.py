@@ -161,7 +161,7 @@ class _Runs:
             "parameters": config.parameters(),
             "per_step": self.per_step,
             "conventions": self.conventions,
-            "data": self.speech.digests(),
+            "data": self.speech.digests(job.settings.window_labels()),
             "constant_loss": self.validation.constant_loss(job.settings.process),
         }
 
@@ -194,9 +194,7 @@ class _Runs:
                 trainer.save(folder, {**facts, **validation}, self._branch_starts)
                 trainer.settle()
                 return validation
-            done = run(trainer, settings, folder, schedule, until, journal, facts, self.signals, self._branch_starts)
-            trainer.settle()
-            return done
+            return run(trainer, settings, folder, schedule, until, journal, facts, self.signals, self._branch_starts)
         finally:
             if journal:
                 journal.close()
@@ -264,7 +262,7 @@ class _Runs:
             "conventions": self.conventions,
             "checkpoint": f"{checkpoint.FOLDER}/step-{schedule.steps:09d}",
             "execution": self._execution.as_dict(self.world),
-            **data_use(self.job.settings, schedule.steps, self.windows.usable_frames),
+            **data_use(self.job.settings, schedule.steps, self.windows),
             **(
                 {"mix": self.windows.use(schedule.steps * self.job.settings.batch_size)}
                 if isinstance(self.windows, MixedWindows)
@@ -284,5 +282,5 @@ class _Runs:
         """Raise where a run was started with other settings or speech, or has passed the length."""
         check_settings(folder, last, self.job.settings)
         if self.speech is not None:
-            check_speech(folder, last, self.speech)
+            check_speech(folder, last, self.speech, self.job.settings)
         check_length(folder, last, schedule)

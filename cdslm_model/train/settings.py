@@ -85,6 +85,10 @@ class RunSettings:
             if getattr(self, name) < 1:
                 raise ModelError(f"{name} = {getattr(self, name)} must be at least 1")
 
+    def window_labels(self) -> dict[str, tuple[str, ...]]:
+        """Return the labels of clips that windows of "train" and "valid" depend on."""
+        return dict.fromkeys(("train", "valid"), ("speaker",) if self.join_speakers else ())
+
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""
         return dataclasses.asdict(self)
@@ -171,6 +175,11 @@ class Settings(RunSettings):
             raise ModelError(f"mix = {dict(self.mix)}: each source once, with a weight above 0")
         if not 0 <= self.onset_weight < math.inf:
             raise ModelError(f"onset_weight = {self.onset_weight} must be 0 or more")
+
+    def window_labels(self) -> dict[str, tuple[str, ...]]:
+        """Return the labels of clips that windows depend on: speakers join within a source, a mix is of sources."""
+        joined = ("speaker", "source") if self.join_speakers else ()
+        return {"train": joined or (("source",) if self.mix else ()), "valid": joined}
 
     def as_dict(self) -> dict[str, Any]:
         """Return the fields as JSON values."""

@@ -1,4 +1,4 @@
-"""Signal handling: a first signal stops training after a checkpoint, a second one at once."""
+"""Signal handling: a first signal stops training after a checkpoint, a second one without."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ __all__ = ["Interrupted", "noted_signals"]
 
 
 class Interrupted(Exception):  # noqa: N818 - a request, not an error
-    """Training stopped on a signal; a checkpoint is written.
+    """Training stopped on a signal; a checkpoint is complete, in every process.
 
     Attributes:
         number: The signal's.
@@ -24,7 +24,11 @@ class Interrupted(Exception):  # noqa: N818 - a request, not an error
 
 @contextmanager
 def noted_signals() -> Iterator[list[int]]:
-    """Collect SIGINT and SIGTERM in a list; a second signal ends the process at once."""
+    """Collect SIGINT and SIGTERM in a list; a second signal raises KeyboardInterrupt at once.
+
+    A single process then still completes a checkpoint that is being written. The first of several does not where the
+    second signal arrives while it waits for that checkpoint.
+    """
     noted: list[int] = []
 
     def note(number: int, frame: FrameType | None) -> None:

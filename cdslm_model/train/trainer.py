@@ -96,6 +96,11 @@ class Trainer:
 
         return window_losses
 
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.world.device
+
     def restore(self, last: checkpoint.Checkpoint) -> None:
         """Load a checkpoint, tensor by tensor: all of it is four times the model.
 
@@ -131,7 +136,6 @@ class Trainer:
         states = self.optimizer.state
         moments = ((f"{n}.{key}", value) for n, p in self._named.items() for key, value in states[p].items())
         averages = zip(self._named.items(), self._ema, strict=True)
-        # a part is gathered only on iteration, so that one of them is in memory at a time
         yield "weights", self._gathered(self._named.items())
         yield "ema", self._gathered((name, spread(average, parameter)) for (name, parameter), average in averages)
         yield "optimizer", self._gathered(moments)

@@ -163,6 +163,9 @@ class VocoderTrainer:
         """
         checkpoint.save_checkpoint(folder, self.step, self._parts(), facts, protected=protected)
 
+    def settle(self) -> None:
+        """Return at once: `save` returns when its checkpoint is complete."""
+
     def _parts(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         for name, model in self._models.items():
             state = self._optimizers[name].state

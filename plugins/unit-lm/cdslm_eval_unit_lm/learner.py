@@ -98,6 +98,9 @@ class Learner:
         if self.any(failure is not None):
             raise TrainingError(self.world.first_text(str(failure))) from failure
 
+    def settle(self) -> None:
+        """Return at once: `save` returns when its checkpoint is complete, in every process."""
+
     def _parts(self) -> dict[str, Mapping[str, Tensor]]:
         """Return the tensors of a checkpoint by file."""
         weights = {name: parameter.detach().cpu().clone() for name, parameter in self._named.items()}

@@ -123,7 +123,7 @@ class _Run:
         self.is_new = last is None
         self.speech = open_speech(job.data, job.valid)
         if last is not None:
-            check_speech(job.out, last, self.speech)
+            check_speech(job.out, last, self.speech, job.settings)
         self.shards, held_out = self.speech.train, self.speech.valid
         self.normalizer = self.shards.normalizer()
         self.features = find_features(settings, self.shards.spec, self.normalizer, self.device)
@@ -201,7 +201,7 @@ class _Run:
             "per_step": costs,
             "schedule": dataclasses.asdict(schedule),
             "conventions": {**_CONVENTIONS, "tokens, a second of speech": f"{self.rate_hz:.4g}"},
-            "data": self.speech.digests(),
+            "data": self.speech.digests(settings.window_labels()),
             "constant_loss": best_constant(self.valid),
         }
         return schedule, facts

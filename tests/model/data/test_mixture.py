@@ -69,6 +69,41 @@ def test_without_a_mix_nothing_changes_and_unknown_sources_are_refused(two):
         windows_of(shards, 20_000, 40, mix=[("large", 1.0)])
 
 
+def test_a_share_is_exact_or_refused(two):
+    shards = Shards(two)
+    least = windows_of(shards, 20, 40, mix=[("large", 999.0), ("small", 1.0)])
+    assert {name: own["share"] for name, own in least.use(5000).items()} == {"large": 0.999, "small": 0.001}
+    for weight in (0.9, 1e-9):
+        with pytest.raises(DataError, match=r"'small' has .* use a weight of at least 1/1000 of their sum, or leave"):
+            windows_of(shards, 20, 40, mix=[("large", 999.0), ("small", weight)])
+
+
+def assert_other_sources_are_refused(resume, folder):
+    """Check that a run whose result is lost resumes, and not on clips of which one moved to the other source."""
+    (path,) = (folder / "train").glob("shard-*.json")
+    before = path.read_text()
+    record = json.loads(before)
+    record["clips"][0]["source"] = "small"
+    for text, code, message in ((json.dumps(record), 2, "the speakers or sources of"), (before, 0, "")):
+        path.write_text(text)
+        (folder / "run" / "result.json").unlink(missing_ok=True)
+        done = resume()
+        assert (done.returncode, message in done.stderr) == (code, True), done.stderr
+
+
+def assert_use_of_each_source(inside, command, clips):
+    """Check epochs and distinct tokens of plans against the frames of the clips, each of which holds a window."""
+    frames = {name: sum(clip["frames"] for clip in clips if clip["source"] == name) for name in ("large", "small")}
+    # 100 steps of 4 windows of 60 frames: a twentieth of the draws are less than an epoch of the large source
+    for mix, share in ((("small=1",), 1.0), (("large=1", "small=19"), 0.95)):
+        done = inside(*command, "100", *(word for own in mix for word in ("--mix", own)), "--plan")
+        assert done.returncode == 0, done.stderr
+        plan = json.loads(done.stdout)
+        assert (1 - share) * 24_000 < frames["large"] < 24_000
+        assert plan["epochs"] == pytest.approx(24_000 * share / frames["small"])
+        assert plan["unique_tokens"] == pytest.approx(frames["small"] + (1 - share) * 24_000)
+
+
 def test_a_run_trains_on_a_mix_and_resumes_on_the_same_only(corpus, shards, tmp_path, inside):
     halves = sorted((corpus / "train").iterdir())
     for name, own in (("large", halves[:8]), ("small", halves[8:])):
@@ -82,7 +117,10 @@ def test_a_run_trains_on_a_mix_and_resumes_on_the_same_only(corpus, shards, tmp_
     assert done.returncode == 0, done.stderr
     result = json.loads((tmp_path / "run" / "result.json").read_text())
     assert [own["share"] for own in result["mix"].values()] == [0.25, 0.75]
+    assert result["epochs"] == max(own["epochs"] for own in result["mix"].values())
     assert "mix" in inside(*command, "--mix", "large=1", "--mix", "small=2").stderr
+    assert_other_sources_are_refused(lambda: inside(*command, "--mix", "large=1", "--mix", "small=3"), tmp_path)
+    assert_use_of_each_source(inside, command[:-1], Shards(tmp_path / "train").clips)
     for mix, message in (
         ("large", "such as studio=0.7"),
         ("large=0", "with a weight above 0"),

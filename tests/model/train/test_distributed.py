@@ -21,11 +21,12 @@ from cdslm_model import checkpoint  # noqa: E402
 
 TORCHRUN = (sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2")
 TORCHRUN += ("--rdzv-backend", "c10d", "--rdzv-endpoint", "localhost:0")
+PROGRAM = ("-m", "cdslm_model.cli")
 STEPS = ("--steps", "40", "--save-every", "5", "--device", "cpu")
 
 
-def begin(launcher, shards, folder, *more):
-    command = [*launcher, "-m", "cdslm_model.cli", "train", "--data", str(shards), "--out", str(folder)]
+def begin(launcher, shards, folder, *more, program=PROGRAM):
+    command = [*launcher, *program, "train", "--data", str(shards), "--out", str(folder)]
     command += [*SMALL, *STEPS, *more]
     return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, env=ENVIRONMENT)
 
@@ -98,22 +99,42 @@ def test_a_finished_process_of_several_leaves_the_threads_of_torch_alone(tmp_pat
             assert (ended.stdout, ended.returncode) == (printed, code), ended.stderr
 
 
+SLOW = """
+import time
+from cdslm_model import checkpoint
+from cdslm_model.cli import main
+plain = checkpoint.save_checkpoint
+checkpoint.save_checkpoint = lambda *arguments, **options: time.sleep(1) or plain(*arguments, **options)
+main()
+"""
+
+
+def children(process):
+    return [int(number) for number in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()]
+
+
 def test_ended_in_any_way_any_number_of_processes_goes_on(inside, shards, trained, tmp_path):
-    """Two processes, one of them killed; then one, terminated; then two, terminated; then one to the end."""
+    """Two processes, one of them killed; then one, terminated; then two, terminated; then one to the end.
+
+    Both of the two get the signal, as from a batch system, and the checkpoint takes longer to write than torchrun
+    takes to signal the first again once the second has left.
+    """
     folder = tmp_path / "run"
     process = begin(TORCHRUN, shards, folder)
     wait_for((folder / "checkpoints" / "step-000000005").is_dir, process)
-    children = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    os.kill(int(children[-1]), signal.SIGKILL)
+    os.kill(children(process)[-1], signal.SIGKILL)
     _, errors = process.communicate(timeout=300)
     assert process.returncode != 0
-    for launcher in ((sys.executable,), TORCHRUN):
+    slow = tmp_path / "slow.py"
+    slow.write_text(SLOW)
+    for launcher, program in (((sys.executable,), PROGRAM), (TORCHRUN, (str(slow),))):
         assert not (folder / "result.json").exists()
         before, opened = checkpoint.find_checkpoint(folder).step, (folder / "log.jsonl").stat().st_ino
-        process = begin(launcher, shards, folder)
+        process = begin(launcher, shards, folder, program=program)
         # The log is replaced when training continues
         wait_for(lambda old=opened: (folder / "log.jsonl").stat().st_ino != old, process)
-        process.send_signal(signal.SIGTERM)
+        for number in children(process) or [process.pid]:
+            os.kill(number, signal.SIGTERM)
         _, errors = process.communicate(timeout=300)
         assert process.returncode != 0
         assert "stopped at a checkpoint" in errors
