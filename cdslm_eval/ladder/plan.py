@@ -21,10 +21,10 @@ __all__ = ["Family", "Fit", "Generation", "Plan", "Preparation", "Scoring", "rea
 _COLUMNS = frozenset(
     {
         "run", "row", "system", "size", "budget", "seed", "val_loss", "val_loss_se", "steps", "epochs", "unique_tokens",
-        "six_nd", "line", "lines",
+        "six_nd", "line", "lines", "loss",
     }
 )  # fmt: skip
-"""Columns of every table, and what rules call the lines of it: names that no axis may take."""
+"""Columns of every table, and what rules call its lines and val_loss: names that no axis may take."""
 
 
 class _Table(BaseModel):

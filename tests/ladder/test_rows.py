@@ -115,6 +115,9 @@ def test_clips_of_other_prompts_or_another_seed_have_folders_of_their_own(tmp_pa
     ("axes", "message"),
     [
         ({"steps": [1]}, "'steps' names a column"),
+        ({"loss": [1]}, "'loss' names a column"),
+        ({"seed": [1]}, "'seed' names a column"),
+        ({"n": [1]}, "a fit reads a column 'n' as N"),
         ({"probe_windows": [1]}, "'probe_windows' names a column"),
         ({"weight": [1]}, "a fit reads a column 'weight' as weight"),
         ({"isoflop": [1]}, "a fit reads a column 'isoflop' as isoflop"),
