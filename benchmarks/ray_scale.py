@@ -130,7 +130,7 @@ class Clock:
     def attach(self, executor: Executor) -> Executor:
         """Return a copy of an executor whose events are counted."""
         counted = copy.copy(executor)
-        run = executor.run
+        run = executor.run_lanes
 
         def timed(*arguments: Any) -> Iterator[Produced | Finished | Lost]:
             tasks: set[int] = set()
@@ -142,7 +142,7 @@ class Clock:
                     self.cpu = processor_s()
                 yield event
 
-        counted.run = timed  # type: ignore[method-assign]
+        counted.run_lanes = timed  # type: ignore[method-assign]
         return counted
 
     def _count(self, tasks: int) -> None:
