@@ -53,11 +53,11 @@ class StepCost:
             rate: In FLOP/s.
             is_measured: Whether it is that of training commands as a whole, so that their starts are in it.
         """
+        stated = [self.further_minutes] if is_measured else [self.further_minutes, self.start_minutes]
+        further = sum(minutes for minutes in stated if math.isfinite(minutes))
         if math.isnan(self.flops):
-            return self.further_minutes
-        further = 0.0 if math.isnan(self.further_minutes) else self.further_minutes
-        start = 0.0 if is_measured else self.start_minutes
-        return self.flops / rate / 60 + further + start if rate > 0 else math.nan
+            return further if further > 0 else self.further_minutes
+        return self.flops / rate / 60 + further if rate > 0 else math.nan
 
 
 def step_costs(run: LadderRun) -> list[StepCost]:

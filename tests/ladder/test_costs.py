@@ -11,7 +11,7 @@ import pytest
 
 from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.ladder import LadderRun, read_plan
-from cdslm_eval.ladder.costs import cost_grid, measured_rate, step_costs
+from cdslm_eval.ladder.costs import StepCost, cost_grid, measured_rate, step_costs
 from cdslm_eval.ladder.planned import check_bounds, leave_out
 from cdslm_eval.plugin.host import Host
 
@@ -201,3 +201,10 @@ def test_a_step_of_a_system_that_is_not_installed_is_left_out(ladder, tmp_path):
     (tmp_path / "plan.toml").write_text(text.replace("{size}", "{size} {units}"))
     with pytest.raises(UsageError, match="system toy: there is no command for the step units"):
         LadderRun(read_plan(tmp_path / "plan.toml"), tmp_path / "out", Host(pinned=()), print)
+
+
+def test_what_is_stated_counts_where_flops_are_not_known():
+    cost = StepCost(step="train a", done=False, start_minutes=3.0)
+    assert cost.minutes(1e12) == 3
+    assert math.isnan(cost.minutes(1e12, is_measured=True))
+    assert math.isnan(StepCost(step="train a", done=False).minutes(1e12))
