@@ -72,10 +72,10 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return the digests of the weights that generate, a trained vocoder's too, and a precision below float32."""
-        facts = self._checkpoint().facts
+        saved = self._checkpoint()
         rounded = {} if self.options.precision == "float32" else {"precision": self.options.precision}
-        weights = {"weights": facts["files"]["ema.safetensors"], **rounded}
-        return weights | vocoder_weights(self.options.vocoder or facts["settings"]["vocoder"])
+        weights = {"weights": saved.digest("ema"), **rounded}
+        return weights | vocoder_weights(self.options.vocoder or saved.facts["settings"]["vocoder"])
 
     def info(self) -> GeneratorInfo:
         """Return N, D and C of the checkpoint, and how each is counted; reads no weights."""
