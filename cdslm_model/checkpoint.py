@@ -137,11 +137,15 @@ def save_checkpoint(
     """
     half = half_folder(run, step)
     files: dict[str, str] = {}
-    for name, values in parts:
-        files |= write_part(half, run, step, name, values)
-        # Release before the next part is gathered
-        del values
-    return publish(run, step, {**facts, "format": FORMAT, "files": files}, keep=keep, protected=protected)
+    try:
+        for name, values in parts:
+            files |= write_part(half, run, step, name, values)
+            # Release before the next part is gathered
+            del values
+        return publish(run, step, {**facts, "format": FORMAT, "files": files}, keep=keep, protected=protected)
+    except TrainingError:
+        shutil.rmtree(half, ignore_errors=True)
+        raise
 
 
 def half_folder(run: Path, step: int) -> Path:
@@ -155,19 +159,18 @@ def half_folder(run: Path, step: int) -> Path:
     # a resumed run need not save at the same step
     for left in half.parent.glob(f".{_PATTERN}.part"):
         shutil.rmtree(left, ignore_errors=True)
-    with _removed_on_failure(run, step, half, 0):
+    with _with_reason(run, step, half, 0):
         half.mkdir(parents=True)
     return half
 
 
 @contextmanager
-def _removed_on_failure(run: Path, step: int, path: Path, needed: int) -> Iterator[None]:
-    """Remove the half of a checkpoint of which a file, of so many bytes, cannot be written, and state the reason."""
+def _with_reason(run: Path, step: int, path: Path, needed: int) -> Iterator[None]:
+    """State why a file of a checkpoint, of so many bytes, cannot be written."""
     folder = run / FOLDER / f"step-{step:09d}"
     try:
         yield
     except OSError as error:
-        shutil.rmtree(folder.with_name(f".{folder.name}.part"), ignore_errors=True)
         if not no_room(error):
             raise TrainingError(f"{folder}: cannot be written: {error}.{_others(folder)}") from error
         raise TrainingError(
@@ -190,7 +193,7 @@ def write_part(half: Path, run: Path, step: int, name: str, values: Mapping[str,
         TrainingError: It cannot be written; earlier checkpoints are untouched.
     """
     path = half / f"{name}.safetensors"
-    with _removed_on_failure(run, step, path, sum(tensor.nbytes for tensor in values.values())):
+    with _with_reason(run, step, path, sum(tensor.nbytes for tensor in values.values())):
         digest = save_tensors(path, values)
         # synced before the rename, which could otherwise reach the disk before the data does
         sync(path)
@@ -213,7 +216,7 @@ def publish(
     folder = run / FOLDER / f"step-{step:09d}"
     half = folder.with_name(f".{folder.name}.part")
     facts = {**record, "step": step}
-    with _removed_on_failure(run, step, half / FACTS, 0):
+    with _with_reason(run, step, half / FACTS, 0):
         write_json(half / FACTS, {**facts, "digest": _digest(facts)})
         sync(half)
         # a rename onto a folder that is not empty fails

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -69,11 +70,21 @@ def save_sharded(
         _agree(_exchanged(group, {"failure": failure}))
         record = _written(half, run, step, f"-{rank:05d}-of-{size:05d}", parts)
         records = _exchanged(group, record)
-        _agree(records)
+        try:
+            _agree(records)
+        except TrainingError:
+            # by the first alone, and only now: the others were still writing into it when one failed
+            if rank == 0:
+                shutil.rmtree(half, ignore_errors=True)
+            raise
         if rank == 0:
             files = {name: digest for own in records for name, digest in own["files"].items()}
             index = {**facts, "format": checkpoint.SHARDED_FORMAT, "files": files, "shards": _index(records)}
-            checkpoint.publish(run, step, index, protected=protected)
+            try:
+                checkpoint.publish(run, step, index, protected=protected)
+            except TrainingError:
+                shutil.rmtree(half, ignore_errors=True)
+                raise
     except RuntimeError as error:
         # of gloo: a process that ended cannot be waited for
         raise TrainingError(f"{run}: the checkpoint of step {step} is incomplete: another process ended") from error
