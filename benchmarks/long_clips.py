@@ -26,8 +26,9 @@ from cdslm_eval_phones.network import session
 from cdslm_eval_phones.per import phone_errors, text_phones
 
 from cdslm_eval.builtin.recognizers.fold import to_arpabet
-from cdslm_eval.core.audio import Clip, Samples, frame_levels_dbfs
+from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.core.degradation import add_noise, clip_rng
+from cdslm_eval.core.levels import frame_levels_dbfs
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.models import pause_cuts, silero_path, speech_probabilities
 

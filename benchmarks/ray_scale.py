@@ -1,27 +1,31 @@
 """Speed of the executor `ray`: its overhead next to `local`, two nodes next to one, and a million references.
 
-    python benchmarks/ray_scale.py overhead --audio DIR --clips 300 --rounds 3 --json benchmarks/results/ray-scale.json
-    python benchmarks/ray_scale.py nodes --audio DIR --clips 300 --rounds 3 --json benchmarks/results/ray-scale.json
+    python benchmarks/ray_scale.py overhead --audio DIR --clips 1280 --rounds 3 --json benchmarks/results/ray-scale.json
+    python benchmarks/ray_scale.py nodes --audio DIR --clips 1280 --rounds 3 --json benchmarks/results/ray-scale.json
     python benchmarks/ray_scale.py schedule --clips 1000000 --json benchmarks/results/ray-scale.json
 
 Clips are 10 s cut from the recordings under DIR, joined one after the other; without DIR they are `bench`'s own. Runs
 of the two kinds alternate, so that other work on the machine meets both; its load is recorded. Nodes are those of
-`ray.cluster_utils.Cluster`, real processes with their own schedulers on this machine. The rate of a run is that in the
-middle of it; start-up is stated apart. Processor seconds are those of all processes of the cluster.
+`ray.cluster_utils.Cluster`, real processes with their own schedulers on this machine, and none runs beside `local`. The
+rate of a run is that of the rows after the first group of every worker, to the last row; start-up is stated apart.
+Processor seconds are those of all processes of the cluster. Peaks of memory are of a fresh process each.
 """
 
 from __future__ import annotations
 
 import argparse
+import copy
 import itertools
 import json
-import math
+import multiprocessing
 import os
 import resource
 import statistics
+import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -29,6 +33,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any, ClassVar
 
+import cloudpickle
 import numpy as np
 import psutil
 import ray
@@ -51,6 +56,8 @@ from cdslm_eval.run.worker import Measured
 SECONDS = 10
 WAIT_S = 0.027  # phone-ctc on one core, with decoding
 RATE_HZ = 16_000
+GROUP_S = 0.05
+"""Within which a group of rows is taken: a worker sends the next 0.2 s later."""
 AUDIO = (".flac", ".ogg", ".opus", ".wav", ".mp3")
 
 
@@ -99,37 +106,78 @@ class Waits(Metric):
             yield {"seconds": clip.seconds}
 
 
+@dataclass
+class Clock:
+    """Counts the rows of a run as they arrive, in groups: those that were made before the count begins are left out.
+
+    Attributes:
+        workers: How many there are; the count begins when each has sent its first group.
+        first_s: When the first row arrived.
+        begin: Seconds and processor seconds when the count began; None before that.
+        begun: Rows that had arrived with the groups of that moment.
+        last_s, rows: When the last row arrived, and how many there were.
+        cpu: Processor seconds when the last task ended: those of workers that a cluster ends are lost with them.
+    """
+
+    workers: int
+    first_s: float = 0.0
+    begin: tuple[float, float] | None = None
+    begun: int = 0
+    last_s: float = 0.0
+    rows: int = 0
+    cpu: float = 0.0
+
+    def attach(self, executor: Executor) -> Executor:
+        """Return a copy of an executor whose events are counted."""
+        counted = copy.copy(executor)
+        run = executor.run
+
+        def timed(*arguments: Any) -> Iterator[Produced | Finished | Lost]:
+            tasks: set[int] = set()
+            for event in run(*arguments):
+                if isinstance(event, Produced) and isinstance(event.value, Measured):
+                    tasks.add(event.ident)
+                    self._count(len(tasks))
+                elif isinstance(event, Finished):
+                    self.cpu = processor_s()
+                yield event
+
+        counted.run = timed  # type: ignore[method-assign]
+        return counted
+
+    def _count(self, tasks: int) -> None:
+        now = time.perf_counter()
+        self.rows, self.last_s, self.first_s = self.rows + 1, now, self.first_s or now
+        if self.begin is None and tasks >= self.workers:
+            self.begin = now, processor_s()
+        if self.begin is not None and now - self.begin[0] < GROUP_S:
+            self.begun = self.rows
+
+
 def measured(
-    executor: Executor, jobs: int, folder: Path, metric: str | type[Metric] = "pjsd"
+    executor: Executor, workers: int, folder: Path, metric: str | type[Metric] = "pjsd"
 ) -> tuple[dict[str, Any], list[Outcome]]:
     """Measure a metric's rows of all clips into a new store; return the times, and the rows."""
     host = Host()
     recognizer = host.make("recognizer", "phone-ctc")
     clips = ClipSet.open(folder)
-    # the middle of the run: every worker has opened its models by then, and none waits for work
-    begin, end = 0.4 * len(clips), 0.9 * len(clips)
-    first: list[float] = []
-    marks: list[tuple[float, float, int]] = []
-
-    def note(done: int, _: int) -> None:
-        first.extend([time.perf_counter()] if done and not first else [])
-        if done >= (begin, end, math.inf)[len(marks)]:
-            marks.append((time.perf_counter(), processor_s(), done))
-
+    clock = Clock(workers)
     with tempfile.TemporaryDirectory() as name, Store(Path(name) / "s.cdslm") as store:
-        runner = Runner(store, executor, recognizer, jobs=jobs)
+        runner = Runner(store, clock.attach(executor), recognizer, jobs=workers)
         metric = host.resolve("metric", metric)
         start = time.perf_counter()
-        (rows,) = runner.run([Request(clips, (metric,))], note)
+        (rows,) = runner.run([Request(clips, (metric,))])
         wall = time.perf_counter() - start
         outcomes = list(rows.outcomes(metric))
     assert all(outcome.status == "ok" for outcome in outcomes)
-    (from_s, from_cpu, begun), (to_s, to_cpu, done) = marks
+    assert clock.begin is not None
+    from_s, from_cpu = clock.begin
+    share = (clock.rows - clock.begun) / clock.rows
     facts = {
         "wall_s": wall,
-        "first_s": first[0] - start,
-        "clips_per_s": (done - begun) / (to_s - from_s),
-        "cpu_ms_per_clip": 1000 * (to_cpu - from_cpu) / (done - begun),
+        "first_s": clock.first_s - start,
+        "clips_per_s": share * len(clips) / (clock.last_s - from_s),
+        "cpu_ms_per_clip": 1000 * (clock.cpu - from_cpu) / (share * len(clips)),
         "load": os.getloadavg()[0],
     }
     return {key: round(value, 3) for key, value in facts.items()}, outcomes
@@ -171,16 +219,14 @@ def median(times: list[dict[str, Any]], key: str) -> float:
 
 
 def overhead(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
-    """Compare one worker of `ray` with one of `local`."""
-    with cluster_of(1) as address:
-        executor = RayExecutor(RayOptions(address=address))
-        times, equal = alternated(
-            {
-                "local": lambda: measured(LocalExecutor(), 1, folder),
-                "ray": lambda: measured(executor, 1, folder),
-            },
-            arguments.rounds,
-        )
+    """Compare one worker of `ray` with one of `local`; the cluster runs for its own turns alone."""
+
+    def on_cluster() -> tuple[dict[str, Any], list[Outcome]]:
+        with cluster_of(1) as address:
+            return measured(RayExecutor(RayOptions(address=address)), 1, folder)
+
+    runs: dict[str, Run] = {"local": lambda: measured(LocalExecutor(), 1, folder), "ray": on_cluster}
+    times, equal = alternated(runs, arguments.rounds)
     rates = {name: median(facts, "clips_per_s") for name, facts in times.items()}
     return {
         "runs": times,
@@ -201,7 +247,7 @@ def nodes(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
         for name, metric in (("waiting", Waits), ("recognition", "pjsd")):
             runs: dict[str, Run] = {
                 "1 node": partial(measured, one, 1, folder, metric),
-                "2 nodes": partial(measured, two, 1, folder, metric),
+                "2 nodes": partial(measured, two, 2, folder, metric),
             }
             times, equal = alternated(runs, arguments.rounds)
             ratio = median(times["2 nodes"], "clips_per_s") / median(times["1 node"], "clips_per_s")
@@ -252,27 +298,35 @@ class Answering(RayExecutor):
 def schedule(arguments: argparse.Namespace, folder: Path) -> dict[str, Any]:
     """Hand references out to two workers through a whole run; for a tenth of them a row each is taken back as well."""
     result: dict[str, Any] = {}
+    parts = {"handed out": (False, arguments.clips), "handed out, a row each stored": (True, arguments.clips // 10)}
+    for name, (rows, count) in parts.items():
+        # the peak of memory is that of a process's whole life
+        with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as fresh:
+            result[name] = fresh.submit(scheduled, count, rows, folder).result()
+        print(name, result[name], flush=True)
+    return result
+
+
+def scheduled(count: int, rows: bool, folder: Path) -> dict[str, float]:
+    """Hand references out; return what it took this process, which does nothing else."""
+    # a spawned process knows this file by a name that actors cannot import
+    cloudpickle.register_pickle_by_value(sys.modules[__name__])
     host = Host()
     metric, recognizer = host.make("metric", "pjsd"), host.make("recognizer", "phone-ctc")
-    paths = (str(folder / f"{number:07d}.flac") for number in range(arguments.clips))
-    whole = ClipSet("references", tuple(Source(f"{number:07d}", path) for number, path in enumerate(paths)), "")
-    with cluster_of(2) as address:
-        parts = {"handed out": (False, whole), "handed out, a row each stored": (True, whole[: len(whole) // 10])}
-        for name, (rows, clips) in parts.items():
-            executor = Answering(RayOptions(address=address))
-            executor.rows = rows
-            start, cpu = time.perf_counter(), time.process_time()
-            with Store(folder / f"{rows}.cdslm") as store:
-                Runner(store, executor, recognizer).run([Request(clips, (metric,))])
-            result[name] = {
-                "references": len(clips),
-                "wall_s": round(time.perf_counter() - start, 1),
-                "driver_cpu_s": round(time.process_time() - cpu, 1),
-                "driver_peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
-                "load": round(os.getloadavg()[0], 1),
-            }
-            print(name, result[name], flush=True)
-    return result
+    paths = (str(folder / f"{number:07d}.flac") for number in range(count))
+    clips = ClipSet("references", tuple(Source(f"{number:07d}", path) for number, path in enumerate(paths)), "")
+    with cluster_of(2) as address, Store(folder / f"{rows}.cdslm") as store:
+        executor = Answering(RayOptions(address=address))
+        executor.rows = rows
+        start, cpu = time.perf_counter(), time.process_time()
+        Runner(store, executor, recognizer).run([Request(clips, (metric,))])
+        return {
+            "references": count,
+            "wall_s": round(time.perf_counter() - start, 1),
+            "driver_cpu_s": round(time.process_time() - cpu, 1),
+            "driver_peak_gb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9, 2),
+            "load": round(os.getloadavg()[0], 1),
+        }
 
 
 MODES: dict[str, Callable[[argparse.Namespace, Path], dict[str, Any]]] = {

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cdslm_eval import api
-from cdslm_eval.core.errors import EvalError, UsageError
+from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.printable import printable
 from cdslm_eval.ladder.rows import as_csv, estimate_columns
 from cdslm_eval.results.score_result import ScoreResult
@@ -124,7 +124,7 @@ class CheckpointScores:
         """Do as `score` with clips that are made first; a failure of either is logged, and None returned."""
         try:
             return self.score(make(), **facts)
-        except (EvalError, RuntimeError, OSError, ValueError) as error:
+        except Exception as error:  # noqa: BLE001 - a model, a plugin and a tracker may raise anything
             # hours of training are worth more than one row
             what = printable(f"{type(error).__name__}: {error}")
             _logger.warning("step %s was not scored: %s", facts.get("step"), what)

@@ -54,8 +54,11 @@ def test_a_failed_score_is_logged_and_does_not_end_the_training(scores, logged, 
     with caplog.at_level(logging.WARNING, "cdslm_eval"):
         assert scores.attempt(explode, step=3, tokens=1) is None
         assert scores.attempt(lambda: "no/such/folder", step=4, tokens=1) is None
+        # such as a tracker or a model of somebody else raises
+        assert scores.attempt(lambda: {}["clips"], step=5, tokens=1) is None
     assert "step 3 was not scored: RuntimeError: out of memory" in caplog.text
     assert "step 4 was not scored: UsageError" in caplog.text
+    assert "step 5 was not scored: KeyError: 'clips'" in caplog.text
     assert scores.rows() == []
     assert logged == []
 

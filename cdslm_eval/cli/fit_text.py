@@ -147,7 +147,7 @@ def predictions_text(predictions: Predictions) -> str:
 
 def _flags(flags: Iterable[Flag]) -> str:
     lines = [f"  {'!' if flag.doubt else '-'} {flag.name}: {flag.sentence}" for flag in flags]
-    return "\n".join(["Flags (!: forbids trust):", *lines]) if lines else ""
+    return "\n".join(["Flags (!: forbids trust in what it names):", *lines]) if lines else ""
 
 
 def _data(study: Study) -> str:

@@ -15,7 +15,7 @@ from cdslm_eval.cli.score import JobsOption
 from cdslm_eval.core.printable import printable, printable_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Sequence
 
     from cdslm_eval.ladder import LadderRun, SampledPoint
     from cdslm_eval.ladder.plan import Fit
@@ -74,20 +74,24 @@ def ladder(
     run.prepare()
     check_bounds(run)
     metrics = run.metrics()
-    sampled, failures = _train(run, metrics, jobs)
+    sampled, without, failures = _train(run, metrics, jobs)
     if not sampled:
         raise EvalError(f"{run.plan.name}: no model was trained: {failures[0]}")
-    result = _score(run, sampled, metrics, jobs)
+    generated = [clips for clips in sampled if clips.name not in without]
+    result = _score(run, generated, metrics, jobs) if generated else None
     table = _write(run, sampled, result, as_json)
-    fits = [_fit(table, *wanted, out / "fit") for wanted in _fits(run, result)]
-    typer.echo(f"table: {table}\nscores: {out / 'scores.json'}\nreport: {out / 'report' / 'index.html'}")
+    fits = [_fit(table, *wanted, out / "fit") for wanted in _fits(run, sampled)]
+    typer.echo(f"table: {table}")
+    if result:
+        typer.echo(f"scores: {out / 'scores.json'}\nreport: {out / 'report' / 'index.html'}")
     for line in filter(None, fits):
         typer.echo(printable_lines(line))
     if failures:
         count = len(run.rows())
+        lacking = [f"{count - len(sampled)} of {count} models are not in the table"] if len(sampled) < count else []
+        lacking += [f"{len(without)} of {count} have no clips, and no metric in the table"] if without else []
         raise EvalError(
-            f"{run.plan.name}: {count - len(sampled)} of {count} models are not in the table; the same command tries "
-            f"them again. {'; '.join(failures)}"
+            f"{run.plan.name}: {', and '.join(lacking)}; the same command tries them again. {'; '.join(failures)}"
         )
 
 
@@ -98,13 +102,13 @@ def _show_costs(run: LadderRun, tflops: float | None) -> None:
     from cdslm_eval.ladder.planned import leave_out
 
     measured, count = measured_rate(run)
-    rate, source = measured, f"measured on {count} runs"
+    rate, source, is_measured = measured, f"measured on {count} runs", tflops is None and count > 0
     if tflops is not None:
         rate, source = tflops * 1e12, "--tflops"
     elif not count and run.plan.tflops is not None:
         rate, source = run.plan.tflops * 1e12, "the plan's"
     omitted, _ = leave_out(run)
-    grid = cost_grid(step_costs(run), rate, source)
+    grid = cost_grid(step_costs(run), rate, source, is_measured=is_measured)
     typer.echo(grid_table(grid))
     notes = [f"{name} is left out: {why}." for name, why in omitted.items()]
     for note in (*grid.notes, *notes):
@@ -123,8 +127,13 @@ def _places(options: list[str]) -> dict[str, str]:
     return pairs
 
 
-def _train(run: LadderRun, metrics: list[str], jobs: int) -> tuple[list[SampledPoint], list[str]]:
-    """Train every model, and score each as soon as it is there; return them in the plan's order, and what failed."""
+def _train(run: LadderRun, metrics: list[str], jobs: int) -> tuple[list[SampledPoint], set[str], list[str]]:
+    """Train every model, and score each as soon as it is there.
+
+    Returns:
+        The rows of the table in the plan's order; the names of those that have no clips; and what failed. A model
+        whose clips cannot be made keeps its row, or fits of the loss would lack the models that train worst.
+    """
     from cdslm_eval import api
     from cdslm_eval.core.errors import EvalError, UsageError
     from cdslm_eval.ladder import SampledPoint, train
@@ -133,6 +142,7 @@ def _train(run: LadderRun, metrics: list[str], jobs: int) -> tuple[list[SampledP
     reference = run.reference()
     finished: list[SampledPoint] = []
     estimates: list[Estimate] = []
+    without: set[str] = set()
     failures: list[str] = []
     for outcome in train(run):
         failures += [outcome.error] if outcome.error else []
@@ -145,29 +155,30 @@ def _train(run: LadderRun, metrics: list[str], jobs: int) -> tuple[list[SampledP
             except EvalError as error:
                 failures.append(f"{sampled.name}: {error}")
                 common.note(f"{sampled.name} failed: {error}")
-                continue
-            early = api.score(
-                [clips],
-                reference,
-                metrics,
-                recognizer=run.plan.score.recognizer,
-                store=run.out / "store.cdslm",
-                jobs=jobs,
-                seed=run.plan.seed,
-                # neither is a column, and warnings come with the whole table
-                channel=False,
-                real_row=False,
-                note=lambda _: None,
-            )
+                without.add(sampled.name)
+            else:
+                early = api.score(
+                    [clips],
+                    reference,
+                    metrics,
+                    recognizer=run.plan.score.recognizer,
+                    store=run.out / "store.cdslm",
+                    jobs=jobs,
+                    seed=run.plan.seed,
+                    # neither is a column, and warnings come with the whole table
+                    channel=False,
+                    real_row=False,
+                    note=lambda _: None,
+                )
+                estimates += early.estimates
+                values = [f"{estimate.name} {estimate.headline()}" for estimate in early.estimates[:6]]
+                loss = sampled.trained.result["val_loss"]
+                common.note(f"{sampled.name}: val_loss {loss:.5g}, {', '.join(values)}")
             finished.append(sampled)
-            estimates += early.estimates
-            values = [f"{estimate.name} {estimate.headline()}" for estimate in early.estimates[:6]]
-            loss = sampled.trained.result["val_loss"]
-            common.note(f"{sampled.name}: val_loss {loss:.5g}, {', '.join(values)}")
             # so that the table can be looked at while the rest is trained
             common.write_text(str(run.out / "runs.csv"), as_csv(run_rows(finished, estimates)))
     places = {name: place for place, name in enumerate(run.rows())}
-    return sorted(finished, key=lambda sampled: places[sampled.name]), failures
+    return sorted(finished, key=lambda sampled: places[sampled.name]), without, failures
 
 
 def _score(run: LadderRun, finished: list[SampledPoint], metrics: list[str], jobs: int) -> ScoreResult:
@@ -190,27 +201,35 @@ def _score(run: LadderRun, finished: list[SampledPoint], metrics: list[str], job
     return result
 
 
-def _write(run: LadderRun, finished: list[SampledPoint], result: ScoreResult, as_json: str) -> Path:
+def _write(run: LadderRun, finished: list[SampledPoint], result: ScoreResult | None, as_json: str) -> Path:
+    """Write the table, and the scores where there are clips."""
     from cdslm_eval.ladder.rows import as_csv, run_rows
 
     table = run.out / "runs.csv"
-    common.write_text(str(table), as_csv(run_rows(finished, result.estimates)))
-    common.write_json(str(run.out / "scores.json"), result.as_json())
+    common.write_text(str(table), as_csv(run_rows(finished, result.estimates if result else ())))
+    scores = result.as_json() if result else None
+    if scores:
+        common.write_json(str(run.out / "scores.json"), scores)
     if as_json:
-        runs = [{"run": sampled.name, **dict(sampled.sampling), **sampled.trained.result} for sampled in finished]
-        common.write_json(as_json, {"plan": run.plan.name, "runs": runs, "scores": result.as_json()})
+        runs = [
+            {"run": row.trained.point.name, "row": row.name, **dict(row.sampling), **row.trained.result}
+            for row in finished
+        ]
+        common.write_json(as_json, {"plan": run.plan.name, "runs": runs, "scores": scores})
     return table
 
 
-def _fits(run: LadderRun, result: ScoreResult) -> Iterator[tuple[str, Fit, Sampling]]:
-    """Yield system, fit and values of the axes of every fit; what generation does not change is fitted once."""
+def _fits(run: LadderRun, finished: Sequence[SampledPoint]) -> Iterator[tuple[str, Fit, Sampling]]:
+    """Yield system, fit and values of the axes of every fit; what training provides is fitted once."""
     from cdslm_eval.ladder.points import samplings
+    from cdslm_eval.ladder.rows import run_rows
 
-    measured = {estimate.name for estimate in result.estimates}
+    # without estimates, the rows have the columns of the trainings alone
+    of_training = {name for row in run_rows(finished, ()) for name in row}
     for fit in run.plan.fit:
         for family in run.plan.systems:
             combinations = samplings(run.plan, family)
-            for sampling in combinations if fit.metric in measured else combinations[:1]:
+            for sampling in combinations[:1] if fit.metric in of_training else combinations:
                 yield family.name, fit, sampling
 
 

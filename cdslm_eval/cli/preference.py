@@ -38,8 +38,12 @@ def preference(
         str, typer.Option("--layout", help="Of a folder: auto, manifest, sblimp, salmon or storycloze.")
     ] = "auto",
     per_second: Annotated[
-        bool, typer.Option("--per-second", help="Compare scores per second, for clips of different lengths.")
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--per-second/--total",
+            help="Compare scores per second (default of released sets), or totals (of clips of one length).",
+        ),
+    ] = None,
     store: Annotated[
         Path | None, typer.Option("--store", help="File of the scores; a repeated command computes none twice.")
     ] = None,
@@ -56,9 +60,10 @@ def preference(
     if json_to != "-":
         common.write_text("-", "\n".join(result.lines()) + "\n")
     lost = {}
-    for entry in result.accuracies:
-        own = entry.accuracy
-        lost[entry.system, entry.kind] = own.n_failed / max(1, own.n_failed + own.n_scored)
+    for (system, kind), entries in result.by_kind().items():
+        # each kind of score counts all pairs that failed, as these have none
+        failed = max(entry.accuracy.n_failed for entry in entries)
+        lost[system, kind] = failed / max(1, failed + sum(entry.accuracy.n_scored for entry in entries))
     over = [f"{system}, {kind}: {share:.0%}" for (system, kind), share in lost.items() if share > fail_budget]
     if over:
         common.problem(f"over the failure budget of pairs that could not be compared: {'; '.join(over)}")
@@ -87,6 +92,7 @@ def make_pairs(
         count=count,
         seed=seed,
         ignore_columns=common.listed(ignore_columns),
+        note=common.note,
         progress=True,
     )
     typer.echo(str(manifest))

@@ -1,4 +1,4 @@
-"""Reads untrusted audio, resamples it, measures its level, and carries it as a `Clip`."""
+"""Reads untrusted audio, resamples it, and carries it as a `Clip`."""
 
 from __future__ import annotations
 
@@ -19,25 +19,20 @@ from cdslm_eval.core.descriptors import silenced
 from cdslm_eval.core.errors import AudioError
 from cdslm_eval.core.opened import check_streamed, opened_audio
 from cdslm_eval.core.packed import Packed
-from cdslm_eval.core.spans import OVERSHOOT_S, Span
+from cdslm_eval.core.spans import Span, check_span_end
 
 __all__ = [
     "AUDIO_SUFFIXES",
     "MAX_CHANNELS",
     "MAX_SECONDS",
-    "SILENCE_DBFS",
     "Clip",
     "Decoded",
     "Samples",
     "as_samples",
-    "check_span_end",
     "checked_rate",
     "content_digest",
     "content_hash",
     "flac_bytes",
-    "frame_levels_dbfs",
-    "is_silent",
-    "level_dbfs",
     "read_audio",
     "read_blocks",
     "resample",
@@ -54,8 +49,6 @@ MAX_CHANNELS = 64
 LOUDEST = 16.0
 """Largest sample that is taken for sound, 24 dB over full scale: integers in floats are not."""
 RATES_HZ = (1_000, 768_000)
-SILENCE_DBFS = -70.0
-"""Level under which a whole clip counts as silent (digital silence, dither and idle noise of 16-bit converters)."""
 
 _READABLE = (
     "aif aifc aiff au avr caf flac gsm htk iff ircam m1a mat mp1 mp2 mp3 mpc nist oga ogg opus paf pvf "
@@ -269,23 +262,6 @@ def seek_span(file: Any, span: Span) -> int | None:
     return None if stop is None else max(1, stop - start)
 
 
-def check_span_end(span: Span, wanted: int, frames: int, rate_hz: int) -> None:
-    """Return where a recording has all of a span, but for rounding.
-
-    Args:
-        span: The span.
-        wanted: Samples that it has.
-        frames: Samples of it that were read.
-        rate_hz: Rate of the recording.
-
-    Raises:
-        AudioError: The span ends after its recording.
-    """
-    if wanted - frames > OVERSHOOT_S * rate_hz:
-        end_s = span.start_s + frames / rate_hz
-        raise AudioError(f"ends at {span.end_s:g} s, but its recording at {end_s:.2f} s")
-
-
 def _mono(block: npt.NDArray[np.float32]) -> Samples:
     """Return the mean of channels `[samples, channels]`."""
     # float64 mean: summing two full-scale float32 channels must not lose their last bits
@@ -378,41 +354,6 @@ def resample_blocks(blocks: Iterable[Samples], from_hz: int, to_hz: int) -> Iter
     for block in blocks:
         yield stream.resample_chunk(block)
     yield stream.resample_chunk(np.zeros(0, np.float32), last=True)
-
-
-def level_dbfs(samples: Samples) -> float:
-    """Return the RMS level in dBFS (a full-scale square wave is 0 dBFS); -inf for digital silence or no samples."""
-    if len(samples) == 0:
-        return -np.inf
-    power = float(np.mean(np.square(samples, dtype=np.float64)))
-    return 10.0 * float(np.log10(power)) if power > 0 else -np.inf
-
-
-def frame_levels_dbfs(samples: Samples, rate_hz: int, frame_s: float = 0.02) -> npt.NDArray[np.float64]:
-    """Return the RMS level in dBFS of adjacent frames.
-
-    Args:
-        samples: float32 `[samples]`.
-        rate_hz: Their rate.
-        frame_s: Frame length in seconds; a last frame that is shorter than half of it is left out.
-
-    Returns:
-        float64 `[frames]`, -200 for digital silence.
-    """
-    size = max(1, round(frame_s * rate_hz))
-    if len(samples) == 0:
-        return np.zeros(0)
-    starts = np.arange(0, len(samples), size)
-    lengths = np.minimum(size, len(samples) - starts)
-    power = np.add.reduceat(np.square(samples, dtype=np.float64), starts) / lengths
-    keep = (lengths * 2 >= size) | (starts == 0)
-    levels: npt.NDArray[np.float64] = 10.0 * np.log10(np.maximum(power[keep], 1e-20))
-    return levels
-
-
-def is_silent(samples: Samples, threshold_dbfs: float = SILENCE_DBFS) -> bool:
-    """Return whether the whole clip lies under `threshold_dbfs` (RMS)."""
-    return level_dbfs(samples) < threshold_dbfs
 
 
 def flac_bytes(samples: Samples, rate_hz: int) -> bytes:

@@ -6,13 +6,14 @@ import os
 
 import numpy as np
 
-from cdslm_eval.core.audio import MAX_CHANNELS, MAX_SECONDS, RATES_HZ, Samples, check_span_end, seek_span
+from cdslm_eval.core.audio import MAX_CHANNELS, MAX_SECONDS, RATES_HZ, Samples, seek_span
 from cdslm_eval.core.completeness import truncation
 from cdslm_eval.core.descriptors import silenced
 from cdslm_eval.core.errors import AudioError
 from cdslm_eval.core.opened import check_streamed, opened_audio
 from cdslm_eval.core.regular import check_regular
 from cdslm_eval.core.sources import Source
+from cdslm_eval.core.spans import check_span_end
 
 __all__ = ["read_channels", "same_sound"]
 

@@ -39,8 +39,8 @@ class Packed(ABC):
 
     @property
     @abstractmethod
-    def length(self) -> int:
-        """Size in bytes; 0 where it is not known before it is read."""
+    def length(self) -> int | None:
+        """Size in bytes; None where it is not known before it is read."""
 
     @abstractmethod
     def read(self, path: Path | str) -> bytes:
@@ -135,9 +135,8 @@ class ParquetCell(Packed):
     _FRAGMENT: ClassVar[re.Pattern[str]] = re.compile(rf"#row=(\d{{1,9}}),(\d{{1,9}}),(\w+){_VERSION}")
 
     @property
-    def length(self) -> int:
+    def length(self) -> None:
         """Not known before the row group is read."""
-        return 0
 
     def __str__(self) -> str:
         """Return the cell as a fragment, such as "#row=0,12,audio"."""

@@ -63,8 +63,8 @@ class Source(NamedTuple):
         return (self.address,) if self.reference is None else (self.address, Address(self.reference))
 
     @property
-    def bytes(self) -> int:
-        """Size of the clip where it lies; 0 where it cannot be found out."""
+    def bytes(self) -> int | None:
+        """Size of the clip where it lies, for a part of a recording at most; None where it is not known."""
         if self.decoded is not None:
             return self.decoded.samples.nbytes
         try:
@@ -72,12 +72,13 @@ class Source(NamedTuple):
                 size = self.packed.length
             else:
                 # the size of an object is a request, which for a million of them takes an hour
-                size = 0 if is_remote(self.path) else Path(self.path).stat().st_size
+                size = None if is_remote(self.path) else Path(self.path).stat().st_size
         except (OSError, ValueError):  # ValueError: a name that no file can have
-            return 0
+            return None
         if self.span is None or self.span.end_s is None:
             return size
-        return min(size, int((self.span.end_s - self.span.start_s) * _BYTES_A_SECOND))
+        most = int((self.span.end_s - self.span.start_s) * _BYTES_A_SECOND)
+        return most if size is None else min(size, most)
 
     def digest_of(self, digest: str) -> str:
         """Return the digest of the clip, from that of its decoded file."""

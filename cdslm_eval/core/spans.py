@@ -7,9 +7,10 @@ import re
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from cdslm_eval.core.errors import AudioError
 from cdslm_eval.core.packed import Packed
 
-__all__ = ["OVERSHOOT_S", "Address", "Span"]
+__all__ = ["OVERSHOOT_S", "Address", "Span", "check_span_end"]
 
 OVERSHOOT_S = 0.01
 """Longest end beyond a recording that counts as rounding: times are often written to hundredths of a second."""
@@ -108,3 +109,20 @@ class Address(NamedTuple):
         archive, mark, fragment = path.rpartition("#")
         packed, rest = Packed.split(mark + fragment)
         return cls(path, span) if packed is None or rest else cls(archive, f"{packed}{span}")
+
+
+def check_span_end(span: Span, wanted: int, frames: int, rate_hz: int) -> None:
+    """Refuse a span that its recording does not have all of, but for rounding.
+
+    Args:
+        span: The span.
+        wanted: Samples that it has.
+        frames: Samples of it that were read.
+        rate_hz: Rate of the recording.
+
+    Raises:
+        AudioError: The span ends after its recording.
+    """
+    if wanted - frames > OVERSHOOT_S * rate_hz:
+        end_s = span.start_s + frames / rate_hz
+        raise AudioError(f"ends at {span.end_s:g} s, but its recording at {end_s:.2f} s")

@@ -30,6 +30,7 @@ class StepCost:
         parameters, steps, epochs: Of a model to train.
         flops: Of its training, of a branch those beyond the smaller budgets' of its run; of the network in generation.
         further_minutes: What the plan states beyond these FLOPs.
+        start_minutes: Likewise of a training command, whose time a rate that was measured here has in it.
         bytes: On disk, at the step's end; of a branch likewise.
         problem: Why it says nothing about scaling: too few steps, too many epochs.
     """
@@ -41,15 +42,22 @@ class StepCost:
     steps: float = math.nan
     epochs: float = math.nan
     further_minutes: float = math.nan
+    start_minutes: float = 0.0
     bytes: float = math.nan
     problem: str = ""
 
-    def minutes(self, rate: float) -> float:
-        """Return the minutes of a step at a rate in FLOP/s; NaN where they are not known."""
+    def minutes(self, rate: float, *, is_measured: bool = False) -> float:
+        """Return the minutes of a step; NaN where they are not known.
+
+        Args:
+            rate: In FLOP/s.
+            is_measured: Whether it is that of training commands as a whole, so that their starts are in it.
+        """
         if math.isnan(self.flops):
             return self.further_minutes
         further = 0.0 if math.isnan(self.further_minutes) else self.further_minutes
-        return self.flops / rate / 60 + further if rate > 0 else math.nan
+        start = 0.0 if is_measured else self.start_minutes
+        return self.flops / rate / 60 + further + start if rate > 0 else math.nan
 
 
 def step_costs(run: LadderRun) -> list[StepCost]:
@@ -64,9 +72,11 @@ def step_costs(run: LadderRun) -> list[StepCost]:
     ask_ahead(run, run.trainings)
     for training in run.trainings:
         costs += _training_costs(run, training)
+    # controls have no network: what the plan states of a set of clips is all that is known
+    minutes = run.plan.generate.minutes or math.nan
     for name, control in run.controls().items():
         made = (run.control_folder(control) / MANIFEST).is_file()
-        costs.append(StepCost(step=f"generate {name}", done=made))
+        costs.append(StepCost(step=f"generate {name}", done=made, further_minutes=minutes))
     score = run.plan.score
     minutes = math.nan if score.minutes is None else score.minutes
     costs.append(StepCost(step=f"score {', '.join(score.metrics)}", done=False, further_minutes=minutes))
@@ -101,7 +111,7 @@ def _training_costs(run: LadderRun, training: Training) -> Iterator[StepCost]:
             step=f"train {point.name}",
             done=finished is not None,
             problem=problem(point, facts),
-            further_minutes=family.minutes if count == 1 else 0.0,
+            start_minutes=family.minutes if count == 1 else 0.0,
             **{**own, **{name: so_far[name] - before[name] for name in before}},
         )
         before = so_far
@@ -142,27 +152,29 @@ def measured_rate(run: LadderRun) -> tuple[float, int]:
     return (flops / seconds if seconds > 0 else math.nan), count
 
 
-def cost_grid(costs: Sequence[StepCost], rate: float, rate_from: str) -> Grid:
+def cost_grid(costs: Sequence[StepCost], rate: float, rate_from: str, *, is_measured: bool = False) -> Grid:
     """Return the costs as a table with the sum of what is left.
 
     Args:
         costs: As `step_costs` returns them.
         rate: FLOP/s; NaN where it is not known.
         rate_from: Where the rate comes from, for the note.
+        is_measured: Whether it was measured on this ladder's training commands as a whole, with their starts.
     """
+    minutes = {cost.step: cost.minutes(rate, is_measured=is_measured) for cost in costs}
     rows = []
     for cost in costs:
         state = "done" if cost.done else "to do"
         cells = (_short(cost.parameters), _short(cost.flops), _short(cost.steps), _short(cost.epochs))
-        rows.append((state, cost.step, *cells, _short(cost.minutes(rate)), _size(cost.bytes)))
+        rows.append((state, cost.step, *cells, _short(minutes[cost.step]), _size(cost.bytes)))
     left = [cost for cost in costs if not cost.done]
     problems = [f"{cost.step}: {cost.problem}." for cost in costs if cost.problem]
     for what, steps in (*((f"{name}, in all", _of_kind(left, name)) for name in _KINDS), ("left to do", left)):
-        sums = (_sum(c.flops for c in steps), _sum(c.minutes(rate) for c in steps), _sum(c.bytes for c in steps))
+        sums = (_sum(c.flops for c in steps), _sum(minutes[c.step] for c in steps), _sum(c.bytes for c in steps))
         rows.append(("", what, "", _short(sums[0]), "", "", _short(sums[1]), _size(sums[2])))
     note = (
         f"Minutes of one device: FLOPs of training and generating at {rate / 1e12:.3g} TFLOP/s ({rate_from}), and what "
-        "the plan states beyond them."
+        f"the plan states beyond them{', but the starts of training, which the rate has in it' if is_measured else ''}."
     )
     if not rate > 0:
         note = "Minutes: not known before a model is trained here; name a rate with --tflops."

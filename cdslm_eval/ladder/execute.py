@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shlex
 import shutil
 import subprocess
@@ -26,6 +27,7 @@ from cdslm_eval.ladder.points import (
     sampled_name,
     samplings,
 )
+from cdslm_eval.ladder.rows import PARTS
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.run.generation import GenerationRequest, generate_into
 
@@ -49,7 +51,7 @@ class LadderRun:
         announcements: What training commands announced of themselves, by run folder.
 
     Raises:
-        UsageError: A required system is not installed, or none is.
+        UsageError: A required system is not installed, or none is; or an axis has the name of a metric's column.
     """
 
     def __init__(self, plan: Plan, out: Path, host: Host, log: Callable[[str], None]) -> None:
@@ -65,6 +67,7 @@ class LadderRun:
         if not self.plan.systems:
             raise UsageError(f"{plan.name}: none of its systems is installed here")
         self.trainings = ladder_trainings(self.plan)
+        self._check_axes()
         self._note_shared_reference()
 
     def omit(self, names: frozenset[str]) -> None:
@@ -182,6 +185,21 @@ class LadderRun:
             generate_into(self.host, request, folder)
         return ClipSet.open(folder, name=name)
 
+    def _check_axes(self) -> None:
+        """Refuse an axis with the name of a column of a metric: the value would replace it, row by row."""
+        score = self.plan.score
+        for spec in (*score.metrics, *score.if_installed):
+            registered = self.host.registered("metric").get(spec.partition(":")[0])
+            values = getattr(registered.component, "statistics", {}) if registered else {}
+            # pjsd_2_corrected: a value, its order and a part of it
+            columns = re.compile(rf"({'|'.join(map(re.escape, values))})(_\d+)?(_({'|'.join(PARTS)}))?")
+            for axis in self.plan.generate.axes:
+                if values and columns.fullmatch(axis):
+                    raise UsageError(
+                        f"{self.plan.name}: generate.axes.{axis}: the metric {spec} has a column of this name; use "
+                        "another name"
+                    )
+
     def _note_shared_reference(self) -> None:
         """Say so where the reference is speech that training watches: what is chosen by it looks better on it."""
         reference = self.plan.score.reference
@@ -201,11 +219,15 @@ class LadderRun:
 
     def clips_folder(self, point: LadderPoint, sampling: Sampling = ()) -> Path:
         """Return the folder of what a model generates."""
-        clips = self.plan.generate
-        template = self.generator_spec(point, sampling, "{run}") if sampling else point.family.generator
-        key = _digest([template, str(clips.prompts), str(clips.count), str(clips.seconds)])
+        key = self._clips_key(self.generator_spec(point, sampling, "{run}"))
         branch = f"-{point.budget:.3g}" if point.family.is_branched else ""
         return self.run_folder(self._training_of(point)).parent / f"clips{branch}-{key}"
+
+    def _clips_key(self, spec: str) -> str:
+        """Return what distinguishes the clips of a generator: its options, prompts by their place, and the seed."""
+        clips = self.plan.generate
+        prompts = self._place(clips.prompts or "")
+        return _digest([spec, prompts, str(clips.count), str(clips.seconds), str(self.plan.seed)])
 
     def _training_of(self, point: LadderPoint) -> Training:
         return next(training for training in self.trainings if point in training.points)
@@ -213,7 +235,7 @@ class LadderRun:
     def control_folder(self, control: str) -> Path:
         """Return the folder of what a control generates."""
         spec = self._one(control, {})
-        return self.out / "controls" / f"{spec.partition(':')[0]}-{_digest([spec, str(self.plan.generate)])}"
+        return self.out / "controls" / f"{spec.partition(':')[0]}-{self._clips_key(spec)}"
 
     def train_command(self, training: Training, run: str, device: str = "DEVICE") -> list[str]:
         """Return the words of a training command, with the folder of its run and its device."""

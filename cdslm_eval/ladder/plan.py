@@ -13,14 +13,18 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_valida
 
 from cdslm_eval.core import defaults
 from cdslm_eval.core.errors import UsageError, did_you_mean
+from cdslm_eval.scaling.columns import ROLES, usual
 
 __all__ = ["Family", "Fit", "Generation", "Plan", "Preparation", "Scoring", "read_plan"]
 
 
 _COLUMNS = frozenset(
-    {"run", "system", "size", "budget", "seed", "val_loss", "val_loss_se", "steps", "epochs", "unique_tokens", "six_nd"}
-)
-"""Columns of every table, whose names no axis may take."""
+    {
+        "run", "row", "system", "size", "budget", "seed", "val_loss", "val_loss_se", "steps", "epochs", "unique_tokens",
+        "six_nd", "line", "lines", "loss",
+    }
+)  # fmt: skip
+"""Columns of every table, and what rules call its lines and val_loss: names that no axis may take."""
 
 
 class _Table(BaseModel):
@@ -158,8 +162,10 @@ class Generation(_Table):
     @classmethod
     def _columns(cls, axes: Mapping[str, tuple[int | float | str, ...]]) -> Mapping[str, tuple[int | float | str, ...]]:
         for name, values in axes.items():
-            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in _COLUMNS:
+            if not re.fullmatch(r"[a-z][a-z0-9_]*", name) or name in _COLUMNS or name.startswith("probe_"):
                 raise ValueError(f"{name!r} names a column of the table, and cannot be a further one; use another name")
+            if roles := [role for role in ROLES if usual(role, [name])]:
+                raise ValueError(f"a fit reads a column {name!r} as {roles[0]}; use another name for the axis")
             if not values or len(set(values)) < len(values):
                 raise ValueError(f"{name}: needs values, each once")
         return axes

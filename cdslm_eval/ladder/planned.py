@@ -18,11 +18,10 @@ from cdslm_eval.ladder.points import LadderPoint, Training
 
 __all__ = ["announced", "ask_ahead", "check_bounds", "leave_out", "number", "problem", "read_record"]
 
-_PLANNED = "plans"
 _PLAN_TIME_S = 300.0
 
 
-def announced(run: LadderRun, training: Training, *, keep: bool = False) -> list[Mapping[str, Any]]:
+def announced(run: LadderRun, training: Training) -> list[Mapping[str, Any]]:
     """Return what is known of each model of a training before it is trained; {} without a `plan_option`.
 
     Epochs that a command does not know, because its speech is not prepared yet, follow from the hours that the plan
@@ -31,7 +30,6 @@ def announced(run: LadderRun, training: Training, *, keep: bool = False) -> list
     Args:
         run: The ladder.
         training: One of its trainings.
-        keep: Whether to keep it in the ladder's folder: a command takes seconds to report it.
 
     Raises:
         EvalError: The command fails, or prints something else.
@@ -39,27 +37,26 @@ def announced(run: LadderRun, training: Training, *, keep: bool = False) -> list
     points = training.points
     if not points[0].family.plan_option or find_program(run.train_command(training, "RUN")[0]) is None:
         return [{} for _ in points]
-    whole = _announcement(run, training, keep)
+    whole = _announcement(run, training)
     runs = whole.get("branches")
     if not isinstance(runs, list) or len(runs) != len(points):
-        shorter = [_announcement(run, Training(points[:count]), keep) for count in range(1, len(points))]
+        shorter = [_announcement(run, Training(points[:count])) for count in range(1, len(points))]
         runs = [*shorter, whole]
     return [_with_epochs(run, point, own) for point, own in zip(points, runs, strict=True)]
 
 
-def ask_ahead(run: LadderRun, trainings: Sequence[Training], *, keep: bool = False) -> None:
+def ask_ahead(run: LadderRun, trainings: Sequence[Training]) -> None:
     """Run the planning commands of trainings side by side: each takes seconds to start, and a ladder has many.
 
     Args:
         run: The ladder, which holds what they print from then on.
         trainings: Some of its trainings.
-        keep: As for `announced`.
 
     Raises:
         EvalError: As for `announced`.
     """
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for _ in pool.map(lambda training: announced(run, training, keep=keep), trainings):
+        for _ in pool.map(lambda training: announced(run, training), trainings):
             pass
 
 
@@ -73,12 +70,11 @@ def problem(point: LadderPoint, facts: Mapping[str, Any]) -> str:
     return ""
 
 
-def leave_out(run: LadderRun, *, keep: bool = False) -> tuple[dict[str, str], dict[str, str]]:
+def leave_out(run: LadderRun) -> tuple[dict[str, str], dict[str, str]]:
     """Omit the models that say nothing about scaling, where their family is to leave them out.
 
     Args:
         run: The ladder.
-        keep: As for `announced`.
 
     Returns:
         Why, by name: of the models that are left out, and of those whose family is to be refused.
@@ -92,10 +88,10 @@ def leave_out(run: LadderRun, *, keep: bool = False) -> tuple[dict[str, str], di
     unchecked: dict[str, set[str]] = {}
     families = [(training.points[0].family, training) for training in run.trainings]
     checked = [own for family, own in families if family.plan_option and family.out_of_bounds != "train"]
-    ask_ahead(run, checked, keep=keep)
+    ask_ahead(run, checked)
     for training in checked:
         family = training.points[0].family
-        for point, facts in zip(training.points, announced(run, training, keep=keep), strict=True):
+        for point, facts in zip(training.points, announced(run, training), strict=True):
             absent = {name for name in ("steps", "epochs") if not math.isfinite(number(facts, name))}
             unchecked.setdefault(family.name, set()).update(absent)
             if why := problem(point, facts):
@@ -118,7 +114,7 @@ def check_bounds(run: LadderRun) -> None:
         UsageError: There are such models, and their family does not leave them out; or no model is left.
         EvalError: A command fails, or prints something else.
     """
-    omitted, refused = leave_out(run, keep=True)
+    omitted, refused = leave_out(run)
     for name, why in omitted.items():
         run.log(f"{name} is left out: {why}")
     if refused:
@@ -145,20 +141,16 @@ def number(facts: Mapping[str, Any], name: str, absent: float = math.nan) -> flo
     return float(value) if isinstance(value, int | float) and not isinstance(value, bool) else absent
 
 
-def _announcement(run: LadderRun, training: Training, keep: bool) -> dict[str, Any]:
-    """Return what a training command prints under the `plan_option` of its family, from the cache where it is there."""
+def _announcement(run: LadderRun, training: Training) -> dict[str, Any]:
+    """Return what a training command prints under the `plan_option` of its family, run once for each ladder object.
+
+    No file keeps it: it counts the speech that is there, which may be another one when the ladder is run again.
+    """
     device = next(iter(run.plan.devices), "DEVICE")
     words = [*run.train_command(training, str(run.run_folder(training)), device), training.points[0].family.plan_option]
     key = run.run_folder(training).parent.name
     if key not in run.announcements:
-        path = run.out / _PLANNED / f"{key}.json"
-        facts = read_record(path)
-        if facts is None:
-            facts = _printed(words)
-            if keep:
-                path.parent.mkdir(parents=True, exist_ok=True)
-                path.write_text(json.dumps(facts) + "\n", encoding="utf-8")
-        run.announcements[key] = facts
+        run.announcements[key] = _printed(words)
     return run.announcements[key]
 
 

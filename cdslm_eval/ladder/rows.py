@@ -11,9 +11,10 @@ from typing import Any
 from cdslm_eval.ladder.points import SampledPoint
 from cdslm_eval.results.estimate import Estimate
 
-__all__ = ["as_csv", "estimate_columns", "probe_columns", "run_rows"]
+__all__ = ["PARTS", "as_csv", "estimate_columns", "probe_columns", "run_rows"]
 
-_PARTS = ("low", "high", "corrected", "corrected_low", "corrected_high", "held_out_common")
+PARTS = ("low", "high", "corrected", "corrected_low", "corrected_high", "held_out_common")
+"""Of an estimate: each is a column after its name, such as `pjsd_2_corrected`."""
 _COUNTS = ("steps", "epochs", "unique_tokens", "six_nd", "val_loss_se")
 """Columns of what a training result has beyond the required facts."""
 
@@ -25,7 +26,7 @@ def run_rows(sampled: Sequence[SampledPoint], estimates: Iterable[Estimate]) -> 
     their losses are of different kinds. Systems are never to be pooled into one fit.
 
     Args:
-        sampled: The models, each with how it generated.
+        sampled: The models, each with how it generated: "run" is the model's name, "row" that of its clips.
         estimates: Of their clips; systems are the names of rows. Controls are no rows, having no N, D and C.
     """
     by_system: dict[str, list[Estimate]] = {}
@@ -35,7 +36,9 @@ def run_rows(sampled: Sequence[SampledPoint], estimates: Iterable[Estimate]) -> 
     for clips in sampled:
         point, result = clips.trained.point, clips.trained.result
         row: dict[str, str | float] = {
-            "run": clips.name,
+            # rows of one model are no independent runs: a fit resamples what has one name together
+            "run": point.name,
+            "row": clips.name,
             "system": point.family.name,
             "size": str(point.size),
             "budget": point.budget,
@@ -57,7 +60,7 @@ def estimate_columns(estimates: Iterable[Estimate]) -> dict[str, str | float]:
     columns: dict[str, str | float] = {}
     for estimate in estimates:
         columns[estimate.name] = estimate.value
-        for part in _PARTS:
+        for part in PARTS:
             value = getattr(estimate, part)
             if isinstance(value, float) and math.isfinite(value):
                 columns[f"{estimate.name}_{part}"] = value

@@ -25,6 +25,8 @@ from cdslm_eval.plugin.contract import Measurer
 __all__ = ["DecodedUnit", "Read", "Unit", "decode_unit", "decoded_groups", "read_with_facts"]
 
 _GROUP_BYTES = 64 << 20
+_UNKNOWN_BYTES = 1 << 20
+"""Taken for the size of a clip whose size is not known before it is read: that of half a minute of speech."""
 _GROUPS_AHEAD = 1
 
 
@@ -113,7 +115,8 @@ def _groups(units: Sequence[Unit], measurers: Sequence[Measurer]) -> Iterator[li
     group: list[Unit] = []
     weight = 0
     for unit in units:
-        own = unit.source.bytes
+        size_bytes = unit.source.bytes
+        own = _UNKNOWN_BYTES if size_bytes is None else size_bytes
         if group and (len(group) >= size or weight + own > _GROUP_BYTES):
             yield group
             group, weight = [], 0

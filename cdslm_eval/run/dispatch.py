@@ -103,7 +103,9 @@ class Dispatch:
         """Hand out tasks and collect what comes back, committing as it comes."""
         config, graph = self._config, self._clip_states.graph
         fingerprints = tuple(identity.parts.get("fingerprint") for identity in graph.identities)
-        shared = Worker(graph.measurers, "cpu" if self._devices else config.device, fingerprints=fingerprints)
+        versions = tuple(measurer.version for measurer in graph.measurers)
+        device = "cpu" if self._devices else config.device
+        shared = Worker(graph.measurers, device, fingerprints=fingerprints, versions=versions)
         of_devices = [replace(shared, device=name, decoders=DECODERS) for name in self._devices]
         lanes = [Lane(shared, lambda: self._next(0), config.jobs)]
         lanes += [Lane(worker, lambda: self._next(1), 1) for worker in of_devices]

@@ -13,7 +13,7 @@ from cdslm_eval.core.errors import UsageError, did_you_mean
 from cdslm_eval.core.manifests import json_lines, table_rows
 from cdslm_eval.core.sources import Source
 
-__all__ = ["LAYOUTS", "PAIRS", "PairSource", "open_pairs"]
+__all__ = ["LAYOUTS", "PAIRS", "PairSource", "layout_of", "open_pairs"]
 
 PAIRS = "pairs.csv"
 """Manifest of a folder of pairs."""
@@ -54,6 +54,21 @@ def open_pairs(path: Path | str, layout: str = "auto") -> list[PairSource]:
         UsageError: It cannot be read, a line of it cannot be used, or a file of it does not exist.
     """
     path = Path(path)
+    name = layout_of(path, layout)
+    own = LAYOUTS[name]
+    pairs = [pair for folder in own.folders(path) for pair in own.read(folder)]
+    if not pairs:
+        raise UsageError(f"{path}: no pair in it, read as {name}")
+    return pairs
+
+
+def layout_of(path: Path | str, layout: str = "auto") -> str:
+    """Return the name of the layout that a manifest or a folder is read as.
+
+    Raises:
+        UsageError: There is no such file or layout, or "auto" does not tell.
+    """
+    path = Path(path)
     if not path.exists():
         raise UsageError(f"{path}: no such file or directory; name a manifest of pairs, or a folder of them")
     if layout != "auto" and layout not in LAYOUTS:
@@ -64,11 +79,7 @@ def open_pairs(path: Path | str, layout: str = "auto") -> list[PairSource]:
             f"{path}: no {PAIRS}, no {_GOLD} (sBLIMP), no files such as sample_0*.wav (SALMon) or 0_*.wav (StoryCloze) "
             "in it or in its folders"
         )
-    own = LAYOUTS[fitting[0]]
-    pairs = [pair for folder in own.folders(path) for pair in own.read(folder)]
-    if not pairs:
-        raise UsageError(f"{path}: no pair in it, read as {fitting[0]}")
-    return pairs
+    return fitting[0]
 
 
 def _is_there(folders: Iterator[Path]) -> bool:
@@ -76,10 +87,17 @@ def _is_there(folders: Iterator[Path]) -> bool:
 
 
 class _Layout(NamedTuple):
-    """How pairs lie on the disk: yields what holds some of them, and reads one of these."""
+    """How pairs lie on the disk.
+
+    Attributes:
+        folders: Yields what holds some of them.
+        read: Reads one of these.
+        per_second: How their scores are compared where nobody says so; None for totals of clips of one length.
+    """
 
     folders: Callable[[Path], Iterator[Path]]
     read: Callable[[Path], Iterator[PairSource]]
+    per_second: bool | None = None
 
 
 def _folders(path: Path) -> Iterator[Path]:
@@ -225,8 +243,9 @@ def _source(path: Path) -> Source:
 
 LAYOUTS: Mapping[str, _Layout] = {
     "manifest": _Layout(_manifests, _read_manifest),
-    "sblimp": _Layout(_with_file(_GOLD), _read_gold),
-    "salmon": _Layout(_with_names(_SAMPLE), _read_samples),
-    "storycloze": _Layout(_with_names(_NUMBERED), _read_numbered),
+    # their clips differ in length; slamkit, by authors of SALMon and spoken StoryCloze, compares means over tokens
+    "sblimp": _Layout(_with_file(_GOLD), _read_gold, per_second=True),
+    "salmon": _Layout(_with_names(_SAMPLE), _read_samples, per_second=True),
+    "storycloze": _Layout(_with_names(_NUMBERED), _read_numbered, per_second=True),
 }
-"""Layout of pairs on the disk -> how it is read."""
+"""Layout of pairs on the disk -> how it is read and compared."""

@@ -4,26 +4,28 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from cdslm_eval.core.audio import Clip, content_digest
+from cdslm_eval.core.audio import Clip, Samples, content_digest
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.core.store import Outcome
-from cdslm_eval.plugin.scorer import Scorer
 from cdslm_eval.results.estimate import Estimate
 from cdslm_eval.stats.sample import gather
 from cdslm_eval.stats.statistic import Context
 from cdslm_eval.stats.weighted import Mean
 
-__all__ = ["KINDS", "Pair", "accuracy_of", "kinds_named", "made_pairs", "preference"]
+__all__ = ["KINDS", "Pair", "accuracy_of", "kinds_named", "made_pairs"]
 
 KINDS = ("wrong-continuation", "reversed", "shuffled", "speaker-switched")
 """What is made worse: the rest is another clip's, played backwards, or in pieces; or another speaker's."""
 _PIECES = 4
 _FADE_S = 0.01
+_GAP_S = 0.03
+"""What both clips leave out at each join, several times as long as sound is alike to itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,52 +46,100 @@ class Pair:
     context_s: float = 0.0
 
 
-def made_pairs(clips: Sequence[Clip], kind: str, context_s: float, seed: int = 0) -> Iterator[Pair]:
-    """Yield pairs made of real clips: each as it is, and with what follows its context made worse.
+def made_pairs(
+    clips: Sequence[Clip], kind: str, context_s: float, seed: int = 0, left_out: Counter[str] | None = None
+) -> Iterator[Pair]:
+    """Yield pairs made of real clips: with what follows the context, and with that made worse.
 
-    Both clips of a pair have the same length and the same context, and what is put in place is at the level of what
-    it replaces, faded in over 10 ms of what really follows: neither length, loudness nor a click tells them apart.
+    Both clips of a pair have the same length, level and context, and the same joins: at each the better one leaves out
+    30 ms and is faded over 10 ms into what comes after them, as the worse one is into what replaces it. Both are faded
+    out at their ends, so that a reversed or shuffled one has the same sounds at the same levels: neither a click nor
+    the place of a quiet end tells them apart.
 
     Args:
-        clips: Real speech; clips shorter than twice the context, or without a fitting partner, make no pair.
+        clips: Real speech; clips shorter than twice the context or than their joins need, or without a fitting partner,
+            make no pair.
         kind: One of `KINDS`.
         context_s: Length of the context in seconds, over 0.
         seed: Chooses partners and orders of pieces.
+        left_out: Takes the number of clips that make no pair, by reason.
 
     Raises:
         UsageError: There is no such kind.
     """
+    left_out = Counter() if left_out is None else left_out
     if kind not in KINDS:
         raise UsageError(f"pairs of the kind {kind!r}: one of {', '.join(KINDS)}")
     rng = np.random.default_rng([seed, KINDS.index(kind)])
-    usable = [clip for clip in clips if clip.seconds >= 2 * context_s and len(clip.samples)]
+    usable = [clip for clip in clips if clip.seconds >= 2 * context_s and _piece_length(clip, kind, context_s) > 0]
+    if len(usable) < len(clips):
+        left_out[f"{kind}, shorter than twice the context, or than joins need"] += len(clips) - len(usable)
     for clip in usable:
-        border = round(context_s * clip.rate_hz)
-        rest = clip.samples[border:]
+        border, length = round(context_s * clip.rate_hz), _piece_length(clip, kind, context_s)
+        fade, gap = (round(seconds * clip.rate_hz) for seconds in (_FADE_S, _GAP_S))
+        starts = border + gap + np.arange(_joins(kind)) * (length + gap)
+        right = [clip.samples[start : start + length + fade] for start in starts]
         if kind == "reversed":
-            other = rest[::-1]
+            wrong = [right[0][::-1]]
         elif kind == "shuffled":
-            pieces = np.array_split(rest, _PIECES)
             order = np.arange(_PIECES)
             while (order == np.arange(_PIECES)).any():  # until no piece is where it was
                 order = rng.permutation(_PIECES)
-            other = np.concatenate([pieces[number] for number in order])
+            wrong = [right[number] for number in order]
         else:
-            partner = _partner(clip, usable, len(rest), rng, switched=kind == "speaker-switched")
+            partner = _partner(clip, usable, length + fade, rng, switched=kind == "speaker-switched")
             if partner is None:
+                without = kind == "speaker-switched" and clip.speaker is None
+                lack = "no speaker is named" if without else "no clip fits it by length, rate and speaker"
+                left_out[f"{kind}, {lack}"] += 1
                 continue
-            other = partner.samples[-len(rest) :]
-        level = math.sqrt(float(np.square(rest, dtype=np.float64).mean()))
-        own = math.sqrt(float(np.square(other, dtype=np.float64).mean()))
-        scaled = other * (level / own if own > 0 else 1.0)
-        fade = np.minimum(np.arange(1, len(rest) + 1) / max(1, round(_FADE_S * clip.rate_hz)), 1.0)
-        faded = scaled * fade + rest * (1.0 - fade)
-        samples = np.concatenate([clip.samples[:border], faded]).astype(np.float32).clip(-1, 1)
-        digest = content_digest(samples, clip.rate_hz)
-        worse = dataclasses.replace(
-            clip, key=f"{clip.key} {kind}", samples=samples, digest=digest, text=None, phones=None, reference=None
-        )
-        yield Pair(clip, worse, clip.speaker or clip.key, kind, context_s)
+            other = partner.samples[-(length + fade) :]
+            own = _level(other)
+            wrong = [other * np.float32(_level(right[0]) / own if own > 0 else 1.0)]
+        context, rest = clip.samples[:border], clip.samples[border : border + fade]
+        better, worse = (np.concatenate([context, *_joined(rest, pieces)]) for pieces in (right, wrong))
+        yield Pair(
+            _made(clip, better, clip.key), _made(clip, worse, f"{clip.key} {kind}"), clip.speaker or clip.key, kind,
+            context_s,
+        )  # fmt: skip
+
+
+def _joins(kind: str) -> int:
+    return _PIECES if kind == "shuffled" else 1
+
+
+def _piece_length(clip: Clip, kind: str, context_s: float) -> int:
+    """Return the samples of each piece that follows a join, or 0 where a clip is too short for its joins."""
+    fade, gap = (round(seconds * clip.rate_hz) for seconds in (_FADE_S, _GAP_S))
+    length = (len(clip.samples) - round(context_s * clip.rate_hz) - fade) // _joins(kind) - gap
+    return length if length >= 2 * fade else 0
+
+
+def _level(samples: Samples) -> float:
+    return math.sqrt(float(np.square(samples, dtype=np.float64).mean()))
+
+
+def _joined(past: Samples, pieces: Sequence[Samples]) -> Iterator[Samples]:
+    """Yield pieces, the first `[fade]` samples of each mixed with the last ones of the one before; the last fades out.
+
+    The first piece is mixed with `past`, `[fade]`.
+    """
+    # of equal power: sounds that have nothing to do with each other keep their level
+    angle = (np.arange(len(past), dtype=np.float32) + 0.5) / max(1, len(past)) * np.float32(math.pi / 2)
+    for piece in pieces:
+        yield piece[: len(past)] * np.sin(angle) + past * np.cos(angle)
+        yield piece[len(past) : len(piece) - len(past)]
+        past = piece[len(piece) - len(past) :]
+    yield past * np.cos(angle)
+
+
+def _made(clip: Clip, samples: Samples, key: str) -> Clip:
+    """Return a clip with other samples, without what is known of the old ones."""
+    clipped = samples.astype(np.float32).clip(-1, 1)
+    digest = content_digest(clipped, clip.rate_hz)
+    return dataclasses.replace(
+        clip, key=key, samples=clipped, digest=digest, text=None, phones=None, reference=None, prompt_seconds=None
+    )
 
 
 def kinds_named(names: Iterable[str]) -> tuple[str, ...]:
@@ -121,37 +171,6 @@ def _partner(
         and not (switched and (clip.speaker is None or other.speaker in (None, clip.speaker)))
     ]
     return fitting[int(rng.integers(len(fitting)))] if fitting else None
-
-
-def preference(
-    scorer: Scorer, pairs: Iterable[Pair], *, system: str = "", normalised: bool = False, seed: int = 0
-) -> Estimate:
-    """Return the share of pairs whose better clip scores higher, ties counting half, clustered by family.
-
-    Args:
-        scorer: The model, open where it needs that.
-        pairs: The pairs; clips of one pair share the random numbers of a sampled score.
-        system: The name of the model.
-        normalised: Compare scores per second, for pairs of different lengths.
-        seed: Of sampled scores, and of the interval.
-
-    Raises:
-        UsageError: There is no pair.
-    """
-    differences: list[float | str] = []
-    families, kinds = [], set()
-    for pair in pairs:
-        better, worse = scorer.scores([pair.better, pair.worse], context_s=pair.context_s, seed=seed)
-        kinds |= {better.kind, worse.kind}
-        values = (better.per_second, worse.per_second) if normalised else (better.total, worse.total)
-        finite = all(map(math.isfinite, values))
-        differences.append(values[0] - values[1] if finite else "a score that is not finite")
-        families.append(pair.family)
-    if not differences:
-        raise UsageError("no pair to compare: name clips of at least twice the context, and their speakers")
-    if len(kinds) > 1:
-        raise UsageError(f"scores of different kinds ({', '.join(sorted(kinds))}) cannot be compared")
-    return accuracy_of(differences, families, system=system, seed=seed)
 
 
 def accuracy_of(

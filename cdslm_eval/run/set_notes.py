@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from cdslm_eval.core.audio import SILENCE_DBFS
+from cdslm_eval.core.levels import SILENCE_DBFS
 from cdslm_eval.core.store import FileFacts
 from cdslm_eval.plugin.contract import Metric
 from cdslm_eval.run.runner import Measurement

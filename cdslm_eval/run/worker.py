@@ -12,7 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from cdslm_eval.core.audio import Clip, is_silent
+from cdslm_eval.core.audio import Clip
+from cdslm_eval.core.levels import is_silent
 from cdslm_eval.core.store import Outcome
 from cdslm_eval.plugin.contract import UPSTREAM_FEATURES, Failed, Measurer, Skipped
 from cdslm_eval.plugin.failures import describe
@@ -56,15 +57,23 @@ class Worker:
         device: Passed to `open`.
         decoders: Threads that decode the next clips while others are measured; 0 decodes each when it is needed.
         fingerprints: Of the measurers where the run was started (weights, engines); None for one without.
+        versions: Of the measurers where the run was started: rows are kept under them.
     """
 
     measurers: tuple[Measurer, ...]
     device: str
     decoders: int = 0
     fingerprints: tuple[Mapping[str, str] | None, ...] = ()
+    versions: tuple[str, ...] = ()
 
     def problem(self) -> str:
-        """Return which measurer lacks its weights here, or has other ones than where the run was started, or ""."""
+        """Return which measurer cannot work here as it does where the run was started, or "".
+
+        It has another version or other weights, or lacks them.
+        """
+        for measurer, version in zip(self.measurers, self.versions, strict=False):
+            if type(measurer).version != version:
+                return f"{measurer.name}: is version {type(measurer).version} there, and {version} here"
         for measurer, expected in zip(self.measurers, self.fingerprints, strict=False):
             if expected is None:
                 continue

@@ -14,7 +14,7 @@ import numpy.typing as npt
 from cdslm_eval.core.errors import UnknownNameError, UsageError, did_you_mean
 from cdslm_eval.core.records import Record, has_comma, parse_number, parse_quantity
 
-__all__ = ["Built", "Columns", "build", "matches", "usual"]
+__all__ = ["ROLES", "Built", "Columns", "build", "matches", "usual"]
 
 _USUAL = {
     "N": ("n", "params", "parameters", "model size", "n params", "num params", "param count"),
@@ -26,6 +26,8 @@ _USUAL = {
     "split": ("split",),
     "isoflop": ("isoflop", "budget"),
 }
+ROLES = tuple(_USUAL)
+"""What a column may be to a fit, "F" being FLOPs per token."""
 _SPLITS = {"train": "train", "fit": "train", "": "train", "test": "test", "held-out": "test", "heldout": "test"}
 
 

@@ -12,6 +12,7 @@ from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling.axis import Axis, make_axis
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.fit import LawFit, fit_law
+from cdslm_eval.scaling.flags import distrusted
 from cdslm_eval.scaling.frontier import Resampling
 from cdslm_eval.scaling.isoflop import IsoFlops, fit_isoflops
 from cdslm_eval.scaling.joint import JointFit, joint_fits
@@ -85,9 +86,16 @@ class Families:
     missing: str = ""
 
     @property
+    def doubts(self) -> tuple[str, ...]:
+        """Why what groups need is not to be trusted, of each group whose own law does not fit its rows."""
+        laws = [(m.name, distrusted(m.fit.flags, within=True)) for m in self.members if m.fit is not None]
+        return tuple(f"of {name}, {'; '.join(flag.sentence for flag in flags)}" for name, flags in laws if flags)
+
+    @property
     def headline(self) -> str:
         """The first line."""
-        text = f"{len(self.members)} groups of {self.column!r}, {sum(len(m.table) for m in self.members)} rows"
+        text = f"NOT TO BE TRUSTED: {'; '.join(self.doubts)}. " if self.doubts else ""
+        text += f"{len(self.members)} groups of {self.column!r}, {sum(len(m.table) for m in self.members)} rows"
         if self.chosen is None:
             return f"{text}: no joint fit ({self.missing})"
         p = self.joint[0].p

@@ -24,6 +24,8 @@ _RIVAL_OBJECTIVE = 1e-3  # relative: another optimum this near is a rival
 _TOP = 0.85  # quantile of C from which on budgets count as the largest
 _LEAST_RATIO, _LEAST_COMPUTE = 0.01, 1e10  # no language model was trained on less
 _EXACT = 1e-12
+# flags of a law that still fits its rows: they limit what may be concluded beyond them
+_BEYOND = frozenset({"E_unidentified", "optimum_outside_range", "seeds_apart"})
 _CHI_SQUARE = 3.841458820694124  # 95 % quantile with one degree of freedom
 
 
@@ -105,9 +107,15 @@ def fit_flags(search: Search) -> tuple[Flag, ...]:
     return tuple(flags)
 
 
-def distrusted(flags: Iterable[Flag]) -> list[Flag]:
-    """Return the flags that forbid trusting a law as such, whatever it is used for."""
-    return [flag for flag in flags if flag.doubt and flag.scope in {"law", "table"}]
+def distrusted(flags: Iterable[Flag], *, within: bool = False) -> list[Flag]:
+    """Return the flags that forbid trusting a law as such, whatever it is used for.
+
+    Args:
+        flags: Of the law.
+        within: Whether it is used within its rows alone, so that flags of a law that still fits them are left out.
+    """
+    passed = _BEYOND if within else frozenset()
+    return [flag for flag in flags if flag.doubt and flag.scope in {"law", "table"} and flag.name not in passed]
 
 
 def _residuals(search: Search) -> Residuals:

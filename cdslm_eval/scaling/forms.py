@@ -13,6 +13,7 @@ from cdslm_eval.builtin.laws import cdslm_laws
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.adequacy import noise_sentence
 from cdslm_eval.scaling.fit import HUBER_SPREADS, LawFit, residuals, robust_fit
+from cdslm_eval.scaling.flags import distrusted
 from cdslm_eval.scaling.law import LawSpec
 from cdslm_eval.scaling.table import RunTable
 
@@ -21,8 +22,6 @@ __all__ = ["Candidate", "fit_candidates", "noise_of", "what_would_decide", "with
 Floats = npt.NDArray[np.float64]
 # a criterion this far above the least leaves a form without support (Burnham & Anderson, 2002, section 2.6)
 _UNSUPPORTED = 10.0
-# flags of a law that still fits its rows: they limit what may be concluded beyond them
-_HARMLESS = frozenset({"E_unidentified", "optimum_outside_range", "seeds_apart"})
 _FACTORS = (3.0, 10.0, 30.0, 100.0, 1000.0)
 
 
@@ -65,7 +64,7 @@ def fit_candidates(rows: RunTable, metric: str, spec: LawSpec) -> tuple[Candidat
         except UsageError as error:
             candidates.append(Candidate(form, None, reasons=(f"no law could be fitted: {error}",)))
             continue
-        doubts = [flag for flag in fit.flags if flag.doubt and flag.scope == "law" and flag.name not in _HARMLESS]
+        doubts = [flag for flag in distrusted(fit.flags, within=True) if flag.scope == "law"]
         candidates.append(Candidate(form, fit, reasons=tuple(flag.sentence for flag in doubts)))
     return tuple(candidates)
 

@@ -85,7 +85,8 @@ class Multiplier:
             return f"{self.group} does not reach what {self.against} has at C = {self.C:.3g} at any compute"
         text = f"{self.group} needs {_ratio(self.value, self.interval)} of {self.against}'s compute"
         if self.depends:
-            text += f" at C = {self.C:.3g} ({self.ends[0]:.3g} at its least budget, {self.ends[1]:.3g} at its largest)"
+            least, most = (f"{end:.3g}" if math.isfinite(end) else "unreached" for end in self.ends)
+            text += f" at C = {self.C:.3g} ({least} at {self.against}'s least budget, {most} at its largest)"
         text += f" (no interval, and not to be trusted: {self.unknown})" if self.unknown else ""
         return f"{text}{self._established}" + (f" (extrapolated: {self.beyond})" if self.beyond else "")
 

@@ -273,7 +273,7 @@ def _isoflops(table: RunTable, metric: str, settings: Settings) -> IsoFlops:
     if not done.designed:
         raise UsageError(
             f"{table.source} has no isoFLOPs: {len(done.table)} rows at {len(done.budgets)} budgets, most with too few "
-            "sizes for a curve; name its budgets in a column isoflop if it has"
+            "sizes for a curve; name its budgets in a column isoflop if it has any"
         )
     return done
 

@@ -46,7 +46,8 @@ class WeightedStatistic(Statistic):
         smooth: Whether weights move the value little by little, as in a mean, so that the jackknife gives its error.
             A median jumps from clip to clip: with False the error is that of a bootstrap.
         additive: Whether the value depends on sums of weights and of weighted columns alone, so that the clips of a
-            group may be added up before groups are left out. A subclass with an `evaluate` of its own states it anew.
+            group may be added up before groups are left out. It holds for the `evaluate` of the class that states it
+            and of those above: a subclass, or a mixin before it, with an `evaluate` of its own states it again.
     """
 
     smooth: ClassVar[bool] = True
@@ -54,8 +55,9 @@ class WeightedStatistic(Statistic):
 
     def __init_subclass__(cls, **kwargs: object) -> None:
         super().__init_subclass__(**kwargs)
-        # what holds of the sums of a parent need not hold of those that a subclass forms
-        if "evaluate" in vars(cls) and "additive" not in vars(cls):
+        # what holds of the sums of a parent need not hold of those that a subclass, or a mixin, forms
+        names = next(names for base in cls.__mro__ if (names := {"evaluate", "additive"} & vars(base).keys()))
+        if "additive" not in names:
             cls.additive = False
 
     @abstractmethod

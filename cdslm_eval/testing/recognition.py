@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from cdslm_eval.core.audio import Clip, Samples, is_silent
+from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.core.degradation import add_noise, band_limit, change_speed
+from cdslm_eval.core.levels import is_silent
 from cdslm_eval.plugin.contract import Failed, Recognizer, Skipped
 from cdslm_eval.testing.check import Check, demand
 from cdslm_eval.testing.clips import silent, spoken

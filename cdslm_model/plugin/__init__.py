@@ -9,6 +9,7 @@ from __future__ import annotations
 from cdslm_eval.plugin.contract import Generator
 from cdslm_eval.plugin.hookspecs import hookimpl
 from cdslm_model.plugin.continuing import (
+    CheckpointGenerator,
     CheckpointOptions,
     ContinuationOptions,
     ContinuingGenerator,
@@ -22,6 +23,7 @@ from cdslm_model.plugin.generator import CdslmGenerator, CdslmOptions
 __all__ = [
     "CdslmGenerator",
     "CdslmOptions",
+    "CheckpointGenerator",
     "CheckpointOptions",
     "ContinuationOptions",
     "ContinuingGenerator",

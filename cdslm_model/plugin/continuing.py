@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 import numpy.typing as npt
@@ -17,7 +17,11 @@ from cdslm_eval.plugin.contract import GeneratorInfo, Options, RangeGenerator
 from cdslm_eval.plugin.prompts import prompt_part
 from cdslm_model.errors import ModelError
 
+if TYPE_CHECKING:
+    from cdslm_model.checkpoint import Checkpoint
+
 __all__ = [
+    "CheckpointGenerator",
     "CheckpointOptions",
     "ContinuationOptions",
     "ContinuingGenerator",
@@ -54,10 +58,43 @@ class ContinuationOptions(CheckpointOptions):
     batch: int = Field(8, ge=1)
 
 
-class ContinuingGenerator(RangeGenerator):
-    """Continues prompts in batches; a subclass loads the checkpoint and generates one batch."""
+class CheckpointGenerator(RangeGenerator):
+    """Generates with a checkpoint, which is found once: what is loaded is what the fingerprint states.
+
+    A run that is still trained writes later checkpoints meanwhile, and its vocoder may as well.
+    """
 
     positional = "checkpoint"
+    # what is found; both go to workers with the generator
+    _saved: Checkpoint | None = None
+    _vocoder: str | None = None
+
+    def find(self, path: str) -> Checkpoint:
+        """Return the checkpoint of a path; a subclass refuses those of other models."""
+        from cdslm_model import checkpoint
+
+        return checkpoint.find_checkpoint(path)
+
+    def checkpoint(self) -> Checkpoint:
+        """Return the checkpoint of the options, the same at each call."""
+        if self._saved is None:
+            with reraised():
+                self._saved = self.find(self.options.checkpoint)
+        return self._saved
+
+    def vocoder(self) -> str:
+        """Return the name of the vocoder of the options, or the run's own, with the weights that it has at first."""
+        from cdslm_model.sample.vocoder import fixed_vocoder
+
+        if self._vocoder is None:
+            with reraised():
+                self._vocoder = fixed_vocoder(self.options.vocoder or self.checkpoint().facts["settings"]["vocoder"])
+        return self._vocoder
+
+
+class ContinuingGenerator(CheckpointGenerator):
+    """Continues prompts in batches; a subclass loads the checkpoint and generates one batch."""
+
     prompts = frozenset({"audio"})
     requires: ClassVar[Mapping[str, str]] = {"torch": "torch>=2.5", "safetensors": "safetensors>=0.5"}
 
@@ -105,7 +142,8 @@ class ContinuingGenerator(RangeGenerator):
         finally:
             self._opened = None
 
-    def _model(self, seed: int) -> Any:
+    def model(self, seed: int) -> Any:
+        """Return the loaded model, the same at each call while the generator is open."""
         if self._opened is None:
             return self.load(seed)
         if seed not in self._opened:
@@ -122,7 +160,7 @@ class ContinuingGenerator(RangeGenerator):
             )
         rate_hz = self.info().rate_hz
         with reraised():
-            model = self._model(seed)
+            model = self.model(seed)
             for start in range(numbers.start, numbers.stop, options.batch):
                 own = range(start, min(start + options.batch, numbers.stop))
                 batch = [None if alone else self._prompt(prompts, number % len(prompts), model) for number in own]

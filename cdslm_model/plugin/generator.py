@@ -17,7 +17,6 @@ from cdslm_model.plugin.continuing import ContinuationOptions, ContinuingGenerat
 if TYPE_CHECKING:
     from torch import Tensor
 
-    from cdslm_model.checkpoint import Checkpoint
     from cdslm_model.sample.continuation import Continuer
 
 __all__ = ["CdslmGenerator", "CdslmOptions"]
@@ -68,18 +67,16 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
     name = "cdslm"
     version = "4"
     Options = CdslmOptions
-    _scoring: Continuer | None = None  # the model that `scores` loads once
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return the digests of the weights that generate, a trained vocoder's too, and a precision below float32."""
-        saved = self._checkpoint()
         rounded = {} if self.options.precision == "float32" else {"precision": self.options.precision}
-        weights = {"weights": saved.digest("ema"), **rounded}
-        return weights | vocoder_weights(self.options.vocoder or saved.facts["settings"]["vocoder"])
+        weights = {"weights": self.checkpoint().digest("ema"), **rounded}
+        return weights | vocoder_weights(self.vocoder())
 
     def info(self) -> GeneratorInfo:
         """Return N, D and C of the checkpoint, and how each is counted; reads no weights."""
-        latest, options = self._checkpoint(), self.options
+        latest, options = self.checkpoint(), self.options
         settings, spec = latest.facts["settings"], latest.facts["mel_spec"]
         conventions = {
             "mel": ", ".join(f"{name} {value}" for name, value in spec.items()),
@@ -113,10 +110,10 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
             overlap_frames=options.overlap,
         )
         return Continuer(
-            options.checkpoint,
+            self.checkpoint().folder,
             sampling,
             self.device,
-            options.vocoder,
+            self.vocoder(),
             dtype=options.precision,
             compiles=options.compile,
         )
@@ -150,7 +147,7 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
         from cdslm_model.sample import likelihood
 
         with reraised():
-            model = self._scoring = self._scoring or self.load(seed)
+            model = self.model(seed)
             config = likelihood.ScoringConfig(draws=self.options.draws, batch=4 * self.options.batch)
             draws = likelihood.Draws(model.process, config, seed)
             for clip in clips:
@@ -182,12 +179,6 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
             return log_mel[: model.config.context_frames]
         # at least one frame: none would stand for no prompt at all
         return log_mel[: max(1, model.spec.complete_frames(len(samples)))]
-
-    def _checkpoint(self) -> Checkpoint:
-        from cdslm_model import checkpoint
-
-        with reraised():
-            return checkpoint.find_checkpoint(self.options.checkpoint)
 
 
 def _has_gpu(device: str) -> bool:

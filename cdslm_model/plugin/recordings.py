@@ -10,9 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cdslm_eval.core.admission import Levels, fault
-from cdslm_eval.core.audio import SILENCE_DBFS, Decoded, Samples, content_hash, read_blocks, resample_blocks
+from cdslm_eval.core.audio import Decoded, Samples, content_hash, read_blocks, resample_blocks
 from cdslm_eval.core.clips import ClipSet, Source
 from cdslm_eval.core.errors import AudioError, EvalError
+from cdslm_eval.core.levels import SILENCE_DBFS
 from cdslm_eval.core.remote.addresses import is_remote
 from cdslm_eval.core.storage import storage_of
 from cdslm_model.data.prepare import RecordingFacts

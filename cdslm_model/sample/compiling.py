@@ -62,14 +62,16 @@ class CompiledStep:
             self._compiled, self.shapes = None, set()
             return self._step(prepared, generated, modulation, layout)
 
-    def batch(self, rows: int, *lengths: int) -> int:
+    def batch(self, rows: int, *lengths: int, copies: int = 1) -> int:
         """Return the batch in which some clips run compiled without a further shape: theirs, or a larger one.
 
         Args:
             rows: Clips.
             lengths: Tokens of each condition, and frames.
+            copies: How often each clip is in a step: twice where both predictions of guidance are made in one batch.
         """
-        return min((shape[0] for shape in self.shapes if shape[1:] == lengths and shape[0] >= rows), default=rows)
+        batches = [shape[0] // copies for shape in self.shapes if shape[1:] == lengths and shape[0] % copies == 0]
+        return min((batch for batch in batches if batch >= rows), default=rows)
 
     def _admitted(self, shape: tuple[int, ...]) -> bool:
         if shape in self.shapes:

@@ -154,7 +154,8 @@ class Continuer:
             rows = [
                 row for row, own in enumerate(zip(map(len, trimmed), overlaps, strict=True)) if own == (length, overlap)
             ]
-            whole = self._denoiser.batch(len(rows), length - overlap, self.config.continuation_frames)
+            lengths = length - overlap, self.config.continuation_frames
+            whole = self._denoiser.batch(len(rows), *lengths, copies=self._copies)
             computed = [*rows, *[rows[-1]] * (whole - len(rows))]
             past = torch.stack([trimmed[row] for row in computed])
             batch = self._in_rounds(past, overlap, [clips[row] for row in computed], frames)
@@ -180,6 +181,15 @@ class Continuer:
             return 0
         # at least one frame stays in the context itself
         return min(self._most_overlap, max(0, len(context) - 1))
+
+    @property
+    def _copies(self) -> int:
+        """How often a step holds each clip: twice where guidance evaluates it with and without context at once."""
+        return 2 if self._one_batch and self.sampling.guidance not in (0, 1) else 1
+
+    @property
+    def _one_batch(self) -> bool:
+        return self.device.type != "cpu"
 
     @property
     def _most_overlap(self) -> int:
@@ -247,7 +257,7 @@ class Continuer:
             (contexts,),
             (silence,),
             self.sampling.guidance,
-            one_batch=self.device.type != "cpu",
+            one_batch=self._one_batch,
             process=self.process,
             rescale=self.sampling.rescale,
         )

@@ -78,14 +78,15 @@ class Denoiser:
         output = self._model([own.to(self._dtype) for own in streams], time.float()).float()
         return self._process.anchored(output, streams[0], time)
 
-    def batch(self, rows: int, *frames: int) -> int:
+    def batch(self, rows: int, *frames: int, copies: int = 1) -> int:
         """Return how many clips to compute at once: some more than `rows` where that saves compiling them.
 
         Args:
             rows: Clips.
             frames: Of each condition, and of what is generated.
+            copies: How often each clip is in a step.
         """
         if self._compiled is None:
             return rows
         config = self._model.config
-        return self._compiled.batch(rows, *map(config.tokens, frames[:-1]), frames[-1])
+        return self._compiled.batch(rows, *map(config.tokens, frames[:-1]), frames[-1], copies=copies)

@@ -51,6 +51,11 @@ class IstftVocoder:
         digest: str = _open(argument).facts["files"]["weights.safetensors"]
         return digest
 
+    @staticmethod
+    def fixed(argument: str) -> str:
+        """Return the last checkpoint of a run, or the checkpoint that is named."""
+        return str(_open(argument).folder)
+
     @property
     def spec(self) -> MelSpec:
         """The log-mels."""

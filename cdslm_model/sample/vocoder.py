@@ -2,7 +2,8 @@
 
 A distribution provides one by an entry point in the group `cdslm_model.vocoders` whose object is called with the
 spec and the text after the colon of `name:argument`, and returns a `Vocoder`. An object with weights has a method
-`digest(argument)` too, which returns their identity without loading them.
+`digest(argument)` too, which returns their identity without loading them, and where they may change with time a method
+`fixed(argument)`, which returns the argument that stands for the present ones.
 """
 
 from __future__ import annotations
@@ -21,7 +22,17 @@ from torch.nn import functional
 from cdslm_model.data.mel import LogMel, MelSpec, mel_filters
 from cdslm_model.errors import ModelError
 
-__all__ = ["DEFAULT", "GROUP", "GriffinLim", "Vocoder", "find_vocoder", "griffin_lim", "roundtrip", "vocoder_digest"]
+__all__ = [
+    "DEFAULT",
+    "GROUP",
+    "GriffinLim",
+    "Vocoder",
+    "find_vocoder",
+    "fixed_vocoder",
+    "griffin_lim",
+    "roundtrip",
+    "vocoder_digest",
+]
 
 GROUP = "cdslm_model.vocoders"
 DEFAULT = "griffin-lim"
@@ -181,6 +192,17 @@ def vocoder_digest(name: str) -> str | None:
     name, _, argument = name.partition(":")
     digest: Callable[[str], str] | None = getattr(_point(name).load(), "digest", None)
     return digest(argument) if digest else None
+
+
+def fixed_vocoder(name: str) -> str:
+    """Return the name of a vocoder with its present weights: of a run that is still trained, its last checkpoint.
+
+    Raises:
+        ModelError: There is no such vocoder, or its weights cannot be found.
+    """
+    kind, _, argument = name.partition(":")
+    fixed: Callable[[str], str] | None = getattr(_point(kind).load(), "fixed", None)
+    return f"{kind}:{fixed(argument)}" if fixed else name
 
 
 def _point(name: str) -> EntryPoint:

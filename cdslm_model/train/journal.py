@@ -48,7 +48,11 @@ class Journal:
         self._bar = None if quiet or not sys.stderr.isatty() else _Bar(step, steps)
 
     def step(self, step: int, values: dict[str, float]) -> None:
-        """Log one step's loss, learning rate and gradient norm."""
+        """Log one step's loss, learning rate and gradient norm, with the seconds, MFU and time left at this moment.
+
+        On a CPU that is the end of the step. On a GPU it is when its values are read: at its end where the GPU is what
+        takes the time, and up to four steps later where launching steps is.
+        """
         seconds = max(time.monotonic() - self._start, 1e-9)
         # steps from before a resumption took none of these seconds
         rate = (step - self._first) / seconds

@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from cdslm_model import checkpoint
 from cdslm_model.errors import NotANumberError, TrainingError
@@ -19,16 +19,23 @@ from cdslm_model.train.schedule import WarmupStableDecay
 from cdslm_model.train.settings import RunSettings
 from cdslm_model.train.stopping import Interrupted
 
+if TYPE_CHECKING:
+    import torch
+
 __all__ = ["LATE_STEPS", "Trainable", "run"]
 
 LATE_STEPS = 4
-"""Steps after which loss and norm are read: a GPU has these steps to work on while the CPU waits for the values."""
+"""Steps after which loss and norm are read where a GPU computes them: it works on these while the CPU waits."""
 
 
 class Trainable(Protocol):
     """A model in training; with several processes, all methods are collective."""
 
     step: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where values of steps are computed."""
 
     def advance(self, schedule: WarmupStableDecay, until: int) -> Iterator[Mapping[str, float]]:
         """Train up to a step, yielding loss, learning rate and gradient norm of each step.
@@ -80,6 +87,8 @@ def run(
         TrainingError: The loss is not a number; the message names the last good checkpoint.
     """
     validation: dict[str, float | None] = {}
+    # on a CPU the values are there when the step ends: read later, they would be logged with the time of later steps
+    late = LATE_STEPS if trainer.device.type == "cuda" else 0
     log, steps = _Log(journal), trainer.advance(schedule, until)
     saved = time.monotonic()
     try:
@@ -93,7 +102,7 @@ def run(
                     save = trainer.any(time.monotonic() - saved > 60 * settings.save_minutes)
                 validate, save = validate or step == until, save or stop or step == until
                 # nothing is saved or measured before the loss is known to be a number
-                log.add(step, values, 0 if validate or save else LATE_STEPS)
+                log.add(step, values, 0 if validate or save else late)
                 # a checkpoint between validations must not carry the loss of earlier weights
                 measured: dict[str, float | None] = {"val_loss": None}
                 if validate:

@@ -109,6 +109,11 @@ class Trainer:
 
         return window_losses
 
+    @property
+    def device(self) -> torch.device:
+        """Where this process computes."""
+        return self.world.device
+
     def restore(self, last: checkpoint.Checkpoint) -> None:
         """Load a checkpoint, tensor by tensor: all of it is four times the model.
 

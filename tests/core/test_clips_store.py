@@ -10,10 +10,11 @@ import numpy as np
 import pytest
 import soundfile as sf
 
-from cdslm_eval.core.audio import content_digest, frame_levels_dbfs, level_dbfs, read_audio
+from cdslm_eval.core.audio import content_digest, read_audio
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.completeness import truncation
 from cdslm_eval.core.errors import AudioError, UsageError
+from cdslm_eval.core.levels import frame_levels_dbfs, level_dbfs
 from cdslm_eval.core.spans import Address
 from cdslm_eval.core.store import FileFacts, Outcome, Store
 

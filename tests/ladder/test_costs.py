@@ -162,7 +162,8 @@ def test_what_a_plan_states_and_what_generation_takes_are_counted(ladder, tmp_pa
     text = text.replace("[3.6e15]", "[1e15, 4e15]\nminutes = 3\nmin_steps = 0\nmax_epochs = 3").replace(
         "[10, 20]", "[1]"
     )
-    text = text.replace('"noise"', '"silence:rate_hz={rate}"').replace("count = 10", "count = 10\nminutes = 1")
+    text = text.replace('"noise"', '"silence:rate_hz={rate}"')
+    text = text.replace("count = 10", 'count = 10\nminutes = 1\ncontrols = ["noise"]')
     step = '[[prepare]]\nname = "shards"\ncommand = "make {out}"\nminutes = 5\ngigabytes = 2\nspeech_hours = 2\n'
     text = text.replace("[[systems]]", step + "[[systems]]").replace("[[fit]]", "[score]\nminutes = 7\n[[fit]]")
     (tmp_path / "plan.toml").write_text(text.replace("[generate]", "[generate]\naxes = { rate = [8000, 16000] }"))
@@ -172,11 +173,14 @@ def test_what_a_plan_states_and_what_generation_takes_are_counted(ladder, tmp_pa
     minutes = {step: cost.minutes(1e15 / 60) for step, cost in costs.items()}
     expected = {"prepare shards": 5, "train toy-1-1e+15": 2 + 3, "train toy-1-4e+15": 8 - 2}
     expected |= {f"generate toy-1-{budget}-rate{rate}": 1.02 for budget in ("1e+15", "4e+15") for rate in (8000, 16000)}
-    expected["score pjsd, signal"] = 7
+    expected |= {"generate noise": 1, "score pjsd, signal": 7}
     assert {step: value for step, value in minutes.items() if math.isfinite(value)} == pytest.approx(expected)
     assert [cost.epochs for step, cost in costs.items() if step.startswith("train")] == [0.5, 2.0]
     *_, last = cost_grid(list(costs.values()), 1e15 / 60, "the plan's").rows
     assert float(last[6]) == pytest.approx(sum(expected.values()), abs=0.1)
+    # a rate measured over whole training commands has the 3 minutes of their start in it
+    *_, last = cost_grid(list(costs.values()), 1e15 / 60, "measured", is_measured=True).rows
+    assert float(last[6]) == pytest.approx(sum(expected.values()) - 3, abs=0.1)
     # a model of 2 epochs is left out of one that allows one, and the sum with it
     text = (tmp_path / "plan.toml").read_text().replace("max_epochs = 3", 'max_epochs = 1\nout_of_bounds = "omit"')
     (tmp_path / "plan.toml").write_text(text)

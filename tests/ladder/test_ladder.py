@@ -398,7 +398,8 @@ def test_a_held_out_budget_is_predicted_and_not_fitted(tmp_path):
     assert "5 usable train rows" in none
 
 
-def test_a_model_that_cannot_be_generated_from_stops_no_other(plan):
+def test_a_model_that_cannot_be_generated_from_keeps_its_row_without_metrics(plan):
+    """A fit of the loss that lacked the models that train worst would be one of chosen models."""
     path = plan(**{'generator = "silence"': 'generator = "samples:{run}/clips"'})
     trainer = path.with_name("trainer.py")
     trainer.write_text(
@@ -418,6 +419,14 @@ def test_a_model_that_cannot_be_generated_from_stops_no_other(plan):
     )
     done = run_ladder(path, check=False)
     assert done.returncode == 3, done.stderr
-    assert "1 of 2 models are not in the table" in done.stderr
+    assert "test: 1 of 2 have no clips, and no metric in the table; the same command tries them again" in done.stderr
     assert "law-400-1e+06: " in done.stderr
-    assert [row["run"] for row in table(path)] == ["law-100-1e+06"]
+    rows = {row["run"]: row for row in table(path)}
+    assert rows.keys() == {"law-100-1e+06", "law-400-1e+06"}
+    row = rows["law-400-1e+06"]
+    n, d = float(row["N"]), float(row["D"])
+    assert (n, d) == pytest.approx((400, 1e6 / 6 / 400), rel=1e-12)
+    assert float(row["val_loss"]) == pytest.approx(1.0 + 5 * n**-0.3 + 7 * d**-0.4, rel=1e-12)
+    assert row["duration"] == ""
+    assert float(rows["law-100-1e+06"]["duration"]) == 1.0
+    assert f"table: {path.parent / 'out' / 'runs.csv'}" in done.stdout

@@ -14,10 +14,13 @@ import soundfile as sf
 from cdslm_eval import Clip, GeneratorInfo, Mean, Metric, RangeGenerator, api
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.packed import ParquetCell
+from cdslm_eval.core.sources import Source
+from cdslm_eval.core.spans import Span
 from cdslm_eval.core.store import Outcome, Store
 from cdslm_eval.plugin.execution import Finished, Produced
 from cdslm_eval.run import Request, Runner
-from cdslm_eval.run.decoding import Unit
+from cdslm_eval.run.decoding import Unit, decoded_groups
 from cdslm_eval.run.executors import devices
 from cdslm_eval.run.executors.local import LocalExecutor
 from cdslm_eval.run.worker import Measured, Worker
@@ -176,6 +179,28 @@ def test_the_next_batch_is_decoded_while_one_is_measured(tone_set, monkeypatch):
     with Worker((Waits(),), "cpu", decoders=2).open() as work:
         outcomes = [event.outcome for event in work(units) if isinstance(event, Measured)]
     assert outcomes == [Outcome("ok", "", {"x": 4000.0})] * 12
+
+
+def test_clips_of_unknown_size_are_not_decoded_without_a_bound():
+    class Reads(Metric):
+        name = "reads"
+        needs: ClassVar = {"text"}
+        statistics: ClassVar = {"x": Mean("x")}
+        batch_clips = 1000
+
+        def measure(self, clips):
+            return ({"x": 1.0} for _ in clips)
+
+    objects = [Source(f"{number}", f"s3://bucket/{number}.flac", text="a") for number in range(200)]
+    parts = [source._replace(span=Span.between(0, 60)) for source in objects]
+    cells = [source._replace(packed=ParquetCell(0, 0, "audio")) for source in objects]
+    assert {source.bytes for source in (*objects, *cells)} == {None}
+    assert {source.bytes for source in parts} == {60 * 192_000}
+    for sources, largest in ((objects, 64), (cells, 64), (parts, 5)):
+        units = [Unit(number, source, (0,)) for number, source in enumerate(sources)]
+        groups = [list(group) for group in decoded_groups(units, (Reads(),), None)]
+        assert [decoded.unit for group in groups for decoded in group] == units
+        assert max(map(len, groups)) == largest
 
 
 @pytest.mark.parametrize(("device", "count", "named"), [

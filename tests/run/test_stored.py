@@ -59,3 +59,19 @@ def test_missing_and_damaged_rows_are_counted_and_paths_without_rows_are_named(s
             estimate_stored(store, metric, system="/elsewhere/")
         with pytest.raises(UsageError, match="no rows of pjsd"):
             estimate_stored(store, Host().resolve("metric", "pjsd"), system="/", reference="/")
+
+
+def test_damaged_rows_that_make_sound_ones_together_are_failed(stored):
+    _, path, wanted = stored
+    metric = Host().resolve("metric", "signal")
+    with Store(path) as store:
+        ((ident,),) = store.query("SELECT DISTINCT identity FROM rows WHERE identity LIKE 'signal%'")
+        rows = store.query("SELECT subject, data FROM rows WHERE identity = ? ORDER BY subject LIMIT 2", [ident])
+        (first, row), (second, other) = rows
+        # as many objects as texts, each with all columns
+        damaged = {first: f'{row[:-1]}, "list": [0', second: f"0]}}, {other}"}
+        for subject, data in damaged.items():
+            store.query("UPDATE rows SET data = ? WHERE identity = ? AND subject = ?", [data, ident, subject])
+    with Store(path, read_only=True) as store:
+        duration = estimate_stored(store, metric)[0]
+    assert (duration.n_scored, duration.n_failed) == (wanted["duration"].n_scored - 2, 2)

@@ -13,6 +13,7 @@ import pytest
 from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling import Law, LawSpec, Plan, bootstrap, fit_families, fit_isoflops, fit_law, simulate
 from cdslm_eval.scaling.frontier import Resampling
+from cdslm_eval.scaling.multiplier import Multiplier
 from cdslm_eval.scaling.table import RunTable
 
 ALPHA, BETA = 0.35, 0.37
@@ -341,3 +342,20 @@ def test_wrong_values_to_compare_at_are_refused(tmp_path, monkeypatch, capsys, w
         main()
     assert left.value.code == 2
     assert message in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_group_whose_law_misfits_makes_the_comparison_untrusted():
+    records = table(law(), law(0.9), noise=0.002).to_records()
+    for record in records:
+        if record["model"] == "m1":
+            record["loss"] *= 1 + 0.1 * math.sin(1.5 * math.log(record["N"]))
+    families = fit_families(RunTable.from_records(records), "loss", "model", SPEC, Resampling(replicates=0))
+    (doubt,) = families.doubts
+    assert doubt.startswith("of m1, the residuals follow ln C")
+    assert families.headline.startswith(f"NOT TO BE TRUSTED: {doubt}. 2 groups of 'model'")
+    assert not fit_families(table(law(), law(0.9)), "loss", "model", SPEC, Resampling(replicates=0)).doubts
+
+
+def test_an_end_that_is_never_reached_is_named():
+    multiplier = Multiplier("b", "a", 1e19, 2.0, (1.5, 3.0), (0.6, math.inf), depends=True)
+    assert "(0.6 at a's least budget, unreached at its largest)" in multiplier.sentence

@@ -168,6 +168,40 @@ def test_groups_of_clips_are_left_out_of_any_statistic_as_by_hand(statistic, clu
     assert jackknife(statistic, columns, clusters, np.random.default_rng(4)).without == pytest.approx(rest, rel=1e-12)
 
 
+class Squares:
+    """A mixin: the mean of squares, which the means of groups do not have."""
+
+    def evaluate(self, columns, weights):
+        return super().evaluate({name: column**2 for name, column in columns.items()}, weights)
+
+
+class MeanSquare(Squares, Mean):
+    """Brings its arithmetic by a mixin."""
+
+
+class NamedMeanSquare(MeanSquare):
+    """Inherits it."""
+
+
+class SquareOfStated(Squares, Mean):
+    """States what does not hold of it."""
+
+    additive = True
+
+
+@pytest.mark.parametrize("kind", [MeanSquare, NamedMeanSquare])
+def test_a_statistic_whose_arithmetic_is_of_a_mixin_is_not_added_up_before(kind):
+    x = np.random.default_rng(8).normal(size=600)
+    clusters = Clusters.alone(600)
+    groups = clusters.deal(200, np.random.default_rng(4))
+    rest = [np.mean(x[groups != group] ** 2) for group in range(200)]
+    columns = {"x": x}
+    assert jackknife(kind("x"), columns, clusters, np.random.default_rng(4)).without == pytest.approx(rest, rel=1e-12)
+    # what the class states itself is believed, wrongly here
+    wrong = jackknife(SquareOfStated("x"), columns, clusters, np.random.default_rng(4)).without
+    assert np.abs(wrong - rest).max() > 0.1
+
+
 class Midrange(WeightedStatistic):
     """Middle of least and largest value: not smooth in the weights."""
 

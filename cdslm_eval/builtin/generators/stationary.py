@@ -84,7 +84,10 @@ class StationaryGenerator(RangeGenerator, Scorer):
     def _filter(self, past: Floats, key: str) -> tuple[Floats, float]:
         order = self.options.order
         if len(past) < 10 * order:
-            raise UsageError(f"{key}: stationary needs a context of {10 * order} samples, and it has {len(past)}")
+            raise UsageError(
+                f"{key}: stationary needs a context of {10 * order} samples, and it has {len(past)}; use longer "
+                "prompts, or pairs with a longer prefix"
+            )
         return fitted_filter(past, order)
 
 

@@ -8,7 +8,8 @@ from typing import ClassVar
 import numpy as np
 
 from cdslm_eval import Mean, RatioOfSums, Statistic
-from cdslm_eval.core.audio import SILENCE_DBFS, Clip, frame_levels_dbfs, level_dbfs
+from cdslm_eval.core.audio import Clip
+from cdslm_eval.core.levels import SILENCE_DBFS, frame_levels_dbfs, level_dbfs
 from cdslm_eval.plugin.contract import Metric, Row
 
 __all__ = ["Signal"]

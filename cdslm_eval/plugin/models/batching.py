@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from cdslm_eval.core.audio import Clip, Samples, is_silent
+from cdslm_eval.core.audio import Clip, Samples
+from cdslm_eval.core.levels import is_silent
 
 if TYPE_CHECKING:
     import torch

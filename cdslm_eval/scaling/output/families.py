@@ -148,6 +148,7 @@ def families_document(families: Families, table: RunTable, options: dict[str, An
     document: dict[str, Any] = to_json(
         {
             "headline": families.headline,
+            "doubts": families.doubts,
             "column": families.column,
             "groups": [_member(member, families.level) for member in families.members],
             "joint": [_joint(fit) for fit in families.joint],

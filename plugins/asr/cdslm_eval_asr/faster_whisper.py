@@ -15,8 +15,9 @@ from typing import Any, ClassVar, Literal
 import numpy as np
 from pydantic import Field
 
-from cdslm_eval.core.audio import Clip, Samples, is_silent
+from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.core.errors import EvalError, UsageError, did_you_mean
+from cdslm_eval.core.levels import is_silent
 from cdslm_eval.plugin.contract import Failed, Options, Skipped, Transcriber, located
 from cdslm_eval.plugin.models import distribution_file, sha256_of
 from cdslm_eval_asr.papers import WHISPER

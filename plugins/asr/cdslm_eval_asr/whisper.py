@@ -9,8 +9,9 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
-from cdslm_eval.core.audio import Clip, Samples, frame_levels_dbfs, is_silent
+from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.core.errors import EvalError, did_you_mean
+from cdslm_eval.core.levels import frame_levels_dbfs, is_silent
 from cdslm_eval.plugin.contract import Failed, Skipped, Transcriber, located
 from cdslm_eval.plugin.models import (
     SAFE,

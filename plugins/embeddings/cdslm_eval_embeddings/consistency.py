@@ -9,7 +9,8 @@ import numpy as np
 from pydantic import BaseModel, Field
 
 from cdslm_eval import Better, Mean, Statistic
-from cdslm_eval.core.audio import Clip, Samples, is_silent
+from cdslm_eval.core.audio import Clip, Samples
+from cdslm_eval.core.levels import is_silent
 from cdslm_eval.plugin.contract import Row, Skipped
 from cdslm_eval.plugin.models import unusable_reason
 from cdslm_eval_embeddings.encoder import RATE_HZ

@@ -6,10 +6,11 @@ import logging
 import math
 import time
 from collections.abc import Mapping
-from importlib.metadata import distributions
+from importlib.metadata import distributions, entry_points
 from typing import Any
 
 from cdslm_eval.core.errors import EvalError, UsageError
+from cdslm_eval.plugin.host import GROUP
 from cdslm_eval_ray.actor import ClipWorker, Report, installed_versions
 from cdslm_eval_ray.options import RayOptions
 
@@ -17,6 +18,13 @@ __all__ = ["Crew"]
 
 _logger = logging.getLogger("cdslm_eval")
 _LOOK_S = 1.0
+
+
+def _compared() -> tuple[str, ...]:
+    """Return the distributions whose versions must be the same: Ray, the packages of this project, and all plugins."""
+    ours = (d.name for d in distributions() if d.name and d.name.startswith("cdslm-eval"))
+    plugins = (entry.dist.name for entry in entry_points(group=GROUP) if entry.dist)
+    return ("ray", *sorted({*ours, *plugins}))
 
 
 class Crew:
@@ -35,7 +43,7 @@ class Crew:
 
     def __init__(self, ray: Any, options: RayOptions, worker: bytes) -> None:
         self._ray, self._options, self._worker = ray, options, worker
-        self._distributions = ("ray", *sorted({n for d in distributions() if (n := d.name).startswith("cdslm-eval")}))
+        self._distributions = _compared()
         self._remote = ray.remote(
             num_cpus=options.cpus,
             num_gpus=options.gpus,

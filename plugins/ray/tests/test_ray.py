@@ -10,6 +10,7 @@ import subprocess
 import sys
 import time
 from contextlib import closing
+from importlib.metadata import entry_points
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -36,6 +37,7 @@ from cdslm_eval.plugin.execution import Finished, Produced, Task  # noqa: E402
 from cdslm_eval.plugin.host import Host  # noqa: E402
 from cdslm_eval.run import Request, Runner  # noqa: E402
 from cdslm_eval.run.executors.local import LocalExecutor  # noqa: E402
+from cdslm_eval.run.worker import Worker  # noqa: E402
 
 # Ray leaves sockets and files of its own to the garbage collector
 pytestmark = pytest.mark.filterwarnings("ignore")
@@ -206,6 +208,20 @@ def test_a_distribution_that_a_node_lacks_is_named(cluster, tmp_path, tone_set, 
     executor = RayExecutor(RayOptions(address=cluster.address))
     with pytest.raises(EvalError, match=r"other versions: cdslm-eval-x 3\.1 here, not installed there"):
         outcomes(tmp_path / "ray", executor, tone_set("t", 2), Signal())
+
+
+def test_versions_of_all_plugins_are_compared_whatever_their_names():
+    compared = crew_module._compared()
+    assert compared[0] == "ray"
+    # its test plugin is named otherwise than `cdslm-eval-...`
+    named = {entry.dist.name for entry in entry_points(group="cdslm_eval") if entry.dist}
+    assert named | {"cdslm-eval", "cdslm-eval-ray"} <= set(compared)
+
+
+def test_a_measurer_of_another_version_is_named():
+    worker = Worker((Signal(),), "cpu", versions=(f"{Signal.version}0",))
+    assert worker.problem() == f"signal: is version {Signal.version} there, and {Signal.version}0 here"
+    assert Worker((Signal(),), "cpu", versions=(Signal.version,)).problem() == ""
 
 
 def test_a_node_without_the_weights_is_named_before_anything_is_measured(cluster, tmp_path, tone_set):

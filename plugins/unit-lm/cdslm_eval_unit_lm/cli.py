@@ -108,6 +108,8 @@ def train(
 
         speech = data / "train" if (data / "train").is_dir() else data
         job = UnitJob(settings=settings, data=speech, valid=speech, out=out, lengths=lengths)
+        if units_from is not None and not units_from.exists():
+            typer.echo(f"note: {units_from} is not there yet: units are taken to be those of this command", err=True)
         typer.echo(json.dumps(planned(job), indent=1))
         return
     train_on, held_out = find_splits(data, valid)

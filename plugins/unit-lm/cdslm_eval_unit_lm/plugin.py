@@ -12,9 +12,10 @@ from pydantic import Field
 
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import UsageError
-from cdslm_eval.plugin.contract import GeneratorInfo, RangeGenerator
+from cdslm_eval.plugin.contract import GeneratorInfo
 from cdslm_eval.plugin.scorer import Score, Scorer
 from cdslm_model.plugin import (
+    CheckpointGenerator,
     CheckpointOptions,
     ContinuationOptions,
     ContinuingGenerator,
@@ -51,13 +52,23 @@ class UnitLmOptions(ContinuationOptions):
     top_k: int = Field(0, ge=0)
 
 
-class UnitResynthesis(RangeGenerator):
+class _UnitGenerator(CheckpointGenerator):
+    """Generates with the units of a checkpoint of a unit language model."""
+
+    requires: ClassVar[Mapping[str, str]] = _REQUIRES
+
+    def find(self, path: str) -> Checkpoint:
+        """Return the checkpoint of a unit language model."""
+        from cdslm_eval_unit_lm.codec import find_unit_checkpoint
+
+        return find_unit_checkpoint(path)
+
+
+class UnitResynthesis(_UnitGenerator):
     """Resynthesises its prompts from units, without a language model: the ceiling of what `unit-lm` can generate."""
 
     name = "unit-resynthesis"
     version = "1"
-    requires: ClassVar[Mapping[str, str]] = _REQUIRES
-    positional = "checkpoint"
     prompts = frozenset({"audio"})
     Options = CheckpointOptions
     _device = ""  # of the worker, where the options leave it open
@@ -70,13 +81,13 @@ class UnitResynthesis(RangeGenerator):
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return the digests of the units and of a trained vocoder."""
-        facts = _checkpoint(self.options.checkpoint).facts
+        facts = self.checkpoint().facts
         units = {"units": facts["files"]["units.safetensors"]}
-        return units | vocoder_weights(self.options.vocoder or facts["settings"]["vocoder"])
+        return units | vocoder_weights(self.vocoder())
 
     def info(self) -> GeneratorInfo:
         """Return the rate and the source of the units; N, D and C do not apply."""
-        facts = _checkpoint(self.options.checkpoint).facts
+        facts = self.checkpoint().facts
         return GeneratorInfo(
             rate_hz=facts["mel_spec"]["rate_hz"],
             conventions={**_unit_conventions(facts, self.options.vocoder), "seconds": "as long as each prompt is"},
@@ -90,8 +101,7 @@ class UnitResynthesis(RangeGenerator):
         if not len(prompts):
             raise UsageError("unit-resynthesis resynthesises clips and has no prompts; name a set as prompts")
         with reraised():
-            options = self.options
-            codec = UnitCodec(_checkpoint(options.checkpoint), self._device or options.device, options.vocoder)
+            codec = UnitCodec(self.checkpoint(), self._device or self.options.device, self.vocoder())
             for number in numbers:
                 prompt = prompts[number % len(prompts)]
                 units = codec.encode(prompt)
@@ -102,27 +112,25 @@ class UnitResynthesis(RangeGenerator):
                 yield generated_clip(prompt_key(prompt, number, len(prompts)), samples, codec.spec.rate_hz)
 
 
-class UnitLmGenerator(ContinuingGenerator, Scorer):
+class UnitLmGenerator(_UnitGenerator, ContinuingGenerator, Scorer):
     """Continues prompts with a discrete autoregressive language model over k-means units."""
 
     name = "unit-lm"
     version = "1"
-    requires: ClassVar[Mapping[str, str]] = _REQUIRES
     Options = UnitLmOptions
-    _scoring: UnitContinuer | None = None  # the model that `scores` loads once
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return the digests of the weights, of the units and of a trained vocoder."""
         from cdslm_eval_unit_lm.codec import weights_file
 
-        saved = _checkpoint(self.options.checkpoint)
+        saved = self.checkpoint()
         facts, weights = saved.facts, f"{weights_file(saved)}.safetensors"
         files = {"weights": facts["files"][weights], "units": facts["files"]["units.safetensors"]}
-        return files | vocoder_weights(self.options.vocoder or facts["settings"]["vocoder"])
+        return files | vocoder_weights(self.vocoder())
 
     def info(self) -> GeneratorInfo:
         """Return N, D and C of the checkpoint, and how each is counted; reads no weights."""
-        options, latest = self.options, _checkpoint(self.options.checkpoint)
+        options, latest = self.options, self.checkpoint()
         conventions = {
             **_unit_conventions(latest.facts, options.vocoder),
             "sampling": f"temperature {options.temperature:g}, top k {options.top_k or 'all'}, "
@@ -136,7 +144,7 @@ class UnitLmGenerator(ContinuingGenerator, Scorer):
 
         options = self.options
         sampling = SamplingConfig(options.temperature, options.top_k, seed)
-        return UnitContinuer(options.checkpoint, sampling, self.device, options.vocoder)
+        return UnitContinuer(self.checkpoint().folder, sampling, self.device, self.vocoder())
 
     def generate_batch(
         self, model: UnitContinuer, prompts: Sequence[Clip | None], numbers: Sequence[int], seconds: float
@@ -153,19 +161,11 @@ class UnitLmGenerator(ContinuingGenerator, Scorer):
     def scores(self, clips: Sequence[Clip], *, context_s: float = 0.0, seed: int = 0) -> Iterator[Score]:
         """Yield the exact log-probability of the units of each clip after its context, in nats."""
         with reraised():
-            if self._scoring is None:
-                self._scoring = self.load(seed)
+            model = self.model(seed)
             for clip in clips:
-                total, tokens = self._scoring.score(clip, context_s)
+                total, tokens = model.score(clip, context_s)
                 seconds = clip.seconds - context_s
                 yield Score(total=total, per_second=total / seconds, frames=tokens, std_error=0.0, kind="nats")
-
-
-def _checkpoint(path: str) -> Checkpoint:
-    from cdslm_eval_unit_lm.codec import find_unit_checkpoint
-
-    with reraised():
-        return find_unit_checkpoint(path)
 
 
 def _unit_conventions(facts: Mapping[str, Any], vocoder: str | None) -> dict[str, str]:

@@ -220,6 +220,10 @@ def test_the_plan_announces_what_training_does(unit_lm, trained, short, tmp_path
     assert {name: plan[name] for name in names} == {name: done[name] for name in names}
     size = sum(path.stat().st_size for path in (trained / "checkpoints").rglob("*") if path.is_file())
     assert plan["bytes"] == pytest.approx(size, rel=0.05)
+    # a plan may come before the units do, and does not hide that
+    early = unit_lm(*common, "--units-from", tmp_path / "unknown")
+    assert json.loads(early.stdout) == plan
+    assert "unknown is not there yet: units are taken to be those of this command" in early.stderr.replace("\n", " ")
     # how many tokens a second has is known after clustering only
     unknown = json.loads(unit_lm(*common, "--run-length").stdout)
     assert unknown["parameters"] == plan["parameters"]

@@ -17,8 +17,9 @@ from cdslm_eval.builtin.generators.controls import (
     shuffled,
 )
 from cdslm_eval.builtin.generators.samples import SamplesGenerator, SamplesOptions
-from cdslm_eval.core.audio import Clip, content_digest, level_dbfs, write_flac
+from cdslm_eval.core.audio import Clip, content_digest, write_flac
 from cdslm_eval.core.errors import UsageError
+from cdslm_eval.core.levels import level_dbfs
 from cdslm_eval.plugin.host import Host
 
 ALTERED = [NoiseGenerator, ReversedGenerator, ShuffledGenerator]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import pickle
 import shutil
 import subprocess
 import sys
@@ -177,6 +178,23 @@ def test_the_generator_keeps_the_contract(trained, corpus):
     assert len(list(alone.clips([], 2, 0.3, 0))) == 2
     with pytest.raises(UsageError, match="context=none"):
         list(generator.clips([], 1, 1.0, 0))
+
+
+def test_what_is_loaded_is_what_the_fingerprint_states(trained, tmp_path):
+    """A run that is still trained writes a later checkpoint between the two."""
+    shutil.copytree(trained, tmp_path / "run")
+    first = checkpoint.find_checkpoint(tmp_path / "run")
+    generator = Host().make("generator", f"cdslm:{tmp_path / 'run'},device=cpu")
+    before = generator.fingerprint()
+    moved = {name: 1.01 * tensor for name, tensor in first.tensors("ema").items()}
+    later = checkpoint.save_checkpoint(tmp_path / "run", first.step + 1, [("ema", moved)], first.facts)
+    assert later.facts["files"] != first.facts["files"]
+    for own in (generator, pickle.loads(pickle.dumps(generator))):
+        assert own.load(0).folder == first.folder
+        assert own.fingerprint() == before
+    other = Host().make("generator", f"cdslm:{tmp_path / 'run'},device=cpu")
+    assert other.load(0).folder == later.folder
+    assert other.fingerprint() != before
 
 
 def test_a_clip_as_long_as_a_window_is_generated_in_one_round(trained, corpus, monkeypatch):

@@ -125,6 +125,27 @@ def test_all_steps_of_all_batches_are_one_graph(monkeypatch):
     assert compiled.batch(2, 6, 9) == plain.batch(2, 7, 9) == 2
 
 
+class Uncompiled(CompiledStep):
+    """Counts shapes as a compiled step does."""
+
+    def __init__(self, step):
+        self._step, self._compiled, self._refusal, self.shapes = step, step, RuntimeError, set()
+
+
+@pytest.mark.parametrize(("guidance", "copies"), [(1.0, 1), (2.0, 2)])
+def test_a_smaller_batch_is_filled_up_to_the_compiled_one(guidance, copies, trained, shards, monkeypatch):
+    """With guidance a step holds each clip twice where one batch makes both predictions, as on a GPU."""
+    from cdslm_model.data.windows import Shards
+
+    monkeypatch.setattr(module, "CompiledStep", Uncompiled)
+    monkeypatch.setattr(Continuer, "_one_batch", property(lambda self: True))
+    model = Continuer(trained, SamplingConfig(steps=2, guidance=guidance), "cpu", compiles=True)
+    context = Shards(shards / "valid").read(0, 20)
+    for clips in (4, 3, 1):
+        assert len(model.continuations([context] * clips, range(clips), 40)) == clips
+    assert {shape[0] for shape in model._denoiser._compiled.shapes} == {4 * copies}
+
+
 @pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
 def test_what_is_not_compiled_is_logged_with_its_reason(caplog, monkeypatch):
     def refuse(graph, inputs):

@@ -39,7 +39,8 @@ class Rank:
 class Learner:
     """Trains nothing; its checkpoints take a tenth of a second to write."""
 
-    def __init__(self, world, losses, written):
+    def __init__(self, world, losses, written, device="cuda"):
+        self.device = torch.device(device)
         self.step, self._world, self._losses, self._written = 0, world, losses, written
         self._saver = Saver(world)
 
@@ -88,3 +89,29 @@ def test_no_process_leaves_before_the_first_one_has_written(tmp_path, loss, sign
 
     with ThreadPoolExecutor(2) as threads:
         assert list(threads.map(process, range(2))) == [(error, complete)] * 2
+
+
+@pytest.mark.parametrize(("device", "steps_before"), [("cpu", 0), ("cuda", 4)])
+def test_values_are_logged_when_they_are_computed(tmp_path, device, steps_before):
+    """A log read later would have the seconds of later steps; a GPU is only asked for values that it has."""
+    logged = []
+
+    class Notes:
+        def step(self, number, values):
+            logged.append(learner.step - number)
+
+        def note(self, *facts):
+            pass
+
+        message = note
+
+    class Alone:
+        rank = 0
+
+        def any(self, flag):
+            return flag
+
+    learner = Learner(Alone(), [1.0] * 12, [], device)
+    run(learner, RunSettings(save_every=12, valid_every=12), tmp_path, SCHEDULE, 12, Notes(), {}, [])
+    # those of the last steps are read before the checkpoint at the end
+    assert logged == [steps_before] * (12 - steps_before) + list(range(steps_before))[::-1]

@@ -116,6 +116,8 @@ def test_it_learns_and_is_a_vocoder_of_every_command(vocoder, corpus, trained, i
     through = Host().make("generator", f"cdslm:{trained},vocoder=istft:{vocoder}")
     digest = find_checkpoint(vocoder).facts["files"]["weights.safetensors"]
     assert through.fingerprint() == {**plain.fingerprint(), "vocoder": digest}
+    # a checkpoint, and no run that may have a later one when it is loaded
+    assert through.vocoder() == f"istft:{find_checkpoint(vocoder).folder}"
 
 
 def test_digital_silence_is_no_held_out_excerpt(corpus, inside, tmp_path):
