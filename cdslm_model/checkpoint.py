@@ -1,4 +1,8 @@
-"""Checkpoints: safetensors and JSON in one folder that is complete or absent, each file verified by its digest."""
+"""Checkpoints: safetensors and JSON in one folder that is complete or absent, each file verified by its digest.
+
+Format 1 has one file a part, written by one process. Format 2 has a file of each process for each part, with its rows
+of every tensor, and an index of them: no process ever holds a whole part.
+"""
 
 from __future__ import annotations
 
@@ -7,6 +11,7 @@ import json
 import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,12 +19,21 @@ from typing import Any
 from torch import Tensor
 
 from cdslm_model.errors import CheckpointError, TrainingError
-from cdslm_model.files import no_room, read_json, sha256, sync, write_json
+from cdslm_model.files import no_room, read_json, sync, write_json
+from cdslm_model.stored import Piece, StoredTensor, stored_tensors
 from cdslm_model.tensor_files import save_tensors
 
-__all__ = ["Checkpoint", "find_checkpoint", "last_checkpoint", "save_checkpoint"]
+__all__ = [
+    "Checkpoint",
+    "find_checkpoint",
+    "half_folder",
+    "last_checkpoint",
+    "publish",
+    "save_checkpoint",
+    "write_part",
+]
 
-FORMAT = 1
+FORMAT, SHARDED_FORMAT = 1, 2
 FOLDER = "checkpoints"
 _LOG = logging.getLogger(__name__)
 FACTS = "checkpoint.json"
@@ -47,9 +61,10 @@ class Checkpoint:
         """
         facts = read_json(folder / FACTS, CheckpointError)
         digest = facts.pop("digest", None)
-        if facts.get("format") != FORMAT:
+        if facts.get("format") not in (FORMAT, SHARDED_FORMAT):
             raise CheckpointError(
-                f"{folder}: a checkpoint of format {facts.get('format')!r}; this version reads {FORMAT}"
+                f"{folder}: a checkpoint of format {facts.get('format')!r}; this version reads {FORMAT} and "
+                f"{SHARDED_FORMAT}"
             )
         if digest != _digest(facts):
             raise CheckpointError(f"{folder / FACTS}: altered or damaged: its digest does not fit.{_others(folder)}")
@@ -65,28 +80,36 @@ class Checkpoint:
         return dict(self.each(name))
 
     def each(self, name: str) -> Iterator[tuple[str, Tensor]]:
-        """Yield the tensors of one of its files, read one at a time, on the CPU.
+        """Yield the tensors of one of its parts, read one at a time, on the CPU; as `stored`."""
+        for tensor in self.stored(name):
+            yield tensor.name, tensor.rows()
+
+    def stored(self, name: str) -> Iterator[StoredTensor]:
+        """Yield the tensors of one of its parts, of which any rows can be read until the next one is taken.
 
         Args:
             name: "weights", "ema" or "optimizer".
 
         Raises:
-            CheckpointError: The file is missing, truncated or altered.
+            CheckpointError: A file that is read is missing, truncated or altered.
         """
-        from safetensors import SafetensorError, safe_open
+        yield from stored_tensors(self.folder, self.facts["files"], name, self._pieces(name), _others(self.folder))
 
-        path = self.folder / f"{name}.safetensors"
-        digest = self.facts["files"].get(path.name)
+    def digest(self, name: str) -> str:
+        """Return the SHA-256 of the content of one of its parts, or of the digests of its shards."""
+        files: Mapping[str, str] = self.facts["files"]
+        if self.facts["format"] == FORMAT:
+            return files[f"{name}.safetensors"]
+        return _digest({file: value for file, value in files.items() if file.startswith(f"{name}-")})
+
+    def _pieces(self, name: str) -> dict[str, list[Piece]] | None:
+        """Return where the rows of each tensor of a part are; None where one file has them all."""
+        if self.facts["format"] == FORMAT:
+            return None
         try:
-            # before reading: safetensors detects truncation, but no flipped bit
-            if digest is None or sha256(path) != digest:
-                raise CheckpointError(f"{path}: truncated or altered: its digest does not fit.{_others(self.folder)}")
-            with safe_open(path, framework="pt") as file:
-                names = list(file.keys())
-                for key in names:
-                    yield key, file.get_tensor(key)
-        except (OSError, SafetensorError) as error:
-            raise CheckpointError(f"{path}: cannot be read: {error}.{_others(self.folder)}") from error
+            return {key: [Piece(*piece) for piece in pieces] for key, pieces in self.facts["shards"][name].items()}
+        except (KeyError, TypeError, AttributeError) as error:
+            raise CheckpointError(f"{self.folder / FACTS}: damaged: it has no index of {name!r}") from error
 
 
 def save_checkpoint(
@@ -112,39 +135,95 @@ def save_checkpoint(
     Raises:
         TrainingError: The disk is full; earlier checkpoints are untouched.
     """
-    folder = run / FOLDER / f"step-{step:09d}"
-    # its name does not match the pattern of checkpoints: a half-written one is never resumed from
-    half = folder.with_name(f".{folder.name}.part")
-    path, needed = half, 0
-    # those that a kill left: a resumed run need not save at the same step
-    for left in folder.parent.glob(f".{_PATTERN}.part"):
-        shutil.rmtree(left, ignore_errors=True)
+    half = half_folder(run, step)
+    files: dict[str, str] = {}
     try:
-        half.mkdir(parents=True)
-        files = {}
         for name, values in parts:
-            path, needed = half / f"{name}.safetensors", sum(tensor.nbytes for tensor in values.values())
-            files[path.name] = save_tensors(path, values)
-            # synced before the rename, which could otherwise reach the disk before the data does
-            sync(path)
+            files |= write_part(half, run, step, name, values)
             # Release before the next part is gathered
             del values
-        record = {**facts, "format": FORMAT, "step": step, "files": files}
-        write_json(half / FACTS, {**record, "digest": _digest(record)})
-        sync(half)
-        # a rename onto a folder that is not empty fails
-        if folder.exists():
-            shutil.rmtree(folder)
-        half.rename(folder)
-        sync(folder.parent)
-    except OSError as error:
+        return publish(run, step, {**facts, "format": FORMAT, "files": files}, keep=keep, protected=protected)
+    except TrainingError:
         shutil.rmtree(half, ignore_errors=True)
+        raise
+
+
+def half_folder(run: Path, step: int) -> Path:
+    """Make the folder that a checkpoint is written in until it is complete, and remove those that a kill left.
+
+    Raises:
+        TrainingError: It cannot be made.
+    """
+    # its name does not match the pattern of checkpoints: a half-written one is never resumed from
+    half = run / FOLDER / f".step-{step:09d}.part"
+    # a resumed run need not save at the same step
+    for left in half.parent.glob(f".{_PATTERN}.part"):
+        shutil.rmtree(left, ignore_errors=True)
+    with _with_reason(run, step, half, 0):
+        half.mkdir(parents=True)
+    return half
+
+
+@contextmanager
+def _with_reason(run: Path, step: int, path: Path, needed: int) -> Iterator[None]:
+    """State why a file of a checkpoint, of so many bytes, cannot be written."""
+    folder = run / FOLDER / f"step-{step:09d}"
+    try:
+        yield
+    except OSError as error:
         if not no_room(error):
             raise TrainingError(f"{folder}: cannot be written: {error}.{_others(folder)}") from error
         raise TrainingError(
             f"{run}: no space for the checkpoint of step {step}, of which {path.name} alone takes {needed / 2**20:.0f} "
             f"MiB.{_others(folder)} Free some space and repeat the command"
         ) from error
+
+
+def write_part(half: Path, run: Path, step: int, name: str, values: Mapping[str, Tensor]) -> dict[str, str]:
+    """Write one file of a checkpoint, and return its name and digest.
+
+    Args:
+        half: The folder to write it in.
+        run: The run's folder.
+        step: Training steps done.
+        name: Of the file, without its ending.
+        values: Tensors by name.
+
+    Raises:
+        TrainingError: It cannot be written; earlier checkpoints are untouched.
+    """
+    path = half / f"{name}.safetensors"
+    with _with_reason(run, step, path, sum(tensor.nbytes for tensor in values.values())):
+        digest = save_tensors(path, values)
+        # synced before the rename, which could otherwise reach the disk before the data does
+        sync(path)
+    return {path.name: digest}
+
+
+def publish(
+    run: Path,
+    step: int,
+    record: Mapping[str, Any],
+    *,
+    keep: int = 2,
+    protected: frozenset[int] | set[int] = frozenset(),
+) -> Checkpoint:
+    """Complete a checkpoint whose files are on the disk, and only then remove older ones.
+
+    Raises:
+        TrainingError: It cannot be written; earlier checkpoints are untouched.
+    """
+    folder = run / FOLDER / f"step-{step:09d}"
+    half = folder.with_name(f".{folder.name}.part")
+    facts = {**record, "step": step}
+    with _with_reason(run, step, half / FACTS, 0):
+        write_json(half / FACTS, {**facts, "digest": _digest(facts)})
+        sync(half)
+        # a rename onto a folder that is not empty fails
+        if folder.exists():
+            shutil.rmtree(folder)
+        half.rename(folder)
+        sync(folder.parent)
     # read back before older ones are removed, so that one that can be opened is always left
     checkpoint = Checkpoint.open(folder)
     _LOG.info("wrote %s", folder)

@@ -70,9 +70,8 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
 
     def fingerprint(self) -> Mapping[str, str]:
         """Return the digests of the weights that generate, a trained vocoder's too, and a precision below float32."""
-        facts = self.checkpoint().facts
         rounded = {} if self.options.precision == "float32" else {"precision": self.options.precision}
-        weights = {"weights": facts["files"]["ema.safetensors"], **rounded}
+        weights = {"weights": self.checkpoint().digest("ema"), **rounded}
         return weights | vocoder_weights(self.vocoder())
 
     def info(self) -> GeneratorInfo:

@@ -16,7 +16,18 @@ from torch.distributed.tensor import DTensor, Replicate, distribute_tensor
 from cdslm_model.devices import pick_device
 from cdslm_model.errors import ModelError
 
-__all__ = ["World", "gathered", "like", "local", "open_world", "replicated", "spread"]
+__all__ = [
+    "World",
+    "gathered",
+    "held_rows",
+    "is_sharded",
+    "is_writer",
+    "like",
+    "local",
+    "open_world",
+    "replicated",
+    "spread",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +162,32 @@ def spread(part: Tensor, parameter: Tensor) -> Tensor:
         size, stride = parameter.size(), parameter.stride()
         return DTensor.from_local(part, mesh, placements, run_check=False, shape=size, stride=stride)
     return part
+
+
+def held_rows(value: Tensor) -> tuple[int, int]:
+    """Return the first row that this process holds of a tensor, and the one after its last; a scalar has one row."""
+    total = value.shape[0] if value.ndim else 1
+    for dimension, placement in enumerate(value.placements if isinstance(value, DTensor) else ()):
+        if placement.is_shard():
+            mesh = value.device_mesh  # type: ignore[attr-defined]
+            # FSDP2 parts rows as torch.chunk does: all parts but the last are equal, and some may be empty
+            each = -(-total // mesh.size(dimension))
+            first = min(mesh.get_local_rank(dimension) * each, total)
+            return first, first + local(value).shape[0]
+    return 0, total
+
+
+def is_sharded(value: Tensor) -> bool:
+    """Return whether the rows of a tensor are spread over several processes."""
+    if not isinstance(value, DTensor):
+        return False
+    sizes = zip(value.placements, value.device_mesh.shape, strict=True)
+    return any(placement.is_shard() and size > 1 for placement, size in sizes)
+
+
+def is_writer(value: Tensor) -> bool:
+    """Return whether this process is the first of those that hold the same rows of a tensor."""
+    if not isinstance(value, DTensor):
+        return dist.get_rank() == 0
+    mesh = value.device_mesh
+    return all(mesh.get_local_rank(d) == 0 for d, placement in enumerate(value.placements) if not placement.is_shard())

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 
+import torch.distributed as dist
+
 from cdslm_model.errors import TrainingError
 from cdslm_model.train.distributed import World
 
@@ -15,18 +17,21 @@ class Saver:
     """Writes one checkpoint at a time in the background.
 
     Args:
-        world: The processes that train together; the first one writes.
+        world: The processes that train together.
+        sharded: Whether each process writes its own part; else the first one writes all.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, sharded: bool = False) -> None:
         self._world = world
+        # a group of its own: the thread communicates while training does, and both keep an order of their own
+        self.group: dist.ProcessGroup | None = dist.new_group(backend="gloo") if sharded else None
         # one thread: a checkpoint may remove older ones only after they are complete
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="checkpoint")
         self._writing: Future[object] | None = None
 
     def start(self, write: Callable[[], object]) -> None:
         """Begin to write; the earlier checkpoint must have been settled."""
-        if self._world.rank == 0:
+        if self._world.rank == 0 or self.group is not None:
             self._writing = self._thread.submit(write)
 
     def settle(self) -> None:

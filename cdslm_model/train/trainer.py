@@ -8,6 +8,7 @@ from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,18 @@ from cdslm_model.devices import precision
 from cdslm_model.errors import CheckpointError
 from cdslm_model.net.mmdit import MMDiT
 from cdslm_model.net.parametrization import initialise, optimizer_groups
-from cdslm_model.train.distributed import World, gathered, like, local, replicated, spread
+from cdslm_model.stored import StoredTensor
+from cdslm_model.train.distributed import (
+    World,
+    gathered,
+    held_rows,
+    is_sharded,
+    is_writer,
+    like,
+    local,
+    replicated,
+    spread,
+)
 from cdslm_model.train.execution import Execution
 from cdslm_model.train.late import LateValues
 from cdslm_model.train.lengths import step_lengths
@@ -29,6 +41,7 @@ from cdslm_model.train.objective import Collator, StoredBatch, Validation, losse
 from cdslm_model.train.saving import Saver
 from cdslm_model.train.schedule import WarmupStableDecay
 from cdslm_model.train.settings import Settings
+from cdslm_model.train.sharded import Shard, save_sharded
 
 __all__ = ["Trainer"]
 
@@ -80,7 +93,7 @@ class Trainer:
         self._named = dict(self.model.named_parameters())
         # each process averages its own part, which needs no communication
         self._ema = [local(parameter).clone() for parameter in self._named.values()]
-        self._saver = Saver(world)
+        self._saver = Saver(world, any(map(is_sharded, self._named.values())))
         self.step, self._asking = 0, True
         self._asked, self._ask_at = (0, time.monotonic()), 0
 
@@ -111,34 +124,61 @@ class Trainer:
         # a parameter that a checkpoint lacks would silently keep its initial value
         missing = {f"{name} of {file}" for file in ("weights", "ema", "optimizer") for name in self._named}
         with torch.no_grad():
-            for name, value in last.each("weights"):
-                self._named[name].copy_(like(value, self._named[name]))
-                missing.discard(f"{name} of weights")
-            for name, value in last.each("ema"):
-                averages[name].copy_(local(like(value, self._named[name])))
-                missing.discard(f"{name} of ema")
-            for name, value in last.each("optimizer"):
-                parameter, _, key = name.rpartition(".")
+            for stored in last.stored("weights"):
+                local(self._named[stored.name]).copy_(self._own_rows(last, stored, self._named[stored.name]))
+                missing.discard(f"{stored.name} of weights")
+            for stored in last.stored("ema"):
+                averages[stored.name].copy_(self._own_rows(last, stored, self._named[stored.name]))
+                missing.discard(f"{stored.name} of ema")
+            for stored in last.stored("optimizer"):
+                parameter, _, key = stored.name.rpartition(".")
                 target = self._named[parameter]
                 # the step count is a scalar and not sharded
-                moved = value.to(self.world.device) if key == "step" else like(value, target)
-                self.optimizer.state[target][key] = moved
+                scalar = key == "step"
+                own = stored.rows() if scalar else self._own_rows(last, stored, target)
+                moved = own.to(self.world.device)
+                self.optimizer.state[target][key] = moved if scalar else spread(moved, target)
                 missing.discard(f"{parameter} of optimizer")
         if missing:
             raise CheckpointError(f"{last.folder}: lacks {min(missing)}; it is a checkpoint of another network")
         self.step = last.step
+
+    def _own_rows(self, last: checkpoint.Checkpoint, stored: StoredTensor, target: Tensor) -> Tensor:
+        """Read the rows of a parameter that this process holds, and no others."""
+        if stored.shape != tuple(target.shape):
+            raise CheckpointError(
+                f"{last.folder}: {stored.name} has the shape {list(stored.shape)}, not {list(target.shape)}; it is a "
+                "checkpoint of another network"
+            )
+        return stored.rows(*held_rows(target))
 
     def parts(self) -> Iterator[tuple[str, dict[str, Tensor]]]:
         """Yield the files of a checkpoint and their gathered tensors; every process must consume all of them.
 
         Only the first process gets the tensors: on one machine the others would hold copies.
         """
+        for name, named in self._tensors():
+            yield name, self._gathered(named)
+
+    def shards(self) -> dict[str, dict[str, Shard]]:
+        """Return copies on the CPU of the rows that this process writes, by part and name."""
+        return {
+            part: {
+                # a copy also on a CPU: training changes the weights while they are written
+                name: Shard(local(value).to("cpu", copy=True), held_rows(value)[0], tuple(value.shape))
+                for name, value in named
+                if is_writer(value) and local(value).numel()
+            }
+            for part, named in self._tensors()
+        }
+
+    def _tensors(self) -> Iterator[tuple[str, Iterable[tuple[str, Tensor]]]]:
+        """Yield the parts of a checkpoint, and their tensors as they are spread over the processes."""
         states = self.optimizer.state
-        moments = ((f"{n}.{key}", value) for n, p in self._named.items() for key, value in states[p].items())
         averages = zip(self._named.items(), self._ema, strict=True)
-        yield "weights", self._gathered(self._named.items())
-        yield "ema", self._gathered((name, spread(average, parameter)) for (name, parameter), average in averages)
-        yield "optimizer", self._gathered(moments)
+        yield "weights", self._named.items()
+        yield "ema", ((name, spread(average, parameter)) for (name, parameter), average in averages)
+        yield "optimizer", ((f"{n}.{key}", value) for n, p in self._named.items() for key, value in states[p].items())
 
     def _gathered(self, named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
         """Return tensors gathered on the CPU in the first process, and none in the others."""
@@ -259,18 +299,18 @@ class Trainer:
             torch._foreach_copy_(weights, current)
 
     def save(self, folder: Path, facts: Mapping[str, Any], protected: frozenset[int]) -> None:
-        """Begin to write a checkpoint of all processes' parts, once the one before it is complete.
+        """Begin to write a checkpoint, once the one before it is complete: each process its shards, if there are any.
 
         Raises:
             TrainingError: The one before it could not be written, in every process.
         """
         self._saver.settle()
-        parts, step = dict(self.parts()), self.step
-
-        def write() -> checkpoint.Checkpoint:
-            return checkpoint.save_checkpoint(folder, step, parts.items(), facts, protected=protected)
-
-        self._saver.start(write)
+        step, group = self.step, self._saver.group
+        if group is not None:
+            self._saver.start(partial(save_sharded, group, folder, step, self.shards(), facts, protected))
+            return
+        parts = dict(self.parts())
+        self._saver.start(partial(checkpoint.save_checkpoint, folder, step, parts.items(), facts, protected=protected))
 
     def settle(self) -> None:
         """Wait until the last checkpoint is complete; a collective call.

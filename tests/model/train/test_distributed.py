@@ -103,8 +103,8 @@ SLOW = """
 import time
 from cdslm_model import checkpoint
 from cdslm_model.cli import main
-plain = checkpoint.save_checkpoint
-checkpoint.save_checkpoint = lambda *arguments, **options: time.sleep(1) or plain(*arguments, **options)
+plain = checkpoint.publish
+checkpoint.publish = lambda *arguments, **options: time.sleep(1) or plain(*arguments, **options)
 main()
 """
 
