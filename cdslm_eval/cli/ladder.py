@@ -248,7 +248,10 @@ def _fit(table: Path, system: str, fit: Fit, sampling: Sampling, out: Path) -> s
     if fit.held_out_from is not None:
         # the fit reads the column "budget" as the isoFLOP of a row
         command += ["--test", f"isoflop>={fit.held_out_from!r}"]
-    command += shlex.split(fit.arguments)
+    further = shlex.split(fit.arguments)
+    # every row states the C that its training command counted, of which 6 N D may be twice or half
+    chosen = any(word.partition("=")[0] in {"--compute", "--k"} for word in further)
+    command += [*([] if chosen else ["--compute", "fitted"]), *further]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
         # a table without a law has its reason on the first line of the text, and ends with 1

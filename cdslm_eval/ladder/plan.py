@@ -197,7 +197,8 @@ class Fit(_Table):
     Attributes:
         metric: A column: "val_loss", "pjsd_2".
         held_out_from: Budgets from this one on are not fitted but predicted.
-        arguments: Further arguments of the command.
+        arguments: Further arguments of the command; without `--compute` or `--k` the relation of C to N and D is fitted
+            to the table's C.
     """
 
     metric: str

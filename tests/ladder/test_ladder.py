@@ -430,3 +430,19 @@ def test_a_model_that_cannot_be_generated_from_keeps_its_row_without_metrics(pla
     assert row["duration"] == ""
     assert float(rows["law-100-1e+06"]["duration"]) == 1.0
     assert f"table: {path.parent / 'out' / 'runs.csv'}" in done.stdout
+
+
+@pytest.mark.parametrize(("arguments", "exponent"), [("", 1.2), ("--compute kND", 1.0), ("--compute=kND", 1.0)])
+def test_budgets_of_a_fit_are_those_that_training_counted(tmp_path, arguments, exponent):
+    """C of these trainers is 3 N^1.2 D: 6 N D would draw a budget's curve beside the budget's own rows."""
+    rows = ["run,system,budget,seed,N,D,C,val_loss"]
+    for n in (1e6, 3e6, 1e7, 3e7):
+        for d in (1e8, 3e8, 1e9):
+            c, loss = 3 * n**1.2 * d, 1.7 + 400 * n**-0.34 + 410 * d**-0.28
+            rows.append(f"law-{n:.3g}-{d:.3g},law,{c!r},0,{n!r},{d!r},{c!r},{loss!r}")
+    (tmp_path / "runs.csv").write_text("\n".join(rows) + "\n")
+    fit_table(tmp_path / "runs.csv", "law", Fit(metric="val_loss", arguments=arguments), (), tmp_path / "fit")
+    fit = json.loads((tmp_path / "fit" / "law" / "val_loss" / "fit.json").read_text())
+    # N* goes as C^(beta / (p beta + q alpha))
+    expected = 0.28 / (exponent * 0.28 + 0.34)
+    assert fit["exponents"]["N_exponent"]["value"] == pytest.approx(expected, rel=0.01)
