@@ -39,6 +39,8 @@ __all__ = ["app", "main"]
 
 _TERMINATED = 143  # 128 + SIGTERM, as a shell reports it
 _GENERAL = ("--debug", "--quiet", "-q", "--verbose", "-v")
+_RESUMABLE = frozenset({"score", "compare", "run", "rerun", "generate", "preference", "ladder"})
+"""Commands whose rows and clips are on the disk as they come."""
 _ENDED_BY = {130: "interrupted", _TERMINATED: "terminated"}
 
 app = typer.Typer(
@@ -130,7 +132,9 @@ def main() -> None:
 
 
 def _report_end(how: str) -> None:
-    typer.echo(f"cdslm-eval: {how}; what was measured is kept, the same command continues from there", err=True)
+    is_kept = next((word for word in sys.argv[1:] if not word.startswith("-")), "") in _RESUMABLE
+    kept = "; what was measured is kept, the same command continues from there" if is_kept else ""
+    typer.echo(f"cdslm-eval: {how}{kept}", err=True)
 
 
 def _terminate(*_: object) -> None:

@@ -16,6 +16,8 @@ import numpy as np
 import pytest
 import soundfile as sf
 
+import cdslm_eval.cli as cli_module
+
 TESTS = Path(__file__).parents[1]
 
 FIELDS = {
@@ -203,6 +205,23 @@ def test_an_ended_run_says_what_is_kept(tmp_path, tone_set, number, code, how):
     stderr = process.communicate(timeout=120)[1]
     assert process.returncode == code
     assert f"cdslm-eval: {how}; what was measured is kept, the same command continues from there" in stderr
+
+
+@pytest.mark.parametrize(("words", "is_kept"), [(["--quiet", "score"], True), (["fit"], False), (["--help"], False)])
+def test_only_commands_that_keep_their_work_say_so(monkeypatch, capsys, words, is_kept):
+    def interrupted(arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli_module, "app", interrupted)
+    # the handlers of this process stay
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
+    monkeypatch.setattr(sys, "argv", ["cdslm-eval", *words])
+    with pytest.raises(SystemExit) as ended:
+        cli_module.main()
+    assert ended.value.code == 130
+    stderr = capsys.readouterr().err
+    assert stderr.startswith("cdslm-eval: interrupted")
+    assert ("the same command continues" in stderr) == is_kept
 
 
 def test_compare_of_sets_without_a_scored_clip_gives_the_reason_and_scores_exit_code(cli, tmp_path, tone_set):
