@@ -39,7 +39,8 @@ def probe(run: Path | str, train: Path, valid: Path, windows: int = 128, device:
 
     Returns:
         "explained_variance" and "ridge" by frame: share of the variance over clips of frame f that x0 at time 1 (or the
-        regression) explains; "other_context_gain" and "reversed_context_gain": mean rise of the loss with another
+        regression) explains; "over_ridge": the first less the second, with "over_ridge_se", the standard error over
+        windows; "other_context_gain" and "reversed_context_gain": mean rise of the loss with another
         clip's or the time-reversed context over the loss, with "_se"; "join_jump": rms step from the last context
         frame to the first generated one over that of real speech; "noise_deciles": mean unweighted loss in each
         tenth of [0, 1], with standard errors (None where a tenth has fewer than two windows).
@@ -69,6 +70,7 @@ def probe(run: Path | str, train: Path, valid: Path, windows: int = 128, device:
         "windows": windows,
         "explained_variance": _explained(x0[:, frames], real),
         "ridge": _explained(ridge, real),
+        **_over_ridge(x0[:, frames], ridge, real),
         **_losses(model, context, clean, noise),
         **_join(model, context, clean, noise),
     }
@@ -111,6 +113,15 @@ def _explained(predicted: Tensor, real: Tensor) -> list[float]:
     errors = (predicted.double() - real).square().sum((0, 2))
     spread = (real.double() - real.double().mean(0)).square().sum((0, 2))
     return (1.0 - errors / spread).tolist()
+
+
+def _over_ridge(predicted: Tensor, ridge: Tensor, real: Tensor) -> dict[str, list[float | None]]:
+    """Return how much more of the variance a prediction explains than a regression, with standard errors, by frame."""
+    spread = (real.double() - real.double().mean(0)).square().sum((0, 2)) / len(real)
+    errors = ((guess.double() - real).square().sum(2) / spread for guess in (ridge, predicted))
+    # paired: a window that is hard is hard for both
+    means, standard_errors = zip(*map(_mean_and_error, (next(errors) - next(errors)).unbind(1)), strict=True)
+    return {"over_ridge": list(means), "over_ridge_se": list(standard_errors)}
 
 
 def _losses(model: Continuer, context: Tensor, clean: Tensor, noise: Tensor) -> dict[str, Any]:
@@ -166,6 +177,10 @@ def text(result: Mapping[str, Any]) -> str:
     rows += [
         f"{name.split('_')[0]:>12}  " + "  ".join(f"{value:6.3f}" for value in result[name])
         for name in ("explained_variance", "ridge")
+    ]
+    rows += [
+        f"{title:>12}  " + "  ".join(f"{value:{form}}" for value in result[name])
+        for title, name, form in (("difference", "over_ridge", "+6.3f"), ("std. error", "over_ridge_se", "6.3f"))
     ]
     rows += [
         f"loss with {name.replace('_', ' ')}: {result[f'{name}_gain']:+.2%} +- {result[f'{name}_gain_se']:.2%}"

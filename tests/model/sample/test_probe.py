@@ -22,6 +22,25 @@ def test_explained_variance_of_known_predictions():
     assert module._explained(noisy, real) == pytest.approx([0.5, 0.5], abs=0.03)
 
 
+def test_a_lead_over_the_ridge_has_the_standard_error_that_repetition_shows():
+    """The spread of the lead over many sets of windows is the standard error that one set states."""
+    generator = torch.Generator().manual_seed(2)
+
+    def lead():
+        real = torch.randn(200, 1, 3, generator=generator)
+        # both miss a window by the same, and one by a little more
+        hard = torch.randn(200, 1, 1, generator=generator)
+        return module._over_ridge(
+            real + 0.3 * hard, real + 0.3 * hard + 0.2 * torch.randn(real.shape, generator=generator), real
+        )
+
+    leads = [lead() for _ in range(300)]
+    values = torch.tensor([one["over_ridge"][0] for one in leads])
+    assert float(values.mean()) == pytest.approx(0.2**2, abs=0.002)
+    stated = sum(one["over_ridge_se"][0] for one in leads) / len(leads)
+    assert stated == pytest.approx(float(values.std()), rel=0.15)
+
+
 def test_ridge_reaches_the_limit_of_an_autoregressive_process():
     """For x_t = .9 x_t-1 + e, no prediction of frame f explains more than .9^(2 (f + 1)) of its variance."""
     generator = torch.Generator().manual_seed(1)
@@ -49,6 +68,10 @@ def test_a_run_is_probed_at_its_end_and_by_its_own_command(inside, shards, train
     shown = inside("probe", trained, "--data", shards, "--windows", "8", "--device", "cpu").stdout
     assert "join jump" in shown
     assert "ridge" in shown
+    lead = [own - regression for own, regression in zip(again["explained_variance"], again["ridge"], strict=True)]
+    assert again["over_ridge"] == pytest.approx(lead, abs=1e-9)
+    assert f"difference  {again['over_ridge'][0]:+6.3f}" in shown
+    assert f"std. error  {again['over_ridge_se'][0]:6.3f}" in shown
 
 
 def test_a_network_that_copies_its_context_passes_and_another_context_costs(trained, shards, monkeypatch):
