@@ -13,12 +13,23 @@ from cdslm_eval.core.admission import Levels, fault
 from cdslm_eval.core.audio import Clip, flac_bytes
 from cdslm_eval.core.clips import ClipSet
 from cdslm_eval.core.errors import AudioError, EvalError, UsageError
+from cdslm_eval.plugin.clip_parts import PartialGenerator
 from cdslm_eval.plugin.contract import Generator
 from cdslm_eval.plugin.execution import Executor, Finished, Lane, Lost, Produced, Task, Worker
 from cdslm_eval.plugin.failures import describe
 from cdslm_eval.run.executors.devices import named_devices
 
-__all__ = ["EncodedClip", "GeneratedClip", "InProcess", "PromptOf", "RangeWorker", "generated", "missing_ranges"]
+__all__ = [
+    "EncodedClip",
+    "GeneratedClip",
+    "GeneratedPart",
+    "InProcess",
+    "PromptOf",
+    "RangeWorker",
+    "clip_record",
+    "generated",
+    "missing_ranges",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +72,23 @@ class GeneratedClip:
             EvalError: Its samples are none that FLAC can hold.
         """
         return _encoded(self.number, self.clip, self.prompt)
+
+
+@dataclass(frozen=True, slots=True)
+class GeneratedPart:
+    """The next samples of a generated clip that is written while it is generated.
+
+    Attributes:
+        number: Number of the clip.
+        clip: The clip with these samples alone.
+        prompt: What is kept in front of it, with its first part.
+        last: Whether the clip ends with them.
+    """
+
+    number: int
+    clip: Clip
+    prompt: Clip | None
+    last: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,13 +152,16 @@ class RangeWorker:
         return ""
 
     @contextmanager
-    def open(self) -> Iterator[Callable[[range], Iterator[EncodedClip | GeneratedClip | _Failure]]]:
+    def open(self) -> Iterator[Callable[[range], Iterator[EncodedClip | GeneratedClip | GeneratedPart | _Failure]]]:
         """Open the generator when the first range comes, and provide the function."""
         with self.generator.open(self.device):
             yield self._clips
 
-    def _clips(self, numbers: range) -> Iterator[EncodedClip | GeneratedClip | _Failure]:
+    def _clips(self, numbers: range) -> Iterator[EncodedClip | GeneratedClip | GeneratedPart | _Failure]:
         try:
+            if isinstance(self.generator, PartialGenerator) and not self.encodes:
+                yield from self._parts(self.generator, numbers)
+                return
             clips = self.generator.clip_range(self.prompts, numbers, self.seconds, self.seed)
             for number, clip in zip(numbers, clips, strict=False):  # a finite set may end before
                 made = GeneratedClip(number, clip, self.prompt_of(clip) if self.prompt_of else None)
@@ -138,6 +169,14 @@ class RangeWorker:
         except Exception as error:  # noqa: BLE001 - a plugin may raise anything; the other ranges are generated
             reason = describe(error, type(self.generator).__module__)
             yield _Failure(reason, isinstance(error, UsageError))
+
+    def _parts(self, generator: PartialGenerator, numbers: range) -> Iterator[GeneratedPart]:
+        begun: set[int] = set()
+        for part in generator.clip_parts(self.prompts, numbers, self.seconds, self.seed):
+            first = part.number not in begun
+            begun.add(part.number)
+            prompt = self.prompt_of(part.clip) if self.prompt_of and first else None
+            yield GeneratedPart(part.number, part.clip, prompt, part.last)
 
 
 class InProcess(Executor):
@@ -190,7 +229,7 @@ def missing_ranges(generator: Generator, count: int, done: Collection[int], part
 
 def generated(
     executor: Executor, worker: RangeWorker, ranges: Sequence[range], jobs: int, devices: Sequence[str] = ()
-) -> Iterator[EncodedClip | GeneratedClip]:
+) -> Iterator[EncodedClip | GeneratedClip | GeneratedPart]:
     """Yield the clips of all ranges as they arrive, in any order.
 
     Args:
@@ -237,6 +276,11 @@ def _encoded(number: int, clip: Clip, prompt: Clip | None) -> EncodedClip:
         flac = flac_bytes(samples, clip.rate_hz)
     except AudioError as error:
         raise EvalError(f"clip {clip.key!r} of the generator: {error}") from error
+    return EncodedClip(number, flac, clip_record(clip, prompt))
+
+
+def clip_record(clip: Clip, prompt: Clip | None) -> dict[str, Any]:
+    """Return the line of the manifest of a clip, without the path."""
     fields = ("text", "speaker", "language")
     record: dict[str, Any] = {"key": clip.key}
     record |= {name: value for name in fields if (value := getattr(clip, name)) is not None}
@@ -244,4 +288,4 @@ def _encoded(number: int, clip: Clip, prompt: Clip | None) -> EncodedClip:
         record["prompt_seconds"] = prompt.seconds
     if clip.phones is not None:
         record["phones"] = " ".join(clip.phones)
-    return EncodedClip(number, flac, record)
+    return record

@@ -12,6 +12,7 @@ import numpy as np
 
 from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.errors import EvalError
+from cdslm_eval.plugin.clip_parts import PartialGenerator
 from cdslm_eval.plugin.contract import Generator, GeneratorInfo
 from cdslm_eval.testing.check import Bound, Check, Subject, bind, demand, in_time, no_heavy_import
 from cdslm_eval.testing.clips import spoken
@@ -86,6 +87,27 @@ def _ranges(generator: Generator) -> None:
     _demand_equal(_made(generator, _COUNT)[first:], apart, f"made by clip_range from {first} on")
 
 
+def _parts(generator: Generator) -> None:
+    """Demand that the clips that are written in parts are those that a whole run holds."""
+    if not isinstance(generator, PartialGenerator):
+        return
+    door, prompts, numbers = generator, _prompts(generator), range(_COUNT)
+    parts = in_time(
+        lambda: list(door.clip_parts(prompts, numbers, _SECONDS, _SEED)), _HANG_S, f"making parts of {numbers}"
+    )
+    joined = []
+    for number in numbers:
+        own = [part for part in parts if part.number == number]
+        ends = [part.last for part in own]
+        demand(ends.count(True) == 1 and ends[-1], f"clip {number}: its last part, and no other, must say so")
+        demand(len({(part.clip.key, part.clip.rate_hz) for part in own}) == 1, f"clip {number}: parts of several clips")
+        joined.append(dataclasses.replace(own[0].clip, samples=np.concatenate([part.clip.samples for part in own])))
+    demand(
+        len(parts) == sum(part.number in numbers for part in parts), "it made parts of clips that were not requested"
+    )
+    _demand_equal(_made(generator, _COUNT), joined, "joined of its parts")
+
+
 def _lazy(generator: Generator) -> None:
     """Demand that the first clip comes before the last is made, so that a run can be resumed and watched."""
     stream = generator.clips(_prompts(generator), 1_000_000, _SECONDS, _SEED)
@@ -156,6 +178,7 @@ GENERATOR_CHECKS = (
     Check("same seed, same clips", _same_seed),
     Check("a clip does not depend on the count", _prefix),
     Check("a range holds the clips of the whole", _ranges),
+    Check("parts make the clips of the whole", _parts),
     Check("yields as it goes", _lazy),
     Check("names what it needs", _without_prompts),
     Check("leaves prompts alone", _hands_off),

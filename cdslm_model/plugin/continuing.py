@@ -152,22 +152,30 @@ class ContinuingGenerator(CheckpointGenerator):
 
     def clip_range(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[Clip]:
         """Yield continuations of about the given duration; prompts repeat where there are too few."""
-        options = self.options
-        alone = options.context == "none"
+        rate_hz = self.info().rate_hz
+        with reraised():
+            for model, batch, own in self._batches(prompts, numbers, seed):
+                generated = self.generate_batch(model, batch, own, seconds)
+                for prompt, number, samples in zip(batch, own, generated, strict=True):
+                    yield generated_clip(self._key(prompt, number, prompts), samples, rate_hz)
+
+    def _batches(
+        self, prompts: Sequence[Clip], numbers: range, seed: int
+    ) -> Iterator[tuple[Any, list[Clip | None], range]]:
+        """Yield the model, the prompts and the numbers of each batch."""
+        alone = self.options.context == "none"
         if not alone and not len(prompts):
             raise UsageError(
                 f"{self.name} continues clips and has no prompts; name a set as prompts, or use context=none"
             )
-        rate_hz = self.info().rate_hz
-        with reraised():
-            model = self.model(seed)
-            for start in range(numbers.start, numbers.stop, options.batch):
-                own = range(start, min(start + options.batch, numbers.stop))
-                batch = [None if alone else self._prompt(prompts, number % len(prompts), model) for number in own]
-                generated = self.generate_batch(model, batch, own, seconds)
-                for prompt, number, samples in zip(batch, own, generated, strict=True):
-                    key = f"{number:05d}" if prompt is None else prompt_key(prompt, number, len(prompts))
-                    yield generated_clip(key, samples, rate_hz)
+        model = self.model(seed)
+        for start in range(numbers.start, numbers.stop, self.options.batch):
+            own = range(start, min(start + self.options.batch, numbers.stop))
+            yield model, [None if alone else self._prompt(prompts, number % len(prompts), model) for number in own], own
+
+    @staticmethod
+    def _key(prompt: Clip | None, number: int, prompts: Sequence[Clip]) -> str:
+        return f"{number:05d}" if prompt is None else prompt_key(prompt, number, len(prompts))
 
     def context_seconds(self, model: Any) -> float | None:
         """Return how much of a prompt the model reads; None for all of it."""

@@ -10,9 +10,16 @@ import numpy.typing as npt
 from pydantic import Field, model_validator
 
 from cdslm_eval.core.audio import Clip
+from cdslm_eval.plugin.clip_parts import ClipPart, PartialGenerator
 from cdslm_eval.plugin.contract import GeneratorInfo
 from cdslm_eval.plugin.scorer import Score, Scorer
-from cdslm_model.plugin.continuing import ContinuationOptions, ContinuingGenerator, reraised, vocoder_weights
+from cdslm_model.plugin.continuing import (
+    ContinuationOptions,
+    ContinuingGenerator,
+    generated_clip,
+    reraised,
+    vocoder_weights,
+)
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -61,7 +68,7 @@ class CdslmOptions(ContinuationOptions):
         return self
 
 
-class CdslmGenerator(ContinuingGenerator, Scorer):
+class CdslmGenerator(ContinuingGenerator, PartialGenerator, Scorer):
     """Continues prompts with a continuous diffusion spoken language model."""
 
     name = "cdslm"
@@ -127,8 +134,24 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
         self, model: Continuer, prompts: Sequence[Clip | None], numbers: Sequence[int], seconds: float
     ) -> Iterator[npt.NDArray[np.float32]]:
         """Yield the samples of one batch of continuations."""
-        import torch
+        parts: list[list[npt.NDArray[np.float32]]] = [[] for _ in numbers]
+        for row, samples, _ in self._spoken(model, prompts, numbers, seconds):
+            parts[row].append(samples)
+        yield from map(np.concatenate, parts)
 
+    def clip_parts(self, prompts: Sequence[Clip], numbers: range, seconds: float, seed: int) -> Iterator[ClipPart]:
+        """Yield the clips of `clip_range` in parts, as rounds complete them: the same samples."""
+        rate_hz = self.info().rate_hz
+        with reraised():
+            for model, batch, own in self._batches(prompts, numbers, seed):
+                for row, samples, last in self._spoken(model, batch, own, seconds):
+                    key = self._key(batch[row], own[row], prompts)
+                    yield ClipPart(own[row], generated_clip(key, samples, rate_hz), last)
+
+    def _spoken(
+        self, model: Continuer, prompts: Sequence[Clip | None], numbers: Sequence[int], seconds: float
+    ) -> Iterator[tuple[int, npt.NDArray[np.float32], bool]]:
+        """Yield the row of a clip of a batch, its next samples, and whether they are its last."""
         frames = round(seconds * model.spec.frame_rate)
         # The last frame of a prompt has zeros in its window, where speech went on: it is generated and cut off
         cut = 1 if self.options.context == "end" else 0
@@ -136,8 +159,7 @@ class CdslmGenerator(ContinuingGenerator, Scorer):
         if model.rounds(cut + frames) > model.rounds(frames):
             frames -= cut
         contexts = [self._context(model, prompt) for prompt in prompts]
-        log_mels = model.continuations(contexts, numbers, cut + frames)
-        yield from model.speak(torch.stack(log_mels)[:, cut:])
+        yield from model.spoken_rounds(contexts, numbers, cut + frames, cut)
 
     def scores(self, clips: Sequence[Clip], *, context_s: float = 0.0, seed: int = 0) -> Iterator[Score]:
         """Yield a lower bound of the log-density of each clip after its context, or what the context adds to it.

@@ -20,6 +20,7 @@ from cdslm_model.net.config import Config
 from cdslm_model.net.mmdit import MMDiT
 from cdslm_model.noise import clip_noise
 from cdslm_model.sample.denoiser import Denoiser
+from cdslm_model.sample.pieces import SampleStream, sample_stream
 from cdslm_model.sample.sampling import find_sampler, guided, held, times
 from cdslm_model.sample.vocoder import find_vocoder
 
@@ -145,23 +146,45 @@ class Continuer:
         Returns:
             Log-mels `[frames, mels]`, on the model's device.
         """
-        trimmed = [self._context(context) for context in contexts]
-        overlaps = [self._overlap(context) for context in contexts]
-        continuations: list[Tensor] = [torch.empty(0)] * len(trimmed)
-        # Contexts of one length make a batch without padding
-        groups = sorted({(len(context), overlap) for context, overlap in zip(trimmed, overlaps, strict=True)})
-        for length, overlap in groups:
-            rows = [
-                row for row, own in enumerate(zip(map(len, trimmed), overlaps, strict=True)) if own == (length, overlap)
-            ]
-            lengths = length - overlap, self.config.continuation_frames
-            whole = self._denoiser.batch(len(rows), *lengths, copies=self._copies)
-            computed = [*rows, *[rows[-1]] * (whole - len(rows))]
-            past = torch.stack([trimmed[row] for row in computed])
-            batch = self._in_rounds(past, overlap, [clips[row] for row in computed], frames)
-            for row, generated in zip(rows, batch[: len(rows)], strict=True):
-                continuations[row] = self.normalizer.denormalize(generated)
-        return continuations
+        rounds: list[list[Tensor]] = [[] for _ in contexts]
+        for rows, generated in self._in_rounds(contexts, clips, frames):
+            for row, log_mel in zip(rows, generated, strict=True):
+                rounds[row].append(log_mel)
+        empty = torch.empty(0, self.config.mels, device=self.device)
+        return [torch.cat([empty, *own]) for own in rounds]
+
+    @torch.inference_mode()
+    def spoken_rounds(
+        self, contexts: Sequence[Tensor], clips: Sequence[int | str], frames: int, cut: int = 0
+    ) -> Iterator[tuple[int, npt.NDArray[np.float32], bool]]:
+        """Yield the samples of `continuations` as rounds complete them, those of several clips in turn.
+
+        Neither log-mels nor samples of a whole clip are held, where the vocoder decodes in parts.
+
+        Args:
+            contexts: As for `continuations`.
+            clips: As for `continuations`.
+            frames: As for `continuations`.
+            cut: First frames that are left out, fewer than a round has.
+
+        Yields:
+            (row of the clip, its next samples, whether they are its last).
+        """
+        streams: dict[tuple[int, ...], SampleStream] = {}
+        done: dict[tuple[int, ...], int] = {}
+        for rows, generated in self._in_rounds(contexts, clips, frames):
+            # in one batch on a GPU; a processor is faster on one clip, whose spectra stay in its cache
+            parts = [tuple(rows)] if self._one_batch else [(row,) for row in rows]
+            for part, log_mel in zip(parts, torch.split(generated, len(parts[0])), strict=True):
+                stream = streams.setdefault(part, sample_stream(self.vocoder))
+                first = cut if part not in done else 0
+                done[part] = done.get(part, 0) + log_mel.shape[1]
+                last = done[part] >= frames
+                samples = stream.push(log_mel[:, first:], last=last).cpu().numpy()
+                if last:
+                    del streams[part]
+                if last or samples.shape[1]:
+                    yield from ((row, own, last) for row, own in zip(part, samples, strict=True))
 
     def rounds(self, frames: int) -> int:
         """Return how many windows are generated for a number of frames."""
@@ -225,27 +248,40 @@ class Continuer:
         contexts, noise = contexts.to(self.device), noise.to(self.device)
         return self._round(contexts, noise, noise[:, :0]).cpu()
 
-    def _in_rounds(self, past: Tensor, overlap: int, clips: Sequence[int | str], frames: int) -> Tensor:
-        """Return continuations `[batch, frames, mels]`, round by round; the context grows up to the trained length."""
+    def _in_rounds(
+        self, contexts: Sequence[Tensor], clips: Sequence[int | str], frames: int
+    ) -> Iterator[tuple[list[int], Tensor]]:
+        """Yield the rows of contexts of one length with each round `[rows, frames, mels]`, one length after another."""
+        trimmed = [self._context(context) for context in contexts]
+        overlaps = [self._overlap(context) for context in contexts]
+        lengths = list(zip(map(len, trimmed), overlaps, strict=True))
+        # Contexts of one length make a batch without padding
+        for length, overlap in sorted(set(lengths)):
+            rows = [row for row, own in enumerate(lengths) if own == (length, overlap)]
+            frames_of = length - overlap, self.config.continuation_frames
+            whole = self._denoiser.batch(len(rows), *frames_of, copies=self._copies)
+            computed = [*rows, *[rows[-1]] * (whole - len(rows))]
+            past = torch.stack([trimmed[row] for row in computed])
+            for generated in self._batch_in_rounds(past, overlap, [clips[row] for row in computed], frames):
+                yield rows, self.normalizer.denormalize(generated[: len(rows)])
+
+    def _batch_in_rounds(self, past: Tensor, overlap: int, clips: Sequence[int | str], frames: int) -> Iterator[Tensor]:
+        """Yield rounds `[batch, frames, mels]` of continuations; the context grows up to the trained length."""
         whole, mels = self.config.continuation_frames, self.config.mels
-        # Whole windows are generated and cut: the model was trained on no shorter ones
-        noise = clip_noise(self.sampling.seed, clips, frames + whole, mels, device=self.device)
-        rounds: list[Tensor] = []
-        done = 0
+        done = number = 0
         while done < frames:
             # drawn anew: the noise that known frames were generated from is not independent of them
-            key = f"overlap {len(rounds)} of"
             lead = clip_noise(
-                self.sampling.seed, [f"{key} {clip}" for clip in clips], overlap, mels, device=self.device
+                self.sampling.seed, [f"overlap {number} of {clip}" for clip in clips], overlap, mels, device=self.device
             )
+            # Whole windows are generated and cut: the model was trained on no shorter ones
+            noise = clip_noise(self.sampling.seed, clips, whole - overlap, mels, device=self.device, first=done)
             known = past[:, past.shape[1] - overlap :]
-            own = torch.cat((lead, noise[:, done : done + whole - overlap]), 1)
             context = past[:, max(0, past.shape[1] - overlap - self.config.context_frames) : past.shape[1] - overlap]
-            rounds.append(self._round(context, own, known)[:, overlap:])
-            past = torch.cat((past, rounds[-1]), 1)[:, -self._past_frames :]
-            done += whole - overlap
-            overlap = self._most_overlap
-        return torch.cat(rounds, 1)[:, :frames]
+            generated = self._round(context, torch.cat((lead, noise), 1), known)[:, overlap:]
+            yield generated[:, : frames - done]
+            past = torch.cat((past, generated), 1)[:, -self._past_frames :]
+            done, number, overlap = done + whole - overlap, number + 1, self._most_overlap
 
     def _round(self, contexts: Tensor, noise: Tensor, known: Tensor) -> Tensor:
         """Return one window `[batch, frames, mels]`, whose first frames stand for known ones."""

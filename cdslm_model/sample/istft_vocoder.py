@@ -11,6 +11,7 @@ from cdslm_model.checkpoint import Checkpoint, find_checkpoint
 from cdslm_model.data.mel import MelSpec, Normalizer
 from cdslm_model.errors import CheckpointError, ModelError
 from cdslm_model.net.istft import IstftConfig, IstftNetwork
+from cdslm_model.sample.pieces import SampleStream
 
 __all__ = ["IstftVocoder"]
 
@@ -63,19 +64,20 @@ class IstftVocoder:
 
     def __call__(self, log_mel: Tensor) -> Tensor:
         """Return samples `[batch, frames * hop]` of `[batch, frames, mels]`, on its device."""
-        frames, hop = log_mel.shape[1], self._spec.hop
-        if not frames:
-            return log_mel.new_empty(len(log_mel), 0)
-        network, reach = self._network.to(log_mel.device), self._network.config.reach
-        values = self._normalizer.normalize(log_mel.float())
-        pieces = []
+        return self.stream().push(log_mel, last=True)
+
+    def stream(self) -> SampleStream:
+        """Return what decodes log-mels that arrive in parts, to the same samples."""
+        reach = self._network.config.reach
+        # what a sample depends on is in its piece, so that pieces join without a seam
+        return SampleStream(self._piece, self._spec.hop, _PIECE_FRAMES, reach, reach)
+
+    def _piece(self, log_mel: Tensor, lead: int, length: int, known: Tensor) -> Tensor:
+        del known
+        network, hop = self._network.to(log_mel.device), self._spec.hop
         with torch.inference_mode():
-            for start in range(0, frames, _PIECE_FRAMES):
-                # what a sample depends on is in its piece, so that pieces join without a seam
-                first, stop = max(0, start - reach), min(frames, start + _PIECE_FRAMES)
-                samples = network(values[:, first : min(frames, stop + reach)])
-                pieces.append(samples[:, (start - first) * hop : (stop - first) * hop])
-        return torch.cat(pieces, 1)
+            samples: Tensor = network(self._normalizer.normalize(log_mel.float()))
+        return samples[:, lead * hop : (lead + length) * hop]
 
 
 def _open(argument: str) -> Checkpoint:

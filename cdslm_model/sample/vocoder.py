@@ -3,7 +3,8 @@
 A distribution provides one by an entry point in the group `cdslm_model.vocoders` whose object is called with the
 spec and the text after the colon of `name:argument`, and returns a `Vocoder`. An object with weights has a method
 `digest(argument)` too, which returns their identity without loading them, and where they may change with time a method
-`fixed(argument)`, which returns the argument that stands for the present ones.
+`fixed(argument)`, which returns the argument that stands for the present ones. A vocoder with a method `stream()`,
+which returns a `SampleStream`, decodes long clips while they are generated; without it, at their end.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from torch.nn import functional
 
 from cdslm_model.data.mel import LogMel, MelSpec, mel_filters
 from cdslm_model.errors import ModelError
+from cdslm_model.sample.pieces import SampleStream
 
 __all__ = [
     "DEFAULT",
@@ -83,16 +85,15 @@ class GriffinLim:
 
     def __call__(self, log_mel: Tensor) -> Tensor:
         """Return samples `[batch, frames * hop]` of `[batch, frames, mels]`, on its device."""
-        if not log_mel.shape[1]:
-            return log_mel.new_empty(len(log_mel), 0)
-        frames, hop = log_mel.shape[1], self._spec.hop
-        pieces: list[Tensor] = []
-        for start in range(0, frames, _PIECE_FRAMES):
-            first, stop = max(0, start - _PAST_FRAMES), min(frames, start + _PIECE_FRAMES)
-            known = pieces[-1][:, (first - start) * hop :] if pieces else log_mel.new_empty(len(log_mel), 0)
-            samples = self._search(log_mel[:, first : stop + _AHEAD_FRAMES].float(), known)
-            pieces.append(samples[:, (start - first) * hop : (stop - first) * hop])
-        return torch.cat(pieces, 1)
+        return self.stream().push(log_mel, last=True)
+
+    def stream(self) -> SampleStream:
+        """Return what decodes log-mels that arrive in parts, to the same samples."""
+        return SampleStream(self._piece, self._spec.hop, _PIECE_FRAMES, _PAST_FRAMES, _AHEAD_FRAMES)
+
+    def _piece(self, log_mel: Tensor, lead: int, length: int, known: Tensor) -> Tensor:
+        hop = self._spec.hop
+        return self._search(log_mel.float(), known)[:, lead * hop : (lead + length) * hop]
 
     def _search(self, log_mel: Tensor, known: Tensor) -> Tensor:
         """Return samples of one piece, which begins with known ones."""

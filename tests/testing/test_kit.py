@@ -17,6 +17,7 @@ from cdslm_eval.builtin.metrics.pjsd import PJSD
 from cdslm_eval.builtin.metrics.signal import Signal
 from cdslm_eval.builtin.recognizers.pocketsphinx import PocketsphinxRecognizer
 from cdslm_eval.builtin.recognizers.sidecar import SidecarRecognizer
+from cdslm_eval.plugin.clip_parts import ClipPart, PartialGenerator
 from cdslm_eval.plugin.contract import Options, located
 from cdslm_eval.plugin.identity import identify
 from cdslm_eval.testing import (
@@ -213,9 +214,38 @@ class Boasts(Tones):
         return GeneratorInfo(parameters=0, rate_hz=8000)
 
 
+class Halves(Tones, PartialGenerator):
+    """Sound: the clips of the whole in two parts."""
+
+    def clip_parts(self, prompts, numbers, seconds, seed):
+        for number, clip in enumerate(self.clips(prompts, numbers.stop, seconds, seed)):
+            half = len(clip.samples) // 2
+            yield ClipPart(number, Clip(key=clip.key, samples=clip.samples[:half], rate_hz=8000), False)
+            yield ClipPart(number, Clip(key=clip.key, samples=clip.samples[half:], rate_hz=8000), True)
+
+
+class Drops(Halves):
+    def clip_parts(self, prompts, numbers, seconds, seed):
+        parts = super().clip_parts(prompts, numbers, seconds, seed)
+        return (part for part in parts if part.number != 1 or part.last)
+
+
+class NeverEnds(Halves):
+    def clip_parts(self, prompts, numbers, seconds, seed):
+        for part in super().clip_parts(prompts, numbers, seconds, seed):
+            yield ClipPart(part.number, part.clip, False)
+
+
+def test_sound_parts_pass():
+    for check in check_generator(Halves):
+        check()
+
+
 @pytest.mark.parametrize(
     ("name", "generator"),
     {
+        "parts make the clips of the whole": Drops,
+        "parts make the clips of the whole ": NeverEnds,
         "same seed, same clips": Forgetful,
         "a clip does not depend on the count": CountsOn,
         "generates the clips that are requested": TooLoud,
@@ -224,7 +254,7 @@ class Boasts(Tones):
     ids=str,
 )
 def test_a_generator_check_catches_its_fault(name, generator):
-    (check,) = [one for one in GENERATOR_CHECKS if one.name == name]
+    (check,) = [one for one in GENERATOR_CHECKS if one.name == name.strip()]
     check(Tones)
     with pytest.raises(ConformanceError):
         check(generator)

@@ -132,6 +132,7 @@ class Uncompiled(CompiledStep):
         self._step, self._compiled, self._refusal, self.shapes = step, step, RuntimeError, set()
 
 
+@pytest.mark.filterwarnings("ignore:.torch.jit.script_method:DeprecationWarning")
 @pytest.mark.parametrize(("guidance", "copies"), [(1.0, 1), (2.0, 2)])
 def test_a_smaller_batch_is_filled_up_to_the_compiled_one(guidance, copies, trained, shards, monkeypatch):
     """With guidance a step holds each clip twice where one batch makes both predictions, as on a GPU."""
