@@ -6,9 +6,12 @@ from pathlib import Path
 
 __all__ = ["draw_set"]
 
+_SECONDS = 60
+"""Of a clip that are drawn: more could not be read, and would hold all of a long clip in memory."""
+
 
 def draw_set(folder: Path, count: int) -> Path:
-    """Draw the log-mels of the first clips of a folder of FLAC files, and return the picture.
+    """Draw the log-mels of the first clips of a folder of FLAC files, a minute of each, and return the picture.
 
     Args:
         folder: As `cdslm generate` writes it.
@@ -26,7 +29,9 @@ def draw_set(folder: Path, count: int) -> Path:
     with mpl.rc_context({"font.size": 8}):
         figure = Figure(figsize=(10, 1.6 * max(1, len(paths))), layout="constrained")
         for axes, path in zip(figure.subplots(len(paths), 1, squeeze=False)[:, 0], paths, strict=True):
-            samples, rate_hz = sf.read(path, dtype="float32")
+            with sf.SoundFile(path) as file:
+                rate_hz = file.samplerate
+                samples = file.read(_SECONDS * rate_hz, dtype="float32")
             log_mel = LogMel(spec)(torch.from_numpy(samples)[None])[0]
             seconds = len(samples) / rate_hz
             # 80 dB under the loudest is about the audible range
