@@ -307,8 +307,9 @@ class Output:
         typer.Option(
             "--figure",
             help="Write these figures alone into the folder of --out: paper (isoFLOPs and curvature side by side), "
-            "isoflop, optima, curvature, near-optimal, residuals, predicted, rollout, metric-loss, bootstrap; with "
-            "--group families (all groups side by side).",
+            "isoflop, optima, curvature, near-optimal, residuals, predicted, rollout, metric-loss, ladder (the loss "
+            "against compute, and the metric against the loss), bootstrap; with --group families (all groups side by "
+            "side).",
         ),
     ] = None
     json_to: JsonToOption = None

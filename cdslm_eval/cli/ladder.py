@@ -241,7 +241,8 @@ def _fit(table: Path, system: str, fit: Fit, sampling: Sampling, out: Path) -> s
     """
     name = fit.metric + "".join(f"-{axis}{value}" for axis, value in sampling)
     folder, what = out / system / name, f"fit of {name}, {system}"
-    command = [sys.executable, "-m", "cdslm_eval", "fit", str(table), "--metric", fit.metric, "--out", str(folder)]
+    command = [sys.executable, "-m", "cdslm_eval", "fit", "law" if fit.loss is None else "downstream", str(table)]
+    command += ["--metric", fit.metric, *([] if fit.loss is None else ["--loss", fit.loss]), "--out", str(folder)]
     command += ["--where", f"system={system}"]
     for axis, value in sampling:
         command += ["--where", f"{axis}={value}"]

@@ -196,12 +196,15 @@ class Fit(_Table):
 
     Attributes:
         metric: A column: "val_loss", "pjsd_2".
+        loss: A column, such as "val_loss", through which the metric is fitted too, as `fit downstream` does; its figure
+            `ladder` has the loss against compute, and beside it the metric against the loss.
         held_out_from: Budgets from this one on are not fitted but predicted.
         arguments: Further arguments of the command; without `--compute` or `--k` the relation of C to N and D is fitted
             to the table's C.
     """
 
     metric: str
+    loss: str | None = None
     held_out_from: float | None = Field(default=None, gt=0)
     arguments: str = ""
 

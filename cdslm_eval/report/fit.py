@@ -13,7 +13,7 @@ from cdslm_eval.report.fit_page import Picture, Section, drawn, picture, render
 from cdslm_eval.report.html import write_files
 from cdslm_eval.scaling.output import text as views
 from cdslm_eval.scaling.output.document import study_document
-from cdslm_eval.scaling.output.figures import FIGURES, draw
+from cdslm_eval.scaling.output.figures import FIGURES, NEEDS, draw
 from cdslm_eval.scaling.study import Study
 
 __all__ = ["write_figures", "write_fit_report"]
@@ -23,7 +23,7 @@ _FIGURES = {
     "optima": ("isoflop", "optima"),
     "near": ("near-optimal", "curvature", "paper"),
     "quality": ("residuals", "predicted", "rollout", "bootstrap"),
-    "downstream": ("metric-loss",),
+    "downstream": ("ladder", "metric-loss"),
 }
 
 
@@ -89,10 +89,9 @@ def write_figures(study: Study, folder: Path, names: Sequence[str]) -> list[Path
             raise UnknownNameError("figure", name, FIGURES)
         figure = FIGURES[name][0](study)
         if figure is None:
-            reasons = "; ".join(study.missing.values())
-            raise UsageError(
-                f"no figure {name!r}: this study lacks what it shows" + (f" ({reasons})" if reasons else "")
-            )
+            need, parts = NEEDS[name]
+            reasons = "; ".join(study.missing[part] for part in parts if part in study.missing)
+            raise UsageError(f"no figure {name!r}: it needs {need}" + (f" ({reasons})" if reasons else ""))
         drawn(figure, name, files)
     write_files(folder, files)
     return [folder / name for name in files]

@@ -446,3 +446,16 @@ def test_budgets_of_a_fit_are_those_that_training_counted(tmp_path, arguments, e
     # N* goes as C^(beta / (p beta + q alpha))
     expected = 0.28 / (exponent * 0.28 + 0.34)
     assert fit["exponents"]["N_exponent"]["value"] == pytest.approx(expected, rel=0.01)
+
+
+def test_a_metric_is_fitted_through_the_loss_with_a_figure_of_both(tmp_path):
+    rows = ["run,system,budget,seed,N,D,C,val_loss,pjsd_1"]
+    for n in (1e6, 3e6, 1e7, 3e7):
+        for d in (1e8, 3e8, 1e9):
+            loss = 1.7 + 400 * n**-0.34 + 410 * d**-0.28
+            rows.append(f"a-{n:.3g}-{d:.3g},a,{6 * n * d!r},0,{n!r},{d!r},{6 * n * d!r},{loss!r},{0.1 * (loss - 1)!r}")
+    (tmp_path / "runs.csv").write_text("\n".join(rows) + "\n")
+    fit = Fit(metric="pjsd_1", loss="val_loss", arguments="--replicates 20")
+    line = fit_table(tmp_path / "runs.csv", "a", fit, (), tmp_path / "fit")
+    assert line.startswith("fit of pjsd_1, a: pjsd_1: ")
+    assert (tmp_path / "fit" / "a" / "pjsd_1" / "figures" / "ladder.svg").is_file()

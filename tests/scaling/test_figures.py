@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from xml.etree import ElementTree as ET
 
@@ -9,12 +10,12 @@ import numpy as np
 import pytest
 
 from cdslm_eval.core.drawing import png, svg
-from cdslm_eval.core.errors import UnknownNameError
+from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.report.fit import write_figures
 from cdslm_eval.scaling.frontier import Resampling
 from cdslm_eval.scaling.law import Law, LawSpec
-from cdslm_eval.scaling.output.figures import FIGURES, budgets, draw, paper, quality
-from cdslm_eval.scaling.output.figures.parts import canvas, logarithmic, paper_style
+from cdslm_eval.scaling.output.figures import FIGURES, NEEDS, budgets, draw, paper, quality, through
+from cdslm_eval.scaling.output.figures.parts import canvas, in_words, logarithmic, paper_style
 from cdslm_eval.scaling.simulate import Plan, simulate
 from cdslm_eval.scaling.study import Settings, study
 from cdslm_eval.scaling.table import RunTable
@@ -77,6 +78,15 @@ def test_isoflop_curves_are_the_law_and_stars_the_budgets_optima(done):
     }
     assert stars == {item.N for item in study_.isoflops.optima}
     assert axes.get_xscale() == axes.get_yscale() == "log"
+
+
+def test_optima_beyond_the_sizes_neither_stretch_the_axis_nor_stand_in_the_legend():
+    # the best model of every budget is smaller than all that were trained
+    records = simulate(LAW, Plan((1e18, 1e19, 1e20), 7, 12.0), 0.0, 0).to_records()
+    table = RunTable.from_records([row for row in records if row["N"] > 3 * LAW.optimum(row["C"]).N])
+    axes = budgets.isoflop_curves(study(table, "loss", Settings(resampling=Resampling(replicates=20)))).axes[0]
+    assert axes.get_xlim()[0] > table.N.min() / 2
+    assert "optimum of a budget's own curve" not in axes.get_legend_handles_labels()[1]
 
 
 def test_panels_name_their_quantity_and_unit_and_bands_hold_the_line(done):
@@ -179,3 +189,51 @@ def test_axes_of_one_decade_have_labels_between():
         png(figure, 60)
     shown = [text.get_text() for text in (*axes.get_xticklabels(), *axes.get_xticklabels(minor=True))]
     assert len([text for text in shown if text]) >= 4
+
+
+def test_axes_of_less_than_a_decade_have_labels_that_do_not_meet():
+    with paper_style():
+        figure, (axes,) = canvas()
+        axes.plot([1.5e13, 6e13], [1, 2])
+        logarithmic(axes)
+        png(figure, 60)
+        boxes = [text.get_window_extent() for text in axes.get_xticklabels() if text.get_text()]
+    inside = [box for box in boxes if axes.bbox.x0 <= (box.x0 + box.x1) / 2 <= axes.bbox.x1]
+    assert len(inside) >= 2
+    assert all(left.x1 < right.x0 for left, right in itertools.pairwise(inside))
+
+
+def test_the_figure_of_a_ladder_has_a_line_for_each_size_and_the_metric_beside_it(tmp_path):
+    sizes, budgets_ = (4e6, 1.5e7, 4e7), (1.5e13, 3e13, 6e13)
+    records = [
+        {"N": N, "C": C, "D": C / 6 / N, "loss": 1.8 + 480 / N**0.35 + 2100 / (C / 6 / N) ** 0.37}
+        for N in sizes
+        for C in budgets_
+    ]
+    for row in records:
+        row |= {"pjsd": 0.02 * row["loss"], "pjsd_low": 0.015 * row["loss"], "pjsd_high": 0.03 * row["loss"]}
+    result = study(RunTable.from_records(records), "pjsd", Settings(resampling=Resampling(replicates=0), loss="loss"))
+    left, right = through.loss_and_metric(result).axes[:2]
+    assert [line.get_label() for line in left.get_lines()] == ["4M parameters", "15M parameters", "40M parameters"]
+    for line, N in zip(left.get_lines(), sizes, strict=True):
+        C, loss = line.get_data()
+        assert list(C) == list(budgets_)
+        np.testing.assert_allclose(loss, [row["loss"] for row in records if row["N"] == N])
+    whiskers = [
+        line.get_data() for line in right.get_lines() if len(set(line.get_xdata())) == 1 < len(line.get_xdata())
+    ]
+    np.testing.assert_allclose(
+        sorted((x[0], low, high) for x, (low, high) in whiskers),
+        sorted((row["loss"], row["pjsd_low"], row["pjsd_high"]) for row in records),
+    )
+
+
+def test_a_figure_that_cannot_be_drawn_names_what_it_needs(done, tmp_path):
+    plain, _ = done
+    assert set(NEEDS) == set(FIGURES)
+    with pytest.raises(UsageError, match="'ladder': it needs a metric that is fitted through a loss"):
+        write_figures(plain, tmp_path, ["ladder"])
+
+
+def test_counts_in_words():
+    assert [in_words(count) for count in (4487840, 999_900, 1.2e9, 12, 7e12)] == ["4.49M", "1M", "1.2B", "12", "7T"]

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING
 
-from cdslm_eval.scaling.output.figures import budgets, paper, quality
+from cdslm_eval.scaling.output.figures import budgets, paper, quality, through
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -44,6 +44,10 @@ ROLLOUT = (
     "Each budget predicted by a law fitted to the smaller ones alone: median error and the middle 90 % of its rows."
 )
 METRIC_LOSS = "The metric against the loss, fitted as a function of the loss and jointly with it; dashes: real data."
+LADDER = (
+    "The loss against compute, a line for each size, and the metric against the loss, with intervals where the table "
+    "has them. One curve for all sizes on the right: the loss is what the metric follows."
+)
 BOOTSTRAP = (
     "Parameters over the bootstrap's replicates, the estimate as a cross: a narrow ridge is a combination the data "
     "fix better than each of the two."
@@ -59,8 +63,26 @@ FIGURES: dict[str, tuple[Callable[[Study], Figure | None], str]] = {
     "predicted": (quality.predicted_against_actual, PREDICTED),
     "rollout": (quality.rollout, ROLLOUT),
     "metric-loss": (quality.metric_against_loss, METRIC_LOSS),
+    "ladder": (through.loss_and_metric, LADDER),
     "bootstrap": (quality.bootstrap_pairs, BOOTSTRAP),
 }
+
+_OPTIMUM = "a law that has an optimum, or budgets that have one of their own"
+_THROUGH = "a metric that is fitted through a loss, as `fit downstream` does"
+NEEDS: dict[str, tuple[str, tuple[str, ...]]] = {
+    "isoflop": ("budgets", ("isoflops",)),
+    "optima": (_OPTIMUM, ("law", "isoflops", "frontier")),
+    "curvature": (_OPTIMUM, ("law", "isoflops", "frontier")),
+    "near-optimal": ("a law that has an optimum", ("law", "frontier")),
+    "paper": ("two budgets whose best size lies between others", ("isoflops",)),
+    "residuals": ("a law", ("law",)),
+    "predicted": ("a law", ("law",)),
+    "rollout": ("a law, and enough budgets to predict some from smaller ones", ("law", "rollout")),
+    "metric-loss": (_THROUGH, ("downstream",)),
+    "ladder": (_THROUGH, ("downstream",)),
+    "bootstrap": ("a law with resampled parameters", ("law", "bootstrap")),
+}
+"""Figure -> what a study must have for it, and the parts whose absence may be the reason."""
 
 
 def draw(study: Study) -> Iterator[tuple[str, Figure, str]]:

@@ -114,10 +114,16 @@ def _keys(axes: Axes, study: Study) -> None:
         if study.fit is not None:
             axes.plot([], [], ls=(0, (4, 2)), color=INK, lw=0.9, label="law under a budget held out")
     axes.plot([], [], "-", color=INK, lw=0.9, label="law under a budget" if study.fit else "curve of a budget")
-    axes.plot([], [], "*", color=INK, ms=7.5, mec="white", mew=0.6, label="optimum of a budget's own curve")
+    if study.isoflops is not None and study.isoflops.optima:
+        axes.plot([], [], "*", color=INK, ms=7.5, mec="white", mew=0.6, label="optimum of a budget's own curve")
     if study.frontier is not None:
-        best = study.frontier
-        axes.plot(best.N.value, best.loss.value, ls=(0, (1, 1.2)), color=INK, lw=1.2, label="optimum of the law")
+        # an optimum beyond the sizes of the table, a bound of the search perhaps, sets no scale
+        best, sizes = study.frontier, _sizes(study.table.N)
+        size = best.N.value
+        within = (size >= sizes[0]) & (size <= sizes[-1])
+        if within.any():
+            loss = best.loss.value[within]
+            axes.plot(size[within], loss, ls=(0, (1, 1.2)), color=INK, lw=1.2, label="optimum of the law")
     legend(axes)
 
 

@@ -89,7 +89,11 @@ def logarithmic(axes: Axes, *, x: bool = True, y: bool = False, name: str = "") 
             axis.set_major_formatter(_PLAIN if small else LogFormatterSciNotation(labelOnlyBase=True))
             _label_between(axis, decades)
         else:
-            axis.set_major_locator(MaxNLocator(6, steps=[1, 2, 2.5, 5, 10]))
+            # powers of ten are wide, and equal steps crowd at the upper end
+            few = high >= 1e4 and decades > 0.5
+            axis.set_major_locator(
+                LogLocator(subs=(1.0, 2.0, 3.0, 5.0)) if few else MaxNLocator(6, steps=[1, 2, 2.5, 5, 10])
+            )
             axis.set_major_formatter(_PLAIN)
             axis.set_minor_formatter(NullFormatter())
     if name:
@@ -179,6 +183,14 @@ class Budgets:
         drawn.set_label(name)
         drawn.outline.set_visible(False)
         drawn.ax.minorticks_off()
+
+
+def in_words(count: float) -> str:
+    """Return a count in three digits: 4.49M, 1.2B."""
+    for power, letter in ((12, "T"), (9, "B"), (6, "M"), (3, "k")):
+        if count >= 0.9995 * 10**power:
+            return f"{count / 10**power:.3g}{letter}"
+    return f"{count:.3g}"
 
 
 def legend(axes: Axes, **more: Any) -> None:

@@ -16,7 +16,7 @@ from cdslm_eval.scaling.output.figures.parts import canvas, floor_line, label, l
 if TYPE_CHECKING:
     from cdslm_eval.scaling.study import Study
 
-__all__ = ["bootstrap_pairs", "metric_against_loss", "predicted_against_actual", "residuals", "rollout"]
+__all__ = ["bootstrap_pairs", "metric_against_loss", "metric_panel", "predicted_against_actual", "residuals", "rollout"]
 
 
 _RESIDUALS = {
@@ -114,24 +114,30 @@ def rollout(study: Study) -> Figure | None:
 
 def metric_against_loss(study: Study) -> Figure | None:
     """Draw the metric against the loss, the two-stage curve, and the line of real data where it is known."""
-    down = study.downstream
-    if down is None:
+    if study.downstream is None:
         return None
     with paper_style():
         figure, (axes,) = canvas(width=3.8, height=2.8)
-        loss = study.table.metric(down.loss)
-        _train_and_test(axes, study, loss, study.values)
-        grid = np.linspace(np.nanmin(loss), np.nanmax(loss), 200)
-        for staged, line, ink, name in (
-            (down.two_stage, "-", BLUE, f"{down.two_stage.map.name} map of the loss"),
-            (down.fused, ":", PURPLE, "fitted jointly"),
-        ):
-            axes.plot(grid, staged.map.value(grid), line, color=ink, label=name)
-        if study.settings.baseline is not None:
-            floor_line(axes, study.settings.baseline, "real data", GREEN)
-        axes.set(xlabel=label(down.loss), ylabel=label(study.metric))
-        legend(axes)
+        metric_panel(axes, study)
     return figure
+
+
+def metric_panel(axes: Axes, study: Study) -> None:
+    """Draw the metric against the loss into axes."""
+    down = study.downstream
+    assert down is not None
+    loss = study.table.metric(down.loss)
+    _train_and_test(axes, study, loss, study.values)
+    grid = np.linspace(np.nanmin(loss), np.nanmax(loss), 200)
+    for staged, line, ink, name in (
+        (down.two_stage, "-", BLUE, f"{down.two_stage.map.name} map of the loss"),
+        (down.fused, ":", PURPLE, "fitted jointly"),
+    ):
+        axes.plot(grid, staged.map.value(grid), line, color=ink, label=name)
+    if study.settings.baseline is not None:
+        floor_line(axes, study.settings.baseline, "real data", GREEN)
+    axes.set(xlabel=label(down.loss), ylabel=label(study.metric))
+    legend(axes)
 
 
 def bootstrap_pairs(study: Study) -> Figure | None:
