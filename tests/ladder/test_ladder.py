@@ -455,7 +455,7 @@ def test_a_metric_is_fitted_through_the_loss_with_a_figure_of_both(tmp_path):
             loss = 1.7 + 400 * n**-0.34 + 410 * d**-0.28
             rows.append(f"a-{n:.3g}-{d:.3g},a,{6 * n * d!r},0,{n!r},{d!r},{6 * n * d!r},{loss!r},{0.1 * (loss - 1)!r}")
     (tmp_path / "runs.csv").write_text("\n".join(rows) + "\n")
-    fit = Fit(metric="pjsd_1", loss="val_loss", arguments="--replicates 20")
+    fit = Fit(metric="pjsd_1", loss="val_loss", arguments="--replicates 0 --figure ladder")
     line = fit_table(tmp_path / "runs.csv", "a", fit, (), tmp_path / "fit")
     assert line.startswith("fit of pjsd_1, a: pjsd_1: ")
-    assert (tmp_path / "fit" / "a" / "pjsd_1" / "figures" / "ladder.svg").is_file()
+    assert (tmp_path / "fit" / "a" / "pjsd_1" / "ladder.svg").is_file()

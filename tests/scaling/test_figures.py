@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
+from dataclasses import replace
 from xml.etree import ElementTree as ET
 
 import numpy as np
@@ -203,28 +204,22 @@ def test_axes_of_less_than_a_decade_have_labels_that_do_not_meet():
     assert all(left.x1 < right.x0 for left, right in itertools.pairwise(inside))
 
 
-def test_the_figure_of_a_ladder_has_a_line_for_each_size_and_the_metric_beside_it(tmp_path):
-    sizes, budgets_ = (4e6, 1.5e7, 4e7), (1.5e13, 3e13, 6e13)
-    records = [
-        {"N": N, "C": C, "D": C / 6 / N, "loss": 1.8 + 480 / N**0.35 + 2100 / (C / 6 / N) ** 0.37}
-        for N in sizes
-        for C in budgets_
-    ]
+def test_the_figure_of_a_ladder_has_a_line_for_each_size_and_the_metric_beside_it(done):
+    _, through_loss = done
+    sizes, compute = (4e6, 1.5e7, 4e7), (1.5e13, 3e13, 6e13)
+    records = [{"N": N, "C": C, "loss": 1e5 / N**0.1 / C**0.2} for N in sizes for C in compute]
     for row in records:
-        row |= {"pjsd": 0.02 * row["loss"], "pjsd_low": 0.015 * row["loss"], "pjsd_high": 0.03 * row["loss"]}
-    result = study(RunTable.from_records(records), "pjsd", Settings(resampling=Resampling(replicates=0), loss="loss"))
-    left, right = through.loss_and_metric(result).axes[:2]
+        row |= {"mos": 5 - row["loss"], "mos_low": 4.5 - row["loss"], "mos_high": 5.1 - row["loss"]}
+    left, right = through.loss_and_metric(replace(through_loss, table=RunTable.from_records(records))).axes
     assert [line.get_label() for line in left.get_lines()] == ["4M parameters", "15M parameters", "40M parameters"]
     for line, N in zip(left.get_lines(), sizes, strict=True):
         C, loss = line.get_data()
-        assert list(C) == list(budgets_)
+        assert list(C) == list(compute)
         np.testing.assert_allclose(loss, [row["loss"] for row in records if row["N"] == N])
-    whiskers = [
-        line.get_data() for line in right.get_lines() if len(set(line.get_xdata())) == 1 < len(line.get_xdata())
-    ]
+    vertical = [line.get_data() for line in right.get_lines() if len(line.get_xdata()) == 2]
     np.testing.assert_allclose(
-        sorted((x[0], low, high) for x, (low, high) in whiskers),
-        sorted((row["loss"], row["pjsd_low"], row["pjsd_high"]) for row in records),
+        sorted((x[0], low, high) for x, (low, high) in vertical if x[0] == x[1]),
+        sorted((row["loss"], row["mos_low"], row["mos_high"]) for row in records),
     )
 
 

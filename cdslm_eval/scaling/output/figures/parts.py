@@ -164,6 +164,7 @@ class Budgets:
 
         values = np.asarray(budgets, float)
         low, high = (values.min(), values.max()) if len(values) else (1.0, 10.0)
+        self._values = np.unique(values)
         self.norm = LogNorm(low / 1.05, high * 1.05)
         # viridis without its yellow end, which white paper swallows
         self.map = colormaps["viridis"].resampled(256)
@@ -183,6 +184,9 @@ class Budgets:
         drawn.set_label(name)
         drawn.outline.set_visible(False)
         drawn.ax.minorticks_off()
+        if 0 < len(self._values) <= 8 and self._values[-1] < 10 * self._values[0]:
+            # no power of ten may lie within
+            drawn.set_ticks(self._values.tolist(), labels=[_PLAIN(value, 0) for value in self._values])
 
 
 def in_words(count: float) -> str:

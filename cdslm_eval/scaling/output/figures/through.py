@@ -50,16 +50,8 @@ def _against_compute(axes: Axes, study: Study, loss: np.ndarray, sizes: Budgets)
     for N in np.unique(study.table.N):
         rows = np.flatnonzero((study.table.N == N) & np.isfinite(loss))
         rows = rows[np.argsort(study.table.C[rows], kind="stable")]
-        axes.plot(
-            study.table.C[rows],
-            loss[rows],
-            "o-",
-            color=sizes.of(N),
-            ms=4.0,
-            mew=0,
-            lw=0.9,
-            label=f"{in_words(N)} parameters",
-        )
+        name = f"{in_words(N)} parameters"
+        axes.plot(study.table.C[rows], loss[rows], "o-", color=sizes.of(N), ms=4.0, mew=0, lw=0.9, label=name)
     logarithmic(axes, y=bool(np.nanmin(loss) > 0), name="C [FLOP]")
 
 
