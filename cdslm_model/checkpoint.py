@@ -88,12 +88,16 @@ class Checkpoint:
         """Yield the tensors of one of its parts, of which any rows can be read until the next one is taken.
 
         Args:
-            name: "weights", "ema" or "optimizer".
+            name: "weights", "ema", "optimizer" or "guess".
 
         Raises:
             CheckpointError: A file that is read is missing, truncated or altered.
         """
         yield from stored_tensors(self.folder, self.facts["files"], name, self._pieces(name), _others(self.folder))
+
+    def has(self, name: str) -> bool:
+        """Return whether it has a part; a model without a first guess has no "guess"."""
+        return any(file == f"{name}.safetensors" or file.startswith(f"{name}-") for file in self.facts["files"])
 
     def digest(self, name: str) -> str:
         """Return the SHA-256 of the content of one of its parts, or of the digests of its shards."""

@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from types import MappingProxyType
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from cdslm_model.errors import ModelError
 
-__all__ = ["MIN_LOG_SNR", "SCHEDULES", "TARGETS", "Process"]
+__all__ = ["MIN_LOG_SNR", "SCHEDULES", "TARGETS", "Guess", "Process"]
 
 MIN_LOG_SNR = -20.0
 """Log of the SNR at which the cosine schedule ends when its terminal SNR is not zero (Kingma et al. 2021)."""
+_FORMER: Mapping[str, float] = MappingProxyType({"anchor_frames": 0.0})
+"""Settings of earlier versions, and the value at which they changed nothing."""
 _BETA_LINEAR = (0.1, 20.0)
 # integral of the rate over [0, 1]: 64.9 / ln 650 = 10.02, near the linear schedule's 10.05
 _BETA_EXPONENTIAL = (0.1, 65.0)
@@ -87,6 +90,18 @@ TARGETS: Mapping[str, Callable[[Tensor, Tensor], Mix]] = MappingProxyType(
 """Name -> function of alpha and sigma that returns the weights of x0 and of the noise in the prediction target."""
 
 
+class Guess(NamedTuple):
+    """What is known of x0 before x_t is seen.
+
+    Attributes:
+        mean: `[batch, frames, mels]`.
+        spread: Deviation of x0 about it, above 0 and at most 1, `[frames, mels]`.
+    """
+
+    mean: Tensor
+    spread: Tensor
+
+
 @dataclass(frozen=True, slots=True)
 class Process:
     """One diffusion process: schedule, prediction target and loss weight.
@@ -101,7 +116,6 @@ class Process:
         gamma: Cap on the SNR in the loss weight (min-SNR; Hang et al. 2023).
         weight_floor: Least weight where the SNR is under 1, in [0, 0.25]. At zero terminal SNR the min-SNR weight of v
             is 0 at time 1, where sampling starts: without a floor nothing would be learned there.
-        anchor_frames: Frames over which the last context frame, as a first guess of x0, falls by e; 0 is no guess.
     """
 
     schedule: str = "cosine"
@@ -109,7 +123,6 @@ class Process:
     zero_terminal_snr: bool = True
     gamma: float = 5.0
     weight_floor: float = 0.05
-    anchor_frames: float = 0.0
 
     def __post_init__(self) -> None:
         for field, value, known in (("schedule", self.schedule, SCHEDULES), ("target", self.target, TARGETS)):
@@ -121,8 +134,22 @@ class Process:
             raise ModelError(f"gamma = {self.gamma} caps the SNR in the loss weight and must be positive")
         if not 0 <= self.weight_floor <= 0.25:
             raise ModelError(f"weight_floor = {self.weight_floor} lies outside 0..0.25")
-        if not 0 <= self.anchor_frames < math.inf:
-            raise ModelError(f"anchor_frames = {self.anchor_frames} must be 0 or more")
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> Process:
+        """Return the process of a checkpoint's settings.
+
+        Raises:
+            ModelError: It has a setting that this version does not know.
+        """
+        known = {field.name for field in fields(cls)}
+        values = {name: value for name, value in values.items() if _FORMER.get(name, math.nan) != value}
+        if unknown := sorted(set(values) - known):
+            raise ModelError(
+                f"a model trained with the setting {unknown[0]}, which this version does not know; use the version "
+                "that trained it, or train it again"
+            )
+        return cls(**values)
 
     def scales(self, time: Tensor) -> Mix:
         """Return alpha and sigma, each float64 of the shape of `time`."""
@@ -141,32 +168,47 @@ class Process:
         """Return the prediction target, `[batch, frames, mels]`."""
         return _mixed(TARGETS[self.target](*self.scales(time)), clean, noise)
 
-    def anchored(self, output: Tensor, context: Tensor, time: Tensor) -> Tensor:
-        """Return a network's output as a prediction: with the context's last frame, decaying, added to x0.
+    def network_input(self, noisy: Tensor, guess: Guess | None, time: Tensor) -> Tensor:
+        """Return what a network reads of x_t: what a guess leaves of it, scaled to deviation 1, or x_t without one.
 
-        Speech changes slowly: the last frame predicts the first ones of a continuation nearly as well as a regression
-        from many, and a network would spend most of a short training on learning to copy it. With the guess added, it
-        learns the rest. A target without x0 in it stays as it is.
+        Args:
+            noisy: x_t `[batch, frames, mels]`.
+            guess: Of x0.
+            time: `[batch]`, or `[]` for one time of all clips.
+        """
+        if guess is None:
+            return noisy
+        alpha, sigma = (_like_examples(scale, guess.mean) for scale in self.scales(time))
+        return (noisy - alpha * guess.mean) / _spread_of_noisy(alpha, sigma, guess.spread)
+
+    def from_network(self, output: Tensor, noisy: Tensor, guess: Guess | None, time: Tensor) -> Tensor:
+        """Return the prediction that a network's output stands for.
+
+        With a guess it is the best linear estimate of the target from x_t, if x0 were normal about the guess, and the
+        output, scaled to what that estimate leaves. At time 1 an error of the network then counts by the spread of the
+        guess: little for the first frames, which the context determines. With mean 0 and spread 1 it is the output
+        itself for v.
 
         Args:
             output: The network's `[batch, frames, mels]`.
-            context: Normalised, `[batch, context frames, mels]`; one of 0 frames is no guess.
-            time: `[batch]`.
+            noisy: x_t, of its shape.
+            guess: Of x0; None is none, and the output is the prediction.
+            time: `[batch]`, or `[]` for one time of all clips.
+
+        Source:
+            Karras et al. 2022, "Elucidating the Design Space of Diffusion-Based Generative Models", appendix B.6, with
+            a mean and a deviation for each frame and band in place of 0 and sigma_data, and for any target.
         """
-        guess = self.guess(context, output.shape[1])
-        return output if guess is None else self.with_guess(output, guess, time)
-
-    def guess(self, context: Tensor, frames: int) -> Tensor | None:
-        """Return the first guess of x0 of `frames` frames; None where the process or the clips have none."""
-        if not self.anchor_frames or not context.shape[1]:
-            return None
-        decay = torch.exp(-torch.arange(1, frames + 1, device=context.device) / self.anchor_frames)
-        return context[:, -1:].float() * decay[:, None]
-
-    def with_guess(self, output: Tensor, guess: Tensor, time: Tensor) -> Tensor:
-        """Return a network's output with a guess added to its x0."""
-        of_clean, _ = TARGETS[self.target](*self.scales(time))
-        return output.float() + _like_examples(of_clean, guess) * guess
+        if guess is None:
+            return output
+        scales = self.scales(time)
+        of_clean, of_noise = TARGETS[self.target](*scales)
+        alpha, sigma = (_like_examples(scale, guess.mean) for scale in scales)
+        clean, noise = (_like_examples(weight, guess.mean) for weight in (of_clean, of_noise))
+        spread = _spread_of_noisy(alpha, sigma, guess.spread)
+        slope = (clean * alpha * guess.spread**2 + noise * sigma) / spread**2
+        left = guess.spread / spread * (clean * sigma - noise * alpha).abs()
+        return clean * guess.mean + slope * (noisy - alpha * guess.mean) + left * output.float()
 
     def weight(self, time: Tensor) -> Tensor:
         """Return the weight of the squared error of the prediction, float64 `[batch]`.
@@ -224,6 +266,11 @@ class Process:
             middle = 0.5 * (low + high)
             low, high = (middle, high) if self.log_snr(torch.tensor(middle)).item() > MIN_LOG_SNR else (low, middle)
         return low
+
+
+def _spread_of_noisy(alpha: Tensor, sigma: Tensor, spread: Tensor) -> Tensor:
+    """Return the deviation of x_t about alpha times a guess of x0."""
+    return torch.sqrt(alpha**2 * spread**2 + sigma**2)
 
 
 def _mixed(weights: Mix, first: Tensor, second: Tensor) -> Tensor:

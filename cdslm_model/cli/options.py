@@ -9,7 +9,6 @@ import typer
 
 __all__ = [
     "Accumulate",
-    "AnchorFrames",
     "AsJson",
     "AttentionBias",
     "BatchSize",
@@ -27,6 +26,7 @@ __all__ = [
     "EmaShare",
     "EndShare",
     "Gamma",
+    "GuessFrames",
     "HeadDim",
     "JoinSpeakers",
     "Lr",
@@ -122,9 +122,9 @@ Lr = Annotated[float, typer.Option("--lr", help="Peak learning rate at the base 
 WeightDecay = Annotated[float, typer.Option("--weight-decay", help="At the base size.")]
 WarmupSteps = Annotated[int, typer.Option("--warmup-steps", min=0, help="At most; a tenth of a short run.")]
 DecayShare = Annotated[float, typer.Option("--decay-share", help="Share of the run with a falling rate.")]
-AnchorFrames = Annotated[
-    float | None,
-    typer.Option("--anchor-frames", help="Frames over which the last context frame, as a first guess, falls by e."),
+GuessFrames = Annotated[
+    int | None,
+    typer.Option("--guess-frames", min=0, help="First frames that a linear regression guesses from the context."),
 ]
 Ema = Annotated[float, typer.Option("--ema", help="Largest decay of the averaged weights.")]
 EmaShare = Annotated[

@@ -51,7 +51,7 @@ def train(
     end_share: options.EndShare = None,
     onset_weight: options.OnsetWeight = None,
     attention_bias: options.AttentionBias = None,
-    anchor_frames: options.AnchorFrames = None,
+    guess_frames: options.GuessFrames = None,
     rotary_base: options.RotaryBase = None,
     static_context: options.StaticContext = False,
     batch_size: options.BatchSize = 16,
@@ -110,9 +110,7 @@ def train(
         "continuation_buckets": _buckets(continuation_buckets, config.continuation_frames),
     }
     settings = Settings(
-        process=Process(
-            schedule, target, zero_terminal_snr, gamma, chosen["weight_floor"], anchor_frames=chosen["anchor_frames"]
-        ),
+        process=Process(schedule, target, zero_terminal_snr, gamma, chosen["weight_floor"]),
         **named_settings(Settings, {**values, **chosen, **buckets, "config": config, "mix": _mix(mix or [])}),
     )
     job = TrainingJob(

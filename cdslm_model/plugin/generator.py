@@ -78,7 +78,9 @@ class CdslmGenerator(ContinuingGenerator, PartialGenerator, Scorer):
     def fingerprint(self) -> Mapping[str, str]:
         """Return the digests of the weights that generate, a trained vocoder's too, and a precision below float32."""
         rounded = {} if self.options.precision == "float32" else {"precision": self.options.precision}
-        weights = {"weights": self.checkpoint().digest("ema"), **rounded}
+        latest = self.checkpoint()
+        guess = {"guess": latest.digest("guess")} if latest.has("guess") else {}
+        weights = {"weights": latest.digest("ema"), **guess, **rounded}
         return weights | vocoder_weights(self.vocoder())
 
     def info(self) -> GeneratorInfo:

@@ -16,6 +16,7 @@ from cdslm_model.data.mel import LogMel, MelSpec, Normalizer
 from cdslm_model.devices import pick_device, precision
 from cdslm_model.diffusion import Process
 from cdslm_model.errors import CheckpointError, ModelError
+from cdslm_model.guess import FirstGuess
 from cdslm_model.net.config import Config
 from cdslm_model.net.mmdit import MMDiT
 from cdslm_model.noise import clip_noise
@@ -94,7 +95,7 @@ class Continuer:
         self.sampling, self.folder = sampling, saved.folder
         self.device = pick_device(device)
         self.config = Config.from_dict(settings["config"])
-        self.process = Process(**settings["process"])
+        self.process = Process.from_dict(settings["process"])
         self.spec = MelSpec(**saved.facts["mel_spec"])
         self.normalizer = Normalizer.from_dict(saved.facts["normalizer"])
         self.vocoder = find_vocoder(vocoder or settings["vocoder"], self.spec)
@@ -106,12 +107,14 @@ class Continuer:
             model.load_state_dict(saved.tensors("ema"), assign=True)
         except RuntimeError as error:
             raise CheckpointError(f"{saved.folder}: its weights are not those of its config: {error}") from error
+        self.guess = FirstGuess.stored(saved)
         on_gpu = self.device.type == "cuda"
         self._denoiser = Denoiser(
             model,
             self.process,
             self.device,
             precision(dtype, self.device),
+            guess=self.guess,
             compiles=on_gpu if compiles is None else compiles,
         )
         self._log_mel = LogMel(self.spec).to(self.device)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from cdslm_model.diffusion import Process
+from cdslm_model.diffusion import Guess, Process
+from cdslm_model.guess import FirstGuess
 from cdslm_model.net.layout import Dense
 from cdslm_model.net.mmdit import MMDiT
 from cdslm_model.sample.compiling import CompiledStep, Step
@@ -26,6 +27,7 @@ class Denoiser:
         process: Its diffusion process.
         device: Where it runs.
         dtype: Of its weights and of what it computes.
+        guess: Of x0 from the context, which the network corrects.
         compiles: Whether torch compiles its steps.
     """
 
@@ -36,10 +38,12 @@ class Denoiser:
         device: torch.device,
         dtype: torch.dtype = torch.float32,
         *,
+        guess: FirstGuess | None = None,
         compiles: bool = False,
     ) -> None:
         self._model = model.to(device, dtype).eval()
         self._process, self._device, self._dtype = process, device, dtype
+        self._guess = None if guess is None else guess.to(device)
         self._compiled = CompiledStep(self._model.step) if compiles else None
         # time -> one row of `MMDiT.modulations`
         self._modulations: dict[float, Tensor] = {}
@@ -57,7 +61,7 @@ class Denoiser:
         step: Step = self._compiled or self._model.step
         layout: Dense | None = None
         prepared: list[Tensor] = []
-        guess: Tensor | None = None
+        guess: Guess | None = None
 
         def predict(x: Tensor, time: Tensor) -> Tensor:
             """Return the prediction for x_t, all clips at one time."""
@@ -65,18 +69,26 @@ class Denoiser:
             if layout is None:
                 layout = self._model.layout([*(own.shape[1] for own in conditions), x.shape[1]], self._device)
                 prepared = self._model.prepared([own.to(self._dtype) for own in conditions], layout)
-                guess = self._process.guess(conditions[0], x.shape[1])
+                guess = self._guessed(conditions[0], x.shape[1])
             at = float(time)
             self.tabulate([at])
-            output = step(prepared, x.to(self._dtype), self._modulations[at], layout).float()
-            return output if guess is None else self._process.with_guess(output, guess, time)
+            read = self._process.network_input(x, guess, time)
+            output = step(prepared, read.to(self._dtype), self._modulations[at], layout).float()
+            return self._process.from_network(output, x, guess, time)
 
         return predict
 
     def predict(self, streams: tuple[Tensor, ...], time: Tensor) -> Tensor:
         """Return the prediction for streams, x_t the last, each clip at its own time `[batch]`."""
-        output = self._model([own.to(self._dtype) for own in streams], time.float()).float()
-        return self._process.anchored(output, streams[0], time)
+        *conditions, x = streams
+        guess = self._guessed(conditions[0], x.shape[1])
+        read = self._process.network_input(x, guess, time)
+        output = self._model([own.to(self._dtype) for own in (*conditions, read)], time.float()).float()
+        return self._process.from_network(output, x, guess, time)
+
+    def _guessed(self, context: Tensor, frames: int) -> Guess | None:
+        """Return the first guess of x0 after a context; None where there is none."""
+        return None if self._guess is None else self._guess(context, frames)
 
     def batch(self, rows: int, *frames: int, copies: int = 1) -> int:
         """Return how many clips to compute at once: some more than `rows` where that saves compiling them.

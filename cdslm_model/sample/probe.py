@@ -39,11 +39,12 @@ def probe(run: Path | str, train: Path, valid: Path, windows: int = 128, device:
 
     Returns:
         "explained_variance" and "ridge" by frame: share of the variance over clips of frame f that x0 at time 1 (or the
-        regression) explains; "over_ridge": the first less the second, with "over_ridge_se", the standard error over
-        windows; "other_context_gain" and "reversed_context_gain": mean rise of the loss with another
-        clip's or the time-reversed context over the loss, with "_se"; "join_jump": rms step from the last context
-        frame to the first generated one over that of real speech; "noise_deciles": mean unweighted loss in each
-        tenth of [0, 1], with standard errors (None where a tenth has fewer than two windows).
+            regression) explains; "guess": that of the model's own first guess, where it has one; "over_ridge": the
+            first less the second, with "over_ridge_se", the standard error over windows; "other_context_gain" and
+            "reversed_context_gain": mean rise of the loss with another clip's or the time-reversed context over the
+            loss, with "_se"; "join_jump": rms step from the last context frame to the first generated one over that of
+            real speech; "noise_deciles": mean unweighted loss in each tenth of [0, 1], with standard errors (None where
+            a tenth has fewer than two windows).
 
     Raises:
         ModelError: The model has no context, or the speech does not fit.
@@ -65,11 +66,13 @@ def probe(run: Path | str, train: Path, valid: Path, windows: int = 128, device:
     # x_t is all noise there: what x0 explains can come from the context only
     x0, _ = model.process.denoised(noise, _predicted(model, context, noise, end), end)
     real = clean[:, frames]
+    guess = None if model.guess is None else model.guess(context, clean.shape[1])
     return {
         "frames": frames,
         "windows": windows,
         "explained_variance": _explained(x0[:, frames], real),
         "ridge": _explained(ridge, real),
+        **({} if guess is None else {"guess": _explained(guess.mean[:, frames], real)}),
         **_over_ridge(x0[:, frames], ridge, real),
         **_losses(model, context, clean, noise),
         **_join(model, context, clean, noise),
@@ -176,7 +179,8 @@ def text(result: Mapping[str, Any]) -> str:
     rows = [f"{'frame':>12}  " + "  ".join(f"{frame:>6}" for frame in result["frames"])]
     rows += [
         f"{name.split('_')[0]:>12}  " + "  ".join(f"{value:6.3f}" for value in result[name])
-        for name in ("explained_variance", "ridge")
+        for name in ("explained_variance", "ridge", "guess")
+        if name in result
     ]
     rows += [
         f"{title:>12}  " + "  ".join(f"{value:{form}}" for value in result[name])

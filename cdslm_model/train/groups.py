@@ -50,7 +50,7 @@ def losses_by(
 
     Args:
         label: "language" or "source".
-        predict: The model's prediction, anchored.
+        predict: The model's prediction.
         process: Its process.
         windows: Held-out speech.
         normalizer: The model's.

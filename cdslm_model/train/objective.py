@@ -12,6 +12,7 @@ from cdslm_model.data.mel import Normalizer
 from cdslm_model.data.stored import Decoder, StoredWindows
 from cdslm_model.data.windows import Windows
 from cdslm_model.diffusion import TARGETS, Process
+from cdslm_model.guess import FirstGuess
 from cdslm_model.noise import Noise, noise_keys
 from cdslm_model.seeding import random_source
 
@@ -103,7 +104,9 @@ class Collator:
         return Batch(context, clean, self._noise(stored.keys, *clean.shape[1:]), stored.time)
 
 
-def losses(network: Network, process: Process, batch: Batch, onset_weight: float = 0.0) -> Tensor:
+def losses(
+    network: Network, process: Process, batch: Batch, onset_weight: float = 0.0, guess: FirstGuess | None = None
+) -> Tensor:
     """Return the weighted squared error of each window, averaged over frames and mels, float32 `[batch]`.
 
     Args:
@@ -112,9 +115,12 @@ def losses(network: Network, process: Process, batch: Batch, onset_weight: float
         batch: Windows with noise and times.
         onset_weight: Additional weight of frame 0, which falls by e over 8 frames. The context predicts the first
             frames best, and in the mean over a whole continuation they hardly count.
+        guess: First guess of x0, which the network corrects.
     """
     noisy = process.noised(batch.clean, batch.noise, batch.time)
-    prediction = process.anchored(network((batch.context, noisy), batch.time), batch.context, batch.time)
+    guessed = None if guess is None else guess(batch.context, noisy.shape[1])
+    output = network((batch.context, process.network_input(noisy, guessed, batch.time)), batch.time)
+    prediction = process.from_network(output, noisy, guessed, batch.time)
     target = process.predicted(batch.clean, batch.noise, batch.time)
     # float32: with 8 significant bits the squares of small errors would be mostly rounding
     squares = (prediction.float() - target).square()

@@ -10,6 +10,7 @@ from cdslm_model.data.mel import MelSpec
 from cdslm_model.data.mixture import windows_of
 from cdslm_model.data.windows import Shards, Windows
 from cdslm_model.net import flops
+from cdslm_model.train.guessing import guess_bytes
 from cdslm_model.train.jobs import Job, result_counts
 from cdslm_model.train.lengths import length_pairs
 from cdslm_model.train.schedule import WarmupStableDecay
@@ -110,13 +111,14 @@ def planned(job: Job[Settings]) -> dict[str, Any]:
         "evaluation_flops": float(flops.forward(config, *shape).total),
         "evaluation_seconds": config.continuation_frames / spec.frame_rate,
     }
+    checkpoint_bytes = _BYTES_A_PARAMETER * config.parameters() + guess_bytes(settings)
     branches = [
         {
             **result_counts(config.parameters(), last.steps, costs),
             **(data_use(settings, last.steps, windows) if windows else {"epochs": None}),
             "speech_hours": last.steps * settings.batch_size * sum(shape) / spec.frame_rate / 3600,
             "training_flops": training_steps(so_far) * costs["flops"],
-            "bytes": _checkpoints(so_far, settings.save_every) * _BYTES_A_PARAMETER * config.parameters(),
+            "bytes": _checkpoints(so_far, settings.save_every) * checkpoint_bytes,
             **generation,
         }
         for so_far, last in ((runs[:count], runs[count - 1]) for count in range(1, len(runs) + 1))

@@ -21,8 +21,8 @@ class Recipe:
         onset_weight: Additional loss weight of the first frame of a continuation; it falls by e over 8 frames.
         attention_bias: Initial value of the biases of queries and keys. Above 0, attention starts out preferring
             tokens that are near in time.
-        anchor_frames: Frames over which the context's last frame, added to the prediction as a first guess of x0, falls
-            by e; 0 adds nothing.
+        guess_frames: First frames of a continuation that a linear regression from the last frames of its context,
+            fitted before the first step, guesses for the network to correct; 0 is no guess.
         rotary_base: Base of the rotary embedding, in frames.
     """
 
@@ -30,18 +30,18 @@ class Recipe:
     end_share: float
     onset_weight: float
     attention_bias: float
-    anchor_frames: float
+    guess_frames: int
     rotary_base: float
 
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {
         "continue": Recipe(
-            weight_floor=0.25,
+            weight_floor=0.05,
             end_share=0.1,
-            onset_weight=10.0,
+            onset_weight=0.0,
             attention_bias=1.0,
-            anchor_frames=17.0,
+            guess_frames=24,
             rotary_base=300.0,
         ),
         "paper": Recipe(
@@ -49,7 +49,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             end_share=0.0,
             onset_weight=0.0,
             attention_bias=0.0,
-            anchor_frames=0.0,
+            guess_frames=0,
             rotary_base=10_000.0,
         ),
     }

@@ -19,10 +19,12 @@ from cdslm_model.data.mixture import MixedWindows, windows_of
 from cdslm_model.data.windows import Windows
 from cdslm_model.devices import matrix_rate, precision
 from cdslm_model.files import locked, write_json
+from cdslm_model.guess import FirstGuess
 from cdslm_model.net.attention import fastest_kernel
 from cdslm_model.net.memory import recomputed_blocks
 from cdslm_model.train.distributed import World, open_world
 from cdslm_model.train.execution import Execution
+from cdslm_model.train.guessing import fitted_guess
 from cdslm_model.train.jobs import (
     RESULT,
     Job,
@@ -108,7 +110,7 @@ class _Runs:
         self.conventions = {
             "parameters": "all trainable parameters",
             "tokens": "mel tokens of context and continuation that entered the network",
-            "flops": "exact training FLOPs (3 x forward), validation not counted",
+            "flops": "exact training FLOPs (3 x forward) of the network; validation and the first guess not counted",
             "noise": settings.noise,
             **{f"tokens, {name}": f"{count:.12g} a step" for name, count in step_tokens(settings).items()},
         }
@@ -180,7 +182,8 @@ class _Runs:
                 return validation
         settings = self.job.settings
         precise = precision(settings.precision, self.world.device)
-        trainer = Trainer(settings, self.world, self.windows, self.normalizer, self.validation, self._execution)
+        guess = self._fitted_guess if last is None else FirstGuess.stored(last)
+        trainer = Trainer(settings, self.world, self.windows, self.normalizer, self.validation, self._execution, guess)
         if last is not None:
             trainer.restore(last)
             _LOG.info("resumed from %s", last.folder)
@@ -198,6 +201,11 @@ class _Runs:
         finally:
             if journal:
                 journal.close()
+
+    @cached_property
+    def _fitted_guess(self) -> FirstGuess | None:
+        """The first guess of runs that begin here; a collective call."""
+        return fitted_guess(self.job.settings, self.shards, self.normalizer, self.world)
 
     @cached_property
     def _execution(self) -> Execution:

@@ -120,7 +120,7 @@ class Settings(RunSettings):
         ema_share: Horizon of the averaged weights, which are validated and generate, as a share of the steps so far: of
             the run at its end, and the same in a branch and in a run of its own.
         ema: Largest decay of that average.
-        end_share, onset_weight, attention_bias: See `cdslm_model.train.recipes`; 0 is the paper's.
+        end_share, onset_weight, attention_bias, guess_frames: See `cdslm_model.train.recipes`; 0 is the paper's.
         context_buckets, continuation_buckets: Frames of context and continuation that steps draw from, the whole
             lengths of `config` among them; empty where all steps have those.
         mix: Source of the training speech and its weight, for each source that is drawn; empty where all speech is, as
@@ -141,6 +141,7 @@ class Settings(RunSettings):
     end_share: float = 0.0
     onset_weight: float = 0.0
     attention_bias: float = 0.0
+    guess_frames: int = 0
     context_buckets: tuple[int, ...] = ()
     continuation_buckets: tuple[int, ...] = ()
     mix: tuple[tuple[str, float], ...] = ()
@@ -175,6 +176,8 @@ class Settings(RunSettings):
             raise ModelError(f"mix = {dict(self.mix)}: each source once, with a weight above 0")
         if not 0 <= self.onset_weight < math.inf:
             raise ModelError(f"onset_weight = {self.onset_weight} must be 0 or more")
+        if self.guess_frames < 0:
+            raise ModelError(f"guess_frames = {self.guess_frames} must be 0 or more")
 
     def window_labels(self) -> dict[str, tuple[str, ...]]:
         """Return the labels of clips that windows depend on: speakers join within a source, a mix is of sources."""
@@ -192,7 +195,7 @@ class Settings(RunSettings):
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> Self:
         """Return the settings of the JSON values of `as_dict`."""
-        config, process = Config.from_dict(values["config"]), Process(**values["process"])
+        config, process = Config.from_dict(values["config"]), Process.from_dict(values["process"])
         # tuples are lists in JSON, and an earlier version has none
         tuples = {name: tuple(values.get(name, ())) for name in ("context_buckets", "continuation_buckets")}
         mix = tuple((source, float(weight)) for source, weight in values.get("mix", ()))

@@ -20,6 +20,7 @@ from cdslm_model.data.mel import Normalizer
 from cdslm_model.data.windows import Windows
 from cdslm_model.devices import precision
 from cdslm_model.errors import CheckpointError
+from cdslm_model.guess import FirstGuess
 from cdslm_model.net.mmdit import MMDiT
 from cdslm_model.net.parametrization import initialise, optimizer_groups
 from cdslm_model.stored import StoredTensor
@@ -61,6 +62,7 @@ class Trainer:
         normalizer: Scales log-mels; stored with the model.
         validation: Held-out windows with fixed noise and times.
         execution: How steps are computed; None is eagerly, with all activations kept.
+        guess: Of x0 from the context, which the model corrects; stored with it.
     """
 
     def __init__(
@@ -71,10 +73,12 @@ class Trainer:
         normalizer: Normalizer,
         validation: Validation,
         execution: Execution | None = None,
+        guess: FirstGuess | None = None,
     ) -> None:
         self.settings, self.world, self.windows = settings, world, windows
         self.validation, self.process = validation, settings.process
         self.execution = execution = execution or Execution()
+        self._guess = None if guess is None else guess.to(world.device)
         self._collate = Collator.of(windows, normalizer, world.device)
         self._collate_held_out = validation.collator(world.device)
         self._dtype = precision(settings.precision, world.device)
@@ -99,13 +103,13 @@ class Trainer:
 
     def _losses_of(self, network: Callable[..., Tensor]) -> Callable[..., Tensor]:
         """Return the function from stored windows to their losses, which is compiled as a whole."""
-        process = self.process
+        process, guess = self.process, self._guess
 
         def window_losses(
             collate: Collator, stored: StoredBatch, onset_weight: float, lengths: tuple[int, int] | None = None
         ) -> Tensor:
             batch = collate(stored)
-            return losses(network, process, batch if lengths is None else batch.cut(*lengths), onset_weight)
+            return losses(network, process, batch if lengths is None else batch.cut(*lengths), onset_weight, guess)
 
         return window_losses
 
@@ -179,6 +183,8 @@ class Trainer:
         yield "weights", self._named.items()
         yield "ema", ((name, spread(average, parameter)) for (name, parameter), average in averages)
         yield "optimizer", ((f"{n}.{key}", value) for n, p in self._named.items() for key, value in states[p].items())
+        if self._guess is not None:
+            yield "guess", self._guess.tensors().items()
 
     def _gathered(self, named: Iterable[tuple[str, Tensor]]) -> dict[str, Tensor]:
         """Return tensors gathered on the CPU in the first process, and none in the others."""

@@ -139,21 +139,3 @@ def test_sampling_of_epsilon_starts_where_it_says_something():
 def test_refuses_what_is_no_process(settings, message):
     with pytest.raises(ModelError, match=message):
         Process(**settings)
-
-
-@pytest.mark.parametrize("target", ["v", "x0", "flow", "epsilon"])
-def test_an_anchor_is_the_decaying_last_frame_in_x0_whatever_the_target(target):
-    """An output that predicts an x0 predicts, once anchored, that x0 plus the guess, with the same noise."""
-    schedule = "flow" if target == "flow" else "cosine"
-    process = Process(schedule, target, anchor_frames=5.0)
-    clean, noise, context = torch.randn(3, 2, 6, 4, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
-    time = torch.tensor([0.3, 0.8], dtype=torch.float64)
-    guess = context[:, -1:] * torch.exp(-torch.arange(1, 7) / 5.0)[:, None]
-    anchored = process.anchored(process.predicted(clean, noise, time), context, time)
-    expected = process.predicted(clean + (0 if target == "epsilon" else 1) * guess, noise, time)
-    torch.testing.assert_close(anchored.double(), expected, rtol=0, atol=1e-6)
-    for plain in (
-        Process(schedule, target).anchored(clean, context, time),
-        process.anchored(clean, context[:, :0], time),
-    ):
-        assert torch.equal(plain, clean)

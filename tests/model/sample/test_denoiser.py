@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="the extra `model` is not installed"
 
 from cdslm_eval.plugin.host import Host  # noqa: E402 - torch may be absent
 from cdslm_model.diffusion import Process  # noqa: E402
+from cdslm_model.guess import Moments  # noqa: E402
 from cdslm_model.net import flops  # noqa: E402
 from cdslm_model.net.config import Config  # noqa: E402
 from cdslm_model.net.mmdit import MMDiT  # noqa: E402
@@ -44,14 +45,19 @@ def streams(config: Config, batch: int = 3, context: int = 7, frames: int = 9) -
 @pytest.mark.parametrize("shape", [{}, {"patch": 2}, {"extra_streams": (3,)}], ids=str)
 @torch.inference_mode()
 def test_a_step_of_shared_parts_is_a_forward_pass(shape, static):
-    model, process = network(**shape, static_context=static), Process(anchor_frames=3)
-    denoise = Denoiser(model, process, torch.device("cpu"))
+    model, process = network(**shape, static_context=static), Process()
     *conditions, x = streams(model.config)
+    moments = Moments(4)
+    moments.add(torch.randn(40, 4, 5), torch.randn(40, 4, 5))
+    guess = moments.fit()
+    denoise = Denoiser(model, process, torch.device("cpu"), guess=guess)
     predict = denoise(tuple(conditions))
     denoise.tabulate([0.3, 1.0])
     for time in (0.3, 1.0, 0.7):  # the last is not in the table
         at = torch.tensor(time, dtype=torch.float64)
-        whole = process.anchored(model((*conditions, x), at.float().expand(3)), conditions[0], at.expand(3))
+        own, times_of = guess(conditions[0], x.shape[1]), at.expand(3)
+        read = process.network_input(x, own, times_of)
+        whole = process.from_network(model((*conditions, read), times_of.float()), x, own, times_of)
         torch.testing.assert_close(predict(x, at), whole, rtol=0, atol=5e-5)
         torch.testing.assert_close(denoise.predict((*conditions, x), at.expand(3)), whole)
     assert (predict(x, torch.tensor(0.3)) - predict(x, torch.tensor(0.7))).abs().max() > 0.01
@@ -185,6 +191,6 @@ def test_bfloat16_changes_a_sample_by_its_rounding_and_the_identity(trained, sha
     spec = f"cdslm:{trained},device=cpu"
     plain, half = (Host().make("generator", spec + more) for more in ("", ",precision=bfloat16"))
     assert plain.options.precision == "float32"
-    assert set(plain.fingerprint()) == {"weights"}
+    assert set(plain.fingerprint()) == {"weights", "guess"}
     assert half.fingerprint() == {**plain.fingerprint(), "precision": "bfloat16"}
     assert "bfloat16" in half.info().conventions["sampling"]

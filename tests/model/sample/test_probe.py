@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 
+import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="the extra `model` is not installed")
 
-from cdslm_model.sample import probe as module  # noqa: E402 - torch may be absent
+from cdslm_model.checkpoint import find_checkpoint  # noqa: E402 - torch may be absent
+from cdslm_model.data.windows import Shards, Windows  # noqa: E402
+from cdslm_model.guess import CONTEXT_FRAMES, FirstGuess  # noqa: E402
+from cdslm_model.sample import probe as module  # noqa: E402
 from cdslm_model.sample.probe import probe, ridge_prediction  # noqa: E402
 
 
@@ -68,6 +72,18 @@ def test_a_run_is_probed_at_its_end_and_by_its_own_command(inside, shards, train
     shown = inside("probe", trained, "--data", shards, "--windows", "8", "--device", "cpu").stdout
     assert "join jump" in shown
     assert "ridge" in shown
+    assert f"guess  {again['guess'][0]:6.3f}" in shown
+    held, guess = Shards(shards / "valid"), FirstGuess.stored(find_checkpoint(trained))
+    spread = [Windows(held, 20, 40, True).window((index + 0.5) / 8) for index in range(8)]
+    normalize = Shards(shards / "train").normalizer().normalize
+    context, clean = (normalize(torch.stack(part)).double().numpy() for part in zip(*spread, strict=True))
+    past = context[:, -CONTEXT_FRAMES:].reshape(8, -1)
+    mean = (past @ guess.inputs.numpy() @ guess.outputs.numpy()).reshape(8, 24, -1) + guess.offset.numpy()
+    own = [
+        1 - np.square(mean - clean[:, :24])[:, f].sum() / np.square(clean - clean.mean(0))[:, f].sum()
+        for f in range(24)
+    ]
+    assert again["guess"] == pytest.approx([own[frame] for frame in again["frames"]], abs=1e-4)
     lead = [own - regression for own, regression in zip(again["explained_variance"], again["ridge"], strict=True)]
     assert again["over_ridge"] == pytest.approx(lead, abs=1e-9)
     assert f"difference  {again['over_ridge'][0]:+6.3f}" in shown

@@ -39,7 +39,7 @@ def log(folder):
 
 
 def assert_same_checkpoint(one, other):
-    for name in ("weights", "ema", "optimizer"):
+    for name in ("weights", "ema", "optimizer", "guess"):
         first, second = (checkpoint.find_checkpoint(folder).tensors(name) for folder in (one, other))
         assert first.keys() == second.keys()
         assert all(torch.equal(first[key], second[key]) for key in first), f"{name} differ"
@@ -109,7 +109,7 @@ def test_pieces_of_a_step_give_the_same_curve(inside, shards, trained, tmp_path)
     done = inside("train", "--data", shards, "--out", tmp_path / "pieces", *SMALL, *STEPS, "--accumulate", "2")
     assert done.returncode == 0, done.stderr
     alone, pieces = log(trained), log(tmp_path / "pieces")
-    assert max(abs(alone[step] - pieces[step]) for step in alone) < 1e-5
+    assert max(abs(alone[step] - pieces[step]) for step in alone) < 1e-4
 
 
 def test_one_run_serves_several_lengths(inside, shards, tmp_path):

@@ -20,12 +20,13 @@ from cdslm_model.data.windows import Shards, Windows  # noqa: E402
 from cdslm_model.errors import CheckpointError  # noqa: E402
 from cdslm_model.net.config import Config  # noqa: E402
 from cdslm_model.train.distributed import World  # noqa: E402
+from cdslm_model.train.guessing import fitted_guess  # noqa: E402
 from cdslm_model.train.objective import Validation  # noqa: E402
 from cdslm_model.train.schedule import WarmupStableDecay  # noqa: E402
 from cdslm_model.train.settings import Settings  # noqa: E402
 from cdslm_model.train.trainer import Trainer  # noqa: E402
 
-PARTS = ("weights", "ema", "optimizer")
+PARTS = ("weights", "ema", "optimizer", "guess")
 PROGRAM = """
 import os, resource, signal, sys
 from pathlib import Path
@@ -69,6 +70,8 @@ with open_world("cpu") as world:
     except TrainingError as error:
         # one write: what two processes print into one pipe may be mixed
         os.write(1, f"REFUSED {error}\\n".encode())
+# as the command line does: the teardown of the interpreter under Gloo's threads can end in a signal
+os._exit(0)
 """
 
 
@@ -77,8 +80,9 @@ def make(world, data):
     config = Config(depth=2, width=64, context_frames=20, continuation_frames=40)
     held = Shards(data / "train")
     windows = Windows(held, 20, 40)
-    settings = Settings(config=config, batch_size=2)
-    return Trainer(settings, world, windows, held.normalizer(), Validation(windows, held.normalizer(), 3))
+    settings = Settings(config=config, batch_size=2, guess_frames=24)
+    guess = fitted_guess(settings, held, held.normalizer(), world)
+    return Trainer(settings, world, windows, held.normalizer(), Validation(windows, held.normalizer(), 3), guess=guess)
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +125,7 @@ def test_any_number_of_processes_reads_what_any_number_wrote(saved, shards):
 def test_each_process_writes_half_and_any_rows_are_read(saved):
     folder, _ = saved
     two = checkpoint.find_checkpoint(folder / "two")
-    for part in PARTS:
+    for part in PARTS[:3]:
         sizes = [(two.folder / f"{part}-{rank:05d}-of-00002.safetensors").stat().st_size for rank in range(2)]
         assert max(sizes) < 0.55 * sum(sizes)
     whole, checked = two.tensors("weights"), 0
