@@ -1,9 +1,10 @@
-"""`cdslm params`, `cdslm flops`, `cdslm roundtrip`, `cdslm probe`: measurements without training."""
+"""`cdslm params`, `cdslm flops`, `cdslm memory`, `cdslm roundtrip`, `cdslm probe`: measurements without training."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +17,8 @@ def add_to(app: typer.Typer) -> None:
     """Add the commands."""
     app.command(name="params", no_args_is_help=True)(params)
     app.command(name="flops", no_args_is_help=True)(flops)
+    app.command(name="memory", no_args_is_help=True)(memory)
+    app.command(name="memory", no_args_is_help=True)(memory)
     app.command(name="roundtrip", no_args_is_help=True)(roundtrip)
     app.command(name="probe", no_args_is_help=True)(probe)
 
@@ -40,7 +43,7 @@ def flops(
     patch: Patch = 1,
     as_json: AsJson = False,
 ) -> None:
-    """Print the FLOPs of one sample: forward, training (3 x forward), and and 6ND."""
+    """Print the FLOPs of one sample: forward, training (3 x forward), and 6ND."""
     from cdslm_model.net import flops as count
     from cdslm_model.net.config import Config
 
@@ -52,6 +55,42 @@ def flops(
         "six_nd": count.six_nd(config, *shape),
     }
     _show(values, as_json)
+
+
+def memory(
+    depth: Depth,
+    context_seconds: Annotated[float, typer.Option("--context-seconds", min=0, help="Of context.")] = 10.0,
+    continuation_seconds: Annotated[float, typer.Option("--continuation-seconds", min=0.1, help="After it.")] = 30.0,
+    gpu_gib: Annotated[float, typer.Option("--gpu-gib", min=1, help="Free memory of a GPU.")] = 80.0,
+    gpus: Annotated[int, typer.Option("--gpus", min=1, help="GPUs that share one copy of the weights.")] = 1,
+    as_json: AsJson = False,
+) -> None:
+    """Print what training in bfloat16 takes of a GPU, for each patch; calculated, and nothing is allocated.
+
+    Blocks are recomputed in the backward pass where one window would not fit otherwise. "windows" is the most of one
+    pass with all of them recomputed.
+    """
+    import torch
+
+    from cdslm_model.data.mel import MelSpec
+    from cdslm_model.net.config import PATCHES, Config
+    from cdslm_model.net.memory import demand
+
+    context, continuation = (round(s * MelSpec().frame_rate) for s in (context_seconds, continuation_seconds))
+    rows = []
+    for patch in PATCHES:
+        config = Config.from_depth(depth, patch=patch, context_frames=context, continuation_frames=continuation)
+        rows.append({"patch": patch, **asdict(demand(config, torch.bfloat16, gpu_gib * 2**30, gpus))})
+    if as_json:
+        typer.echo(json.dumps(rows))
+        return
+    typer.echo(f"{config.parameters():.3g} parameters on {gpus} x {gpu_gib:g} GiB")
+    typer.echo("patch   tokens  state GiB  activations GiB  recomputed  windows")
+    for row in rows:
+        gib = [row[name] / 2**30 for name in ("state_bytes", "activation_bytes")]
+        recomputed = "no room" if row["recomputed"] is None else f"{row['recomputed']} of {depth}"
+        line = f"{row['patch']:>5}  {row['tokens']:>7}  {gib[0]:>9.2f}  {gib[1]:>15.2f}  {recomputed:>10}"
+        typer.echo(f"{line}  {row['windows']:>7}")
 
 
 def roundtrip(

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 
 from cdslm_model.errors import ModelError
 from cdslm_model.net.config import Config
 
-__all__ = ["activation_bytes", "recomputed_blocks", "state_bytes"]
+__all__ = ["Demand", "activation_bytes", "demand", "recomputed_blocks", "state_bytes"]
 
 _STATE_BYTES = 4 + 4 + 8 + 4
 """Of a parameter in float32: weight, average, two moments, gradient."""
@@ -68,4 +70,36 @@ def recomputed_blocks(config: Config, windows: int, dtype: torch.dtype, free_byt
         f"a step needs about {needed / 2**30:.0f} GiB with all activations recomputed, and "
         f"{free_bytes / 2**30:.0f} GiB are free; a smaller --batch-size or --depth, more --accumulate or --patch, or "
         f"more GPUs need less; --recompute {config.depth} tries it all the same"
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Demand:
+    """What training one shape takes of a GPU.
+
+    Attributes:
+        tokens: Of one window, context and continuation.
+        state_bytes: Weights, averages, moments and gradients, or this process's share of them.
+        activation_bytes: Kept for the backward pass of one window, with nothing recomputed.
+        recomputed: Blocks to recompute so that one window fits; None where it does not even with all of them.
+        windows: Most windows of one pass with all blocks recomputed.
+    """
+
+    tokens: int
+    state_bytes: int
+    activation_bytes: int
+    recomputed: int | None
+    windows: int
+
+
+def demand(config: Config, dtype: torch.dtype, free_bytes: float, shards: int = 1) -> Demand:
+    """Return what training a shape takes of the memory of a GPU; for the arguments see `recomputed_blocks`."""
+    state, least = state_bytes(config, dtype, shards), activation_bytes(config, 1, dtype, config.depth)
+    windows = max(0, int((_USABLE * free_bytes - state) // least))
+    return Demand(
+        tokens=config.tokens(config.context_frames) + config.tokens(config.continuation_frames),
+        state_bytes=state,
+        activation_bytes=activation_bytes(config, 1, dtype),
+        recomputed=recomputed_blocks(config, 1, dtype, free_bytes, shards) if windows else None,
+        windows=windows,
     )

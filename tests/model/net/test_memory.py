@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import json
+
 import pytest
 import torch
 
 from cdslm_model.errors import ModelError
 from cdslm_model.net.attention import KERNELS, Kernel, fastest_kernel
 from cdslm_model.net.config import Config
-from cdslm_model.net.memory import activation_bytes, recomputed_blocks, state_bytes
+from cdslm_model.net.memory import activation_bytes, demand, recomputed_blocks, state_bytes
 from cdslm_model.net.mmdit import MMDiT
 from cdslm_model.net.parametrization import initialise
 
@@ -85,3 +87,32 @@ def test_the_fastest_kernel_that_runs_here_is_chosen_and_the_reasons_against_oth
     with kernel.active(), pytest.raises(RuntimeError, match="No available kernel"):
         # while it is active nothing but flash attention runs, which takes no dropout on a CPU
         torch.nn.functional.scaled_dot_product_attention(*heads, dropout_p=0.5)
+
+
+@pytest.mark.parametrize(("gib", "gpus"), [(24, 1), (30, 1), (80, 1), (24, 8)])
+def test_the_most_windows_fit_and_one_more_does_not(gib, gpus):
+    """Against the plan of a run: what it would recompute for these windows, and its refusal of one more."""
+    config = Config.from_depth(12, context_frames=24_000, continuation_frames=4_800)
+    own = demand(config, torch.bfloat16, gib * 2**30, gpus)
+    assert own.tokens == 28_800
+    assert own.activation_bytes == 12 * 80 * 28_800 * 1536
+    if own.windows:
+        assert recomputed_blocks(config, own.windows, torch.bfloat16, gib * 2**30, gpus) == 12
+        assert own.recomputed == recomputed_blocks(config, 1, torch.bfloat16, gib * 2**30, gpus)
+    else:
+        assert own.recomputed is None
+    with pytest.raises(ModelError, match="all activations recomputed"):
+        recomputed_blocks(config, own.windows + 1, torch.bfloat16, gib * 2**30, gpus)
+
+
+def test_memory_is_printed_for_each_patch(inside):
+    done = inside("memory", "--depth", "12", "--context-seconds", "300", "--continuation-seconds", "60")
+    assert done.returncode == 0, done.stderr
+    lines = [line.split() for line in done.stdout.splitlines()]
+    assert lines[0][:2] == ["1e+09", "parameters"]
+    assert [line[:2] for line in lines[2:4]] == [["1", "28800"], ["2", "14400"]]
+    assert lines[2][2:] == ["20.50", "39.55", "0", "of", "12", "12"]
+    rows = json.loads(inside("memory", "--depth", "12", "--gpu-gib", "20", "--json").stdout)
+    assert [row["patch"] for row in rows] == [1, 2, 3, 4, 5, 6]
+    assert {(row["recomputed"], row["windows"]) for row in rows} == {(None, 0)}
+    assert "no room" in inside("memory", "--depth", "12", "--gpu-gib", "20").stdout
