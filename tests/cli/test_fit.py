@@ -212,7 +212,11 @@ BAD = {
     "NaN": (lambda r: [*r[1:], {**r[0], "loss": "nan"}], "line 16: loss is missing", "estimate"),
     "no number": (lambda r: [*r[1:], {**r[0], "N": "many"}], "line 16: N: 'many' is not a count", "estimate"),
     "duplicates": (lambda r: [*r, r[0], r[1]], "rows repeat another row's N, D and loss", "estimate"),
-    "C unlike N D": (lambda r: [{**x, "C": 2.5 * x["C"]} for x in r], "misses by up to", "estimate"),
+    "C unlike N D": (
+        lambda r: [{**x, "C": 2.5 * x["C"], "mos": 5 - x["loss"]} for x in r],
+        "misses by up to",
+        "estimate",
+    ),
     "constant": (lambda r: [{**x, "loss": 2.0} for x in r], "the same in every row", None),
     "mixed conventions": (
         lambda r: [{**x, "N convention": "all" if i % 2 else "non-embedding"} for i, x in enumerate(r)],
@@ -227,6 +231,11 @@ def test_bad_tables_are_told_and_the_rest_is_answered(fit, table, what):
     spoil, expected, answered = BAD[what]
     out, _ = fit(table("runs.csv", spoil(runs())), "--replicates", "100", code=1 if what == "few rows" else 0)
     assert expected in out
+    if what == "C unlike N D":
+        assert out.count("median C / ND = 15") == 1
+        downstream = fit("downstream", "runs.csv", "-m", "mos", "--replicates", 0)[0]
+        assert downstream.count("median C / ND = 15") == 1
+        assert "Data: runs.csv, 15 rows.\n" in downstream
     assert answered is None or answered in out
     # a wrong k of C = k N D leaves a law of N and D alone, and doubts what is stated under a budget
     doubted = what in {"few rows", "one budget", "one N", "constant", "mixed conventions"}
