@@ -69,15 +69,7 @@ RUN = """
 import json, sys, time
 from cdslm_eval import ClipSet, score
 from cdslm_eval.core.remote import prefetch
-from cdslm_eval.plugin.execution import Executor, Finished, Produced
-
-class InProcess(Executor):
-    name = "in-process"
-    def run(self, worker, next_task, jobs):
-        with worker.open() as work:
-            while (task := next_task()) is not None:
-                yield from (Produced(task.ident, value) for value in work(task.payload))
-                yield Finished(task.ident)
+from cdslm_eval.run.clip_ranges import InProcess
 
 where, warm, store, ahead, metrics = sys.argv[1:]
 if ahead == "0":

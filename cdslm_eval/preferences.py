@@ -87,7 +87,7 @@ def preference(
     scored: dict[str, list[ScoredPair]] = {}
     with Store(store or default_store_path()) as rows:
         for name, scorer in scorers:
-            with shown_progress(progress, f"{name}, pairs") as bar:
+            with shown_progress(progress, name, unit="pairs") as bar:
                 scored[name] = _opened_and_scored(
                     scorer, sources, rows, seed=seed, one_length=chosen_by == "length", progress=bar
                 )

@@ -6,6 +6,7 @@ import contextlib
 import csv
 import dataclasses
 import shutil
+import sys
 
 import numpy as np
 import pytest
@@ -13,6 +14,7 @@ import soundfile
 
 from cdslm_eval import ClipSet, EvalError, UsageError
 from cdslm_eval.builtin.generators.stationary import StationaryGenerator, fitted_filter
+from cdslm_eval.cli import main
 from cdslm_eval.core.audio import Clip, write_flac
 from cdslm_eval.core.sources import Source
 from cdslm_eval.core.spans import Span
@@ -85,6 +87,18 @@ def test_accuracies_by_kind_with_failures_named(pairs, tmp_path):
     lines = list(result.lines())
     assert lines[0].split()[:4] == ["system", "kind", "score", "accuracy"]
     assert any("not compared" in line for line in lines)
+
+
+def test_the_command_counts_pairs(pairs, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(
+        sys, "argv", ["cdslm-eval", "preference", "stationary:1", "-p", str(pairs), "--store", "s.cdslm"]
+    )
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(SystemExit):
+        main()
+    printed = capsys.readouterr().err
+    assert "stationary:1: 6/6 pairs, " in printed
+    assert "clips" not in printed
 
 
 def test_an_interrupted_run_resumes_and_no_clip_is_scored_twice(pairs, tmp_path):

@@ -70,7 +70,7 @@ def law_text(study: Study) -> str:
         blocks.append(f"Influence: {study.influence.sentence}.")
     if study.verdict is not None:
         blocks.append(f"Verdict: {study.verdict.sentence}.")
-    blocks += [_flags(study.flags), _data(study), _missing(study)]
+    blocks += [_flags(study.flags), _data(study, study.flags), _missing(study)]
     return _blocks(blocks)
 
 
@@ -82,7 +82,13 @@ def isoflop_text(study: Study) -> str:
     bent = study.curvature
     flags = (*isoflops.flags, *(() if bent is None else bent.flags))
     return _blocks(
-        [isoflops.headline, table_text(views.isoflop_view(isoflops)), _curvature(study), _flags(flags), _data(study)]
+        [
+            isoflops.headline,
+            table_text(views.isoflop_view(isoflops)),
+            _curvature(study),
+            _flags(flags),
+            _data(study, flags),
+        ]
     )
 
 
@@ -113,7 +119,7 @@ def verdict_text(study: Study) -> str:
     )
     further = "\n".join(f"{sentence[0].upper()}{sentence[1:]}." for sentence in verdict.evidence[1:])
     first = f"{verdict.label.upper()}: {verdict.sentence}."
-    return _blocks([first, further, judged, _flags(study.flags), _data(study), _missing(study)])
+    return _blocks([first, further, judged, _flags(study.flags), _data(study, study.flags), _missing(study)])
 
 
 def downstream_text(study: Study) -> str:
@@ -127,7 +133,7 @@ def downstream_text(study: Study) -> str:
     blocks.append(table_text(views.staged_view(study)))
     if study.verdict is not None:
         blocks.append(f"Verdict: {study.verdict.sentence}.")
-    return _blocks([*blocks, _flags(downstream.flags), _data(study), _missing(study)])
+    return _blocks([*blocks, _flags(downstream.flags), _data(study, downstream.flags), _missing(study)])
 
 
 def predictions_text(predictions: Predictions) -> str:
@@ -150,13 +156,16 @@ def _flags(flags: Iterable[Flag]) -> str:
     return "\n".join(["Flags (!: forbids trust in what it names):", *lines]) if lines else ""
 
 
-def _data(study: Study) -> str:
-    return _rows(study.table, study.fit.excluded if study.fit is not None else study.table.excluded)
+def _data(study: Study, flags: Iterable[Flag] = ()) -> str:
+    """Return where the rows come from; how compute fits them only where no printed flag states it."""
+    flagged = any(flag.name == "compute_mismatch" for flag in flags)
+    return _rows(study.table, study.fit.excluded if study.fit is not None else study.table.excluded, flagged)
 
 
-def _rows(table: RunTable, excluded: Iterable[Excluded]) -> str:
+def _rows(table: RunTable, excluded: Iterable[Excluded], flagged: bool = False) -> str:
     """Return where the rows come from, which were not used, and their conventions."""
-    lines = [f"Data: {table.source}, {len(table)} rows; {table.compute_check().sentence}."]
+    compute = "" if flagged else f"; {table.compute_check().sentence}"
+    lines = [f"Data: {table.source}, {len(table)} rows{compute}."]
     lines += [f"Not used: {text}." for text in excluded_texts(excluded)]
     lines += [f"Convention: {name}: {text}." for name, text in table.conventions.items()]
     return "\n".join(lines)

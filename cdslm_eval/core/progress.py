@@ -13,17 +13,18 @@ from cdslm_eval.core.verbosity import is_quiet
 __all__ = ["Progress", "progress_bar", "shown_progress"]
 
 Progress = Callable[[int, int], None]
-"""Called with (clips done, clips to do)."""
+"""Called with (clips done, clips to do), or pairs where these are what is counted."""
 _LINE_S = 10.0
 
 
 @contextmanager
-def progress_bar(label: str, where: Callable[[], str] = str) -> Iterator[Progress]:
+def progress_bar(label: str, where: Callable[[], str] = str, unit: str = "clips") -> Iterator[Progress]:
     """Show how many clips are done, their rate and the time left, and yield the function that reports progress.
 
     Args:
         label: What is being done, such as "scoring".
         where: Returns where it is done now, such as "2 nodes, 8 workers"; "" for this machine.
+        unit: What is counted, in the plural.
     """
 
     def described() -> str:
@@ -33,7 +34,7 @@ def progress_bar(label: str, where: Callable[[], str] = str) -> Iterator[Progres
         yield lambda _done, _total: None
         return
     if not sys.stderr.isatty():
-        yield _lines(described)
+        yield _lines(described, unit)
         return
     from rich.console import Console
     from rich.markup import escape
@@ -50,11 +51,11 @@ def progress_bar(label: str, where: Callable[[], str] = str) -> Iterator[Progres
     from rich.text import Text
 
     class Rate(ProgressColumn):
-        """Clips per second."""
+        """What is done per second."""
 
         def render(self, task: Task) -> Text:
             """Return the rate of the last half minute, once it is known."""
-            return Text(f"{task.speed:.1f} clips/s" if task.speed else "")
+            return Text(f"{task.speed:.1f} {unit}/s" if task.speed else "")
 
     columns = (
         TextColumn("{task.description}"),
@@ -69,7 +70,7 @@ def progress_bar(label: str, where: Callable[[], str] = str) -> Iterator[Progres
         yield lambda done, total: bar.update(task, completed=done, total=total, description=escape(described()))
 
 
-def _lines(described: Callable[[], str]) -> Progress:
+def _lines(described: Callable[[], str], unit: str) -> Progress:
     """Return a function that prints a line at most every ten seconds, and at the end."""
     start = last = time.monotonic()
 
@@ -82,17 +83,19 @@ def _lines(described: Callable[[], str]) -> Progress:
         last = now
         rate = done / max(now - start, 1e-9)
         left = (total - done) / rate if rate > 0 else float("inf")
-        sys.stderr.write(f"{described()}: {done}/{total} clips, {rate:.1f} clips/s, {left:.0f} s left\n")
+        sys.stderr.write(f"{described()}: {done}/{total} {unit}, {rate:.1f} {unit}/s, {left:.0f} s left\n")
         sys.stderr.flush()
 
     return line
 
 
 @contextmanager
-def shown_progress(progress: Progress | bool, label: str, where: Callable[[], str] = str) -> Iterator[Progress | None]:
+def shown_progress(
+    progress: Progress | bool, label: str, where: Callable[[], str] = str, unit: str = "clips"
+) -> Iterator[Progress | None]:
     """Yield the function to call with progress: a bar for True (see `progress_bar`), the caller's own, or None."""
     if progress is True:
-        with progress_bar(label, where) as bar:
+        with progress_bar(label, where, unit) as bar:
             yield bar
     else:
         yield progress or None

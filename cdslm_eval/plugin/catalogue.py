@@ -9,7 +9,7 @@ __all__ = ["OWN_PLUGINS", "how_to_install", "owner_of"]
 OWN_PLUGINS: Mapping[str, Mapping[str, tuple[str, ...]]] = {
     "cdslm-eval-aesthetics": {"metric": ("aesthetics",)},
     "cdslm-eval-asr": {
-        "metric": ("auto_bleu", "cer", "gen_ppl", "vert", "wer"),
+        "metric": ("auto_bleu", "cer", "gen_ppl", "language_consistency", "vert", "wer"),
         "recognizer": ("asr-phonemes", "wav2vec2"),
         "transcriber": ("faster-whisper", "whisper"),
     },

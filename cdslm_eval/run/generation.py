@@ -123,7 +123,7 @@ def generate_set(
     target = folder / f"{name}-{digest}"
     if not (target / MANIFEST).is_file():
         note(f"{request.name}: generating {request.count} clips into {target}")
-        generate_into(host, request, target, executor=executor, jobs=jobs, device=device)
+        _write_set(host, generator, request, target, executor=executor, jobs=jobs, device=device)
     return ClipSet.open(target, name=request.name)
 
 
@@ -183,6 +183,21 @@ def generate_into(
         EvalError: Clips could not be generated; the others are kept, and the same call continues.
     """
     generator = host.resolve("generator", request.generator)
+    return _write_set(host, generator, request, folder, progress, executor=executor, jobs=jobs, device=device)
+
+
+def _write_set(
+    host: Host,
+    generator: Generator,
+    request: GenerationRequest,
+    folder: Path,
+    progress: Progress | None = None,
+    *,
+    executor: Executor | None,
+    jobs: int,
+    device: str,
+) -> Path:
+    """Write the clips of a generator that was resolved, as `generate_into` does, and return their manifest."""
     prompts = prompts_for(host, request, generator)
     if request.keep_prompts:
         generator.check_continues()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -12,7 +13,7 @@ from scipy.stats import f as f_distribution
 from cdslm_eval.scaling.flags import Flag
 from cdslm_eval.scaling.table import RunTable
 
-__all__ = ["Dependence", "Runs", "dependence", "find_runs", "runs_of"]
+__all__ = ["Dependence", "Runs", "checkpoint_flags", "dependence", "find_runs", "resampled_apart", "runs_of"]
 
 Floats = npt.NDArray[np.float64]
 Labels = npt.NDArray[np.intp]
@@ -96,6 +97,52 @@ def find_runs(table: RunTable) -> Runs:
 def runs_of(table: RunTable) -> Labels:
     """Return the number of each row's run, `[rows]`, as `find_runs` finds it."""
     return find_runs(table).label
+
+
+def checkpoint_flags(table: RunTable) -> Iterator[Flag]:
+    """Flag unnamed rows that a law takes for runs of their own, and that may be checkpoints of one run.
+
+    Args:
+        table: The rows that the law is fitted to.
+    """
+    unnamed, label = np.char.startswith(table.run, "line "), runs_of(table)
+    # repeats of one N and D are models of several seeds, not checkpoints
+    groups = [
+        rows
+        for rows in (np.flatnonzero(unnamed & (label == number)) for number in np.unique(label))
+        if len(np.unique(table.D[rows])) >= _CHECKPOINTS
+    ]
+    if groups:
+        count, line = sum(map(len, groups)), int(table.line[min(rows[0] for rows in groups)])
+        share = "share" if len(groups) == 1 else f"in {len(groups)} groups share"
+        yield Flag(
+            "unnamed_checkpoints",
+            f"{count} rows (from line {line}) {share} N and all texts while D rises: they may be checkpoints of one "
+            "run, and are fitted as independent runs; if they are, name their runs in a column run (--columns "
+            "run=NAME), and resample with --by run",
+            float(count),
+            doubt=False,
+            scope="table",
+        )
+
+
+def resampled_apart(table: RunTable) -> Iterator[Flag]:
+    """Flag rows of one named run whose intervals were made as if they were independent.
+
+    Args:
+        table: The rows that were resampled one by one.
+    """
+    names, counts = np.unique(table.run, return_counts=True)
+    if len(names) >= _FEWEST_RUNS and counts.max() > 1:
+        shared = int(counts[counts > 1].sum())
+        yield Flag(
+            "resampled_by_row",
+            f"{shared} rows share their run with others ({int((counts > 1).sum())} runs), yet are resampled one by "
+            "one: intervals are too narrow unless they are made with --by run",
+            float(shared),
+            doubt=False,
+            scope="table",
+        )
 
 
 def _unnamed(lines: list[int], what: str) -> Flag:

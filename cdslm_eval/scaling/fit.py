@@ -10,6 +10,7 @@ import numpy.typing as npt
 
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.scaling.axis import Axis, make_axis
+from cdslm_eval.scaling.dependence import checkpoint_flags
 from cdslm_eval.scaling.flags import Flag, Search, distrusted, fit_flags, table_flags
 from cdslm_eval.scaling.law import Law, LawSpec, get_form
 from cdslm_eval.scaling.objective import Estimator, make_estimator
@@ -245,7 +246,8 @@ def _searched(
         )
     natural = {name: float(value[best]) for name, value in problem.natural(solution.theta).items()}
     law = Law(spec.form, natural, rows.cost, axis)
-    flags = fit_flags(Search(problem, cost, train, target, solution, law)) + table_flags(train, rows, metric)
+    of_search = fit_flags(Search(problem, cost, train, target, solution, law))
+    flags = (*of_search, *table_flags(train, rows, metric), *checkpoint_flags(train))
     numbers = (float(solution.objective[best]), float(solution.gradient[best]))
     theta = solution.theta[best]
     return LawFit(law, metric, spec, train, test, *numbers, rows.excluded, flags, problem, cost, theta, seeds)

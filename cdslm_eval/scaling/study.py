@@ -13,6 +13,7 @@ import numpy.typing as npt
 from cdslm_eval.core.errors import EvalError, UnknownNameError, UsageError
 from cdslm_eval.scaling.bootstrap import Bootstrap
 from cdslm_eval.scaling.curvature import Curvature, curvature
+from cdslm_eval.scaling.dependence import resampled_apart
 from cdslm_eval.scaling.downstream import Downstream, compare_downstream
 from cdslm_eval.scaling.fit import LawFit, first_line, fit_law, fitted_values
 from cdslm_eval.scaling.flags import Flag, distrusted, extrapolation_flags
@@ -118,7 +119,9 @@ class Study:
         beyond = extrapolation_flags(self.fit.table, self.fit.law, budgets) if len(budgets) else ()
         bent = () if self.curvature is None else self.curvature.flags
         moved = () if self.influence is None else self.influence.flags
-        return (*self.fit.flags, *beyond, *bent, *moved, *self._held_out_flags)
+        by_row = self.bootstrap is not None and self.bootstrap.by == "row"
+        apart = resampled_apart(self.fit.table) if by_row else ()
+        return (*self.fit.flags, *apart, *beyond, *bent, *moved, *self._held_out_flags)
 
     @property
     def _held_out_flags(self) -> tuple[Flag, ...]:

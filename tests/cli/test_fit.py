@@ -190,9 +190,11 @@ def test_a_metric_through_the_loss_and_its_verdict(fit, table):
     for index, row in enumerate(rows):
         row["pjsd_2"] = 0.05 + 0.2 * (row["loss"] - 2.0) + 0.001 * math.sin(3 * index)
         row["noisy"] = 0.3 + 0.01 * math.sin(78.233 * index)
+        row["C"] *= 1.2
     name = table("runs.csv", rows)
-    out, _ = fit("downstream", name, "--metric", "pjsd_2", "--replicates", "200", "--json", "-")
-    document = json.loads(out)["downstream"]
+    out, _ = fit("downstream", name, "--metric", "pjsd_2", "--replicates", "200", "--json", "study.json")
+    assert out.count("median C / ND = 7.2") == 1
+    document = json.loads(Path("study.json").read_text())["downstream"]
     assert document["two_stage"]["slope"] == pytest.approx(0.2, rel=0.02)
     assert document["fused"]["rank_deficiency"] == 0
     assert set(document["held_out"]) == {"direct", "two_stage", "fused"}
@@ -227,6 +229,9 @@ def test_bad_tables_are_told_and_the_rest_is_answered(fit, table, what):
     spoil, expected, answered = BAD[what]
     out, _ = fit(table("runs.csv", spoil(runs())), "--replicates", "100", code=1 if what == "few rows" else 0)
     assert expected in out
+    if what == "C unlike N D":
+        assert out.count("median C / ND = 15") == 1
+        assert "Data: runs.csv, 15 rows.\n" in out
     assert answered is None or answered in out
     # a wrong k of C = k N D leaves a law of N and D alone, and doubts what is stated under a budget
     doubted = what in {"few rows", "one budget", "one N", "constant", "mixed conventions"}
@@ -284,6 +289,18 @@ def test_rows_of_several_systems_are_not_fitted_as_one_without_a_word(fit, table
     assert "rows of 2 systems are fitted as one: cdslm, unit-lm; --where system=cdslm fits one alone" in message
     _, message = fit("isoflop", name, "--where", "system=unit-lm", "--replicates", "0")
     assert "systems" not in message
+
+
+def test_rows_that_may_be_checkpoints_of_one_run_are_named(fit, table):
+    points = [(N, 1e9 * 2**step) for N in (1e8, 3e8, 1e9) for step in range(8)]
+    rows = [{"N": N, "D": D, "loss": 1.5 + 40 * (N * D) ** -0.1 * (1 + 0.01 * math.sin(N + D))} for N, D in points]
+    options = ("--law", "power", "--N", "1B", "--D", "100B", "--replicates", 0)
+    out, _ = fit("predict", table("runs.csv", rows), *options)
+    assert "24 rows (from line 2) in 3 groups share N and all texts while D rises: they may be checkpoints" in out
+    assert "--columns run=NAME" in out
+    named = table("named.csv", [{**row, "model": f"m{row['N']:g}"} for row in rows])
+    assert "unnamed_checkpoints" in fit("predict", named, *options)[0]
+    assert "unnamed_checkpoints" not in fit("predict", named, *options, "--columns", "run=model")[0]
 
 
 def exact(noise=0.0):

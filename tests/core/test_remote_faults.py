@@ -18,7 +18,7 @@ from cdslm_eval.core.remote import objects
 from cdslm_eval.core.sources import Source
 from cdslm_eval.core.spans import Span
 from cdslm_eval.core.windows import header_seconds
-from cdslm_eval.plugin.execution import Executor, Finished, Produced
+from cdslm_eval.run.clip_ranges import InProcess
 
 s3fs = pytest.importorskip("s3fs")
 PATH = "s3://bucket/long.wav"
@@ -63,18 +63,6 @@ class Body:
 
     def close(self):
         pass
-
-
-class InProcess(Executor):
-    """Works in the process of the test, whose store fails."""
-
-    name = "in-process"
-
-    def run(self, worker, next_task, jobs):
-        with worker.open() as work:
-            while (task := next_task()) is not None:
-                yield from (Produced(task.ident, value) for value in work(task.payload))
-                yield Finished(task.ident)
 
 
 def recording(seed, seconds):

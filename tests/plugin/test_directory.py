@@ -63,11 +63,11 @@ def test_a_gpu_is_known_by_its_device_file_and_can_be_hidden(devices, hidden, th
 def test_what_needs_a_gpu_is_refused_where_there_is_none(monkeypatch):
     import cdslm_eval
 
-    monkeypatch.setattr("cdslm_eval.plugin.contract.has_gpu", lambda: False)
+    monkeypatch.setattr("cdslm_eval.plugin.component.has_gpu", lambda: False)
     assert "needs a GPU" in OnGpu.missing()
     with pytest.raises(cdslm_eval.UsageError, match="'on-gpu' cannot be used here: needs a GPU"):
         Host().resolve("metric", OnGpu)
-    monkeypatch.setattr("cdslm_eval.plugin.contract.has_gpu", lambda: True)
+    monkeypatch.setattr("cdslm_eval.plugin.component.has_gpu", lambda: True)
     assert OnGpu.missing() is None
 
 
@@ -81,7 +81,7 @@ def test_listings_show_what_needs_a_gpu(monkeypatch):
     host = Host()
     host._register(host.plugins[0], "metric", OnGpu)
     monkeypatch.setattr("cdslm_eval.plugin.host.Host", lambda *_, **__: host)
-    monkeypatch.setattr("cdslm_eval.plugin.contract.has_gpu", lambda: False)
+    monkeypatch.setattr("cdslm_eval.plugin.component.has_gpu", lambda: False)
     listed = {row["name"]: row for row in json.loads(CliRunner().invoke(app, ["metrics", "--json"]).output)}
     assert listed["on-gpu"]["needs_gpu"] is True
     assert listed["on-gpu"]["usable"] is False

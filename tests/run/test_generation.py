@@ -14,6 +14,8 @@ from cdslm_eval.core.audio import Clip
 from cdslm_eval.core.clips import MANIFEST
 from cdslm_eval.core.errors import EvalError, UsageError
 from cdslm_eval.plugin.contract import Generator, GeneratorInfo, Options, RangeGenerator
+from cdslm_eval.plugin.host import Host
+from cdslm_eval.run.generation import GenerationRequest, generate_set
 
 
 class LogOptions(Options):
@@ -130,3 +132,18 @@ def test_systems_of_score_are_generated_where_metrics_run(tmp_path, monkeypatch)
     assert sorted(map(int, log.read_text().split())) == [0, 1, 2, 3, 4]
     with pytest.raises(UsageError, match="no executor 'locl'"):
         api.generate("noise", tmp_path / "g", executor="locl")
+
+
+def test_a_set_resolves_its_generator_once(tmp_path):
+    made = []
+
+    class Counted(OneStream):
+        name = "counted"
+
+        def __init__(self, options=None):
+            super().__init__(options)
+            made.append(self)
+
+    request = GenerationRequest(Counted, count=2, seconds=0.05)
+    assert len(generate_set(Host(), request, tmp_path, lambda _: None)) == 2
+    assert len(made) == 1

@@ -13,28 +13,15 @@ from cdslm_eval import Mean
 from cdslm_eval.builtin.metrics.channel import ChannelMetric as Channel
 from cdslm_eval.core.errors import UsageError
 from cdslm_eval.plugin.contract import Metric
-from cdslm_eval.plugin.execution import Executor, Finished, Produced
 from cdslm_eval.plugin.host import Host
 from cdslm_eval.plugin.identity import identify
 from cdslm_eval.run.benchmark import Benchmark, Unmeasured, spoken_clips
+from cdslm_eval.run.clip_ranges import InProcess
 from cdslm_eval.run.decoding import Read, Unit
 from cdslm_eval.run.rates import Rate, RateBook
 from cdslm_eval.run.worker import Measured, Worker
 
 RATE = Rate("channel", "", "cpu", 1.0, 100.0, 1.0, 60.0, None, 7.0, 8, "noise", "2026-01-02")
-
-
-class InProcess(Executor):
-    """Runs tasks here, one after the other."""
-
-    name = "here"
-
-    def run(self, worker, next_task, jobs):
-        with worker.open() as work:
-            while (task := next_task()) is not None:
-                for value in work(task.payload):
-                    yield Produced(task.ident, value)
-                yield Finished(task.ident)
 
 
 @pytest.fixture

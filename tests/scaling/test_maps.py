@@ -11,8 +11,10 @@ from scipy.optimize import least_squares
 from cdslm_eval.core.errors import UnknownNameError, UsageError
 from cdslm_eval.scaling import Law, LawSpec, Plan, bootstrap_staged, compare_downstream, fit_law, simulate
 from cdslm_eval.scaling.axis import make_axis
-from cdslm_eval.scaling.dependence import dependence, find_runs, runs_of
+from cdslm_eval.scaling.bootstrap import bootstrap
+from cdslm_eval.scaling.dependence import checkpoint_flags, dependence, find_runs, runs_of
 from cdslm_eval.scaling.map_fit import MapScore, _chosen, _compared, fit_map
+from cdslm_eval.scaling.study import Settings, Study
 from cdslm_eval.scaling.table import RunTable
 
 LAW = Law.of("chinchilla", E=1.8, A=400.0, B=3000.0, alpha=0.32, beta=0.40)
@@ -132,6 +134,30 @@ def test_checkpoints_are_of_one_run_and_sizes_are_not():
     assert np.bincount(runs_of(apart)).tolist() == [1] * 12
     named = RunTable.from_records([{**row, "run": f"r{k % 2}"} for k, row in enumerate(rows(1e8, 8, 1e9))])
     assert np.bincount(runs_of(named)).tolist() == [4, 4]
+
+
+def test_seeds_of_one_size_and_tokens_are_no_checkpoints():
+    def flags(tokens):
+        rows = [{"N": 1e8, "D": 1e9 * D, "loss": 3.0, "seed": seed} for seed in range(3) for D in tokens]
+        return [flag.value for flag in checkpoint_flags(RunTable.from_records(rows))]
+
+    assert flags(range(1, 5)) == []
+    assert flags(range(1, 10)) == [27]
+
+
+def test_runs_that_are_named_and_resampled_by_row_are_flagged():
+    rows = [
+        {"run": f"r{run}", "N": 1e8 * 3**run, "D": 1e9 * 2**step, "loss": 2 + 10 / (1 + run + step)}
+        for run in range(3)
+        for step in range(8)
+    ]
+    table = RunTable.from_records(rows)
+    fit = fit_law(table, "loss", LawSpec(form="power"))
+    flags = [
+        [flag.name for flag in Study(table=table, metric="loss", settings=Settings(), fit=fit, bootstrap=draws).flags]
+        for draws in (None, bootstrap(fit, "row", 2), bootstrap(fit, "run", 2))
+    ]
+    assert ["resampled_by_row" in names for names in flags] == [False, True, False]
 
 
 def test_runs_do_not_hang_on_the_order_of_rows():

@@ -11,7 +11,15 @@ import numpy.typing as npt
 from cdslm_eval.core.audio import Samples
 from cdslm_eval.plugin.models.files import distribution_file
 
-__all__ = ["SILERO_INSTALL", "SILERO_SHA256", "VOICE_FRAME", "pause_cuts", "silero_path", "speech_probabilities"]
+__all__ = [
+    "SILERO_INSTALL",
+    "SILERO_SHA256",
+    "VOICE_FRAME",
+    "onnx_session",
+    "pause_cuts",
+    "silero_path",
+    "speech_probabilities",
+]
 
 SILERO_SHA256 = "1a153a22f4509e292a94e67d6f9b85e8deb25b4988682b7e174c65279d8788e3"
 SILERO_INSTALL = "pip install --no-deps silero-vad==6.2.3"
@@ -33,6 +41,20 @@ def silero_path() -> Path:
     return distribution_file(
         "silero-vad==6.2.3", "silero_vad/data/silero_vad.onnx", SILERO_SHA256, install=SILERO_INSTALL
     )
+
+
+def onnx_session(model: bytes | str) -> Any:
+    """Return an onnxruntime session on one thread of the CPU: worker processes are what runs in parallel.
+
+    Args:
+        model: Path of an ONNX file, or its content.
+    """
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = options.inter_op_num_threads = 1
+    options.log_severity_level = 3
+    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def speech_probabilities(session: Any, samples: Samples) -> npt.NDArray[np.float64]:

@@ -1,4 +1,4 @@
-"""Speech recognition for cdslm-eval: Whisper transcribers, metrics of its transcripts, and phone recognizers."""
+"""Speech recognition for cdslm-eval: Whisper transcribers, metrics of transcripts and languages, phone recognizers."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ from cdslm_eval import Metric, Recognizer, Transcriber, hookimpl
 from cdslm_eval_asr.diversity import AutoBleu, VertMetric
 from cdslm_eval_asr.errors_in_words import Cer, Wer
 from cdslm_eval_asr.faster_whisper import FasterWhisper
+from cdslm_eval_asr.language_consistency import LanguageConsistency
+from cdslm_eval_asr.languages import LanguageIdentifier
 from cdslm_eval_asr.perplexity import GenPpl
 from cdslm_eval_asr.phonemes import AsrPhonemes
 from cdslm_eval_asr.wav2vec2 import Wav2vec2Recognizer
@@ -17,6 +19,8 @@ __all__ = [
     "Cer",
     "FasterWhisper",
     "GenPpl",
+    "LanguageConsistency",
+    "LanguageIdentifier",
     "VertMetric",
     "Wav2vec2Recognizer",
     "Wer",
@@ -29,8 +33,8 @@ __all__ = [
 
 @hookimpl
 def cdslm_metrics() -> list[type[Metric]]:
-    """Return the metrics of transcripts."""
-    return [AutoBleu, Cer, GenPpl, VertMetric, Wer]
+    """Return the metrics of transcripts, and of languages over time."""
+    return [AutoBleu, Cer, GenPpl, LanguageConsistency, VertMetric, Wer]
 
 
 @hookimpl

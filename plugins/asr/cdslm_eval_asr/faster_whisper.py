@@ -19,7 +19,8 @@ from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.core.errors import EvalError, UsageError, did_you_mean
 from cdslm_eval.core.levels import is_silent
 from cdslm_eval.plugin.contract import Failed, Options, Skipped, Transcriber, located
-from cdslm_eval.plugin.models import distribution_file, sha256_of
+from cdslm_eval.plugin.models import distribution_file, read_json, sha256_of
+from cdslm_eval_asr.languages import code_of_token
 from cdslm_eval_asr.papers import WHISPER
 from cdslm_eval_asr.whisper import windows
 
@@ -160,6 +161,21 @@ class FasterWhisper(Transcriber):
             codes = [token[2:-2] for token in self._tokenizer.get_vocab() if token.startswith("<|") and len(token) < 8]
             raise EvalError(f"faster-whisper: the model knows no language {language!r}.{did_you_mean(language, codes)}")
 
+    def known_languages(self) -> frozenset[str]:
+        """Return the languages that the model tells apart, as ISO 639 codes: English alone for an English model."""
+        if not self._model.is_multilingual:
+            return frozenset({"en"})
+        numbers = read_json(self._folder / "config.json").get("lang_ids") or ()
+        return frozenset(code_of_token(self._tokenizer.id_to_token(number)) for number in numbers)
+
+    def languages(self, windows: Sequence[Samples]) -> list[dict[str, float]]:
+        """Return the probability of each language in windows of at most 30 s at 16 kHz, by ISO 639 code."""
+        probabilities: list[dict[str, float]] = []
+        for start in range(0, len(windows), _BATCH):
+            detected = self._model.detect_language(self._encoded(windows[start : start + _BATCH]))
+            probabilities += [{code_of_token(token): p for token, p in ranked} for ranked in detected]
+        return probabilities
+
     def transcribe(self, clips: Sequence[Clip]) -> Iterator[str | Skipped | Failed]:
         """Yield the words of each clip; windows share batches."""
         finite = [bool(np.isfinite(clip.samples).all()) for clip in clips]
@@ -197,10 +213,7 @@ class FasterWhisper(Transcriber):
 
     def _batch(self, batch: Sequence[tuple[int, Samples]], languages: dict[int, str]) -> Iterator[_Window]:
         """Yield the windows of a batch, `(clip, samples)` each; `languages` holds those detected so far by clip."""
-        import ctranslate2
-
-        mel = self._features([part for _, part in batch], sampling_rate=RATE_HZ, return_tensors="np").input_features
-        encoded = self._model.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(mel, np.float32)))
+        encoded = self._encoded([part for _, part in batch])
         if self._model.is_multilingual and self.options.language == "auto":
             for (clip, _), ranked in zip(batch, self._model.detect_language(encoded), strict=True):
                 languages.setdefault(clip, ranked[0][0])
@@ -220,6 +233,13 @@ class FasterWhisper(Transcriber):
             tokens = result.sequences_ids[0][:limit]
             text = self._tokenizer.decode(tokens, skip_special_tokens=True)
             yield _Window(" ".join(text.split()), result.no_speech_prob, result.scores[0])
+
+    def _encoded(self, parts: Sequence[Samples]) -> Any:
+        """Return the encoder's output for windows of at most 30 s."""
+        import ctranslate2
+
+        mel = self._features(list(parts), sampling_rate=RATE_HZ, return_tensors="np").input_features
+        return self._model.encode(ctranslate2.StorageView.from_array(np.ascontiguousarray(mel, np.float32)))
 
     def _prompt(self, language: str) -> list[int]:
         spoken = [language, "<|transcribe|>"] if self._model.is_multilingual else []

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import cached_property
-from typing import Any, ClassVar, Literal
+from typing import TYPE_CHECKING, Any, ClassVar, Literal
 
 import numpy as np
 
@@ -25,7 +25,11 @@ from cdslm_eval.plugin.models import (
     precision_of,
     quiet,
 )
+from cdslm_eval_asr.languages import code_of_token
 from cdslm_eval_asr.papers import WHISPER
+
+if TYPE_CHECKING:
+    import torch
 
 __all__ = ["Whisper", "WhisperOptions", "windows"]
 
@@ -132,6 +136,36 @@ class Whisper(Transcriber):
             raise EvalError(f"{self.options.model} knows English only: language={self.options.language} needs another")
         return {}
 
+    def known_languages(self) -> frozenset[str]:
+        """Return the languages that the checkpoint tells apart, as ISO 639 codes: English alone for an English one."""
+        generation = self._model.generation_config
+        if not getattr(generation, "is_multilingual", True):
+            return frozenset({"en"})
+        return frozenset(map(code_of_token, getattr(generation, "lang_to_id", {})))
+
+    def languages(self, windows: Sequence[Samples]) -> list[dict[str, float]]:
+        """Return the probability of each language in windows of at most 30 s at 16 kHz, by ISO 639 code.
+
+        It is that of the first token after the start of a transcript among the tokens of languages.
+
+        Source: Radford et al. (2023), section 2.3.
+        """
+        import torch
+        from transformers.modeling_outputs import BaseModelOutput
+
+        generation, probabilities = self._model.generation_config, []
+        for first in range(0, len(windows), self._most):
+            encoded, _ = self._encoded(windows[first : first + self._most])
+            start = torch.full((len(encoded), 1), generation.decoder_start_token_id, device=self._device)
+            with torch.inference_mode():
+                output = self._model(
+                    encoder_outputs=BaseModelOutput(last_hidden_state=encoded), decoder_input_ids=start
+                )
+            shares = output.logits[:, -1, list(generation.lang_to_id.values())].double().softmax(-1).cpu().numpy()
+            codes = [code_of_token(token) for token in generation.lang_to_id]
+            probabilities += [dict(zip(codes, map(float, row), strict=True)) for row in shares]
+        return probabilities
+
     def transcribe(self, clips: Sequence[Clip]) -> Iterator[str | Skipped | Failed]:
         """Yield the words of each clip; windows of like length share a batch."""
         usable = [bool(np.isfinite(clip.samples).all()) for clip in clips]
@@ -150,7 +184,7 @@ class Whisper(Transcriber):
     def _texts(self, parts: Sequence[Samples]) -> list[str]:
         transcripts = [""] * len(parts)
         # the encoder sees 30 s whatever a part's length; parts of like length are decoded in like many steps
-        most = _SECONDS.get(self._device.type, _SECONDS["cpu"]) // 30
+        most = self._most
         for batch in length_batches([len(part) for part in parts], most * WINDOW, waste=0.4):
             for start in range(0, len(batch), most):
                 group = batch[start : start + most]
@@ -158,25 +192,38 @@ class Whisper(Transcriber):
                     transcripts[index] = text
         return transcripts
 
-    def _batch(self, parts: Sequence[Samples]) -> list[str]:
+    @property
+    def _most(self) -> int:
+        """Windows of 30 s in one batch."""
+        return _SECONDS.get(self._device.type, _SECONDS["cpu"]) // 30
+
+    def _encoded(self, parts: Sequence[Samples]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Return the encoder's output for windows of at most 30 s, and the mask of their mel frames."""
         import torch
-        from transformers.modeling_outputs import BaseModelOutput
 
         features = self._features(
             list(parts), sampling_rate=RATE_HZ, return_tensors="pt", return_attention_mask=True
         ).to(self._device)
-        limits = [_TOKENS + int(_TOKENS_PER_S * len(part) / RATE_HZ) for part in parts]
-        budget = (
-            self._model.config.max_target_positions - 8
-        )  # for what starts a transcript: language, task, no timestamps
         mel = features.input_features.to(getattr(torch, precision_of(self.options.precision)))
         with torch.inference_mode(), quiet():
             # a processor's caches hold the attention of one window over 30 s, not that of several
             group = mel.split(len(mel) if self._device.type == "cuda" else 1)
-            encoded = torch.cat([self._model.model.encoder(one).last_hidden_state for one in group])
+            encoded = torch.cat([self._model.model.encoder(window).last_hidden_state for window in group])
+        return encoded, features.attention_mask
+
+    def _batch(self, parts: Sequence[Samples]) -> list[str]:
+        import torch
+        from transformers.modeling_outputs import BaseModelOutput
+
+        limits = [_TOKENS + int(_TOKENS_PER_S * len(part) / RATE_HZ) for part in parts]
+        budget = (
+            self._model.config.max_target_positions - 8
+        )  # for what starts a transcript: language, task, no timestamps
+        encoded, mask = self._encoded(parts)
+        with torch.inference_mode(), quiet():
             tokens = self._model.generate(
                 encoder_outputs=BaseModelOutput(last_hidden_state=encoded),
-                attention_mask=features.attention_mask,
+                attention_mask=mask,
                 do_sample=False,
                 num_beams=1,
                 return_timestamps=False,

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -37,9 +41,11 @@ def _bytes_to_letters():
     return list(bytes_to_unicode().values())
 
 
-def whisper_folder(where, multilingual=True):
+def whisper_folder(where, multilingual=True, further_pieces=()):
     torch.manual_seed(11)
-    vocabulary = {piece: at for at, piece in enumerate([*_bytes_to_letters(), *(f"Ġ{word}" for word in WORDS)])}
+    vocabulary = {
+        piece: at for at, piece in enumerate([*_bytes_to_letters(), *(f"Ġ{word}" for word in WORDS), *further_pieces])
+    }
     merges = []
     tokenizer = transformers.WhisperTokenizer(vocab=vocabulary, merges=merges)
     tokenizer.add_special_tokens({"additional_special_tokens": list(SPECIALS)})
@@ -113,6 +119,18 @@ def whisper(tmp_path_factory):
 
 
 @pytest.fixture(scope="session")
+def converted_whisper(tmp_path_factory):
+    """Return the folders of one multilingual checkpoint as transformers and as CTranslate2 write it."""
+    converters = pytest.importorskip("ctranslate2.converters")
+    where = tmp_path_factory.mktemp("converted")
+    # CTranslate2 takes a vocabulary for multilingual that has the empty piece, as that of OpenAI's multilingual models
+    source = whisper_folder(where / "transformers", further_pieces=[""])
+    converter = converters.TransformersConverter(str(source), copy_files=["tokenizer.json"])
+    converter.convert(str(where / "ctranslate2"))
+    return source, where / "ctranslate2"
+
+
+@pytest.fixture(scope="session")
 def english_whisper(tmp_path_factory):
     return whisper_folder(tmp_path_factory.mktemp("english"), multilingual=False)
 
@@ -133,3 +151,19 @@ def clips():
         samples = (wave + 0.02 * (index + 1) * rng.standard_normal(len(t))).astype(np.float32)
         made.append(Clip(key=str(index), samples=samples, rate_hz=16_000, digest=str(index)))
     return made
+
+
+@pytest.fixture
+def cli(tmp_path):
+    """Return a function that runs the command line with one thread and an empty cache of the hub."""
+
+    def run(*args, code=0, **environment):
+        own = {"OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "hub"), "CDSLM_EVAL_STORE": str(tmp_path / "store")}
+        command = [sys.executable, "-m", "cdslm_eval", *map(str, args)]
+        done = subprocess.run(
+            command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **own, **environment}, check=False
+        )
+        assert done.returncode == code, done.stderr
+        return done
+
+    return run

@@ -3,10 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
 import sqlite3
-import subprocess
-import sys
 import unicodedata
 
 import numpy as np
@@ -151,22 +148,6 @@ def test_the_contract_of_perplexity(check, lm):
 @pytest.mark.parametrize("check", RECOGNIZER_CHECKS, ids=str)
 def test_the_contract_of_phones(check):
     check(AsrPhonemes)
-
-
-@pytest.fixture
-def cli(tmp_path):
-    """Return a function that runs the command line with one thread and an empty cache of the hub."""
-
-    def run(*args, code=0, **environment):
-        own = {"OMP_NUM_THREADS": "1", "HF_HOME": str(tmp_path / "hub"), "CDSLM_EVAL_STORE": str(tmp_path / "store")}
-        command = [sys.executable, "-m", "cdslm_eval", *map(str, args)]
-        done = subprocess.run(
-            command, capture_output=True, text=True, cwd=tmp_path, env={**os.environ, **own, **environment}, check=False
-        )
-        assert done.returncode == code, done.stderr
-        return done
-
-    return run
 
 
 def test_one_transcription_of_each_clip_serves_every_metric(cli, tone_set, whisper, lm, tmp_path):

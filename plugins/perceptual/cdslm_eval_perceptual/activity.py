@@ -20,6 +20,7 @@ from cdslm_eval.plugin.models import (
     SILERO_INSTALL,
     SILERO_SHA256,
     VOICE_FRAME,
+    onnx_session,
     silero_path,
     speech_probabilities,
     unusable_reason,
@@ -97,9 +98,7 @@ class Activity(Metric):
             EvalError: silero-vad is not installed, or its network is another one.
         """
         del device
-        from cdslm_eval_perceptual.p835 import session
-
-        self._session: Any = session(str(silero_path()))
+        self._session: Any = onnx_session(str(silero_path()))
         try:
             yield
         finally:

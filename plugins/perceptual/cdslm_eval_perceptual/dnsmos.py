@@ -13,7 +13,7 @@ from cdslm_eval import Mean, Statistic
 from cdslm_eval.core.audio import Clip, Samples
 from cdslm_eval.core.errors import EvalError
 from cdslm_eval.plugin.contract import Failed, Metric, Options, Row, Skipped
-from cdslm_eval.plugin.models import unusable_reason
+from cdslm_eval.plugin.models import onnx_session, unusable_reason
 from cdslm_eval_perceptual import speechmos_files
 from cdslm_eval_perceptual.papers import DNSMOS, DNSMOS_P835
 from cdslm_eval_perceptual.windows import RATE_HZ, scored_windows
@@ -102,9 +102,9 @@ class Dnsmos(Metric):
             EvalError: A network is missing, or not the published one.
         """
         del device
-        from cdslm_eval_perceptual.p835 import P835Network, session
+        from cdslm_eval_perceptual.p835 import P835Network
 
-        self._listener = session(str(speechmos_files.network_path(speechmos_files.P808)))
+        self._listener = onnx_session(str(speechmos_files.network_path(speechmos_files.P808)))
         self._network = P835Network(speechmos_files.network_path(self._p835))
         try:
             yield

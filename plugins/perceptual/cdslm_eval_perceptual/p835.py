@@ -15,10 +15,11 @@ import numpy as np
 from numpy.lib.stride_tricks import sliding_window_view
 
 from cdslm_eval.core.audio import Samples
+from cdslm_eval.plugin.models import onnx_session
 from cdslm_eval_perceptual.mel import Floats
 from cdslm_eval_perceptual.windows import BLOCK, WINDOW_BLOCKS, Windows
 
-__all__ = ["P835Network", "session"]
+__all__ = ["P835Network"]
 
 FRAME = 320
 FRAMES = WINDOW_BLOCKS - 1
@@ -40,7 +41,7 @@ class P835Network:
 
     def __init__(self, path: Path) -> None:
         lower, upper = _halves(path)
-        self._lower, self._upper = session(lower), session(upper)
+        self._lower, self._upper = onnx_session(lower), onnx_session(upper)
 
     def scores(self, windows: Windows) -> Floats:
         """Return raw SIG, BAK, OVRL of each different window, float32 `[windows, 3]`."""
@@ -86,16 +87,6 @@ class P835Network:
         columns = np.ascontiguousarray(frames.transpose(0, 2, 1))
         pooled = self._lower.run([_POOLED], dict.fromkeys(_FRAMES_IN, columns))[0]
         return np.asarray(pooled.transpose(0, 2, 1, 3))
-
-
-def session(model: bytes | str) -> Any:
-    """Return an onnxruntime session on one thread: worker processes are what runs in parallel."""
-    import onnxruntime
-
-    options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = options.inter_op_num_threads = 1
-    options.log_severity_level = 3
-    return onnxruntime.InferenceSession(model, options, providers=["CPUExecutionProvider"])
 
 
 def _halves(path: Path) -> tuple[bytes, bytes]:

@@ -9,10 +9,9 @@ from importlib.util import find_spec
 import numpy as np
 import pytest
 from cdslm_eval_perceptual.activity import Activity, ActivityOptions, segments
-from cdslm_eval_perceptual.p835 import session
 
 from cdslm_eval.core.audio import Clip
-from cdslm_eval.plugin.models import VOICE_FRAME, silero_path, speech_probabilities
+from cdslm_eval.plugin.models import VOICE_FRAME, onnx_session, silero_path, speech_probabilities
 from cdslm_eval.testing import check_metric
 from cdslm_eval.testing.clips import spoken
 
@@ -39,7 +38,7 @@ def test_probabilities_are_those_of_the_packages_torchscript_network():
         network.reset_states()
         with torch.no_grad():
             expected = [float(network(torch.from_numpy(frame), 16_000)) for frame in samples.reshape(-1, VOICE_FRAME)]
-        np.testing.assert_allclose(speech_probabilities(session(str(silero_path())), samples), expected, atol=1e-3)
+        np.testing.assert_allclose(speech_probabilities(onnx_session(str(silero_path())), samples), expected, atol=1e-3)
 
 
 def test_segments_by_hand():

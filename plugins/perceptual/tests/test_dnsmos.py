@@ -11,7 +11,7 @@ from cdslm_eval_perceptual import speechmos_files
 from cdslm_eval_perceptual.dnsmos import Dnsmos, DnsmosOptions
 from cdslm_eval_perceptual.mel import mel_filterbank
 from cdslm_eval_perceptual.p808 import log_mels
-from cdslm_eval_perceptual.p835 import P835Network, session
+from cdslm_eval_perceptual.p835 import P835Network
 from cdslm_eval_perceptual.windows import BLOCK, WINDOW, scored_windows
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from cdslm_eval.core.audio import Clip, read_audio
 from cdslm_eval.core.errors import EvalError
 from cdslm_eval.plugin.contract import Failed, Skipped
+from cdslm_eval.plugin.models import onnx_session
 from cdslm_eval.testing import check_metric
 
 LENGTHS = {24: 64_000, 25: 47_680, 26: 45_001, 27: 37_123, 28: 20_000, 29: 160_000}
@@ -135,7 +136,7 @@ def test_the_shared_half_gives_each_window_what_the_whole_network_gives_it(lengt
     samples = (0.1 * rng.standard_normal(length) * (1 + np.sin(np.arange(length) / 3000))).astype(np.float32)
     windows = scored_windows(samples)
     path = speechmos_files.network_path(speechmos_files.P835)
-    whole = session(str(path))
+    whole = onnx_session(str(path))
     predictions = P835Network(path).scores(windows)
     for start, prediction in list(zip(windows.starts, predictions, strict=True))[-1:]:
         cut = windows.samples[start * BLOCK :][:WINDOW]
