@@ -57,7 +57,7 @@ class Growth:
     def label(self) -> str:
         """Verdict: "falls", "flat", "rises" or "undetermined"."""
         low, high = self.interval
-        # a sign that is certain says nothing where the whole interval is as good as flat
+        # a certain sign is no finding where the whole interval is as good as flat
         if high < 0 and low <= -_FLAT:
             return "falls"
         if low > 0 and high >= _FLAT:
