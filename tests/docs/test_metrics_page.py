@@ -100,3 +100,18 @@ def test_phone_errors_of_transcribed_words_are_those_recorded():
     rates = [f"{rates[name]:.3f}"[1:] for name in ("asr-phonemes", "phone-ctc") for rates in (reader, learners)]
     assert f"{rates[0]} on the LibriVox clips and {rates[1]} on 240 clips" in page
     assert f"`phone-ctc` has {rates[2]} and {rates[3]} (" in page
+
+
+def test_languages_of_the_page_are_those_recorded():
+    page, results = (ROOT / "docs" / "metrics.md").read_text(encoding="utf-8"), recorded("languages")["sets"]
+    names = ("language_consistency", "language_probability", "language_switches", "language_fidelity")
+    for condition, values in results.items():
+        numbers = [f"{values[name]['value']:.2f}" for name in names]
+        ends = [values["language_consistency"][side] for side in ("low", "high")]
+        # clips that agree in a value between 0 and 1 have no interval
+        interval = "" if None in ends else f" [{ends[0]:.2f}, {ends[1]:.2f}]"
+        assert f"| {condition} | {values['clips']} | {numbers[0]}{interval} | {' | '.join(numbers[1:])} |" in page
+    # what is known beforehand: one language throughout, and one switch in three steps
+    assert results["real English"]["language_consistency"]["value"] == 1
+    switches = results["one switch half-way, synthetic"]["language_switches"]
+    assert switches["low"] <= 1 / 3 <= switches["high"]
