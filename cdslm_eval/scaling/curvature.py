@@ -229,6 +229,8 @@ def _law_width(
     fit: LawFit, draws: Bootstrap | None, ends: Interval, level: float, epsilon: float, relative: bool
 ) -> Width:
     def growth(quantity: str) -> Growth:
+        """Return how one width of the law grows with compute: "ratio", "N" or "D"."""
+
         def of(curve: Curve, C: Floats) -> Floats:
             near = curve.near_optimal(C, epsilon, relative=relative)
             if quantity == "ratio":

@@ -250,6 +250,7 @@ class S3Store(ObjectStore):
         bucket, key, _ = self._files.split_path(self._name(path))
 
         async def get() -> tuple[dict[str, Any], bytes]:
+            """Request the range, and return its facts and bytes."""
             wanted = {"Bucket": bucket, "Key": key, "Range": f"bytes={start}-{start + length - 1}"}
             answer = await self._files._call_s3("get_object", **wanted)  # noqa: SLF001 - what its own reading calls
             try:
