@@ -1,4 +1,4 @@
-"""Storage: reads what a path names, a file of this machine or an object of a store, and tells its versions apart."""
+"""Storage: reads what a path names, a file of this machine or an object of a store, and distinguishes its versions."""
 
 from __future__ import annotations
 

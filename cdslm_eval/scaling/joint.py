@@ -50,7 +50,7 @@ class JointFit:
         shared: A key of `SHARING`.
         laws: Group -> its law.
         draws: Group -> its replicates, drawn together with those of the other groups; empty without a bootstrap, and of
-            fits that do not tell the groups apart or have over 7 of AICc above the best that does.
+            fits that do not separate the groups or have over 7 of AICc above the best that does.
         parameters: How many were fitted.
         objective: Sum of the estimator's cost.
         criterion: Corrected Akaike criterion, less that of the best joint fit.
