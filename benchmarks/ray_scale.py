@@ -78,7 +78,7 @@ def write_clips(audio: Path | None, count: int, folder: Path) -> str:
             rest, number = rest[size:], number + 1
         if number == count:
             return f"{audio.name}, joined and cut"
-    raise SystemExit(f"{audio}: holds {number} clips of {SECONDS} s; {count} were asked for")
+    raise SystemExit(f"{audio}: holds {number} clips of {SECONDS} s; {count} are needed")
 
 
 def processor_s() -> float:
@@ -114,7 +114,7 @@ class Clock:
         workers: How many there are; the count begins when each has sent its first group.
         first_s: When the first row arrived.
         begin: Seconds and processor seconds when the count began; None before that.
-        begun: Rows that had arrived with the groups of that moment.
+        before: Rows that had arrived with the groups of that moment.
         last_s, rows: When the last row arrived, and how many there were.
         cpu: Processor seconds when the last task ended: those of workers that a cluster ends are lost with them.
     """
@@ -122,7 +122,7 @@ class Clock:
     workers: int
     first_s: float = 0.0
     begin: tuple[float, float] | None = None
-    begun: int = 0
+    before: int = 0
     last_s: float = 0.0
     rows: int = 0
     cpu: float = 0.0
@@ -151,7 +151,7 @@ class Clock:
         if self.begin is None and tasks >= self.workers:
             self.begin = now, processor_s()
         if self.begin is not None and now - self.begin[0] < GROUP_S:
-            self.begun = self.rows
+            self.before = self.rows
 
 
 def measured(
@@ -172,7 +172,7 @@ def measured(
     assert all(outcome.status == "ok" for outcome in outcomes)
     assert clock.begin is not None
     from_s, from_cpu = clock.begin
-    share = (clock.rows - clock.begun) / clock.rows
+    share = (clock.rows - clock.before) / clock.rows
     facts = {
         "wall_s": wall,
         "first_s": clock.first_s - start,

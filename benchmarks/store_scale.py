@@ -97,6 +97,7 @@ def _row(pause: float, level: float) -> str:
 
 
 def merge(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure `store merge` over many small stores."""
     rng = np.random.default_rng(args.seed)
     shards = [folder / f"shard{number:04d}.cdslm" for number in range(args.shards)]
     for shard in shards:
@@ -110,11 +111,13 @@ def merge(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
 
 
 def write_rows(path: Path, rows: int, seed: int) -> None:
+    """Write a store of levels."""
     rng = np.random.default_rng(seed)
     write_levels(path, digests(rows, rng), rng)
 
 
 def mean(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure `store estimate` of a mean over many rows."""
     # in a process of its own: the kernel counts the memory of the one that starts a command as that of the command
     writer = multiprocessing.Process(target=write_rows, args=(folder / "levels.cdslm", args.rows, args.seed))
     writer.start()
@@ -143,6 +146,7 @@ def sentences(clips: int, phones: int, rng: np.random.Generator, words: np.rando
 
 
 def pjsd(folder: Path, args: argparse.Namespace) -> dict[str, Any]:
+    """Measure `store estimate` of pJSD over many clips."""
     ident, parts = identity_of("pjsd")
     rng = np.random.default_rng(args.seed)
     with Store(folder / "phones.cdslm") as store:
@@ -169,6 +173,7 @@ def estimates(result: dict[str, Any]) -> dict[str, Any]:
 
 
 def main() -> None:
+    """Run one measurement and print it as JSON."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=["merge", "mean", "pjsd"])
     parser.add_argument("--shards", type=int, default=1000)

@@ -72,10 +72,7 @@ def preference(
         EvalError: No pair could be scored by any system.
     """
     host = Host()
-    named = [systems] if isinstance(systems, str | Generator) else list(systems)
-    scorers = [(system if isinstance(system, str) else system.name, _scorer(host, system)) for system in named]
-    if len({name for name, _ in scorers}) < len(scorers):
-        raise UsageError("two systems have one name; name each once")
+    scorers = _scorers(host, [systems] if isinstance(systems, str | Generator) else systems)
     sources = open_pairs(pairs, layout) if isinstance(pairs, str | Path) else list(pairs)
     if not sources:
         raise UsageError("no pair to compare")
@@ -83,10 +80,10 @@ def preference(
     chosen_by = "option" if per_second is not None else "length" if default is None else "layout"
     compared = bool(default) if per_second is None else per_second
     # before anything is scored: a checkpoint that is not there must not cost the scores of another model
-    models = {name: identity_of(scorer) for name, scorer in scorers}
+    models = {name: identity_of(scorer) for name, scorer in scorers.items()}
     scored: dict[str, list[ScoredPair]] = {}
     with Store(store or default_store_path()) as rows:
-        for name, scorer in scorers:
+        for name, scorer in scorers.items():
             with shown_progress(progress, name, unit="pairs") as bar:
                 scored[name] = _opened_and_scored(
                     scorer, sources, rows, seed=seed, one_length=chosen_by == "length", progress=bar
@@ -94,7 +91,7 @@ def preference(
     _check_any(scored)
     read = max(scored.values(), key=lambda own: sum(all(pair.digests) for pair in own))
     settings = {
-        "systems": [name for name, _ in scorers],
+        "systems": list(scorers),
         "pairs": str(pairs) if isinstance(pairs, str | Path) else f"{len(sources)} pairs",
         "layout": layout,
         "per_second": compared,
@@ -134,6 +131,14 @@ def _check_any(scored: Mapping[str, Sequence[ScoredPair]]) -> None:
             for name, first in firsts.items()
         ]
         raise EvalError(f"no pair could be scored: {'; '.join(named)}")
+
+
+def _scorers(host: Host, systems: Sequence[str | Generator]) -> dict[str, Any]:
+    """Return the models that score speech by name; raise UsageError where two have one name, or one scores none."""
+    scorers = {system if isinstance(system, str) else system.name: _scorer(host, system) for system in systems}
+    if len(scorers) < len(systems):
+        raise UsageError("two systems have one name; name each once")
+    return scorers
 
 
 def _scorer(host: Host, system: str | Generator) -> Any:

@@ -1,4 +1,4 @@
-"""Pairs made from real clips, scored into a store, resumed, and told apart by a control with a known answer."""
+"""Pairs made from real clips, scored into a store, resumed, and distinguished by a control with a known answer."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ def ranks(seeds: int) -> list[Row]:
     return [
         Row(
             7,
-            f"ranks of {systems} equal systems, {name}, {clips} clips: any told apart",
+            f"ranks of {systems} equal systems, {name}, {clips} clips: any distinguished",
             "<= .05",
             before,
             f"{false_ranks(name, clips, EACH * seeds, systems):.3f}",
@@ -104,13 +104,13 @@ def hidden_speakers(seeds: int) -> list[Row]:
         )
         if each > 1:
             rows.append(Row(11, f"{what}: a note", "1", "0", f"{noted / seeds:.3f}"))
-        title = f"{what}: the note says that neighbours are alike"
+        title = f"{what}: the note states that neighbours are alike"
         rows.append(Row(11, title, "1" if each > 1 else "< .01", "0", f"{alike / seeds:.3f}"))
     return rows
 
 
 def memorisers(seeds: int) -> list[Row]:
-    """Whether a system that repeats the reference stands in a table with fresh speech, and with its place."""
+    """Whether a system that repeats the reference is listed in a table with fresh speech, and its rank."""
     real, statistic = sources()["identical"], JensenShannon(orders=(1, 2))
     kinds: Mapping[str, tuple[int, float]] = {
         "all copied": (60, 0.0),
@@ -137,7 +137,7 @@ def memorisers(seeds: int) -> list[Row]:
         placed += fresh_place is not None and fresh_place.best == 1
     before = dict.fromkeys(kinds, "0 (leads)") | {"fresh speech of the same source": "0"}
     rows = [
-        Row(14, f"stands unranked, {name}", "1" if count else "0", before[name], f"{outside[name] / seeds:.3f}")
+        Row(14, f"listed unranked, {name}", "1" if count else "0", before[name], f"{outside[name] / seeds:.3f}")
         for name, (count, _) in kinds.items()
     ]
     return [*rows, Row(14, "fresh speech has the first place next to them", "1", "0", f"{placed / seeds:.3f}")]
@@ -197,7 +197,7 @@ def divergence_of(order: int) -> Callable[[int, int, int], Estimate]:
 
 
 def more_clips(seeds: int) -> list[Row]:
-    """How many undecided gates are decided by the clips that the judgement asks for."""
+    """How many undecided gates are decided by the clips that the judgement requests."""
     kinds = sources()
     truth = divergences(kinds["near"], kinds["identical"], (1, 2))
     cases = (
@@ -224,7 +224,7 @@ def more_clips(seeds: int) -> list[Row]:
         followed, decided, beyond = advice_decides(estimate_of, gate, clips, reference, seeds)
         share = f"{decided / followed:.3f}" if followed else "none undecided"
         after = f"{share} ({followed} undecided, {beyond} beyond {MOST} clips)"
-        rows.append(Row(16, f"gate decided by the clips it asks for, {name}", "about .5", before, after))
+        rows.append(Row(16, f"gate decided by the clips it requests, {name}", "about .5", before, after))
     return rows
 
 

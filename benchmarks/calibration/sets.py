@@ -127,7 +127,7 @@ def unequal_counts(seeds: int) -> list[Row]:
         ((160, 400, 200), 32, (".020", ".005")),
     ):
         tests = [told_apart(counts, dimensions, seed)[:2] for seed in range(seeds)]
-        title = f"FAD of one source, {counts[0]} v {counts[1]} clips, {dimensions} dimensions: told apart"
+        title = f"FAD of one source, {counts[0]} v {counts[1]} clips, {dimensions} dimensions: distinguished"
         for name, old, share in zip(("`compare`", "ranks"), before, np.mean(tests, axis=0), strict=True):
             rows.append(Row(4, f"{name}, {title}", ".05", old, f"{share:.3f}"))
     return rows

@@ -34,7 +34,7 @@ def demo(
 
     The babble learns its phone n-grams from a text of its own, so that the reference is disjoint from what the
     systems were trained on. The spoken sentences are scored with noise and backwards as well: the channel is no
-    language, and its table tells the two apart.
+    language, and its table distinguishes the two.
     """
     from importlib.resources import files
 

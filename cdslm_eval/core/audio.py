@@ -62,7 +62,7 @@ _BLOCK_FRAMES = 1 << 16
 _OPUS_AHEAD_S = 1.0
 """What is decoded ahead of a span of Opus, whose decoder predicts from what it decoded before.
 
-RFC 7845 asks for .08 s. After any time it may differ from a decoder that started at the beginning, by some -45 dB on
+RFC 7845 requires .08 s. After any time it may differ from a decoder that started at the beginning, by some -45 dB on
 speech; the same span is always the same samples.
 """
 

@@ -16,7 +16,7 @@ def has_gpu(devices: Path = Path("/dev")) -> bool:
     """Return whether a GPU of NVIDIA, AMD or Apple can be used by this process.
 
     Looks at the device files that the drivers make (a container without them has no access), and at the variable that
-    hides GPUs from CUDA; a model library would take seconds to say the same.
+    hides GPUs from CUDA; a model library would take seconds to return the same.
 
     Args:
         devices: The folder of device files.
@@ -31,7 +31,7 @@ def has_gpu(devices: Path = Path("/dev")) -> bool:
 
 
 def count_gpus(devices: Path = Path("/dev")) -> int:
-    """Return how many GPUs CUDA numbers in this process; asks torch where it is installed, else the device files.
+    """Return how many GPUs CUDA numbers in this process; by torch where it is installed, else the device files.
 
     Args:
         devices: The folder of device files.

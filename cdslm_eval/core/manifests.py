@@ -79,6 +79,7 @@ def from_records(
     checked: set[tuple[str, ...]] = set()
 
     def read() -> Iterator[Source]:
+        """Yield the clips of the records, each in its manifest's own columns."""
         kinds: dict[tuple[str, ...], ForeignManifest | None] = {}
         for number, row in records:
             if (names := tuple(row)) not in kinds:

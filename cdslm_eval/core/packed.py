@@ -20,7 +20,7 @@ __all__ = ["Extent", "Packed", "ParquetCell"]
 _MOST_BYTES = 1 << 30
 _VERSION = r"(?:,v=([0-9a-f]{1,16}))?"
 _READING = threading.Lock()
-_CHANGED = "the object changed since the set was opened; open it anew"
+_CHANGED = "the object changed since the set was opened; open it again"
 
 
 class Packed(ABC):
@@ -187,7 +187,7 @@ def _suffix(version: str) -> str:
 
 
 def _check_version(path: str, version: str) -> None:
-    """Return where a file is what it was when its inside was listed, asked after reading: what was read is that.
+    """Return where a file is what it was when its inside was listed, checked after reading: the content read is that.
 
     Raises:
         OSError: It is another version, whose parts lie elsewhere.

@@ -1,4 +1,4 @@
-"""Storage: reads what a path names, a file of this machine or an object of a store, and tells its versions apart."""
+"""Storage: reads what a path names, a file of this machine or an object of a store, and distinguishes its versions."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ class Storage(ABC):
     def read_stamped(self, path: str, start: int, length: int) -> tuple[bytes, Stamp]:
         """Return what `read` does, and the stamp of the version that it is from."""
         content = self.read(path, start, length)
-        # asked after reading: what was read is of this version, or of one that nobody asked for
+        # after reading: the content is of this version, or of one that nobody requested
         return content, self.stamp(path)
 
     @abstractmethod
@@ -66,7 +66,7 @@ class Storage(ABC):
 
     @abstractmethod
     def streamed(self, path: str) -> BinaryIO | None:
-        """Return an open file for a decoder, None where that opens paths itself; ask `check_streamed` after reading."""
+        """Return an open file for a decoder, None where that opens paths itself; then `check_streamed`."""
 
     @abstractmethod
     def version(self, path: str) -> str:

@@ -62,7 +62,7 @@ def from_tar(path: AnyPath) -> Iterator[Source]:
     for key, suffix, extent in audio:
         own = fields.get(key, {})
         yield Source(
-            # several recordings of one key are told apart by their suffixes
+            # several recordings of one key are distinguished by their suffixes
             key=key if times[key] == 1 else f"{key}.{suffix}",
             path=str(path),
             text=own.get("text"),

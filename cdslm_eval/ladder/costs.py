@@ -32,7 +32,7 @@ class StepCost:
         further_minutes: What the plan states beyond these FLOPs.
         start_minutes: Likewise of a training command, whose time a rate that was measured here has in it.
         bytes: On disk, at the step's end; of a branch likewise.
-        problem: Why it says nothing about scaling: too few steps, too many epochs.
+        problem: Why it is no evidence about scaling: too few steps, too many epochs.
     """
 
     step: str

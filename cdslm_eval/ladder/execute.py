@@ -123,7 +123,7 @@ class LadderRun:
         ]
 
     def controls(self) -> dict[str, str]:
-        """Return the controls by name: without options where that tells them apart."""
+        """Return the controls by name: without options where that distinguishes them."""
         specs = self.plan.generate.controls
         short = [spec.partition(",")[0] for spec in specs]
         return {name if short.count(name) == 1 else spec: spec for name, spec in zip(short, specs, strict=True)}

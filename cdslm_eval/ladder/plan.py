@@ -74,8 +74,8 @@ class Family(_Table):
         budgets: What `{budget}` takes, in FLOPs.
         seeds: What `{seed}` takes: as many models of each size and budget; the plan's seed where empty.
         by_size, by_budget: Further placeholders, each with a value per size or per budget: a batch size, a rate.
-        min_steps, max_epochs: A model of fewer training steps, or that sees its speech more often, says nothing about
-            scaling. Checked where `plan_option` reports them.
+        min_steps, max_epochs: A model of fewer training steps, or that sees its speech more often, is no evidence
+            about scaling. Checked where `plan_option` reports them.
         out_of_bounds: What happens to such a model: the ladder is refused, it is left out with a note, or trained.
         minutes: What each training command is expected to take beyond its FLOPs: start, compilation, validation.
         if_installed: Whether it is left out, with a note, where its command or its generator is not installed;

@@ -1,4 +1,4 @@
-"""What training commands announce of their models, and which of these say nothing about scaling."""
+"""What training commands announce of their models, and which of these are no evidence about scaling."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def problem(point: LadderPoint, facts: Mapping[str, Any]) -> str:
 
 
 def leave_out(run: LadderRun) -> tuple[dict[str, str], dict[str, str]]:
-    """Omit the models that say nothing about scaling, where their family is to leave them out.
+    """Omit the models that are no evidence about scaling, where their family leaves them out.
 
     Args:
         run: The ladder.
@@ -105,7 +105,7 @@ def leave_out(run: LadderRun) -> tuple[dict[str, str], dict[str, str]]:
 
 
 def check_bounds(run: LadderRun) -> None:
-    """Find the models that say nothing about scaling; refuse the ladder or leave them out, as their family says.
+    """Find the models that are no evidence about scaling; refuse the ladder or leave them out, as their family states.
 
     Checked is what the training command reports under the family's `plan_option`; the speech must be prepared, or
     epochs are not known.
@@ -120,7 +120,7 @@ def check_bounds(run: LadderRun) -> None:
     if refused:
         shown = [f"{name} ({why})" for name, why in refused.items()]
         raise UsageError(
-            f"{run.plan.name}: {len(shown)} models say nothing about scaling: {', '.join(shown[:6])}"
+            f"{run.plan.name}: {len(shown)} models are no evidence about scaling: {', '.join(shown[:6])}"
             f"{', ...' if len(shown) > 6 else ''}; change sizes, budgets or batches, or write "
             'out_of_bounds = "omit" or "train", min_steps or max_epochs under their system'
         )

@@ -31,7 +31,7 @@ TRUST = {
     "ok": "floor under 0.05 (of a bit, or of a distance's scale): the corrected value can be quoted",
     "sample_limited": "floor above that: corrected, but more speech would help",
     "acoustic": "no more than the system's channel alone makes of real speech: compare the matched value",
-    "rank_deficient": "no more clips than dimensions: biased, so without an interval and not told apart from others",
+    "rank_deficient": "no more clips than dimensions: biased, so without an interval and not distinguished from others",
     "bounds_only": "floor above 0.25: believe the bounds, not the point",
 }
 

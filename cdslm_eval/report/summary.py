@@ -1,4 +1,4 @@
-"""The first screen of a page: which systems are told apart, how far each is from real speech, one table."""
+"""The first screen of a page: which systems are distinguished, how far each is from real speech, one table."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _headline_names(by_name: dict[str, list[Estimate]]) -> list[str]:
     return sorted(
         chosen,
         key=lambda name: (
-            # what is one number for all systems tells nothing
+            # one number for all systems distinguishes none
             len({estimate.value for estimate in by_name[name]}) == 1 < len(by_name[name]),
             by_name[name][0].better == "neither",
             not _is_calibrated(by_name[name]),
@@ -160,7 +160,7 @@ def _cell(estimate: Estimate | None) -> SummaryCell:
 
 
 def sentences(estimates: Sequence[Estimate]) -> list[str]:
-    """Return the answer in words: which systems a value tells apart, and whether they are as real speech is.
+    """Return the answer in words: which systems a value distinguishes, and whether they are as real speech is.
 
     Args:
         estimates: Of one value, all systems.
@@ -199,7 +199,7 @@ def _order_sentence(known: Sequence[Estimate]) -> str:
     if len(ties) < len(known) - 1:
         others = [e.system for e in known[1:] if e.system not in places[best.system].ties]
         tail = f" {best.system} is shown to be better than {_listed(others)}."
-    return f"{group} are not told apart by {name} at {clips} clips{hint}.{tail}"
+    return f"{group} are not distinguished by {name} at {clips} clips{hint}.{tail}"
 
 
 def _needed(a: Estimate, b: Estimate) -> Needed | None:

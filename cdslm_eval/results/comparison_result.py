@@ -75,7 +75,7 @@ class ComparisonResult:
     def verdict(self, difference: Difference) -> str:
         """Return which system is better under a value, or why that is not known.
 
-        Where the channel alone explains how far the other system is from real speech, the verdict says so.
+        Where the channel alone explains how far the other system is from real speech, the verdict states that.
         """
         if not math.isfinite(difference.p_holm):
             return difference.reason

@@ -106,7 +106,7 @@ class Estimate:
         reason: Why something is NaN or not to be trusted, or "".
         outside: Why the system is not ranked under this value (it repeats the reference), or "".
         se, degrees: Standard error, and its degrees of freedom, of the number that is ranked: the corrected value where
-            it is the headline, else the value. NaN where there is none, and the value is told apart from no other.
+            it is the headline, else the value. NaN where there is none, and the value is distinguished from no other.
     """
 
     system: str

@@ -93,7 +93,7 @@ class PreferenceResult:
         comparison: How scores are compared.
         models: Identity of each model, and its parts: options, digests of weights, code.
         pairs_digest: Of the content, families, kinds and contexts of all pairs.
-        settings: What was asked for, and versions.
+        settings: Options, and versions.
     """
 
     accuracies: tuple[KindAccuracy, ...]

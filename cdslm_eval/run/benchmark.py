@@ -228,11 +228,11 @@ class Benchmark:
                 return None
             return Task(count + 1, batches[(count - 1) % len(batches)])
 
-        begun, first = time.perf_counter(), 0.0
+        started, first = time.perf_counter(), 0.0
         for event in self.executor.run(_Timed(Worker(graph.measurers, device)), next_task, 1):
             if isinstance(event, Produced):
                 timings.append(event.value)
-                first = first or time.perf_counter() - begun
+                first = first or time.perf_counter() - started
                 spent += event.value.seconds if len(timings) > 1 else 0.0
         if len(timings) <= len(batches):
             raise EvalError(f"{measurer.name}: its worker process ended")

@@ -171,10 +171,10 @@ class RangeWorker:
             yield _Failure(reason, isinstance(error, UsageError))
 
     def _parts(self, generator: PartialGenerator, numbers: range) -> Iterator[GeneratedPart]:
-        begun: set[int] = set()
+        started: set[int] = set()
         for part in generator.clip_parts(self.prompts, numbers, self.seconds, self.seed):
-            first = part.number not in begun
-            begun.add(part.number)
+            first = part.number not in started
+            started.add(part.number)
             prompt = self.prompt_of(part.clip) if self.prompt_of and first else None
             yield GeneratedPart(part.number, part.clip, prompt, part.last)
 

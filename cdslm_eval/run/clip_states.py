@@ -203,10 +203,10 @@ def _allowed(source: Source, facts: FileFacts) -> bool:
 def current_stamps(addresses: Collection[Address]) -> Callable[[str], Stamp | None]:
     """Return the function that returns the stamp of a path now, None where it is not there.
 
-    Files are asked for one by one, objects all at once: a request for each of a million takes an hour.
+    Files are checked one by one, objects all at once: a request for each of a million takes an hour.
 
     Args:
-        addresses: All that will be asked for.
+        addresses: All that will be checked.
     """
     by_store: defaultdict[Storage, set[str]] = defaultdict(set)
     for address in addresses:

@@ -216,7 +216,7 @@ def read_with_facts(
     """
     check_regular(address.path)
     try:
-        # from before it is read: where it changes meanwhile, its content is read anew next time
+        # from before it is read: where it changes meanwhile, its content is read again next time
         stamp = fetched.stamp if fetched is not None else storage_of(address.path).stamp(address.path)
     except OSError as error:
         raise AudioError(f"cannot be read: {error.strerror}") from error

@@ -170,7 +170,7 @@ class Dispatch:
             if value.measurer in state.left:
                 state.discard(value.measurer)
                 self._done += state.is_done
-            if not value.lasting or self._clip_states.subject(state, value.measurer) is None:
+            if not value.cacheable or self._clip_states.subject(state, value.measurer) is None:
                 state.hold(value.measurer, value.outcome)
                 return
             if value.measurer in self._lanes.exported and not self._clip_states.is_usable(

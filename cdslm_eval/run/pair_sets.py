@@ -92,7 +92,7 @@ class _Layout(NamedTuple):
     Attributes:
         folders: Yields what holds some of them.
         read: Reads one of these.
-        per_second: How their scores are compared where nobody says so; None for totals of clips of one length.
+        per_second: How their scores are compared where no option states it; None for totals of clips of one length.
     """
 
     folders: Callable[[Path], Iterator[Path]]

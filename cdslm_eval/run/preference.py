@@ -54,7 +54,7 @@ def made_pairs(
     Both clips of a pair have the same length, level and context, and the same joins: at each the better one leaves out
     30 ms and is faded over 10 ms into what comes after them, as the worse one is into what replaces it. Both are faded
     out at their ends, so that a reversed or shuffled one has the same sounds at the same levels: neither a click nor
-    the place of a quiet end tells them apart.
+    the place of a quiet end distinguishes them.
 
     Args:
         clips: Real speech; clips shorter than twice the context or than their joins need, or without a fitting partner,

@@ -26,7 +26,7 @@ def required_columns(measurer: Measurer) -> list[str]:
 
 
 def row_check(measurer: Measurer) -> Callable[[Outcome], bool]:
-    """Return the function that tells whether an outcome of the store is one that the measurer may have returned.
+    """Return the function that returns whether an outcome of the store is one that the measurer may have returned.
 
     A store may come from somebody else, or be damaged: a text where a number belongs would shift the column of all
     clips after it.

@@ -196,17 +196,8 @@ class Runner:
         pending = [uid for uid, state in enumerate(flat) if not state.is_done]
         self.measured = len(pending)
         _logger.info("%d clips in %d sets, %d of them to measure", len(flat), len(requests), len(pending))
-        if pending and self._announce:
-            left = [flat[uid] for uid in pending]
-            try:
-                rates = RateBook().rates()
-                n_devices = len(self.executor.devices(self._config.device))
-                text = forecast(rates, clip_states, left, self._config.jobs, self._config.device, n_devices)
-            except UsageError as error:
-                # a damaged file of rates costs the forecast, and not the measurement
-                text = str(error)
-            if text:
-                self._announce(text)
+        if pending and self._announce and (text := self._forecast(clip_states, [flat[uid] for uid in pending])):
+            self._announce(text)
         starts = [0, *itertools.accumulate(len(group) for group in states)]
         seconds: Mapping[tuple[int, int], float] = {}
         if pending:
@@ -227,6 +218,16 @@ class Runner:
             for number, (request, group) in enumerate(zip(requests, states, strict=True))
         ]
         return self.measurements
+
+    def _forecast(self, clip_states: ClipStates, left: list[ClipState]) -> str:
+        """Return how long the clips that are left will take, or why that is not known."""
+        try:
+            rates = RateBook().rates()
+            n_devices = len(self.executor.devices(self._config.device))
+            return forecast(rates, clip_states, left, self._config.jobs, self._config.device, n_devices)
+        except UsageError as error:
+            # a damaged file of rates costs the forecast, and not the measurement
+            return str(error)
 
 
 def unscored(measurements: Sequence[Measurement], metrics: Sequence[Metric]) -> list[str]:

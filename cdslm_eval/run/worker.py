@@ -38,14 +38,14 @@ class Started:
 class Measured:
     """One clip under one measurer.
 
-    `lasting` is False where the outcome rests on a failure of the machine (a model that cannot be opened, a failed
+    `cacheable` is False where the outcome rests on a failure of the machine (a model that cannot be opened, a failed
     upstream feature): the store does not keep it, and the next run measures it again.
     """
 
     uid: int
     measurer: int
     outcome: Outcome
-    lasting: bool = True
+    cacheable: bool = True
 
 
 @dataclass(frozen=True)
@@ -142,13 +142,13 @@ class Worker:
                 continue
             if "reference_audio" in measurer.needs:
                 for uid in (uid for uid in waiting if uid in unpaired):
-                    yield Measured(uid, number, Outcome("failed", unpaired[uid], {}), lasting=False)
+                    yield Measured(uid, number, Outcome("failed", unpaired[uid], {}), cacheable=False)
                 waiting = [uid for uid in waiting if uid not in unpaired]
             for uid, outcome in _outcomes(measurer, waiting, chunk, sizes):
-                lasting = not chunk.failed_upstream(measurer, uid)
+                cacheable = not chunk.failed_upstream(measurer, uid)
                 if measurer.provides:
                     chunk.upstream[uid].setdefault(measurer.provides, outcome)
-                yield Measured(uid, number, outcome, lasting)
+                yield Measured(uid, number, outcome, cacheable)
 
 
 @dataclass(frozen=True, slots=True)
@@ -191,7 +191,7 @@ def _not_opened(
     for uid in uids:
         if measurer.provides:
             chunk.upstream[uid].setdefault(measurer.provides, outcome)
-        yield Measured(uid, number, outcome, lasting=False)
+        yield Measured(uid, number, outcome, cacheable=False)
 
 
 def _outcomes(

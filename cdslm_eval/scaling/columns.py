@@ -6,7 +6,7 @@ import math
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -109,9 +109,18 @@ def _counts(rows: Sequence[Record], name: str) -> bool:
     return good > 0 and good >= bad
 
 
+class _Usable(NamedTuple):
+    """A row with all counts: its line, its cells, its N, D, C and weight by name, and its split."""
+
+    line: int
+    row: Mapping[str, Any]
+    counts: dict[str, float]
+    split: str
+
+
 @dataclass(slots=True)
 class Built:
-    """What `build` gives: arrays by the names of RunTable's fields, and what was noted on the way."""
+    """What `build` returns: arrays by the names of RunTable's fields, and what was noted on the way."""
 
     arrays: dict[str, Any]
     derived: str
@@ -129,7 +138,7 @@ def build(rows: Sequence[Record], columns: Columns, k: float, source: str) -> Bu
     roles = columns.roles
     derived = "" if "F" in roles else next((role for role in "NDC" if role not in roles), "")
     excluded: list[tuple[int, str]] = []
-    kept: list[tuple[int, Mapping[str, Any], dict[str, float], str]] = []
+    usable: list[_Usable] = []
     for line, row in rows:
         try:
             counts = _row_counts(row, roles, k, derived)
@@ -137,25 +146,25 @@ def build(rows: Sequence[Record], columns: Columns, k: float, source: str) -> Bu
         except ValueError as error:
             excluded.append((line, str(error)))
         else:
-            kept.append((line, row, counts, split))
-    if not kept:
+            usable.append(_Usable(line, row, counts, split))
+    if not usable:
         line, reason = excluded[0]
         raise UsageError(f"{source}: no row can be used; line {line}: {reason}")
     notes: list[str] = []
-    conventions, odd = _conventions(kept, columns.rest)
+    conventions, odd = _conventions(usable, columns.rest)
     notes += odd
-    computed = np.array(["computed" in one[2] for one in kept], bool)
+    computed = np.array(["computed" in entry.counts for entry in usable], bool)
     if computed.all():
-        derived, computed = "C", np.zeros(len(kept), bool)
+        derived, computed = "C", np.zeros(len(usable), bool)
     if computed.any():
-        first = kept[int(np.argmax(computed))][0]
-        where = f"{int(computed.sum())} of {len(kept)} rows, from line {first}"
+        first = usable[int(np.argmax(computed))].line
+        where = f"{int(computed.sum())} of {len(usable)} rows, from line {first}"
         conventions["C"] = f"computed as {k:g} N D in {where}, in which it is missing"
-    metrics, labels = _values(kept, [name for name in columns.rest if not _is_convention(name)], excluded, source)
-    lines = np.array([one[0] for one in kept], np.int64)
-    runs = [_text(one[1].get(roles["run"])) if "run" in roles else "" for one in kept]
+    metrics, labels = _values(usable, [name for name in columns.rest if not _is_convention(name)], excluded, source)
+    lines = np.array([entry.line for entry in usable], np.int64)
+    runs = [_text(entry.row.get(roles["run"])) if "run" in roles else "" for entry in usable]
     arrays: dict[str, Any] = {
-        name: np.array([one[2][name] for one in kept], float) for name in ("N", "D", "C", "weight")
+        name: np.array([entry.counts[name] for entry in usable], float) for name in ("N", "D", "C", "weight")
     }
     arrays |= {
         "computed": computed,
@@ -163,9 +172,9 @@ def build(rows: Sequence[Record], columns: Columns, k: float, source: str) -> Bu
         "labels": labels,
         "line": lines,
         "run": np.array([run or f"line {line}" for run, line in zip(runs, lines, strict=True)], dtype=str),
-        "split": np.array([one[3] for one in kept], dtype=str),
+        "split": np.array([entry.split for entry in usable], dtype=str),
         "isoflop": np.array(
-            [_text(one[1].get(roles["isoflop"])) if "isoflop" in roles else "" for one in kept], dtype=str
+            [_text(entry.row.get(roles["isoflop"])) if "isoflop" in roles else "" for entry in usable], dtype=str
         ),
     }
     return Built(arrays, derived, conventions, sorted(excluded), notes)
@@ -225,14 +234,12 @@ def _is_convention(name: str) -> bool:
     return "convention" in _plain(name).split() or "conventions" in _plain(name).split()
 
 
-def _conventions(
-    kept: Sequence[tuple[int, Mapping[str, Any], Any, str]], rest: Sequence[str]
-) -> tuple[dict[str, str], list[str]]:
+def _conventions(usable: Sequence[_Usable], rest: Sequence[str]) -> tuple[dict[str, str], list[str]]:
     """Return the texts of the columns of conventions, and a sentence for each of which the rows disagree."""
     conventions, notes = {}, []
     for name in filter(_is_convention, rest):
         first: dict[str, int] = {}
-        for line, row, *_ in kept:
+        for line, row, *_ in usable:
             first.setdefault(_text(row.get(name)), line)
         conventions[name] = " | ".join(first)
         if len(first) > 1:
@@ -242,7 +249,7 @@ def _conventions(
 
 
 def _values(
-    kept: Sequence[tuple[int, Mapping[str, Any], Any, str]],
+    usable: Sequence[_Usable],
     names: Sequence[str],
     excluded: list[tuple[int, str]],
     source: str,
@@ -255,7 +262,7 @@ def _values(
     metrics, labels = {}, {}
     for name in names:
         values, bad = [], []
-        for line, row, *_ in kept:
+        for line, row, *_ in usable:
             try:
                 values.append(parse_number(row.get(name)))
             except ValueError as error:
@@ -265,12 +272,12 @@ def _values(
         if filled and filled >= len(bad):
             metrics[name] = np.array(values, float)
             excluded += bad
-        elif bad and all(has_comma(row.get(name)) for _, row, *_ in kept if _text(row.get(name)).strip()):
+        elif bad and all(has_comma(row.get(name)) for _, row, *_ in usable if _text(row.get(name)).strip()):
             # else the whole column would count as labels
             line, problem = bad[0]
             raise UsageError(f"{source}: line {line}: {problem}")
         elif bad:
-            labels[name] = np.array([_text(row.get(name)) for _, row, *_ in kept], dtype=str)
+            labels[name] = np.array([_text(row.get(name)) for _, row, *_ in usable], dtype=str)
     return metrics, labels
 
 

@@ -57,7 +57,7 @@ class Growth:
     def label(self) -> str:
         """Verdict: "falls", "flat", "rises" or "undetermined"."""
         low, high = self.interval
-        # a sign that is certain says nothing where the whole interval is as good as flat
+        # a certain sign is no finding where the whole interval is as good as flat
         if high < 0 and low <= -_FLAT:
             return "falls"
         if low > 0 and high >= _FLAT:
@@ -229,6 +229,8 @@ def _law_width(
     fit: LawFit, draws: Bootstrap | None, ends: Interval, level: float, epsilon: float, relative: bool
 ) -> Width:
     def growth(quantity: str) -> Growth:
+        """Return how one width of the law grows with compute: "ratio", "N" or "D"."""
+
         def of(curve: Curve, C: Floats) -> Floats:
             near = curve.near_optimal(C, epsilon, relative=relative)
             if quantity == "ratio":

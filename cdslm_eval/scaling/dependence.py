@@ -88,9 +88,9 @@ def find_runs(table: RunTable) -> Runs:
         run[rows] = run.max() + 1 + (np.cumsum(falls) if apart else 0)
     flags = []
     if ordered:
-        flags.append(_unnamed(ordered, "share N and texts, and are told apart by the order of rows alone"))
+        flags.append(_unnamed(ordered, "share N and texts, and are distinguished by the order of rows alone"))
     if joined:
-        flags.append(_unnamed(joined, "share N, texts and tokens, and count as one, since nothing tells them apart"))
+        flags.append(_unnamed(joined, "share N, texts and tokens, and count as one, since nothing distinguishes them"))
     return Runs(np.unique(run, return_inverse=True)[1].astype(np.intp), inferred, tuple(flags))
 
 

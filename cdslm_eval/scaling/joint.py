@@ -36,8 +36,9 @@ SHARING = {
 _STARTS = 6
 # AICc above the best up to which what groups share is in doubt (Burnham & Anderson 2002, section 2.6: 4 to 7 and more)
 _PLAUSIBLE = 7.0
-# rows a group for each parameter of a law, from which on criteria and intervals say what they should: with 4, 6 and 7
-# rows for 5 parameters .95 intervals held .37 to .52, .82 to .85 and .80 to .98 of simulated multipliers, with 10 .92
+# rows a group for each parameter of a law, from which on criteria and intervals have their nominal coverage: with 4, 6
+# and 7 rows for 5 parameters .95 intervals held .37 to .52, .82 to .85 and .80 to .98 of simulated multipliers, with
+# 10 .92
 _ROWS_PER_PARAMETER = 2
 
 
@@ -49,7 +50,7 @@ class JointFit:
         shared: A key of `SHARING`.
         laws: Group -> its law.
         draws: Group -> its replicates, drawn together with those of the other groups; empty without a bootstrap, and of
-            fits that do not tell the groups apart or have over 7 of AICc above the best that does.
+            fits that do not separate the groups or have over 7 of AICc above the best that does.
         parameters: How many were fitted.
         objective: Sum of the estimator's cost.
         criterion: Corrected Akaike criterion, less that of the best joint fit.
@@ -177,7 +178,7 @@ def joint_fits(
     form, sizes = get_form(spec.form), np.bincount(label, minlength=len(groups))
     needed = len(form.coefficients)
     for name, size in zip(groups, sizes, strict=True):
-        # a group with no more rows than parameters of its own is met exactly and says nothing
+        # a group with no more rows than parameters of its own is met exactly, which is no evidence
         if size <= needed:
             raise UsageError(f"group {name!r} has {size} usable train rows, and a joint fit needs over {needed}")
     whole = law_problem(form, axis, train, axis.orient(train.metric(metric)))
@@ -185,17 +186,18 @@ def joint_fits(
     data = _Data(tuple(groups), train, metric, label, whole, cost, axis.target(train.metric(metric)))
     pooled = whole.inner(fit_law(train, metric, spec).parameters)
     own = [pooled if parameters is None else whole.inner(parameters) for parameters in groups.values()]
-    solved = [
+    solutions = [
         _solve(data, shared, mask, pooled, own)
         for shared, mask in _shares(whole).items()
         if min(sizes) > int(np.sum(~mask))
     ]
     unknown = _too_few(data, sizes.tolist())
     judged = [
-        (replace(fit, p=math.nan, unknown=unknown) if unknown else fit, one) for fit, one in _judged(solved, data)
+        (replace(fit, p=math.nan, unknown=unknown) if unknown else fit, solution)
+        for fit, solution in _judged(solutions, data)
     ]
-    for fit, one in judged:
-        _set_laws(fit, one, data)
+    for fit, solution in judged:
+        _set_laws(fit, solution, data)
     apart = [pair for pair in judged if pair[0].shared != "all"]
     if apart and how.replicates and not unknown:
         _set_draws(apart, data, how)
@@ -211,7 +213,7 @@ def _too_few(data: _Data, sizes: Sequence[int]) -> str:
     name, size = min(zip(data.names, sizes, strict=True), key=lambda pair: pair[1])
     if size >= needed:
         return ""
-    return f"group {name!r} has {size} rows, and what groups share is told from {needed} rows a group on"
+    return f"group {name!r} has {size} rows, and what groups share is decided from {needed} rows a group on"
 
 
 def _shares(whole: LawProblem) -> dict[str, npt.NDArray[np.bool_]]:
@@ -232,20 +234,22 @@ def _solve(data: _Data, shared: str, mask: npt.NDArray[np.bool_], pooled: Floats
     return _Solved(shared, problem, solution.theta[best], float(solution.objective[best]))
 
 
-def _judged(solved: Sequence[_Solved], data: _Data) -> list[tuple[JointFit, _Solved]]:
+def _judged(solutions: Sequence[_Solved], data: _Data) -> list[tuple[JointFit, _Solved]]:
     """Return the fits with criteria and ratio tests, in the unit in which an objective is a likelihood."""
-    last = solved[-1]
+    last = solutions[-1]
     unit = max(objective_unit(last.problem, data.cost, data.table, data.target, last.theta), 1e-300)
     rows, scores = len(data.table), []
-    for one in solved:
-        size = len(one.theta)
-        scores.append(2 * one.objective / unit + 2 * size * rows / max(rows - size - 1, 1))
+    for solution in solutions:
+        size = len(solution.theta)
+        scores.append(2 * solution.objective / unit + 2 * size * rows / max(rows - size - 1, 1))
     fits = []
-    for k, one in enumerate(solved):
-        further = len(last.theta) - len(one.theta)
-        gain = max(0.0, 2 * (one.objective - last.objective) / unit)
+    for k, solution in enumerate(solutions):
+        further = len(last.theta) - len(solution.theta)
+        gain = max(0.0, 2 * (solution.objective - last.objective) / unit)
         p = float(chi2.sf(gain, further)) if further else math.nan
-        fits.append((JointFit(one.shared, {}, {}, len(one.theta), one.objective, scores[k] - min(scores), p), one))
+        score = scores[k] - min(scores)
+        fit = JointFit(solution.shared, {}, {}, len(solution.theta), solution.objective, score, p)
+        fits.append((fit, solution))
     return fits
 
 
@@ -259,33 +263,33 @@ def _weights(train: RunTable, label: Indices, how: Resampling) -> tuple[Floats, 
     return weights, units
 
 
-def _set_laws(fit: JointFit, one: _Solved, data: _Data) -> None:
+def _set_laws(fit: JointFit, solution: _Solved, data: _Data) -> None:
     """Set the law of each group."""
     form, axis, cost = data.whole.form.name, data.whole.axis, data.table.cost
-    for name, index in zip(data.names, one.problem.index, strict=True):
-        natural = data.whole.natural(one.theta[None, index])
+    for name, index in zip(data.names, solution.problem.index, strict=True):
+        natural = data.whole.natural(solution.theta[None, index])
         fit.laws[name] = Law(form, {key: float(value[0]) for key, value in natural.items()}, cost, axis)
 
 
 def _set_draws(apart: Sequence[tuple[JointFit, _Solved]], data: _Data, how: Resampling) -> None:
-    """Set replicates of every fit that tells the groups apart and is plausible."""
+    """Set replicates of every fit that separates the groups and is plausible."""
     weights, units = _weights(data.table, data.label, how)
     least = min(fit.criterion for fit, _ in apart)
-    for fit, one in apart:
+    for fit, solution in apart:
         if fit.criterion - least <= _PLAUSIBLE:
-            fit.draws.update(_drawn(one, weights, units, data, how))
+            fit.draws.update(_drawn(solution, weights, units, data, how))
 
 
-def _drawn(one: _Solved, weights: Floats, units: int, data: _Data, how: Resampling) -> dict[str, Bootstrap]:
+def _drawn(solution: _Solved, weights: Floats, units: int, data: _Data, how: Resampling) -> dict[str, Bootstrap]:
     """Return replicates of each group's law under weights of the rows, `[replicates, rows]`."""
-    start = np.repeat(one.theta[None], len(weights), axis=0)
+    start = np.repeat(solution.theta[None], len(weights), axis=0)
     # LAD may stop at a vertex next to its start, so it comes from a smooth cost
-    solution = minimise(one.problem, data.cost, data.target, weights, start, homotopy=data.cost.name == "lad")
+    refits = minimise(solution.problem, data.cost, data.target, weights, start, homotopy=data.cost.name == "lad")
     # whole runs or budgets may be fewer than the parameters: they lose one degree per group
-    free = max(1, units - (len(one.theta) if how.by == "row" else len(data.names)))
+    free = max(1, units - (len(solution.theta) if how.by == "row" else len(data.names)))
     form, axis, cost = data.whole.form.name, data.whole.axis, data.table.cost
     draws = {}
-    for name, index in zip(data.names, one.problem.index, strict=True):
-        drawn = (data.whole.natural(solution.theta[:, index]), solution.objective, solution.converged)
+    for name, index in zip(data.names, solution.problem.index, strict=True):
+        drawn = (data.whole.natural(refits.theta[:, index]), refits.objective, refits.converged)
         draws[name] = Bootstrap(*drawn, how.by, units, free, how.seed, form, axis, cost)
     return draws

@@ -243,7 +243,7 @@ def _tried(name: str, data: _Data) -> tuple[MetricMap, MapScore, Floats] | None:
     mapped = _fitted(kind, data.loss, data.u, data.weight)
     if mapped is None:
         return None
-    # a stretch without rows enough to fit says nothing; one on which a kind fails rules it out
+    # a stretch without rows enough to fit is no evidence; one on which a kind fails rules it out
     errors = np.array([_held_out(name, data, share) for share in _SHARES])
     return mapped, MapScore(name, kind.size, _aicc(mapped, data), math.inf), errors
 
@@ -297,7 +297,7 @@ def _held_out(name: str, data: _Data, share: float) -> float:
     kind = MAPS[name](loss[~far], u[~far], data.axis) if (~far).sum() > 2 else None
     if kind is None or (~far).sum() < kind.size + 1:
         return math.nan
-    # a kind that turns the other way without the best rows says nothing about its extrapolation
+    # a kind that turns the other way without the best rows is no evidence about its extrapolation
     mapped = _fitted(kind, loss[~far], u[~far], weight[~far]) if kind.sign == sign else None
     if mapped is None:
         return math.inf

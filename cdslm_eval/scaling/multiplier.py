@@ -220,7 +220,7 @@ def _at_value(
 
 
 def _rounded(values: Floats) -> list[float]:
-    """Return values in the digits that tell them apart, and within them: these are stated, and to be quoted."""
+    """Return values in the digits that distinguish them, and within them: these are stated, and to be quoted."""
     spread = float(np.ptp(values))
     if not spread > 0:
         return [float(values[0])]

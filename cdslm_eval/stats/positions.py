@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -64,10 +64,8 @@ def tracks_of(
     chosen = sample.take(used)
     chosen.numbers = {**chosen.numbers, POSITION: window_of[used].astype(np.float64)}
     own = chosen.numbers[POSITION]
-    by_window: list[Mapping[str, Estimate]] = []
-    for window in range(windows):
-        part = dataclasses.replace(chosen.take(own == window), n_failed=0, n_skipped=0)
-        by_window.append({e.name: e for e in statistic.estimate(part, reference, context).estimates})
+    parts = (dataclasses.replace(chosen.take(own == window), n_failed=0, n_skipped=0) for window in range(windows))
+    by_window = [{e.name: e for e in statistic.estimate(part, reference, context).estimates} for part in parts]
     common = Track(
         system=context.system,
         metric=context.metric,
@@ -84,18 +82,7 @@ def tracks_of(
         left_out=left_out,
         reason="the slope of this kind of value is not estimated",
     )
-    tracks = [
-        dataclasses.replace(
-            common,
-            name=name,
-            values=tuple(headline.value for headline in headlines),
-            lows=tuple(headline.low for headline in headlines),
-            highs=tuple(headline.high for headline in headlines),
-            n_scored=tuple(estimates[name].n_scored for estimates in by_window),
-        )
-        for name in statistic.names(context.name)
-        for headlines in [[estimates[name].headline() for estimates in by_window]]
-    ]
+    tracks = [_with_values(common, name, by_window) for name in statistic.names(context.name)]
     change = statistic.change(windows)
     if change is None:
         return tracks
@@ -106,6 +93,19 @@ def tracks_of(
         _with_change(track, changed, statistic.change_margin(first, clusters) if clusters else math.nan)
         for track, changed, first in zip(tracks, changes, by_window[0].values(), strict=True)
     ]
+
+
+def _with_values(track: Track, name: str, by_window: Sequence[Mapping[str, Estimate]]) -> Track:
+    """Return a track with the headlines of one name in each window."""
+    headlines = [estimates[name].headline() for estimates in by_window]
+    return dataclasses.replace(
+        track,
+        name=name,
+        values=tuple(headline.value for headline in headlines),
+        lows=tuple(headline.low for headline in headlines),
+        highs=tuple(headline.high for headline in headlines),
+        n_scored=tuple(estimates[name].n_scored for estimates in by_window),
+    )
 
 
 def _with_change(track: Track, change: Estimate, margin: float) -> Track:

@@ -62,9 +62,9 @@ def standings(
 
     A pair is distinguished by the t test of two independent samples that `compare` makes of unpaired ones (for clips
     that are paired this is careful), Holm-corrected over all pairs at 5 %; where a divergence cannot be corrected, only
-    when their bounds do not overlap. A value without a standard error is told apart from none. A place is the number of
-    systems that are shown to be better, plus one, up to the number that are not shown to be worse. Systems outside the
-    ranking have no standing.
+    when their bounds do not overlap. A value without a standard error is distinguished from none. A place is the number
+    of systems that are shown to be better, plus one, up to the number that are not shown to be worse. Systems outside
+    the ranking have no standing.
 
     Args:
         estimates: Of all systems.

@@ -71,7 +71,7 @@ class Context:
             value: The value; NaN with a reason where it is not known.
             interval: Its interval or bounds.
             error: Standard error and degrees of freedom of the number that is ranked: the corrected value where the
-                calibration has a trusted one. Without it a system is told apart from no other in a ranking.
+                calibration has a trusted one. Without it a system is distinguished from no other in a ranking.
             name: Name of the value, where the statistic gives several.
             method: What the interval is: "95% jackknife", "bounds".
             calibration: Floor, corrected value and trust, where it has them.

@@ -114,6 +114,7 @@ def _opened(recognizer: Recognizer) -> Iterator[Callable[[Sequence[Clip]], list[
     """Yield a function that returns the phones of clips; none for a clip that is skipped or fails."""
 
     def recognize(clips: Sequence[Clip]) -> list[list[str]]:
+        """Return the phones of each clip, in order."""
         admitted = [_admits(recognizer, clip) for clip in clips]
         rows: list[Any] = [
             clip.at_rate(recognizer.rate_hz) for clip, passed in zip(clips, admitted, strict=True) if passed

@@ -137,6 +137,7 @@ def gather(
     left_out: dict[str, str] = {}
 
     def write(half: Path) -> None:
+        """Write the samples of all recordings one after the other."""
         with half.open("wb") as file:
             for done, (recording, digest, samples) in enumerate(_decoded(recordings, rate_hz, jobs), 1):
                 if samples is None:

@@ -1,4 +1,4 @@
-"""Clips that are parts of recordings: cut where the manifest says, decoded alone, and told apart by what they hold."""
+"""Clips that are parts of recordings: cut by the manifest, decoded alone, and distinguished by what they hold."""
 
 from __future__ import annotations
 

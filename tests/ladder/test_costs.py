@@ -108,7 +108,7 @@ print(json.dumps({"parameters": size, "flops": budget, "steps": 8000 / size, "ep
 
 def test_models_of_too_few_steps_or_too_many_epochs_are_refused_or_left_out(ladder):
     """Size 10: 800 steps, 3 epochs; size 20: 400 steps, 1.5 epochs."""
-    with pytest.raises(UsageError, match=r"1 models say nothing .*: toy-20-3.6e\+15 \(400 steps, under 500\)"):
+    with pytest.raises(UsageError, match=r"1 models are no evidence .*: toy-20-3.6e\+15 \(400 steps, under 500\)"):
         check_bounds(ladder(trainer=BOUNDED))
     option = 'plan_option = "--plan"\nmax_epochs = 2\nout_of_bounds = "omit"\nmin_steps = 300'
     run = ladder(option, BOUNDED)

@@ -33,7 +33,7 @@ def test_overlapping_systems_are_not_told_apart_and_the_clips_that_would_do_foll
     # the error of the difference is .03 * sqrt(2) at 95 %; .02 needs (.0424 / .02)^2 = 4.5 times the 20 clips
     more = int(re.search(r"about (\d+) more each", answer)[1])
     assert more == pytest.approx(20 * (2 * 0.03**2 / 0.02**2) - 20, abs=1)
-    assert answer.startswith("a and b are not told apart by pjsd_2 at 20 clips")
+    assert answer.startswith("a and b are not distinguished by pjsd_2 at 20 clips")
     assert "a and b are further from real speech than real speech is from itself" in answer
 
 

@@ -47,13 +47,13 @@ class Broken(Interrupted):
 
 def test_an_interruption_waits_for_what_was_generated(tmp_path, monkeypatch):
     threads, encoded = set(), GeneratedClip.encoded
-    begun = threading.Event()
+    started = threading.Event()
 
     def slowly(clip):
         threads.add(threading.get_ident())
         # the first is not written before the last one is generated
         if clip.number == 0:
-            assert begun.wait(10)
+            assert started.wait(10)
         return encoded(clip)
 
     monkeypatch.setattr(GeneratedClip, "encoded", slowly)
@@ -63,7 +63,7 @@ def test_an_interruption_waits_for_what_was_generated(tmp_path, monkeypatch):
         add(writer, clip)
         added.append(clip.number)
         if len(added) == Interrupted.after:
-            begun.set()
+            started.set()
 
     monkeypatch.setattr(clip_writing.ClipWriter, "add", counted)
     with pytest.raises(KeyboardInterrupt):

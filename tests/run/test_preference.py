@@ -52,7 +52,7 @@ def test_no_join_clicks(kind):
 
 @pytest.mark.parametrize("kind", ["reversed", "shuffled"])
 def test_noise_that_grows_quiet_is_no_likelier_one_way(kind):
-    """Speech ends quietly: where pairs lose different parts of a clip, noise with its spectrum tells them apart."""
+    """Speech ends quietly: where pairs lose different parts of a clip, noise with its spectrum distinguishes them."""
     rng = np.random.default_rng(5)
     fall = np.exp(-3 * np.arange(RATE_HZ) / RATE_HZ)
     clips = [

@@ -36,8 +36,8 @@ def tones(count, seconds=1.0):
     return [(0.1 * np.sin((200 + number) * times).astype(np.float32), 8000) for number in range(count)]
 
 
-def said(tmp_path, clips, **options):
-    """Return what a run on clips in memory says about how long it takes."""
+def notes_of(tmp_path, clips, **options):
+    """Return the notes of a run on clips in memory about how long it takes."""
     notes = []
     cdslm_eval.score(
         clips, metrics="channel", jobs=2, note=notes.append, store=tmp_path / "s.cdslm", executor=InProcess, **options
@@ -48,19 +48,19 @@ def said(tmp_path, clips, **options):
 def test_a_run_states_what_it_takes_by_the_measured_rates(book, tmp_path):
     book.add([dataclasses.replace(RATE, ident=identify(Channel()).ident)])
     # 4 clips of 1 s at 100 s of work a second, on 2 workers, and 7 s to start
-    assert said(tmp_path, tones(4)) == [
+    assert notes_of(tmp_path, tones(4)) == [
         "note: measuring 4 clips takes about 3 min on 2 workers, by rates of 2026-01-02"
     ]
     # what the store holds is not measured again: 1 of 5 is left
-    (rest,) = said(tmp_path, tones(5))
+    (rest,) = notes_of(tmp_path, tones(5))
     assert "measuring 1 clips takes about 2 min on 1 worker," in rest
 
 
 def test_without_a_rate_a_large_run_says_how_to_measure_one_and_a_small_one_says_nothing(book, tmp_path):
     # a rate of another device or identity is no rate
     book.add([RATE, dataclasses.replace(RATE, ident=identify(Channel()).ident, device="cuda")])
-    assert said(tmp_path, tones(3, 0.1), device="cpu") == []
-    (note,) = said(tmp_path, tones(205, 0.05), device="cpu")
+    assert notes_of(tmp_path, tones(3, 0.1), device="cpu") == []
+    (note,) = notes_of(tmp_path, tones(205, 0.05), device="cpu")
     assert "no rate of channel was measured here; Use: cdslm-eval bench" in note
 
 

@@ -140,7 +140,7 @@ def test_a_computed_c_is_no_measurement_of_the_cost():
     assert (fitted.cost.p, fitted.cost.q) == pytest.approx((COST.p, COST.q), abs=1e-6)
     np.testing.assert_allclose(fitted.C, C, rtol=1e-6)
     assert fitted.conventions["C"].startswith(f"computed as {fitted.cost} in 39 of 52 rows")
-    # what a fit's JSON holds tells them apart as well
+    # what a fit's JSON holds distinguishes them as well
     again = RunTable.from_records(fitted.to_records()).costing(fitted.cost)
     assert again.computed.sum() == 39
     np.testing.assert_allclose(again.C, fitted.C)

@@ -97,7 +97,7 @@ def test_intervals_of_few_rows_a_group_are_withheld():
     rows = table(law(), law()).to_records()
     few = RunTable.from_records([*rows[:21], *rows[21::4]])
     families = fit_families(few, "loss", "model", SPEC, Resampling(replicates=20))
-    reason = "group 'm1' has 6 rows, and what groups share is told from 10 rows a group on"
+    reason = "group 'm1' has 6 rows, and what groups share is decided from 10 rows a group on"
     assert "NOT TO BE TRUSTED: " + reason in families.headline
     assert "refused" not in families.headline
     (multiplier,) = families.multipliers

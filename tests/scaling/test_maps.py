@@ -182,7 +182,7 @@ def test_runs_that_share_everything_are_named_to_the_reader():
     mixed = find_runs(RunTable.from_records(sorted(unnamed, key=lambda row: row["D"])))
     assert np.bincount(apart.label).tolist() == [9] * 4
     assert np.bincount(mixed.label).tolist() == [36]
-    assert "told apart by the order of rows alone" in apart.flags[0].sentence
+    assert "distinguished by the order of rows alone" in apart.flags[0].sentence
     assert "count as one" in mixed.flags[0].sentence
     named = find_runs(RunTable.from_records(rows))
     assert not named.flags

@@ -111,8 +111,9 @@ def test_a_memoriser_stands_unranked_next_to_fresh_speech():
 def test_sets_without_speakers_have_a_note_that_names_alike_neighbours():
     rows = {row.what: float(row.after) for row in hidden_speakers(4)}
     assert all(share == 1 for what, share in rows.items() if what.endswith("a note"))
-    assert rows["40 unnamed speakers of 5 clips of 80 phones in a row: the note says that neighbours are alike"] >= 0.5
-    assert rows["200 clips of speakers of their own: the note says that neighbours are alike"] == 0
+    alike = "the note states that neighbours are alike"
+    assert rows[f"40 unnamed speakers of 5 clips of 80 phones in a row: {alike}"] >= 0.5
+    assert rows[f"200 clips of speakers of their own: {alike}"] == 0
 
 
 def test_the_clips_that_a_gate_asks_for_decide_it_about_as_often_as_not():

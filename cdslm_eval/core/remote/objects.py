@@ -77,7 +77,7 @@ class ObjectStore(Storage):
         large = facts.get("lfs") or {}
         version = next((str(facts[name]) for name in _VERSIONS if facts.get(name)), "")
         version = str(large["sha256"]) if large.get("sha256") else version or str(facts.get("LastModified") or "")
-        # one without any version is decoded anew each time
+        # one without any version is decoded again each time
         number = int(hashlib.sha256(version.strip('"').encode()).hexdigest()[:15], 16) if version else time.time_ns()
         return Stamp(self._scheme, int(facts.get("size") or 0), 0, 0, number)
 
@@ -122,7 +122,7 @@ class ObjectStore(Storage):
             yield f"{self._scheme}://{name}", self._stamp(facts)
 
     def open(self, path: str) -> BinaryIO:
-        """Return a file that reads blocks of the object as they are asked for."""
+        """Return a file that reads blocks of the object as they are requested."""
         return cast("BinaryIO", io.BufferedReader(ObjectFile(self, path), _BLOCK))
 
     def streamed(self, path: str) -> BinaryIO | None:
@@ -250,6 +250,7 @@ class S3Store(ObjectStore):
         bucket, key, _ = self._files.split_path(self._name(path))
 
         async def get() -> tuple[dict[str, Any], bytes]:
+            """Request the range, and return its facts and bytes."""
             wanted = {"Bucket": bucket, "Key": key, "Range": f"bytes={start}-{start + length - 1}"}
             answer = await self._files._call_s3("get_object", **wanted)  # noqa: SLF001 - what its own reading calls
             try:

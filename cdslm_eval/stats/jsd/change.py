@@ -22,7 +22,7 @@ from cdslm_eval.stats.statistic import Context, Estimation, Statistic
 __all__ = ["JensenShannonChange"]
 
 _LEAST_SPEAKING = 5
-"""Clips (or speakers) with phones that every window needs: the influence of fewer says little of their spread."""
+"""Clips (or speakers) with phones that every window needs: fewer are little evidence of their spread."""
 
 
 @dataclass(frozen=True, kw_only=True)

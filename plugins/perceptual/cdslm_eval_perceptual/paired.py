@@ -52,7 +52,7 @@ class Pair:
 class PairedMetric(Metric):
     """Base of metrics that compare a clip with its reference, sample by sample.
 
-    Nothing is shifted: a pair that is not aligned in time is told apart from a bad one by no number here.
+    Nothing is shifted: a pair that is not aligned in time is distinguished from a bad one by no number here.
     """
 
     needs = frozenset({"audio", "reference_audio"})
