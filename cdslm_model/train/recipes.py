@@ -1,4 +1,4 @@
-"""Named training recipes: the paper's, and ours, which trains the start of sampling and of the continuation harder."""
+"""Named training recipes: the paper's, and ours, which begins a continuation with a linear guess of it."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
             onset_weight=0.0,
             attention_bias=1.0,
             guess_frames=24,
-            rotary_base=300.0,
+            rotary_base=10_000.0,
         ),
         "paper": Recipe(
             weight_floor=0.05,

@@ -27,7 +27,7 @@ def test_the_paper_stays_a_named_option_and_each_value_can_be_set_alone(inside, 
         names = ("guess_frames", "end_share", "onset_weight", "attention_bias")
         return (*(facts[name] for name in names), facts["process"]["weight_floor"], facts["config"]["rotary_base"])
 
-    assert settings() == (24, 0.1, 0.0, 1.0, 0.05, 300.0)
+    assert settings() == (24, 0.1, 0.0, 1.0, 0.05, 10_000.0)
     assert settings("--recipe", "paper") == (0, 0.0, 0.0, 0.0, 0.05, 10_000.0)
     assert settings("--recipe", "paper", "--onset-weight", "3") == (0, 0.0, 3.0, 0.0, 0.05, 10_000.0)
     refused = inside("train", "--data", shards, "--out", tmp_path / "x", *SMALL, "--steps", "1", "--recipe", "mine")
