@@ -56,13 +56,17 @@ def run_rows(sampled: Sequence[SampledPoint], estimates: Iterable[Estimate]) -> 
 
 
 def estimate_columns(estimates: Iterable[Estimate]) -> dict[str, str | float]:
-    """Return the columns of one system's estimates: each value under its name, and its finite parts, such as `_low`."""
+    """Return the columns of one system's estimates: each value under its name, and its finite parts, such as `_low`.
+
+    Where an estimate is trusted for its bounds only, its corrected value is no column: a fit would take it for a point.
+    """
     columns: dict[str, str | float] = {}
     for estimate in estimates:
         columns[estimate.name] = estimate.value
         for part in PARTS:
             value = getattr(estimate, part)
-            if isinstance(value, float) and math.isfinite(value):
+            unknown = part.startswith("corrected") and estimate.trust == "bounds_only"
+            if isinstance(value, float) and math.isfinite(value) and not unknown:
                 columns[f"{estimate.name}_{part}"] = value
     return columns
 

@@ -12,8 +12,9 @@ from cdslm_eval.core.errors import UsageError
 from cdslm_eval.ladder.execute import LadderRun
 from cdslm_eval.ladder.plan import Plan
 from cdslm_eval.ladder.points import SampledPoint, TrainedPoint
-from cdslm_eval.ladder.rows import as_csv, probe_columns, run_rows
+from cdslm_eval.ladder.rows import as_csv, estimate_columns, probe_columns, run_rows
 from cdslm_eval.plugin.host import Host
+from cdslm_eval.results.estimate import Calibration, Estimate
 from cdslm_eval.scaling.bootstrap import bootstrap
 from cdslm_eval.scaling.fit import fit_law
 from cdslm_eval.scaling.table import RunTable
@@ -40,6 +41,21 @@ def test_the_numbers_of_a_probe_are_columns_and_nothing_else_is():
     assert probe_columns(None) == probe_columns("none") == {}
     header, row = as_csv([{"run": "a", **columns}]).splitlines()
     assert dict(zip(header.split(","), row.split(","), strict=True))["probe_join_jump"] == "1.06"
+
+
+def test_a_value_that_is_known_by_its_bounds_only_has_no_corrected_column():
+    """Some 10 recognized phones gave a corrected pJSD of .09 between bounds of 0 and .57, and a fit took it."""
+    numbers = {"corrected": 0.09, "corrected_low": 0.01, "corrected_high": 0.2, "held_out_common": 0.02}
+    names = {"system": "a", "metric": "pjsd", "identity": "pjsd@3", "name": "pjsd_1"}
+    columns = {
+        trust: estimate_columns(
+            [Estimate(**names, value=0.5, low=0.0, high=0.57, calibration=Calibration(trust=trust, **numbers))]
+        )
+        for trust in ("bounds_only", "sample_limited")
+    }
+    bounds = {"pjsd_1": 0.5, "pjsd_1_low": 0.0, "pjsd_1_high": 0.57, "pjsd_1_held_out_common": 0.02}
+    assert columns["bounds_only"] == bounds
+    assert columns["sample_limited"]["pjsd_1_corrected"] == 0.09
 
 
 def plan_with(axes, generator="silence:rate_hz={rate}"):
