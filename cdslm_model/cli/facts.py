@@ -18,7 +18,6 @@ def add_to(app: typer.Typer) -> None:
     app.command(name="params", no_args_is_help=True)(params)
     app.command(name="flops", no_args_is_help=True)(flops)
     app.command(name="memory", no_args_is_help=True)(memory)
-    app.command(name="memory", no_args_is_help=True)(memory)
     app.command(name="roundtrip", no_args_is_help=True)(roundtrip)
     app.command(name="probe", no_args_is_help=True)(probe)
 
