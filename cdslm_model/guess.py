@@ -141,6 +141,9 @@ class Moments:
         # the directions in which predictions vary most: the best regression of a rank, by squared error
         scaled = ridge.values.clamp(min=0).sqrt()[:, None] * (ridge.vectors.T @ weights)
         directions = torch.linalg.svd(scaled, full_matrices=False)[2][:RANK]
+        # a direction has no sign of its own, and the decomposition returns now one and now the other
+        largest = directions.gather(1, directions.abs().argmax(1, keepdim=True))
+        directions = directions * largest.sign()
         inputs, outputs = weights @ directions.T, directions
         offset = whole.y_mean - (whole.x_mean @ inputs) @ outputs
         left = whole.squared_errors(inputs @ outputs, whole) / whole.count

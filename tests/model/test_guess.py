@@ -78,6 +78,21 @@ def test_a_guess_is_the_ridge_regression_whose_penalty_predicts_held_out_windows
     np.testing.assert_allclose(spread.flatten().numpy(), np.sqrt(np.square(y - expected).mean(0)), atol=1e-4)
 
 
+def test_a_guess_does_not_depend_on_the_signs_of_its_decomposition(monkeypatch):
+    """Equal runs have equal guesses: a decomposition may return a direction with either sign."""
+    decompose, speech = torch.linalg.svd, autoregressive(300, 10)
+    first = fitted(speech, 4)
+
+    def turned(matrix, **options):
+        left, values, right = decompose(matrix, **options)
+        signs = 1.0 - 2.0 * (torch.arange(len(right)) % 3 == 1)
+        return left * signs, values, right * signs[:, None]
+
+    monkeypatch.setattr(torch.linalg, "svd", turned)
+    for name, tensor in fitted(speech, 4).tensors().items():
+        assert torch.equal(tensor, getattr(first, name)), name
+
+
 @pytest.mark.parametrize("target", ["v", "x0", "flow", "epsilon"])
 def test_of_normal_speech_about_its_guess_the_network_has_nothing_to_say(target):
     """Output 0 is the exact posterior mean of x0; what the target leaves is uncorrelated noise of deviation 1."""

@@ -18,6 +18,7 @@ from safetensors.torch import load_file  # noqa: E402
 from cdslm_model import checkpoint  # noqa: E402
 from cdslm_model.data.windows import Shards, Windows  # noqa: E402
 from cdslm_model.errors import CheckpointError  # noqa: E402
+from cdslm_model.guess import FirstGuess  # noqa: E402
 from cdslm_model.net.config import Config  # noqa: E402
 from cdslm_model.train.distributed import World  # noqa: E402
 from cdslm_model.train.guessing import fitted_guess  # noqa: E402
@@ -43,7 +44,7 @@ def refused(self, **options):
 DTensor.full_tensor = refused
 folder, data = Path(sys.argv[1]), Path(sys.argv[2])
 with open_world("cpu") as world:
-    own = make(world, data)
+    own = make(world, data, find_checkpoint(folder / "one"))
     own.restore(find_checkpoint(folder / "one"))
     # the folder of a write that was killed, at another step
     if world.rank == 0:
@@ -54,7 +55,7 @@ with open_world("cpu") as world:
     for tensor in own._ema:
         tensor.zero_()
     own.settle()
-    again = make(world, data)
+    again = make(world, data, find_checkpoint(folder / "two"))
     again.restore(find_checkpoint(folder / "two"))
     for part, shards in again.shards().items():
         assert shards.keys() == before[part].keys()
@@ -75,13 +76,13 @@ os._exit(0)
 """
 
 
-def make(world, data):
-    """Return a trainer of a small network with parameters of odd shapes."""
+def make(world, data, saved=None):
+    """Return a trainer of a small network with parameters of odd shapes, with the guess of a checkpoint to resume."""
     config = Config(depth=2, width=64, context_frames=20, continuation_frames=40)
     held = Shards(data / "train")
     windows = Windows(held, 20, 40)
     settings = Settings(config=config, batch_size=2, guess_frames=24)
-    guess = fitted_guess(settings, held, held.normalizer(), world)
+    guess = FirstGuess.stored(saved) if saved else fitted_guess(settings, held, held.normalizer(), world)
     return Trainer(settings, world, windows, held.normalizer(), Validation(windows, held.normalizer(), 3), guess=guess)
 
 
@@ -109,7 +110,7 @@ def test_any_number_of_processes_reads_what_any_number_wrote(saved, shards):
     one, two = (checkpoint.find_checkpoint(folder / name) for name in ("one", "two"))
     assert (one.facts["format"], two.facts["format"]) == (1, 2)
     assert two.facts["val_loss"] == 0.5
-    own = make(World(0, 1, torch.device("cpu")), shards)
+    own = make(World(0, 1, torch.device("cpu")), shards, two)
     own.restore(two)
     assert own.step == 2
     resumed = dict(own.parts())
