@@ -24,6 +24,7 @@ RANK = 64
 _PENALTIES = (0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0)
 """Of the ridge, a window, on normalised values; each frame has its own."""
 _LEAST_SPREAD = 0.05
+"""What the regression leaves at least: a band that never moves cannot be scaled to deviation 1."""
 _HELD_OUT = 8
 """One window in so many decides the penalties; the regression is then fitted on all."""
 
@@ -51,9 +52,13 @@ class FirstGuess:
         """Return the first guess of a checkpoint; None where its model was trained without one.
 
         Raises:
-            CheckpointError: It is damaged.
+            CheckpointError: It is damaged, or lacks the guess that its model was trained with.
         """
         if not saved.has("guess"):
+            settings = saved.facts.get("settings", {})
+            if settings.get("guess_frames") and settings["config"]["context_frames"]:
+                # without it the network would read and predict something else, and sound plausible
+                raise CheckpointError(f"{saved.folder}: lacks the first guess that its model was trained with")
             return None
         tensors = saved.tensors("guess")
         try:
@@ -147,7 +152,6 @@ class Moments:
         inputs, outputs = weights @ directions.T, directions
         offset = whole.y_mean - (whole.x_mean @ inputs) @ outputs
         left = whole.squared_errors(inputs @ outputs, whole) / whole.count
-        # a band that never moves leaves nothing, and nothing can be scaled to deviation 1
         spread = left.clamp(min=_LEAST_SPREAD**2, max=1.0).sqrt()
         shape = self._frames, self._mels
         return FirstGuess(inputs.float(), outputs.float(), offset.view(shape).float(), spread.view(shape).float())

@@ -151,6 +151,9 @@ def test_a_run_keeps_its_guess_and_a_model_of_another_version_is_refused(trained
     assert guess.offset.shape == (24, saved.facts["mel_spec"]["mels"])
     assert Host().make("generator", f"cdslm:{trained}").fingerprint()["guess"] == saved.digest("guess")
     settings = saved.facts["settings"]
+    bare = checkpoint.save_checkpoint(tmp_path / "bare", 1, [("ema", saved.tensors("ema"))], saved.facts)
+    with pytest.raises(CheckpointError, match="step-000000001: lacks the first guess"):
+        FirstGuess.stored(bare)
     earlier = {**settings, "process": {**settings["process"], "anchor_frames": 17.0}}
     facts = json.loads(json.dumps({**saved.facts, "settings": earlier}))
     checkpoint.save_checkpoint(tmp_path / "old", 1, [("ema", saved.tensors("ema"))], facts)

@@ -190,7 +190,8 @@ def test_what_is_loaded_is_what_the_fingerprint_states(trained, tmp_path):
     generator = Host().make("generator", f"cdslm:{tmp_path / 'run'},device=cpu")
     before = generator.fingerprint()
     moved = {name: 1.01 * tensor for name, tensor in first.tensors("ema").items()}
-    later = checkpoint.save_checkpoint(tmp_path / "run", first.step + 1, [("ema", moved)], first.facts)
+    parts = [("ema", moved), ("guess", first.tensors("guess"))]
+    later = checkpoint.save_checkpoint(tmp_path / "run", first.step + 1, parts, first.facts)
     assert later.facts["files"] != first.facts["files"]
     for own in (generator, pickle.loads(pickle.dumps(generator))):
         assert own.load(0).folder == first.folder
